@@ -1,0 +1,54 @@
+# CBMDHI. `make demo` does everything; `make` alone lists what else there is.
+# Needs Python 3.11+, Go 1.26+, a C compiler and make. No Docker, no root.
+
+# The first Python that is new enough, unless one is named: make PYTHON=…
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; exit; }; done; echo python3)
+BUILD = command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and no $(PYTHON) is on PATH." \
+	"Install one, or name it: make PYTHON=/path/to/python3.12 build"; exit 1; }; $(PYTHON) cbmdhi/build/run.py
+BIN = .venv/bin
+NETWORK_GONE = echo "Nothing was ever built or started here."
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo up down clean status doctor test lint format proto lock
+
+help: ## this list
+	@echo "CBMDHI: make TARGET"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## environment, generated code, pinned tools, chaincode (5 to 10 minutes the first time)
+	@$(BUILD) build
+
+demo: build ## build, start the laptop network and run the patient's story on it
+	@$(BIN)/cbmdhi up
+	@$(BIN)/cbmdhi demo
+
+up: build ## start the laptop network, or mend a half-dead one
+	@$(BIN)/cbmdhi up
+
+down: ## stop the laptop network; its state stays
+	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi down; else $(NETWORK_GONE); fi
+
+clean: ## stop the laptop network and forget its state (builds stay)
+	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi clean; else $(NETWORK_GONE); fi
+
+status: ## every program, channel, projection and service at a glance
+	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi status; else $(NETWORK_GONE); fi
+
+doctor: ## what is wrong and how to mend it
+	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi doctor; else $(BUILD) check; fi
+
+test: build ## lint, unit, contract and end-to-end tests
+	@$(BIN)/python -m cbmdhi.build.checks test
+
+lint: build ## ruff, basedpyright, go vet, buf
+	@$(BIN)/python -m cbmdhi.build.checks lint
+
+format: build ## rewrite Python and Go as the linters want them
+	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet . && gofmt -w chaincode
+
+proto: ## generate Python and Go from protos/
+	@$(BUILD) proto
+
+lock: build ## resolve requirements.in into requirements.lock, with hashes
+	@$(BIN)/python -m cbmdhi.build.lock
