@@ -1,0 +1,169 @@
+"""Commands: made and signed by whoever means them, carried by everybody else as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.message import DecodeError, Message
+
+from cbmdhi.command.v1.command_pb2 import (
+    Command,
+    CommandBody,
+    CommandGroup,
+    GroupMembership,
+    SignedCommand,
+    SignedDelegation,
+)
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import signature
+from cbmdhi.protocol.ids import uuid7
+
+MAX_LIFETIME_SECONDS = 600
+MAX_GROUP = 16
+_GROUP_LABEL = b"cbmdhi/group/v1\x00"
+_FIELDS: dict[str, str] = {
+    field.message_type.name: field.name for field in CommandBody.DESCRIPTOR.fields if field.message_type
+}
+
+
+class MalformedCommand(Exception):
+    """The bytes are not a command."""
+
+
+class Signer(Protocol):
+    """Who can mean something: a wallet, an engine's key, a device inside a delegation."""
+
+    @property
+    def address(self) -> str:
+        """The signer's address."""
+        ...
+
+    @property
+    def delegation(self) -> SignedDelegation | None:
+        """Within which the signer acts for somebody else; None in person."""
+        ...
+
+    def sign_command(self, raw: bytes) -> SignedCommand:
+        """Sign a serialized command."""
+        ...
+
+
+@dataclass(frozen=True)
+class KeySigner:
+    """A signer that holds its key in memory, and a delegation when it acts for somebody."""
+
+    private_key: ec.EllipticCurvePrivateKey
+    delegation: SignedDelegation | None = None
+
+    @property
+    def address(self) -> str:
+        """The address of the key."""
+        return addresses.of_public_key(self.private_key.public_key())
+
+    def sign_command(self, raw: bytes) -> SignedCommand:
+        """Sign a serialized command with the key."""
+        return SignedCommand(
+            command=raw,
+            signature=signature.sign(self.private_key, signature.COMMAND, raw),
+            signer=self.address,
+            delegation=self.delegation,
+        )
+
+
+def body_bytes(body: Message) -> bytes:
+    """A body, such as PutRecord, as the bytes that go into a command."""
+    wrapped = CommandBody()
+    getattr(wrapped, _FIELDS[body.DESCRIPTOR.name]).CopyFrom(body)
+    return wrapped.SerializeToString(deterministic=True)
+
+
+def make(
+    body: Message,
+    *,
+    channel: str,
+    lifetime_seconds: int = 300,
+    group: GroupMembership | None = None,
+    now_ms: int | None = None,
+    command_id: str | None = None,
+    delegation: SignedDelegation | None = None,
+) -> bytes:
+    """A serialized command that means `body`, to be signed. Valid from now for `lifetime_seconds`.
+
+    A device that signs for somebody names the delegation here, and carries it beside the command.
+    """
+    issued = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    return Command(
+        command_id=command_id or uuid7(),
+        channel=channel,
+        issued_at_ms=issued,
+        expires_at_ms=issued + lifetime_seconds * 1000,
+        group=group,
+        body=body_bytes(body),
+        delegation_sha256=hashlib.sha256(delegation.delegation).digest() if delegation else b"",
+    ).SerializeToString(deterministic=True)
+
+
+def make_group(
+    meant: Sequence[tuple[Signer, Message]],
+    *,
+    channel: str,
+    lifetime_seconds: int = 300,
+    now_ms: int | None = None,
+) -> CommandGroup:
+    """A group of bodies, each with its signer, that takes effect as a whole or not at all."""
+    if not 1 <= len(meant) <= MAX_GROUP:
+        raise ValueError(f"a group has 1 to {MAX_GROUP} commands, not {len(meant)}")
+    digest = bodies_sha256([body_bytes(body) for _, body in meant])
+    group_id = uuid7()
+    commands: list[SignedCommand] = []
+    for index, (signer, body) in enumerate(meant):
+        membership = GroupMembership(group_id=group_id, size=len(meant), index=index, bodies_sha256=digest)
+        command = make(
+            body,
+            channel=channel,
+            lifetime_seconds=lifetime_seconds,
+            group=membership if len(meant) > 1 else None,
+            now_ms=now_ms,
+            delegation=signer.delegation,
+        )
+        commands.append(signer.sign_command(command))
+    return CommandGroup(commands=commands)
+
+
+def bodies_sha256(bodies: Sequence[bytes]) -> bytes:
+    """What binds the commands of a group together: SHA-256(label || SHA-256(body) of each)."""
+    return hashlib.sha256(_GROUP_LABEL + b"".join(hashlib.sha256(body).digest() for body in bodies)).digest()
+
+
+def parse(signed: SignedCommand) -> tuple[Command, CommandBody]:
+    """Header and body of a signed command; the signature is not checked. Raises MalformedCommand."""
+    try:
+        command = Command.FromString(signed.command)
+        return command, CommandBody.FromString(command.body)
+    except DecodeError as error:
+        raise MalformedCommand("the bytes are not a serialized Command") from error
+
+
+def body_of(signed: SignedCommand) -> tuple[str, Message]:
+    """Name of the body (`put_record`) and the body itself. Raises MalformedCommand."""
+    _, body = parse(signed)
+    name = body.WhichOneof("body")
+    if name is None:
+        raise MalformedCommand("the command has no body that this version knows")
+    return name, getattr(body, name)
+
+
+def verify(signed: SignedCommand, spki_der: bytes) -> None:
+    """Check the signature with the signer's registered key. Raises signature.BadSignature."""
+    key = signature.load_public_key(spki_der)
+    signature.verify(key, signed.signature, signature.COMMAND, signed.command)
+
+
+def sha256(signed: SignedCommand) -> bytes:
+    """What the audit entry keeps of a command: SHA-256 of its bytes."""
+    return hashlib.sha256(signed.command).digest()

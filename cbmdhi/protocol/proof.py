@@ -1,0 +1,224 @@
+"""Proof that a verdict stands in a block, for whoever would rather check than believe.
+
+A block is worth what its signatures say: the orderer's over the header, the members' over the result, and
+the hash that links it to the block before. None of it rests on the word of the service that gave it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.message import DecodeError
+
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, Verdict
+from cbmdhi.protocol import block as blocks
+from cbmdhi.protocol import certificates, command
+from cbmdhi.protocol.block import Block, Header
+from cbmdhi.protocol.consortium import Consortium
+
+PROCESS = b"process"
+
+
+class ProofError(Exception):
+    """A check failed. `check` names it: `hash-chain`, `data-hash`, `orderer`, `transaction`, `valid`,
+    `creator`, `endorsements`, `verdict`."""
+
+    def __init__(self, check: str, reason: str) -> None:
+        super().__init__(f"{check}: {reason}")
+        self.check = check
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Roots that the verifier pinned: PEM of the identity CA of each member and of the orderers."""
+
+    channel: str
+    chaincode: str
+    member_roots: dict[str, str]
+    orderer_msp: str
+    orderer_pem: str
+
+    @classmethod
+    def of(cls, consortium: Consortium) -> Trust:
+        """The trust that follows from a consortium file."""
+        roots = {msp_id: member.ca_pem for msp_id, member in consortium.members.items()}
+        orderer = consortium.orderer
+        return cls(consortium.channel, consortium.chaincode, roots, orderer.msp_id, orderer.ca_pem)
+
+    @property
+    def majority(self) -> int:
+        """How many members must have endorsed: more than half."""
+        return len(self.member_roots) // 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedTransaction:
+    """A transaction whose block, endorsements and inputs were checked."""
+
+    tx_id: str
+    block_number: int
+    valid: bool
+    endorsers: tuple[str, ...]
+    creator_msp: str
+    batch: Batch
+    result: BatchResult
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedVerdict:
+    """One command of a verified transaction, with what was decided about it."""
+
+    command: SignedCommand
+    verdict: Verdict
+    item: BatchItem
+    index: int
+
+
+def verify_transaction(
+    block: bytes, previous_header: bytes, tx_id: str, trust: Trust, next_header: bytes = b""
+) -> VerifiedTransaction:
+    """Check a block and one transaction of our chaincode in it. Raises ProofError.
+
+    `block` is a serialized common.Block, the headers are serialized common.BlockHeader. `valid` says what
+    the peer that gave the block recorded: the validation flag alone is signed by nobody, but any member's
+    peer can be asked for it.
+    """
+    parsed = _parse_block(block)
+    _check_chain(parsed, previous_header, next_header)
+    if parsed.data_hash != parsed.header.data_hash:
+        raise ProofError("data-hash", "the block's content is not what its header names")
+    transaction = _find(parsed, tx_id)
+    _check_orderer(parsed, transaction.timestamp_ms, trust)
+    _check_transaction(transaction, trust)
+    endorsers = _endorsers(transaction, trust)
+    if len(endorsers) < trust.majority:
+        raise ProofError(
+            "endorsements",
+            f"{len(endorsers)} members endorsed, {trust.majority} of {len(trust.member_roots)} are needed",
+        )
+    try:
+        batch, result = (
+            Batch.FromString(transaction.arguments[1]),
+            BatchResult.FromString(transaction.response_payload),
+        )
+    except DecodeError as error:
+        raise ProofError("transaction", "input or answer are not those of the chaincode") from error
+    if len(batch.items) != len(result.groups):
+        raise ProofError("transaction", "the answer has not one entry for each group")
+    return VerifiedTransaction(
+        tx_id=tx_id,
+        block_number=parsed.header.number,
+        valid=transaction.validation_code == blocks.VALID,
+        endorsers=endorsers,
+        creator_msp=transaction.creator.msp_id,
+        batch=batch,
+        result=result,
+        timestamp_ms=transaction.timestamp_ms,
+    )
+
+
+def find_verdict(
+    verified: VerifiedTransaction, command_id: str, signer: str | None = None
+) -> VerifiedVerdict:
+    """The verdict about a command in a verified transaction. Raises ProofError.
+
+    A command id belongs to its signer: name the signer wherever somebody else's command under the same id
+    would do harm.
+    """
+    for item, group in zip(verified.batch.items, verified.result.groups, strict=True):
+        for index, (signed, verdict) in enumerate(zip(item.group.commands, group.verdicts, strict=False)):
+            if verdict.command_id != command_id or signer not in (None, signed.signer):
+                continue
+            try:
+                parsed, _ = command.parse(signed)
+            except command.MalformedCommand as error:
+                raise ProofError("verdict", "the command in the block is malformed") from error
+            if parsed.command_id == command_id:
+                return VerifiedVerdict(signed, verdict, item, index)
+    raise ProofError("verdict", "the transaction holds no verdict about that command")
+
+
+def _parse_block(block: bytes) -> Block:
+    try:
+        return Block.parse(block)
+    except blocks.MalformedBlock as error:
+        raise ProofError("transaction", str(error)) from error
+
+
+def _check_chain(block: Block, previous_header: bytes, next_header: bytes) -> None:
+    try:
+        if block.header.number > 0:
+            previous = Header.parse(previous_header)
+            if previous.number != block.header.number - 1 or previous.hash != block.header.previous_hash:
+                raise ProofError("hash-chain", "the block does not follow from the one before it")
+        if next_header:
+            following = Header.parse(next_header)
+            if following.number != block.header.number + 1 or following.previous_hash != block.header.hash:
+                raise ProofError("hash-chain", "the next block does not follow from this one")
+    except blocks.MalformedBlock as error:
+        raise ProofError("hash-chain", str(error)) from error
+
+
+def _find(block: Block, tx_id: str) -> blocks.Transaction:
+    try:
+        return blocks.find_transaction(block, tx_id)
+    except blocks.MalformedBlock as error:
+        raise ProofError("transaction", str(error)) from error
+
+
+def _check_orderer(block: Block, at_ms: int, trust: Trust) -> None:
+    try:
+        signatures = block.orderer_signatures()
+    except blocks.MalformedBlock as error:
+        raise ProofError("orderer", str(error)) from error
+    for signed in signatures:
+        if signed.msp_id == trust.orderer_msp and _holds(signed, trust.orderer_pem, at_ms, "orderer"):
+            return
+    raise ProofError("orderer", "no orderer of the consortium signed the block")
+
+
+def _check_transaction(transaction: blocks.Transaction, trust: Trust) -> None:
+    if transaction.channel != trust.channel or transaction.chaincode != trust.chaincode:
+        raise ProofError("transaction", "it belongs to another channel or chaincode")
+    if hashlib.sha256(transaction.nonce + transaction.creator_bytes).hexdigest() != transaction.tx_id:
+        raise ProofError("transaction", "its id does not follow from nonce and creator")
+    if (
+        transaction.response_status != 200
+        or len(transaction.arguments) < 2
+        or transaction.arguments[0] != PROCESS
+    ):
+        raise ProofError("transaction", "it is not a batch of commands")
+    if transaction.proposal_hash != transaction.expected_proposal_hash:
+        raise ProofError("transaction", "what was endorsed is not what was proposed")
+    creator = transaction.creator
+    roots = trust.member_roots.get(creator.msp_id)
+    if roots is None or not _holds(creator, roots, transaction.timestamp_ms, None):
+        raise ProofError("creator", "no member's identity signed the transaction")
+
+
+def _endorsers(transaction: blocks.Transaction, trust: Trust) -> tuple[str, ...]:
+    found = {
+        signed.msp_id
+        for signed in transaction.endorsements
+        if signed.msp_id in trust.member_roots
+        and _holds(signed, trust.member_roots[signed.msp_id], transaction.timestamp_ms, "peer")
+    }
+    return tuple(sorted(found))
+
+
+def _holds(signed: blocks.Signed, roots_pem: str, at_ms: int, unit: str | None) -> bool:
+    try:
+        certificate = certificates.parse_pem(signed.certificate_pem)
+        certificates.check_issued(certificate, roots_pem, at_ms=at_ms, unit=unit)
+        key = certificates.public_key(certificate)
+        key.verify(signed.signature, signed.message, ec.ECDSA(hashes.SHA256()))
+    except (ValueError, certificates.Untrusted, InvalidSignature):
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""An identity's keys, checked by the registration that it signed itself.
+
+A document that a service hands out is that service's word. The signed RegisterIdentity is not: the signer's
+address is the hash of the key that signed it, and the certificate in it is a member's Fabric CA's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ObjectIdentifier, UnrecognizedExtension
+
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.protocol import address, certificates, command, signature
+
+# Fabric CA puts attributes into a certificate under this OID, as JSON {"attrs": {…}}.
+_ATTRIBUTES = ObjectIdentifier("1.2.3.4.5.6.7.8.1")
+
+
+class NotCertified(Exception):
+    """The document's keys are not those that the identity registered."""
+
+
+def check_keys(document: IdentityDocument, registration: pb.SignedCommand) -> None:
+    """Check that the document's keys are those that the owner of its address signed. Raises NotCertified."""
+    body = _body(registration)
+    signing_key = body.signing_public_key
+    if not document.address == registration.signer == body.address == address.of_spki(signing_key):
+        raise NotCertified("the registration is another identity's")
+    try:
+        command.verify(registration, signing_key)
+    except (signature.BadSignature, ValueError) as error:
+        raise NotCertified("the registration's signature does not hold") from error
+    registered = (signing_key, body.hpke_public_key, body.role, body.home_msp)
+    if registered != (
+        document.signing_public_key,
+        document.hpke_public_key,
+        document.role,
+        document.home_msp,
+    ):
+        raise NotCertified("the document names other keys, another role or another member")
+    if list(document.custodians) != list(body.custodians):
+        raise NotCertified("the document names other custodians")
+
+
+def check_role(document: IdentityDocument, registration: pb.SignedCommand, roots: dict[str, str]) -> None:
+    """Check the keys, and that the home member's Fabric CA certified them for that role.
+
+    `roots`: PEM of each member's identity CA, by MSP id. Raises NotCertified.
+    """
+    check_keys(document, registration)
+    body = _body(registration)
+    try:
+        certificate = x509.load_der_x509_certificate(body.enrolment_certificate)
+        certificates.check_issued(certificate, roots[body.home_msp])
+    except (KeyError, ValueError, certificates.Untrusted) as error:
+        raise NotCertified("no member's Fabric CA certified the identity") from error
+    if _spki(certificate) != body.signing_public_key:
+        raise NotCertified("the certificate is for another key")
+    if _role(certificate) != pb.Role.Name(body.role).removeprefix("ROLE_").lower():
+        raise NotCertified("the certificate is for another role")
+
+
+def _body(registration: pb.SignedCommand) -> pb.RegisterIdentity:
+    try:
+        _, body = command.parse(registration)
+    except command.MalformedCommand as error:
+        raise NotCertified("there is no registration") from error
+    if body.WhichOneof("body") != "register_identity":
+        raise NotCertified("the command is no registration")
+    return body.register_identity
+
+
+def _spki(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _role(certificate: x509.Certificate) -> str:
+    try:
+        extension = certificate.extensions.get_extension_for_oid(_ATTRIBUTES)
+        return str(json.loads(cast(UnrecognizedExtension, extension.value).value)["attrs"]["cbmdhi.role"])
+    except (x509.ExtensionNotFound, ValueError, KeyError, TypeError) as error:
+        raise NotCertified("the certificate has no role") from error

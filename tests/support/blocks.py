@@ -1,0 +1,207 @@
+"""Fabric blocks made in memory, signed by organisations made in memory: to be checked, and to be forged."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from fabric_protos.common import common_pb2
+from fabric_protos.msp import identities_pb2
+from fabric_protos.peer import (
+    chaincode_pb2,
+    proposal_pb2,
+    proposal_response_pb2,
+    transaction_pb2,
+)
+
+from cbmdhi.command.v1.state_pb2 import Batch, BatchResult
+from cbmdhi.protocol import signature
+from cbmdhi.protocol.block import Header
+from cbmdhi.protocol.proof import Trust
+
+CHANNEL, CHAINCODE = "cbmdhi", "cbmdhi"
+
+
+@dataclass
+class Organisation:
+    """An organisation with a root of its own that issues certificates."""
+
+    msp_id: str
+    key: ec.EllipticCurvePrivateKey = field(default_factory=signature.new_private_key)
+
+    def __post_init__(self) -> None:
+        self.root = _certificate(self.msp_id, "root", self.key.public_key(), self.key, self.msp_id, ca=True)
+
+    @property
+    def pem(self) -> str:
+        """The root in PEM."""
+        return self.root.public_bytes(Encoding.PEM).decode()
+
+    def issue(self, unit: str) -> Member:
+        """An identity of this organisation with an organisational unit such as `peer`."""
+        key = signature.new_private_key()
+        certificate = _certificate(f"{unit}0", unit, key.public_key(), self.key, self.msp_id)
+        return Member(self.msp_id, key, certificate.public_bytes(Encoding.PEM))
+
+
+@dataclass
+class Member:
+    """Somebody who can sign for an organisation."""
+
+    msp_id: str
+    key: ec.EllipticCurvePrivateKey
+    pem: bytes
+
+    @property
+    def serialized(self) -> bytes:
+        """msp.SerializedIdentity."""
+        return identities_pb2.SerializedIdentity(mspid=self.msp_id, id_bytes=self.pem).SerializeToString()
+
+    def sign(self, message: bytes) -> bytes:
+        """A Fabric signature."""
+        return signature.low_s(self.key.sign(message, ec.ECDSA(hashes.SHA256())))
+
+
+class Network:
+    """Two members and an orderer that can put a batch into a block."""
+
+    def __init__(self) -> None:
+        self.mercy, self.lakeside = Organisation("MercyMSP"), Organisation("LakesideMSP")
+        self.ordering = Organisation("OrderingMSP")
+        self.peers = [self.mercy.issue("peer"), self.lakeside.issue("peer")]
+        self.orderer, self.client = self.ordering.issue("orderer"), self.mercy.issue("client")
+        self.previous = common_pb2.BlockHeader(
+            number=6, previous_hash=secrets.token_bytes(32), data_hash=secrets.token_bytes(32)
+        )
+
+    @property
+    def trust(self) -> Trust:
+        """What a verifier would have pinned."""
+        roots = {member.msp_id: member.pem for member in (self.mercy, self.lakeside)}
+        return Trust(CHANNEL, CHAINCODE, roots, self.ordering.msp_id, self.ordering.pem)
+
+    def transaction(
+        self,
+        batch: Batch,
+        result: BatchResult,
+        *,
+        endorsers: list[Member] | None = None,
+        chaincode: str = CHAINCODE,
+    ) -> tuple[str, bytes]:
+        """Transaction id and envelope of a batch with its answer."""
+        nonce = secrets.token_bytes(24)
+        creator = self.client.serialized
+        tx_id = hashlib.sha256(nonce + creator).hexdigest()
+        channel_header = common_pb2.ChannelHeader(
+            type=common_pb2.ENDORSER_TRANSACTION, channel_id=CHANNEL, tx_id=tx_id
+        )
+        channel_header.timestamp.GetCurrentTime()
+        header = common_pb2.Header(
+            channel_header=channel_header.SerializeToString(),
+            signature_header=common_pb2.SignatureHeader(creator=creator, nonce=nonce).SerializeToString(),
+        )
+        invocation = chaincode_pb2.ChaincodeInvocationSpec()
+        invocation.chaincode_spec.input.args.extend([b"process", batch.SerializeToString()])
+        proposal = proposal_pb2.ChaincodeProposalPayload(
+            input=invocation.SerializeToString()
+        ).SerializeToString()
+        action = proposal_pb2.ChaincodeAction(
+            response=proposal_response_response(result),
+            chaincode_id=chaincode_pb2.ChaincodeID(name=chaincode),
+        )
+        response = proposal_response_pb2.ProposalResponsePayload(
+            proposal_hash=hashlib.sha256(header.channel_header + header.signature_header + proposal).digest(),
+            extension=action.SerializeToString(),
+        ).SerializeToString()
+        endorsements = [
+            proposal_response_pb2.Endorsement(
+                endorser=peer.serialized, signature=peer.sign(response + peer.serialized)
+            )
+            for peer in (self.peers if endorsers is None else endorsers)
+        ]
+        payload = transaction_pb2.ChaincodeActionPayload(
+            chaincode_proposal_payload=proposal,
+            action=transaction_pb2.ChaincodeEndorsedAction(
+                proposal_response_payload=response, endorsements=endorsements
+            ),
+        )
+        transaction = transaction_pb2.Transaction(
+            actions=[
+                transaction_pb2.TransactionAction(
+                    header=header.signature_header, payload=payload.SerializeToString()
+                )
+            ]
+        )
+        raw = common_pb2.Payload(header=header, data=transaction.SerializeToString()).SerializeToString()
+        return tx_id, common_pb2.Envelope(payload=raw, signature=self.client.sign(raw)).SerializeToString()
+
+    def block(self, *envelopes: bytes, flag: int = 0, orderer: Member | None = None) -> common_pb2.Block:
+        """A block after `previous` with these envelopes, signed by the orderer."""
+        signer = orderer or self.orderer
+        block = common_pb2.Block()
+        block.data.data.extend(envelopes)
+        block.header.number = self.previous.number + 1
+        block.header.previous_hash = _header(self.previous).hash
+        block.header.data_hash = hashlib.sha256(b"".join(block.data.data)).digest()
+        signature_header = common_pb2.SignatureHeader(
+            creator=signer.serialized, nonce=secrets.token_bytes(24)
+        ).SerializeToString()
+        value = b"last-config"
+        signed = signer.sign(value + signature_header + _header(block.header).encoded)
+        metadata = common_pb2.Metadata(
+            value=value,
+            signatures=[common_pb2.MetadataSignature(signature_header=signature_header, signature=signed)],
+        )
+        block.metadata.metadata.extend([metadata.SerializeToString(), b"", bytes([flag] * len(envelopes))])
+        return block
+
+
+def _header(header: common_pb2.BlockHeader) -> Header:
+    return Header.parse(header.SerializeToString())
+
+
+def proposal_response_response(result: BatchResult) -> proposal_response_pb2.Response:
+    """A chaincode's answer of status 200."""
+    return proposal_response_pb2.Response(status=200, payload=result.SerializeToString())
+
+
+def issue_certificate(
+    ca: Organisation, name: str, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType
+) -> x509.Certificate:
+    """A certificate for somebody's key, with an extension such as Fabric CA's attributes."""
+    return _certificate(name, "client", key, ca.key, ca.msp_id, extension=extension)
+
+
+def _certificate(
+    name: str,
+    unit: str,
+    subject_key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    ca: bool = False,
+    extension: x509.ExtensionType | None = None,
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    if not ca:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(attributes))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(subject_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())

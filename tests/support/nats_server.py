@@ -1,0 +1,57 @@
+"""The real NATS server with JetStream and TLS, on a port of its own."""
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+from tests.support.pki import Consortium
+from tests.support.waiting import free_port
+
+
+class NatsServer:
+    """Can be killed and started again on the same port, with its data or without."""
+
+    def __init__(self, folder: Path, consortium: Consortium) -> None:
+        self.port = free_port()
+        self.url = f"tls://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._store = folder / "jetstream"
+        self._process: asyncio.subprocess.Process | None = None
+        member = consortium.members["mercy"]
+        issued = member.issue("nats")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "nats.conf").write_text(
+            f'listen: "127.0.0.1:{self.port}"\n'
+            f'jetstream {{ store_dir: "{self._store}", sync_interval: always }}\n'
+            f'tls {{ cert_file: "{issued.certificate_file}", key_file: "{issued.key_file}",'
+            f' ca_file: "{member.ca_file}", verify: true }}\n',
+            encoding="utf-8",
+        )
+
+    async def start(self) -> None:
+        """Start it and return when it accepts connections."""
+        self._process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).parent / "nats-server"),
+            "-c",
+            str(self._folder / "nats.conf"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        lines: list[str] = []
+        assert self._process.stderr is not None
+        async with asyncio.timeout(20):
+            while b"Server is ready" not in (line := await self._process.stderr.readline()):
+                assert line, "nats-server ended: " + "".join(lines)
+                lines.append(line.decode())
+        self._drain = asyncio.create_task(self._process.stderr.read())
+
+    async def kill(self) -> None:
+        """End it without ceremony, as a crash would."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+            await self._drain
+
+    def forget(self) -> None:
+        """Throw its data away."""
+        shutil.rmtree(self._store, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""A command is worth something only as its signer meant it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.protocol import address, categories, command, envelope, hpke, ids, replica, signature
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "commands.json").read_text())
+
+
+@pytest.mark.parametrize("vector", VECTORS["commands"], ids=lambda vector: vector["name"])
+def test_the_published_vectors_hold(vector: dict[str, object]) -> None:
+    spki = bytes.fromhex(str(vector["public_key_spki_hex"]))
+    assert address.of_spki(spki) == vector["address"]
+    signed = pb.SignedCommand(
+        command=bytes.fromhex(str(vector["command_hex"])),
+        signature=bytes.fromhex(str(vector["signature_hex"])),
+    )
+    if vector["valid"]:
+        command.verify(signed, spki)
+    else:
+        with pytest.raises(signature.BadSignature):
+            command.verify(signed, spki)
+
+
+def test_the_vectors_are_those_that_the_code_makes() -> None:
+    import runpy
+
+    made = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "generate.py"))["vectors"]()
+    assert made == VECTORS
+
+
+def test_the_commitment_is_over_salt_and_content() -> None:
+    expected = VECTORS["commitment"]
+    salt, content = bytes.fromhex(expected["salt_hex"]), bytes.fromhex(expected["content_hex"])
+    assert envelope.commitment(salt, content).hex() == expected["commitment_hex"]
+
+
+def test_each_command_of_a_group_names_all_the_others() -> None:
+    author, patient = (command.KeySigner(signature.new_private_key()) for _ in range(2))
+    record, consent = pb.PutRecord(record_id=ids.uuid7()), pb.Consent(consent_id=ids.uuid7())
+    group = command.make_group([(author, record), (patient, consent)], channel="c")
+    headers = [command.parse(signed)[0] for signed in group.commands]
+    digest = command.bodies_sha256([header.body for header in headers])
+    assert [header.group.bodies_sha256 for header in headers] == [digest, digest]
+    assert [(header.group.index, header.group.size) for header in headers] == [(0, 2), (1, 2)]
+    assert [signed.signer for signed in group.commands] == [author.address, patient.address]
+
+
+def test_a_lone_command_carries_no_group() -> None:
+    signer = command.KeySigner(signature.new_private_key())
+    group = command.make_group([(signer, pb.Access())], channel="c")
+    assert not command.parse(group.commands[0])[0].HasField("group")
+
+
+def test_a_signature_for_one_purpose_is_worth_nothing_for_another() -> None:
+    key = signature.new_private_key()
+    made = signature.sign(key, signature.LOGIN, b"message")
+    signature.verify(key.public_key(), made, signature.LOGIN, b"message")
+    with pytest.raises(signature.BadSignature):
+        signature.verify(key.public_key(), made, signature.COMMAND, b"message")
+
+
+@given(st.binary(max_size=100))
+def test_junk_is_no_signature(junk: bytes) -> None:
+    with pytest.raises(signature.BadSignature):
+        signature.verify(signature.new_private_key().public_key(), junk, signature.COMMAND, b"m")
+
+
+def test_what_is_sealed_for_one_place_does_not_open_in_another() -> None:
+    private, public = hpke.generate()
+    sealed = hpke.seal(public, b"key", hpke.DATA_KEY, "reader", "record")
+    assert hpke.open(private, sealed, hpke.DATA_KEY, "reader", "record") == b"key"
+    for label, binding in (
+        (hpke.DATA_KEY, ("readerr", "ecord")),
+        (hpke.DATA_KEY, ("reader", "other")),
+        (hpke.WRITER_KEY, ("reader", "record")),
+    ):
+        with pytest.raises(hpke.CannotOpen):
+            hpke.open(private, sealed, label, *binding)
+
+
+def test_ids_ascend_and_are_version_7() -> None:
+    made = [ids.uuid7() for _ in range(5000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+    assert all(map(ids.is_uuid7, made))
+    assert not ids.is_uuid7("0199C82C-C000-7000-8000-000000000001")
+
+
+def test_a_replica_receipt_holds_for_its_batch_alone() -> None:
+    key = signature.new_private_key()
+    receipt = replica.sign_receipt(key, "bafyroot", "LakesideMSP", 1)
+    replica.verify_receipt(receipt, signature.spki(key.public_key()))
+    receipt.root_cid = "bafyother"
+    with pytest.raises(signature.BadSignature):
+        replica.verify_receipt(receipt, signature.spki(key.public_key()))
+
+
+def test_each_resource_type_has_one_category() -> None:
+    listed = [
+        resource for category in categories.CATEGORIES for resource in categories.resources_of(category)
+    ]
+    assert len(listed) == len(set(listed))
+    assert categories.of_resource("Observation") == "observations"
+    assert categories.of_resource("NoSuchThing") == "other"
