@@ -1,0 +1,158 @@
+package batch
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/signing"
+)
+
+// Limits of time, in milliseconds.
+const (
+	maxLifetimeMs           = 10 * 60 * 1000
+	maxClockAheadMs         = 2 * 60 * 1000
+	maxDelegationLifetimeMs = 12 * 60 * 60 * 1000
+)
+
+// authenticate goes through the checks in the order of the contract. When the same command was
+// committed before, it says so in c.first, whatever has expired or been suspended since.
+func (r *run) authenticate(c *command) *refusal {
+	if c.header.GetChannel() != r.call.Channel {
+		return refuse(pb.Code_CODE_WRONG_CHANNEL, "channel", "signed for another channel: sign it for this one")
+	}
+	late := r.checkTimes(c.header)
+	if c.misnamed != nil {
+		return orElse(late, c.misnamed)
+	}
+	first := load[pb.AuditEntry](r.state, auditKey(c.id(), c.signed.GetSigner()))
+	if late != nil && first == nil {
+		return late
+	}
+	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
+	key, why := r.signerKey(c, signer)
+	if why != nil {
+		return orElse(late, why)
+	}
+	if !signing.Verify(key, signing.CommandPrefix, c.signed.GetCommand(), c.signed.GetSignature()) {
+		return orElse(late, refuse(pb.Code_CODE_BAD_SIGNATURE, "signature",
+			"the signature does not match the command and the signer's key, or its s is not low"))
+	}
+	if first != nil {
+		if !bytes.Equal(first.GetCommandSha256(), c.sha256[:]) {
+			return orElse(late, conflict("command_id", "this id was used for another command: sign with a fresh id"))
+		}
+		c.first = first
+		return nil
+	}
+	return r.admit(c, signer)
+}
+
+// admit decides whether an identified signer may act at all, and for whom.
+func (r *run) admit(c *command, signer *pb.IdentityDocument) *refusal {
+	if registration := c.body.GetRegisterIdentity(); registration != nil {
+		// Not on the channel yet (or rejected): the enrolment certificate stands for the signer.
+		if c.misstated != nil {
+			return c.misstated
+		}
+		if why := r.certify(c, registration); why != nil {
+			return why
+		}
+	} else {
+		if signer.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+			return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the signer's identity is not active")
+		}
+		if c.misstated != nil {
+			return c.misstated
+		}
+		c.authenticated = true
+		c.entry.SignerRole, c.entry.SignerMsp = signer.GetRole(), signer.GetHomeMsp()
+	}
+	c.actor = signer
+	if c.delegation != nil {
+		return r.delegate(c, signer)
+	}
+	return nil
+}
+
+func (r *run) checkTimes(h *pb.Command) *refusal {
+	issued, expires, now := h.GetIssuedAtMs(), h.GetExpiresAtMs(), r.call.TimeMs
+	return checkPeriod(issued, expires, now, maxLifetimeMs, "", "10 minutes: sign a fresh command")
+}
+
+func checkPeriod(issued, expires, now, lifetime int64, prefix, limit string) *refusal {
+	switch {
+	case issued <= 0 || expires <= issued:
+		return refuse(pb.Code_CODE_EXPIRED, prefix+"expires_at_ms", "does not follow issued_at_ms")
+	case expires-issued > lifetime:
+		return refuse(pb.Code_CODE_EXPIRED, prefix+"expires_at_ms", "valid for longer than %s", limit)
+	case issued > now+maxClockAheadMs:
+		return refuse(pb.Code_CODE_EXPIRED, prefix+"issued_at_ms", "more than 2 minutes in the future: check the signer's clock")
+	case expires <= now:
+		return refuse(pb.Code_CODE_EXPIRED, prefix+"expires_at_ms", "expired: sign it anew")
+	}
+	return nil
+}
+
+// signerKey is the registered key, or for a registration the key that it registers.
+func (r *run) signerKey(c *command, signer *pb.IdentityDocument) (*ecdsa.PublicKey, *refusal) {
+	if registration := c.body.GetRegisterIdentity(); registration != nil {
+		spki := registration.GetSigningPublicKey()
+		key, err := signing.ParseKey(spki)
+		if err != nil {
+			return nil, invalid("body.register_identity.signing_public_key", "not a P-256 key as DER SubjectPublicKeyInfo")
+		}
+		if signing.Address(spki) != c.signed.GetSigner() {
+			return nil, invalid("body.register_identity.signing_public_key", "the signer is not the address of this key")
+		}
+		return key, nil
+	}
+	if signer == nil {
+		return nil, refuse(pb.Code_CODE_UNKNOWN_SIGNER, "signer", "not registered on this channel: register first")
+	}
+	return r.keys.of(signer), nil
+}
+
+// orElse: a command that is too late is refused for that, whatever else is wrong with it.
+func orElse(late, why *refusal) *refusal {
+	if late != nil {
+		return late
+	}
+	return why
+}
+
+// keyring parses each signer's key and checks each delegation once a batch: an engine or a gateway
+// signs hundreds of commands in one.
+type keyring struct {
+	parsed      map[string]*ecdsa.PublicKey
+	delegations map[delegationSignature]bool
+}
+
+type delegationSignature struct{ delegator, delegation, signature string }
+
+func newKeyring() keyring {
+	return keyring{parsed: map[string]*ecdsa.PublicKey{}, delegations: map[delegationSignature]bool{}}
+}
+
+// of is safe to keep by address: an address is the hash of its key.
+func (k keyring) of(identity *pb.IdentityDocument) *ecdsa.PublicKey {
+	if key, ok := k.parsed[identity.GetAddress()]; ok {
+		return key
+	}
+	key, err := signing.ParseKey(identity.GetSigningPublicKey())
+	if err != nil {
+		panic(fault{"a registered key of the state does not parse"})
+	}
+	k.parsed[identity.GetAddress()] = key
+	return key
+}
+
+func (k keyring) delegationHolds(delegator *pb.IdentityDocument, signed *pb.SignedDelegation) bool {
+	at := delegationSignature{delegator.GetAddress(), string(signed.GetDelegation()), string(signed.GetSignature())}
+	holds, known := k.delegations[at]
+	if !known {
+		holds = signing.Verify(k.of(delegator), signing.DelegationPrefix, signed.GetDelegation(), signed.GetSignature())
+		k.delegations[at] = holds
+	}
+	return holds
+}

@@ -1,0 +1,70 @@
+package batch
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/json"
+	"time"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/policy"
+)
+
+// roleAttribute is where Fabric CA puts the role, in the extension fabricCAAttributes.
+const roleAttribute = "cbmdhi.role"
+
+var fabricCAAttributes = asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1}
+
+// certify identifies the signer of a registration by its enrolment certificate. Whatever is wrong
+// with the certificate itself leaves the signer a stranger, so it is CODE_INVALID and leaves no
+// trace; only a role that the home member did not certify is a refusal of somebody known.
+func (r *run) certify(c *command, body *pb.RegisterIdentity) *refusal {
+	const path = "body.register_identity.enrolment_certificate"
+	home := load[pb.MemberDocument](r.state, memberKey(body.GetHomeMsp()))
+	if home == nil {
+		return invalid("body.register_identity.home_msp", "not a member of this channel")
+	}
+	certificate, err := x509.ParseCertificate(body.GetEnrolmentCertificate())
+	if err != nil {
+		return invalid(path, "not a DER certificate")
+	}
+	if !bytes.Equal(certificate.RawSubjectPublicKeyInfo, body.GetSigningPublicKey()) {
+		return invalid(path, "issued for another key")
+	}
+	if certificate.Subject.CommonName != body.GetAddress() {
+		return invalid(path, "its common name is not the address")
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(home.GetCaCertificatesPem()))
+	_, err = certificate.Verify(x509.VerifyOptions{
+		Roots:       roots,
+		CurrentTime: time.UnixMilli(r.call.TimeMs).UTC(),
+		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return invalid(path, "not valid now under the home member's Fabric CA")
+	}
+	c.authenticated = true
+	c.entry.SignerRole, c.entry.SignerMsp = body.GetRole(), body.GetHomeMsp()
+	if certifiedRole(certificate) != policy.RoleName(body.GetRole()) {
+		return forbidden("body.register_identity.role", "the certificate does not certify this role: enrol for it")
+	}
+	return nil
+}
+
+func certifiedRole(certificate *x509.Certificate) string {
+	for _, extension := range certificate.Extensions {
+		if !extension.Id.Equal(fabricCAAttributes) {
+			continue
+		}
+		var attributes struct {
+			Attrs map[string]string `json:"attrs"`
+		}
+		if json.Unmarshal(extension.Value, &attributes) != nil {
+			return ""
+		}
+		return attributes.Attrs[roleAttribute]
+	}
+	return ""
+}

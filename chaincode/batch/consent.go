@@ -1,0 +1,179 @@
+package batch
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// Limits of a patient's consents: the document is read with every decision about the patient.
+const (
+	MaxConsents             = 64
+	MaxProvisions           = 32
+	maxProvisionEntries     = 128
+	maxConsentDocumentBytes = 128 << 10
+)
+
+// Consent gives or replaces one consent. Only the patient, in person: no policy can widen that.
+var consentFamily = family{
+	describe: func(c *command) *refusal {
+		const path = "body.consent."
+		body := c.body.GetConsent()
+		if why := checkConsentNames(path, body); why != nil {
+			return why
+		}
+		if len(body.GetProvisions()) == 0 {
+			return invalid(path+"provisions", "at least one")
+		}
+		if len(body.GetProvisions()) > MaxProvisions {
+			return tooLarge(path+"provisions", "more than %d", MaxProvisions)
+		}
+		for i, provision := range body.GetProvisions() {
+			if why := checkProvision(at(path+"provisions", i), provision); why != nil {
+				return why
+			}
+		}
+		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "consent", body.GetPatient(), body.GetConsentId()
+		return nil
+	},
+	reads: func(c *command, need func(string)) { need(consentKey(c.body.GetConsent().GetPatient())) },
+	apply: applyConsent,
+}
+
+// RevokeConsent ends one consent.
+var revokeFamily = family{
+	describe: func(c *command) *refusal {
+		body := c.body.GetRevokeConsent()
+		if why := checkConsentNames("body.revoke_consent.", body); why != nil {
+			return why
+		}
+		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "revoke", body.GetPatient(), body.GetConsentId()
+		return nil
+	},
+	reads: func(c *command, need func(string)) { need(consentKey(c.body.GetRevokeConsent().GetPatient())) },
+	apply: applyRevoke,
+}
+
+func applyConsent(r *run, c *command) *refusal {
+	body := c.body.GetConsent()
+	if why := c.byThePatient(body.GetPatient()); why != nil {
+		return why
+	}
+	given := &pb.ActiveConsent{
+		ConsentId: body.GetConsentId(), Provisions: body.GetProvisions(), GivenAtMs: r.call.TimeMs, CommandId: c.id(),
+	}
+	next := r.nextConsents(body.GetPatient())
+	if i := indexOfConsent(next, body.GetConsentId()); i >= 0 {
+		next.Consents[i] = given
+	} else if len(next.Consents) >= MaxConsents {
+		return tooLarge("body.consent", "more than %d consents in force: revoke one", MaxConsents)
+	} else {
+		next.Consents = append(next.Consents, given)
+	}
+	if proto.Size(next) > maxConsentDocumentBytes {
+		return tooLarge("body.consent", "all consents together are over %d bytes: revoke or shorten one", maxConsentDocumentBytes)
+	}
+	r.state.put(consentKey(body.GetPatient()), next)
+	return nil
+}
+
+func applyRevoke(r *run, c *command) *refusal {
+	body := c.body.GetRevokeConsent()
+	if why := c.byThePatient(body.GetPatient()); why != nil {
+		return why
+	}
+	next := r.nextConsents(body.GetPatient())
+	i := indexOfConsent(next, body.GetConsentId())
+	if i < 0 {
+		return notFound("body.revoke_consent.consent_id", "no such consent is in force")
+	}
+	next.Consents = slices.Delete(next.Consents, i, i+1)
+	r.state.put(consentKey(body.GetPatient()), next)
+	return nil
+}
+
+// byThePatient: consent is the patient's own.
+func (c *command) byThePatient(patient string) *refusal {
+	if c.actor.GetRole() != pb.Role_ROLE_PATIENT || c.actor.GetAddress() != patient {
+		return forbidden("signer", "only the patient gives and revokes consent")
+	}
+	return nil
+}
+
+// nextConsents is a copy of a patient's consents with the next version. The document stays when
+// the last consent is revoked, so that versions are never used twice.
+func (r *run) nextConsents(patient string) *pb.ConsentDocument {
+	next := &pb.ConsentDocument{Patient: patient}
+	if current := load[pb.ConsentDocument](r.state, consentKey(patient)); current != nil {
+		next.Version = current.GetVersion()
+		next.Consents = slices.Clone(current.GetConsents())
+	}
+	next.Version++
+	return next
+}
+
+func indexOfConsent(document *pb.ConsentDocument, id string) int {
+	return slices.IndexFunc(document.GetConsents(), func(c *pb.ActiveConsent) bool { return c.GetConsentId() == id })
+}
+
+func checkConsentNames(path string, body interface {
+	GetConsentId() string
+	GetPatient() string
+}) *refusal {
+	if !isUUIDv7(body.GetConsentId()) {
+		return invalid(path+"consent_id", notUUIDv7)
+	}
+	if !isAddress(body.GetPatient()) {
+		return invalid(path+"patient", "not an address")
+	}
+	return nil
+}
+
+func checkProvision(path string, p *pb.Provision) *refusal {
+	if p.GetEffect() != pb.Effect_EFFECT_PERMIT && p.GetEffect() != pb.Effect_EFFECT_DENY {
+		return invalid(path+".effect", "neither permit nor deny")
+	}
+	if len(p.GetGrantees())+len(p.GetPurposes())+len(p.GetCategories())+len(p.GetActions())+len(p.GetRecordIds()) > maxProvisionEntries {
+		return tooLarge(path, "more than %d entries", maxProvisionEntries)
+	}
+	for i, g := range p.GetGrantees() {
+		if why := checkGrantee(at(path+".grantees", i), g); why != nil {
+			return why
+		}
+	}
+	if i, ok := within(p.GetPurposes(), purposes); !ok {
+		return invalid(at(path+".purposes", i), "not a purpose of use of the closed list")
+	}
+	if i, ok := within(p.GetCategories(), categories); !ok {
+		return invalid(at(path+".categories", i), "not a category of the closed list")
+	}
+	if i, ok := within(p.GetActions(), provisionActions); !ok {
+		return invalid(at(path+".actions", i), "not an action of the closed list")
+	}
+	for i, id := range p.GetRecordIds() {
+		if !isUUIDv7(id) {
+			return invalid(at(path+".record_ids", i), notUUIDv7)
+		}
+	}
+	from, until := p.GetValidFromMs(), p.GetValidUntilMs()
+	if from < 0 || until < 0 || (until != 0 && until <= from) {
+		return invalid(path+".valid_until_ms", "not after valid_from_ms")
+	}
+	return nil
+}
+
+func checkGrantee(path string, g *pb.Grantee) *refusal {
+	switch {
+	case g.GetAddress() == "" && g.GetRole() == pb.Role_ROLE_UNSPECIFIED && g.GetMsp() == "":
+		return invalid(path, "names nobody: leave the list empty to mean anyone")
+	case g.GetAddress() != "" && !isAddress(g.GetAddress()):
+		return invalid(path+".address", "not an address")
+	case g.GetRole() != pb.Role_ROLE_UNSPECIFIED && !isRole(g.GetRole()):
+		return invalid(path+".role", "not a role of the closed list")
+	case g.GetMsp() != "" && !isMSP(g.GetMsp()):
+		return invalid(path+".msp", "not an MSP id")
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package batch
+
+import (
+	"strings"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/policy"
+)
+
+// policyInForce remembers the parsed policies of a PolicyState, which a SetPolicy may replace in
+// the middle of a batch.
+type policyInForce struct {
+	state *pb.PolicyState
+	set   *policy.Set
+}
+
+func (r *run) policyDocument() *pb.PolicyDocument {
+	return load[pb.PolicyState](r.state, policyKey).GetPolicy()
+}
+
+func (r *run) policySet() *policy.Set {
+	current := load[pb.PolicyState](r.state, policyKey)
+	if r.inForce.state != current {
+		set, err := r.rules.policies.Get(current.GetPolicy().GetCedar())
+		if err != nil {
+			panic(fault{"the policy in force does not parse: this chaincode is too old or too new for it"})
+		}
+		r.inForce = policyInForce{state: current, set: set}
+	}
+	return r.inForce.set
+}
+
+// question is what is asked about one record.
+type question struct {
+	actor     *pb.IdentityDocument
+	delegated bool
+	action    string
+	purpose   string
+	record    policy.Record
+}
+
+// decide asks policies and consents and returns what the answer rested on; a refusal says why and
+// what to do.
+func (r *run) decide(q question) (*pb.DecisionBasis, *refusal) {
+	patient := load[pb.IdentityDocument](r.state, identityKey(q.record.Patient))
+	consents := load[pb.ConsentDocument](r.state, consentKey(q.record.Patient))
+	q.record.PatientMSP = patient.GetHomeMsp()
+	for _, custodian := range patient.GetCustodians() {
+		q.record.Custodians = append(q.record.Custodians, custodian.GetMsp())
+	}
+	decision := r.policySet().Decide(&policy.Request{
+		Principal: q.actor, Action: q.action, Purpose: q.purpose, Record: q.record,
+		Consents: consents, Delegated: q.delegated, NowMs: r.call.TimeMs,
+	})
+	basis := &pb.DecisionBasis{
+		PolicyVersion:  r.policyDocument().GetVersion(),
+		Policies:       decision.Policies,
+		ConsentVersion: consents.GetVersion(),
+		ConsentId:      decision.Consent.ConsentID,
+	}
+	if decision.Permit {
+		return basis, nil
+	}
+	return basis, forbidden("", "%s", whyNot(q, decision))
+}
+
+func whyNot(q question, d policy.Decision) string {
+	named := strings.Join(d.Policies, ", ")
+	switch {
+	case d.Faulty:
+		return "policy " + named + " could not be evaluated, so nothing is permitted: ask an administrator to correct it"
+	case d.Consent.Effect == policy.ConsentDeny:
+		return "the patient's consent denies " + q.action + " for " + q.purpose + ": ask the patient to change it"
+	case len(d.Policies) > 0:
+		return "policy " + named + " forbids " + q.action + " for " + q.purpose + ": act within it, or ask an administrator"
+	case q.action == policy.ActionBreakGlass:
+		return "no policy permits this role to break the glass: ask a clinician"
+	case q.action == actionWrite:
+		return "the author's member does not treat this patient and no consent of the patient permits write: " +
+			"ask the patient for consent"
+	}
+	return "no consent of the patient permits " + q.action + " for " + q.purpose + ": ask the patient for consent"
+}

@@ -1,0 +1,217 @@
+package batch
+
+import (
+	"crypto/sha256"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// Limits of one item.
+const (
+	MaxGroupCommands   = 16
+	MaxCommandBytes    = 256 << 10
+	MaxDelegationBytes = 8 << 10
+)
+
+// group is a decoded item of the batch.
+type group struct {
+	commands []*command
+	// Why the whole group is malformed, decided without the state; nil when it is not.
+	malformed *refusal
+	// Why the carrier's statements about contents do not fit the group.
+	contents *refusal
+}
+
+// command is a decoded command, and what becomes known about it on the way.
+type command struct {
+	signed     *pb.SignedCommand
+	header     *pb.Command
+	body       *pb.CommandBody
+	delegation *pb.Delegation
+	family     *family
+	sha256     [sha256.Size]byte
+	content    *pb.StoredContent
+
+	// Why the bytes do not decode.
+	undecodable *refusal
+	// Why its ids or its signer's address are not well-formed.
+	misnamed *refusal
+	// Why the body's fields are not well-formed.
+	misstated *refusal
+
+	// The audit entry in the making.
+	entry *pb.AuditEntry
+	// Set by authentication: the signer has been identified, so a refusal by policy is recorded.
+	authenticated bool
+	// The identity on whose authority it is decided: the signer, or the delegator behind it.
+	actor     *pb.IdentityDocument
+	delegated bool
+	// The entry of the same command, when it was committed before.
+	first *pb.AuditEntry
+}
+
+func (c *command) id() string { return c.header.GetCommandId() }
+
+func decodeBatch(raw []byte) ([]*group, *Failure) {
+	if len(raw) > MaxBatchBytes {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "over %d bytes: send fewer items", MaxBatchBytes)
+	}
+	var batch pb.Batch
+	if err := proto.Unmarshal(raw, &batch); err != nil {
+		return nil, fail(pb.Code_CODE_INVALID, "batch", "not a serialized Batch")
+	}
+	if len(batch.GetItems()) == 0 {
+		return nil, fail(pb.Code_CODE_INVALID, "batch", "no items")
+	}
+	if len(batch.GetItems()) > MaxItems {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d items", MaxItems)
+	}
+	groups := make([]*group, len(batch.GetItems()))
+	for i, item := range batch.GetItems() {
+		groups[i] = decodeGroup(item)
+	}
+	return groups, nil
+}
+
+func decodeGroup(item *pb.BatchItem) *group {
+	g := &group{}
+	for _, signed := range item.GetGroup().GetCommands() {
+		g.commands = append(g.commands, decodeCommand(signed))
+	}
+	g.malformed = checkMembership(g.commands)
+	g.contents = assignContents(g.commands, item.GetContents())
+	return g
+}
+
+func decodeCommand(signed *pb.SignedCommand) *command {
+	c := &command{signed: signed, entry: &pb.AuditEntry{}, sha256: sha256.Sum256(signed.GetCommand())}
+	if c.undecodable = c.decode(); c.undecodable != nil {
+		return c
+	}
+	c.misnamed = c.checkNames()
+	c.entry.CommandId, c.entry.Signer, c.entry.CommandSha256 = c.id(), signed.GetSigner(), c.sha256[:]
+	c.misstated = c.family.describe(c)
+	return c
+}
+
+func (c *command) decode() *refusal {
+	// Unsigned, but a registration is kept with its envelope: nothing may ride along into the state.
+	if !allKnown(c.signed.ProtoReflect()) {
+		return invalid("", "not a SignedCommand of this version")
+	}
+	if len(c.signed.GetCommand()) > MaxCommandBytes {
+		return tooLarge("command", "over %d bytes", MaxCommandBytes)
+	}
+	var header pb.Command
+	if !strictly(c.signed.GetCommand(), &header) {
+		return invalid("command", "not a serialized Command of this version")
+	}
+	c.header = &header
+	var body pb.CommandBody
+	if !strictly(header.GetBody(), &body) {
+		return invalid("body", "not a serialized CommandBody of this version")
+	}
+	c.body = &body
+	if c.family = familyOf(&body); c.family == nil {
+		return invalid("body", "no body is set")
+	}
+	if signed := c.signed.GetDelegation(); signed != nil {
+		if len(signed.GetDelegation()) > MaxDelegationBytes {
+			return tooLarge("delegation", "over %d bytes", MaxDelegationBytes)
+		}
+		var delegation pb.Delegation
+		if !strictly(signed.GetDelegation(), &delegation) {
+			return invalid("delegation", "not a serialized Delegation of this version")
+		}
+		c.delegation = &delegation
+	} else if len(header.GetDelegationSha256()) > 0 {
+		return invalid("delegation", "the command names a delegation that is not beside it")
+	}
+	return nil
+}
+
+func (c *command) checkNames() *refusal {
+	switch {
+	case !isUUIDv7(c.id()):
+		return invalid("command_id", "not a UUIDv7 in canonical lower-case text")
+	case c.header.GetGroup() != nil && !isUUIDv7(c.header.GetGroup().GetGroupId()):
+		return invalid("group.group_id", "not a UUIDv7 in canonical lower-case text")
+	case !isAddress(c.signed.GetSigner()):
+		return invalid("signer", "not an address")
+	}
+	return nil
+}
+
+// assignContents gives each PutRecord the carrier's statement about its content. One that is missing
+// is the record's own fault and found there; one too many is the item's.
+func assignContents(commands []*command, contents []*pb.StoredContent) *refusal {
+	for _, content := range contents {
+		i := int(content.GetCommandIndex())
+		if i >= len(commands) || commands[i].body.GetPutRecord() == nil || commands[i].content != nil {
+			return invalid("contents", "each content belongs to one PutRecord of the group, by its index")
+		}
+		commands[i].content = content
+	}
+	return nil
+}
+
+// strictly decodes signed bytes and refuses fields that this version does not know: nobody's
+// statement is carried out without its part that we cannot read.
+func strictly(raw []byte, message proto.Message) bool {
+	return proto.Unmarshal(raw, message) == nil && allKnown(message.ProtoReflect())
+}
+
+func allKnown(message protoreflect.Message) bool {
+	if len(message.GetUnknown()) > 0 {
+		return false
+	}
+	known := true
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Kind() != protoreflect.MessageKind {
+			return true
+		}
+		if field.IsList() {
+			list := value.List()
+			for i := range list.Len() {
+				known = known && allKnown(list.Get(i).Message())
+			}
+		} else {
+			known = allKnown(value.Message())
+		}
+		return known
+	})
+	return known
+}
+
+// plan lists, sorted, every state key that any command of the batch could need, and tells whether
+// the number of members matters.
+func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
+	wanted := map[string]struct{}{policyKey: {}, memberKey(call.CreatorMSP): {}}
+	need := func(key string) { wanted[key] = struct{}{} }
+	for _, g := range groups {
+		for _, c := range g.commands {
+			if c.undecodable != nil || c.misnamed != nil {
+				continue
+			}
+			need(auditKey(c.id(), c.signed.GetSigner()))
+			need(identityKey(c.signed.GetSigner()))
+			if delegator := c.delegation.GetDelegator(); isAddress(delegator) {
+				need(identityKey(delegator))
+			}
+			if c.misstated == nil {
+				c.family.reads(c, need)
+				wantsMembers = wantsMembers || c.family.wantsMembers
+			}
+		}
+	}
+	keys = make([]string, 0, len(wanted))
+	for key := range wanted {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys, wantsMembers
+}

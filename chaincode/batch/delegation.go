@@ -1,0 +1,83 @@
+package batch
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// delegate checks that the person behind a device's signature let it do this, and puts the person
+// in the actor's place: policy then decides about the person, knowing that a device signed.
+func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
+	if c.family.delegation == nil {
+		return forbidden("delegation", "this command is never delegated: the person signs it")
+	}
+	if device.GetRole() != pb.Role_ROLE_DEVICE {
+		return forbidden("signer", "only a registered device acts within a delegation: sign in person")
+	}
+	d := c.delegation
+	if why := checkDelegation(d); why != nil {
+		return why
+	}
+	// What the device signed names whom it acts for: a carrier cannot put another delegation beside it.
+	named := sha256.Sum256(c.signed.GetDelegation().GetDelegation())
+	if !bytes.Equal(c.header.GetDelegationSha256(), named[:]) {
+		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation_sha256",
+			"the device's command does not name this delegation: sign it with the SHA-256 of the delegation in it")
+	}
+	if d.GetChannel() != r.call.Channel {
+		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.channel", "the delegation was signed for another channel")
+	}
+	if why := checkPeriod(d.GetIssuedAtMs(), d.GetExpiresAtMs(), r.call.TimeMs, maxDelegationLifetimeMs,
+		"delegation.", "12 hours: log in again"); why != nil {
+		return why
+	}
+	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
+	if delegator == nil {
+		return refuse(pb.Code_CODE_UNKNOWN_SIGNER, "delegation.delegator", "not registered on this channel")
+	}
+	if !r.keys.delegationHolds(delegator, c.signed.GetDelegation()) {
+		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation.signature",
+			"the signature does not match the delegation and the delegator's key, or its s is not low")
+	}
+	if d.GetDelegate() != device.GetAddress() {
+		return forbidden("delegation.delegate", "the delegation lets another device act: log in with this one")
+	}
+	c.entry.OnBehalfOf = d.GetDelegator()
+	if delegator.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegator", "the delegator's identity is not active")
+	}
+	action, purpose := c.family.delegation(c)
+	if !slices.Contains(d.GetActions(), action) {
+		return forbidden("delegation.actions", "the delegation does not cover %s: log in with a wider one, or sign in person", action)
+	}
+	if !slices.Contains(d.GetPurposes(), purpose) {
+		return forbidden("delegation.purposes", "the delegation does not cover %s: log in with a wider one, or sign in person", purpose)
+	}
+	c.actor, c.delegated = delegator, true
+	return nil
+}
+
+func checkDelegation(d *pb.Delegation) *refusal {
+	if !isUUIDv7(d.GetDelegationId()) {
+		return invalid("delegation.delegation_id", "not a UUIDv7 in canonical lower-case text")
+	}
+	if !isAddress(d.GetDelegator()) {
+		return invalid("delegation.delegator", "not an address")
+	}
+	if !isAddress(d.GetDelegate()) {
+		return invalid("delegation.delegate", "not an address")
+	}
+	if i, ok := within(d.GetActions(), delegationActions); !ok {
+		return invalid(at("delegation.actions", i), "not an action that can be delegated")
+	}
+	if len(d.GetPurposes()) == 0 {
+		return invalid("delegation.purposes", "at least one purpose of use")
+	}
+	if i, ok := within(d.GetPurposes(), purposes); !ok {
+		return invalid(at("delegation.purposes", i), "not a purpose of use of the closed list")
+	}
+	return nil
+}

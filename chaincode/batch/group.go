@@ -1,0 +1,179 @@
+package batch
+
+import (
+	"bytes"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/signing"
+)
+
+// checkMembership decides whether the commands are one group: a lone command that names none, or
+// 2 to 16 that name each other.
+func checkMembership(commands []*command) *refusal {
+	if len(commands) == 0 {
+		return nil
+	}
+	if len(commands) > MaxGroupCommands {
+		return invalid("group", "more than %d commands", MaxGroupCommands)
+	}
+	for _, c := range commands {
+		if c.undecodable != nil {
+			return nil // It speaks for itself, and the group cannot be judged.
+		}
+	}
+	if len(commands) == 1 {
+		if commands[0].header.GetGroup() != nil {
+			return invalid("group", "the command belongs to a group of two or more: send the whole group")
+		}
+		return nil
+	}
+	bodies := make([][]byte, len(commands))
+	for i, c := range commands {
+		bodies[i] = c.header.GetBody()
+	}
+	digest := signing.BodiesSHA256(bodies)
+	type name struct{ id, signer string }
+	seen := map[name]bool{}
+	for i, c := range commands {
+		membership := c.header.GetGroup()
+		switch {
+		case membership == nil:
+			return invalid("group", "a command of the group does not name it")
+		case membership.GetGroupId() != commands[0].header.GetGroup().GetGroupId():
+			return invalid("group.group_id", "the commands name different groups")
+		case int(membership.GetSize()) != len(commands):
+			return invalid("group.size", "not the number of commands in the group")
+		case int(membership.GetIndex()) != i:
+			return invalid("group.index", "not the command's place in the group")
+		case !bytes.Equal(membership.GetBodiesSha256(), digest):
+			return invalid("group.bodies_sha256", "does not match the bodies of the group")
+		case seen[name{c.id(), c.signed.GetSigner()}]:
+			return invalid("command_id", "used twice in the group")
+		}
+		seen[name{c.id(), c.signed.GetSigner()}] = true
+	}
+	return nil
+}
+
+// settle gives a verdict for each command of a group and stages what the group changes: all of
+// it, or nothing but the audit entry of the command that policy refused.
+func (r *run) settle(g *group) []*pb.Verdict {
+	if g.malformed != nil {
+		return g.all(g.malformed)
+	}
+	for i, c := range g.commands {
+		if c.undecodable != nil {
+			return g.refusedBy(i, c.undecodable)
+		}
+	}
+	if culprit, why := r.authenticateAll(g); why != nil && !g.hasReplayOf(pb.Code_CODE_FORBIDDEN) {
+		return r.refuseGroup(g, culprit, why)
+	}
+	if verdicts := g.replay(); verdicts != nil {
+		return verdicts
+	}
+	if g.contents != nil {
+		return g.all(g.contents)
+	}
+	for i, c := range g.commands {
+		if why := c.family.apply(r, c); why != nil {
+			r.state.discard()
+			return r.refuseGroup(g, i, why)
+		}
+		r.record(c, nil)
+	}
+	r.state.keep()
+	verdicts := make([]*pb.Verdict, len(g.commands))
+	for i, c := range g.commands {
+		verdicts[i] = c.verdict(nil)
+	}
+	return verdicts
+}
+
+// authenticateAll looks at every command, so that replays are found behind a refusal as well.
+func (r *run) authenticateAll(g *group) (culprit int, first *refusal) {
+	for i, c := range g.commands {
+		if why := r.authenticate(c); why != nil && first == nil {
+			culprit, first = i, why
+		}
+	}
+	return culprit, first
+}
+
+// replay answers a group of which something was committed before; nil when nothing was.
+//
+// All of it: each command gets its first verdict. A part that policy refused: the group was refused
+// then for that reason, and is again (only the refused command has an entry). Another part:
+// the id was used in another group.
+func (g *group) replay() []*pb.Verdict {
+	committed := 0
+	for _, c := range g.commands {
+		if c.first != nil {
+			committed++
+		}
+	}
+	if committed == 0 {
+		return nil
+	}
+	if committed < len(g.commands) && !g.hasReplayOf(pb.Code_CODE_FORBIDDEN) {
+		return g.all(conflict("group", "some of the group's commands were committed before, in another group: "+
+			"sign the group anew with fresh ids"))
+	}
+	verdicts := make([]*pb.Verdict, len(g.commands))
+	for i, c := range g.commands {
+		if c.first != nil {
+			verdicts[i] = c.replayed()
+		} else {
+			verdicts[i] = c.groupRefused()
+		}
+	}
+	return verdicts
+}
+
+func (g *group) hasReplayOf(code pb.Code) bool {
+	for _, c := range g.commands {
+		if c.first != nil && c.first.GetCode() == code {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseGroup blames one command. Refused by policy, its entry stays: the attempt is on the channel.
+func (r *run) refuseGroup(g *group, culprit int, why *refusal) []*pb.Verdict {
+	c := g.commands[culprit]
+	if why.code == pb.Code_CODE_FORBIDDEN && c.authenticated {
+		r.record(c, why)
+		r.state.keep()
+	}
+	return g.refusedBy(culprit, why)
+}
+
+// record stages the audit entry, which is the idempotency record too.
+func (r *run) record(c *command, why *refusal) {
+	c.entry.Code, c.entry.AtMs, c.entry.TxId = pb.Code_CODE_OK, r.call.TimeMs, r.call.TxID
+	if why != nil {
+		c.entry.Code, c.entry.Reason = why.code, why.reason
+	}
+	r.state.put(auditKey(c.id(), c.signed.GetSigner()), c.entry)
+}
+
+func (g *group) all(why *refusal) []*pb.Verdict {
+	verdicts := make([]*pb.Verdict, len(g.commands))
+	for i, c := range g.commands {
+		verdicts[i] = c.verdict(why)
+	}
+	return verdicts
+}
+
+func (g *group) refusedBy(culprit int, why *refusal) []*pb.Verdict {
+	verdicts := make([]*pb.Verdict, len(g.commands))
+	for i, c := range g.commands {
+		if i == culprit {
+			verdicts[i] = c.verdict(why)
+		} else {
+			verdicts[i] = c.groupRefused()
+		}
+	}
+	return verdicts
+}

@@ -1,0 +1,183 @@
+package batch_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	sim "cbmdhi/chaincode/internal/simulator"
+)
+
+// updateAndConsent is the paper's case: the update and the consent to share it, one transaction.
+func (s *story) updateAndConsent() (*pb.BatchItem, string) {
+	record := s.ID()
+	body, content := s.Record(s.patient, 1, record)
+	item := sim.Item(s.Group(sim.Part{By: s.engine, Body: body}, sim.Part{By: s.patient, Body: s.consentBody()})...)
+	item.Contents = []*pb.StoredContent{content}
+	return item, record
+}
+
+func (s *story) settle(item *pb.BatchItem) []*pb.Verdict {
+	s.t.Helper()
+	return s.Process(item).GetGroups()[0].GetVerdicts()
+}
+
+func (s *story) expectAll(verdicts []*pb.Verdict, want ...pb.Code) {
+	s.t.Helper()
+	if !slices.Equal(codes(verdicts), want) {
+		s.t.Fatalf("verdicts %v, want %v", verdicts, want)
+	}
+}
+
+func TestAGroupIsDoneAsOne(t *testing.T) {
+	s := begin(t)
+	item, record := s.updateAndConsent()
+	s.expectAll(s.settle(item), pb.Code_CODE_OK, pb.Code_CODE_OK)
+	if !s.Document("rec/"+record+"/00000001", &pb.RecordVersion{}) || !s.Document("con/"+s.patient.Address, &pb.ConsentDocument{}) {
+		t.Fatal("the group's changes are not there")
+	}
+	s.Now = s.Now.Add(time.Hour)
+	s.expectAll(s.settle(item), pb.Code_CODE_ALREADY_COMMITTED, pb.Code_CODE_ALREADY_COMMITTED)
+}
+
+func TestAGroupOfWhichOneIsRefusedChangesNothing(t *testing.T) {
+	s := begin(t)
+	item, record := s.updateAndConsent()
+	item.Contents = nil // The record's content is missing: INVALID.
+	s.untouched(func() {
+		s.expectAll(s.settle(item), pb.Code_CODE_INVALID, pb.Code_CODE_GROUP_REFUSED)
+	})
+	body, content := s.Record(s.patient, 1, record)
+	item = sim.Item(s.Group(sim.Part{By: s.patient, Body: s.consentBody()}, sim.Part{By: s.engine, Body: body})...)
+	content.CommandIndex, content.Replicas = 1, nil
+	item.Contents = []*pb.StoredContent{content}
+	s.untouched(func() {
+		s.expectAll(s.settle(item), pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_INVALID)
+	})
+	if len(s.Private) != 0 {
+		t.Fatal("a writer key of a refused group was stored")
+	}
+}
+
+func TestInAGroupRefusedByPolicyOnlyTheAttemptIsRecorded(t *testing.T) {
+	s := begin(t)
+	record := s.ID()
+	body, content := s.Record(s.patient, 1, record)
+	group := s.Group(sim.Part{By: s.patient, Body: s.consentBody()}, sim.Part{By: s.stranger, Body: body})
+	item := sim.Item(group...)
+	content.CommandIndex = 1
+	item.Contents = []*pb.StoredContent{content}
+	before := len(s.State)
+	s.expectAll(s.settle(item), pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_FORBIDDEN)
+	if len(s.State) != before+1 || s.Audit(group[1]).GetCode() != pb.Code_CODE_FORBIDDEN || s.Audit(group[0]) != nil {
+		t.Fatal("exactly the refused command has an entry")
+	}
+	// Sent again, even late, the group gets its first verdict and still changes nothing.
+	s.Now = s.Now.Add(time.Hour)
+	s.untouched(func() {
+		verdicts := s.settle(item)
+		s.expectAll(verdicts, pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_ALREADY_COMMITTED)
+		if verdicts[1].GetFirstCode() != pb.Code_CODE_FORBIDDEN {
+			t.Fatalf("the first verdict was a refusal: %v", verdicts[1])
+		}
+	})
+}
+
+func TestNoCommandCanBeTakenOutOfItsGroup(t *testing.T) {
+	s := begin(t)
+	item, _ := s.updateAndConsent()
+	for i, command := range item.Group.Commands {
+		lone := sim.Item(command)
+		if i == 0 {
+			lone.Contents = item.Contents
+		}
+		s.untouched(func() { s.expectAll(s.settle(lone), pb.Code_CODE_INVALID) })
+	}
+}
+
+func TestAGroupThatDoesNotHoldTogetherIsInvalidAltogether(t *testing.T) {
+	change := map[string]func(s *story, h []*pb.Command){
+		"another group's id":     func(s *story, h []*pb.Command) { h[1].Group.GroupId = s.ID() },
+		"a wrong size":           func(_ *story, h []*pb.Command) { h[1].Group.Size = 3 },
+		"a wrong place":          func(_ *story, h []*pb.Command) { h[1].Group.Index = 0 },
+		"no membership":          func(_ *story, h []*pb.Command) { h[1].Group = nil },
+		"a hash of other bodies": func(_ *story, h []*pb.Command) { h[1].Group.BodiesSha256[0] ^= 1 },
+		"an exchanged body":      func(s *story, h []*pb.Command) { h[1].Body = sim.Marshal(s.t, s.consentBody()) },
+		"the same id twice":      func(_ *story, h []*pb.Command) { h[1].CommandId = h[0].CommandId },
+	}
+	for name, damage := range change {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			headers := s.GroupHeaders(sim.Part{By: s.patient, Body: s.consentBody()}, sim.Part{By: s.patient, Body: s.consentBody()})
+			headers[1].Group = proto.CloneOf(headers[1].Group)
+			damage(s, headers)
+			item := sim.Item(s.patient.SignHeader(headers[0]), s.patient.SignHeader(headers[1]))
+			s.untouched(func() { s.expectAll(s.settle(item), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID) })
+		})
+	}
+}
+
+func TestAGroupIsSentInItsOrderAndWhole(t *testing.T) {
+	s := begin(t)
+	g := s.Group(sim.Part{By: s.patient, Body: s.consentBody()}, sim.Part{By: s.patient, Body: s.consentBody()},
+		sim.Part{By: s.patient, Body: s.consentBody()})
+	s.expectAll(s.Do(g[1], g[0], g[2]), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID, pb.Code_CODE_INVALID)
+	s.expectAll(s.Do(g[0], g[1]), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID)
+	s.expectAll(s.Do(g...), pb.Code_CODE_OK, pb.Code_CODE_OK, pb.Code_CODE_OK)
+}
+
+func TestAGroupHasAtMostSixteenCommands(t *testing.T) {
+	s := begin(t)
+	parts := make([]sim.Part, 17)
+	for i := range parts {
+		parts[i] = sim.Part{By: s.patient, Body: s.consentBody()}
+	}
+	for _, v := range s.Do(s.Group(parts...)...) {
+		s.expect(v, pb.Code_CODE_INVALID)
+	}
+	for _, v := range s.Do(s.Group(parts[:16]...)...) {
+		s.expect(v, pb.Code_CODE_OK)
+	}
+}
+
+func TestACommandOfADoneGroupCannotStandInAnother(t *testing.T) {
+	s := begin(t)
+	a, b := s.consentBody(), s.consentBody()
+	h := s.GroupHeaders(sim.Part{By: s.patient, Body: a}, sim.Part{By: s.patient, Body: b})
+	first, second := s.patient.SignHeader(h[0]), s.patient.SignHeader(h[1])
+	s.expectAll(s.Do(first, second), pb.Code_CODE_OK, pb.Code_CODE_OK)
+	h[1].CommandId = s.ID()
+	s.untouched(func() {
+		s.expectAll(s.Do(first, s.patient.SignHeader(h[1])), pb.Code_CODE_CONFLICT, pb.Code_CODE_CONFLICT)
+	})
+}
+
+func TestOneBadSignatureRefusesTheGroupAndIsBlamed(t *testing.T) {
+	s := begin(t)
+	g := s.Group(sim.Part{By: s.patient, Body: s.consentBody()}, sim.Part{By: s.patient, Body: s.consentBody()})
+	g[1].Signature = g[0].Signature
+	s.untouched(func() { s.expectAll(s.Do(g...), pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_BAD_SIGNATURE) })
+}
+
+func TestALaterGroupSeesTheEffectsOfAnEarlierOne(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	read := func() *pb.BatchItem { return sim.Item(s.clinician.Sign(sim.Read(s.patient, record, "TREAT"))) }
+	result := s.Process(read(), sim.Item(s.patient.Sign(s.consentBody())), read())
+	s.expect(result.Groups[0].Verdicts[0], pb.Code_CODE_FORBIDDEN)
+	s.expect(result.Groups[2].Verdicts[0], pb.Code_CODE_OK)
+}
+
+func TestContentsThatBelongToNoRecordAreRefused(t *testing.T) {
+	s := begin(t)
+	item, _ := s.updateAndConsent()
+	extra := proto.CloneOf(item.Contents[0])
+	extra.CommandIndex = 1 // The consent.
+	item.Contents = append(item.Contents, extra)
+	s.untouched(func() { s.expectAll(s.settle(item), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID) })
+	item.Contents[1].CommandIndex = 0 // The record's, again.
+	s.untouched(func() { s.expectAll(s.settle(item), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID) })
+}

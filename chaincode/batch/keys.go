@@ -1,0 +1,80 @@
+package batch
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"cbmdhi/chaincode/signing"
+)
+
+// State keys. They are unique to what they hold, so that two commands conflict only with cause;
+// what leads them is time-ordered (UUIDv7), which keeps the state database quick.
+const policyKey = "pol"
+
+// MemberPrefix begins the key of every member document.
+const MemberPrefix = "org/"
+
+func identityKey(address string) string     { return "id/" + address }
+func registrationKey(address string) string { return "reg/" + address }
+func memberKey(msp string) string           { return MemberPrefix + msp }
+func consentKey(patient string) string      { return "con/" + patient }
+func writerKeyKey(keyID string) string      { return "wkey/" + keyID }
+
+func recordKey(recordID string, version uint32) string {
+	return fmt.Sprintf("rec/%s/%08x", recordID, version)
+}
+
+func auditKey(commandID, signer string) string { return "aud/" + commandID + "/" + signer }
+
+// Private data keys, in a member's implicit collection.
+func sealedRecordKeyName(patient string) string { return "rk/" + patient }
+func sealedWriterKeyName(keyID string) string   { return "wk/" + keyID }
+
+func implicitCollection(msp string) string { return "_implicit_org_" + msp }
+
+// isUUIDv7 accepts the canonical lower-case text only: two spellings of an id would be two ids.
+func isUUIDv7(text string) bool {
+	if len(text) != 36 || text[14] != '7' || !strings.ContainsRune("89ab", rune(text[19])) {
+		return false
+	}
+	for i, c := range []byte(text) {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if c != '-' {
+				return false
+			}
+		} else if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func isAddress(text string) bool { return signing.IsAddress(text) }
+
+var mspPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$`)
+
+func isMSP(text string) bool { return mspPattern.MatchString(text) }
+
+func isSHA256(digest []byte) bool { return len(digest) == sha256.Size }
+
+// A CIDv1 here is: version, a codec of one byte, sha2-256, 32 bytes of digest.
+const (
+	cidBytes      = 4 + sha256.Size
+	cidVersion    = 1
+	multihashSHA2 = 0x12
+)
+
+var cidEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// isCID accepts a CIDv1 in lower-case base32 over sha2-256, the only ones the storage makes.
+func isCID(text string) bool {
+	if !strings.HasPrefix(text, "b") {
+		return false
+	}
+	raw, err := cidEncoding.DecodeString(text[1:])
+	return err == nil && len(raw) == cidBytes && raw[0] == cidVersion && raw[1] < 0x80 &&
+		raw[2] == multihashSHA2 && raw[3] == sha256.Size && cidEncoding.EncodeToString(raw) == text[1:]
+}

@@ -1,0 +1,50 @@
+package batch
+
+import (
+	"slices"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// Closed lists of the contract. Free text never reaches the channel through them.
+var (
+	categories = []string{
+		"demographics", "encounters", "conditions", "allergies", "observations", "medications",
+		"procedures", "immunizations", "diagnostics", "documents", "imaging", "care-plans",
+		"coverage", "provenance", "other",
+	}
+	purposes          = []string{"TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "PUBHLTH"}
+	provisionActions  = []string{"read", "search", "history", "export", "event", "write"}
+	delegationActions = []string{"read", "search", "history", "write"}
+	accessActions     = []string{"read", "history", "export"}
+	explainActions    = []string{"read", "search", "history", "export", "event", "write"}
+
+	reviewReasons     = []string{"identity-verified", "document-mismatch", "duplicate", "other"}
+	suspendReasons    = []string{"lost-key", "left", "misuse", "reinstated", "other"}
+	breakGlassReasons = []string{"unconscious", "life-threatening", "public-safety"}
+)
+
+const (
+	actionWrite = "write"
+	// A PutRecord names no purpose: writing to the record is treatment, for consents and
+	// delegations alike.
+	purposeTreatment = "TREAT"
+	purposeEmergency = "ETREAT"
+)
+
+func isRole(role pb.Role) bool {
+	_, known := pb.Role_name[int32(role)]
+	return known && role != pb.Role_ROLE_UNSPECIFIED
+}
+
+func isPurpose(code string) bool { return slices.Contains(purposes, code) }
+
+// within tells whether every entry is on the closed list, and where the first is that is not.
+func within(entries, list []string) (int, bool) {
+	for i, entry := range entries {
+		if !slices.Contains(list, entry) {
+			return i, false
+		}
+	}
+	return 0, true
+}

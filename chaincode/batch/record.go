@@ -1,0 +1,197 @@
+package batch
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/policy"
+)
+
+// maxReplicas bounds the members that one content can name.
+const maxReplicas = 64
+
+// PutRecord adds a version of a record: the author's signed commitment, and beside it the carrier's
+// statement of where the ciphertext lies.
+var recordFamily = family{
+	describe: describeRecordBody,
+	reads: func(c *command, need func(string)) {
+		body := c.body.GetPutRecord()
+		need(identityKey(body.GetPatient()))
+		need(consentKey(body.GetPatient()))
+		need(recordKey(body.GetRecordId(), body.GetVersion()))
+		if body.GetVersion() > 1 {
+			need(recordKey(body.GetRecordId(), body.GetVersion()-1))
+		}
+		if checkContent(c.content) == nil {
+			need(writerKeyKey(c.content.GetWriterKey().GetKeyId()))
+			for _, msp := range c.content.GetReplicas() {
+				need(memberKey(msp))
+			}
+		}
+	},
+	apply:      applyRecord,
+	delegation: func(*command) (string, string) { return actionWrite, purposeTreatment },
+}
+
+func describeRecordBody(c *command) *refusal {
+	const path = "body.put_record."
+	body := c.body.GetPutRecord()
+	switch {
+	case !isUUIDv7(body.GetRecordId()):
+		return invalid(path+"record_id", notUUIDv7)
+	case body.GetVersion() == 0:
+		return invalid(path+"version", "versions begin at 1")
+	case !isAddress(body.GetPatient()):
+		return invalid(path+"patient", "not an address")
+	case !slices.Contains(categories, body.GetCategory()):
+		return invalid(path+"category", "not a category of the closed list")
+	case !isSHA256(body.GetContentCommitment()):
+		return invalid(path+"content_commitment", "not 32 bytes")
+	}
+	e := c.entry
+	e.Action, e.Purpose, e.Category = actionWrite, purposeTreatment, body.GetCategory()
+	e.Patient, e.RecordId, e.Version = body.GetPatient(), body.GetRecordId(), body.GetVersion()
+	return nil
+}
+
+// applyRecord asks the policy before it looks at versions and content: who tried to write without
+// right is recorded, whatever else was wrong with it.
+func applyRecord(r *run, c *command) *refusal {
+	const path = "body.put_record."
+	body := c.body.GetPutRecord()
+	patient := load[pb.IdentityDocument](r.state, identityKey(body.GetPatient()))
+	if patient.GetRole() != pb.Role_ROLE_PATIENT {
+		return notFound(path+"patient", "no such patient on this channel")
+	}
+	if patient.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+		return forbidden(path+"patient", "the patient's registration is not active: wait until it is")
+	}
+	var why *refusal
+	c.entry.Basis, why = r.decide(question{
+		actor: c.actor, delegated: c.delegated, action: actionWrite, purpose: purposeTreatment,
+		record: policy.Record{
+			ID: body.GetRecordId(), Patient: body.GetPatient(), Category: body.GetCategory(),
+			Author: c.signed.GetSigner(), WriterMSP: r.call.CreatorMSP,
+		},
+	})
+	if why != nil {
+		return why
+	}
+	if why := r.checkVersion(body); why != nil {
+		return why
+	}
+	if why := r.acceptContent(c, patient); why != nil {
+		return why
+	}
+	r.state.put(recordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
+		RecordId: body.GetRecordId(), Version: body.GetVersion(), Patient: body.GetPatient(),
+		Category: body.GetCategory(), ContentCommitment: body.GetContentCommitment(),
+		ContentBytes: body.GetContentBytes(), Author: c.signed.GetSigner(), WriterMsp: r.call.CreatorMSP,
+		Content: c.content, CommandId: c.id(), WrittenAtMs: r.call.TimeMs, TxId: r.call.TxID,
+	})
+	return nil
+}
+
+func (r *run) checkVersion(body *pb.PutRecord) *refusal {
+	const path = "body.put_record.version"
+	if load[pb.RecordVersion](r.state, recordKey(body.GetRecordId(), body.GetVersion())) != nil {
+		return conflict(path, "this version is there already: write the next one")
+	}
+	if body.GetVersion() == 1 {
+		return nil
+	}
+	last := load[pb.RecordVersion](r.state, recordKey(body.GetRecordId(), body.GetVersion()-1))
+	if last == nil {
+		return conflict(path, "the version before it is not there")
+	}
+	if last.GetPatient() != body.GetPatient() {
+		return conflict("body.put_record.patient", "the record belongs to another patient")
+	}
+	return nil
+}
+
+// checkContent looks at the form of the carrier's statement.
+func checkContent(content *pb.StoredContent) *refusal {
+	key := content.GetWriterKey()
+	switch {
+	case content == nil:
+		return invalid("contents", "the item holds no content for this PutRecord")
+	case !allKnown(content.ProtoReflect()):
+		return invalid("contents", "not a StoredContent of this version")
+	case !isCID(content.GetCid()):
+		return invalid("contents.cid", "not a CIDv1 (sha2-256) in lower-case base32")
+	case content.GetStoredBytes() == 0:
+		return invalid("contents.stored_bytes", "missing")
+	case !isUUIDv7(key.GetKeyId()):
+		return invalid("contents.writer_key.key_id", notUUIDv7)
+	case key.GetEpoch() == 0:
+		return invalid("contents.writer_key.epoch", "epochs begin at 1")
+	case !isSHA256(key.GetSealedKeySha256()):
+		return invalid("contents.writer_key.sealed_key_sha256", "not 32 bytes")
+	case len(content.GetReplicas()) > maxReplicas:
+		return tooLarge("contents.replicas", "more than %d", maxReplicas)
+	}
+	seen := map[string]bool{}
+	for i, msp := range content.GetReplicas() {
+		if !isMSP(msp) || seen[msp] {
+			return invalid(at("contents.replicas", i), "not an MSP id, or named twice")
+		}
+		seen[msp] = true
+	}
+	return nil
+}
+
+// acceptContent checks the statement against the channel, and stores a writer key that is new.
+func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
+	if why := checkContent(c.content); why != nil {
+		return why
+	}
+	replicas := c.content.GetReplicas()
+	if len(replicas) == 0 || replicas[0] != r.call.CreatorMSP {
+		return invalid("contents.replicas", "the first is not the member that submits the record")
+	}
+	for i, msp := range replicas {
+		if load[pb.MemberDocument](r.state, memberKey(msp)) == nil {
+			return invalid(at("contents.replicas", i), "not a member of this channel")
+		}
+	}
+	if minimum := r.policyDocument().GetMinReplicas(); len(replicas) < int(minimum) {
+		return invalid("contents.replicas", "the policy asks for %d members to hold the content", minimum)
+	}
+	return r.acceptWriterKey(c, patient)
+}
+
+func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal {
+	const path = "contents.writer_key"
+	key := c.content.GetWriterKey()
+	wanted := &pb.WriterKeyState{Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP}
+	known := load[pb.WriterKeyState](r.state, writerKeyKey(key.GetKeyId()))
+	if known != nil {
+		wanted.CommandId = known.GetCommandId()
+		if !proto.Equal(known, wanted) {
+			return conflict(path, "this key id belongs to another key, patient or writer")
+		}
+		return nil
+	}
+	name := sealedWriterKeyName(key.GetKeyId())
+	holders := []string{r.call.CreatorMSP}
+	for _, custodian := range patient.GetCustodians() {
+		if custodian.GetMsp() != r.call.CreatorMSP {
+			holders = append(holders, custodian.GetMsp())
+		}
+	}
+	for _, msp := range holders {
+		sealed, ok := r.sealed.find(msp, name, key.GetSealedKeySha256())
+		if !ok {
+			return invalid(path+".sealed_key_sha256",
+				"the first record under a writer key needs it in the transient field sealed_keys, "+
+					"for the writer and for each custodian of the patient: missing for %s", msp)
+		}
+		r.state.putPrivate(msp, name, sealed)
+	}
+	wanted.CommandId = c.id()
+	r.state.put(writerKeyKey(key.GetKeyId()), wanted)
+	return nil
+}

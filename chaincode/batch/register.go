@@ -1,0 +1,126 @@
+package batch
+
+import (
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+const (
+	// hpkeKeyBytes of an ML-KEM-768 + X25519 public key.
+	hpkeKeyBytes  = 1216
+	maxCustodians = 16
+)
+
+// RegisterIdentity: the one command whose signer the channel does not know yet. What it registers
+// is acted upon only after the members' review.
+var registerFamily = family{
+	describe: describeRegister,
+	reads: func(c *command, need func(string)) {
+		body := c.body.GetRegisterIdentity()
+		need(memberKey(body.GetHomeMsp()))
+		for _, custodian := range body.GetCustodians() {
+			need(memberKey(custodian.GetMsp()))
+		}
+	},
+	apply: applyRegister,
+}
+
+func describeRegister(c *command) *refusal {
+	const path = "body.register_identity."
+	body := c.body.GetRegisterIdentity()
+	switch {
+	case body.GetAddress() != c.signed.GetSigner():
+		return invalid(path+"address", "not the signer's address: an identity registers itself")
+	case !isRole(body.GetRole()):
+		return invalid(path+"role", "not a role of the closed list")
+	case !isMSP(body.GetHomeMsp()):
+		return invalid(path+"home_msp", "not an MSP id")
+	case len(body.GetHpkePublicKey()) != hpkeKeyBytes:
+		return invalid(path+"hpke_public_key", "not %d bytes", hpkeKeyBytes)
+	}
+	c.entry.Action, c.entry.Subject = "register", body.GetAddress()
+	if body.GetRole() != pb.Role_ROLE_PATIENT {
+		if len(body.GetCustodians()) > 0 {
+			return invalid(path+"custodians", "only a patient has custodians")
+		}
+		if body.GetEvidenceCid() != "" {
+			return invalid(path+"evidence_cid", "only a patient has evidence")
+		}
+		return nil
+	}
+	c.entry.Patient = body.GetAddress()
+	if body.GetEvidenceCid() != "" && !isCID(body.GetEvidenceCid()) {
+		return invalid(path+"evidence_cid", "not a CIDv1 (sha2-256) in lower-case base32")
+	}
+	return checkCustodians(path+"custodians", body.GetCustodians())
+}
+
+func checkCustodians(path string, custodians []*pb.Custodian) *refusal {
+	if len(custodians) == 0 {
+		return invalid(path, "a patient chooses at least one custodian")
+	}
+	if len(custodians) > maxCustodians {
+		return tooLarge(path, "more than %d", maxCustodians)
+	}
+	seen := map[string]bool{}
+	for i, custodian := range custodians {
+		switch {
+		case !isMSP(custodian.GetMsp()):
+			return invalid(at(path, i)+".msp", "not an MSP id")
+		case seen[custodian.GetMsp()]:
+			return invalid(at(path, i)+".msp", "named twice")
+		case !isSHA256(custodian.GetSealedKeySha256()):
+			return invalid(at(path, i)+".sealed_key_sha256", "not 32 bytes")
+		}
+		seen[custodian.GetMsp()] = true
+	}
+	return nil
+}
+
+func applyRegister(r *run, c *command) *refusal {
+	const path = "body.register_identity."
+	body := c.body.GetRegisterIdentity()
+	known := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
+	if known != nil && known.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_REJECTED {
+		return conflict(path+"address", "already registered")
+	}
+	rule := r.reviewRule(body.GetRole())
+	if rule == nil {
+		return forbidden(path+"role", "the consortium's policy has no review rule for this role, so nobody registers for it")
+	}
+	for i, custodian := range body.GetCustodians() {
+		if load[pb.MemberDocument](r.state, memberKey(custodian.GetMsp())) == nil {
+			return invalid(at(path+"custodians", i)+".msp", "not a member of this channel")
+		}
+		name := sealedRecordKeyName(body.GetAddress())
+		sealed, ok := r.sealed.find(custodian.GetMsp(), name, custodian.GetSealedKeySha256())
+		if !ok {
+			return invalid(at(path+"custodians", i)+".sealed_key_sha256",
+				"the transient field sealed_keys holds no key with this hash for this custodian")
+		}
+		r.state.putPrivate(custodian.GetMsp(), name, sealed)
+	}
+	status := pb.IdentityStatus_IDENTITY_STATUS_PENDING
+	if rule.GetQuorum() == 0 {
+		status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
+	}
+	r.state.put(identityKey(body.GetAddress()), &pb.IdentityDocument{
+		Address: body.GetAddress(), Role: body.GetRole(), HomeMsp: body.GetHomeMsp(), Status: status,
+		SigningPublicKey: body.GetSigningPublicKey(), HpkePublicKey: body.GetHpkePublicKey(),
+		Custodians: body.GetCustodians(), EvidenceCid: body.GetEvidenceCid(), RegistrationId: c.id(),
+		RegisteredAtMs: r.call.TimeMs, ChangedAtMs: r.call.TimeMs, Version: known.GetVersion() + 1,
+	})
+	// The command itself certifies the keys: whoever gets the document can check it without believing
+	// the service that hands it out.
+	r.state.put(registrationKey(body.GetAddress()), c.signed)
+	return nil
+}
+
+// reviewRule of a role; nil when the consortium admits none.
+func (r *run) reviewRule(role pb.Role) *pb.ReviewRule {
+	for _, rule := range r.policyDocument().GetReviewRules() {
+		if rule.GetRole() == role {
+			return rule
+		}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package batch
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// ReviewRegistration: one member's vote on a registration.
+var reviewFamily = family{
+	describe: func(c *command) *refusal {
+		const path = "body.review_registration."
+		body := c.body.GetReviewRegistration()
+		switch {
+		case !isAddress(body.GetAddress()):
+			return invalid(path+"address", "not an address")
+		case !isUUIDv7(body.GetRegistrationId()):
+			return invalid(path+"registration_id", notUUIDv7)
+		case body.GetDecision() != pb.Decision_DECISION_APPROVE && body.GetDecision() != pb.Decision_DECISION_REJECT:
+			return invalid(path+"decision", "neither approve nor reject")
+		case !slices.Contains(reviewReasons, body.GetReasonCode()):
+			return invalid(path+"reason_code", "not a reason of the closed list")
+		}
+		c.entry.Action, c.entry.Subject, c.entry.ReasonCode = "review", body.GetAddress(), body.GetReasonCode()
+		return nil
+	},
+	reads: func(c *command, need func(string)) {
+		need(identityKey(c.body.GetReviewRegistration().GetAddress()))
+	},
+	apply: applyReview,
+}
+
+func applyReview(r *run, c *command) *refusal {
+	const path = "body.review_registration."
+	body, reviewer := c.body.GetReviewRegistration(), c.actor
+	subject := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
+	if subject == nil || subject.GetRegistrationId() != body.GetRegistrationId() {
+		return notFound(path+"registration_id", "there is no such registration of this address")
+	}
+	c.concerns(subject)
+	if reviewer.GetRole() != pb.Role_ROLE_ADMINISTRATOR {
+		return forbidden("signer", "only a member's administrator reviews registrations")
+	}
+	if reviewer.GetAddress() == subject.GetAddress() {
+		return forbidden("signer", "nobody reviews their own registration")
+	}
+	if subject.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_PENDING {
+		return conflict(path+"registration_id", "this registration is decided already")
+	}
+	rule := r.reviewRule(subject.GetRole())
+	if rule == nil {
+		return forbidden(path+"address", "the consortium's policy no longer has a review rule for this role")
+	}
+	if rule.GetHomeOnly() && reviewer.GetHomeMsp() != subject.GetHomeMsp() {
+		return forbidden("signer", "only the home member's administrators review this role")
+	}
+	approvals := uint32(0)
+	for _, review := range subject.GetReviews() {
+		if review.GetMsp() == reviewer.GetHomeMsp() {
+			return conflict("signer", "this member has voted already")
+		}
+		approvals++ // A rejection would have ended the review.
+	}
+	reviewed := r.changed(subject)
+	reviewed.Reviews = append(reviewed.Reviews, &pb.Review{
+		Msp: reviewer.GetHomeMsp(), Reviewer: reviewer.GetAddress(), Decision: body.GetDecision(),
+		ReasonCode: body.GetReasonCode(), AtMs: r.call.TimeMs,
+	})
+	if body.GetDecision() == pb.Decision_DECISION_REJECT {
+		reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_REJECTED
+	} else if approvals+1 >= rule.GetQuorum() {
+		reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
+	}
+	r.state.put(identityKey(subject.GetAddress()), reviewed)
+	return nil
+}
+
+// concerns names the patient in the entry, when the subject is one: patients see what is done to
+// their identity.
+func (c *command) concerns(subject *pb.IdentityDocument) {
+	if subject.GetRole() == pb.Role_ROLE_PATIENT {
+		c.entry.Patient = subject.GetAddress()
+	}
+}
+
+// changed is a copy of a document to be changed, with its next version.
+func (r *run) changed(subject *pb.IdentityDocument) *pb.IdentityDocument {
+	next := proto.CloneOf(subject)
+	next.Version++
+	next.ChangedAtMs = r.call.TimeMs
+	return next
+}

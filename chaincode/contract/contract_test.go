@@ -1,0 +1,226 @@
+package contract_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
+	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/queryresult"
+	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
+	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"cbmdhi/chaincode/contract"
+	pb "cbmdhi/chaincode/gen/commandv1"
+	sim "cbmdhi/chaincode/internal/simulator"
+)
+
+// stub is the peer's side of one transaction. It holds writes back until the batch ends, as the
+// peer does; whatever the contract should not use is nil and would panic.
+type stub struct {
+	shim.ChaincodeStubInterface
+	w         *sim.World
+	args      [][]byte
+	transient map[string][]byte
+	creator   []byte
+	batching  bool
+	batches   int
+	pending   []func()
+	gets      int
+	events    []string
+}
+
+func (s *stub) GetArgs() [][]byte                               { return s.args }
+func (s *stub) GetChannelID() string                            { return sim.Channel }
+func (s *stub) GetTxID() string                                 { return "tx" }
+func (s *stub) GetCreator() ([]byte, error)                     { return s.creator, nil }
+func (s *stub) GetTransient() (map[string][]byte, error)        { return s.transient, nil }
+func (s *stub) GetTxTimestamp() (*timestamppb.Timestamp, error) { return timestamppb.New(s.w.Now), nil }
+func (s *stub) StartWriteBatch()                                { s.batching = true; s.batches++ }
+
+func (s *stub) FinishWriteBatch() error {
+	for _, write := range s.pending {
+		write()
+	}
+	s.batching, s.pending = false, nil
+	return nil
+}
+
+func (s *stub) PutState(key string, value []byte) error {
+	if !s.batching {
+		s.w.T.Fatalf("%s was written outside the write batch", key)
+	}
+	s.pending = append(s.pending, func() { s.w.State[key] = value })
+	return nil
+}
+
+func (s *stub) PutPrivateData(collection, key string, value []byte) error {
+	if !s.batching {
+		s.w.T.Fatalf("%s was written outside the write batch", key)
+	}
+	s.pending = append(s.pending, func() {
+		if s.w.Private[collection] == nil {
+			s.w.Private[collection] = map[string][]byte{}
+		}
+		s.w.Private[collection][key] = value
+	})
+	return nil
+}
+
+func (s *stub) GetMultipleStates(keys ...string) ([][]byte, error) {
+	s.gets++
+	return sim.Ledger{World: s.w}.States(keys)
+}
+
+func (s *stub) GetMultiplePrivateData(collection string, keys ...string) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = s.w.Private[collection][key]
+	}
+	return values, nil
+}
+
+func (s *stub) SetEvent(name string, payload []byte) error {
+	s.events = append(s.events, name)
+	return nil
+}
+
+func (s *stub) GetStateByRange(start, end string) (shim.StateQueryIteratorInterface, error) {
+	members, _ := sim.Ledger{World: s.w}.Members()
+	rows := &iterator{}
+	for _, m := range members {
+		if key := "org/" + m; key >= start && key < end {
+			rows.keys = append(rows.keys, key)
+		}
+	}
+	return rows, nil
+}
+
+type iterator struct{ keys []string }
+
+func (i *iterator) HasNext() bool { return len(i.keys) > 0 }
+func (i *iterator) Close() error  { return nil }
+func (i *iterator) Next() (*queryresult.KV, error) {
+	key := i.keys[0]
+	i.keys = i.keys[1:]
+	return &queryresult.KV{Key: key}, nil
+}
+
+func newStub(w *sim.World, function string, argument []byte) *stub {
+	return &stub{
+		w: w, args: [][]byte{[]byte(function), argument},
+		creator: sim.Marshal(w.T, &msp.SerializedIdentity{Mspid: w.Creator}),
+	}
+}
+
+func newContract(w *sim.World, log *bytes.Buffer) *contract.Contract {
+	return &contract.Contract{
+		GenesisSHA256: sha256.Sum256(sim.Marshal(w.T, w.Genesis())),
+		Log:           slog.New(slog.NewJSONHandler(log, nil)),
+	}
+}
+
+func expect(t *testing.T, r *peer.Response, message string) {
+	t.Helper()
+	if message == "" {
+		if r.GetStatus() != shim.OK {
+			t.Fatalf("refused: %v", r)
+		}
+	} else if r.GetStatus() < shim.ERRORTHRESHOLD || !strings.HasPrefix(r.GetMessage(), message) {
+		t.Fatalf("response %v, want %q", r, message)
+	}
+}
+
+func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
+	w := sim.Empty(t)
+	log := &bytes.Buffer{}
+	c := newContract(w, log)
+
+	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}))), "CODE_NOT_FOUND: genesis: ")
+	begin := newStub(w, "init", sim.Marshal(t, w.Genesis()))
+	expect(t, c.Invoke(begin), "")
+	if begin.batches != 1 || len(w.State) != 4 || len(begin.events) != 0 {
+		t.Fatalf("%d batches, %d documents, events %v", begin.batches, len(w.State), begin.events)
+	}
+	expect(t, c.Invoke(newStub(w, "init", sim.Marshal(t, w.Genesis()))), "CODE_CONFLICT: genesis: ")
+
+	patient, engine := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy), w.Active(pb.Role_ROLE_ENGINE, sim.Mercy)
+	item := w.PutRecord(engine, patient, 1, w.ID())
+	write := newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{item}}))
+	write.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, w.Sealed())}
+	response := c.Invoke(write)
+	expect(t, response, "")
+	result := &pb.BatchResult{}
+	if err := proto.Unmarshal(response.GetPayload(), result); err != nil {
+		t.Fatal(err)
+	}
+	w.MustOK(result.Groups[0].Verdicts...)
+	if write.gets != 1 || write.batches != 1 || len(write.events) != 1 || write.events[0] != contract.EventName {
+		t.Fatalf("%d multi-gets, %d write batches, events %v", write.gets, write.batches, write.events)
+	}
+
+	key := "wk/" + item.Contents[0].GetWriterKey().GetKeyId()
+	query := sim.Marshal(t, &pb.Query{Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: []string{key}}}})
+	read := newStub(w, "query", query)
+	response = c.Invoke(read)
+	expect(t, response, "")
+	answer := &pb.QueryResult{}
+	if err := proto.Unmarshal(response.GetPayload(), answer); err != nil || len(answer.Values[0]) == 0 {
+		t.Fatalf("answer %v %v", answer, err)
+	}
+	if read.batches != 0 || len(read.events) != 0 {
+		t.Fatal("a query writes")
+	}
+	for _, secret := range []string{patient.Address, engine.Address, key[3:], "observations"} {
+		if strings.Contains(log.String(), secret) {
+			t.Fatalf("the log holds an identifier: %s", log)
+		}
+	}
+}
+
+func TestAMajorityIsCountedOverTheMemberDocuments(t *testing.T) {
+	w := sim.New(t)
+	c := newContract(w, &bytes.Buffer{})
+	next := sim.DefaultPolicy(t)
+	next.Version = 2
+	for i, member := range []string{sim.Mercy, sim.Lakeside} {
+		by := w.Active(pb.Role_ROLE_ADMINISTRATOR, member)
+		vote := sim.Item(by.Sign(sim.Body(&pb.SetPolicy{Policy: next})))
+		expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{vote}}))), "")
+		state := &pb.PolicyState{}
+		w.Document("pol", state)
+		if got := state.GetPolicy().GetVersion(); got != uint64(1+i) {
+			t.Fatalf("after %d votes of 3: version %d", i+1, got)
+		}
+	}
+}
+
+func TestARefusedCallWritesNothingAndNamesItsCode(t *testing.T) {
+	w := sim.New(t)
+	c := newContract(w, &bytes.Buffer{})
+	for message, s := range map[string]*stub{
+		"CODE_INVALID: batch: ":            newStub(w, "process", []byte{0xff}),
+		"CODE_INVALID: query: ":            newStub(w, "query", []byte{0xff}),
+		"CODE_FORBIDDEN: genesis: ":        newStub(w, "init", []byte("another genesis")),
+		"CODE_INVALID: function: not init": newStub(w, "destroy", nil),
+		"CODE_INVALID: function: takes":    {w: w, args: [][]byte{[]byte("process")}},
+		"CODE_INVALID: creator: ":          {w: w, args: [][]byte{[]byte("process"), nil}},
+	} {
+		t.Run(message, func(t *testing.T) {
+			expect(t, c.Invoke(s), message)
+			if s.batches != 0 || len(s.events) != 0 {
+				t.Fatal("something was written")
+			}
+		})
+	}
+	expect(t, c.Init(nil), "CODE_INVALID: function: ")
+}
+
+func TestAFaultBecomesAnErrorAndTheServerLives(t *testing.T) {
+	c := newContract(sim.Empty(t), &bytes.Buffer{})
+	expect(t, c.Invoke(nil), "CODE_INTERNAL: chaincode: ")
+}

@@ -1,0 +1,31 @@
+// The chaincode of the mesh, as a service beside its member's peer.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"cbmdhi/chaincode/contract"
+)
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	config, err := loadConfig(os.Getenv)
+	if err != nil {
+		log.Error("cannot start: " + err.Error())
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	chaincode := &contract.Contract{GenesisSHA256: config.genesisSHA256, Log: log}
+	err = serve(ctx, config, chaincode, func(at net.Addr) { log.Info("serving", "address", at.String()) })
+	if err != nil {
+		log.Error("cannot serve: " + err.Error())
+		os.Exit(1)
+	}
+	log.Info("stopped")
+}

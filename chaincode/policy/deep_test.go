@@ -1,0 +1,42 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cbmdhi/chaincode/policy"
+)
+
+func TestAPolicyMadeToKeepEveryMemberBusyIsRefusedAtOnce(t *testing.T) {
+	const n = 60_000
+	wrap := func(expression string) string {
+		return `@id("x") permit (principal, action, resource) when { ` + expression + ` };`
+	}
+	for name, text := range map[string]string{
+		"brackets":             wrap(strings.Repeat("(", n/2) + "true" + strings.Repeat(")", n/2)),
+		"brackets, not closed": wrap(strings.Repeat("[", 40)),
+		"negations":            wrap(strings.Repeat("!", n) + "true"),
+		"minus signs":          wrap(strings.Repeat("-", n) + "1 == 1"),
+		"conditions":           wrap(strings.Repeat("if true then true else ", n/23) + "true"),
+		"behind a string":      wrap(`"a\";//" == "" || ` + strings.Repeat("!", n) + "true"),
+		"behind a comment":     wrap("// \";\n" + strings.Repeat("!", n) + "true"),
+		"one long string":      wrap(`"` + strings.Repeat(";", n) + `" == ""`),
+	} {
+		began := time.Now()
+		if _, err := policy.Parse(text); err == nil || !strings.Contains(err.Error(), "policy 1 ") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s took %v", name, took)
+		}
+	}
+	// What the limits leave stays cheap, and what is long for its comments alone is not refused.
+	began := time.Now()
+	if _, err := policy.Parse(wrap(strings.Repeat("!", 4000)+"true") + "\n//" + strings.Repeat("(", n)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}

@@ -1,0 +1,104 @@
+// Package signing holds the cryptography that every caller of the mesh shares with the
+// chaincode: addresses, domain-separated signatures and the hash that binds a group together.
+// The comments of protos/cbmdhi/command/v1/command.proto are its specification.
+package signing
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base32"
+	"errors"
+	"math/big"
+)
+
+// Domain prefixes: a signature for one purpose is worth nothing for another.
+const (
+	CommandPrefix    = "cbmdhi/command/v1\x00"
+	DelegationPrefix = "cbmdhi/delegation/v1\x00"
+	groupPrefix      = "cbmdhi/group/v1\x00"
+)
+
+const (
+	addressPrefix = "cb1"
+	// AddressLength in characters: the prefix and 20 bytes in base32 without padding.
+	AddressLength = len(addressPrefix) + 32
+)
+
+var (
+	base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+	halfOrder   = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
+
+	errNotP256 = errors.New("not a P-256 public key as DER SubjectPublicKeyInfo")
+)
+
+// Address of a key: "cb1" and the first 20 bytes of SHA-256 of its DER SubjectPublicKeyInfo.
+func Address(spki []byte) string {
+	digest := sha256.Sum256(spki)
+	return addressPrefix + base32Lower.EncodeToString(digest[:20])
+}
+
+// IsAddress tells whether the text has the form of an address (20 bytes are exactly 32 characters,
+// so every such text is some key's canonical address).
+func IsAddress(text string) bool {
+	if len(text) != AddressLength || text[:len(addressPrefix)] != addressPrefix {
+		return false
+	}
+	for _, c := range []byte(text[len(addressPrefix):]) {
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
+}
+
+// ParseKey reads a P-256 public key and insists on the one canonical encoding: an address is a
+// hash of the encoding, so a second encoding of a key would be a second identity for it.
+func ParseKey(spki []byte) (*ecdsa.PublicKey, error) {
+	parsed, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, errNotP256
+	}
+	key, ok := parsed.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, errNotP256
+	}
+	canonical, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || !bytes.Equal(canonical, spki) {
+		return nil, errNotP256
+	}
+	return key, nil
+}
+
+// Verify checks an ECDSA signature over SHA-256(prefix || message): DER, and low s only. With high
+// s allowed, anybody could make a second valid signature of somebody else's command.
+func Verify(key *ecdsa.PublicKey, prefix string, message, signature []byte) bool {
+	if !isLowS(signature) {
+		return false
+	}
+	h := sha256.New()
+	h.Write([]byte(prefix))
+	h.Write(message)
+	return ecdsa.VerifyASN1(key, h.Sum(nil), signature)
+}
+
+func isLowS(signature []byte) bool {
+	var pair struct{ R, S *big.Int }
+	rest, err := asn1.Unmarshal(signature, &pair)
+	return err == nil && len(rest) == 0 && pair.S.Sign() > 0 && pair.S.Cmp(halfOrder) <= 0
+}
+
+// BodiesSHA256 binds the commands of a group to one another: SHA-256 over a prefix and the
+// SHA-256 of each body, in order.
+func BodiesSHA256(bodies [][]byte) []byte {
+	h := sha256.New()
+	h.Write([]byte(groupPrefix))
+	for _, body := range bodies {
+		digest := sha256.Sum256(body)
+		h.Write(digest[:])
+	}
+	return h.Sum(nil)
+}
