@@ -1,0 +1,166 @@
+"""Calling another service: a channel with mTLS; calls with a deadline, retries on a budget, our errors."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime import telemetry
+from services.runtime.config import Tls
+from services.runtime.deadline import remaining_seconds
+from services.runtime.errors import MeshError, from_rpc_error, is_foreign
+from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
+from services.runtime.retry import RetryBudget, backoff_seconds
+
+__all__ = ["Metadata", "RetryBudget", "call", "connect", "stream"]
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+_RETRIED = frozenset((code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED))
+_FIRST_DELAY_SECONDS = 0.05
+_LONGEST_DELAY_SECONDS = 2.0
+
+_KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Retries are ours alone, on a budget.
+    ("grpc.enable_retries", 0),
+)
+
+
+def connect(
+    address: str,
+    tls: Tls,
+    *,
+    service: str = "",
+    organisation: str = "",
+    msp_id: str = "",
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> grpc.aio.Channel:
+    """A channel to `service` of `organisation`, which must show that name in its certificate.
+
+    address       `host:port`
+    service       `ledger`, `storage`, …; with `organisation` it gives the expected name
+                  `<service>.<organisation>`, else `localhost` is expected
+    msp_id        the member whose TLS CA must have issued the server's certificate; by default that
+                  of `organisation` (`mercy` -> `MercyMSP`): no member can pose as another's service
+
+    Close it with `await channel.close()` (`life.enter(connect(...))` does).
+    """
+    name = f"{service}.{organisation}" if service and organisation else "localhost"
+    if organisation and not msp_id:
+        msp_id = f"{organisation.capitalize()}MSP"
+    roots = [member.ca_file.read_bytes() for member in tls.members if member.msp_id == msp_id or not msp_id]
+    if not roots:
+        raise MeshError(
+            code_pb2.CODE_INVALID,
+            f"{msp_id} has no TLS CA roots; add them to the configuration",
+            "tls.members",
+        )
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=b"\n".join(roots),
+        private_key=tls.key_file.read_bytes(),
+        certificate_chain=tls.certificate_file.read_bytes(),
+    )
+    options = [*message_options(max_message_bytes), *_KEEPALIVE, ("grpc.ssl_target_name_override", name)]
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+async def call(
+    method: Callable[..., Any],
+    request: Message,
+    *,
+    deadline_seconds: float,
+    retries: RetryBudget | None = None,
+    metadata: Metadata | None = None,
+    changes_state: bool = False,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> Any:
+    """Make one unary call: `await call(stub.GetIdentity, request, deadline_seconds=2)`.
+
+    deadline_seconds  for all attempts together; an incoming RPC's own deadline shortens it
+    retries           None: one attempt. Otherwise UNAVAILABLE and RESOURCE_EXHAUSTED are tried again
+                      with jitter, inside the budget and the deadline; only for idempotent calls
+    changes_state     an answer that was lost on the way becomes UNKNOWN_OUTCOME: it may have happened
+
+    Raises MeshError and nothing else.
+    """
+    if request.ByteSize() > max_message_bytes:
+        raise MeshError(
+            code_pb2.CODE_TOO_LARGE, f"the request is over {max_message_bytes} bytes; send less at once"
+        )
+    loop = asyncio.get_running_loop()
+    left = remaining_seconds()
+    ends_at = loop.time() + (deadline_seconds if left is None else min(left, deadline_seconds))
+    attempt = 0
+    while True:
+        try:
+            seconds = max(0.0, ends_at - loop.time())
+            response = await _attempt(method, request, seconds, metadata, changes_state)
+        except MeshError as err:
+            delay = max(
+                backoff_seconds(attempt, first=_FIRST_DELAY_SECONDS, longest=_LONGEST_DELAY_SECONDS),
+                err.retry_after_ms / 1000,
+            )
+            may_retry = err.code in _RETRIED and retries is not None and loop.time() + delay < ends_at
+            if not may_retry or retries is None or not retries.take():
+                raise
+            await asyncio.sleep(delay)
+            attempt += 1
+        else:
+            if retries is not None:
+                retries.succeeded()
+            return response
+
+
+async def stream(
+    method: Callable[..., Any],
+    request: Message | AsyncIterable[Message],
+    *,
+    deadline_seconds: float | None = None,
+    metadata: Metadata | None = None,
+) -> AsyncIterator[Any]:
+    """Iterate over the answers of a server-streaming or bidirectional call; raises MeshError.
+
+    Without a deadline it lives until one side ends it: whoever iterates owns it, and closes it
+    (`async with aclosing(stream(...)) as answers`).
+    """
+    answers = method(request, timeout=deadline_seconds, metadata=telemetry.inject_metadata(metadata))
+    try:
+        async for answer in answers:
+            yield answer
+    except grpc.aio.AioRpcError as exc:
+        raise from_rpc_error(exc) from exc
+    finally:
+        answers.cancel()
+
+
+async def _attempt(
+    method: Callable[..., Any],
+    request: Message,
+    seconds: float,
+    metadata: Metadata | None,
+    changes_state: bool,
+) -> Any:
+    try:
+        return await method(request, timeout=seconds, metadata=telemetry.inject_metadata(metadata))
+    except grpc.aio.AioRpcError as exc:
+        err = from_rpc_error(exc)
+        # A service that was cut off at its deadline does not know either how far it got.
+        lost = err.code == code_pb2.CODE_DEADLINE_EXCEEDED or (
+            err.code == code_pb2.CODE_UNAVAILABLE and is_foreign(exc)
+        )
+        if changes_state and lost:
+            raise MeshError(
+                code_pb2.CODE_UNKNOWN_OUTCOME,
+                "the answer was lost, so it may have happened; send the same again",
+            ) from exc
+        raise err from exc

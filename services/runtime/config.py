@@ -1,0 +1,178 @@
+"""Typed configuration: a TOML file, overridden by environment variables `CBMDHI_<NAME>_<FIELD>`.
+
+class LedgerConfig(ServiceConfig):
+    service_name = "ledger"
+    chaincode: str
+    nats: Nats
+
+config = LedgerConfig.load()        # reads --config FILE; exits 2 with sentences when it is wrong
+"""
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError
+
+
+def _readable(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"the file {path} is not there; create it, or correct the path")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"the file {path} cannot be read by this user; correct its owner or mode")
+    return path
+
+
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not an address; write host:port, such as 127.0.0.1:7411")
+    return address
+
+
+def _none_when_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""A file that exists and can be read when the configuration is loaded."""
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+"""`host:port`."""
+
+
+class Section(BaseModel):
+    """Base of a section of the file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TlsMember(Section):
+    """A member's TLS CA roots (PEM)."""
+
+    msp_id: str
+    ca_file: ReadableFile
+
+
+class Tls(Section):
+    """The service's own certificate, and whom it trusts."""
+
+    certificate_file: ReadableFile
+    key_file: ReadableFile
+    members: tuple[TlsMember, ...] = Field(min_length=1)
+
+
+class Nats(Section):
+    """The member's NATS server: TLS with a client certificate."""
+
+    url: str
+    ca_file: ReadableFile
+    certificate_file: ReadableFile
+    key_file: ReadableFile
+
+
+class ServiceConfig(BaseSettings):
+    """What every service is told. A service adds its own fields in a subclass."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")
+
+    service_name: ClassVar[str]
+
+    organisation: str
+    msp_id: str
+    channel: str
+    listen_address: Address
+    metrics_address: Address
+    drain_seconds: float = Field(default=10.0, ge=0, le=300)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str = ""
+    data_directory: Annotated[Path | None, BeforeValidator(_none_when_empty)] = None
+    tls: Tls
+
+    @classmethod
+    def load(cls, argv: Sequence[str] | None = None) -> Self:
+        """Read `--config FILE` and the environment; on a fault say what, where and how to mend it, exit 2."""
+        parser = argparse.ArgumentParser(prog=f"python -m services.{cls.service_name}")
+        parser.add_argument(
+            "--config", required=True, type=Path, metavar="FILE", help="TOML, see docs/conventions.md"
+        )
+        file: Path = parser.parse_args(argv).config
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as exc:
+            _give_up([f"{file} cannot be read ({exc.strerror}); give the path of a file that can be read."])
+        except tomllib.TOMLDecodeError as exc:
+            _give_up([f"{file} is not TOML: {exc}; correct that place."])
+        prefix = f"CBMDHI_{cls.service_name.upper()}_"
+        stray = _stray_variables(prefix, cls.model_fields)
+        if stray:
+            _give_up(
+                [
+                    f"The environment variable {name} names no field of {cls.service_name}; unset it."
+                    for name in stray
+                ]
+            )
+        try:
+            return cls(_env_prefix=prefix, **values)  # pyright: ignore[reportCallIssue] - of BaseSettings
+        except SettingsError as exc:
+            _give_up(
+                [f"The environment variables {prefix}… are not right: {exc}; a list or section is JSON."]
+            )
+        except ValidationError as exc:
+            _give_up([_sentence(error, file, prefix) for error in exc.errors()])
+
+    def require_data_directory(self) -> Path:
+        """The data directory, made if it is not there yet."""
+        if self.data_directory is None:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "this service keeps data; say where in data_directory",
+                "data_directory",
+            )
+        self.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.data_directory
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def _stray_variables(prefix: str, fields: Mapping[str, object]) -> list[str]:
+    known = {name.upper() for name in fields}
+    given = (name for name in os.environ if name.upper().startswith(prefix))
+    return sorted(name for name in given if name.upper().removeprefix(prefix).split("__")[0] not in known)
+
+
+def _sentence(error: Any, file: Path, prefix: str) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    variable = prefix + "__".join(str(part) for part in error["loc"]).upper()
+    match error["type"]:
+        case "missing":
+            return f"{key} is missing: add it to {file}, or set {variable}."
+        case "extra_forbidden":
+            return f"{key} in {file} is not a key of this service: remove it, or correct its spelling."
+        case "value_error":
+            return f"{key} in {file} (or {variable}): {error['ctx']['error']}."
+        case _:
+            return f"{key} in {file} (or {variable}) is not right: {error['msg']}; correct it."
+
+
+def _give_up(sentences: list[str]) -> NoReturn:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,218 @@
+"""Facts over JetStream: a publisher that awaits the acknowledgement, a durable consumer.
+
+NATS is never the record: it may lose or repeat. Publishing is deduplicated by message id; handlers
+are idempotent; what is lost can be rebuilt from the channel.
+
+    link = await life.enter(NatsLink(config.nats, "ledger"))       # connects in the background, for ever
+    life.readiness.add("nats", link.check)
+    publisher = Publisher(link, LEDGER_STREAM, source=config.msp_id)
+    await publisher.publish(event.SerializeToString(), message_id=tx_id,
+                            event_type=TRANSACTION_COMMITTED, at_ms=event.at_ms)
+
+    consumer = DurableConsumer(link, LEDGER_STREAM, "notify", handle, metrics=life.metrics)
+    life.readiness.add("consumer", consumer.check)
+    life.spawn("consumer", consumer.run())
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.js import api
+from opentelemetry.trace import SpanKind
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime import telemetry
+from services.runtime.errors import TRANSIENT, MeshError, code_name, guarded
+from services.runtime.nats_link import NatsLink
+from services.runtime.publisher import (
+    LEDGER_STREAM,
+    TRANSACTION_COMMITTED,
+    Publisher,
+    StreamSpec,
+    ensure_stream,
+)
+from services.runtime.retry import backoff_seconds
+
+__all__ = [
+    "LEDGER_STREAM",
+    "TRANSACTION_COMMITTED",
+    "DurableConsumer",
+    "Event",
+    "Handler",
+    "NatsLink",
+    "Publisher",
+    "StreamSpec",
+]
+
+_log = structlog.get_logger()
+
+_FETCHED_AT_ONCE = 16
+_FETCH_SECONDS = 2.0
+_ACK_WAIT_SECONDS = 30.0
+_HANDLER_SECONDS = 10.0
+_FIRST_DELAY_SECONDS = 0.25
+_LONGEST_DELAY_SECONDS = 30.0
+_LONGEST_REST_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message as a handler gets it: CloudEvents binary mode. `attempt` counts deliveries from 1."""
+
+    data: bytes
+    headers: Mapping[str, str]
+    sequence: int
+    attempt: int
+
+
+Handler = Callable[[Event], Awaitable[None]]
+
+
+class DurableConsumer:
+    """Hands each message to `handler`, one at a time; acknowledged when it returns (within 10 s).
+
+    A handler that raises MeshError UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED or
+    UNKNOWN_OUTCOME, or takes too long, gets the message again, for ever. After anything else it gets
+    it again up to `max_attempts` times; then the message is set aside: terminated, counted, logged.
+    Messages may come twice, and out of order after a failure: handlers are idempotent and compare versions.
+    """
+
+    def __init__(
+        self,
+        link: NatsLink,
+        stream: StreamSpec,
+        durable: str,
+        handler: Handler,
+        *,
+        metrics: telemetry.Metrics,
+        max_attempts: int = 10,
+    ) -> None:
+        self._link = link
+        self._stream = stream
+        self._durable = durable
+        self._handler = handler
+        self._max_attempts = max_attempts
+        self._failures: dict[int, int] = {}
+        self._problem: str | None = "not subscribed yet"
+        self._events = metrics.counter("events_consumed", "Events handled, by outcome", ("outcome",))
+        self._seconds = metrics.histogram("events_handling", "seconds", "Time to handle an event")
+        self._lag = metrics.gauge("events_lag", "count", "Events that wait in the stream")
+
+    async def run(self) -> None:
+        """Consume until cancelled; survives NATS going away and coming back, with or without its data."""
+        attempt = 0
+        while True:
+            try:
+                await self._link.wait_connected()
+                await self._consume()
+                attempt = 0
+            except (nats.errors.Error, OSError, TimeoutError, MeshError) as exc:
+                self._problem = "JetStream does not answer; see that the NATS server runs with JetStream"
+                _log.warning(
+                    "consumer.interrupted", consumer=self._durable, error_type=type(exc).__qualname__
+                )
+                await asyncio.sleep(
+                    backoff_seconds(attempt, first=_FIRST_DELAY_SECONDS, longest=_LONGEST_REST_SECONDS)
+                )
+                attempt += 1
+
+    async def check(self) -> str | None:
+        """For readiness: subscribed to a server that is there."""
+        return self._problem if self._link.is_connected else "NATS is not connected; see that its server runs"
+
+    async def _consume(self) -> None:
+        """Take messages until the connection was made anew."""
+        generation = self._link.generation
+        jetstream = self._link.jetstream()
+        await ensure_stream(jetstream, self._stream)
+        await jetstream.add_consumer(
+            self._stream.name,
+            api.ConsumerConfig(
+                durable_name=self._durable,
+                ack_policy=api.AckPolicy.EXPLICIT,
+                ack_wait=_ACK_WAIT_SECONDS,
+                max_deliver=-1,
+                max_ack_pending=4 * _FETCHED_AT_ONCE,
+                filter_subject=self._stream.subject,
+                # One that nobody comes back to goes when its last message is gone too.
+                inactive_threshold=self._stream.max_age_seconds,
+            ),
+        )
+        subscription = await jetstream.pull_subscribe_bind(durable=self._durable, stream=self._stream.name)
+        self._problem = None
+        _log.info("consumer.subscribed", consumer=self._durable, stream=self._stream.name)
+        try:
+            while self._link.is_connected and self._link.generation == generation:
+                try:
+                    messages = await subscription.fetch(_FETCHED_AT_ONCE, timeout=_FETCH_SECONDS)
+                except TimeoutError:
+                    # Nothing came. A consumer that was deleted looks the same: this raises then.
+                    await subscription.consumer_info()
+                    continue
+                await self._handle_all(messages)
+        finally:
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    async def _handle_all(self, messages: list[Msg]) -> None:
+        loop = asyncio.get_running_loop()
+        told_at = loop.time()
+        for place, message in enumerate(messages):
+            if loop.time() - told_at > _ACK_WAIT_SECONDS / 3:
+                for waiting in messages[place:]:
+                    await waiting.in_progress()
+                told_at = loop.time()
+            await self._handle(message)
+
+    async def _handle(self, message: Msg) -> None:
+        meta = message.metadata
+        headers = message.headers or {}
+        event = Event(message.data, headers, meta.sequence.stream, meta.num_delivered)
+        self._lag.set(meta.num_pending)
+        with (
+            telemetry.tracer.start_as_current_span(
+                f"consume {self._stream.name}",
+                telemetry.extract(headers),
+                SpanKind.CONSUMER,
+                record_exception=False,
+            ),
+            self._seconds.time(),
+        ):
+            try:
+                async with asyncio.timeout(_HANDLER_SECONDS):
+                    await guarded(self._handler(event), "event.handler_crashed")
+            except TimeoutError:
+                await self._refused(message, event, code_pb2.CODE_DEADLINE_EXCEEDED)
+            except MeshError as err:
+                await self._refused(message, event, err.code)
+            else:
+                self._failures.pop(event.sequence, None)
+                await message.ack()
+                self._events.labels("done").inc()
+
+    async def _refused(self, message: Msg, event: Event, code: int) -> None:
+        if code not in TRANSIENT:
+            self._failures[event.sequence] = self._failures.get(event.sequence, 0) + 1
+            if self._failures[event.sequence] >= self._max_attempts:
+                del self._failures[event.sequence]
+                await message.term()
+                self._events.labels("set_aside").inc()
+                _log.error(
+                    "event.set_aside", sequence=event.sequence, code=code_name(code), attempt=event.attempt
+                )
+                return
+        delay = backoff_seconds(event.attempt - 1, first=_FIRST_DELAY_SECONDS, longest=_LONGEST_DELAY_SECONDS)
+        await message.nak(delay)
+        self._events.labels("retried").inc()
+        _log.warning(
+            "event.retried",
+            sequence=event.sequence,
+            code=code_name(code),
+            attempt=event.attempt,
+            delay_ms=int(delay * 1000),
+        )

@@ -1,0 +1,185 @@
+"""What happens around every RPC that is answered: trace, deadline, peer, errors, metrics, a log line."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from time import perf_counter
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime import telemetry
+from services.runtime.deadline import current_deadline
+from services.runtime.errors import MeshError, code_name, guarded, to_status
+from services.runtime.peers import PeerDirectory, current_directory
+
+_log = structlog.get_logger()
+
+_OURS_TO_MEND = frozenset((code_pb2.CODE_INTERNAL, code_pb2.CODE_INTEGRITY, code_pb2.CODE_UNSPECIFIED))
+
+
+class MeshInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each handler; what a handler raises leaves as a status with an ErrorDetail."""
+
+    def __init__(
+        self,
+        metrics: telemetry.Metrics,
+        directory: PeerDirectory,
+        *,
+        default_deadline_seconds: float,
+        max_message_bytes: int,
+        max_running: int,
+    ) -> None:
+        self._directory = directory
+        self._default_deadline_seconds = default_deadline_seconds
+        self._max_message_bytes = max_message_bytes
+        self._max_running = max_running
+        self._running_now = 0
+        self._requests = metrics.counter("rpc_requests", "RPCs answered, by outcome", ("method", "code"))
+        self._durations = metrics.histogram("rpc_duration", "seconds", "Time to answer an RPC", ("method",))
+        self._running = metrics.gauge("rpc_running", "count", "RPCs being answered now", ("method",))
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if handler.response_streaming:
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            wrapped: Any = self._streaming(method, behaviour)
+        else:
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            wrapped = self._single(method, behaviour)
+        return _KINDS[handler.request_streaming, handler.response_streaming](
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _single(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def answer(request: Any, context: Any) -> Any:
+            async def work() -> Any:
+                return await behaviour(self._checked(request), context)
+
+            return await self._around(method, context, work, self._default_deadline_seconds)
+
+        return answer
+
+    def _streaming(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def answer(request: Any, context: Any) -> None:
+            async def work() -> None:
+                answers = behaviour(self._checked(request), context)
+                if not inspect.isasyncgen(answers):
+                    await answers
+                    return
+                async with aclosing(answers):
+                    async for message in answers:
+                        await context.write(message)
+
+            # A stream may live long: without a deadline of the client's it has none.
+            await self._around(method, context, work, None)
+
+        return answer
+
+    async def _around(
+        self, method: str, context: Any, work: Callable[[], Awaitable[Any]], default_seconds: float | None
+    ) -> Any:
+        seconds = context.time_remaining()
+        seconds = default_seconds if seconds is None else seconds
+        current_directory.set(self._directory)
+        current_deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+        started = perf_counter()
+        outcome = "CANCELLED"
+        self._running.labels(method).inc()
+        self._running_now += 1
+        parent = telemetry.extract(context.invocation_metadata())
+        with telemetry.tracer.start_as_current_span(
+            method.lstrip("/"), parent, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                self._check_room()
+                answer = await guarded(_within(seconds, work), "rpc.crashed")
+                outcome = "OK"
+                return answer
+            except MeshError as err:
+                outcome = code_name(err.code)
+                span.set_status(Status(StatusCode.ERROR, outcome))
+                _log.log(
+                    40 if err.code in _OURS_TO_MEND else 20,
+                    "rpc.refused",
+                    method=method,
+                    code=outcome,
+                    duration_ms=_ms_since(started),
+                )
+                status = to_status(err)
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            except grpc.aio.AbortError:
+                outcome = "ABORTED"
+                raise
+            finally:
+                self._running_now -= 1
+                self._running.labels(method).dec()
+                self._requests.labels(method, outcome).inc()
+                self._durations.labels(method).observe(perf_counter() - started)
+                if outcome == "OK":
+                    _log.debug("rpc.answered", method=method, code=outcome, duration_ms=_ms_since(started))
+
+    def _check_room(self) -> None:
+        if self._running_now > self._max_running:
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                f"{self._max_running} calls are being answered already; send again after the delay",
+                retry_after_ms=200,
+            )
+
+    def _checked(self, request: Any) -> Any:
+        if isinstance(request, Message):
+            self._check_size(request)
+            return request
+        return self._checked_stream(request)
+
+    async def _checked_stream(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            self._check_size(request)
+            yield request
+
+    def _check_size(self, request: Message) -> None:
+        if request.ByteSize() > self._max_message_bytes:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE,
+                f"a message may have {self._max_message_bytes} bytes; send less at once",
+            )
+
+
+async def _within(seconds: float | None, work: Callable[[], Awaitable[Any]]) -> Any:
+    timeout = asyncio.timeout(seconds)
+    try:
+        async with timeout:
+            return await work()
+    except TimeoutError as exc:
+        if not timeout.expired():
+            raise
+        raise MeshError(
+            code_pb2.CODE_DEADLINE_EXCEEDED, "not done within the deadline; send again or allow more time"
+        ) from exc
+
+
+def _ms_since(started: float) -> float:
+    return round((perf_counter() - started) * 1000, 2)
+
+
+_KINDS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}

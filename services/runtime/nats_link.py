@@ -1,0 +1,129 @@
+"""The connection to the member's NATS server."""
+
+import asyncio
+import ssl
+from types import TracebackType
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.config import Nats
+from services.runtime.errors import MeshError
+from services.runtime.tasks import end
+
+_log = structlog.get_logger()
+
+_CONNECT_SECONDS = 2
+_RETRY_SECONDS = 0.25
+_PING_SECONDS = 5
+_DRAIN_SECONDS = 5.0
+_API_SECONDS = 5.0
+
+
+class NatsLink:
+    """One TLS connection that comes back by itself, also when NATS is down at the start.
+
+    `async with NatsLink(config.nats, "ledger")` returns at once and connects in the background.
+    """
+
+    def __init__(self, config: Nats, name: str) -> None:
+        self._config = config
+        self._name = name
+        self._client: Client | None = None
+        self._closed = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self.generation = 0
+        """One more with each (re)connection: what was set up on the server before may be gone."""
+
+    async def __aenter__(self) -> "NatsLink":
+        self._keeper = asyncio.create_task(self._keep(), name="nats-link")
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._keeper is not None:
+            await end(self._keeper, again_after_seconds=0.2)
+        if self._client is not None and not self._client.is_closed:
+            try:
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await self._client.drain()
+            except (nats.errors.Error, OSError, TimeoutError):
+                await self._client.close()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None and self._client.is_connected
+
+    async def wait_connected(self) -> None:
+        """Return when connected, however long that takes."""
+        while not self.is_connected:
+            self._connected.clear()
+            await self._connected.wait()
+
+    def jetstream(self) -> JetStreamContext:
+        """JetStream of the connection. Raises MeshError UNAVAILABLE when there is none."""
+        if self._client is None or not self._client.is_connected:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "NATS is not connected; send again", retry_after_ms=500
+            )
+        return self._client.jetstream(timeout=_API_SECONDS)
+
+    async def check(self) -> str | None:
+        """For readiness."""
+        if self._keeper is None or self._keeper.done():
+            return "the keeper of the connection to NATS ended; restart the service"
+        return None if self.is_connected else "NATS is not connected; see that its server runs"
+
+    async def _keep(self) -> None:
+        """Connect; and again with a new client when the library gives one up, as after a refusal."""
+        while True:
+            self._closed.clear()
+            try:
+                await self._connect()
+                await self._closed.wait()
+            except (nats.errors.Error, OSError) as exc:
+                _log.warning("nats.refused", error_type=type(exc).__qualname__)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _connect(self) -> None:
+        self._client = Client()
+        await self._client.connect(
+            servers=[self._config.url],
+            name=self._name,
+            tls=_tls_context(self._config),
+            connect_timeout=_CONNECT_SECONDS,
+            reconnect_time_wait=_RETRY_SECONDS,  # pyright: ignore[reportArgumentType] - slept as it is
+            max_reconnect_attempts=-1,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_connected,
+            closed_cb=self._on_closed,
+        )
+        await self._on_connected()
+
+    async def _on_connected(self) -> None:
+        self.generation += 1
+        self._connected.set()
+        _log.info("nats.connected", attempt=self.generation)
+
+    async def _on_disconnected(self) -> None:
+        _log.warning("nats.disconnected")
+
+    async def _on_closed(self) -> None:
+        self._closed.set()
+
+    async def _on_error(self, error: Exception) -> None:
+        _log.debug("nats.error", error_type=type(error).__qualname__)
+
+
+def _tls_context(config: Nats) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=config.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(config.certificate_file, config.key_file)
+    return context

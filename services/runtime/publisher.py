@@ -1,0 +1,110 @@
+"""Streams as they shall be, and publishing to them with the acknowledgement awaited."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext, api
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime import telemetry
+from services.runtime.errors import MeshError
+from services.runtime.nats_link import NatsLink
+
+TRANSACTION_COMMITTED = "cbmdhi.ledger.transaction.committed.v1"
+"""CloudEvents type of `ledger.v1.TransactionCommitted`."""
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A stream as it shall be; made when it is not there, and left as it is when it is."""
+
+    name: str
+    subject: str
+    max_age_seconds: float = 30 * 86_400
+    max_bytes: int = 1 << 30
+    duplicate_window_seconds: float = 600
+
+
+LEDGER_STREAM = StreamSpec("CBMDHI_LEDGER", "cbmdhi.ledger.transaction")
+
+
+class Publisher:
+    """Publishes to one stream, which it makes when it is not there. `source` is the member's MSP id."""
+
+    def __init__(self, link: NatsLink, stream: StreamSpec, *, source: str) -> None:
+        self._link = link
+        self._stream = stream
+        self._source = source
+        self._has_stream = False
+
+    async def publish(
+        self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
+    ) -> int:
+        """Publish one CloudEvent and await that the stream has it; its sequence number.
+
+        message_id  the event's id; within the stream's duplicate window the same id is stored once
+        at_ms       time of what happened, Unix ms
+
+        Raises MeshError UNAVAILABLE (no acknowledgement: publish again, the id makes that harmless),
+        TOO_LARGE (over the NATS server's max_payload).
+        """
+        headers = telemetry.inject_headers(
+            {
+                "Nats-Msg-Id": message_id,
+                "ce-specversion": "1.0",
+                "ce-id": message_id,
+                "ce-source": self._source,
+                "ce-type": event_type,
+                "ce-time": datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+                "content-type": "application/protobuf",
+            }
+        )
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                jetstream = await self._ready_stream()
+                ack = await jetstream.publish(
+                    self._stream.subject,
+                    data,
+                    timeout=deadline_seconds,
+                    stream=self._stream.name,
+                    headers=headers,
+                )
+        except nats.errors.MaxPayloadError as exc:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE, "the event is over max_payload of the NATS server; raise that limit"
+            ) from exc
+        except (nats.errors.Error, OSError, TimeoutError) as exc:
+            self._has_stream = False
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "JetStream did not acknowledge; publish again", retry_after_ms=500
+            ) from exc
+        return ack.seq
+
+    async def _ready_stream(self) -> JetStreamContext:
+        jetstream = self._link.jetstream()
+        if not self._has_stream:
+            await ensure_stream(jetstream, self._stream)
+            self._has_stream = True
+        return jetstream
+
+
+async def ensure_stream(jetstream: JetStreamContext, stream: StreamSpec) -> None:
+    """Make the stream when it is not there; one that is there stays as its operator made it."""
+    try:
+        await jetstream.stream_info(stream.name)
+    except nats.js.errors.NotFoundError:
+        await jetstream.add_stream(
+            api.StreamConfig(
+                name=stream.name,
+                subjects=[stream.subject],
+                storage=api.StorageType.FILE,
+                retention=api.RetentionPolicy.LIMITS,
+                discard=api.DiscardPolicy.OLD,
+                max_age=stream.max_age_seconds,
+                max_bytes=stream.max_bytes,
+                duplicate_window=stream.duplicate_window_seconds,
+            )
+        )

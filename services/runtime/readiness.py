@@ -1,0 +1,66 @@
+"""Whether the service can do its work now: its state, and a check of each dependency."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from services.runtime.errors import MeshError, guarded
+
+Check = Callable[[], Awaitable[str | None]]
+"""Gives None when the dependency is well, else a sentence that says what is wrong. May raise MeshError."""
+
+_CHECK_SECONDS = 2.0
+_REMEMBER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """`problems` has an entry for each check, None when it is well."""
+
+    state: str
+    problems: dict[str, str | None]
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready" and not any(self.problems.values())
+
+
+class Readiness:
+    """Starting, ready or stopping, together with the checks. Answers are remembered for a second."""
+
+    def __init__(self) -> None:
+        self._state = "starting"
+        self._checks: dict[str, Check] = {}
+        self._lock = asyncio.Lock()
+        self._last: tuple[float, Report] | None = None
+
+    def add(self, name: str, check: Check) -> None:
+        """Have readiness depend on `check`; `name` is what it is called in /readyz."""
+        self._checks[name] = check
+        self._last = None
+
+    def set_state(self, state: str) -> None:
+        """`starting`, `ready`, `stopping` or `failed`. `stopping` and `failed` are final."""
+        if self._state == "failed" or (self._state == "stopping" and state != "failed"):
+            return
+        self._state = state
+        self._last = None
+
+    async def report(self) -> Report:
+        async with self._lock:
+            if self._last is None or monotonic() - self._last[0] > _REMEMBER_SECONDS:
+                names = list(self._checks)
+                problems = await asyncio.gather(*(_problem(self._checks[name]) for name in names))
+                self._last = (monotonic(), Report(self._state, dict(zip(names, problems, strict=True))))
+            return Report(self._state, self._last[1].problems)
+
+
+async def _problem(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return await guarded(check(), "readiness.check_failed")
+    except TimeoutError:
+        return f"no answer within {_CHECK_SECONDS:g} s"
+    except MeshError as err:
+        return err.reason

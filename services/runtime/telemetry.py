@@ -1,0 +1,193 @@
+"""Logs, traces and metrics: one JSON line an event, W3C trace context, Prometheus series.
+
+Nothing personal gets in: a log field that is not on the closed list is dropped (and named), and a
+value that looks like an address or a UUID is masked. Metric labels come from closed lists.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import orjson
+import structlog
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+LOG_FIELDS = frozenset(
+    (
+        # every line
+        *("ts", "level", "service", "event", "trace_id", "span_id", "dropped_fields"),
+        # faults
+        *(
+            "code",
+            "reason",
+            "error_type",
+            "frames",
+            "logger",
+            "template",
+            "where",
+            "task",
+            "signal",
+            "status",
+        ),
+        # calls
+        *("method", "duration_ms", "deadline_ms", "attempt", "delay_ms", "peer_msp", "peer_service", "port"),
+        # amounts and places
+        *("count", "bytes", "queue", "batch", "block", "height", "checkpoint", "lag", "sequence", "version"),
+        *("status", "channel", "member", "dependency", "stream", "consumer", "subject", "state", "tx_id"),
+    )
+)
+"""Fields that a log line may have. `reason` is for sentences of our own code only."""
+
+_PERSONAL = re.compile(
+    r"\bcb1[a-z2-7]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b",
+    re.IGNORECASE,
+)
+_LONGEST = 400
+_PROPAGATOR = TraceContextTextMapPropagator()
+_DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+tracer = trace.get_tracer("cbmdhi")
+"""Start spans with it: `with tracer.start_as_current_span("endorse", record_exception=False): ...`"""
+
+
+def configure(
+    service: str, *, organisation: str = "", log_level: str = "info", otlp_endpoint: str = ""
+) -> TracerProvider:
+    """Set up logs on stdout and traces, once a process. Call `shutdown()` on what comes back."""
+    structlog.configure(
+        processors=[_stamp(service), _only_known_fields, _render],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[log_level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
+    already = trace.get_tracer_provider()
+    if isinstance(already, TracerProvider):  # OpenTelemetry takes one provider a process
+        return already
+    resource = Resource.create({"service.name": f"cbmdhi-{service}", "service.namespace": organisation})
+    provider = TracerProvider(resource=resource)
+    if otlp_endpoint:
+        exporter = OTLPSpanExporter(
+            endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https://"), timeout=5
+        )
+        provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=2048))
+    trace.set_tracer_provider(provider)
+    propagate.set_global_textmap(_PROPAGATOR)
+    return provider
+
+
+def inject_metadata(metadata: Iterable[tuple[str, Any]] | None = None) -> tuple[tuple[str, Any], ...]:
+    """gRPC metadata with the current trace context added."""
+    return (*(metadata or ()), *inject_headers().items())
+
+
+def inject_headers(headers: Mapping[str, str] | None = None) -> dict[str, str]:
+    """HTTP or NATS headers with the current trace context added."""
+    carrier = dict(headers or {})
+    _PROPAGATOR.inject(carrier)
+    return carrier
+
+
+def extract(carrier: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) -> Context:
+    """The trace context that gRPC metadata, HTTP headers or NATS headers carry."""
+    pairs = carrier.items() if isinstance(carrier, Mapping) else carrier or ()
+    return _PROPAGATOR.extract({str(key).lower(): value for key, value in pairs if isinstance(value, str)})
+
+
+class Metrics:
+    """Makes metrics named `cbmdhi_<service>_<what>_<unit>`; asking twice for one gives the same."""
+
+    def __init__(self, service: str, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._service = service
+        self._made: dict[str, MetricWrapperBase] = {}
+
+    def counter(self, what: str, doc: str, labels: Sequence[str] = ()) -> Counter:
+        """`cbmdhi_<service>_<what>_total`."""
+        name = self._name(what, "total")
+        return self._made.setdefault(name, self._new(Counter, name, doc, labels))  # type: ignore[return-value]
+
+    def gauge(self, what: str, unit: str, doc: str, labels: Sequence[str] = ()) -> Gauge:
+        name = self._name(what, unit)
+        return self._made.setdefault(name, self._new(Gauge, name, doc, labels))  # type: ignore[return-value]
+
+    def histogram(
+        self,
+        what: str,
+        unit: str,
+        doc: str,
+        labels: Sequence[str] = (),
+        buckets: Sequence[float] = _DURATIONS,
+    ) -> Histogram:
+        name = self._name(what, unit)
+        return self._made.setdefault(name, self._new(Histogram, name, doc, labels, buckets=buckets))  # type: ignore[return-value]
+
+    def _name(self, what: str, unit: str) -> str:
+        return f"cbmdhi_{self._service}_{what}_{unit}"
+
+    def _new(self, kind: Any, name: str, doc: str, labels: Sequence[str], **more: Any) -> Any:
+        return self._made.get(name) or kind(
+            name, doc, labelnames=tuple(labels), registry=self.registry, **more
+        )
+
+
+def _stamp(service: str) -> structlog.types.Processor:
+    def stamp(_: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        now = time.time()
+        line["ts"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+        line["level"], line["service"] = level, service
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            line["trace_id"], line["span_id"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+        return line
+
+    return stamp
+
+
+def _only_known_fields(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    strangers = sorted(set(line) - LOG_FIELDS)
+    kept = {key: _clean(value) for key, value in line.items() if key in LOG_FIELDS}
+    if strangers:
+        kept["dropped_fields"] = strangers
+    return kept
+
+
+def _clean(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    if isinstance(value, str):
+        return _PERSONAL.sub("[masked]", value)[:_LONGEST]
+    return f"[{type(value).__name__}]"
+
+
+def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
+    return orjson.dumps(line).decode()
+
+
+class _LibraryHandler(logging.Handler):
+    """Lines of libraries: the template without its arguments, since those may hold anything."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[0].__qualname__ if record.exc_info and record.exc_info[0] else None
+        structlog.get_logger().log(
+            min(logging.CRITICAL, record.levelno // 10 * 10),
+            "library.message",
+            logger=record.name,
+            template=str(record.msg),
+            where=f"{record.module}:{record.lineno}",
+            error_type=error,
+        )

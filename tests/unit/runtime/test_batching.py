@@ -1,0 +1,255 @@
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.batching import MicroBatcher
+from services.runtime.deadline import current_deadline
+from services.runtime.errors import MeshError
+from tests.support.waiting import until
+
+
+class Ledger:
+    """Takes batches; holds them back until it may answer."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.answer: Callable[[str], Any] = str.upper
+
+    async def process(self, items: list[str]) -> list[Any]:
+        self.batches.append(items)
+        await self.may_answer.wait()
+        return [self.answer(item) for item in items]
+
+
+def batcher(ledger: Ledger, **changes: Any) -> MicroBatcher[str, str]:
+    limits: dict[str, Any] = {
+        "max_count": 10,
+        "max_bytes": 1000,
+        "linger_seconds": 30.0,
+        "max_queue": 100,
+        "size_of": len,
+        "max_in_flight": 2,
+    }
+    return MicroBatcher(ledger.process, **(limits | changes))
+
+
+async def busy(ledger: Ledger, batches: MicroBatcher[str, str]) -> asyncio.Task[str]:
+    """Have one batch in flight that does not end."""
+    ledger.may_answer.clear()
+    task = asyncio.create_task(batches.submit("first"))
+    await until(lambda: ledger.batches == [["first"]])
+    return task
+
+
+async def refusal(task: Any) -> MeshError:
+    with pytest.raises(MeshError) as caught:
+        await task
+    return caught.value
+
+
+async def test_an_idle_batcher_does_not_linger() -> None:
+    ledger = Ledger()
+    async with asyncio.timeout(5), batcher(ledger, linger_seconds=60) as batches:
+        assert await batches.submit("a") == "A"
+        assert await batches.submit("b") == "B"
+
+    assert ledger.batches == [["a"], ["b"]]
+
+
+async def test_what_is_submitted_together_leaves_together_and_each_gets_its_own() -> None:
+    ledger = Ledger()
+    async with batcher(ledger) as batches:
+        answers = await asyncio.gather(*(batches.submit(letter) for letter in "abcdefg"))
+
+    assert answers == list("ABCDEFG")
+    assert ledger.batches == [list("abcdefg")]
+
+
+async def test_while_busy_a_batch_waits_until_it_is_full_by_count() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_count=3) as batches:
+        tasks = [await busy(ledger, batches)]
+        tasks += [asyncio.create_task(batches.submit(letter)) for letter in "ab"]
+        await asyncio.sleep(0.05)
+        assert len(ledger.batches) == 1
+        tasks.append(asyncio.create_task(batches.submit("c")))
+        await until(lambda: len(ledger.batches) == 2)
+        assert ledger.batches[1] == ["a", "b", "c"]
+        ledger.may_answer.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_batch_is_cut_by_bytes() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_bytes=10) as batches:
+        await asyncio.gather(*(batches.submit(item) for item in ("aaaa", "bbbb", "cccc", "d" * 10, "e")))
+
+    assert ledger.batches == [["aaaa", "bbbb"], ["cccc"], ["d" * 10], ["e"]]
+
+
+async def test_while_busy_an_item_waits_no_longer_than_the_linger() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, linger_seconds=0.05) as batches:
+        first = await busy(ledger, batches)
+        second = asyncio.create_task(batches.submit("second"))
+        await until(lambda: ledger.batches[1:] == [["second"]], "lingered out")
+        ledger.may_answer.set()
+        await asyncio.gather(first, second)
+
+
+async def test_no_more_batches_are_in_flight_than_allowed() -> None:
+    ledger = Ledger()
+    ledger.may_answer.clear()
+    async with batcher(ledger, max_count=1, max_in_flight=2) as batches:
+        tasks = [asyncio.create_task(batches.submit(letter)) for letter in "abcd"]
+        await until(lambda: len(ledger.batches) == 2)
+        await asyncio.sleep(0.05)
+        assert len(ledger.batches) == 2
+        ledger.may_answer.set()
+        assert await asyncio.gather(*tasks) == list("ABCD")
+
+
+async def test_a_full_queue_refuses_with_a_delay_and_takes_again_when_there_is_room() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_queue=2, max_in_flight=1) as batches:
+        tasks = [await busy(ledger, batches)]
+        tasks += [asyncio.create_task(batches.submit(letter)) for letter in "ab"]
+        await asyncio.sleep(0)
+        err = await refusal(batches.submit("c"))
+        ledger.may_answer.set()
+        await asyncio.gather(*tasks)
+        assert await batches.submit("c") == "C"
+
+    assert err.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+    assert err.retry_after_ms > 0
+
+
+async def test_an_oversize_item_is_refused_and_harms_no_other() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_bytes=10) as batches:
+        answers = await asyncio.gather(
+            batches.submit("a"), batches.submit("x" * 11), batches.submit("b"), return_exceptions=True
+        )
+
+    assert answers[0] == "A"
+    assert answers[2] == "B"
+    assert isinstance(answers[1], MeshError)
+    assert answers[1].code == code_pb2.CODE_TOO_LARGE
+    assert "10 bytes" in answers[1].reason
+
+
+async def test_one_items_exception_is_its_own() -> None:
+    ledger = Ledger()
+    bad = MeshError(code_pb2.CODE_INVALID, "bad")
+    ledger.answer = lambda item: bad if item == "b" else item
+    async with batcher(ledger) as batches:
+        answers = await asyncio.gather(*(batches.submit(x) for x in "abc"), return_exceptions=True)
+
+    assert answers == ["a", bad, "c"]
+
+
+async def test_a_crash_of_the_batch_is_everybodys_and_the_next_batch_goes_on() -> None:
+    ledger = Ledger()
+
+    def crash(_: str) -> str:
+        raise RuntimeError("Jane Doe")
+
+    ledger.answer = crash
+    async with batcher(ledger) as batches:
+        answers = await asyncio.gather(*(batches.submit(x) for x in "ab"), return_exceptions=True)
+        ledger.answer = str.upper
+        assert await batches.submit("c") == "C"
+
+    assert [answer.code for answer in answers if isinstance(answer, MeshError)] == [
+        code_pb2.CODE_INTERNAL
+    ] * 2
+    assert "Jane" not in str(answers)
+
+
+async def test_a_result_too_few_is_a_fault_and_hangs_nobody() -> None:
+    async def process(_: list[str]) -> list[Any]:
+        return []
+
+    ledger = Ledger()
+    ledger.process = process  # type: ignore[method-assign]
+    async with batcher(ledger) as batches:
+        assert (await refusal(batches.submit("a"))).code == code_pb2.CODE_INTERNAL
+
+
+async def test_who_gives_up_waiting_leaves_the_queue() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_in_flight=1) as batches:
+        first = await busy(ledger, batches)
+        gone = asyncio.create_task(batches.submit("gone"))
+        stays = asyncio.create_task(batches.submit("stays"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        ledger.may_answer.set()
+        assert await asyncio.gather(first, stays) == ["FIRST", "STAYS"]
+
+    assert ledger.batches == [["first"], ["stays"]]
+
+
+async def test_who_gives_up_in_flight_takes_nobody_along() -> None:
+    ledger = Ledger()
+    ledger.may_answer.clear()
+    async with batcher(ledger) as batches:
+        gone = asyncio.create_task(batches.submit("gone"))
+        stays = asyncio.create_task(batches.submit("stays"))
+        await until(lambda: ledger.batches == [["gone", "stays"]])
+        gone.cancel()
+        ledger.may_answer.set()
+        assert await stays == "STAYS"
+
+
+async def test_a_steady_stream_of_submissions_puts_nobody_off() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_count=1_000, max_bytes=10_000, max_queue=1_000) as batches:
+
+        async def submit_after(turns: int) -> str:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await batches.submit("x")
+
+        # Each turn of the loop one submission, before what the one of the turn before has set off.
+        await asyncio.gather(*(submit_after(turns) for turns in range(50, 0, -1)))
+
+    assert len(ledger.batches[0]) < 10
+
+
+async def test_closing_processes_what_waits_and_takes_nothing_more() -> None:
+    ledger = Ledger()
+    batches = batcher(ledger, max_in_flight=1, max_count=2)
+    tasks = [await busy(ledger, batches)]
+    tasks += [asyncio.create_task(batches.submit(letter)) for letter in "abcde"]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(batches.close())
+    await asyncio.sleep(0)
+    err = await refusal(batches.submit("late"))
+    ledger.may_answer.set()
+    await closing
+
+    assert [task.result() for task in tasks] == ["FIRST", "A", "B", "C", "D", "E"]
+    assert err.code == code_pb2.CODE_UNAVAILABLE
+
+
+async def test_a_batch_does_not_inherit_the_deadline_of_one_of_its_callers() -> None:
+    seen: list[float | None] = []
+
+    async def process(items: list[str]) -> list[Any]:
+        seen.append(current_deadline.get())
+        return list(items)
+
+    ledger = Ledger()
+    ledger.process = process  # type: ignore[method-assign]
+    async with batcher(ledger) as batches:
+        current_deadline.set(1.0)
+        await batches.submit("a")
+
+    assert seen == [None]

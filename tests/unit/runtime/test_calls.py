@@ -1,0 +1,173 @@
+"""Calls: errors, limits, deadlines, retries, traces."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry import trace
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from services.runtime import telemetry
+from services.runtime.client import RetryBudget, call
+from services.runtime.deadline import remaining_seconds
+from services.runtime.errors import MeshError
+from tests.unit.runtime.net import Start, refusal
+
+
+async def test_an_error_arrives_whole_and_a_fault_arrives_without_its_text(start: Start) -> None:
+    async def on_list(request: Any, _: Any) -> notify_pb2.ListResponse:
+        if request.page_size:
+            raise MeshError(code_pb2.CODE_INVALID, "ask for at most 500", "page_size")
+        raise RuntimeError("Jane Doe")
+
+    net = await start(on_list)
+    stub = net.stub()
+    invalid = await refusal(call(stub.List, notify_pb2.ListRequest(page_size=9), deadline_seconds=5))
+    fault = await refusal(call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5))
+
+    assert (invalid.code, invalid.path) == (code_pb2.CODE_INVALID, "page_size")
+    assert fault.code == code_pb2.CODE_INTERNAL
+    assert "Jane" not in fault.reason
+    assert "trace id" in fault.reason
+
+
+async def test_a_message_over_the_limit_is_refused_with_the_limit(start: Start) -> None:
+    net = await start(max_message_bytes=1000)
+    channel = net.channel()
+    stub = notify_pb2_grpc.InboxServiceStub(channel)
+
+    just_over = await refusal(
+        call(stub.List, notify_pb2.ListRequest(page_token="x" * 1100), deadline_seconds=5)
+    )
+    far_over = await refusal(
+        call(stub.List, notify_pb2.ListRequest(page_token="x" * 200_000), deadline_seconds=5)
+    )
+    before_sending = await refusal(
+        call(
+            stub.List,
+            notify_pb2.ListRequest(page_token="x" * 200_000),
+            deadline_seconds=5,
+            max_message_bytes=1000,
+        )
+    )
+
+    assert {just_over.code, far_over.code, before_sending.code} == {code_pb2.CODE_TOO_LARGE}
+    assert "1000" in just_over.reason
+    assert "1000" in before_sending.reason
+    assert net.inbox.calls == 0
+
+
+async def test_a_call_without_a_deadline_gets_the_servers(start: Start) -> None:
+    cut_off = asyncio.Event()
+
+    async def on_list(_: Any, __: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut_off.set()
+
+    net = await start(on_list, default_deadline_seconds=0.1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await net.stub().List(notify_pb2.ListRequest())
+
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert cut_off.is_set()
+
+
+async def test_a_handler_sees_the_callers_deadline_and_so_do_calls_it_makes(start: Start) -> None:
+    seen: list[float | None] = []
+
+    async def on_list(_: Any, __: Any) -> notify_pb2.ListResponse:
+        seen.append(remaining_seconds())
+        return notify_pb2.ListResponse()
+
+    net = await start(on_list)
+    await call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=7)
+
+    assert seen[0] is not None
+    assert 5 < seen[0] <= 7
+
+
+async def test_a_busy_service_is_asked_again_until_it_answers(start: Start) -> None:
+    answers = iter([code_pb2.CODE_RESOURCE_EXHAUSTED, code_pb2.CODE_UNAVAILABLE])
+
+    async def on_list(_: Any, __: Any) -> notify_pb2.ListResponse:
+        code = next(answers, None)
+        if code:
+            raise MeshError(code, "not now", retry_after_ms=1)
+        return notify_pb2.ListResponse(next_page_token="done")
+
+    net = await start(on_list)
+    answer = await call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=5, retries=RetryBudget())
+
+    assert answer.next_page_token == "done"
+    assert net.inbox.calls == 3
+
+
+async def test_retries_end_with_the_budget_and_a_refusal_is_never_retried(start: Start) -> None:
+    code = code_pb2.CODE_UNAVAILABLE
+
+    async def on_list(_: Any, __: Any) -> Any:
+        raise MeshError(code, "no")
+
+    net = await start(on_list)
+    stub = net.stub()
+    budget = RetryBudget(tokens=2)
+    await refusal(call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5, retries=budget))
+    assert net.inbox.calls == 3
+    await refusal(call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5, retries=budget))
+    assert net.inbox.calls == 4
+
+    code = code_pb2.CODE_FORBIDDEN
+    await refusal(call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5, retries=RetryBudget()))
+    assert net.inbox.calls == 5
+
+
+async def test_a_lost_answer_of_a_change_is_unknown_not_failed(start: Start) -> None:
+    async def on_list(_: Any, __: Any) -> Any:
+        await asyncio.Event().wait()
+
+    net = await start(on_list)
+    err = await refusal(
+        call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=0.1, changes_state=True)
+    )
+
+    assert err.code == code_pb2.CODE_UNKNOWN_OUTCOME
+
+
+async def test_more_calls_than_the_server_has_room_for_are_refused_and_later_taken(start: Start) -> None:
+    may_end, running = asyncio.Event(), asyncio.Event()
+
+    async def on_list(_: Any, __: Any) -> notify_pb2.ListResponse:
+        running.set()
+        await may_end.wait()
+        return notify_pb2.ListResponse()
+
+    net = await start(on_list, max_running=1)
+    stub = net.stub()
+    first = asyncio.create_task(call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5))
+    await running.wait()
+    err = await refusal(call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5))
+    may_end.set()
+    await first
+    await call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5)
+
+    assert err.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+    assert err.retry_after_ms > 0
+
+
+async def test_a_trace_goes_on_in_the_server(start: Start) -> None:
+    telemetry.configure("notify")
+    seen: list[int] = []
+
+    async def on_list(_: Any, __: Any) -> notify_pb2.ListResponse:
+        seen.append(trace.get_current_span().get_span_context().trace_id)
+        return notify_pb2.ListResponse()
+
+    net = await start(on_list)
+    with telemetry.tracer.start_as_current_span("outer") as span:
+        await call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=5)
+
+    assert seen == [span.get_span_context().trace_id]

@@ -1,0 +1,84 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError
+from services.runtime.sqlite import Database
+
+FIRST = "CREATE TABLE seen (id INTEGER PRIMARY KEY, what TEXT)"
+
+
+async def test_what_a_transaction_wrote_is_there_after_opening_again(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database, database.transaction() as db:
+        await db.execute("INSERT INTO seen (what) VALUES ('x')")
+
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        assert [row["what"] for row in await database.rows("SELECT what FROM seen")] == ["x"]
+        assert await database.check() is None
+
+
+async def test_a_transaction_that_raises_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+
+        async def fail() -> None:
+            async with database.transaction() as db:
+                await db.execute("INSERT INTO seen (what) VALUES ('x')")
+                assert await database.rows("SELECT * FROM seen") == []
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await fail()
+        assert await database.rows("SELECT * FROM seen") == []
+        async with database.transaction() as db:
+            await db.execute("INSERT INTO seen (what) VALUES ('y')")
+        assert len(await database.rows("SELECT * FROM seen")) == 1
+
+
+async def test_a_writer_cancelled_while_its_transaction_begins_harms_none_after_it(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+
+        async def write() -> None:
+            async with database.transaction() as db:
+                await db.execute("INSERT INTO seen (what) VALUES ('x')")
+
+        for turns in range(6):
+            task = asyncio.create_task(write())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await write()
+
+
+async def test_an_older_file_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database, database.transaction() as db:
+        await db.execute("INSERT INTO seen (what) VALUES ('x')")
+
+    async with Database(tmp_path / "a.db", [FIRST, "ALTER TABLE seen ADD COLUMN at INTEGER"]) as database:
+        row = await database.row("SELECT what, at FROM seen")
+        assert row is not None
+        assert (row["what"], row["at"]) == ("x", None)
+
+
+async def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="nonsense"):
+        async with Database(tmp_path / "a.db", [FIRST + "; CREATE TABLE two (id); nonsense"]):
+            pass
+
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        names = await database.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        assert [row["name"] for row in names] == ["seen"]
+
+
+async def test_a_file_of_a_newer_program_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST, "CREATE TABLE b (id)"]):
+        pass
+
+    with pytest.raises(MeshError) as caught:
+        async with Database(tmp_path / "a.db", [FIRST]):
+            pass
+
+    assert caught.value.code == code_pb2.CODE_CONFLICT
+    assert "newer" in caught.value.reason
