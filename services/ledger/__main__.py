@@ -1,0 +1,58 @@
+"""python -m services.ledger --config FILE"""
+
+from cbmdhi.ledger.v1 import ledger_pb2_grpc
+from services.ledger.carrier import Carrier
+from services.ledger.channel import FabricChannel
+from services.ledger.config import LedgerConfig
+from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
+from services.ledger.health import Health
+from services.ledger.lists import Lists
+from services.ledger.metrics import LedgerMetrics
+from services.ledger.peer_state import PeerState
+from services.ledger.projection import Projection
+from services.ledger.proofs import Proofs
+from services.ledger.schema import MIGRATIONS
+from services.ledger.service import LedgerServicer
+from services.ledger.submitter import Submitter
+from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
+from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.server import GrpcServer
+from services.runtime.sqlite import Database
+
+
+async def serve(config: LedgerConfig, life: Lifecycle) -> None:
+    metrics = LedgerMetrics(life.metrics)
+    database = await life.enter(Database(config.require_data_directory() / "projection.db", MIGRATIONS))
+    channel = await life.enter(FabricChannel(config))
+    link = await life.enter(NatsLink(config.nats, "ledger"))
+
+    projection, recent = Projection(database), RecentBlocks()
+    of_chaincode = {"channel_name": config.channel, "chaincode": config.chaincode}
+    publisher = Publisher(link, LEDGER_STREAM, source=config.msp_id)
+    follower = ProjectionFollower(channel, projection, recent, metrics, **of_chaincode)
+    publication = PublicationFollower(channel, projection, recent, publisher, metrics, **of_chaincode)
+    life.spawn("projection", follower.run())
+    life.spawn("publication", publication.run())
+
+    proofs = Proofs(channel, projection, recent)
+    health = Health(channel, projection, metrics)
+    submitter = await life.enter(Submitter(Carrier(channel, proofs, metrics), metrics))
+    life.readiness.add("database", database.check)
+    life.readiness.add("peer", health.check)
+
+    server = GrpcServer(config, life)
+    servicer = LedgerServicer(
+        channel_name=config.channel,
+        submitter=submitter,
+        state=PeerState(channel),
+        projection=projection,
+        lists=Lists(database),
+        proofs=proofs,
+        health=health,
+    )
+    server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, servicer)
+    await life.serve(server)
+
+
+if __name__ == "__main__":
+    run(serve, LedgerConfig.load())

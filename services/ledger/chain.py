@@ -1,0 +1,74 @@
+"""The chaincode and the channel, as this service needs them: ports that Fabric and tests both play."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from services.ledger.fabric import Block, ChainInfo, CommitStatus
+
+
+class Commit(Protocol):
+    """A submitted transaction. Raises CommitStatusError: its fate is not known."""
+
+    async def status(self, wait_seconds: float | None = None) -> CommitStatus: ...
+
+
+class Endorsed(Protocol):
+    """An endorsed transaction."""
+
+    @property
+    def transaction_id(self) -> str: ...
+
+    @property
+    def result(self) -> bytes:
+        """A serialized BatchResult."""
+        ...
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The chaincode's public state keys that it will write."""
+        ...
+
+    @property
+    def changes_nothing(self) -> bool:
+        """True when it writes nothing at all, privately either."""
+        ...
+
+    async def submit(self) -> Commit:
+        """Raises SubmitError. Sent again it is the same transaction."""
+        ...
+
+    def commit(self) -> Commit:
+        """What to ask when the submission's answer was lost."""
+        ...
+
+
+class Channel(Protocol):
+    """The channel through the member's own peer. Raises the errors of `services.ledger.fabric`."""
+
+    async def endorse(self, batch: bytes, sealed_keys: bytes) -> Endorsed:
+        """`process` by every member that must endorse. Raises EndorseError, EvaluateError."""
+        ...
+
+    async def query(self, query: bytes) -> bytes:
+        """`query` on the own peer: a serialized QueryResult. Raises EvaluateError."""
+        ...
+
+    async def members(self) -> tuple[str, ...]:
+        """MSP ids of the members, sorted. Raises EvaluateError."""
+        ...
+
+    async def chain_info(self) -> ChainInfo: ...
+
+    async def block_by_number(self, number: int) -> Block: ...
+
+    async def block_by_transaction(self, transaction_id: str) -> Block: ...
+
+    async def commit_status(self, transaction_id: str, wait_seconds: float) -> CommitStatus: ...
+
+    def blocks(self, start: int) -> AsyncGenerator[Block]: ...
+
+
+class FirstBlocks(Protocol):
+    """Finds the blocks of transactions that are committed."""
+
+    async def blocks_of(self, tx_ids: Sequence[str]) -> dict[str, int]: ...

@@ -1,0 +1,119 @@
+"""The channel over a real Fabric peer."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import structlog
+
+from cbmdhi.command.v1 import code_pb2
+from services.ledger import fabric
+from services.ledger.config import LedgerConfig
+from services.runtime.errors import MeshError
+
+_log = structlog.get_logger()
+
+_MEMBERS_SECONDS = 60.0
+
+
+class FabricChannel:
+    """`async with FabricChannel(config)`: the channel and chaincode that the configuration names."""
+
+    def __init__(self, config: LedgerConfig) -> None:
+        self._msp_id = config.msp_id
+        self._chaincode = config.chaincode
+        self._endorsing = config.endorsing_msp_ids
+        self._config = config
+        self._members: tuple[str, ...] = ()
+        self._members_until = 0.0
+
+    async def __aenter__(self) -> "FabricChannel":
+        config = self._config
+        identity, signer = _identity(config)
+        self._connection = fabric.open_channel(
+            config.peer.address, config.peer.tls_ca_file.read_bytes(), config.peer.tls_server_name
+        )
+        self._network = fabric.Gateway(self._connection, identity, signer).network(config.channel)
+        self._contract = self._network.contract(self._chaincode)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
+
+    async def endorse(self, batch: bytes, sealed_keys: bytes) -> "EndorsedBatch":
+        transient = {"sealed_keys": sealed_keys} if sealed_keys else {}
+        organisations = self._endorsing or await self.members()
+        proposal = self._contract.propose("process", batch, transient=transient, organisations=organisations)
+        return EndorsedBatch(await proposal.endorse(), self._chaincode)
+
+    async def query(self, query: bytes) -> bytes:
+        return await self._contract.evaluate("query", query, organisations=(self._msp_id,))
+
+    async def members(self) -> tuple[str, ...]:
+        """Asked once a minute: membership changes seldom, and a transaction short of endorsers only fails."""
+        now = asyncio.get_running_loop().time()
+        if not self._members or now >= self._members_until:
+            self._members = await self._network.application_msp_ids()
+            self._members_until = now + _MEMBERS_SECONDS
+        return self._members
+
+    async def chain_info(self) -> fabric.ChainInfo:
+        return await self._network.chain_info()
+
+    async def block_by_number(self, number: int) -> fabric.Block:
+        return await self._network.block_by_number(number)
+
+    async def block_by_transaction(self, transaction_id: str) -> fabric.Block:
+        return await self._network.block_by_transaction(transaction_id)
+
+    async def commit_status(self, transaction_id: str, wait_seconds: float) -> fabric.CommitStatus:
+        return await self._network.commit(transaction_id).status(wait_seconds)
+
+    def blocks(self, start: int) -> AsyncGenerator[fabric.Block]:
+        return self._network.blocks(start, fabric.Reconnect(on_lost=_lost))
+
+
+class EndorsedBatch:
+    """An endorsed `process`."""
+
+    def __init__(self, transaction: fabric.Transaction, chaincode: str) -> None:
+        self._transaction = transaction
+        self._chaincode = chaincode
+
+    @property
+    def transaction_id(self) -> str:
+        return self._transaction.transaction_id
+
+    @property
+    def result(self) -> bytes:
+        return self._transaction.result
+
+    @property
+    def written(self) -> frozenset[str]:
+        writes = self._transaction.action.writes
+        return frozenset(write.key for write in writes if write.namespace == self._chaincode)
+
+    @property
+    def changes_nothing(self) -> bool:
+        action = self._transaction.action
+        return not action.writes and not action.private
+
+    async def submit(self) -> fabric.Commit:
+        return await self._transaction.submit()
+
+    def commit(self) -> fabric.Commit:
+        return self._transaction.commit()
+
+
+def _identity(config: LedgerConfig) -> tuple[fabric.Identity, fabric.Signer]:
+    files = config.fabric_identity
+    try:
+        return fabric.load(config.msp_id, files.certificate_file.read_bytes(), files.key_file.read_bytes())
+    except ValueError as exc:
+        raise MeshError(
+            code_pb2.CODE_INVALID,
+            "the files of fabric_identity are not a certificate and its P-256 key in PEM; enrol it again",
+        ) from exc
+
+
+def _lost(status: object) -> None:
+    _log.warning("blocks.connection_lost", status=str(status).removeprefix("StatusCode."))

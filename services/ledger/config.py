@@ -1,0 +1,30 @@
+"""Configuration of the ledger service; see docs/conventions.md."""
+
+from services.runtime.config import Address, Nats, ReadableFile, Section, ServiceConfig
+
+
+class Peer(Section):
+    """The member's own Fabric peer. `tls_server_name`: when its certificate has another name."""
+
+    address: Address
+    tls_ca_file: ReadableFile
+    tls_server_name: str = ""
+
+
+class FabricIdentity(Section):
+    """The identity that creates transactions: of the member's own MSP, enrolled by its Fabric CA."""
+
+    certificate_file: ReadableFile
+    key_file: ReadableFile
+
+
+class LedgerConfig(ServiceConfig):
+    """endorsing_msp_ids  members that endorse; empty: all members that the channel's configuration names."""
+
+    service_name = "ledger"
+
+    chaincode: str
+    peer: Peer
+    fabric_identity: FabricIdentity
+    endorsing_msp_ids: tuple[str, ...] = ()
+    nats: Nats

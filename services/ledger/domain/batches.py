@@ -1,0 +1,92 @@
+"""Which submissions may travel together, and how large a transaction they make.
+
+One conflict invalidates a whole Fabric transaction. So what changes documents that others read
+(consents, identities, policy) travels apart from records and accesses, which only add keys of their own.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from cbmdhi.command.v1 import command_pb2, state_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol import command as commands
+
+MAX_GROUPS = 400
+"""Groups of a batch: nothing is gained above it (docs: facts, measured)."""
+
+MAX_BYTES = 6 << 20
+"""Estimated bytes of a batch's envelope: the orderer refuses 10 MiB, and only after full endorsement."""
+
+_CHANGES_DOCUMENTS = frozenset(
+    {
+        "register_identity",
+        "review_registration",
+        "suspend_identity",
+        "consent",
+        "revoke_consent",
+        "set_policy",
+    }
+)
+
+# A record of 380 bytes of command makes 1.3 kB of envelope: argument, answer, state and audit entry.
+_ENVELOPE_BYTES_FOR_COMMAND = 600
+_ENVELOPE_BYTES_FOR_BYTE = 2
+
+
+class Lane(Enum):
+    """Batches of one lane never hold what belongs to the other."""
+
+    DOCUMENTS = "documents"
+    RECORDS = "records"
+
+
+def lane_of(submission: ledger_pb2.Submission) -> Lane:
+    """A group with one command that changes a document makes the group's lane that of documents."""
+    changes = any(_body_name(signed) in _CHANGES_DOCUMENTS for signed in submission.item.group.commands)
+    return Lane.DOCUMENTS if changes else Lane.RECORDS
+
+
+def envelope_bytes(submission: ledger_pb2.Submission) -> int:
+    """Estimate of what a submission adds to the transaction, transient map included."""
+    return (
+        submission.item.ByteSize() * _ENVELOPE_BYTES_FOR_BYTE
+        + len(submission.item.group.commands) * _ENVELOPE_BYTES_FOR_COMMAND
+        + sum(key.ByteSize() for key in submission.sealed_keys)
+    )
+
+
+def batch_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
+    """The argument of `process`: a serialized Batch."""
+    return state_pb2.Batch(items=[submission.item for submission in submissions]).SerializeToString()
+
+
+def sealed_keys_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
+    """The transient field `sealed_keys`, each key once; empty when no submission has any."""
+    keys = {
+        (key.msp, key.key, key.sealed): key for submission in submissions for key in submission.sealed_keys
+    }
+    return state_pb2.SealedKeys(keys=keys.values()).SerializeToString() if keys else b""
+
+
+def halves(
+    submissions: Sequence[ledger_pb2.Submission],
+) -> tuple[Sequence[ledger_pb2.Submission], Sequence[ledger_pb2.Submission]]:
+    """The first and the second half of two or more, in order."""
+    middle = len(submissions) // 2
+    return submissions[:middle], submissions[middle:]
+
+
+def command_id_of(signed: command_pb2.SignedCommand) -> str:
+    """The command's id; empty when the command cannot be read."""
+    try:
+        return commands.parse(signed)[0].command_id
+    except commands.MalformedCommand:
+        return ""
+
+
+def _body_name(signed: command_pb2.SignedCommand) -> str | None:
+    """What the command does; None when it cannot be read: its verdict will be CODE_INVALID."""
+    try:
+        return commands.body_of(signed)[0]
+    except commands.MalformedCommand:
+        return None

@@ -1,0 +1,131 @@
+"""What a failure of a Fabric step means for the batch that was in it."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from cbmdhi.command.v1 import code_pb2
+
+_LEADING_CODE = re.compile(r"(CODE_[A-Z_]+)(?::|$)")
+
+# A refusal of the whole call that one bad group can be the cause of; others concern the call itself.
+_ONE_GROUP_CAN_CAUSE = frozenset({code_pb2.CODE_INVALID, code_pb2.CODE_TOO_LARGE, code_pb2.CODE_INTERNAL})
+
+
+class Remedy(Enum):
+    """What to do next with the batch."""
+
+    RETRY = "retry"
+    """The same again after a while: peers were not at the same block, or one was away."""
+    RETRY_THEN_HALVE = "retry, then halve"
+    """Another transaction was quicker: the same again once, then in halves, which meet fewer others."""
+    HALVE = "halve"
+    """One group can be the cause: find it, so that it harms none of the others."""
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Nothing was committed. `code` and `reason` are for the receipts when there is nothing left to try."""
+
+    remedy: Remedy
+    code: int
+    reason: str
+
+
+def leading_code(messages: tuple[str, ...]) -> int | None:
+    """The code with which one of a chaincode's messages begins (`CODE_X: …`); the prose is not looked at."""
+    for message in messages:
+        match = _LEADING_CODE.match(message)
+        value = code_pb2.Code.DESCRIPTOR.values_by_name.get(match.group(1)) if match else None
+        if value is not None:
+            return value.number
+    return None
+
+
+def of_endorsement(status: str, messages: tuple[str, ...]) -> Failure:
+    """A failed endorsement. `status` is the name of the gRPC status, `messages` what the peers said."""
+    code = leading_code(messages)
+    if code is not None:
+        return _of_chaincode(code)
+    match status:
+        case "DEADLINE_EXCEEDED":
+            return TOO_LATE
+        case "UNAVAILABLE" | "CANCELLED":
+            return Failure(
+                Remedy.RETRY,
+                code_pb2.CODE_UNAVAILABLE,
+                "a peer that must endorse is not there, so nothing was done; send the same command later",
+            )
+        case "RESOURCE_EXHAUSTED":
+            return Failure(
+                Remedy.RETRY,
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                "the peer has too much to do, so nothing was done; send the same command again later",
+            )
+        case "ABORTED":
+            return Failure(
+                Remedy.RETRY,
+                code_pb2.CODE_ENDORSEMENT_FAILED,
+                "the members disagree or one is away, so nothing was done; send the same command again",
+            )
+        case _:
+            return Failure(
+                Remedy.GIVE_UP,
+                code_pb2.CODE_ENDORSEMENT_FAILED,
+                "the peer refused the transaction, so nothing was done; the operator must look at the peer",
+            )
+
+
+def of_validation(code: int, name: str, conflicts: frozenset[int]) -> Failure:
+    """A transaction that is in a block as invalid."""
+    if code in conflicts:
+        return Failure(
+            Remedy.RETRY_THEN_HALVE,
+            code_pb2.CODE_RESOURCE_EXHAUSTED,
+            "too many changes of the same documents, so nothing was done; send the same command again",
+        )
+    return Failure(
+        Remedy.GIVE_UP,
+        code_pb2.CODE_ENDORSEMENT_FAILED,
+        f"the channel found the transaction invalid ({name}), so nothing was done; "
+        "the members' operators must look at their chaincode",
+    )
+
+
+REFUSED_BY_ORDERER = Failure(
+    Remedy.HALVE,
+    code_pb2.CODE_UNAVAILABLE,
+    "the ordering service refused the transaction, so nothing was done; send the same command again later",
+)
+
+TOO_LATE = Failure(
+    Remedy.GIVE_UP,
+    code_pb2.CODE_DEADLINE_EXCEEDED,
+    "the members did not endorse in time, so nothing was done; send the same command again",
+)
+
+OUT_OF_BUDGET = Failure(
+    Remedy.GIVE_UP,
+    code_pb2.CODE_RESOURCE_EXHAUSTED,
+    "the batch used up its tries, so nothing was done; send the same command again",
+)
+
+MALFORMED_RESULT = Failure(
+    Remedy.GIVE_UP,
+    code_pb2.CODE_INTERNAL,
+    "the chaincode's answer does not fit the commands, so nothing was done; the operators must look at it",
+)
+
+UNKNOWN_REASON = (
+    "the transaction was sent and its fate is not known; send the same command again: it is done at most once"
+)
+
+
+def _of_chaincode(code: int) -> Failure:
+    remedy = Remedy.GIVE_UP
+    if code == code_pb2.CODE_UNAVAILABLE:
+        remedy = Remedy.RETRY
+    elif code in _ONE_GROUP_CAN_CAUSE:
+        remedy = Remedy.HALVE
+    return Failure(remedy, code, "the chaincode refused the call, so nothing was done")

@@ -1,0 +1,130 @@
+"""From the chaincode's verdicts to what a caller gets for each command."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from services.ledger.domain.batches import command_id_of
+
+AUDIT_PREFIX = "aud/"
+
+
+class MalformedResult(Exception):
+    """The chaincode's answer does not fit the batch: a fault of the chaincode."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Where a batch was committed. `recorded` holds the state keys that its transaction wrote.
+
+    tx_id and block  of the transaction; empty when the batch had nothing to write and was not ordered
+    """
+
+    tx_id: str
+    block: int
+    recorded: AbstractSet[str]
+
+
+def audit_key(command_id: str, signer: str) -> str:
+    """State key of a command's audit entry."""
+    return f"{AUDIT_PREFIX}{command_id}/{signer}"
+
+
+def first_transactions(result: state_pb2.BatchResult) -> set[str]:
+    """Transactions in which commands of the batch were committed before."""
+    return {
+        verdict.first_tx_id
+        for group in result.groups
+        for verdict in group.verdicts
+        if verdict.code == code_pb2.CODE_ALREADY_COMMITTED
+    }
+
+
+def check_shape(submissions: Sequence[ledger_pb2.Submission], result: state_pb2.BatchResult) -> None:
+    """Raises MalformedResult unless there is one verdict for each command, in order."""
+    asked = [len(submission.item.group.commands) for submission in submissions]
+    answered = [len(group.verdicts) for group in result.groups]
+    if asked != answered:
+        raise MalformedResult("verdicts and commands differ in number")
+
+
+def of_result(
+    submissions: Sequence[ledger_pb2.Submission],
+    result: state_pb2.BatchResult,
+    settlement: Settlement,
+    first_blocks: Mapping[str, int],
+) -> list[ledger_pb2.GroupReceipt]:
+    """One receipt for each command. `first_blocks`: blocks of the `first_transactions`."""
+    check_shape(submissions, result)
+    return [
+        ledger_pb2.GroupReceipt(
+            receipts=[
+                _of_verdict(verdict, signed.signer, settlement, first_blocks)
+                for signed, verdict in zip(submission.item.group.commands, group.verdicts, strict=True)
+            ]
+        )
+        for submission, group in zip(submissions, result.groups, strict=True)
+    ]
+
+
+def failed(submission: ledger_pb2.Submission, code: int, reason: str) -> ledger_pb2.GroupReceipt:
+    """The receipts of a group that has no verdicts, for one reason."""
+    return ledger_pb2.GroupReceipt(
+        receipts=[
+            ledger_pb2.Receipt(
+                command_id=command_id_of(signed),
+                code=code,  # pyright: ignore[reportArgumentType]
+                reason=reason,
+                signer=signed.signer,
+            )
+            for signed in submission.item.group.commands
+        ]
+    )
+
+
+def all_failed(
+    submissions: Iterable[ledger_pb2.Submission], code: int, reason: str
+) -> list[ledger_pb2.GroupReceipt]:
+    return [failed(submission, code, reason) for submission in submissions]
+
+
+def of_audit_entry(entry: state_pb2.AuditEntry, block: int) -> ledger_pb2.Receipt:
+    """The receipt of a command that was committed earlier."""
+    return ledger_pb2.Receipt(
+        command_id=entry.command_id,
+        code=entry.code,
+        reason=entry.reason,
+        basis=entry.basis if entry.HasField("basis") else None,
+        tx_id=entry.tx_id,
+        block=block,
+        signer=entry.signer,
+    )
+
+
+def _of_verdict(
+    verdict: state_pb2.Verdict, signer: str, settlement: Settlement, first_blocks: Mapping[str, int]
+) -> ledger_pb2.Receipt:
+    receipt = ledger_pb2.Receipt(
+        command_id=verdict.command_id,
+        code=verdict.code,
+        reason=verdict.reason,
+        path=verdict.path,
+        basis=verdict.basis if verdict.HasField("basis") else None,
+        signer=signer,
+    )
+    if verdict.code == code_pb2.CODE_ALREADY_COMMITTED:
+        receipt.code = verdict.first_code
+        receipt.tx_id = verdict.first_tx_id
+        receipt.block = _block_of(verdict.first_tx_id, settlement, first_blocks)
+        receipt.already_committed = True
+    elif audit_key(verdict.command_id, signer) in settlement.recorded:
+        # A command that was refused before anybody knew its signer leaves nothing on the channel.
+        receipt.tx_id, receipt.block = settlement.tx_id, settlement.block
+    return receipt
+
+
+def _block_of(tx_id: str, settlement: Settlement, first_blocks: Mapping[str, int]) -> int:
+    # A batch may hold the same command twice: then the first one is in the very same transaction.
+    return settlement.block if tx_id == settlement.tx_id else first_blocks.get(tx_id, 0)

@@ -1,0 +1,207 @@
+"""Follows the own peer's blocks: into the projection, and from there to JetStream.
+
+Two followers with a checkpoint each, so that NATS may be down for as long as it likes and the
+projection still keeps up. The publisher comes behind the projection and never before it: whoever
+hears of a transaction finds it in the lists. Both may repeat a block after a crash; neither skips one.
+"""
+
+import asyncio
+import random
+from collections import OrderedDict
+from contextlib import aclosing
+from typing import Protocol
+
+import structlog
+
+from cbmdhi.command.v1 import code_pb2
+from services.ledger.chain import Channel
+from services.ledger.domain.transactions import Change, CommittedTransaction, MalformedState, events_of
+from services.ledger.fabric import Block, BlockEventsError, BlockTransaction, FabricError
+from services.ledger.metrics import LedgerMetrics
+from services.ledger.projection import PROJECTION, PUBLICATION, Checkpoint, Projection, check_continues
+from services.runtime.errors import MeshError, code_name
+from services.runtime.events import TRANSACTION_COMMITTED
+
+_log = structlog.get_logger()
+
+_RECENT_BLOCKS = 16
+_LONGEST_DELAY_SECONDS = 5.0
+"""Between two tries, of which there is no last one: a follower has nothing better to do than to come back."""
+
+
+class EventPublisher(Protocol):
+    """services.runtime.events.Publisher, or a test's."""
+
+    async def publish(
+        self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
+    ) -> int: ...
+
+
+class RecentBlocks:
+    """The last blocks, so that the publisher and proofs need not ask the peer again. Bounded."""
+
+    def __init__(self, most: int = _RECENT_BLOCKS) -> None:
+        self._most = most
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+
+    def add(self, block: Block) -> None:
+        self._blocks[block.number] = block
+        while len(self._blocks) > self._most:
+            self._blocks.popitem(last=False)
+
+    def get(self, number: int) -> Block | None:
+        return self._blocks.get(number)
+
+
+def committed(block: Block, channel: str, chaincode: str) -> list[CommittedTransaction]:
+    """The VALID transactions of our chaincode, with what they wrote to its namespace."""
+    return [
+        _committed(transaction, block.number, chaincode)
+        for transaction in block.transactions
+        if transaction.valid
+        and transaction.channel == channel
+        and transaction.action is not None
+        and transaction.action.chaincode == chaincode
+    ]
+
+
+class ProjectionFollower:
+    """Blocks -> projection."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        projection: Projection,
+        recent: RecentBlocks,
+        metrics: LedgerMetrics,
+        *,
+        channel_name: str,
+        chaincode: str,
+    ) -> None:
+        self._channel = channel
+        self._projection = projection
+        self._recent = recent
+        self._metrics = metrics
+        self._channel_name = channel_name
+        self._chaincode = chaincode
+
+    async def run(self) -> None:
+        """Follow until cancelled. Raises MeshError INTEGRITY when the blocks do not make one chain."""
+        failures = 0
+        while True:
+            checkpoint = await self._projection.checkpoint(PROJECTION)
+            await self._projection.advanced(checkpoint.next_block)
+            try:
+                await self._follow(checkpoint)
+            except BlockEventsError as exc:
+                # Not joined yet, or access was changed: the peer may say otherwise later.
+                _log.warning("blocks.refused", status=exc.status, height=checkpoint.next_block)
+            except FabricError as exc:
+                _log.warning("blocks.unreadable", error_type=type(exc).__name__)
+            moved = self._projection.next_block > checkpoint.next_block
+            failures = 0 if moved else failures + 1
+            await _pause(failures)
+
+    async def _follow(self, checkpoint: Checkpoint) -> None:
+        async with aclosing(self._channel.blocks(checkpoint.next_block)) as blocks:
+            async for block in blocks:
+                check_continues(checkpoint, block.previous_hash)
+                checkpoint = Checkpoint(block.number + 1, block.header_hash)
+                self._recent.add(block)
+                try:
+                    await self._projection.apply(
+                        checkpoint, block.header, committed(block, self._channel_name, self._chaincode)
+                    )
+                except MalformedState as exc:
+                    raise MeshError(
+                        code_pb2.CODE_INTEGRITY,
+                        "a committed value cannot be read; run the service's version that fits the chaincode",
+                    ) from exc
+                self._metrics.projected.set(checkpoint.next_block)
+
+
+class PublicationFollower:
+    """Projected blocks -> JetStream, one message for each transaction, in order."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        projection: Projection,
+        recent: RecentBlocks,
+        publisher: EventPublisher,
+        metrics: LedgerMetrics,
+        *,
+        channel_name: str,
+        chaincode: str,
+    ) -> None:
+        self._channel = channel
+        self._projection = projection
+        self._recent = recent
+        self._publisher = publisher
+        self._metrics = metrics
+        self._channel_name = channel_name
+        self._chaincode = chaincode
+
+    async def run(self) -> None:
+        """Publish until cancelled; what cannot be published now is tried again, and nothing is skipped."""
+        checkpoint = await self._projection.checkpoint(PUBLICATION)
+        failures = 0
+        while True:
+            await self._projection.wait_for(checkpoint.next_block)
+            try:
+                block = await self._block(checkpoint.next_block)
+                await self._publish(block)
+            except FabricError as exc:
+                kind = type(exc).__name__
+                _log.warning("events.block_missing", error_type=kind, block=checkpoint.next_block)
+                failures += 1
+            except MeshError as exc:
+                if not failures:
+                    where = checkpoint.next_block
+                    _log.warning("events.lagging", code=code_name(exc.code), reason=exc.reason, block=where)
+                failures += 1
+            else:
+                if failures:
+                    _log.info("events.recovered", attempt=failures, block=block.number)
+                failures = 0
+                checkpoint = Checkpoint(block.number + 1, block.header_hash)
+                await self._projection.save_checkpoint(PUBLICATION, checkpoint)
+            self._measure(checkpoint)
+            if failures:
+                await _pause(failures)
+
+    async def _block(self, number: int) -> Block:
+        return self._recent.get(number) or await self._channel.block_by_number(number)
+
+    async def _publish(self, block: Block) -> None:
+        for transaction in committed(block, self._channel_name, self._chaincode):
+            for message_id, event in events_of(self._channel_name, transaction):
+                await self._publisher.publish(
+                    event.SerializeToString(),
+                    message_id=message_id,
+                    event_type=TRANSACTION_COMMITTED,
+                    at_ms=transaction.at_ms,
+                )
+
+    def _measure(self, checkpoint: Checkpoint) -> None:
+        self._metrics.published.set(checkpoint.next_block)
+        self._metrics.publication_lag.set(self._projection.next_block - checkpoint.next_block)
+
+
+def _committed(transaction: BlockTransaction, block: int, chaincode: str) -> CommittedTransaction:
+    writes = transaction.action.writes if transaction.action else ()
+    return CommittedTransaction(
+        tx_id=transaction.transaction_id,
+        block=block,
+        at_ms=transaction.timestamp_ms,
+        changes=tuple(
+            Change(write.key, None if write.deleted else write.value)
+            for write in writes
+            if write.namespace == chaincode
+        ),
+    )
+
+
+async def _pause(failures: int) -> None:
+    ceiling = min(_LONGEST_DELAY_SECONDS, 0.2 * 2 ** min(failures, 8))
+    await asyncio.sleep(ceiling * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, not a secret

@@ -1,0 +1,33 @@
+"""What readiness rests on: the own peer, and a projection that keeps up. NATS is not among it: events may
+lag, and the service works without them; `cbmdhi_ledger_publication_lag_blocks` and the log say so."""
+
+from services.ledger.chain import Channel
+from services.ledger.fabric import EvaluateError
+from services.ledger.metrics import LedgerMetrics
+from services.ledger.peer_state import mesh_error
+from services.ledger.projection import Projection
+
+MAX_LAG_BLOCKS = 50
+
+
+class Health:
+    """Height of the own peer, and how far behind it the projection is."""
+
+    def __init__(self, channel: Channel, projection: Projection, metrics: LedgerMetrics) -> None:
+        self._channel = channel
+        self._projection = projection
+        self._metrics = metrics
+
+    async def height(self) -> int:
+        """Blocks that the own peer has. Raises MeshError UNAVAILABLE."""
+        try:
+            height = (await self._channel.chain_info()).height
+        except EvaluateError as exc:
+            raise mesh_error(exc) from exc
+        self._metrics.height.set(height)
+        return height
+
+    async def check(self) -> str | None:
+        """For readiness."""
+        lag = await self.height() - self._projection.next_block
+        return f"the projection is {lag} blocks behind the peer" if lag > MAX_LAG_BLOCKS else None

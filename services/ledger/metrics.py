@@ -1,0 +1,54 @@
+"""What the ledger service counts. Labels are from closed lists."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+
+from opentelemetry.trace import Status, StatusCode
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from services.ledger.fabric import FabricError
+from services.runtime import telemetry
+from services.runtime.errors import code_name
+
+_SIZES = (1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000)
+
+
+class LedgerMetrics:
+    """Made once; queue and batch sizes in groups are counted by the batchers themselves."""
+
+    def __init__(self, metrics: telemetry.Metrics) -> None:
+        self.all = metrics
+        self.batch_bytes = metrics.histogram("batch_size", "bytes", "Bytes of a batch", buckets=_SIZES)
+        self.conflicts = metrics.counter("conflicts", "Transactions invalidated by another one")
+        self.unknown = metrics.counter("unknown_outcomes", "Batches whose fate was not learned in time")
+        self._step_seconds = metrics.histogram("step_duration", "seconds", "Time of a Fabric step", ("step",))
+        self._step_failures = metrics.counter("step_failures", "Fabric steps that failed", ("step",))
+        self._verdicts = metrics.counter("verdicts", "Commands by what became of them", ("code",))
+        self.height = metrics.gauge("peer_height", "blocks", "Blocks that the own peer has")
+        self.projected = metrics.gauge("projected_height", "blocks", "Blocks that the projection has read")
+        self.published = metrics.gauge("published_height", "blocks", "Blocks whose events are published")
+        self.publication_lag = metrics.gauge("publication_lag", "blocks", "Blocks not published yet")
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A span and a duration for `endorse`, `submit` or `commit`."""
+        started = perf_counter()
+        with telemetry.tracer.start_as_current_span(
+            name, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield
+            except FabricError as exc:
+                self._step_failures.labels(name).inc()
+                span.set_status(Status(StatusCode.ERROR, type(exc).__name__))
+                raise
+            finally:
+                self._step_seconds.labels(name).observe(perf_counter() - started)
+
+    def count_verdicts(self, groups: Sequence[ledger_pb2.GroupReceipt]) -> None:
+        for group in groups:
+            for receipt in group.receipts:
+                code = code_pb2.CODE_ALREADY_COMMITTED if receipt.already_committed else receipt.code
+                self._verdicts.labels(code_name(code)).inc()

@@ -1,0 +1,109 @@
+"""Questions to the chaincode on the own peer: what is committed there, now."""
+
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from services.ledger.chain import Channel
+from services.ledger.domain.failures import leading_code
+from services.ledger.domain.receipts import audit_key
+from services.ledger.fabric import EvaluateError
+from services.runtime.errors import MeshError
+
+
+class PeerState:
+    """Values of state keys by what they are. Raises MeshError, and no error of Fabric's."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def identity(
+        self, address: str
+    ) -> tuple[state_pb2.IdentityDocument, command_pb2.SignedCommand] | None:
+        """The document, and the signed registration that certifies its keys."""
+        document, registration = await self._values([f"id/{address}", f"reg/{address}"])
+        if not document:
+            return None
+        return (
+            state_pb2.IdentityDocument.FromString(document),
+            command_pb2.SignedCommand.FromString(registration),
+        )
+
+    async def consents(self, patient: str) -> state_pb2.ConsentDocument:
+        """An empty document for a patient without one."""
+        value = await self._value(f"con/{patient}")
+        empty = state_pb2.ConsentDocument(patient=patient)
+        return state_pb2.ConsentDocument.FromString(value) if value else empty
+
+    async def record(self, record_id: str, version: int) -> state_pb2.RecordVersion | None:
+        value = await self._value(f"rec/{record_id}/{version:08x}")
+        return state_pb2.RecordVersion.FromString(value) if value else None
+
+    async def audit_entry(self, command_id: str, signer: str) -> state_pb2.AuditEntry | None:
+        value = await self._value(audit_key(command_id, signer))
+        return state_pb2.AuditEntry.FromString(value) if value else None
+
+    async def member(self, msp: str) -> state_pb2.MemberDocument | None:
+        value = await self._value(f"org/{msp}")
+        return state_pb2.MemberDocument.FromString(value) if value else None
+
+    async def members_and_policy(
+        self,
+    ) -> tuple[list[state_pb2.MemberDocument], command_pb2.PolicyDocument]:
+        """Of all members that the channel's configuration names, sorted by MSP id; the policy in force."""
+        try:
+            msp_ids = await self._channel.members()
+        except EvaluateError as exc:
+            raise mesh_error(exc) from exc
+        policy, *members = await self._values(["pol", *(f"org/{msp}" for msp in msp_ids)])
+        documents = [state_pb2.MemberDocument.FromString(value) for value in members if value]
+        return documents, state_pb2.PolicyState.FromString(policy).policy
+
+    async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
+        """From the own implicit private data collection, in order; empty: absent."""
+        query = state_pb2.Query(get_sealed_keys=state_pb2.GetSealedKeys(keys=keys))
+        return list((await self._ask(query)).values)
+
+    async def explain(self, items: Sequence[state_pb2.ExplainItem]) -> list[state_pb2.Verdict]:
+        query = state_pb2.Query(explain=state_pb2.Explain(items=items))
+        return list((await self._ask(query)).verdicts)
+
+    async def _value(self, key: str) -> bytes:
+        return (await self._values([key]))[0]
+
+    async def _values(self, keys: Sequence[str]) -> list[bytes]:
+        result = await self._ask(state_pb2.Query(get_keys=state_pb2.GetKeys(keys=keys)))
+        if len(result.values) != len(keys):
+            raise MeshError(
+                code_pb2.CODE_INTERNAL, "the chaincode did not answer what was asked; look at its version"
+            )
+        return list(result.values)
+
+    async def _ask(self, query: state_pb2.Query) -> state_pb2.QueryResult:
+        try:
+            return state_pb2.QueryResult.FromString(await self._channel.query(query.SerializeToString()))
+        except EvaluateError as exc:
+            raise mesh_error(exc) from exc
+        except DecodeError as exc:
+            raise MeshError(code_pb2.CODE_INTERNAL, "the chaincode's answer cannot be read") from exc
+
+
+def mesh_error(exc: EvaluateError) -> MeshError:
+    """What a failed evaluation means to a caller."""
+    code = leading_code(exc.chaincode_messages)
+    if code is not None:
+        return MeshError(code, "the chaincode refused the question; correct what was asked")
+    match exc.status.name:
+        case "DEADLINE_EXCEEDED":
+            return MeshError(
+                code_pb2.CODE_DEADLINE_EXCEEDED, "the member's peer did not answer in time; ask again"
+            )
+        case "UNAVAILABLE" | "ABORTED" | "CANCELLED" | "RESOURCE_EXHAUSTED":
+            return MeshError(
+                code_pb2.CODE_UNAVAILABLE, "the member's peer or chaincode is not there; ask again", "", 500
+            )
+        case _:
+            return MeshError(
+                code_pb2.CODE_UNAVAILABLE, "the member's peer refused the question; its operator must look"
+            )

@@ -1,0 +1,39 @@
+"""The projection's tables. All of it follows from the blocks: delete the file, and it is made again."""
+
+MIGRATIONS = (
+    """
+    -- How far each follower has come; `header_hash` is of the last block, and in the next one.
+    CREATE TABLE checkpoint (
+        name TEXT PRIMARY KEY, next_block INTEGER NOT NULL, header_hash BLOB NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE block (number INTEGER PRIMARY KEY, header BLOB NOT NULL);
+
+    CREATE TABLE transaction_block (tx_id TEXT PRIMARY KEY, block INTEGER NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE identity (
+        address TEXT PRIMARY KEY, role INTEGER NOT NULL, status INTEGER NOT NULL, home_msp TEXT NOT NULL,
+        document BLOB NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE record (
+        seq INTEGER PRIMARY KEY, record_id TEXT NOT NULL, version INTEGER NOT NULL, patient TEXT NOT NULL,
+        category TEXT NOT NULL, document BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX record_version ON record (record_id, version);
+    CREATE INDEX record_of_patient ON record (patient, seq);
+
+    CREATE TABLE writer_key (
+        writer_msp TEXT NOT NULL, patient TEXT NOT NULL, epoch INTEGER NOT NULL, document BLOB NOT NULL,
+        PRIMARY KEY (writer_msp, patient, epoch)
+    ) WITHOUT ROWID;
+
+    -- The receipts too: `tx_id` and `block` are of the first writing and never change.
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY, command_id TEXT NOT NULL, signer TEXT NOT NULL, about TEXT NOT NULL,
+        block INTEGER NOT NULL, entry BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX audit_of_command ON audit (command_id, signer);
+    CREATE INDEX audit_about ON audit (about, seq)
+    """,
+)

@@ -1,0 +1,208 @@
+"""The gRPC surface of the ledger service: who may call, and what is asked of whom. Nothing else."""
+
+from typing import Any
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from services.ledger.domain.receipts import of_audit_entry
+from services.ledger.health import Health
+from services.ledger.lists import Lists
+from services.ledger.peer_state import PeerState
+from services.ledger.projection import Projection
+from services.ledger.proofs import Proofs
+from services.ledger.submitter import Submitter
+from services.runtime.deadline import remaining_seconds
+from services.runtime.errors import MeshError
+from services.runtime.peers import require_peer
+
+_OF_THE_MEMBER = frozenset({"gateway", "identity", "storage", "notify", "ledger"})
+_SUBMITTING = frozenset({"gateway", "identity"})
+_GATEWAY = frozenset({"gateway"})
+_STORAGE = frozenset({"storage"})
+_READING_RECORDS = frozenset({"gateway", "storage"})
+
+_LONGEST_SUBMIT_SECONDS = 28.0
+_ANSWER_SECONDS = 0.3
+"""Kept of the caller's deadline, so that it hears what is certain and what is not."""
+
+_CATCH_UP_SECONDS = 2.0
+_MAX_EXPLAINED = 1_000
+_MAX_SEALED_KEYS = 100
+
+
+class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
+    """LedgerService."""
+
+    def __init__(
+        self,
+        *,
+        channel_name: str,
+        submitter: Submitter,
+        state: PeerState,
+        projection: Projection,
+        lists: Lists,
+        proofs: Proofs,
+        health: Health,
+    ) -> None:
+        self._channel_name = channel_name
+        self._submitter = submitter
+        self._state = state
+        self._projection = projection
+        self._lists = lists
+        self._proofs = proofs
+        self._health = health
+        self._last_block = -1
+
+    async def Submit(self, request: ledger_pb2.SubmitRequest, context: Any) -> ledger_pb2.SubmitResponse:
+        require_peer(context, services=_SUBMITTING)
+        left = remaining_seconds()
+        wait_seconds = _LONGEST_SUBMIT_SECONDS if left is None else min(left, _LONGEST_SUBMIT_SECONDS)
+        groups = await self._submitter.submit(request.submissions, max(0.0, wait_seconds - _ANSWER_SECONDS))
+        self._last_block = max(
+            self._last_block, *(receipt.block for group in groups for receipt in group.receipts)
+        )
+        return ledger_pb2.SubmitResponse(groups=groups)
+
+    async def GetIdentity(
+        self, request: ledger_pb2.GetIdentityRequest, context: Any
+    ) -> ledger_pb2.GetIdentityResponse:
+        require_peer(context, services=_OF_THE_MEMBER)
+        _required(request.address, "address")
+        found = await self._state.identity(request.address)
+        if found is None:
+            raise _not_found("no identity is registered under this address", "address")
+        identity, registration = found
+        return ledger_pb2.GetIdentityResponse(identity=identity, registration=registration)
+
+    async def ListIdentities(
+        self, request: ledger_pb2.ListIdentitiesRequest, context: Any
+    ) -> ledger_pb2.ListIdentitiesResponse:
+        require_peer(context, services=_SUBMITTING)
+        await self._catch_up()
+        return await self._lists.identities(request)
+
+    async def GetConsents(
+        self, request: ledger_pb2.GetConsentsRequest, context: Any
+    ) -> ledger_pb2.GetConsentsResponse:
+        require_peer(context, services=_GATEWAY)
+        _required(request.patient, "patient")
+        return ledger_pb2.GetConsentsResponse(consents=await self._state.consents(request.patient))
+
+    async def GetRecordVersion(
+        self, request: ledger_pb2.GetRecordVersionRequest, context: Any
+    ) -> ledger_pb2.GetRecordVersionResponse:
+        require_peer(context, services=_READING_RECORDS)
+        _required(request.record_id, "record_id")
+        if request.version:
+            record = await self._state.record(request.record_id, request.version)
+        else:
+            await self._catch_up()
+            record = await self._lists.latest_record(request.record_id)
+        if record is None:
+            raise _not_found("the record has no such version", "record_id")
+        return ledger_pb2.GetRecordVersionResponse(record=record)
+
+    async def ListRecords(
+        self, request: ledger_pb2.ListRecordsRequest, context: Any
+    ) -> ledger_pb2.ListRecordsResponse:
+        require_peer(context, services=_GATEWAY)
+        _required(request.patient, "patient")
+        await self._catch_up()
+        return await self._lists.records(request)
+
+    async def ListAudit(
+        self, request: ledger_pb2.ListAuditRequest, context: Any
+    ) -> ledger_pb2.ListAuditResponse:
+        require_peer(context, services=_GATEWAY)
+        _required(request.patient, "patient")
+        await self._catch_up()
+        return await self._lists.audit(request)
+
+    async def GetReceipt(
+        self, request: ledger_pb2.GetReceiptRequest, context: Any
+    ) -> ledger_pb2.GetReceiptResponse:
+        require_peer(context, services=_GATEWAY)
+        _required(request.command_id, "command_id")
+        _required(request.signer, "signer")
+        receipt = await self._lists.receipt(request.command_id, request.signer)
+        if receipt is None:
+            # The projection may be behind the peer.
+            entry = await self._state.audit_entry(request.command_id, request.signer)
+            if entry is None:
+                raise _not_found("no such command is committed on this member's peer", "command_id")
+            blocks = await self._proofs.blocks_of([entry.tx_id])
+            receipt = of_audit_entry(entry, blocks.get(entry.tx_id, 0))
+        return ledger_pb2.GetReceiptResponse(receipt=receipt)
+
+    async def GetProof(
+        self, request: ledger_pb2.GetProofRequest, context: Any
+    ) -> ledger_pb2.GetProofResponse:
+        require_peer(context, services=_READING_RECORDS)
+        _required(request.tx_id, "tx_id")
+        return await self._proofs.proof(request.tx_id, request.wait_ms / 1000)
+
+    async def GetMember(
+        self, request: ledger_pb2.GetMemberRequest, context: Any
+    ) -> ledger_pb2.GetMemberResponse:
+        require_peer(context, services=_OF_THE_MEMBER)
+        _required(request.msp, "msp")
+        member = await self._state.member(request.msp)
+        if member is None:
+            raise _not_found("no member has this MSP id", "msp")
+        return ledger_pb2.GetMemberResponse(member=member)
+
+    async def ListMembers(
+        self, request: ledger_pb2.ListMembersRequest, context: Any
+    ) -> ledger_pb2.ListMembersResponse:
+        require_peer(context, services=_OF_THE_MEMBER)
+        members, policy = await self._state.members_and_policy()
+        return ledger_pb2.ListMembersResponse(members=members, policy=policy, channel=self._channel_name)
+
+    async def GetWriterKey(
+        self, request: ledger_pb2.GetWriterKeyRequest, context: Any
+    ) -> ledger_pb2.GetWriterKeyResponse:
+        require_peer(context, services=_STORAGE)
+        _required(request.writer_msp, "writer_msp")
+        _required(request.patient, "patient")
+        await self._catch_up()
+        writer_key = await self._lists.writer_key(request.writer_msp, request.patient)
+        if writer_key is None:
+            raise _not_found("this member has no writer key for the patient yet", "patient")
+        return ledger_pb2.GetWriterKeyResponse(writer_key=writer_key)
+
+    async def GetSealedKeys(
+        self, request: ledger_pb2.GetSealedKeysRequest, context: Any
+    ) -> ledger_pb2.GetSealedKeysResponse:
+        require_peer(context, services=_STORAGE)
+        _count(len(request.keys), _MAX_SEALED_KEYS, "keys")
+        return ledger_pb2.GetSealedKeysResponse(sealed=await self._state.sealed_keys(request.keys))
+
+    async def Explain(self, request: ledger_pb2.ExplainRequest, context: Any) -> ledger_pb2.ExplainResponse:
+        require_peer(context, services=_GATEWAY)
+        _count(len(request.items), _MAX_EXPLAINED, "items")
+        return ledger_pb2.ExplainResponse(verdicts=await self._state.explain(request.items))
+
+    async def GetHeight(
+        self, request: ledger_pb2.GetHeightRequest, context: Any
+    ) -> ledger_pb2.GetHeightResponse:
+        require_peer(context, services=_OF_THE_MEMBER)
+        height = await self._health.height()
+        return ledger_pb2.GetHeightResponse(height=height, projected=self._projection.next_block)
+
+    async def _catch_up(self) -> None:
+        """What was committed through this service is in its lists, unless the follower is stuck."""
+        await self._projection.wait_for(self._last_block, _CATCH_UP_SECONDS)
+
+
+def _required(value: str, path: str) -> None:
+    if not value:
+        raise MeshError(code_pb2.CODE_INVALID, f"{path} is required", path)
+
+
+def _count(count: int, most: int, path: str) -> None:
+    if count > most:
+        raise MeshError(code_pb2.CODE_TOO_LARGE, f"at most {most} at once; ask for fewer", path)
+
+
+def _not_found(reason: str, path: str) -> MeshError:
+    return MeshError(code_pb2.CODE_NOT_FOUND, reason, path)

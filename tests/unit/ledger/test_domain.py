@@ -1,0 +1,157 @@
+"""What the service knows without any I/O."""
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from services.ledger.domain.batches import Lane, envelope_bytes, halves, lane_of, sealed_keys_bytes
+from services.ledger.domain.failures import Remedy, leading_code, of_endorsement
+from services.ledger.domain.receipts import MalformedResult, check_shape
+from services.ledger.domain.transactions import (
+    MAX_EVENT_BYTES,
+    Change,
+    CommittedTransaction,
+    MalformedState,
+    events_of,
+    facts_of,
+)
+from tests.unit.ledger.world import consent, of_record, put_record, submission
+
+
+@pytest.mark.parametrize(
+    ("bodies", "lane"),
+    [
+        ([put_record()], Lane.RECORDS),
+        ([command_pb2.Access()], Lane.RECORDS),
+        ([command_pb2.BreakGlass()], Lane.RECORDS),
+        ([command_pb2.ReviewBreakGlass()], Lane.RECORDS),
+        ([consent()], Lane.DOCUMENTS),
+        ([command_pb2.RevokeConsent()], Lane.DOCUMENTS),
+        ([command_pb2.RegisterIdentity()], Lane.DOCUMENTS),
+        ([command_pb2.ReviewRegistration()], Lane.DOCUMENTS),
+        ([command_pb2.SuspendIdentity()], Lane.DOCUMENTS),
+        ([command_pb2.SetPolicy()], Lane.DOCUMENTS),
+        ([put_record(), consent()], Lane.DOCUMENTS),
+    ],
+)
+def test_what_changes_shared_documents_has_a_lane_of_its_own(bodies: list[object], lane: Lane) -> None:
+    assert lane_of(submission(*bodies)) is lane
+
+
+def test_what_cannot_be_read_travels_with_the_records() -> None:
+    garbage = of_record()
+    garbage.item.group.commands[0].command = b"\xff"
+
+    assert lane_of(garbage) is Lane.RECORDS
+
+
+def test_a_record_is_reckoned_at_what_was_measured() -> None:
+    one = of_record()
+    one.item.group.commands[0].command += b"\0" * (380 - one.item.ByteSize())
+
+    assert 1_200 < envelope_bytes(one) < 1_600
+
+
+def test_sealed_keys_count_and_travel_once() -> None:
+    one = of_record()
+    bare = envelope_bytes(one)
+    one.sealed_keys.add(msp="MercyMSP", key="wk/1", sealed=b"s" * 1_000)
+    other = of_record()
+    other.sealed_keys.add(msp="MercyMSP", key="wk/1", sealed=b"t")
+
+    assert envelope_bytes(one) > bare + 1_000
+    both = state_pb2.SealedKeys.FromString(sealed_keys_bytes([one, other, one]))
+    assert [key.sealed for key in both.keys] == [b"s" * 1_000, b"t"]
+    assert sealed_keys_bytes([of_record()]) == b""
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_halves_make_the_whole_in_order(count: int) -> None:
+    whole = [of_record() for _ in range(count)]
+
+    first, second = halves(whole)
+
+    assert [*first, *second] == whole
+    assert first
+    assert second
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("CODE_INVALID: batch: no items", code_pb2.CODE_INVALID),
+        ("CODE_UNAVAILABLE", code_pb2.CODE_UNAVAILABLE),
+        ("the chaincode said CODE_INVALID: no", None),
+        ("CODE_OF_CONDUCT: be kind", None),
+        ("CODE_INVALIDATED", None),
+        ("", None),
+    ],
+)
+def test_of_a_chaincodes_message_only_the_leading_code_counts(message: str, code: int | None) -> None:
+    assert leading_code((message,)) == code
+
+
+def test_a_reason_never_quotes_what_a_peer_said() -> None:
+    failure = of_endorsement("ABORTED", ("CODE_FORBIDDEN: creator: secret",))
+
+    assert failure.code == code_pb2.CODE_FORBIDDEN
+    assert failure.remedy is Remedy.GIVE_UP
+    assert "secret" not in failure.reason
+
+
+def test_a_result_short_of_one_verdict_is_malformed() -> None:
+    result = state_pb2.BatchResult(groups=[state_pb2.GroupVerdict(verdicts=[state_pb2.Verdict()])])
+
+    check_shape([of_record()], result)
+    with pytest.raises(MalformedResult):
+        check_shape([of_record(), of_record()], result)
+    with pytest.raises(MalformedResult):
+        check_shape([submission(put_record(), consent())], result)
+
+
+def transaction(*changes: Change) -> CommittedTransaction:
+    return CommittedTransaction("tx", 5, 1_000, changes)
+
+
+def audit(number: int, *, size: int = 0) -> Change:
+    entry = state_pb2.AuditEntry(command_id=str(number), signer="s", reason="r" * size)
+    return Change(f"aud/{number}/s", entry.SerializeToString())
+
+
+def test_an_event_too_large_for_nats_leaves_in_parts_that_lose_nothing() -> None:
+    whole = transaction(*(audit(number, size=100_000) for number in range(20)))
+
+    parts = events_of("cbmdhi", whole)
+
+    assert [name for name, _ in parts] == ["tx", "tx.1", "tx.2"]
+    assert all(part.ByteSize() <= MAX_EVENT_BYTES + 1_000 for _, part in parts)
+    assert [entry.command_id for _, part in parts for entry in part.entries] == [str(n) for n in range(20)]
+    assert {(part.tx_id, part.block, part.at_ms) for _, part in parts} == {("tx", 5, 1_000)}
+
+
+def test_a_transaction_that_says_nothing_to_anybody_is_one_empty_event() -> None:
+    ((name, event),) = events_of("cbmdhi", transaction(Change("pol", b"policy")))
+
+    assert name == "tx"
+    assert not event.entries
+
+
+def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
+    facts = facts_of(
+        transaction(
+            audit(1),
+            Change("con/cb1x", b"\xff not looked at"),
+            Change("wkey/1", b"\xff"),
+            Change("org/MercyMSP", b"\xff"),
+            Change("rec/r/0000000a", None),
+            Change("aud/2/s", None),
+        )
+    )
+
+    assert [entry.command_id for entry in facts.entries] == ["1"]
+    assert facts.dropped_records == [("r", 10)]
+
+
+@pytest.mark.parametrize("key", ["id/x", "rec/r/00000001", "aud/1/s"])
+def test_a_value_that_is_not_what_its_key_says_is_malformed(key: str) -> None:
+    with pytest.raises(MalformedState):
+        facts_of(transaction(Change(key, b"\xff\xff")))

@@ -1,0 +1,359 @@
+"""Blocks become rows and events: each once in the projection, none skipped, whoever crashes in between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
+from services.ledger import fabric
+from services.ledger.fabric import Action, BlockTransaction, Write
+from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks, committed
+from services.ledger.lists import Lists
+from services.ledger.metrics import LedgerMetrics
+from services.ledger.projection import PUBLICATION, Checkpoint, Projection
+from services.ledger.schema import MIGRATIONS
+from services.runtime.errors import MeshError
+from services.runtime.sqlite import Database
+from services.runtime.telemetry import Metrics
+from tests.support.waiting import until
+from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World
+
+
+@dataclass
+class Stream:
+    """JetStream as a publisher sees it; down when told so."""
+
+    down: bool = False
+    published: list[tuple[str, events_pb2.TransactionCommitted]] = field(default_factory=list)
+
+    async def publish(
+        self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
+    ) -> int:
+        if self.down:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "NATS does not answer")
+        self.published.append((message_id, events_pb2.TransactionCommitted.FromString(data)))
+        return len(self.published)
+
+    def blocks(self) -> list[int]:
+        return [event.block for _, event in self.published]
+
+
+class Service:
+    """Both followers over one file, as the service runs them."""
+
+    def __init__(self, world: World, stream: Stream, file: Path) -> None:
+        self.world, self.stream = world, stream
+        self.database = Database(file, MIGRATIONS)
+        self.metrics = Metrics("ledger")
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Service":
+        await self.database.__aenter__()
+        self.projection = Projection(self.database)
+        self.lists = Lists(self.database)
+        self.recent = RecentBlocks()
+        self.ledger_metrics = LedgerMetrics(self.metrics)
+        return self
+
+    def _named(self) -> dict[str, str]:
+        return {"channel_name": CHANNEL, "chaincode": CHAINCODE}
+
+    def project(self) -> None:
+        follower = ProjectionFollower(
+            self.world, self.projection, self.recent, self.ledger_metrics, **self._named()
+        )
+        self.tasks.append(asyncio.create_task(follower.run()))
+
+    def publish(self) -> None:
+        follower = PublicationFollower(
+            self.world, self.projection, self.recent, self.stream, self.ledger_metrics, **self._named()
+        )
+        self.tasks.append(asyncio.create_task(follower.run()))
+
+    async def crash(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        self.tasks = []
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.crash()
+        await self.database.__aexit__(None, None, None)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def stream() -> Stream:
+    return Stream()
+
+
+@pytest.fixture
+async def service(world: World, stream: Stream, tmp_path: Path) -> AsyncIterator[Service]:
+    async with Service(world, stream, tmp_path / "projection.db") as service:
+        yield service
+
+
+def entry(
+    command_id: str, *, patient: str = PATIENT, tx_id: str = "tx", reason: str = ""
+) -> dict[str, bytes]:
+    document = state_pb2.AuditEntry(
+        command_id=command_id, signer="s", patient=patient, code=code_pb2.CODE_OK, tx_id=tx_id, reason=reason
+    )
+    return {f"aud/{command_id}/s": document.SerializeToString()}
+
+
+def record(record_id: str, version: int, *, category: str = "observations") -> dict[str, bytes]:
+    document = state_pb2.RecordVersion(
+        record_id=record_id,
+        version=version,
+        patient=PATIENT,
+        category=category,
+        writer_msp=MERCY,
+        content=state_pb2.StoredContent(
+            writer_key=state_pb2.WriterKey(key_id=f"key {version}", epoch=version)
+        ),
+    )
+    return {f"rec/{record_id}/{version:08x}": document.SerializeToString()}
+
+
+def identity(address: str, status: int = state_pb2.IDENTITY_STATUS_ACTIVE) -> dict[str, bytes]:
+    document = state_pb2.IdentityDocument(address=address, home_msp=MERCY, role=1, status=status)  # type: ignore[arg-type]
+    return {f"id/{address}": document.SerializeToString()}
+
+
+async def test_a_committed_transaction_is_in_the_lists_and_announced_once(
+    world: World, stream: Stream, service: Service
+) -> None:
+    service.project()
+    service.publish()
+    block = await world.commit_writes(entry("1") | record("r", 1) | identity("cb1x"))
+    await until(lambda: stream.published)
+
+    (message,) = stream.published
+    assert message[0] == block.transactions[0].transaction_id
+    assert message[1].tx_id == message[0]
+    assert message[1].block == 1
+    assert [one.command_id for one in message[1].entries] == ["1"]
+    assert [one.address for one in message[1].identities] == ["cb1x"]
+    listed = await service.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))
+    assert [one.record_id for one in listed.records] == ["r"]
+    receipt = await service.lists.receipt("1", "s")
+    assert receipt is not None
+    assert (receipt.tx_id, receipt.block) == ("tx", 1)
+
+
+async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
+    world: World, stream: Stream, service: Service
+) -> None:
+    service.project()
+    service.publish()
+    await world.commit_writes(entry("conflicted"), code=fabric.MVCC_READ_CONFLICT)
+    foreign = Action(
+        "other", (), 200, b"", (Write(CHAINCODE, "aud/foreign/s", b"x", deleted=False),), private=False
+    )
+    world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, foreign),))
+    await world.commit_writes(entry("good"))
+    await until(lambda: stream.published)
+
+    assert stream.blocks() == [3]
+    assert await service.lists.receipt("conflicted", "s") is None
+    assert await service.lists.receipt("foreign", "s") is None
+
+
+def test_what_another_namespace_wrote_is_not_taken_for_ours() -> None:
+    writes = (
+        Write("other", "aud/1/s", b"x", deleted=False),
+        Write(CHAINCODE, "aud/2/s", b"y", deleted=False),
+    )
+    action = Action(CHAINCODE, (), 200, b"", writes, private=False)
+    world = World()
+    block = world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, action),))
+
+    (transaction,) = committed(block, CHANNEL, CHAINCODE)
+
+    assert [change.key for change in transaction.changes] == ["aud/2/s"]
+
+
+async def test_the_projection_keeps_up_while_nats_is_down_and_nothing_is_lost(
+    world: World, stream: Stream, service: Service
+) -> None:
+    stream.down = True
+    service.project()
+    service.publish()
+    for number in range(30):
+        await world.commit_writes(entry(str(number)))
+    assert await service.projection.wait_for(30, 5)
+    assert stream.published == []
+    assert await service.lists.receipt("29", "s") is not None
+
+    stream.down = False
+    await until(lambda: len(stream.published) == 30)
+
+    assert stream.blocks() == list(range(1, 31))
+
+
+async def test_after_a_crash_between_projection_and_publication_the_event_is_still_sent(
+    world: World, stream: Stream, tmp_path: Path
+) -> None:
+    file = tmp_path / "projection.db"
+    async with Service(world, stream, file) as service:
+        service.project()
+        await world.commit_writes(entry("1"))
+        assert await service.projection.wait_for(1, 5)
+        await service.crash()
+
+    async with Service(world, stream, file) as service:
+        service.project()
+        service.publish()
+        await world.commit_writes(entry("2"))
+        await until(lambda: len(stream.published) == 2)
+
+    assert stream.blocks() == [1, 2]
+
+
+async def test_after_a_crash_between_publication_and_checkpoint_the_event_repeats_with_its_id(
+    world: World, stream: Stream, tmp_path: Path
+) -> None:
+    file = tmp_path / "projection.db"
+    async with Service(world, stream, file) as service:
+        service.project()
+
+        real = service.projection.save_checkpoint
+
+        async def crash_behind_block_1(name: str, checkpoint: Checkpoint) -> None:
+            if checkpoint.next_block > 1:
+                raise asyncio.CancelledError
+            await real(name, checkpoint)
+
+        service.projection.save_checkpoint = crash_behind_block_1  # type: ignore[method-assign]
+        service.publish()
+        await world.commit_writes(entry("1"))
+        await until(lambda: stream.published)
+        await service.crash()
+
+    async with Service(world, stream, file) as service:
+        service.project()
+        service.publish()
+        await until(lambda: len(stream.published) == 2)
+
+    assert stream.published[0] == stream.published[1]
+
+
+async def test_a_follower_goes_on_where_it_stopped(world: World, stream: Stream, tmp_path: Path) -> None:
+    file = tmp_path / "projection.db"
+    starts: list[int] = []
+    real = world.blocks
+
+    def spied(start: int):
+        starts.append(start)
+        return real(start)
+
+    world.blocks = spied  # type: ignore[method-assign]
+    for number in range(2):
+        async with Service(world, stream, file) as service:
+            service.project()
+            await world.commit_writes(entry(str(number)))
+            assert await service.projection.wait_for(len(world.chain) - 1, 5)
+
+    assert starts == [0, 2]
+
+
+async def test_a_projection_that_was_deleted_comes_back_the_same(
+    world: World, stream: Stream, tmp_path: Path
+) -> None:
+    for number in range(5):
+        await world.commit_writes(entry(str(number)) | record("r", number + 1) | identity(f"cb1{number}"))
+
+    async def everything(file: Path) -> list[bytes]:
+        async with Service(world, stream, file) as service:
+            service.project()
+            assert await service.projection.wait_for(5, 5)
+            lists = service.lists
+            return [
+                (await lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).SerializeToString(),
+                (
+                    await lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT, all_versions=True))
+                ).SerializeToString(),
+                (await lists.identities(ledger_pb2.ListIdentitiesRequest())).SerializeToString(),
+            ]
+
+    assert await everything(tmp_path / "one.db") == await everything(tmp_path / "two.db")
+
+
+async def test_a_block_that_does_not_follow_stops_the_follower(
+    world: World, stream: Stream, tmp_path: Path
+) -> None:
+    file = tmp_path / "projection.db"
+    async with Service(world, stream, file) as service:
+        service.project()
+        await world.commit_writes(entry("1"))
+        assert await service.projection.wait_for(1, 5)
+
+    other = World()
+    await other.commit_writes(entry("other"))
+    await other.commit_writes(entry("2"))
+    async with Service(other, stream, file) as service:
+        service.project()
+        with pytest.raises(MeshError) as failure:
+            await service.tasks[0]
+        service.tasks = []
+        assert await service.lists.receipt("2", "s") is None
+
+    assert failure.value.code == code_pb2.CODE_INTEGRITY
+
+
+async def test_a_peer_that_refuses_is_asked_again(
+    world: World, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refusals = world.blocks, [404, 404]
+
+    async def not_joined_yet(start: int):
+        if refusals:
+            raise fabric.BlockEventsError(refusals.pop(), "NOT_FOUND")
+        async for block in real(start):
+            yield block
+
+    monkeypatch.setattr(world, "blocks", not_joined_yet)
+    service.project()
+    await world.commit_writes(entry("1"))
+
+    assert await service.projection.wait_for(1, 10)
+
+
+async def test_a_reviewed_break_glass_keeps_its_place_and_block(world: World, service: Service) -> None:
+    service.project()
+    await world.commit_writes(entry("glass", tx_id="first"))
+    await world.commit_writes(entry("later"))
+    await world.commit_writes(entry("glass", tx_id="first", reason="reviewed"))
+    assert await service.projection.wait_for(3, 5)
+
+    listed = (await service.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).entries
+
+    assert [(one.entry.command_id, one.block, one.entry.reason) for one in listed] == [
+        ("glass", 1, "reviewed"),
+        ("later", 2, ""),
+    ]
+
+
+async def test_the_lag_of_the_events_is_measured(world: World, stream: Stream, service: Service) -> None:
+    stream.down = True
+    service.project()
+    service.publish()
+    await world.commit_writes(entry("1"))
+
+    def lag() -> float | None:
+        return service.metrics.registry.get_sample_value("cbmdhi_ledger_publication_lag_blocks")
+
+    await until(lambda: lag() == 1)
+    stream.down = False
+    await until(lambda: lag() == 0)
+    assert (await service.projection.checkpoint(PUBLICATION)).next_block == 2

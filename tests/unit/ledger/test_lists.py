@@ -1,0 +1,159 @@
+"""Lists come a page at a time, and pages make the whole."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from services.ledger.domain.transactions import Change, CommittedTransaction
+from services.ledger.lists import Lists
+from services.ledger.projection import Checkpoint, Projection
+from services.ledger.schema import MIGRATIONS
+from services.runtime.errors import MeshError
+from services.runtime.sqlite import Database
+from tests.unit.ledger.test_follower import entry, identity, record
+from tests.unit.ledger.world import MERCY, PATIENT
+
+
+class Book:
+    """A projection that blocks are written into by hand."""
+
+    def __init__(self, database: Database) -> None:
+        self.projection, self.lists = Projection(database), Lists(database)
+        self._number = 0
+
+    async def block(self, *writes: dict[str, bytes | None]) -> None:
+        changes = tuple(Change(key, value) for one in writes for key, value in one.items())
+        transaction = CommittedTransaction(f"tx {self._number}", self._number, 1_000, changes)
+        self._number += 1
+        await self.projection.apply(Checkpoint(self._number, b"hash"), b"header", [transaction])
+
+
+@pytest.fixture
+async def book(tmp_path: Path) -> AsyncIterator[Book]:
+    async with Database(tmp_path / "projection.db", MIGRATIONS) as database:
+        yield Book(database)
+
+
+async def test_records_come_newest_first_and_each_once_by_its_latest_version(book: Book) -> None:
+    await book.block(record("a", 1), record("b", 1))
+    await book.block(record("a", 2))
+
+    listed = (await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))).records
+    every = (
+        await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT, all_versions=True))
+    ).records
+
+    assert [(one.record_id, one.version) for one in listed] == [("a", 2), ("b", 1)]
+    assert [(one.record_id, one.version) for one in every] == [("a", 2), ("b", 1), ("a", 1)]
+
+
+async def test_records_are_narrowed_by_category(book: Book) -> None:
+    await book.block(record("a", 1), record("b", 1, category="imaging"))
+
+    listed = await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT, category="imaging"))
+
+    assert [one.record_id for one in listed.records] == ["b"]
+
+
+async def test_a_deleted_record_leaves_the_list(book: Book) -> None:
+    await book.block(record("a", 1))
+    await book.block({"rec/a/00000001": None})
+
+    assert await book.lists.latest_record("a") is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+async def test_pages_of_any_size_make_the_whole_audit_trail(book: Book, size: int) -> None:
+    for number in range(7):
+        await book.block(entry(str(number)))
+
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await book.lists.audit(
+            ledger_pb2.ListAuditRequest(patient=PATIENT, page_size=size, page_token=token)
+        )
+        assert len(page.entries) <= size
+        seen += [one.entry.command_id for one in page.entries]
+        token = page.next_page_token
+        if not token:
+            break
+
+    assert seen == [str(number) for number in range(7)]
+
+
+async def test_pages_of_records_and_identities_end(book: Book) -> None:
+    for number in range(5):
+        await book.block(record(f"r{number}", 1), identity(f"cb1{number}"))
+    records = ledger_pb2.ListRecordsRequest(patient=PATIENT, page_size=2)
+    identities = ledger_pb2.ListIdentitiesRequest(page_size=2)
+    seen_records: list[str] = []
+    seen_identities: list[str] = []
+    for _ in range(3):
+        page = await book.lists.records(records)
+        seen_records += [one.record_id for one in page.records]
+        records.page_token = page.next_page_token
+        other = await book.lists.identities(identities)
+        seen_identities += [one.address for one in other.identities]
+        identities.page_token = other.next_page_token
+
+    assert seen_records == ["r4", "r3", "r2", "r1", "r0"]
+    assert seen_identities == [f"cb1{number}" for number in range(5)]
+    assert records.page_token == identities.page_token == ""
+
+
+async def test_an_audit_trail_holds_nobody_elses_entries_and_the_own_registration(book: Book) -> None:
+    registration = state_pb2.AuditEntry(command_id="reg", signer="s", action="register", subject=PATIENT)
+    await book.block(entry("mine"), entry("another's", patient="cb1other"))
+    await book.block({"aud/reg/s": registration.SerializeToString()})
+
+    listed = (await book.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).entries
+
+    assert [one.entry.command_id for one in listed] == ["mine", "reg"]
+
+
+async def test_identities_are_found_by_role_status_and_home_as_they_are_now(book: Book) -> None:
+    await book.block(identity("cb1a"), identity("cb1b"))
+    await book.block(identity("cb1a", state_pb2.IDENTITY_STATUS_SUSPENDED))
+
+    async def found(**narrowed: object) -> list[str]:
+        page = await book.lists.identities(ledger_pb2.ListIdentitiesRequest(**narrowed))  # type: ignore[arg-type]
+        return [one.address for one in page.identities]
+
+    assert await found() == ["cb1a", "cb1b"]
+    assert await found(status=state_pb2.IDENTITY_STATUS_SUSPENDED) == ["cb1a"]
+    assert await found(role=command_pb2.ROLE_PATIENT, home_msp=MERCY) == ["cb1a", "cb1b"]
+    assert await found(role=command_pb2.ROLE_CLINICIAN) == []
+    assert await found(home_msp="LakesideMSP") == []
+
+
+async def test_the_writer_key_is_that_of_the_highest_epoch(book: Book) -> None:
+    await book.block(record("a", 2))
+    await book.block(record("b", 1))
+
+    key = await book.lists.writer_key(MERCY, PATIENT)
+
+    assert key is not None
+    assert key.epoch == 2
+    assert await book.lists.writer_key("LakesideMSP", PATIENT) is None
+
+
+@pytest.mark.parametrize("token", ["%", "bm90IGEgbnVtYmVy", "a"])
+async def test_a_page_token_that_is_none_of_ours_is_refused(book: Book, token: str) -> None:
+    with pytest.raises(MeshError) as failure:
+        await book.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT, page_token=token))
+
+    assert failure.value.code == code_pb2.CODE_INVALID
+    assert failure.value.path == "page_token"
+
+
+async def test_a_value_that_cannot_be_read_leaves_the_projection_as_it_was(book: Book) -> None:
+    await book.block(entry("1"))
+    with pytest.raises(Exception, match="not a AuditEntry"):
+        await book.block(entry("2"), {"aud/3/s": b"\xff\xff"})
+
+    assert await book.lists.receipt("2", "s") is None
+    assert book.projection.next_block == 1

@@ -1,0 +1,219 @@
+"""The gRPC surface: who may ask what, and answers that do not wait for the projection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from services.ledger.carrier import Carrier
+from services.ledger.follower import ProjectionFollower, RecentBlocks
+from services.ledger.health import Health
+from services.ledger.lists import Lists
+from services.ledger.metrics import LedgerMetrics
+from services.ledger.peer_state import PeerState
+from services.ledger.projection import Projection
+from services.ledger.proofs import Proofs
+from services.ledger.schema import MIGRATIONS
+from services.ledger.service import LedgerServicer
+from services.ledger.submitter import Submitter
+from services.runtime.errors import MeshError
+from services.runtime.peers import PeerDirectory, current_directory
+from services.runtime.sqlite import Database
+from services.runtime.telemetry import Metrics
+from tests.support.pki import Consortium
+from tests.unit.ledger.test_follower import entry, record
+from tests.unit.ledger.world import CHAINCODE, CHANNEL, World, command_id, of_record
+
+ADMITTED = {
+    "Submit": {"gateway", "identity"},
+    "GetIdentity": {"gateway", "identity", "storage", "notify"},
+    "ListIdentities": {"gateway", "identity"},
+    "GetConsents": {"gateway"},
+    "GetRecordVersion": {"gateway", "storage"},
+    "ListRecords": {"gateway"},
+    "ListAudit": {"gateway"},
+    "GetReceipt": {"gateway"},
+    "GetProof": {"gateway", "storage"},
+    "GetMember": {"gateway", "identity", "storage", "notify"},
+    "ListMembers": {"gateway", "identity", "storage", "notify"},
+    "GetWriterKey": {"storage"},
+    "GetSealedKeys": {"storage"},
+    "Explain": {"gateway"},
+    "GetHeight": {"gateway", "identity", "storage", "notify"},
+}
+
+
+class Asking:
+    """A service on the other end of the connection."""
+
+    def __init__(self, consortium: Consortium, service: str, organisation: str = "mercy") -> None:
+        self._pem = consortium.members[organisation].issue(service).certificate_file.read_bytes()
+
+    def auth_context(self) -> Any:
+        return {"x509_pem_cert": [self._pem]}
+
+    def invocation_metadata(self) -> Any:
+        return ()
+
+
+class Surface:
+    """The servicer over a world; the follower runs when a test says so."""
+
+    def __init__(self, world: World, database: Database, consortium: Consortium) -> None:
+        metrics = LedgerMetrics(Metrics("ledger"))
+        self.world, self.consortium = world, consortium
+        self.projection, recent = Projection(database), RecentBlocks()
+        proofs = Proofs(world, self.projection, recent)
+        self.submitter = Submitter(Carrier(world, proofs, metrics), metrics)
+        self.health = Health(world, self.projection, metrics)
+        self.follower = ProjectionFollower(
+            world, self.projection, recent, metrics, channel_name=CHANNEL, chaincode=CHAINCODE
+        )
+        self.servicer = LedgerServicer(
+            channel_name=CHANNEL,
+            submitter=self.submitter,
+            state=PeerState(world),
+            projection=self.projection,
+            lists=Lists(database),
+            proofs=proofs,
+            health=self.health,
+        )
+        self.gateway = Asking(consortium, "gateway")
+
+    async def ask(self, method: str, request: Any, asking: Asking | None = None) -> Any:
+        return await getattr(self.servicer, method)(request, asking or self.gateway)
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Consortium:
+    return Consortium(tmp_path / "pki")
+
+
+@pytest.fixture
+async def surface(tmp_path: Path, consortium: Consortium) -> AsyncIterator[Surface]:
+    async with Database(tmp_path / "projection.db", MIGRATIONS) as database:
+        surface = Surface(World(), database, consortium)
+        async with surface.submitter:
+            yield surface
+
+
+@pytest.fixture
+def directory(consortium: Consortium) -> PeerDirectory:
+    directory = PeerDirectory.of("MercyMSP", consortium.tls("ledger"))
+    current_directory.set(directory)
+    return directory
+
+
+@pytest.mark.parametrize("method", sorted(ADMITTED))
+@pytest.mark.usefixtures("directory")
+async def test_each_call_admits_whom_the_protocol_names_and_nobody_else(
+    surface: Surface, method: str
+) -> None:
+    request = getattr(ledger_pb2, f"{method}Request")()
+    everyone = ["gateway", "identity", "storage", "notify", "stranger"]
+
+    async def refused(asking: Asking) -> bool:
+        try:
+            await surface.ask(method, request, asking)
+        except MeshError as err:
+            return err.code == code_pb2.CODE_FORBIDDEN
+        return False
+
+    admitted = {name for name in everyone if not await refused(Asking(surface.consortium, name))}
+
+    assert admitted == ADMITTED[method]
+    assert await refused(Asking(surface.consortium, "gateway", "lakeside"))
+
+
+@pytest.mark.usefixtures("directory")
+async def test_a_receipt_is_found_before_the_projection_knows_it(surface: Surface) -> None:
+    one = of_record()
+    sent = await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[one]))
+    signer = one.item.group.commands[0].signer
+
+    found = await surface.ask(
+        "GetReceipt", ledger_pb2.GetReceiptRequest(command_id=command_id(one), signer=signer)
+    )
+
+    assert surface.projection.next_block == 0
+    assert found.receipt == sent.groups[0].receipts[0]
+    with pytest.raises(MeshError) as failure:
+        await surface.ask("GetReceipt", ledger_pb2.GetReceiptRequest(command_id="other", signer=signer))
+    assert failure.value.code == code_pb2.CODE_NOT_FOUND
+
+
+@pytest.mark.usefixtures("directory")
+async def test_a_version_comes_from_the_peer_and_the_latest_from_the_projection(surface: Surface) -> None:
+    await surface.world.commit_writes(record("r", 1))
+    await surface.world.commit_writes(record("r", 2))
+
+    asked = await surface.ask(
+        "GetRecordVersion", ledger_pb2.GetRecordVersionRequest(record_id="r", version=1)
+    )
+
+    assert asked.record.version == 1
+    with pytest.raises(MeshError) as failure:
+        await surface.ask("GetRecordVersion", ledger_pb2.GetRecordVersionRequest(record_id="r", version=3))
+    assert failure.value.code == code_pb2.CODE_NOT_FOUND
+
+
+@pytest.mark.usefixtures("directory")
+async def test_a_patient_without_consents_gets_an_empty_document(surface: Surface) -> None:
+    answer = await surface.ask("GetConsents", ledger_pb2.GetConsentsRequest(patient="cb1x"))
+
+    assert answer.consents == state_pb2.ConsentDocument(patient="cb1x")
+
+
+@pytest.mark.usefixtures("directory")
+async def test_what_was_submitted_is_in_the_lists_right_after(surface: Surface) -> None:
+    following = asyncio.create_task(surface.follower.run())
+    try:
+        for number in range(1, 6):
+            await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[of_record()]))
+            patient = "cb1" + "p" * 32
+            listed = await surface.ask("ListAudit", ledger_pb2.ListAuditRequest(patient=patient))
+            assert len(listed.entries) == number
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+
+
+@pytest.mark.usefixtures("directory")
+async def test_a_proof_is_the_block_with_its_neighbours_headers(surface: Surface) -> None:
+    block = await surface.world.commit_writes(entry("1"))
+    tx_id = block.transactions[0].transaction_id
+
+    first = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id))
+    following = await surface.world.commit_writes(entry("2"))
+    second = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id))
+
+    assert first.block == second.block == block.raw
+    assert first.previous_header == surface.world.chain[0].header
+    assert first.next_header == b""
+    assert second.next_header == following.header
+
+
+@pytest.mark.usefixtures("directory")
+async def test_a_peer_that_is_away_is_unavailable_and_makes_the_service_unready(surface: Surface) -> None:
+    surface.world.down = True
+    for method, request in {
+        "GetIdentity": ledger_pb2.GetIdentityRequest(address="cb1x"),
+        "GetHeight": ledger_pb2.GetHeightRequest(),
+    }.items():
+        with pytest.raises(MeshError) as failure:
+            await surface.ask(method, request)
+        assert failure.value.code == code_pb2.CODE_UNAVAILABLE
+    with pytest.raises(MeshError):
+        await surface.health.check()
+
+
+async def test_a_projection_far_behind_makes_the_service_unready(surface: Surface) -> None:
+    assert await surface.health.check() is None
+    for number in range(60):
+        await surface.world.commit_writes(entry(str(number)))
+
+    assert await surface.health.check() == "the projection is 61 blocks behind the peer"

@@ -1,0 +1,195 @@
+"""Many callers share batches, and each hears about its own commands."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol import command as commands
+from services.ledger.carrier import Carrier, Limits
+from services.ledger.domain.batches import MAX_GROUPS
+from services.ledger.metrics import LedgerMetrics
+from services.ledger.submitter import Submitter
+from services.runtime.errors import MeshError
+from services.runtime.telemetry import Metrics
+from tests.support.waiting import until
+from tests.unit.ledger.test_carrier import FirstBlocks
+from tests.unit.ledger.world import (
+    World,
+    command_id,
+    consent,
+    endorse_error,
+    of_consent,
+    of_record,
+    put_record,
+    submission,
+)
+
+WAIT = 5.0
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def submitter(world: World) -> AsyncIterator[Submitter]:
+    metrics = LedgerMetrics(Metrics("ledger"))
+    limits = Limits(deadline_seconds=5.0, first_delay_seconds=0.001, longest_delay_seconds=0.002)
+    async with Submitter(Carrier(world, FirstBlocks(world), metrics, limits), metrics) as submitter:
+        yield submitter
+
+
+def codes(answers: list[ledger_pb2.GroupReceipt]) -> list[int]:
+    return [receipt.code for answer in answers for receipt in answer.receipts]
+
+
+async def test_what_arrives_together_travels_together_and_is_answered_in_order(
+    world: World, submitter: Submitter
+) -> None:
+    sent = [of_record() for _ in range(50)]
+
+    answers = await submitter.submit(sent, WAIT)
+
+    assert [answer.receipts[0].command_id for answer in answers] == [command_id(one) for one in sent]
+    assert [len(batch.items) for batch in world.endorsed] == [50]
+
+
+async def test_consents_never_share_a_transaction_with_records(world: World, submitter: Submitter) -> None:
+    mixed = submission(put_record(), consent())
+
+    await submitter.submit([of_record(), of_consent(), of_record(), mixed], WAIT)
+
+    kinds = [
+        {
+            commands.body_of(signed)[0] == "consent" or len(item.group.commands) > 1
+            for item in batch.items
+            for signed in item.group.commands
+        }
+        for batch in world.endorsed
+    ]
+    assert sorted(len(batch.items) for batch in world.endorsed) == [2, 2]
+    assert {True} in kinds
+    assert {False} in kinds
+
+
+async def test_a_batch_holds_no_more_groups_than_measured_to_pay(world: World, submitter: Submitter) -> None:
+    await submitter.submit([of_record() for _ in range(MAX_GROUPS + 1)], WAIT)
+
+    assert sorted(len(batch.items) for batch in world.endorsed) == [1, MAX_GROUPS]
+
+
+async def test_at_most_four_batches_are_in_flight(world: World, submitter: Submitter) -> None:
+    world.hold.clear()
+    calls = [asyncio.create_task(submitter.submit([of_record() for _ in range(400)], WAIT)) for _ in range(6)]
+    await until(lambda: world.in_flight == 4)
+    await asyncio.sleep(0)
+    world.hold.set()
+
+    answers = await asyncio.gather(*calls)
+
+    assert world.most_in_flight == 4
+    assert all(set(codes(answer)) == {code_pb2.CODE_OK} for answer in answers)
+
+
+async def test_a_caller_out_of_time_hears_that_its_batch_may_yet_be_committed(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+    one = of_record()
+
+    (answer,) = await submitter.submit([one], 0.1)
+
+    assert answer.receipts[0].code == code_pb2.CODE_UNKNOWN_OUTCOME
+    world.hold.set()
+    (again,) = await submitter.submit([one], WAIT)
+    assert again.receipts[0].code == code_pb2.CODE_OK
+
+
+async def test_a_command_still_in_the_queue_at_the_deadline_is_certainly_not_done(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+    # Consents go one batch at a time: the second one waits.
+    first = asyncio.create_task(submitter.submit([of_consent()], WAIT))
+    await until(lambda: world.in_flight == 1)
+    late = of_consent()
+
+    (answer,) = await submitter.submit([late], 0.1)
+
+    assert answer.receipts[0].code == code_pb2.CODE_DEADLINE_EXCEEDED
+    world.hold.set()
+    await first
+    await submitter.submit([of_consent()], WAIT)
+    sent = {
+        signed.SerializeToString()
+        for batch in world.endorsed
+        for item in batch.items
+        for signed in item.group.commands
+    }
+    assert late.item.group.commands[0].SerializeToString() not in sent
+
+
+async def test_a_request_of_which_nothing_could_be_done_fails_as_a_whole(
+    world: World, submitter: Submitter
+) -> None:
+    world.endorse_faults = deque([endorse_error(grpc.StatusCode.UNAVAILABLE)] * 100)
+
+    with pytest.raises(MeshError) as failure:
+        await submitter.submit([of_record(), of_record()], WAIT)
+
+    assert failure.value.code == code_pb2.CODE_UNAVAILABLE
+    assert failure.value.retry_after_ms > 0
+
+
+async def test_a_full_queue_says_when_to_come_back(world: World, submitter: Submitter) -> None:
+    world.hold.clear()
+    calls = [asyncio.create_task(submitter.submit([of_consent()] * 1_000, WAIT)) for _ in range(3)]
+    done, _ = await asyncio.wait(calls, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
+    failure = done.pop().exception()
+
+    assert isinstance(failure, MeshError)
+    assert failure.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+    assert failure.retry_after_ms > 0
+    world.hold.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_group_too_large_for_any_transaction_is_refused_alone(submitter: Submitter) -> None:
+    large = of_record()
+    large.item.group.commands[0].command += b"\0" * (4 << 20)
+
+    answers = await submitter.submit([of_record(), large], WAIT)
+
+    assert codes(answers) == [code_pb2.CODE_OK, code_pb2.CODE_TOO_LARGE]
+
+
+@pytest.mark.parametrize(
+    ("submissions", "code"),
+    [
+        ([], code_pb2.CODE_INVALID),
+        ([ledger_pb2.Submission()], code_pb2.CODE_INVALID),
+        ([of_record()] * 1_001, code_pb2.CODE_TOO_LARGE),
+    ],
+)
+async def test_a_request_out_of_bounds_is_refused_before_anything_is_done(
+    submitter: Submitter, world: World, submissions: list[ledger_pb2.Submission], code: int
+) -> None:
+    with pytest.raises(MeshError) as failure:
+        await submitter.submit(submissions, WAIT)
+
+    assert failure.value.code == code
+    assert world.endorsed == []
+
+
+async def test_what_waits_at_shutdown_is_still_committed(world: World) -> None:
+    metrics = LedgerMetrics(Metrics("ledger"))
+    async with Submitter(Carrier(world, FirstBlocks(world), metrics), metrics) as submitter:
+        call = asyncio.create_task(submitter.submit([of_record()], WAIT))
+        await asyncio.sleep(0)
+    assert codes(await call) == [code_pb2.CODE_OK]
