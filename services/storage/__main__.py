@@ -1,0 +1,147 @@
+"""Start the storage service: configuration, adapters, service, serve."""
+
+from __future__ import annotations
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cbmdhi.protocol import hpke, proof, signature
+from cbmdhi.storage.v1 import storage_pb2_grpc
+from services.runtime.client import connect
+from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.server import GrpcServer
+from services.runtime.sqlite import Database
+from services.storage.blobs import Blobs
+from services.storage.blocks import Blocks
+from services.storage.budget import ByteBudget
+from services.storage.config import StorageConfig
+from services.storage.decisions import Decisions
+from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
+from services.storage.hosting import Hosting
+from services.storage.keeper import Keeper
+from services.storage.kubo import Kubo
+from services.storage.ledger import Ledger, now_ms
+from services.storage.member_service import MemberStorageServicer
+from services.storage.members import OtherMembers
+from services.storage.metrics import StorageMetrics
+from services.storage.opening import Opening
+from services.storage.pins import Pins
+from services.storage.registration import Registration
+from services.storage.releasing import Releasing
+from services.storage.replicas import Replicas
+from services.storage.roots import Roots
+from services.storage.schema import MIGRATIONS
+from services.storage.sealing import Sealing
+from services.storage.service import StorageServicer
+from services.storage.vault import Vault, read_private_file
+from services.storage.writer_keys import WriterKeys
+
+
+async def serve(config: StorageConfig, life: Lifecycle) -> None:
+    """Open what storage works with, put it together, serve."""
+    own = config.msp_id
+    metrics = StorageMetrics(life.metrics)
+    private_key, signing_key = _keys(config)
+    database_file = config.require_data_directory() / "storage.db"
+    database = await life.enter(Database(database_file, MIGRATIONS))
+    kubo = await life.enter(
+        Kubo(
+            config.kubo_rpc_address,
+            metrics,
+            call_seconds=config.kubo_call_seconds,
+            import_seconds=config.kubo_import_seconds,
+        )
+    )
+    ledger = Ledger(await life.enter(_to_ledger(config)), own)
+    members = OtherMembers(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
+    vault = Vault(database, database_file, own, private_key)
+
+    roots = Roots(database)
+    pins = Pins(roots, kubo)
+    replicas = Replicas(members, metrics, push_seconds=config.push_seconds)
+    keeper = Keeper(own, roots, pins, replicas, members, metrics, now_ms)
+    blocks = Blocks(own, kubo, pins, members, metrics)
+    decisions = Decisions(
+        ledger,
+        _trust(config),
+        now_ms,
+        wait_seconds=config.commit_wait_seconds,
+        max_age_seconds=config.decision_max_age_seconds,
+        max_skew_seconds=config.clock_skew_seconds,
+    )
+    releasing = Releasing(own, decisions, ledger, vault, metrics)
+    opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
+    budget = ByteBudget(config.in_flight_mib * MIB)
+    sealing = Sealing(own, ledger, WriterKeys(vault, ledger), keeper, budget, metrics)
+    hosting = Hosting(own, signing_key, pins, budget, metrics, now_ms)
+    await keeper.recover()
+    life.spawn("keeper", keeper.run())
+
+    registration = Registration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))
+    life.readiness.add("kubo", kubo.check)
+    life.readiness.add("ledger", ledger.check)
+    life.readiness.add("registration", registration.check)
+    life.readiness.add("vault", vault.check)
+    server = GrpcServer(config, life, max_message_bytes=MAX_MESSAGE_BYTES)
+    server.add(
+        storage_pb2_grpc.add_StorageServiceServicer_to_server,
+        StorageServicer(sealing, opening, Blobs(own, ledger, keeper, blocks, roots)),
+    )
+    server.add(
+        storage_pb2_grpc.add_MemberStorageServiceServicer_to_server,
+        MemberStorageServicer(hosting, releasing, blocks),
+    )
+    await life.serve(server)
+
+
+def _keys(config: StorageConfig) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
+    """The vault's private key and the signing key. Raises OSError saying what is wrong with a file."""
+    try:
+        private_key = read_private_file(config.vault_key_file)
+        hpke.public_of(private_key)
+        return private_key, signature.load_private_key(read_private_file(config.storage_signing_key_file))
+    except ValueError as exc:
+        raise OSError(f"a key file cannot be used: {exc}") from exc
+
+
+def _trust(config: StorageConfig) -> proof.Trust:
+    return proof.Trust(
+        channel=config.channel,
+        chaincode=config.chaincode,
+        member_roots={member.msp_id: member.fabric_ca_file.read_text() for member in config.members},
+        orderer_msp=config.orderer.msp_id,
+        orderer_pem=config.orderer.ca_file.read_text(),
+    )
+
+
+def _to_ledger(config: StorageConfig) -> grpc.aio.Channel:
+    return connect(
+        config.ledger_address,
+        config.tls,
+        service="ledger",
+        organisation=config.organisation,
+        msp_id=config.msp_id,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+    )
+
+
+async def _to_members(config: StorageConfig, life: Lifecycle) -> dict[str, grpc.aio.Channel]:
+    """A channel to the storage of each other member: of `MercyMSP` it is `storage.mercy`."""
+    return {
+        member.msp_id: await life.enter(
+            connect(
+                member.storage_address,
+                config.tls,
+                service="storage",
+                organisation=member.msp_id.removesuffix("MSP").lower(),
+                msp_id=member.msp_id,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
+        )
+        for member in config.members
+        if member.msp_id != config.msp_id
+    }
+
+
+if __name__ == "__main__":
+    run(serve, StorageConfig.load())

@@ -1,0 +1,53 @@
+"""Configuration of the storage service; see docs/conventions.md."""
+
+from pydantic import Field
+
+from services.runtime.config import Address, ReadableFile, Section, ServiceConfig
+from services.storage.domain.batch import MAX_BATCH_BYTES, MIB
+
+
+class Member(Section):
+    """A member: where its storage listens, and the roots of its Fabric CA for identities (PEM)."""
+
+    msp_id: str
+    storage_address: Address
+    fabric_ca_file: ReadableFile
+
+
+class Orderer(Section):
+    """The ordering organisation: the roots of its Fabric CA (PEM)."""
+
+    msp_id: str
+    ca_file: ReadableFile
+
+
+class StorageConfig(ServiceConfig):
+    """members                   every member of the consortium, the own one included
+    vault_key_file            HPKE private key, the 96 bytes of `cbmdhi.protocol.hpke.generate`; mode 0600
+    storage_signing_key_file  P-256, PEM; signs replica receipts; mode 0600
+    decision_max_age_seconds  after its commit a decision releases keys for that long
+    clock_skew_seconds        by which a decision may be dated ahead of this machine's clock
+    commit_wait_seconds       how long to wait for the own peer to commit a decision
+    push_seconds              to have a batch held by other members
+    release_seconds           for each member that is asked for a key
+    in_flight_mib             memory for batches that are worked on; over it: RESOURCE_EXHAUSTED
+    """
+
+    service_name = "storage"
+
+    chaincode: str = "cbmdhi"
+    ledger_address: Address
+    kubo_rpc_address: Address
+    vault_key_file: ReadableFile
+    storage_signing_key_file: ReadableFile
+    members: tuple[Member, ...] = Field(min_length=1)
+    orderer: Orderer
+    decision_max_age_seconds: float = Field(default=600, gt=0, le=600)
+    clock_skew_seconds: float = Field(default=60, ge=0, le=600)
+    commit_wait_seconds: float = Field(default=5, ge=0, le=10)
+    kubo_call_seconds: float = Field(default=5, gt=0, le=60)
+    kubo_import_seconds: float = Field(default=15, gt=0, le=300)
+    push_seconds: float = Field(default=15, gt=0, le=300)
+    fetch_seconds: float = Field(default=5, gt=0, le=60)
+    release_seconds: float = Field(default=6, gt=0, le=60)
+    in_flight_mib: int = Field(default=384, ge=3 * MAX_BATCH_BYTES // MIB)

@@ -1,0 +1,1 @@
+"""The rules of storage: no I/O, no gRPC."""

@@ -1,0 +1,148 @@
+"""A batch to be sealed: its limits, what is wrong with one item, and the one root that holds it together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import address, car, cid, envelope, ids
+from cbmdhi.protocol.envelope import Binding, SealedRecord
+from services.storage.domain.keys import WriterKey
+
+MIB = 1 << 20
+MAX_ITEMS = 1_000
+MAX_CONTENT_BYTES = 16 * MIB
+MAX_BATCH_BYTES = 32 * MIB
+MAX_CAR_BYTES = MAX_BATCH_BYTES + MIB // 2
+"""Content, and what envelopes and CAR add to it: under 300 bytes an item, under 100 a chunk."""
+MAX_BLOB_BYTES = MIB
+MAX_MESSAGE_BYTES = 33 * MIB
+"""Of a gRPC message to and from storage."""
+
+
+class NotABatch(Exception):
+    """The blocks are not one batch held together by its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One version of a record, in clear."""
+
+    record_id: str
+    version: int
+    patient: str
+    content: bytes
+    salt: bytes
+    commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one item alone is not sealed."""
+
+    code: int
+    reason: str
+
+
+def check_batch(items: Sequence[Item]) -> Refusal | None:
+    """What is wrong with the batch as a whole."""
+    if not items:
+        return Refusal(code_pb2.CODE_INVALID, "the batch is empty; send 1 to 1,000 items")
+    if len(items) > MAX_ITEMS:
+        return Refusal(code_pb2.CODE_TOO_LARGE, f"a batch has at most {MAX_ITEMS} items; send several")
+    if sum(len(item.content) for item in items) > MAX_BATCH_BYTES:
+        return Refusal(
+            code_pb2.CODE_TOO_LARGE,
+            f"a batch has at most {MAX_BATCH_BYTES // MIB} MiB of content; send several",
+        )
+    return None
+
+
+def check_item(item: Item) -> Refusal | None:
+    """What is wrong with one item by itself. Hashes the content."""
+    if not ids.is_uuid7(item.record_id):
+        return Refusal(code_pb2.CODE_INVALID, "record_id is not a UUIDv7 in canonical lower-case text")
+    if item.version < 1:
+        return Refusal(code_pb2.CODE_INVALID, "version is missing; versions count from 1")
+    if not address.is_address(item.patient):
+        return Refusal(code_pb2.CODE_INVALID, "patient is not an address")
+    if len(item.salt) != envelope.SALT_BYTES:
+        return Refusal(code_pb2.CODE_INVALID, f"salt has {envelope.SALT_BYTES} random bytes of the author")
+    if len(item.content) > MAX_CONTENT_BYTES:
+        return Refusal(code_pb2.CODE_TOO_LARGE, f"a content has at most {MAX_CONTENT_BYTES // MIB} MiB")
+    if envelope.commitment(item.salt, item.content) != item.commitment:
+        return Refusal(
+            code_pb2.CODE_INTEGRITY, "the content is not what its author committed to; send what was signed"
+        )
+    return None
+
+
+def seal_item(item: Item, key: WriterKey) -> SealedRecord:
+    """The envelope of an item that was checked."""
+    binding = Binding(item.patient, item.record_id, item.version)
+    return envelope.seal(item.content, item.salt, binding, key.ref.key_id, key.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch in one CAR."""
+
+    root_cid: str
+    car: bytes
+
+
+def pack(blocks: Sequence[tuple[str, bytes]]) -> Packed:
+    """One CAR under a root that links to every block: pinning the root pins them all."""
+    root = cid.batch_root([name for name, _ in blocks])
+    return Packed(root.cid, car.write(root.cid, [(root.cid, root.block), *blocks]))
+
+
+def pack_blob(blob: bytes) -> Packed:
+    """One CAR whose root is the blob itself."""
+    name = cid.raw(blob)
+    return Packed(name, car.write(name, [(name, blob)]))
+
+
+def pack_survivors(keep: Sequence[str]) -> Packed:
+    """A CAR with nothing but a new root over blocks that are stored already."""
+    root = cid.batch_root(keep)
+    return Packed(root.cid, car.write(root.cid, [(root.cid, root.block)]))
+
+
+def links_of(root_cid: str, root_block: bytes) -> tuple[str, ...]:
+    """The blocks that a batch's root holds: raw ones, named as this project names them. Raises NotABatch."""
+    try:
+        links = cid.links(root_block)
+        if cid.batch_root(links).cid != root_cid:
+            raise NotABatch("the root is not a list of links in its one canonical form")
+        if any(cid.to_bytes(link)[1] != cid.RAW for link in links):
+            raise NotABatch("the root links to more than raw blocks")
+    except ValueError as error:
+        raise NotABatch("the root is not a list of links") from error
+    return tuple(links)
+
+
+def check_car(packed: bytes, root_cid: str) -> None:
+    """Check that a CAR is a batch or a blob of `root_cid`, complete and with nothing beside it.
+
+    Raises NotABatch, and cid.HashMismatch when a block is not what its CID names.
+    """
+    try:
+        roots, blocks = car.read(packed)
+        codec = cid.to_bytes(root_cid)[1]
+    except (car.BadCar, ValueError) as error:
+        raise NotABatch("the bytes are not a CAR with CIDs of this project's kind") from error
+    if roots != [root_cid]:
+        raise NotABatch("the CAR has another root than was named")
+    held = dict(blocks)
+    if root_cid not in held:
+        raise NotABatch("the CAR does not hold its own root")
+    wanted = links_of(root_cid, held[root_cid]) if codec == cid.DAG_CBOR else ()
+    if held.keys() != {root_cid, *wanted}:
+        raise NotABatch("the CAR holds other blocks than its root links to")
+
+
+def blocks_of(records: Iterable[SealedRecord]) -> list[tuple[str, bytes]]:
+    """All blocks of some records, in order."""
+    return [block for record in records for block in record.blocks]

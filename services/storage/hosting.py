@@ -1,0 +1,70 @@
+"""What this member holds for the others: imports their batches, signs receipts, lets go when asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import cid as cids
+from cbmdhi.protocol import replica
+from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
+from services.runtime.errors import MeshError
+from services.storage.budget import ByteBudget
+from services.storage.domain import batch
+from services.storage.metrics import StorageMetrics
+from services.storage.pins import Pins
+
+
+class Hosting:
+    """Holds batches on behalf of other members; each can let go of its own alone."""
+
+    def __init__(
+        self,
+        own_msp: str,
+        signing_key: ec.EllipticCurvePrivateKey,
+        pins: Pins,
+        budget: ByteBudget,
+        metrics: StorageMetrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._own_msp = own_msp
+        self._signing_key = signing_key
+        self._pins = pins
+        self._budget = budget
+        self._metrics = metrics
+        self._now_ms = now_ms
+
+    async def replicate(self, msp: str, car: bytes, root_cid: str) -> ReplicaReceipt:
+        """Hold a member's CAR and say so, signed. Idempotent.
+
+        Raises MeshError TOO_LARGE, INVALID, INTEGRITY, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+        if len(car) > batch.MAX_CAR_BYTES:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE,
+                f"a CAR holds at most {batch.MAX_BATCH_BYTES // batch.MIB} MiB of content; send several",
+                "car",
+            )
+        with self._budget.take(2 * len(car)):
+            try:
+                await asyncio.to_thread(batch.check_car, car, root_cid)
+            except cids.HashMismatch as exc:
+                self._metrics.integrity_failures.labels("member-block").inc()
+                raise MeshError(
+                    code_pb2.CODE_INTEGRITY, "a block of the CAR does not match its CID", "car"
+                ) from exc
+            except batch.NotABatch as exc:
+                raise MeshError(code_pb2.CODE_INVALID, f"the CAR cannot be held: {exc}", "car") from exc
+            await self._pins.pin(batch.Packed(root_cid, car), msp)
+        self._metrics.replicated.inc()
+        return replica.sign_receipt(self._signing_key, root_cid, self._own_msp, self._now_ms())
+
+    async def unpin(self, msp: str, root_cid: str, keep: Sequence[str]) -> None:
+        """Let go of a root that this member had replicated, but for what is kept. Idempotent.
+
+        Raises MeshError INVALID, UNAVAILABLE.
+        """
+        await self._pins.unpin(root_cid, msp, keep)

@@ -1,0 +1,147 @@
+"""The member's Kubo node, through aioipfs: CARs in, blocks out, pins held and let go.
+
+aioipfs 0.7.1 needs watching: most calls swallow a lost connection and give None, `car_import` gives an
+error's JSON like an answer, and `block.get` asks the swarm and waits for ever unless told `offline`. All of
+that ends here: what leaves is an answer or a MeshError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import aiohttp
+import aioipfs
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import cid as cids
+from services.runtime.errors import MeshError
+from services.storage.metrics import StorageMetrics
+
+T = TypeVar("T")
+
+_ATTEMPTS = 2
+_CONNECTIONS = 32
+_LOST = (aiohttp.ClientError, aioipfs.IPFSConnectionError, ConnectionError)
+
+
+class Kubo:
+    """`async with Kubo("127.0.0.1:5001", metrics)`; a node that was restarted is found again by itself.
+
+    call_seconds    deadline of a small call, one more attempt after a lost connection included
+    import_seconds  deadline of an import
+    """
+
+    def __init__(
+        self, rpc_address: str, metrics: StorageMetrics, *, call_seconds: float, import_seconds: float
+    ) -> None:
+        self._rpc_address = rpc_address
+        self._metrics = metrics
+        self._call_seconds = call_seconds
+        self._import_seconds = import_seconds
+        self._client: Any = None
+
+    async def __aenter__(self) -> Kubo:
+        host, _, port = self._rpc_address.rpartition(":")
+        self._client = aioipfs.AsyncIPFS(host=host.strip("[]"), port=int(port), conns_max=_CONNECTIONS)
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._client.close()
+
+    async def import_car(self, root_cid: str, car: bytes) -> None:
+        """Store the blocks of a CAR and pin its root. Idempotent.
+
+        Raises MeshError UNAVAILABLE (it may be pinned all the same: unpin it), INTEGRITY.
+        """
+        try:
+            answer = await self._ask(lambda: self._client.dag.car_import(car), self._import_seconds)
+        except aioipfs.APIError as exc:
+            raise _refused("import the batch") from exc
+        root = answer.get("Root") if isinstance(answer, dict) else None
+        if not root or root.get("PinErrorMsg"):
+            raise _refused("import and pin the batch")
+        if root["Cid"]["/"] != root_cid:
+            self._metrics.integrity_failures.labels("import").inc()
+            raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
+
+    async def unpin(self, root_cid: str) -> None:
+        """Let go of a pinned root; its blocks fall to the next garbage collection. Idempotent."""
+        try:
+            await self._ask(lambda: self._client.pin.rm(root_cid), self._call_seconds)
+        except aioipfs.NotPinnedError:
+            return
+        except aioipfs.APIError as exc:
+            raise _refused("unpin the batch") from exc
+
+    async def get(self, cid: str) -> bytes | None:
+        """A block that this node itself holds, checked against its CID; None when it does not give one.
+
+        Raises MeshError INTEGRITY (the stored bytes are others), UNAVAILABLE.
+        """
+        api = self._client.block
+        try:
+            data = await self._ask(
+                lambda: api.fetch_raw(api.url("block/get"), params={"arg": cid, "offline": "true"}),
+                self._call_seconds,
+            )
+        except aioipfs.APIError:
+            return None
+        try:
+            cids.check(cid, data)
+        except cids.HashMismatch as exc:
+            self._metrics.integrity_failures.labels("own-block").inc()
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, "a block of the own Kubo node does not match its CID"
+            ) from exc
+        return data
+
+    async def check(self) -> str | None:
+        """For readiness: the node answers and publishes nothing. That its swarm is private the node itself
+        sees to (swarm.key, LIBP2P_FORCE_PNET=1): it does not start otherwise."""
+        repo = self._client.repo
+        try:
+            routing = await self._ask(lambda: self._client.config.config("Routing.Type"), self._call_seconds)
+            swarm = await self._ask(lambda: self._client.swarm.peers(verbose=False), self._call_seconds)
+            stat = await self._ask(
+                lambda: repo.fetch_json(repo.url("repo/stat"), params={"size-only": "true"}),
+                self._call_seconds,
+            )
+        except aioipfs.APIError as exc:
+            raise _refused("say how it is") from exc
+        self._metrics.swarm_peers.set(len(swarm.get("Peers") or ()))
+        self._metrics.repository_bytes.set(stat.get("RepoSize", 0))
+        if routing.get("Value") != "none":
+            return "the Kubo node takes part in public routing; set Routing.Type to none and start it again"
+        return None
+
+    async def _ask(self, call: Callable[[], Awaitable[T | None]], seconds: float) -> T:
+        """One call with a deadline, once more after a lost connection. aioipfs.APIError passes through."""
+        lost: Exception | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                for _ in range(_ATTEMPTS):
+                    try:
+                        answer = await call()
+                    except _LOST as exc:
+                        lost = exc
+                    else:
+                        if answer is not None:
+                            return answer
+        except TimeoutError as exc:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, f"the Kubo node did not answer within {seconds:g} s; send again"
+            ) from exc
+        except (aioipfs.RPCAccessDenied, ValueError) as exc:
+            raise _refused("answer as Kubo does") from exc
+        raise MeshError(
+            code_pb2.CODE_UNAVAILABLE, "the Kubo node cannot be reached; start it, then send again"
+        ) from lost
+
+
+def _refused(what: str) -> MeshError:
+    return MeshError(
+        code_pb2.CODE_UNAVAILABLE, f"the Kubo node did not {what}; see its log and its disk, then send again"
+    )

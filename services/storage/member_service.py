@@ -1,0 +1,47 @@
+"""What the storage services of the members offer one another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.peers import require_peer
+from services.storage.blocks import Blocks
+from services.storage.hosting import Hosting
+from services.storage.releasing import Releasing
+
+_STORAGE = frozenset({"storage"})
+
+
+class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
+    """`MemberStorageService`: a caller is the storage service of a member and nobody else."""
+
+    def __init__(self, hosting: Hosting, releasing: Releasing, blocks: Blocks) -> None:
+        self._hosting = hosting
+        self._releasing = releasing
+        self._blocks = blocks
+
+    async def Replicate(
+        self, request: storage_pb2.ReplicateRequest, context: Any
+    ) -> storage_pb2.ReplicateResponse:
+        peer = require_peer(context, services=_STORAGE, any_member=True)
+        receipt = await self._hosting.replicate(peer.msp_id, request.car, request.root_cid)
+        return storage_pb2.ReplicateResponse(receipt=receipt)
+
+    async def Unpin(self, request: storage_pb2.UnpinRequest, context: Any) -> storage_pb2.UnpinResponse:
+        peer = require_peer(context, services=_STORAGE, any_member=True)
+        await self._hosting.unpin(peer.msp_id, request.root_cid, list(request.keep_cids))
+        return storage_pb2.UnpinResponse()
+
+    async def ReleaseKey(
+        self, request: storage_pb2.ReleaseKeyRequest, context: Any
+    ) -> storage_pb2.ReleaseKeyResponse:
+        require_peer(context, services=_STORAGE, any_member=True)
+        sealed = await self._releasing.release(request.tx_id, request.command_id, request.envelope_header)
+        return storage_pb2.ReleaseKeyResponse(sealed_data_key=sealed)
+
+    async def FetchBlock(
+        self, request: storage_pb2.FetchBlockRequest, context: Any
+    ) -> storage_pb2.FetchBlockResponse:
+        require_peer(context, services=_STORAGE, any_member=True)
+        return storage_pb2.FetchBlockResponse(block=await self._blocks.own(request.cid))

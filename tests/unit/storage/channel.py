@@ -1,0 +1,220 @@
+"""What is committed, with real keys, blocks and signatures, and one member's view of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT, Custodian
+from cbmdhi.command.v1.state_pb2 import (
+    IDENTITY_STATUS_ACTIVE,
+    Batch,
+    BatchItem,
+    BatchResult,
+    GroupVerdict,
+    IdentityDocument,
+    MemberDocument,
+    RecordVersion,
+    StoredContent,
+    Verdict,
+    WriterKey,
+)
+from cbmdhi.ledger.v1.ledger_pb2 import GetProofResponse
+from cbmdhi.protocol import command, envelope, hpke, signature
+from cbmdhi.protocol.ids import uuid7
+from services.runtime.errors import MeshError
+from services.storage.domain.batch import Item
+from services.storage.domain.keys import Patient, WriterKeyRef
+from services.storage.ledger import Consortium
+from services.storage.sealing import SealedBatch, SealedItem
+from tests.support.blocks import CHANNEL, Member, Network
+
+MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
+
+
+@dataclass(frozen=True)
+class Person:
+    """An identity with its keys."""
+
+    signer: command.KeySigner
+    hpke_private: bytes
+    document: IdentityDocument
+
+    @property
+    def address(self) -> str:
+        return self.signer.address
+
+
+@dataclass
+class Channel:
+    """What is committed, as every member sees it; sealed keys by (msp, key)."""
+
+    network: Network = field(default_factory=Network)
+    identities: dict[str, IdentityDocument] = field(default_factory=dict)
+    registrations: dict[str, pb.SignedCommand] = field(default_factory=dict)
+    members: dict[str, MemberDocument] = field(default_factory=dict)
+    min_replicas: int = 2
+    records: dict[tuple[str, int], RecordVersion] = field(default_factory=dict)
+    writer_keys: dict[tuple[str, str], WriterKeyRef] = field(default_factory=dict)
+    private: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    proofs: dict[str, GetProofResponse] = field(default_factory=dict)
+
+    def register(self, role: pb.Role, custodians: Sequence[str] = ()) -> Person:
+        """An active identity; a patient's record key is sealed to the custodians."""
+        signer = command.KeySigner(signature.new_private_key())
+        private, public = hpke.generate()
+        document = IdentityDocument(
+            address=signer.address,
+            role=role,
+            home_msp=MERCY,
+            status=IDENTITY_STATUS_ACTIVE,
+            signing_public_key=signature.spki(signer.private_key.public_key()),
+            hpke_public_key=public,
+        )
+        for msp in custodians:
+            vault = self.members[msp].vault_public_key
+            sealed = hpke.seal(vault, private, hpke.RECORD_KEY, signer.address, msp)
+            document.custodians.append(Custodian(msp=msp, sealed_key_sha256=hashlib.sha256(sealed).digest()))
+            self.private[msp, f"rk/{signer.address}"] = sealed
+        self.identities[signer.address] = document
+        body = pb.RegisterIdentity(
+            address=signer.address,
+            role=role,
+            home_msp=MERCY,
+            signing_public_key=document.signing_public_key,
+            hpke_public_key=public,
+            custodians=document.custodians,
+        )
+        self.registrations[signer.address] = signer.sign_command(command.make(body, channel=CHANNEL))
+        return Person(signer, private, document)
+
+    def commit(self, items: Sequence[Item], sealed: SealedBatch, writer_msp: str = MERCY) -> None:
+        """Commit the records that were sealed, with their writer keys."""
+        for item, result in zip(items, sealed.results, strict=True):
+            assert isinstance(result, SealedItem)
+            ref = result.writer_key.key.ref
+            content = StoredContent(
+                cid=result.record.cid,
+                stored_bytes=result.record.stored_bytes,
+                writer_key=WriterKey(
+                    key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256
+                ),
+                replicas=sealed.holders,
+            )
+            self.records[item.record_id, item.version] = RecordVersion(
+                record_id=item.record_id,
+                version=item.version,
+                patient=item.patient,
+                content_commitment=item.commitment,
+                writer_msp=writer_msp,
+                content=content,
+            )
+            self.writer_keys[writer_msp, item.patient] = ref
+            for msp in result.key_holders:
+                self.private[msp, f"wk/{ref.key_id}"] = result.writer_key.key.sealed
+
+    def decide(
+        self,
+        reader: Person,
+        item: Item,
+        *,
+        code: int = code_pb2.CODE_OK,
+        body: object | None = None,
+        endorsers: list[Member] | None = None,
+        flag: int = 0,
+    ) -> tuple[str, str]:
+        """An access and its verdict in a block: (tx_id, command_id)."""
+        command_id = uuid7()
+        meant = body or pb.Access(
+            patient=item.patient,
+            record_id=item.record_id,
+            version=item.version,
+            purpose="TREAT",
+            action="read",
+        )
+        signed = reader.signer.sign_command(
+            command.make(meant, channel=CHANNEL, command_id=command_id)  # type: ignore[arg-type]
+        )
+        batch = Batch(items=[BatchItem(group=pb.CommandGroup(commands=[signed]))])
+        verdict = Verdict(command_id=command_id, code=code)  # type: ignore[arg-type]
+        result = BatchResult(groups=[GroupVerdict(verdicts=[verdict])])
+        tx_id, wrapped = self.network.transaction(batch, result, endorsers=endorsers)
+        block = self.network.block(wrapped, flag=flag)
+        self.proofs[tx_id] = GetProofResponse(
+            block=block.SerializeToString(), previous_header=self.network.previous.SerializeToString()
+        )
+        return tx_id, command_id
+
+
+class FakeLedger:
+    """One member's view of the channel. `behind`: transactions that its peer has not committed yet."""
+
+    def __init__(self, channel: Channel, msp: str) -> None:
+        self.channel = channel
+        self.msp = msp
+        self.behind: set[str] = set()
+        self.asked_for_writer_keys = 0
+        self.asked_for_proofs = 0
+
+    async def identity(self, address: str) -> IdentityDocument:
+        document = self.channel.identities.get(address)
+        if document is None:
+            raise _not_found()
+        return document
+
+    async def patient(self, address: str) -> Patient | None:
+        document = self.channel.identities.get(address)
+        if document is None or document.role != ROLE_PATIENT or document.status != IDENTITY_STATUS_ACTIVE:
+            return None
+        return Patient(address, document.hpke_public_key, tuple(c.msp for c in document.custodians))
+
+    async def consortium(self) -> Consortium:
+        return Consortium(self.channel.members, self.channel.min_replicas)
+
+    async def writer_key(self, patient: str) -> WriterKeyRef | None:
+        self.asked_for_writer_keys += 1
+        return self.channel.writer_keys.get((self.msp, patient))
+
+    async def record(self, record_id: str, version: int) -> RecordVersion:
+        record = self.channel.records.get((record_id, version))
+        if record is None:
+            raise _not_found()
+        return record
+
+    async def proof(self, tx_id: str, wait_seconds: float) -> GetProofResponse:
+        self.asked_for_proofs += 1
+        found = self.channel.proofs.get(tx_id)
+        if found is None or tx_id in self.behind:
+            raise _not_found()
+        return found
+
+    async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
+        return [self.channel.private.get((self.msp, key), b"") for key in keys]
+
+
+def item(patient: str, content: bytes = b"a finding", version: int = 1) -> Item:
+    """A version of a new record as its author would send it."""
+    salt = envelope.new_salt()
+    return Item(uuid7(), version, patient, content, salt, envelope.commitment(salt, content))
+
+
+def decrypt(reader: Person, opened: object, command_id: str, wanted: Item) -> bytes:
+    """What the reader's client does with an answer."""
+    data_key = hpke.open(
+        reader.hpke_private,
+        opened.sealed_data_key,  # type: ignore[attr-defined]
+        hpke.DATA_KEY,
+        reader.address,
+        command_id,
+        wanted.record_id,
+        str(wanted.version),
+    )
+    binding = envelope.Binding(wanted.patient, wanted.record_id, wanted.version)
+    return envelope.open(opened.blocks, data_key, binding).content  # type: ignore[attr-defined]
+
+
+def _not_found() -> MeshError:
+    return MeshError(code_pb2.CODE_NOT_FOUND, "not there")

@@ -1,0 +1,182 @@
+"""A member's storage over a Kubo node and a wire that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import car
+from cbmdhi.protocol import cid as cids
+from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
+from services.runtime.errors import MeshError
+from services.runtime.sqlite import Database
+from services.runtime.telemetry import Metrics
+from services.storage.blobs import Blobs
+from services.storage.blocks import Blocks
+from services.storage.budget import ByteBudget
+from services.storage.decisions import Decisions
+from services.storage.domain.batch import MAX_BATCH_BYTES, Packed
+from services.storage.hosting import Hosting
+from services.storage.keeper import Keeper
+from services.storage.ledger import now_ms
+from services.storage.metrics import StorageMetrics
+from services.storage.opening import Opening
+from services.storage.pins import Pins
+from services.storage.releasing import Releasing
+from services.storage.replicas import Replicas
+from services.storage.roots import Roots
+from services.storage.sealing import Sealing
+from services.storage.vault import Vault
+from services.storage.writer_keys import WriterKeys
+from tests.unit.storage.channel import Channel, FakeLedger
+
+
+class FakeKubo:
+    """Blocks and pins in memory; `down`: it does not answer."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, bytes] = {}
+        self.pinned: set[str] = set()
+        self.down = False
+
+    async def import_car(self, root_cid: str, packed: bytes) -> None:
+        self._answer()
+        _, blocks = car.read(packed)
+        # Like Kubo, it does not write what it has already.
+        self.blocks = dict(blocks) | self.blocks
+        if root_cid not in self.blocks:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "nothing to pin")
+        self.pinned.add(root_cid)
+
+    async def unpin(self, root_cid: str) -> None:
+        self._answer()
+        self.pinned.discard(root_cid)
+
+    async def get(self, cid: str) -> bytes | None:
+        self._answer()
+        data = self.blocks.get(cid)
+        if data is None:
+            return None
+        try:
+            cids.check(cid, data)
+        except cids.HashMismatch as exc:
+            raise MeshError(code_pb2.CODE_INTEGRITY, "damaged") from exc
+        return data
+
+    def kept(self) -> set[str]:
+        """What a garbage collection would leave: pinned roots and what they link to."""
+        kept = set(self.pinned)
+        for root in self.pinned:
+            if cids.to_bytes(root)[1] == cids.DAG_CBOR:
+                kept |= set(cids.links(self.blocks[root]))
+        return kept
+
+    def _answer(self) -> None:
+        if self.down:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "down")
+
+
+class Wire:
+    """The other members as one member reaches them; `down`: who does not answer; `asked`: for keys."""
+
+    def __init__(self, own: str, hospitals: dict[str, Hospital]) -> None:
+        self.own = own
+        self.down: set[str] = set()
+        self.lying: set[str] = set()
+        self.asked: list[str] = []
+        self._hospitals = hospitals
+
+    @property
+    def msps(self) -> tuple[str, ...]:
+        return tuple(msp for msp in self._hospitals if msp != self.own)
+
+    async def replicate(self, msp: str, packed: Packed, seconds: float) -> ReplicaReceipt:
+        receipt = await self._reach(msp).hosting.replicate(self.own, packed.car, packed.root_cid)
+        if msp in self.lying:
+            receipt.held_at_ms += 1
+        return receipt
+
+    async def unpin(self, msp: str, root: str, keep: Sequence[str]) -> None:
+        await self._reach(msp).hosting.unpin(self.own, root, keep)
+
+    async def release_key(
+        self, msp: str, tx_id: str, command_id: str, header: bytes, seconds: float
+    ) -> bytes:
+        self.asked.append(msp)
+        sealed = await self._reach(msp).releasing.release(tx_id, command_id, header)
+        return b"the data key in clear" if msp in self.lying else sealed
+
+    async def fetch_block(self, msp: str, cid: str) -> bytes:
+        block = await self._reach(msp).blocks.own(cid)
+        return b"something else" if msp in self.lying else block
+
+    def _reach(self, msp: str) -> Hospital:
+        if msp in self.down:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "no answer")
+        return self._hospitals[msp]
+
+
+class Hospital:
+    """A member's storage, put together as `__main__` does. `clock_ms` is what it believes the time is."""
+
+    def __init__(
+        self,
+        msp: str,
+        channel: Channel,
+        hospitals: dict[str, Hospital],
+        database: Database,
+        database_file: Path,
+        vault_key: bytes,
+        kubo: FakeKubo,
+        signing_key: object,
+    ) -> None:
+        self.msp = msp
+        self.clock_ms = now_ms
+        self.registry = CollectorRegistry()
+        metrics = StorageMetrics(Metrics("storage", self.registry))
+        self.kubo = kubo
+        self.database = database
+        self.ledger = FakeLedger(channel, msp)
+        self.wire = Wire(msp, hospitals)
+        self.vault = Vault(database, database_file, msp, vault_key)
+        self.roots = Roots(database)
+        self.pins = Pins(self.roots, self.kubo)
+        self.keeper = Keeper(
+            msp,
+            self.roots,
+            self.pins,
+            Replicas(self.wire, metrics, push_seconds=5),
+            self.wire,
+            metrics,
+            lambda: self.clock_ms(),
+        )
+        self.blocks = Blocks(msp, self.kubo, self.pins, self.wire, metrics)
+        decisions = Decisions(
+            self.ledger,
+            channel.network.trust,
+            lambda: self.clock_ms(),
+            wait_seconds=5,
+            max_age_seconds=600,
+            max_skew_seconds=60,
+        )
+        self.releasing = Releasing(msp, decisions, self.ledger, self.vault, metrics)
+        self.opening = Opening(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
+        budget = ByteBudget(3 * MAX_BATCH_BYTES)
+        self.writer_keys = WriterKeys(self.vault, self.ledger)
+        self.sealing = Sealing(msp, self.ledger, self.writer_keys, self.keeper, budget, metrics)
+        self.hosting = Hosting(
+            msp,
+            signing_key,
+            self.pins,
+            budget,
+            metrics,
+            lambda: self.clock_ms(),  # type: ignore[arg-type]
+        )
+        self.blobs = Blobs(msp, self.ledger, self.keeper, self.blocks, self.roots)
+
+    def count(self, series: str, **labels: str) -> float:
+        """Value of `cbmdhi_storage_<series>`."""
+        return self.registry.get_sample_value(f"cbmdhi_storage_{series}", labels) or 0.0

@@ -1,0 +1,67 @@
+"""Blocks that are not here, or not as they were: from another member, checked, and put back."""
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError
+from services.storage.domain.batch import MIB
+from services.storage.sealing import SealedItem
+from tests.unit.storage.channel import LAKESIDE, MERCY, decrypt, item
+from tests.unit.storage.hospital import FakeKubo, Hospital
+from tests.unit.storage.world import World
+
+
+async def refused(hospital: Hospital, tx_id: str, command_id: str, code: int) -> MeshError:
+    with pytest.raises(MeshError) as caught:
+        await hospital.opening.open(tx_id, command_id)
+    assert caught.value.code == code, caught.value
+    return caught.value
+
+
+async def test_a_block_that_was_lost_is_fetched_and_put_back(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address, bytes(2 * MIB))
+    sealed = await world.write(record)
+    decided = world.channel.decide(reader, record)
+    lost = await world.start(MERCY, FakeKubo())
+
+    opened = await lost.opening.open(*decided)
+
+    assert decrypt(reader, opened, decided[1], record) == bytes(2 * MIB)
+    result = sealed.results[0]
+    assert isinstance(result, SealedItem)
+    assert {name for name, _ in result.record.blocks} <= lost.kubo.kept()
+    assert lost.count("blobs_repaired_total") == 4
+    lost.wire.down.add(LAKESIDE)
+    await lost.opening.open(*decided)
+
+
+async def test_a_block_that_rotted_on_the_disk_is_noticed_and_read_from_elsewhere(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+    cid = world.channel.records[record.record_id, 1].content.cid
+    world.mercy.kubo.blocks[cid] = b"rot"
+
+    opened = await world.mercy.opening.open(*decided)
+    assert decrypt(reader, opened, decided[1], record) == b"a finding"
+    assert world.mercy.count("blobs_repaired_total") == 0
+
+
+async def test_a_member_that_gives_other_bytes_is_not_believed(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+    del world.mercy.kubo.blocks[world.channel.records[record.record_id, 1].content.cid]
+    world.mercy.wire.lying.add(LAKESIDE)
+    await refused(world.mercy, *decided, code_pb2.CODE_INTEGRITY)
+    assert world.mercy.count("integrity_failures_total", what="member-block") == 1
+
+
+async def test_reads_go_on_while_the_own_kubo_is_down(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+    world.mercy.kubo.down = True
+    opened = await world.mercy.opening.open(*decided)
+    assert decrypt(reader, opened, decided[1], record) == b"a finding"
+    assert world.mercy.count("blobs_repaired_total") == 0

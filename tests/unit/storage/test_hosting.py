@@ -1,0 +1,184 @@
+"""What is held for other members, and evidence."""
+
+import asyncio
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import car, cid, replica
+from services.runtime.errors import MeshError
+from services.storage.domain import batch
+from tests.support.waiting import until
+from tests.unit.storage.channel import LAKESIDE, MERCY
+from tests.unit.storage.hospital import FakeKubo
+from tests.unit.storage.world import World
+
+THIRD = "ThirdMSP"
+
+
+def packed(*contents: bytes) -> batch.Packed:
+    return batch.pack([(cid.raw(content), content) for content in contents])
+
+
+async def refused(world: World, packed_car: bytes, root: str, code: int) -> None:
+    with pytest.raises(MeshError) as caught:
+        await world.lakeside.hosting.replicate(MERCY, packed_car, root)
+    assert caught.value.code == code, caught.value
+    assert not world.lakeside.kubo.blocks
+
+
+async def test_a_receipt_is_signed_by_the_registered_key(world: World) -> None:
+    sent = packed(b"one", b"two")
+    receipt = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
+    replica.verify_receipt(receipt, world.channel.members[LAKESIDE].storage_signing_key)
+    assert (receipt.root_cid, receipt.msp) == (sent.root_cid, LAKESIDE)
+    again = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
+    assert again.root_cid == receipt.root_cid
+
+
+async def test_a_car_with_a_changed_block_is_refused(world: World) -> None:
+    sent = packed(b"one", b"two")
+    await refused(world, sent.car.replace(b"two", b"owt"), sent.root_cid, code_pb2.CODE_INTEGRITY)
+
+
+async def test_a_car_that_lacks_what_its_root_links_to_is_refused(world: World) -> None:
+    root = cid.batch_root([cid.raw(b"one"), cid.raw(b"elsewhere")])
+    sent = car.write(root.cid, [(root.cid, root.block), (cid.raw(b"one"), b"one")])
+    await refused(world, sent, root.cid, code_pb2.CODE_INVALID)
+
+
+async def test_a_car_with_more_than_its_root_links_to_is_refused(world: World) -> None:
+    root = cid.batch_root([cid.raw(b"one")])
+    blocks = [(root.cid, root.block), (cid.raw(b"one"), b"one"), (cid.raw(b"more"), b"more")]
+    await refused(world, car.write(root.cid, blocks), root.cid, code_pb2.CODE_INVALID)
+
+
+async def test_a_root_that_links_to_another_root_is_refused(world: World) -> None:
+    inner = cid.batch_root([cid.raw(b"one")])
+    outer = cid.batch_root([inner.cid])
+    sent = car.write(outer.cid, [(outer.cid, outer.block), (inner.cid, inner.block)])
+    await refused(world, sent, outer.cid, code_pb2.CODE_INVALID)
+
+
+async def test_a_car_under_another_name_and_garbage_are_refused(world: World) -> None:
+    await refused(world, packed(b"one").car, packed(b"two").root_cid, code_pb2.CODE_INVALID)
+    await refused(world, b"garbage", packed(b"two").root_cid, code_pb2.CODE_INVALID)
+    await refused(world, packed(b"one").car, "no cid", code_pb2.CODE_INVALID)
+
+
+async def test_a_car_that_names_a_block_of_it_as_root_is_refused(world: World) -> None:
+    root = cid.batch_root([cid.raw(b"one")])
+    sent = car.write(cid.raw(b"one"), [(root.cid, root.block), (cid.raw(b"one"), b"one")])
+    await refused(world, sent, root.cid, code_pb2.CODE_INVALID)
+
+
+async def test_a_car_over_the_limit_is_refused(world: World) -> None:
+    await refused(world, bytes(batch.MAX_CAR_BYTES + 1), packed(b"one").root_cid, code_pb2.CODE_TOO_LARGE)
+
+
+async def test_only_the_member_that_sent_a_root_can_have_it_let_go(world: World) -> None:
+    sent = packed(b"one")
+    await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
+    await world.lakeside.hosting.unpin(THIRD, sent.root_cid, [])
+    assert sent.root_cid in world.lakeside.kubo.pinned
+    await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    assert not world.lakeside.kubo.pinned
+
+
+async def test_what_no_member_sent_is_not_let_go_for_one(world: World) -> None:
+    world.lakeside.kubo.pinned.add("the operator's own")
+    await world.lakeside.hosting.unpin(MERCY, "the operator's own", [])
+    assert world.lakeside.kubo.pinned == {"the operator's own"}
+
+
+async def test_a_root_that_two_members_sent_stays_until_both_let_go(world: World) -> None:
+    sent = packed(b"one")
+    for msp in (MERCY, THIRD):
+        await world.lakeside.hosting.replicate(msp, sent.car, sent.root_cid)
+    await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    assert sent.root_cid in world.lakeside.kubo.pinned
+    await world.lakeside.hosting.unpin(THIRD, sent.root_cid, [])
+    assert not world.lakeside.kubo.pinned
+
+
+async def test_a_let_go_that_failed_can_be_tried_again(world: World) -> None:
+    sent = packed(b"one")
+    await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
+    world.lakeside.kubo.down = True
+    with pytest.raises(MeshError):
+        await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    world.lakeside.kubo.down = False
+    await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    assert not world.lakeside.kubo.pinned
+
+
+async def test_evidence_is_held_by_both_and_found_from_either(world: World) -> None:
+    blob = b"sealed already"
+    name = cid.raw(blob)
+    assert await world.mercy.blobs.put(blob, name) == (MERCY, LAKESIDE)
+    for hospital in (world.mercy, world.lakeside):
+        assert name in hospital.kubo.pinned
+        assert await hospital.blobs.get(name) == blob
+
+
+async def test_evidence_that_is_held_already_is_not_sent_again(world: World) -> None:
+    blob = b"sealed already"
+    await world.mercy.blobs.put(blob, cid.raw(blob))
+    world.mercy.wire.down.add(LAKESIDE)
+    assert await world.mercy.blobs.put(blob, cid.raw(blob)) == (MERCY, LAKESIDE)
+
+
+async def test_evidence_that_was_lost_is_fetched_and_put_back(world: World) -> None:
+    blob = b"sealed already"
+    name = cid.raw(blob)
+    await world.mercy.blobs.put(blob, name)
+    lost = await world.start(MERCY, FakeKubo())
+    assert await lost.blobs.get(name) == blob
+    assert name in lost.kubo.pinned
+
+
+async def test_evidence_under_a_wrong_name_or_too_large_is_refused(world: World) -> None:
+    for blob, name, code in (
+        (b"one", cid.raw(b"two"), code_pb2.CODE_INVALID),
+        (b"", cid.raw(b""), code_pb2.CODE_INVALID),
+        (bytes(batch.MIB + 1), cid.raw(b"one"), code_pb2.CODE_TOO_LARGE),
+    ):
+        with pytest.raises(MeshError) as caught:
+            await world.mercy.blobs.put(blob, name)
+        assert caught.value.code == code
+    assert not world.mercy.kubo.blocks
+
+
+async def test_evidence_that_found_too_few_holders_can_be_put_later(world: World) -> None:
+    blob = b"sealed already"
+    world.mercy.wire.down.add(LAKESIDE)
+    with pytest.raises(MeshError) as caught:
+        await world.mercy.blobs.put(blob, cid.raw(blob))
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    world.mercy.wire.down.clear()
+    assert await world.mercy.blobs.put(blob, cid.raw(blob)) == (MERCY, LAKESIDE)
+
+    # What follows is let go after whatever might wrongly be let go of the first.
+    other = b"sealed too"
+    world.mercy.wire.down.add(LAKESIDE)
+    with pytest.raises(MeshError):
+        await world.mercy.blobs.put(other, cid.raw(other))
+    task = asyncio.create_task(world.mercy.keeper.run())
+    await until(lambda: cid.raw(other) not in world.mercy.kubo.pinned)
+    task.cancel()
+    await asyncio.wait([task])
+    assert cid.raw(blob) in world.mercy.kubo.pinned & world.lakeside.kubo.pinned
+
+
+async def test_a_block_that_nobody_has_is_not_found_and_nonsense_is_invalid(world: World) -> None:
+    for name, code in ((cid.raw(b"nowhere"), code_pb2.CODE_NOT_FOUND), ("nonsense", code_pb2.CODE_INVALID)):
+        with pytest.raises(MeshError) as caught:
+            await world.mercy.blobs.get(name)
+        assert caught.value.code == code
+
+
+async def test_a_block_is_not_called_missing_while_a_member_is_silent(world: World) -> None:
+    world.mercy.wire.down.add(LAKESIDE)
+    with pytest.raises(MeshError) as caught:
+        await world.mercy.blobs.get(cid.raw(b"perhaps there"))
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE

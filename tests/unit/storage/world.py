@@ -1,0 +1,75 @@
+"""Two hospitals' storage with everything real but Kubo, the ledger and the wire between them.
+
+Proofs are real too: blocks signed by organisations made in memory (`tests.support.blocks`).
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN, ROLE_PATIENT
+from cbmdhi.command.v1.state_pb2 import (
+    MemberDocument,
+)
+from cbmdhi.protocol import hpke, signature
+from services.runtime.sqlite import Database
+from services.storage.domain.batch import Item
+from services.storage.schema import MIGRATIONS
+from services.storage.sealing import SealedBatch
+from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, Person
+from tests.unit.storage.hospital import FakeKubo, Hospital
+
+
+class World:
+    """Mercy and lakeside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.channel = Channel()
+        self.hospitals: dict[str, Hospital] = {}
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self._keys = {msp: (hpke.generate(), signature.new_private_key()) for msp in (MERCY, LAKESIDE)}
+
+    async def __aenter__(self) -> World:
+        for msp, ((_, vault_public), signing) in self._keys.items():
+            self.channel.members[msp] = MemberDocument(
+                msp=msp,
+                vault_public_key=vault_public,
+                storage_signing_key=signature.spki(signing.public_key()),
+            )
+            await self.start(msp, FakeKubo())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def start(self, msp: str, kubo: FakeKubo) -> Hospital:
+        """A member's storage process over what is on its disk and in its Kubo node."""
+        (vault_private, _), signing = self._keys[msp]
+        file = self._folder / f"{msp}.db"
+        database = await self._stack.enter_async_context(Database(file, MIGRATIONS))
+        self.hospitals[msp] = Hospital(
+            msp, self.channel, self.hospitals, database, file, vault_private, kubo, signing
+        )
+        return self.hospitals[msp]
+
+    @property
+    def mercy(self) -> Hospital:
+        return self.hospitals[MERCY]
+
+    @property
+    def lakeside(self) -> Hospital:
+        return self.hospitals[LAKESIDE]
+
+    def patient(self, *custodians: str) -> Person:
+        return self.channel.register(ROLE_PATIENT, custodians or (MERCY, LAKESIDE))
+
+    def clinician(self) -> Person:
+        return self.channel.register(ROLE_CLINICIAN)
+
+    async def write(self, *items: Item) -> SealedBatch:
+        """Seal at mercy and commit."""
+        sealed = await self.mercy.sealing.seal(items)
+        self.channel.commit(items, sealed)
+        return sealed
