@@ -1,0 +1,1 @@
+"""The identity service: enrolment by the member's Fabric CA, registration and review, sessions."""

@@ -1,0 +1,89 @@
+"""`python -m services.identity --config FILE`: configuration, adapters, service, serve."""
+
+from __future__ import annotations
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.identity.v1 import identity_pb2_grpc
+from cbmdhi.protocol import address as addresses
+from services.identity.ca_watch import CaWatch
+from services.identity.config import IdentityConfig
+from services.identity.enrolment import Enroller
+from services.identity.fabric_ca import FabricCa
+from services.identity.fabric_ca_transport import Registrar, open_transport
+from services.identity.ledger import LedgerClient
+from services.identity.registration import Registrations
+from services.identity.service import (
+    AdministratorCheck,
+    EnrolmentServicer,
+    RegistrationServicer,
+    SessionServicer,
+)
+from services.identity.sessions import Sessions
+from services.identity.storage import StorageClient
+from services.identity.tokens import TokenSigner
+from services.runtime.client import connect
+from services.runtime.errors import MeshError
+from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.server import GrpcServer
+
+_USED_CHALLENGES = 100_000
+"""Logins of one minute that a replica remembers: 32 bytes each."""
+
+
+async def serve(config: IdentityConfig, life: Lifecycle) -> None:
+    ledger = LedgerClient(await life.enter(_connect(config, config.ledger_address, "ledger")))
+    storage = StorageClient(await life.enter(_connect(config, config.storage_address, "storage")))
+    transport = await life.enter(
+        open_transport(config.fabric_ca_url, config.fabric_ca_tls_file, life.metrics)
+    )
+    registrar = Registrar.load(config.registrar_certificate_file, config.registrar_key_file)
+    ca = FabricCa(transport, config.fabric_ca_name, registrar)
+    signer = TokenSigner(config.token_key_file.read_bytes())
+    device = _device(config)
+
+    administrators = AdministratorCheck(ledger, config.msp_id)
+    registrations = Registrations(ledger, storage, msp_id=config.msp_id, channel=config.channel)
+    sessions = Sessions(ledger, signer, msp_id=config.msp_id, used_challenges=_USED_CHALLENGES)
+    enrolments = EnrolmentServicer(
+        Enroller(ca),
+        ledger,
+        administrators,
+        at_once=config.enrolments_at_once,
+        per_minute=config.enrolments_per_minute,
+    )
+
+    life.readiness.add("ledger", ledger.problem)
+    life.spawn("fabric-ca-watch", CaWatch(ca, life.metrics).run())
+    server = GrpcServer(config, life)
+    server.add(identity_pb2_grpc.add_EnrolmentServiceServicer_to_server, enrolments)
+    server.add(
+        identity_pb2_grpc.add_RegistrationServiceServicer_to_server,
+        RegistrationServicer(registrations, ledger, administrators),
+    )
+    server.add(
+        identity_pb2_grpc.add_SessionServiceServicer_to_server,
+        SessionServicer(sessions, device=device, channel=config.channel, jwks_json=signer.jwks_json),
+    )
+    await life.serve(server)
+
+
+def _connect(config: IdentityConfig, address: str, service: str) -> grpc.aio.Channel:
+    return connect(
+        address, config.tls, service=service, organisation=config.organisation, msp_id=config.msp_id
+    )
+
+
+def _device(config: IdentityConfig) -> str:
+    device = config.gateway_device_address_file.read_text(encoding="utf-8").strip()
+    if not addresses.is_address(device):
+        raise MeshError(
+            code_pb2.CODE_INVALID,
+            "gateway_device_address_file holds no address; write the gateway device's there",
+        )
+    return device
+
+
+if __name__ == "__main__":
+    run(serve, IdentityConfig.load())

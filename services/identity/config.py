@@ -1,0 +1,40 @@
+"""Configuration of the identity service."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from services.runtime.config import Address, ReadableFile, ServiceConfig
+
+
+class IdentityConfig(ServiceConfig):
+    """What the identity service is told, besides what every service is."""
+
+    service_name: ClassVar[str] = "identity"
+
+    ledger_address: Address
+    storage_address: Address
+    fabric_ca_url: str
+    """`https://host:port` of the member's Fabric CA."""
+    fabric_ca_tls_file: ReadableFile
+    """PEM root of the TLS certificate that it shows; no other is trusted."""
+    fabric_ca_name: str = "ca"
+    registrar_certificate_file: ReadableFile
+    registrar_key_file: ReadableFile
+    token_key_file: ReadableFile
+    """P-256 private key, PEM; the same for all replicas."""
+    gateway_device_address_file: ReadableFile
+    """The address of the gateway's device, as text: to whom delegations are made out."""
+    enrolments_at_once: int = Field(default=100, ge=1)
+    """Enrolments that a replica takes without a pause; patients and invited are counted apart."""
+    enrolments_per_minute: float = Field(default=240, gt=0)
+    """And how many on average: each costs the CA two password hashes, about a quarter second of one core."""
+
+    @field_validator("fabric_ca_url")
+    @classmethod
+    def _https_alone(cls, url: str) -> str:
+        if not url.startswith("https://"):
+            raise ValueError("secrets travel to the Fabric CA: the URL must begin with https://")
+        return url.rstrip("/")

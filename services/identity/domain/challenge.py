@@ -1,0 +1,84 @@
+"""Challenges for login: 32 bytes that carry their own end and proof, so that any replica can check them.
+
+    6 bytes   end of validity, Unix ms, big-endian
+    10 bytes  random
+    16 bytes  HMAC-SHA256(key, both || address), cut off
+
+Giving one out therefore takes no memory. One that was used is remembered until it is past, by the
+replica that saw it: what a login sent twice to two replicas yields is two tokens for the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from services.identity.domain.refusal import Refused, Why
+
+LIFETIME_MS = 60_000
+CHALLENGE_BYTES = 32
+NONCE_BYTES = 10
+_END_BYTES = 6
+_LABEL = b"cbmdhi/challenge/v1\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the wallet signs, and until when (Unix ms)."""
+
+    value: bytes
+    expires_at_ms: int
+
+
+class Challenges:
+    """Gives out challenges and takes each back once. `capacity` bounds those remembered as used."""
+
+    def __init__(self, key: bytes, capacity: int) -> None:
+        self._key = key
+        self._capacity = capacity
+        self._used: dict[bytes, int] = {}
+
+    def give(self, address: str, nonce: bytes, now_ms: int) -> Challenge:
+        """A challenge for one address, valid from now for 60 s. `nonce` is 10 random bytes."""
+        if len(nonce) != NONCE_BYTES:
+            raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
+        expires_at_ms = now_ms + LIFETIME_MS
+        head = expires_at_ms.to_bytes(_END_BYTES, "big") + nonce
+        return Challenge(head + self._proof(head, address), expires_at_ms)
+
+    def check(self, value: bytes, address: str, now_ms: int) -> None:
+        """Raise Refused UNAUTHENTICATED unless this was given to the address, is not past and not used."""
+        head, proof = value[: _END_BYTES + NONCE_BYTES], value[_END_BYTES + NONCE_BYTES :]
+        if len(value) != CHALLENGE_BYTES or not hmac.compare_digest(proof, self._proof(head, address)):
+            raise _ask_again("the challenge was not given to this address")
+        if int.from_bytes(head[:_END_BYTES], "big") <= now_ms:
+            raise _ask_again("the challenge is past its 60 seconds")
+        if value in self._used:
+            raise _ask_again("the challenge was used before")
+
+    def spend(self, value: bytes, address: str, now_ms: int) -> None:
+        """Check once more and remember as used: of two logins with one challenge, one gets in."""
+        self.check(value, address, now_ms)
+        self._forget(now_ms)
+        if len(self._used) >= self._capacity:
+            wait = next(iter(self._used.values())) - now_ms
+            raise Refused(
+                Why.RESOURCE_EXHAUSTED, "too many logins at this moment; try again", "", max(wait, 1)
+            )
+        self._used[value] = now_ms + LIFETIME_MS
+
+    def _forget(self, now_ms: int) -> None:
+        # Each is kept for the same time, so that the oldest entry is the first to go.
+        while self._used:
+            value, until = next(iter(self._used.items()))
+            if until > now_ms:
+                return
+            del self._used[value]
+
+    def _proof(self, head: bytes, address: str) -> bytes:
+        return hmac.digest(self._key, _LABEL + head + address.encode(), hashlib.sha256)[:16]
+
+
+def _ask_again(what: str) -> Refused:
+    return Refused(Why.UNAUTHENTICATED, f"{what}; ask for a new one and sign that", "challenge")

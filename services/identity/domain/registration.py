@@ -1,0 +1,135 @@
+"""Registrations: what is checked before anything of one is stored.
+
+The channel decides. These checks are there so that what cannot be accepted leaves nothing behind,
+and says why before a transaction is spent on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import cid, signature
+from services.identity.domain import certificate, roles
+from services.identity.domain.refusal import Refused, Why
+
+MAX_EVIDENCE_BYTES = 1024 * 1024
+_BODY = "body.register_identity"
+_CERTIFICATE = "enrolment_certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A key that goes by the transient map into a member's private collection."""
+
+    msp: str
+    key: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A RegisterIdentity with its frame. `custodians`: MSP id and SHA-256 of what is sealed to it."""
+
+    signer: str
+    channel: str
+    address: str
+    role: str
+    home_msp: str
+    signing_public_key: bytes
+    enrolment_certificate: bytes
+    custodians: Sequence[tuple[str, bytes]]
+    evidence_cid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a registration arrives: the channel, and the identity CA roots (PEM) of each member."""
+
+    channel: str
+    ca_roots_pem: Mapping[str, str]
+
+
+def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey], place: Place) -> None:
+    """Check all but the signature and the clock. Raises Refused."""
+    if registration.channel != place.channel:
+        raise Refused(Why.WRONG_CHANNEL, f"signed for another channel; sign for {place.channel}", "channel")
+    _check_key(registration)
+    _check_certificate(registration, place)
+    if registration.role == roles.PATIENT:
+        _check_custodians(registration, keys)
+        _check_evidence(registration.evidence_cid, evidence)
+    elif registration.custodians or registration.evidence_cid or evidence or keys:
+        raise _invalid("custodians, evidence and sealed keys are for patients alone; leave them out", "role")
+
+
+def is_certified(registration: Registration) -> bool:
+    """Whether the certificate is for the role. If not, the channel says so, and keeps that in its audit."""
+    return certificate.role_of(_certificate(registration)) == registration.role
+
+
+def _check_key(registration: Registration) -> None:
+    try:
+        signature.load_public_key(registration.signing_public_key)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _invalid("not a P-256 key as DER SubjectPublicKeyInfo", "signing_public_key") from error
+    if registration.address != addresses.of_spki(registration.signing_public_key):
+        raise _invalid("not the address of the signing key", "address")
+    if registration.signer != registration.address:
+        raise Refused(Why.INVALID, "a registration is signed by the key that it registers", "signer")
+
+
+def _check_certificate(registration: Registration, place: Place) -> None:
+    roots = place.ca_roots_pem.get(registration.home_msp)
+    if roots is None:
+        raise _invalid("no member of the consortium has this MSP id", "home_msp")
+    found = _certificate(registration)
+    try:
+        certificate.check(
+            found, address=registration.address, spki=registration.signing_public_key, roots_pem=roots
+        )
+    except certificate.NotThatCertificate as error:
+        raise _invalid(f"the certificate does not fit: {error}; enrol again", _CERTIFICATE) from error
+
+
+def _certificate(registration: Registration) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(registration.enrolment_certificate)
+    except ValueError as error:
+        raise _invalid("not a DER certificate; enrol first", _CERTIFICATE) from error
+
+
+def _check_custodians(registration: Registration, keys: Sequence[SealedKey]) -> None:
+    if not registration.custodians:
+        raise _invalid(
+            "a patient needs a custodian: choose at least one member and seal the key to it", "custodians"
+        )
+    named = {(msp, digest) for msp, digest in registration.custodians}
+    if len({msp for msp, _ in named}) != len(registration.custodians):
+        raise _invalid("each custodian is named once", "custodians")
+    carried = {(key.msp, hashlib.sha256(key.sealed).digest()) for key in keys}
+    wrong_place = any(key.key != f"rk/{registration.address}" for key in keys)
+    if wrong_place or carried != named or len(keys) != len(named):
+        raise Refused(
+            Why.INVALID,
+            "the sealed keys are not those that the command names: send one for each custodian",
+            "sealed_keys",
+        )
+
+
+def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
+    if len(evidence) > MAX_EVIDENCE_BYTES:
+        raise Refused(Why.TOO_LARGE, f"evidence has at most {MAX_EVIDENCE_BYTES} bytes", "sealed_evidence")
+    # Made anew rather than parsed: one form of a CID, and raw alone. Without evidence there is no CID:
+    # whether a reviewer can do without is the reviewer's to say.
+    if evidence_cid != (cid.raw(evidence) if evidence else ""):
+        raise _invalid("not the CID of the sealed evidence that came with it", "evidence_cid")
+
+
+def _invalid(reason: str, field: str) -> Refused:
+    return Refused(Why.INVALID, reason, f"{_BODY}.{field}")

@@ -1,0 +1,87 @@
+"""Sessions: to which key a token is bound, who gets one, and what it says (RFC 7800, 8705, 9449)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+from services.identity.domain.refusal import Refused, Why
+
+LIFETIME_SECONDS = 300
+_THUMBPRINT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The key that a token is worth something with: `jkt` (DPoP) or `x5t#S256` (client certificate)."""
+
+    method: str
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who logs in, as the channel has it."""
+
+    address: str
+    role: str
+    msp: str
+    active: bool
+
+
+def binding_of(dpop_jkt: str, certificate_x5t_s256: str) -> Binding:
+    """The one thumbprint that is set. Raises Refused INVALID for none, both, or a malformed one."""
+    if bool(dpop_jkt) == bool(certificate_x5t_s256):
+        raise Refused(
+            Why.INVALID,
+            "a token is bound to one key: give the thumbprint of the DPoP key or of the client certificate",
+            "dpop_jkt",
+        )
+    method, path, thumbprint = (
+        ("jkt", "dpop_jkt", dpop_jkt)
+        if dpop_jkt
+        else ("x5t#S256", "certificate_x5t_s256", certificate_x5t_s256)
+    )
+    if not _is_thumbprint(thumbprint):
+        raise Refused(
+            Why.INVALID, "a thumbprint is SHA-256 in base64url without padding: 43 characters", path
+        )
+    return Binding(method, thumbprint)
+
+
+def check_active(subject: Subject) -> None:
+    """Raise Refused INACTIVE_SIGNER unless the identity is active. To be asked after the signature."""
+    if not subject.active:
+        raise Refused(
+            Why.INACTIVE_SIGNER,
+            "this identity is not active (waiting for review, rejected or suspended); ask its hospital",
+        )
+
+
+def claims(
+    issuer: str, subject: Subject, binding: Binding, token_id: str, now_seconds: int
+) -> dict[str, Any]:
+    """What a token says: good for five minutes, with the bound key alone."""
+    return {
+        "iss": issuer,
+        "sub": subject.address,
+        "role": subject.role,
+        "msp": subject.msp,
+        "cnf": {binding.method: binding.thumbprint},
+        "iat": now_seconds,
+        "exp": now_seconds + LIFETIME_SECONDS,
+        "jti": token_id,
+    }
+
+
+def _is_thumbprint(text: str) -> bool:
+    if len(text) != 43 or not text.isascii():
+        return False
+    try:
+        raw = base64.b64decode(text + "=", altchars=b"-_", validate=True)
+    except binascii.Error:
+        return False
+    # One text for one key: the last character carries four bits alone.
+    return len(raw) == _THUMBPRINT_BYTES and base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text

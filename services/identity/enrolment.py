@@ -1,0 +1,123 @@
+"""Enrolment: certificates of the member's Fabric CA for keys that never leave their wallet.
+
+An invited identity shows the secret that its administrator handed over; for a patient the service
+makes a secret that nobody ever sees, and uses it at once. Either way the certificate is worth
+something to the holder of the key alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Protocol
+
+from cryptography import x509
+
+from cbmdhi.command.v1 import code_pb2
+from services.identity.domain import certificate, roles
+from services.identity.domain.csr import CertificateRequest
+from services.identity.fabric_ca import UNLIMITED, Enrolment, Registered
+from services.runtime.errors import MeshError
+
+ENROLMENTS_PER_INVITATION = 10
+"""A lost answer is asked for again, and a certificate is renewed, with the same secret."""
+_SECRET_BYTES = 24
+_STRIPES = 64
+_ATTEMPTS = 3
+
+
+class CertificateAuthority(Protocol):
+    """What is needed of the Fabric CA (services.identity.fabric_ca)."""
+
+    async def register(self, address: str, role: str, secret: str, max_enrolments: int) -> None: ...
+
+    async def replace_secret(self, address: str, secret: str, max_enrolments: int) -> None: ...
+
+    async def find(self, address: str) -> Registered | None: ...
+
+    async def enrol(self, address: str, secret: str, csr_pem: str) -> Enrolment: ...
+
+
+class Enroller:
+    """Invites and enrols. Raises MeshError."""
+
+    def __init__(self, ca: CertificateAuthority) -> None:
+        self._ca = ca
+        # One enrolment of a patient at a time: a second would replace the first one's secret under way.
+        self._stripes = [asyncio.Lock() for _ in range(_STRIPES)]
+
+    async def invite(self, address: str, role: str) -> str:
+        """A secret with which the address enrols in that role; an earlier one is worth nothing then."""
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        await self._register(address, role, secret, ENROLMENTS_PER_INVITATION)
+        return secret
+
+    async def enrol_invited(self, request: CertificateRequest, role: str, secret: str) -> Enrolment:
+        """Enrol with the secret of an invitation."""
+        enrolled = await self._ca.enrol(request.address, secret, request.pem)
+        _check_issued(enrolled, request, role)
+        return enrolled
+
+    async def enrol_patient(self, request: CertificateRequest) -> Enrolment:
+        """Register if need be, and enrol with a secret that nobody sees."""
+        async with self._stripes[hash(request.address) % _STRIPES]:
+            attempt = 1
+            while True:
+                secret = secrets.token_urlsafe(_SECRET_BYTES)
+                await self._register(request.address, roles.PATIENT, secret, UNLIMITED)
+                try:
+                    enrolled = await self._ca.enrol(request.address, secret, request.pem)
+                except MeshError as error:
+                    # Another replica enrolled the same key at the same moment and replaced the secret.
+                    if error.code != code_pb2.CODE_UNAUTHENTICATED or attempt == _ATTEMPTS:
+                        raise
+                    attempt += 1
+                else:
+                    _check_issued(enrolled, request, roles.PATIENT)
+                    return enrolled
+
+    async def _register(self, address: str, role: str, secret: str, enrolments: int) -> None:
+        """Make the id with this secret, or give it this secret. CONFLICT when it is there in another role."""
+        try:
+            await self._ca.register(address, role, secret, enrolments)
+        except MeshError as error:
+            if error.code != code_pb2.CODE_CONFLICT:
+                raise
+        else:
+            return
+        known = await self._ca.find(address)
+        if known is None or known.role != role:
+            raise MeshError(
+                code_pb2.CODE_CONFLICT,
+                "this address is known to the Fabric CA in another role; use that role, or a new key",
+                "role",
+            )
+        # The CA counts enrolments from the registration on, whatever the secret: so the new one adds.
+        more = (
+            UNLIMITED
+            if UNLIMITED in (enrolments, known.max_enrolments)
+            else known.max_enrolments + enrolments
+        )
+        await self._ca.replace_secret(address, secret, more)
+
+
+def _check_issued(enrolled: Enrolment, request: CertificateRequest, role: str) -> None:
+    """Nothing leaves that the channel would refuse."""
+    try:
+        issued = x509.load_pem_x509_certificate(enrolled.certificate_pem.encode())
+    except ValueError as error:
+        raise MeshError(
+            code_pb2.CODE_INTERNAL, "the Fabric CA gave no certificate; its operator checks its logs"
+        ) from error
+    if certificate.role_of(issued) != role:
+        raise MeshError(
+            code_pb2.CODE_INVALID,
+            "the invitation is for another role; enrol in that one, or ask for a new one",
+            "role",
+        )
+    try:
+        certificate.check(issued, address=request.address, spki=request.spki, roots_pem=enrolled.chain_pem)
+    except certificate.NotThatCertificate as error:
+        raise MeshError(
+            code_pb2.CODE_INTERNAL, f"the Fabric CA gave another certificate than asked for: {error}"
+        ) from error

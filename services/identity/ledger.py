@@ -1,0 +1,107 @@
+"""The member's ledger service, as far as identity needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import CommandGroup, Role, SignedCommand
+from cbmdhi.command.v1.state_pb2 import BatchItem, IdentityDocument, IdentityStatus, SealedKey
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from services.runtime.client import RetryBudget, call
+from services.runtime.errors import MeshError
+
+_READ_SECONDS = 5.0
+_SUBMIT_SECONDS = 25.0
+_PAGE = 500
+_MOST_PAGES = 20
+
+
+class LedgerClient:
+    """Reads what is committed, and carries commands. Raises MeshError and nothing else."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._retries = RetryBudget()
+
+    async def identity(self, address: str) -> IdentityDocument | None:
+        """The document of an address from the peer's state; None when there is none."""
+        request = ledger_pb2.GetIdentityRequest(address=address)
+        try:
+            answer = await call(
+                self._stub.GetIdentity, request, deadline_seconds=_READ_SECONDS, retries=self._retries
+            )
+        except MeshError as error:
+            if error.code == code_pb2.CODE_NOT_FOUND:
+                return None
+            raise
+        return answer.identity
+
+    async def registration(self, address: str) -> SignedCommand:
+        """The signed RegisterIdentity of an address, from the peer's state."""
+        request = ledger_pb2.GetIdentityRequest(address=address)
+        answer = await call(
+            self._stub.GetIdentity, request, deadline_seconds=_READ_SECONDS, retries=self._retries
+        )
+        return answer.registration
+
+    async def identities(
+        self,
+        *,
+        role: Role = Role.ROLE_UNSPECIFIED,
+        status: IdentityStatus = IdentityStatus.IDENTITY_STATUS_UNSPECIFIED,
+    ) -> list[IdentityDocument]:
+        """Documents from the projection; an unset filter does not restrict. At most 10,000."""
+        found: list[IdentityDocument] = []
+        token = ""
+        for _ in range(_MOST_PAGES):
+            request = ledger_pb2.ListIdentitiesRequest(
+                role=role, status=status, page_size=_PAGE, page_token=token
+            )
+            page = await call(
+                self._stub.ListIdentities, request, deadline_seconds=_READ_SECONDS, retries=self._retries
+            )
+            found.extend(page.identities)
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+    async def members(self) -> ledger_pb2.ListMembersResponse:
+        """Every member, the policy in force and the channel."""
+        return await call(
+            self._stub.ListMembers,
+            ledger_pb2.ListMembersRequest(),
+            deadline_seconds=_READ_SECONDS,
+            retries=self._retries,
+        )
+
+    async def submit(
+        self, command: SignedCommand, sealed_keys: Iterable[SealedKey] = ()
+    ) -> ledger_pb2.Receipt:
+        """Carry one command; the receipt says what became of it. UNKNOWN_OUTCOME when the answer was lost."""
+        item = BatchItem(group=CommandGroup(commands=[command]))
+        request = ledger_pb2.SubmitRequest(
+            submissions=[ledger_pb2.Submission(item=item, sealed_keys=sealed_keys)]
+        )
+        answer = await call(
+            self._stub.Submit,
+            request,
+            deadline_seconds=_SUBMIT_SECONDS,
+            retries=self._retries,
+            changes_state=True,
+        )
+        receipts = [receipt for group in answer.groups for receipt in group.receipts]
+        if len(receipts) != 1:
+            raise MeshError(
+                code_pb2.CODE_INTERNAL,
+                "the ledger service gave no receipt for the command; send the same again",
+            )
+        return receipts[0]
+
+    async def problem(self) -> str | None:
+        """A readiness check: None when the ledger service answers."""
+        await call(self._stub.GetHeight, ledger_pb2.GetHeightRequest(), deadline_seconds=_READ_SECONDS)
+        return None

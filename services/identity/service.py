@@ -1,0 +1,191 @@
+"""The gRPC surface: who may call, requests in, answers out. The rules are in `domain/`.
+
+Everything but GetTokenKeys is for the own member's gateway, which offers it to the outside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
+from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from cbmdhi.protocol import address as addresses
+from services.identity import names
+from services.identity.domain import csr, review, roles
+from services.identity.domain.bucket import Bucket
+from services.identity.domain.refusal import Refused, Why
+from services.identity.enrolment import Enroller
+from services.identity.registration import Ledger, Registrations
+from services.identity.sessions import Sessions
+from services.runtime.errors import MeshError
+from services.runtime.peers import caller_of, require_peer
+
+_GATEWAY = frozenset({"gateway"})
+_VERIFIERS = frozenset({"gateway", "ledger", "storage", "notify"})
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """A refusal of the rules leaves as the mesh's one error type."""
+    try:
+        yield
+    except Refused as refused:
+        code = code_pb2.Code.Value(f"CODE_{refused.why}")
+        raise MeshError(code, refused.reason, refused.path, refused.retry_after_ms) from refused
+
+
+class AdministratorCheck:
+    """Whether the end user behind a call is an active administrator of this member: on the channel, now."""
+
+    def __init__(self, ledger: Ledger, msp_id: str) -> None:
+        self._ledger = ledger
+        self._msp_id = msp_id
+
+    async def require(self, context: Any) -> None:
+        """Raise MeshError UNAUTHENTICATED without an end user, Refused FORBIDDEN for anybody else."""
+        document = await self._ledger.identity(caller_of(context).address) or IdentityDocument()
+        review.check_administrator(
+            role=names.role(document.role),
+            home_msp=document.home_msp,
+            active=document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE,
+            own_msp=self._msp_id,
+        )
+
+
+class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
+    """Certificates. Patients and invited draw on buckets of their own: a flood of one leaves the other."""
+
+    def __init__(
+        self,
+        enroller: Enroller,
+        ledger: Ledger,
+        administrators: AdministratorCheck,
+        *,
+        at_once: int,
+        per_minute: float,
+    ) -> None:
+        self._enroller = enroller
+        self._ledger = ledger
+        self._administrators = administrators
+        self._patients = Bucket(at_once, per_minute)
+        self._invited = Bucket(at_once, per_minute)
+
+    async def Invite(self, request: identity_pb2.InviteRequest, context: Any) -> identity_pb2.InviteResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            role = names.role(request.role)
+            roles.check_invitable(role)
+            if not addresses.is_address(request.address):
+                raise Refused(Why.INVALID, "not an address: cb1 and 32 characters of base32", "address")
+            await self._administrators.require(context)
+            known = await self._ledger.identity(request.address)
+            if known is not None and known.status != IdentityStatus.IDENTITY_STATUS_REJECTED:
+                raise Refused(Why.CONFLICT, "this address is registered already; invite a new key", "address")
+            return identity_pb2.InviteResponse(secret=await self._enroller.invite(request.address, role))
+
+    async def Enrol(self, request: identity_pb2.EnrolRequest, context: Any) -> identity_pb2.EnrolResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            role = names.role(request.role)
+            roles.check_enrollable(role, request.secret)
+            wanted = csr.check(request.csr_pem)
+            if role == roles.PATIENT:
+                self._patients.take(time.monotonic(), "enrolments")
+                enrolled = await self._enroller.enrol_patient(wanted)
+            else:
+                self._invited.take(time.monotonic(), "enrolments")
+                enrolled = await self._enroller.enrol_invited(wanted, role, request.secret)
+        return identity_pb2.EnrolResponse(
+            certificate_pem=enrolled.certificate_pem, ca_certificates_pem=enrolled.chain_pem
+        )
+
+
+class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
+    """Registrations and reviews."""
+
+    def __init__(
+        self, registrations: Registrations, ledger: Ledger, administrators: AdministratorCheck
+    ) -> None:
+        self._registrations = registrations
+        self._ledger = ledger
+        self._administrators = administrators
+
+    async def ListReviewers(
+        self, request: identity_pb2.ListReviewersRequest, context: Any
+    ) -> identity_pb2.ListReviewersResponse:
+        require_peer(context, services=_GATEWAY)
+        return await self._registrations.reviewers()
+
+    async def Register(
+        self, request: identity_pb2.RegisterRequest, context: Any
+    ) -> identity_pb2.RegisterResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            return identity_pb2.RegisterResponse(receipt=await self._registrations.register(request))
+
+    async def ListPendingReviews(
+        self, request: identity_pb2.ListPendingReviewsRequest, context: Any
+    ) -> identity_pb2.ListPendingReviewsResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            await self._administrators.require(context)
+        return identity_pb2.ListPendingReviewsResponse(reviews=await self._registrations.pending())
+
+    async def Review(self, request: identity_pb2.ReviewRequest, context: Any) -> identity_pb2.ReviewResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            receipt, identity = await self._registrations.review(request.command, caller_of(context).address)
+        return identity_pb2.ReviewResponse(receipt=receipt, identity=identity)
+
+    async def GetIdentity(
+        self, request: identity_pb2.GetIdentityRequest, context: Any
+    ) -> identity_pb2.GetIdentityResponse:
+        require_peer(context, services=_GATEWAY)
+        if not addresses.is_address(request.address):
+            raise MeshError(
+                code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address"
+            )
+        document = await self._ledger.identity(request.address)
+        if document is None:
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND, "no identity is registered under this address", "address"
+            )
+        return identity_pb2.GetIdentityResponse(identity=document)
+
+
+class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
+    """Challenges, logins, and the keys that verify tokens."""
+
+    def __init__(self, sessions: Sessions, *, device: str, channel: str, jwks_json: str) -> None:
+        self._sessions = sessions
+        self._device = device
+        self._channel = channel
+        self._jwks_json = jwks_json
+
+    async def Challenge(
+        self, request: identity_pb2.ChallengeRequest, context: Any
+    ) -> identity_pb2.ChallengeResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            challenge = self._sessions.challenge(request.address)
+        return identity_pb2.ChallengeResponse(
+            challenge=challenge.value,
+            expires_at_ms=challenge.expires_at_ms,
+            device=self._device,
+            channel=self._channel,
+        )
+
+    async def Login(self, request: identity_pb2.LoginRequest, context: Any) -> identity_pb2.LoginResponse:
+        require_peer(context, services=_GATEWAY)
+        with refusals():
+            return await self._sessions.login(request)
+
+    async def GetTokenKeys(
+        self, request: identity_pb2.GetTokenKeysRequest, context: Any
+    ) -> identity_pb2.GetTokenKeysResponse:
+        require_peer(context, services=_VERIFIERS, any_member=True)
+        return identity_pb2.GetTokenKeysResponse(jwks_json=self._jwks_json)
