@@ -1,0 +1,48 @@
+"""`python -m services.notify --config FILE`."""
+
+from cbmdhi.notify.v1 import notify_pb2_grpc
+from services.notify.config import NotifyConfig
+from services.notify.feeds import Feeds
+from services.notify.inbox import MIGRATIONS, Inbox
+from services.notify.intake import Intake
+from services.notify.policy import Policy
+from services.notify.service import InboxServicer
+from services.runtime.client import connect
+from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsLink
+from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.server import GrpcServer
+from services.runtime.sqlite import Database
+
+
+async def serve(config: NotifyConfig, life: Lifecycle) -> None:
+    database = await life.enter(Database(config.require_data_directory() / "inbox.db", MIGRATIONS))
+    link = await life.enter(NatsLink(config.nats, "notify"))
+    ledger = await life.enter(
+        connect(
+            config.ledger_address,
+            config.tls,
+            service="ledger",
+            organisation=config.organisation,
+            msp_id=config.msp_id,
+        )
+    )
+
+    inbox = Inbox(database)
+    feeds = Feeds(life.metrics)
+    intake = Intake(inbox, feeds, Policy(ledger), config.channel, life.metrics)
+    durable = f"notify-{await inbox.inbox_id()}"
+    consumer = DurableConsumer(link, LEDGER_STREAM, durable, intake.handle, metrics=life.metrics)
+    life.spawn("consumer", consumer.run())
+    life.on_stop(feeds.close)
+
+    life.readiness.add("database", database.check)
+    life.readiness.add("nats", link.check)
+    life.readiness.add("consumer", consumer.check)
+
+    server = GrpcServer(config, life)
+    server.add(notify_pb2_grpc.add_InboxServiceServicer_to_server, InboxServicer(inbox, feeds))
+    await life.serve(server)
+
+
+if __name__ == "__main__":
+    run(serve, NotifyConfig.load())

@@ -1,0 +1,273 @@
+"""Who is told what: from a committed transaction to notifications. Pure.
+
+A patient hears of everything about their registration, consents and data; a member of staff of the
+own registration and of the review of a break-glass of theirs; an administrator of registrations that
+wait for their member's vote; privacy officers and administrators of a break-glass in their member.
+
+What changed about an identity is read from its document against the status that was known before,
+so that it does not matter in how many messages a large transaction comes, or whether one comes twice.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.ledger.v1 import events_pb2
+
+_ACTIVE = state_pb2.IDENTITY_STATUS_ACTIVE
+_PENDING = state_pb2.IDENTITY_STATUS_PENDING
+_REJECTED = state_pb2.IDENTITY_STATUS_REJECTED
+_SUSPENDED = state_pb2.IDENTITY_STATUS_SUSPENDED
+
+_READING = frozenset(("read", "search", "history", "export"))
+_DONE_FOR_PATIENT = {"write": "record.written", "consent": "consent.given", "revoke": "consent.revoked"}
+_STAFF_ROLES = frozenset((command_pb2.ROLE_ADMINISTRATOR, command_pb2.ROLE_PRIVACY_OFFICER))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is kept of an identity document."""
+
+    address: str
+    role: int
+    home_msp: str
+    status: int
+    version: int
+
+    @property
+    def is_staff(self) -> bool:
+        """An active administrator or privacy officer."""
+        return self.status == _ACTIVE and self.role in _STAFF_ROLES
+
+
+@dataclass(frozen=True)
+class ReviewRule:
+    """How many members must approve a registration for a role (policy)."""
+
+    role: int
+    quorum: int
+    home_only: bool
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A notification before it has its number. Fields as in `notify.v1.Notification`."""
+
+    owner: str
+    kind: str
+    tx_id: str
+    block: int
+    at_ms: int
+    actor: str = ""
+    actor_msp: str = ""
+    record_id: str = ""
+    version: int = 0
+    category: str = ""
+    purpose: str = ""
+    consent_id: str = ""
+    code: int = code_pb2.CODE_OK
+    command_id: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What follows from one event."""
+
+    notices: list[Notice] = field(default_factory=list[Notice])
+    identities: list[Identity] = field(default_factory=list[Identity])
+
+
+def announce(
+    event: events_pb2.TransactionCommitted,
+    known: Mapping[str, Identity],
+    staff: Iterable[Identity],
+    rules: Sequence[ReviewRule] | None,
+) -> Announcement:
+    """Notices and changed identities of an event.
+
+    known  the event's identities as they were known before
+    staff  all active administrators and privacy officers known before
+    rules  the policy's review rules; None when it cannot be had: then every member is asked to review
+    """
+    news = newer_identities(event, known)
+    # An address of this event is staff by its new document alone.
+    staff_now = [one for one in staff if one.address not in news] + [
+        one for one in map(_identity, news.values()) if one.is_staff
+    ]
+    notices: list[Notice] = []
+    for entry in event.entries:
+        notices += _of_entry(event, entry, staff_now)
+    for document in news.values():
+        notices += _of_identity(event, document, known.get(document.address), staff_now, rules)
+    return Announcement(notices, [_identity(document) for document in news.values()])
+
+
+def newer_identities(
+    event: events_pb2.TransactionCommitted, known: Mapping[str, Identity]
+) -> dict[str, state_pb2.IdentityDocument]:
+    """The event's identity documents that are newer than what is known, by address."""
+    return {
+        document.address: document
+        for document in event.identities
+        if document.address not in known or document.version > known[document.address].version
+    }
+
+
+def wants_review(event: events_pb2.TransactionCommitted, known: Mapping[str, Identity]) -> bool:
+    """Whether `announce` needs the review rules."""
+    return any(_begins_to_wait(document, known) for document in newer_identities(event, known).values())
+
+
+def _begins_to_wait(document: state_pb2.IdentityDocument, known: Mapping[str, Identity]) -> bool:
+    before = known.get(document.address)
+    return document.status == _PENDING and (before is None or before.status != _PENDING)
+
+
+def _of_entry(
+    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, staff: Sequence[Identity]
+) -> list[Notice]:
+    done = entry.code == code_pb2.CODE_OK
+    match entry.action:
+        case "register" if done:
+            return [_notice(event, entry, "registration.requested", entry.subject)]
+        case "review" if done:
+            return [_notice(event, entry, "registration.reviewed", entry.subject)]
+        case "write" | "consent" | "revoke" if done:
+            return _to_patient(event, entry, _DONE_FOR_PATIENT[entry.action])
+        case action if action in _READING:
+            return _to_patient(event, entry, "access.permitted" if done else "access.refused")
+        case "break-glass" if entry.break_glass_review.reviewed:
+            return _of_break_glass_review(event, entry)
+        case "break-glass":
+            officers = [
+                one.address
+                for one in staff
+                if done and one.home_msp == entry.signer_msp and one.address != entry.signer
+            ]
+            return _to_patient(event, entry, "break-glass") + [
+                _notice(event, entry, "break-glass", officer) for officer in officers
+            ]
+        case _:
+            return []
+
+
+def _of_break_glass_review(
+    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry
+) -> list[Notice]:
+    """The entry of the break-glass itself, now with its outcome: CODE_FORBIDDEN says not justified."""
+    review = entry.break_glass_review
+    return [
+        Notice(
+            owner=owner,
+            kind="break-glass.reviewed",
+            tx_id=event.tx_id,
+            block=event.block,
+            at_ms=review.at_ms,
+            actor=review.reviewer,
+            actor_msp=entry.signer_msp,
+            record_id=entry.record_id,
+            version=entry.version,
+            category=entry.category,
+            purpose=entry.purpose,
+            code=code_pb2.CODE_OK if review.justified else code_pb2.CODE_FORBIDDEN,
+            command_id=entry.command_id,
+            subject="" if owner == entry.patient else entry.patient,
+        )
+        for owner in (entry.patient, entry.signer)
+    ]
+
+
+def _of_identity(
+    event: events_pb2.TransactionCommitted,
+    document: state_pb2.IdentityDocument,
+    before: Identity | None,
+    staff: Sequence[Identity],
+    rules: Sequence[ReviewRule] | None,
+) -> list[Notice]:
+    was = before.status if before is not None else state_pb2.IDENTITY_STATUS_UNSPECIFIED
+    if document.status == was:
+        return []
+    match document.status:
+        case state_pb2.IDENTITY_STATUS_PENDING:
+            return [
+                _about(event, document, "review.wanted", one.address)
+                for one in _reviewers(document, staff, rules)
+            ]
+        case state_pb2.IDENTITY_STATUS_ACTIVE:
+            kind = "identity.reinstated" if was == _SUSPENDED else "registration.activated"
+        case state_pb2.IDENTITY_STATUS_REJECTED:
+            kind = "registration.rejected"
+        case state_pb2.IDENTITY_STATUS_SUSPENDED:
+            kind = "identity.suspended"
+        case _:
+            return []
+    return [_about(event, document, kind, document.address)]
+
+
+def _reviewers(
+    document: state_pb2.IdentityDocument, staff: Sequence[Identity], rules: Sequence[ReviewRule] | None
+) -> list[Identity]:
+    """Administrators whose member may vote and has not voted yet."""
+    rule = next((rule for rule in rules or () if rule.role == document.role), None)
+    if rules is not None and (rule is None or rule.quorum == 0):
+        return []
+    voted = {review.msp for review in document.reviews}
+    return [
+        one
+        for one in staff
+        if one.role == command_pb2.ROLE_ADMINISTRATOR
+        and one.home_msp not in voted
+        and (rule is None or not rule.home_only or one.home_msp == document.home_msp)
+    ]
+
+
+def _to_patient(
+    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, kind: str
+) -> list[Notice]:
+    return [_notice(event, entry, kind, entry.patient)] if entry.patient else []
+
+
+def _notice(
+    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, kind: str, owner: str
+) -> Notice:
+    about = entry.patient or entry.subject
+    return Notice(
+        owner=owner,
+        kind=kind,
+        tx_id=event.tx_id,
+        block=event.block,
+        at_ms=event.at_ms,
+        actor=entry.on_behalf_of or entry.signer,
+        actor_msp=entry.signer_msp,
+        record_id=entry.record_id,
+        version=entry.version,
+        category=entry.category,
+        purpose=entry.purpose,
+        consent_id=entry.consent_id,
+        code=entry.code,
+        command_id=entry.command_id,
+        subject="" if about == owner else about,
+    )
+
+
+def _about(
+    event: events_pb2.TransactionCommitted, document: state_pb2.IdentityDocument, kind: str, owner: str
+) -> Notice:
+    """A notice about a change of an identity; who did it is in the entry that changed it last."""
+    entry = next((one for one in reversed(event.entries) if one.subject == document.address), None)
+    return Notice(
+        owner=owner,
+        kind=kind,
+        tx_id=event.tx_id,
+        block=event.block,
+        at_ms=event.at_ms,
+        actor=(entry.on_behalf_of or entry.signer) if entry is not None else "",
+        actor_msp=entry.signer_msp if entry is not None else "",
+        command_id=entry.command_id if entry is not None else document.registration_id,
+        subject="" if owner == document.address else document.address,
+    )
+
+
+def _identity(document: state_pb2.IdentityDocument) -> Identity:
+    return Identity(document.address, document.role, document.home_msp, document.status, document.version)

@@ -1,0 +1,89 @@
+"""The gRPC surface: InboxService. The caller, named by the own gateway, is the inbox's owner."""
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from services.notify.feeds import Feeds
+from services.notify.inbox import Inbox, Notification
+from services.runtime.errors import MeshError
+from services.runtime.peers import caller_of
+
+_DEFAULT_PAGE = 50
+_LARGEST_PAGE = 500
+_ACKNOWLEDGED_AT_ONCE = 1_000
+
+
+class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
+    """See protos/cbmdhi/notify/v1/notify.proto."""
+
+    def __init__(self, inbox: Inbox, feeds: Feeds) -> None:
+        self._inbox = inbox
+        self._feeds = feeds
+
+    async def List(
+        self, request: notify_pb2.ListRequest, context: grpc.aio.ServicerContext
+    ) -> notify_pb2.ListResponse:
+        owner = caller_of(context).address
+        size = min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
+        found = await self._inbox.newest(
+            owner,
+            before=_place(request.page_token),
+            limit=size + 1,
+            unacknowledged_only=request.unacknowledged_only,
+        )
+        page = found[:size]
+        return notify_pb2.ListResponse(
+            notifications=[_message(one) for one in page],
+            next_page_token=str(page[-1].notification_id) if len(found) > size else "",
+        )
+
+    async def Acknowledge(
+        self, request: notify_pb2.AcknowledgeRequest, context: grpc.aio.ServicerContext
+    ) -> notify_pb2.AcknowledgeResponse:
+        owner = caller_of(context).address
+        if len(request.notification_ids) > _ACKNOWLEDGED_AT_ONCE:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE,
+                f"at most {_ACKNOWLEDGED_AT_ONCE} ids at once; send the rest in another call",
+                "notification_ids",
+            )
+        ids = [one for one in request.notification_ids if one < 1 << 63]
+        return notify_pb2.AcknowledgeResponse(changed=await self._inbox.acknowledge(owner, ids))
+
+    async def Stream(
+        self, request: notify_pb2.StreamRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[notify_pb2.StreamResponse]:
+        owner = caller_of(context).address
+        # Listen first, then read: nothing falls between; what comes twice is known by its id.
+        with self._feeds.listen(owner) as feed:
+            last = 0
+            while found := await self._inbox.unacknowledged(owner, after=last, limit=_LARGEST_PAGE):
+                for one in found:
+                    last = one.notification_id
+                    yield notify_pb2.StreamResponse(notification=_message(one))
+            while True:
+                one = await feed.next()
+                if one.notification_id > last:
+                    yield notify_pb2.StreamResponse(notification=_message(one))
+
+
+def _place(page_token: str) -> int | None:
+    if not page_token:
+        return None
+    if not page_token.isascii() or not page_token.isdigit() or len(page_token) > 18:
+        raise MeshError(
+            code_pb2.CODE_INVALID, "not a page token of this service; begin without one", "page_token"
+        )
+    return int(page_token)
+
+
+def _message(one: Notification) -> notify_pb2.Notification:
+    values = asdict(one.notice)
+    del values["owner"]
+    return notify_pb2.Notification(
+        notification_id=one.notification_id, acknowledged=one.acknowledged, **values
+    )
