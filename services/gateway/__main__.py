@@ -1,0 +1,160 @@
+"""The gateway: `python -m services.gateway --config FILE`."""
+
+from __future__ import annotations
+
+from services.gateway.authentic import Authenticator
+from services.gateway.batch import BatchProcessor
+from services.gateway.certificates import ClientCertificates
+from services.gateway.commands import Commands
+from services.gateway.config import GatewayConfig
+from services.gateway.delegations import Delegations
+from services.gateway.device import Device, Registrar
+from services.gateway.discards import Discards
+from services.gateway.domain.paging import PageTokens
+from services.gateway.fhir_data import load_checker
+from services.gateway.forward import Forwarder
+from services.gateway.front import TRANSPORT_BYTES, Front
+from services.gateway.gate import Gate
+from services.gateway.health import Optional, check_of
+from services.gateway.identities import Identities
+from services.gateway.identity import Identity
+from services.gateway.ingest import Ingest
+from services.gateway.ledger import Ledger
+from services.gateway.logins import login_inspector
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline import Limits, Pipeline
+from services.gateway.reading import FhirReader
+from services.gateway.records import Reader, Records
+from services.gateway.replays import Replays
+from services.gateway.rest.auth import Authentication
+from services.gateway.rest.fhir import FhirRoutes
+from services.gateway.rest.replay import UsedProofs
+from services.gateway.rest.server import RestServer
+from services.gateway.rest.sessions import SessionRoutes
+from services.gateway.routes import LOGIN, Target
+from services.gateway.searching import Search
+from services.gateway.sessions import Sessions
+from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
+from services.gateway.token_keys import TokenKeys
+from services.runtime.client import connect
+from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.peers import PeerDirectory
+from services.runtime.server import GrpcServer, server_credentials
+
+_USED_PROOFS = 200_000
+
+
+async def serve(config: GatewayConfig, life: Lifecycle) -> None:
+    """Configuration, adapters, pipeline, servers."""
+    metrics = GatewayMetrics(life.metrics)
+    device = Device.load(config.device_key_directory)
+    checker, schemas = load_checker()
+
+    channels = {
+        name: await life.enter(
+            connect(
+                address,
+                config.tls,
+                service=name,
+                organisation=config.organisation,
+                msp_id=config.msp_id,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
+        )
+        for name, address in (
+            ("ledger", config.ledger_address),
+            ("storage", config.storage_address),
+            ("identity", config.identity_address),
+            ("notify", config.notify_address),
+        )
+    }
+    ledger, storage = Ledger(channels["ledger"]), Storage(channels["storage"])
+    identity = Identity(channels["identity"])
+    optional = Optional(metrics)
+    for name, channel in channels.items():
+        (optional if name == "notify" else life.readiness).add(name, check_of(channel, name))
+
+    identities = Identities(ledger)
+    sessions = Sessions(
+        TokenKeys(identity.token_keys), identities, own_msp=config.msp_id, most=config.open_sessions
+    )
+    discards = Discards(storage, metrics)
+    registrar = Registrar(device, ledger, channel=config.channel, msp_id=config.msp_id)
+    life.spawn("discards", discards.run())
+    life.spawn("device", registrar.run())
+    life.spawn("optional", optional.run())
+    pipeline = await life.enter(
+        Pipeline(
+            channel=config.channel,
+            authenticator=Authenticator(identities, config.channel),
+            replays=Replays(ledger),
+            checker=checker,
+            batches=BatchProcessor(ledger, storage, discards, metrics),
+            metrics=metrics,
+            registry=life.metrics,
+            limits=Limits(
+                batch_submissions=config.batch_submissions,
+                linger_seconds=config.batch_linger_seconds,
+                batches_in_flight=config.batches_in_flight,
+                in_flight_bytes=config.in_flight_bytes,
+            ),
+        )
+    )
+    reader = Reader(pipeline, storage)
+
+    # gRPC: one port for whoever has a certificate, one for first contact.
+    certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
+    gate = Gate(certificates, sessions, metrics)
+    front = Front(
+        gate=gate,
+        commands=Commands(pipeline, ledger),
+        records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
+        ingest=Ingest(pipeline, metrics, window=config.in_flight_per_stream, stopping=life.stopping),
+        forwarders={
+            Target.IDENTITY: Forwarder(channels["identity"]),
+            Target.NOTIFY: Forwarder(channels["notify"]),
+        },
+        inspected={LOGIN: login_inspector(gate)},
+    )
+    member_roots = [member.ca_file.read_bytes() for member in config.tls.members]
+    mutual = server_credentials(config.tls, b"\n".join([certificates.identity_roots_pem, *member_roots]))
+    main = GrpcServer(config, life, credentials=mutual, max_message_bytes=TRANSPORT_BYTES)
+    front.add_to(main, first_contact=False)
+    first_contact = GrpcServer(
+        config,
+        life,
+        address=config.first_contact_address,
+        credentials=server_credentials(config.tls, None),
+    )
+    front.add_to(first_contact, first_contact=True)
+
+    # REST: sessions, and FHIR read by the device inside its callers' delegations.
+    delegations = Delegations(
+        device=device.address, channel=config.channel, most=config.open_sessions, metrics=metrics
+    )
+    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS))
+    fhir = FhirReader(
+        device=device,
+        delegations=delegations,
+        ledger=ledger,
+        reader=reader,
+        channel=config.channel,
+        is_registered=lambda: registrar.is_active,
+    )
+    rest = RestServer(
+        address=config.rest_address,
+        tls=config.tls,
+        readiness=life.readiness,
+        metrics=life.metrics,
+        routes=[
+            *SessionRoutes(identity, sessions, identities, delegations, authentication).routes(),
+            *FhirRoutes(fhir, authentication, schemas.types).routes(),
+        ],
+        drain_seconds=config.drain_seconds,
+        optional=optional.well,
+    )
+    await life.serve(main, first_contact, rest)
+
+
+if __name__ == "__main__":
+    run(serve, GatewayConfig.load())

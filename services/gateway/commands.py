@@ -1,0 +1,60 @@
+"""CommandService: one group at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.gateway.v1.gateway_pb2 import (
+    GetReceiptRequest,
+    GetReceiptResponse,
+    RecordReceipt,
+    SubmitRequest,
+    SubmitResponse,
+)
+from cbmdhi.protocol import ids
+from services.gateway.domain.session import Session
+from services.gateway.ledger import Ledger
+from services.gateway.pipeline import Pipeline
+from services.runtime.errors import MeshError
+
+_ROOM_SECONDS = 5.0
+_RETRY_MS = 500
+
+
+class Commands:
+    """Submit and GetReceipt. Raises MeshError."""
+
+    def __init__(self, pipeline: Pipeline, ledger: Ledger) -> None:
+        self._pipeline = pipeline
+        self._ledger = ledger
+
+    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
+        """Receipts of a group when it is committed or refused."""
+        size, room = request.ByteSize(), self._pipeline.room
+        try:
+            async with asyncio.timeout(_ROOM_SECONDS):
+                await room.take(size)
+        except TimeoutError as exc:
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                "too much is under way; send again after the delay",
+                retry_after_ms=_RETRY_MS,
+            ) from exc
+        task = self._pipeline.start(request.group, request.contents, size)
+        task.add_done_callback(lambda _: room.give(size))
+        # The caller may go away; the commands go on.
+        return SubmitResponse(receipts=await asyncio.shield(task))
+
+    async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:
+        """What became of an earlier command of the caller's."""
+        if not ids.is_uuid7(request.command_id):
+            raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", "command_id")
+        receipt = await self._ledger.receipt(request.command_id, session.address)
+        if receipt is None:
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND,
+                "no such command of the caller's is committed as far as this member knows: send it again",
+                "command_id",
+            )
+        return GetReceiptResponse(receipt=RecordReceipt(receipt=receipt))

@@ -1,0 +1,53 @@
+"""Configuration of the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from services.runtime.config import Address, ReadableFile, Section, ServiceConfig
+
+MIB = 1024 * 1024
+
+
+def _is_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"the folder {path} is not there; create it, or correct the path")
+    return path
+
+
+class ClientCa(Section):
+    """Roots (PEM) of a member's CA for identities: it issued the certificates that callers show."""
+
+    msp_id: str
+    ca_file: ReadableFile
+
+
+class GatewayConfig(ServiceConfig):
+    """What the gateway is told, besides what every service is."""
+
+    service_name: ClassVar[str] = "gateway"
+
+    ledger_address: Address
+    storage_address: Address
+    identity_address: Address
+    notify_address: Address
+    first_contact_address: Address
+    """gRPC without client certificate: enrolment, registration, challenge and login alone."""
+    rest_address: Address
+    """HTTPS: FHIR and sessions."""
+    device_key_directory: Annotated[Path, AfterValidator(_is_folder)]
+    """Holds `signing.key` (PEM), `hpke.key` (raw), `certificate.pem` of the gateway's device."""
+    client_ca: tuple[ClientCa, ...] = Field(min_length=1)
+
+    in_flight_per_stream: int = Field(default=1_000, ge=1)
+    """Submissions of one stream whose result is not out yet; then the stream is not read."""
+    in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
+    """Of all submissions in memory; then no stream is read."""
+    batch_submissions: int = Field(default=200, ge=1, le=1_000)
+    batch_linger_seconds: float = Field(default=0.01, ge=0, le=1)
+    batches_in_flight: int = Field(default=8, ge=1)
+    open_sessions: int = Field(default=10_000, ge=1)
+    """Tokens and delegations that are remembered."""

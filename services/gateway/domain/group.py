@@ -1,0 +1,261 @@
+"""Groups of signed commands: their form, their times, their signatures. What chaincode would refuse for
+any of these is refused here first, so that it is never stored; chaincode decides all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.message import DecodeError
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import (
+    Command,
+    CommandBody,
+    CommandGroup,
+    Delegation,
+    PutRecord,
+    RegisterIdentity,
+    SignedCommand,
+)
+from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import categories, command, ids, signature
+from services.gateway.domain.refusal import Refused
+
+MAX_CLOCK_AHEAD_MS = 2 * 60 * 1000
+_MAX_LIFETIME_MS = command.MAX_LIFETIME_SECONDS * 1000
+_MAX_SIGNATURE_BYTES = 72
+_SHA256_BYTES = 32
+
+Key = tuple[str, str]
+"""Signer and command id: what makes a command the same command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A signed command and what it says."""
+
+    signed: SignedCommand
+    header: Command
+    body: CommandBody
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same command."""
+        return self.signed.signer, self.header.command_id
+
+    @property
+    def put(self) -> PutRecord | None:
+        """The body, when it adds a version of a record."""
+        return self.body.put_record if self.body.HasField("put_record") else None
+
+    @property
+    def registration(self) -> RegisterIdentity | None:
+        """The body, when it registers the key that signs it."""
+        return self.body.register_identity if self.body.HasField("register_identity") else None
+
+
+def parse(group: CommandGroup) -> tuple[Parsed, ...]:
+    """The commands of a group. Raises Refused without an index: nothing can be said of one command yet."""
+    if not 1 <= len(group.commands) <= command.MAX_GROUP:
+        raise Refused(
+            code_pb2.CODE_INVALID, f"a group has 1 to {command.MAX_GROUP} commands", "group.commands"
+        )
+    parsed: list[Parsed] = []
+    for index, signed in enumerate(group.commands):
+        path = f"group.commands[{index}]"
+        try:
+            header, body = command.parse(signed)
+        except command.MalformedCommand as error:
+            raise _invalid("the bytes are not a serialized Command", f"{path}.command") from error
+        if not ids.is_uuid7(header.command_id):
+            raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}.command_id")
+        if not addresses.is_address(signed.signer):
+            raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}.signer")
+        parsed.append(Parsed(signed, header, body))
+    return tuple(parsed)
+
+
+def check_form(commands: tuple[Parsed, ...], channel: str) -> None:
+    """Channel, membership, bodies. Raises Refused with the index of the command to blame."""
+    for index, parsed in enumerate(commands):
+        if parsed.header.channel != channel:
+            raise Refused(
+                code_pb2.CODE_WRONG_CHANNEL,
+                "signed for another channel: sign it for the one that the challenge names",
+                "channel",
+                index,
+            )
+        if parsed.body.WhichOneof("body") is None:
+            raise _invalid("the command has no body that this version knows", "body", index)
+        if not 0 < len(parsed.signed.signature) <= _MAX_SIGNATURE_BYTES:
+            raise _bad_signature(index)
+        if (put := parsed.put) is not None:
+            _check_put(put, index)
+    _check_membership(commands)
+
+
+def check_times(parsed: Parsed, now_ms: int) -> None:
+    """Lifetime and clock, by the chaincode's own limits. Raises Refused EXPIRED."""
+    issued, expires = parsed.header.issued_at_ms, parsed.header.expires_at_ms
+    if issued <= 0 or expires <= issued:
+        raise _expired("does not follow issued_at_ms", "expires_at_ms")
+    if expires - issued > _MAX_LIFETIME_MS:
+        raise _expired("valid for longer than 10 minutes: sign a fresh command", "expires_at_ms")
+    if issued > now_ms + MAX_CLOCK_AHEAD_MS:
+        raise _expired("more than 2 minutes in the future: check the signer's clock", "issued_at_ms")
+    if expires <= now_ms:
+        raise _expired("expired: sign it anew with a fresh command_id", "expires_at_ms")
+
+
+def check_signature(parsed: Parsed, signer: IdentityDocument | None) -> None:
+    """The signature, by the registered key; a registration's by the key that it registers. Raises Refused."""
+    registration = parsed.registration
+    if registration is not None:
+        spki = registration.signing_public_key
+    elif signer is None:
+        raise Refused(
+            code_pb2.CODE_UNKNOWN_SIGNER,
+            "the signer is not registered on this channel: register first",
+            "signer",
+        )
+    else:
+        spki = signer.signing_public_key
+    # The address is the hash of the key: whoever hands out the document cannot hand out another key.
+    if addresses.of_spki(spki) != parsed.signed.signer:
+        path = "signer" if registration is None else "body.register_identity.signing_public_key"
+        raise _invalid("the signer is not the address of this key", path)
+    try:
+        signature.verify(_key(spki), parsed.signed.signature, signature.COMMAND, parsed.signed.command)
+    except (signature.BadSignature, ValueError) as error:
+        raise _bad_signature() from error
+
+
+def check_active(parsed: Parsed, signer: IdentityDocument | None) -> None:
+    """Only an active identity acts; a registration is made before that. Raises Refused INACTIVE_SIGNER."""
+    if parsed.registration is None and (
+        signer is None or signer.status != IdentityStatus.IDENTITY_STATUS_ACTIVE
+    ):
+        raise Refused(
+            code_pb2.CODE_INACTIVE_SIGNER,
+            "the signer's identity is not active: wait for the review, or ask the home member",
+            "signer",
+        )
+
+
+def delegation_of(parsed: Parsed) -> Delegation | None:
+    """What stands behind a command that a device signed; None for one signed in person. Raises Refused."""
+    if not parsed.signed.HasField("delegation"):
+        return None
+    try:
+        return Delegation.FromString(parsed.signed.delegation.delegation)
+    except DecodeError as error:
+        raise _invalid("the bytes are not a serialized Delegation", "delegation") from error
+
+
+def check_delegation(
+    parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: str, now_ms: int
+) -> None:
+    """That the delegation is the delegator's, for this device, channel and time. Raises Refused."""
+    if delegation.delegate != parsed.signed.signer:
+        raise Refused(
+            code_pb2.CODE_FORBIDDEN, "the delegation is made out to another device", "delegation.delegate"
+        )
+    if delegation.channel != channel:
+        raise Refused(
+            code_pb2.CODE_WRONG_CHANNEL, "the delegation is for another channel", "delegation.channel"
+        )
+    if delegator is None:
+        raise Refused(
+            code_pb2.CODE_UNKNOWN_SIGNER,
+            "who delegates is not registered: register first",
+            "delegation.delegator",
+        )
+    signed = parsed.signed.delegation
+    check_delegation_signature(signed.delegation, signed.signature, delegator)
+    if delegation.expires_at_ms <= now_ms:
+        raise _expired("the delegation expired: log in again with a new one", "delegation.expires_at_ms")
+    if delegator.status != IdentityStatus.IDENTITY_STATUS_ACTIVE:
+        raise Refused(code_pb2.CODE_INACTIVE_SIGNER, "who delegates is not active", "delegation.delegator")
+
+
+def check_delegation_signature(delegation: bytes, signed: bytes, delegator: IdentityDocument) -> None:
+    """The delegator's signature. Raises Refused BAD_SIGNATURE."""
+    try:
+        if addresses.of_spki(delegator.signing_public_key) != delegator.address:
+            raise ValueError("not the key of this address")
+        key = _key(delegator.signing_public_key)
+        signature.verify(key, signed, signature.DELEGATION, delegation)
+    except (signature.BadSignature, ValueError) as error:
+        raise Refused(
+            code_pb2.CODE_BAD_SIGNATURE,
+            "the delegation's signature is not the delegator's: sign it with the registered key",
+            "delegation.signature",
+        ) from error
+
+
+@lru_cache(maxsize=10_000)
+def _key(spki: bytes) -> ec.EllipticCurvePublicKey:
+    """The key, parsed once: an engine signs thousands of commands with it, and parsing costs as much
+    as verifying."""
+    return signature.load_public_key(spki)
+
+
+def _check_put(put: PutRecord, index: int) -> None:
+    path = "body.put_record."
+    if not ids.is_uuid7(put.record_id):
+        raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}record_id", index)
+    if put.version < 1:
+        raise _invalid("versions begin at 1", f"{path}version", index)
+    if not addresses.is_address(put.patient):
+        raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}patient", index)
+    if put.category not in categories.CATEGORIES:
+        raise _invalid("not a category of the closed list", f"{path}category", index)
+    if len(put.content_commitment) != _SHA256_BYTES:
+        raise _invalid("not 32 bytes", f"{path}content_commitment", index)
+
+
+def _check_membership(commands: tuple[Parsed, ...]) -> None:
+    if len(commands) == 1:
+        if commands[0].header.HasField("group"):
+            raise _invalid("the command belongs to a group of two or more: send the whole group", "group", 0)
+        return
+    digest = command.bodies_sha256([parsed.header.body for parsed in commands])
+    group_id = commands[0].header.group.group_id
+    keys: set[Key] = set()
+    for index, parsed in enumerate(commands):
+        membership = parsed.header.group
+        if not parsed.header.HasField("group"):
+            raise _invalid("a command of the group does not name it", "group", index)
+        if not ids.is_uuid7(membership.group_id) or membership.group_id != group_id:
+            raise _invalid("the commands name different groups, or no UUIDv7", "group.group_id", index)
+        if membership.size != len(commands):
+            raise _invalid("not the number of commands in the group", "group.size", index)
+        if membership.index != index:
+            raise _invalid("not the command's place in the group", "group.index", index)
+        if membership.bodies_sha256 != digest:
+            raise _invalid("does not match the bodies of the group", "group.bodies_sha256", index)
+        if parsed.key in keys:
+            raise _invalid("used twice in the group", "command_id", index)
+        keys.add(parsed.key)
+
+
+def _invalid(reason: str, path: str, index: int | None = None) -> Refused:
+    return Refused(code_pb2.CODE_INVALID, reason, path, index)
+
+
+def _expired(reason: str, path: str) -> Refused:
+    return Refused(code_pb2.CODE_EXPIRED, reason, path)
+
+
+def _bad_signature(index: int | None = None) -> Refused:
+    return Refused(
+        code_pb2.CODE_BAD_SIGNATURE,
+        "the signature does not match the command and the signer's registered key, or its s is not low: "
+        "sign it again",
+        "signature",
+        index,
+    )

@@ -1,0 +1,117 @@
+"""What comes back for a group, and what becomes of what was sealed for it.
+
+The one rule about throwing away: only what is certain never to have been committed goes. Where the fate is
+not known, or the ledger points at these very bytes, they stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.code_pb2 import Code
+from cbmdhi.command.v1.state_pb2 import StoredContent
+from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
+from services.gateway.domain.group import Parsed
+from services.gateway.domain.refusal import Refused
+
+_GROUP_REFUSED = "another command of the group was refused, so none of it was done: see its receipt"
+_UNKNOWN = "it may have been committed: send the same command again, its id makes that harmless"
+
+# With these a carrier says that nothing was submitted; with any other it may have been.
+NOTHING_DONE = frozenset(
+    {
+        code_pb2.CODE_RESOURCE_EXHAUSTED,
+        code_pb2.CODE_UNAVAILABLE,
+        code_pb2.CODE_TOO_LARGE,
+        code_pb2.CODE_INVALID,
+        code_pb2.CODE_FORBIDDEN,
+        code_pb2.CODE_UNAUTHENTICATED,
+        code_pb2.CODE_ENDORSEMENT_FAILED,
+    }
+)
+
+# With these in a receipt a command had no effect.
+_REFUSALS = NOTHING_DONE | {
+    code_pb2.CODE_BAD_SIGNATURE,
+    code_pb2.CODE_EXPIRED,
+    code_pb2.CODE_UNKNOWN_SIGNER,
+    code_pb2.CODE_INACTIVE_SIGNER,
+    code_pb2.CODE_CONFLICT,
+    code_pb2.CODE_WRONG_CHANNEL,
+    code_pb2.CODE_NOT_FOUND,
+    code_pb2.CODE_GROUP_REFUSED,
+    code_pb2.CODE_DEADLINE_EXCEEDED,
+    code_pb2.CODE_INTEGRITY,
+}
+
+
+def refused(commands: Sequence[Parsed], why: Refused) -> list[RecordReceipt]:
+    """A receipt for each command of a group that was not taken: the one to blame, and its companions."""
+    blamed = why.index or 0
+    return [
+        RecordReceipt(
+            receipt=_receipt(parsed, why.code, why.reason, why.path)
+            if index == blamed
+            else _receipt(parsed, code_pb2.CODE_GROUP_REFUSED, _GROUP_REFUSED)
+        )
+        for index, parsed in enumerate(commands)
+    ]
+
+
+def unknown(commands: Iterable[Parsed]) -> list[Receipt]:
+    """A receipt for each command of a group whose fate is not known."""
+    return [_receipt(parsed, code_pb2.CODE_UNKNOWN_OUTCOME, _UNKNOWN) for parsed in commands]
+
+
+def committed(
+    receipts: Sequence[Receipt],
+    stored: Mapping[int, StoredContent],
+    replicas: Sequence[ReplicaReceipt],
+) -> list[RecordReceipt]:
+    """Receipts with where the contents lie: what is on the ledger, by the command's index."""
+    return [
+        RecordReceipt(
+            receipt=receipt,
+            stored=stored.get(index),
+            replicas=replicas if index in stored and not receipt.already_committed else (),
+        )
+        if receipt.code == code_pb2.CODE_OK
+        else RecordReceipt(receipt=receipt)
+        for index, receipt in enumerate(receipts)
+    ]
+
+
+def is_replay(receipts: Iterable[Receipt]) -> bool:
+    """True when the ledger says that some of it was committed before."""
+    return any(receipt.already_committed for receipt in receipts)
+
+
+def may_be_committed(receipt: Receipt) -> bool:
+    """True unless it is certain that nothing on the ledger can point at what was sealed for it."""
+    return receipt.code not in _REFUSALS
+
+
+def stays(receipt: Receipt, sealed: StoredContent, on_ledger: StoredContent | None) -> bool:
+    """Whether what was sealed for a PutRecord is kept.
+
+    on_ledger   of a replay: what the ledger's entry names, None when that could not be found out
+    """
+    if not may_be_committed(receipt):
+        return False
+    if receipt.code == code_pb2.CODE_OK and receipt.already_committed and on_ledger is not None:
+        # The carrier may have sent this very submission twice: then the first receipt is its own.
+        return on_ledger.cid == sealed.cid
+    return True
+
+
+def _receipt(parsed: Parsed, code: Code, reason: str, path: str = "") -> Receipt:
+    return Receipt(
+        command_id=parsed.header.command_id,
+        signer=parsed.signed.signer,
+        code=code,
+        reason=reason,
+        path=path,
+    )

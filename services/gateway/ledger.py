@@ -1,0 +1,105 @@
+"""The member's ledger service, as far as the gateway needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import (
+    ConsentDocument,
+    ExplainItem,
+    IdentityDocument,
+    RecordVersion,
+    Verdict,
+)
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from services.runtime.client import RetryBudget, call
+from services.runtime.errors import MeshError
+
+_READ_SECONDS = 5.0
+_SUBMIT_SECONDS = 28.0
+_PROOF_WAIT_MS = 5_000
+
+
+class Ledger:
+    """Carries commands and asks what is committed. Raises MeshError and nothing else."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._retries = RetryBudget()
+
+    async def submit(self, submissions: Sequence[ledger_pb2.Submission]) -> list[ledger_pb2.GroupReceipt]:
+        """A GroupReceipt for each, in order. UNKNOWN_OUTCOME when the answer was lost."""
+        request = ledger_pb2.SubmitRequest(submissions=submissions)
+        answer = await call(
+            self._stub.Submit,
+            request,
+            deadline_seconds=_SUBMIT_SECONDS,
+            retries=self._retries,
+            changes_state=True,
+        )
+        groups = list(answer.groups)
+        if [len(group.receipts) for group in groups] != [len(one.item.group.commands) for one in submissions]:
+            raise MeshError(
+                code_pb2.CODE_UNKNOWN_OUTCOME, "the ledger's answer does not fit; send the same again"
+            )
+        return groups
+
+    async def identity(self, address: str) -> IdentityDocument | None:
+        """The document of an address; None when it is not registered."""
+        request = ledger_pb2.GetIdentityRequest(address=address)
+        answer = await self._found(self._stub.GetIdentity, request)
+        return None if answer is None else answer.identity
+
+    async def receipt(self, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
+        """What became of a command; None when it is not committed as far as this member knows."""
+        request = ledger_pb2.GetReceiptRequest(command_id=command_id, signer=signer)
+        answer = await self._found(self._stub.GetReceipt, request)
+        return None if answer is None else answer.receipt
+
+    async def record(self, record_id: str, version: int) -> RecordVersion | None:
+        """The entry of a version (0: the latest); None when there is none."""
+        request = ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
+        answer = await self._found(self._stub.GetRecordVersion, request)
+        return None if answer is None else answer.record
+
+    async def records(self, request: ledger_pb2.ListRecordsRequest) -> ledger_pb2.ListRecordsResponse:
+        """A page of a patient's records, unfiltered: not for anybody else's eyes."""
+        return await self._read(self._stub.ListRecords, request)
+
+    async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
+        """What would be decided now, for at most 1,000 items, in order."""
+        answer = await self._read(self._stub.Explain, ledger_pb2.ExplainRequest(items=items))
+        if len(answer.verdicts) != len(items):
+            raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question")
+        return list(answer.verdicts)
+
+    async def consents(self, patient: str) -> ConsentDocument:
+        """The consents in force."""
+        request = ledger_pb2.GetConsentsRequest(patient=patient)
+        return (await self._read(self._stub.GetConsents, request)).consents
+
+    async def audit(self, request: ledger_pb2.ListAuditRequest) -> ledger_pb2.ListAuditResponse:
+        """A page of a patient's trail."""
+        return await self._read(self._stub.ListAudit, request)
+
+    async def proof(self, tx_id: str) -> ledger_pb2.GetProofResponse:
+        """The block of a transaction. Raises MeshError NOT_FOUND."""
+        request = ledger_pb2.GetProofRequest(tx_id=tx_id, wait_ms=_PROOF_WAIT_MS)
+        seconds = _READ_SECONDS + _PROOF_WAIT_MS / 1000
+        return await call(self._stub.GetProof, request, deadline_seconds=seconds, retries=self._retries)
+
+    async def _read(self, method: Any, request: Message) -> Any:
+        return await call(method, request, deadline_seconds=_READ_SECONDS, retries=self._retries)
+
+    async def _found(self, method: Any, request: Message) -> Any:
+        try:
+            return await self._read(method, request)
+        except MeshError as err:
+            if err.code == code_pb2.CODE_NOT_FOUND:
+                return None
+            raise

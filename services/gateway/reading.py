@@ -1,0 +1,118 @@
+"""A FHIR read for a caller who cannot decrypt: the gateway's device reads, inside the caller's delegation,
+and the channel says so. What it decrypts is checked against what the author signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import orjson
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Access, SignedCommand
+from cbmdhi.command.v1.state_pb2 import RecordVersion
+from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
+from cbmdhi.protocol import released
+from services.gateway.delegations import Delegations
+from services.gateway.device import Device
+from services.gateway.domain.session import Session
+from services.runtime.errors import MeshError
+
+
+class Ledger(Protocol):
+    """The ledger (services.gateway.ledger), or a fake."""
+
+    async def record(self, record_id: str, version: int) -> RecordVersion | None: ...
+
+
+class Reader(Protocol):
+    """Submits an access and opens what it permits (services.gateway.records)."""
+
+    async def read(self, signed: SignedCommand) -> ReadResponse: ...
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource as its author wrote it."""
+
+    content: bytes = field(repr=False)
+    version: int
+    written_at_ms: int
+
+
+class FhirReader:
+    """Reads resources for sessions with a delegation. Raises MeshError."""
+
+    def __init__(
+        self,
+        *,
+        device: Device,
+        delegations: Delegations,
+        ledger: Ledger,
+        reader: Reader,
+        channel: str,
+        is_registered: Callable[[], bool],
+    ) -> None:
+        self._device = device
+        self._delegations = delegations
+        self._ledger = ledger
+        self._reader = reader
+        self._channel = channel
+        self._is_registered = is_registered
+
+    async def read(
+        self, session: Session, resource_type: str, record_id: str, version: int, purpose: str
+    ) -> Resource:
+        """One version; 0: the latest. Raises NOT_FOUND (none of that type), FORBIDDEN with the reason."""
+        delegation = self._delegations.of(session)
+        if delegation is None:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN,
+                "this session lets the gateway read nothing: log in with a delegation to its device",
+            )
+        if not self._is_registered():
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "the gateway's device is not registered yet; send again", "", 1_000
+            )
+        record = await self._ledger.record(record_id, version)
+        if record is None:
+            raise _not_found()
+        access = Access(
+            patient=record.patient,
+            record_id=record.record_id,
+            version=record.version,
+            purpose=purpose,
+            action="history" if version else "read",
+        )
+        answer = await self._reader.read(self._device.sign(access, self._channel, delegation))
+        receipt = answer.receipt
+        if receipt.code != code_pb2.CODE_OK:
+            raise MeshError(receipt.code, receipt.reason, receipt.path)
+        content = self._open(answer, record)
+        # By the content, since the channel knows no type: only who may read it learns that it is another.
+        if _type_of(content) != resource_type:
+            raise _not_found()
+        return Resource(content, record.version, record.written_at_ms)
+
+    def _open(self, answer: ReadResponse, record: RecordVersion) -> bytes:
+        """Decrypt, and check against the ledger's own entry, not against what storage says it is."""
+        reader = released.Reader(self._device.address, self._device.hpke_private, answer.receipt.command_id)
+        try:
+            return released.open_released(record, answer.opened.blocks, answer.opened.sealed_data_key, reader)
+        except released.NotAsCommitted as error:
+            raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
+
+
+def _type_of(content: bytes) -> object:
+    try:
+        parsed = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        # Written through another member, who did not check it.
+        raise MeshError(code_pb2.CODE_INTEGRITY, "the content is not a FHIR resource as JSON") from error
+    return parsed.get("resourceType") if isinstance(parsed, dict) else None
+
+
+def _not_found() -> MeshError:
+    return MeshError(code_pb2.CODE_NOT_FOUND, "there is no such resource of this type here")

@@ -1,0 +1,1 @@
+"""The REST side: sessions with DPoP, and a first FHIR read."""

@@ -1,0 +1,58 @@
+"""Who is calling over REST: a token and a proof of its key, `Authorization: DPoP` (RFC 9449)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from services.gateway.domain import dpop
+from services.gateway.domain import session as rules
+from services.gateway.domain.session import Session
+from services.gateway.refusals import refusals
+from services.gateway.rest.replay import UsedProofs
+from services.gateway.sessions import Sessions
+
+_SCHEME = "DPoP "
+
+
+class Authentication:
+    """Checks a request. Raises MeshError."""
+
+    def __init__(self, sessions: Sessions, used: UsedProofs, clock: Callable[[], float] = time.time) -> None:
+        self._sessions = sessions
+        self._used = used
+        self._clock = clock
+
+    async def session(self, request: web.Request) -> Session:
+        """The session of the token, when the proof is for this request and new, and the caller active."""
+        given = request.headers.getall("Authorization", [])
+        with refusals():
+            if len(given) != 1 or not given[0].startswith(_SCHEME):
+                raise rules.unauthenticated(
+                    "log in at /v1/session, and send `Authorization: DPoP <token>` with a DPoP proof"
+                )
+        token = given[0].removeprefix(_SCHEME)
+        session = await self._sessions.of_token(token)
+        proof = self.proof(request, token)
+        with refusals():
+            rules.check_bound(session, rules.DPOP, proof.thumbprint)
+        self._used.use(proof.proof_id)
+        await self._sessions.check_active(session)
+        return session
+
+    def proof(self, request: web.Request, token: str | None) -> dpop.Proof:
+        """The proof of a request; that it is new is not checked here. Raises MeshError."""
+        proofs = request.headers.getall("DPoP", [])
+        with refusals():
+            if len(proofs) != 1:
+                raise rules.unauthenticated("send exactly one DPoP proof in the header `DPoP`")
+            return dpop.verify(
+                proofs[0], method=request.method, url=url_of(request), token=token, now=self._clock()
+            )
+
+
+def url_of(request: web.Request) -> str:
+    """The URL that the caller called, without query."""
+    return f"{request.scheme}://{request.host}{request.rel_url.raw_path}"

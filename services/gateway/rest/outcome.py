@@ -1,0 +1,39 @@
+"""Errors as FHIR says them: OperationOutcome (http://hl7.org/fhir/R4/operationoutcome.html)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError, code_name
+
+# Code -> http://hl7.org/fhir/issue-type
+_ISSUE_TYPES: dict[int, str] = {
+    code_pb2.CODE_BAD_SIGNATURE: "security",
+    code_pb2.CODE_EXPIRED: "expired",
+    code_pb2.CODE_UNKNOWN_SIGNER: "unknown",
+    code_pb2.CODE_INACTIVE_SIGNER: "forbidden",
+    code_pb2.CODE_FORBIDDEN: "forbidden",
+    code_pb2.CODE_CONFLICT: "conflict",
+    code_pb2.CODE_INVALID: "invalid",
+    code_pb2.CODE_WRONG_CHANNEL: "invalid",
+    code_pb2.CODE_NOT_FOUND: "not-found",
+    code_pb2.CODE_TOO_LARGE: "too-long",
+    code_pb2.CODE_UNAUTHENTICATED: "login",
+    code_pb2.CODE_RESOURCE_EXHAUSTED: "throttled",
+    code_pb2.CODE_UNAVAILABLE: "transient",
+    code_pb2.CODE_DEADLINE_EXCEEDED: "timeout",
+    code_pb2.CODE_UNKNOWN_OUTCOME: "incomplete",
+    code_pb2.CODE_INTERNAL: "exception",
+}
+
+
+def of_error(err: MeshError) -> dict[str, Any]:
+    """The resource: the issue's type, the mesh's code, a sentence. No ids."""
+    issue: dict[str, Any] = {
+        "severity": "error",
+        "code": _ISSUE_TYPES.get(err.code, "processing"),
+        "details": {"text": code_name(err.code)},
+        "diagnostics": err.reason or code_name(err.code),
+    }
+    return {"resourceType": "OperationOutcome", "issue": [issue]}

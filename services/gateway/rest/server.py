@@ -1,0 +1,187 @@
+"""The HTTPS server: limits, headers, errors; then the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+
+from cbmdhi.command.v1 import code_pb2
+from services.gateway.rest import outcome
+from services.gateway.rest.fhir import CONTENT_TYPE
+from services.runtime import telemetry
+from services.runtime.config import Tls
+from services.runtime.deadline import current_deadline
+from services.runtime.errors import MeshError, code_name, guarded, to_http
+from services.runtime.readiness import Readiness
+from services.runtime.telemetry import Metrics
+
+_log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+_ANSWER_SECONDS = 25.0
+_KEEPALIVE_SECONDS = 30.0
+_AT_ONCE = 256
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Server": "cbmdhi",
+}
+_CODES: dict[int, tuple[int, str]] = {
+    404: (code_pb2.CODE_NOT_FOUND, "there is nothing at this address"),
+    405: (code_pb2.CODE_INVALID, "this method is not offered here"),
+    413: (code_pb2.CODE_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes (16 MiB): send less at once"),
+}
+
+
+class RestServer:
+    """`start`, then `stop(grace_seconds)`: what runs is finished."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        tls: Tls,
+        readiness: Readiness,
+        metrics: Metrics,
+        routes: Iterable[web.AbstractRouteDef],
+        drain_seconds: float,
+        optional: Callable[[], dict[str, bool]] = dict,
+    ) -> None:
+        self._address = address
+        self._tls = tls
+        self._readiness = readiness
+        self._optional = optional
+        self._requests = metrics.counter("rest_requests", "REST requests, by outcome", ("route", "code"))
+        self._seconds = metrics.histogram("rest", "seconds", "Time to answer over REST", ("route",))
+        self._running = 0
+        # No path, query or address of a caller is logged: there is no access log.
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._around])
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz, name="healthz"),
+                web.get("/readyz", self._readyz, name="readyz"),
+                *routes,
+            ]
+        )
+        app.on_response_prepare.append(_add_headers)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            shutdown_timeout=drain_seconds,
+            handle_signals=False,
+        )
+        self.port = 0
+
+    async def start(self) -> None:
+        """Bind and accept. Raises OSError when the port is taken."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
+        await self._runner.setup()
+        host, _, port = self._address.rpartition(":")
+        site = web.TCPSite(self._runner, host.strip("[]"), int(port), ssl_context=context)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept nothing more; let what runs finish."""
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = (resource.name if resource is not None else None) or "unknown"
+        method = f"rest.{route}"
+        parent = telemetry.extract(request.headers)
+        code = "CANCELLED"
+        with (
+            self._seconds.labels(route).time(),
+            telemetry.tracer.start_as_current_span(method, parent, record_exception=False),
+        ):
+            try:
+                response = await self._answer(request, handler)
+                code = "OK"
+                return response
+            except MeshError as err:
+                code = code_name(err.code)
+                _log.info("rest.refused", method=method, code=code)
+                return _error(request, err)
+            finally:
+                self._requests.labels(route, code).inc()
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._running >= _AT_ONCE:
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED, "too many requests at a time; send again", "", 1_000
+            )
+        self._running += 1
+        current_deadline.set(asyncio.get_running_loop().time() + _ANSWER_SECONDS)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await guarded(_within_http(handler, request), "rest.crashed")
+        except TimeoutError as exc:
+            raise MeshError(
+                code_pb2.CODE_DEADLINE_EXCEEDED, f"not done within {_ANSWER_SECONDS:g} s; send again"
+            ) from exc
+        finally:
+            self._running -= 1
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json(200, {"alive": True})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        report = await self._readiness.report()
+        checks = {
+            name: {"ok": problem is None, "problem": problem or ""}
+            for name, problem in report.problems.items()
+        }
+        optional = {name: {"ok": well} for name, well in self._optional().items()}
+        body = {"ready": report.ready, "state": report.state, "checks": checks, "optional": optional}
+        return _json(200 if report.ready else 503, body)
+
+
+async def _within_http(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """aiohttp's own refusals (no route, no such method, too large) are answered as ours are."""
+    try:
+        return await handler(request)
+    except web.HTTPException as exc:
+        code, reason = _CODES.get(exc.status, (code_pb2.CODE_INVALID, "the request cannot be understood"))
+        response = _error(request, MeshError(code, reason))
+        response.set_status(exc.status)
+        if isinstance(exc, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
+        return response
+
+
+def _error(request: web.Request, err: MeshError) -> web.Response:
+    status, body = to_http(err)
+    is_fhir = request.path.startswith("/fhir")
+    response = _json(status, outcome.of_error(err) if is_fhir else body)
+    if is_fhir:
+        response.content_type = CONTENT_TYPE
+    if err.retry_after_ms:
+        response.headers["Retry-After"] = str(-(-err.retry_after_ms // 1000))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'DPoP algs="ES256"'
+    return response
+
+
+def _json(status: int, body: dict[str, Any]) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)

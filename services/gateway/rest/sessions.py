@@ -1,0 +1,152 @@
+"""POST /v1/session/challenge and /v1/session: the login of identity, for callers of REST."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import Any, Protocol, cast
+
+import orjson
+from aiohttp import web
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import SignedDelegation
+from cbmdhi.identity.v1 import identity_pb2
+from services.gateway.delegations import Delegations
+from services.gateway.identities import Identities
+from services.gateway.refusals import refusals
+from services.gateway.rest.auth import Authentication
+from services.gateway.sessions import Sessions
+from services.runtime.errors import MeshError
+
+_BODY_SECONDS = 10.0
+_BODY_BYTES = 64 * 1024
+
+
+class IdentityService(Protocol):
+    """services.gateway.identity, or a fake."""
+
+    async def challenge(self, address: str) -> identity_pb2.ChallengeResponse: ...
+
+    async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse: ...
+
+
+class SessionRoutes:
+    """Challenge and login. Bytes are unpadded base64url in JSON."""
+
+    def __init__(
+        self,
+        identity: IdentityService,
+        sessions: Sessions,
+        identities: Identities,
+        delegations: Delegations,
+        authentication: Authentication,
+    ) -> None:
+        self._identity = identity
+        self._sessions = sessions
+        self._identities = identities
+        self._delegations = delegations
+        self._authentication = authentication
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to add to the application."""
+        return [
+            web.post("/v1/session/challenge", self.challenge, name="challenge"),
+            web.post("/v1/session", self.login, name="login"),
+        ]
+
+    async def challenge(self, request: web.Request) -> web.Response:
+        """`{address}` -> `{challenge, expires_at_ms, device, channel}`."""
+        body = await _json(request)
+        answer = await self._identity.challenge(_text(body, "address"))
+        return _answer(
+            challenge=base64.urlsafe_b64encode(answer.challenge).rstrip(b"=").decode(),
+            expires_at_ms=answer.expires_at_ms,
+            device=answer.device,
+            channel=answer.channel,
+        )
+
+    async def login(self, request: web.Request) -> web.Response:
+        """`{address, challenge, signature, dpop_jkt, delegation?: {delegation, signature}}` -> `{token, …}`.
+
+        The delegation is kept in memory until its session is forgotten. A DPoP proof in the header, when
+        there is one, must be of the same key.
+        """
+        body = await _json(request)
+        address, thumbprint = _text(body, "address"), _text(body, "dpop_jkt")
+        if "DPoP" in request.headers and self._authentication.proof(request, None).thumbprint != thumbprint:
+            raise MeshError(
+                code_pb2.CODE_UNAUTHENTICATED, "the DPoP proof is of another key than dpop_jkt", "dpop_jkt"
+            )
+        delegation = await self._delegation(body.get("delegation"), address)
+        answer = await self._identity.login(
+            identity_pb2.LoginRequest(
+                address=address,
+                challenge=_bytes(body, "challenge"),
+                signature=_bytes(body, "signature"),
+                dpop_jkt=thumbprint,
+            )
+        )
+        if delegation is not None:
+            self._delegations.keep(await self._sessions.of_token(answer.token), delegation)
+        return _answer(token=answer.token, token_type="DPoP", expires_at_ms=answer.expires_at_ms)  # noqa: S106
+
+    async def _delegation(self, given: object, address: str) -> SignedDelegation | None:
+        if given is None:
+            return None
+        if not isinstance(given, dict):
+            raise _invalid("delegation", "is {delegation, signature}")
+        members = cast("dict[str, Any]", given)
+        signed = SignedDelegation(
+            delegation=_bytes(members, "delegation"), signature=_bytes(members, "signature")
+        )
+        delegator = await self._identities.get(address, 0.0)
+        if delegator is None:
+            raise MeshError(code_pb2.CODE_UNAUTHENTICATED, "log in with a registered key", "address")
+        with refusals():
+            self._delegations.check(signed, delegator)
+        return signed
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            raw = await request.read()
+    except TimeoutError as exc:
+        raise MeshError(
+            code_pb2.CODE_DEADLINE_EXCEEDED,
+            f"the body was not there within {_BODY_SECONDS:g} s; send it faster",
+        ) from exc
+    if len(raw) > _BODY_BYTES:
+        raise MeshError(code_pb2.CODE_TOO_LARGE, f"the body has at most {_BODY_BYTES} bytes")
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise _invalid("body", "is not JSON") from error
+    if not isinstance(body, dict):
+        raise _invalid("body", "is not a JSON object")
+    return cast("dict[str, Any]", body)
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise _invalid(name, "is required, as text")
+    return value
+
+
+def _bytes(body: dict[str, Any], name: str) -> bytes:
+    text = _text(body, name)
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _invalid(name, "is not base64url") from error
+
+
+def _invalid(path: str, what: str) -> MeshError:
+    return MeshError(code_pb2.CODE_INVALID, f"{path} {what}", path)
+
+
+def _answer(**members: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(members), content_type="application/json")

@@ -1,0 +1,51 @@
+"""Room for what is in memory at a time, in bytes; who finds none waits in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Room:
+    """`await take(size)`, then `give(size)` once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = most
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def used(self) -> int:
+        """Bytes taken now."""
+        return self._most - self._free
+
+    async def take(self, size: int) -> None:
+        """Return when there is room, in the order of asking. Larger than all of it counts as all."""
+        size = min(size, self._most)
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(size)
+            else:
+                self._waiting.remove((size, turn))
+                self._next()
+            raise
+
+    def give(self, size: int) -> None:
+        """Give back what was taken."""
+        self._free += min(size, self._most)
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
+            if self._waiting[0][1].cancelled():
+                return  # its owner is about to take it out, and calls again
+            size, turn = self._waiting.popleft()
+            self._free -= size
+            turn.set_result(None)

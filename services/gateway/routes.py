@@ -1,0 +1,89 @@
+"""The one table of what the gateway answers: method, who answers it, and who may call.
+
+A method that is not here is not offered, whatever a service behind the gateway has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Target(Enum):
+    """Who answers."""
+
+    GATEWAY = "gateway"
+    IDENTITY = "identity"
+    NOTIFY = "notify"
+
+
+class Authentication(Enum):
+    """What a caller shows."""
+
+    ANONYMOUS = "nothing"
+    SESSION = "a token bound to the connection's certificate"
+    SERVICE = "the certificate of a member's service"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method.
+
+    roles          of the session that may call; empty: any. What else is needed, the target checks
+    first_contact  answered on the port without client certificates too
+    changes_state  an answer that got lost may have happened
+    """
+
+    method: str
+    target: Target
+    authentication: Authentication
+    roles: frozenset[str] = frozenset()
+    first_contact: bool = False
+    changes_state: bool = False
+
+
+_ADMINISTRATOR = frozenset({"administrator"})
+_PATIENT = frozenset({"patient"})
+
+_OWN, _IDENTITY, _NOTIFY = Target.GATEWAY, Target.IDENTITY, Target.NOTIFY
+_ANYONE, _SESSION, _SERVICE = Authentication.ANONYMOUS, Authentication.SESSION, Authentication.SERVICE
+
+_GATEWAY = "/cbmdhi.gateway.v1."
+_ENROLMENT = "/cbmdhi.identity.v1.EnrolmentService/"
+_REGISTRATION = "/cbmdhi.identity.v1.RegistrationService/"
+_SESSIONS = "/cbmdhi.identity.v1.SessionService/"
+_INBOX = "/cbmdhi.notify.v1.InboxService/"
+
+INGEST = f"{_GATEWAY}IngestService/Ingest"
+LOGIN = f"{_SESSIONS}Login"
+
+# fmt: off
+_TABLE = (
+    Route(INGEST, _OWN, _SESSION),
+    Route(f"{_GATEWAY}CommandService/Submit", _OWN, _SESSION),
+    Route(f"{_GATEWAY}CommandService/GetReceipt", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/Read", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/ListRecords", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT),
+    Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),
+    Route(f"{_GATEWAY}RecordService/GetProof", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/GetBlob", _OWN, _SESSION),
+
+    Route(f"{_ENROLMENT}Invite", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),
+    Route(f"{_ENROLMENT}Enrol", _IDENTITY, _ANYONE, first_contact=True, changes_state=True),
+    Route(f"{_REGISTRATION}ListReviewers", _IDENTITY, _ANYONE, first_contact=True),
+    Route(f"{_REGISTRATION}Register", _IDENTITY, _ANYONE, first_contact=True, changes_state=True),
+    Route(f"{_REGISTRATION}ListPendingReviews", _IDENTITY, _SESSION, roles=_ADMINISTRATOR),
+    Route(f"{_REGISTRATION}Review", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),
+    Route(f"{_REGISTRATION}GetIdentity", _IDENTITY, _ANYONE, first_contact=True),
+    Route(f"{_SESSIONS}Challenge", _IDENTITY, _ANYONE, first_contact=True),
+    Route(LOGIN, _IDENTITY, _ANYONE, first_contact=True),
+    Route(f"{_SESSIONS}GetTokenKeys", _IDENTITY, _SERVICE),
+
+    Route(f"{_INBOX}List", _NOTIFY, _SESSION),
+    Route(f"{_INBOX}Acknowledge", _NOTIFY, _SESSION, changes_state=True),
+    Route(f"{_INBOX}Stream", _NOTIFY, _SESSION),
+)
+# fmt: on
+
+ROUTES = {route.method: route for route in _TABLE}

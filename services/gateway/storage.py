@@ -1,0 +1,57 @@
+"""The member's storage service, as far as the gateway needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.client import RetryBudget, call
+from services.runtime.errors import MeshError
+
+MAX_MESSAGE_BYTES = 33 * 1024 * 1024
+
+_SEAL_SECONDS = 20.0
+_DISCARD_SECONDS = 5.0
+_OPEN_SECONDS = 15.0
+_BLOB_SECONDS = 10.0
+
+
+class Storage:
+    """Seals, discards and opens. Raises MeshError and nothing else."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = storage_pb2_grpc.StorageServiceStub(channel)
+        self._retries = RetryBudget()
+
+    async def seal(self, items: Sequence[storage_pb2.SealItem]) -> storage_pb2.SealResponse:
+        """One batch. Not tried again: sealing twice stores twice."""
+        answer = await call(
+            self._stub.Seal,
+            storage_pb2.SealRequest(items=items),
+            deadline_seconds=_SEAL_SECONDS,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
+        if len(answer.results) != len(items):
+            raise MeshError(code_pb2.CODE_INTERNAL, "the storage service's answer does not fit; send again")
+        return answer
+
+    async def discard(self, root_cid: str, keep_cids: Sequence[str]) -> None:
+        """Let go of a sealed batch but for `keep_cids`."""
+        request = storage_pb2.DiscardRequest(root_cid=root_cid, keep_cids=keep_cids)
+        await call(self._stub.Discard, request, deadline_seconds=_DISCARD_SECONDS, retries=self._retries)
+
+    async def open(self, tx_id: str, command_id: str) -> storage_pb2.OpenResponse:
+        """Envelope and data key, sealed to the reader, by a committed decision."""
+        request = storage_pb2.OpenRequest(tx_id=tx_id, command_id=command_id)
+        return await call(self._stub.Open, request, deadline_seconds=_OPEN_SECONDS, retries=self._retries)
+
+    async def blob(self, cid: str) -> bytes:
+        """A stored block, as it lies there. Raises MeshError NOT_FOUND."""
+        request = storage_pb2.GetBlobRequest(cid=cid)
+        answer = await call(
+            self._stub.GetBlob, request, deadline_seconds=_BLOB_SECONDS, retries=self._retries
+        )
+        return answer.blob

@@ -1,0 +1,79 @@
+"""A pipeline over a ledger and a storage in memory."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from cbmdhi.command.v1.command_pb2 import Role
+from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
+from services.gateway.authentic import Authenticator
+from services.gateway.batch import BatchProcessor
+from services.gateway.discards import Discards
+from services.gateway.identities import Identities
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline import Limits, Pipeline
+from services.gateway.replays import Replays
+from services.runtime.errors import code_name
+from services.runtime.telemetry import Metrics
+from tests.unit.gateway.mesh import FakeLedger, FakeStorage
+from tests.unit.gateway.people import CHANNEL, Person, Put, checker
+
+
+@dataclass
+class World:
+    """A member with an engine and a patient."""
+
+    ledger: FakeLedger
+    storage: FakeStorage
+    pipeline: Pipeline
+    discards: Discards
+    identities: Identities
+    metrics: GatewayMetrics
+    engine: Person
+    patient: Person
+
+    async def send(self, one: Put) -> list[RecordReceipt]:
+        return await self.pipeline.start(one.group, one.contents, 1_000)
+
+    async def code_of(self, one: Put) -> str:
+        return code_name((await self.send(one))[0].receipt.code)
+
+
+def build(ledger: FakeLedger, storage: FakeStorage, **limits: float) -> tuple[Pipeline, Discards, Identities]:
+    metrics = Metrics("gateway")
+    own = GatewayMetrics(metrics)
+    identities = Identities(ledger)
+    discards = Discards(storage, own, first_delay_seconds=0.01)
+    pipeline = Pipeline(
+        channel=CHANNEL,
+        authenticator=Authenticator(identities, CHANNEL),
+        replays=Replays(ledger),
+        checker=checker(),
+        batches=BatchProcessor(ledger, storage, discards, own),
+        metrics=own,
+        registry=metrics,
+        limits=Limits(**limits),  # type: ignore[arg-type]
+    )
+    return pipeline, discards, identities
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    ledger = FakeLedger()
+    storage = FakeStorage(ledger)
+    engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
+    ledger.register(engine, patient)
+    pipeline, discards, identities = build(ledger, storage)
+    async with pipeline:
+        yield World(
+            ledger,
+            storage,
+            pipeline,
+            discards,
+            identities,
+            GatewayMetrics(Metrics("gateway")),
+            engine,
+            patient,
+        )
+        ledger.hold.set()

@@ -1,0 +1,225 @@
+"""One stream: out of order, a window that holds, and an end that loses nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestRequest, IngestResponse
+from services.gateway.domain.session import CERTIFICATE, Session
+from services.gateway.forward import Unreadable
+from services.gateway.ingest import Ingest
+from services.gateway.room import Room
+from services.runtime.errors import MeshError, code_name
+from tests.support.waiting import until
+from tests.unit.gateway.conftest import World
+from tests.unit.gateway.people import put
+
+WINDOW = 8
+
+
+class Sender:
+    """Sends submissions and counts how many were taken from it. Ends when `finish` is set."""
+
+    def __init__(self, *requests: object) -> None:
+        self.waiting = list(requests)
+        self.taken = 0
+        self.finish = asyncio.Event()
+        self.finish.set()
+
+    async def __aiter__(self) -> AsyncIterator[object]:
+        for request in self.waiting:
+            self.taken += 1
+            yield request
+        await self.finish.wait()
+
+
+def submission(world: World, name: str, **changed: object) -> IngestRequest:
+    one = put(world.engine, world.patient, **changed)  # type: ignore[arg-type]
+    return IngestRequest(submission_id=name, group=one.group, contents=one.contents)
+
+
+def ingest(world: World, stopping: asyncio.Event | None = None) -> Ingest:
+    return Ingest(world.pipeline, world.metrics, window=WINDOW, stopping=stopping or asyncio.Event())
+
+
+def session(world: World) -> Session:
+    return Session(world.engine.address, "engine", "MercyMSP", "t", CERTIFICATE, "x", 1 << 40)
+
+
+def stream(world: World, sender: Sender, stopping: asyncio.Event | None = None):  # type: ignore[no-untyped-def]
+    return ingest(world, stopping).stream(aiter(sender), session(world))
+
+
+async def test_each_submission_gets_its_result_by_its_name(world: World) -> None:
+    names = [f"s{number}" for number in range(50)]
+    sender = Sender(*(submission(world, name) for name in names))
+
+    results = [result async for result in stream(world, sender)]
+
+    assert sorted(result.submission_id for result in results) == sorted(names)
+    assert all(result.receipts[0].receipt.code == code_pb2.CODE_OK for result in results)
+    assert world.pipeline.room.used == 0
+
+
+async def test_a_quick_result_overtakes_a_slow_one(world: World) -> None:
+    world.ledger.hold.clear()
+    sender = Sender(submission(world, "slow"), submission(world, "quick", version=0))
+    results = stream(world, sender)
+
+    first = await asyncio.wait_for(anext(results), 5)
+    world.ledger.hold.set()
+
+    assert (first.submission_id, code_name(first.receipts[0].receipt.code)) == ("quick", "INVALID")
+    assert [result.submission_id async for result in results] == ["slow"]
+
+
+async def test_a_full_window_stops_the_reading_until_results_are_out(world: World) -> None:
+    world.ledger.hold.clear()
+    sender = Sender(*(submission(world, f"s{number}") for number in range(3 * WINDOW)))
+    results = stream(world, sender)
+    collected: list[IngestResponse] = []
+
+    async def collect() -> None:
+        collected.extend([result async for result in results])
+
+    collecting = asyncio.create_task(collect())
+    await until(lambda: sender.taken == WINDOW, "the window is full")
+    await until(lambda: len(world.storage.stored) == WINDOW, "all of it is under way")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sender.taken == WINDOW
+
+    world.ledger.hold.set()
+    await asyncio.wait_for(collecting, 10)
+    assert len(collected) == 3 * WINDOW
+
+
+async def test_results_that_nobody_takes_stop_the_reading_too(world: World) -> None:
+    sender = Sender(*(submission(world, f"s{number}") for number in range(3 * WINDOW)))
+    results = stream(world, sender)
+    await anext(results)
+
+    await until(lambda: len(world.ledger.committed) == WINDOW, "the window is committed")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert sender.taken == WINDOW
+    assert len([result async for result in results]) == 3 * WINDOW - 1
+
+
+async def test_memory_that_is_full_stops_the_reading_of_every_stream(world: World) -> None:
+    world.ledger.hold.clear()
+    ones = [submission(world, f"s{number}") for number in range(4)]
+    world.pipeline.room = Room(2 * ones[0].ByteSize() + 100)
+    sender = Sender(*ones)
+    results = stream(world, sender)
+    waiting = asyncio.ensure_future(anext(results))
+
+    await until(lambda: len(world.storage.stored) == 2, "two are under way")
+    assert sender.taken == 3  # the third is held, and nothing more is read
+
+    world.ledger.hold.set()
+    await waiting
+    assert len([result async for result in results]) == 3
+
+
+async def test_bad_names_and_oversize_get_a_result_and_the_stream_goes_on(world: World) -> None:
+    oversize = IngestRequest(submission_id="large", contents=[Content(content=bytes(16 * 1024 * 1024))])
+    world.ledger.hold.clear()
+    sender = Sender(
+        submission(world, "a"),
+        submission(world, "a"),
+        submission(world, ""),
+        submission(world, "x" * 65),
+        oversize,
+        Unreadable(b"\xff\xff"),
+        submission(world, "b"),
+    )
+    results = stream(world, sender)
+
+    refused = [await asyncio.wait_for(anext(results), 10) for _ in range(5)]
+    world.ledger.hold.set()
+    done = [result async for result in results]
+
+    assert [(one.submission_id, code_name(one.error.code)) for one in refused] == [
+        ("a", "INVALID"),
+        ("", "INVALID"),
+        ("x" * 64, "INVALID"),
+        ("large", "TOO_LARGE"),
+        ("", "INVALID"),
+    ]
+    assert "16 MiB" in refused[3].error.reason
+    assert {one.submission_id for one in done} == {"a", "b"}
+    assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in done)
+
+
+async def test_an_error_of_one_batch_is_the_result_of_its_submissions(world: World) -> None:
+    world.storage.failure = MeshError(code_pb2.CODE_UNAVAILABLE, "too few replicas", "", 100)
+
+    results = [r async for r in stream(world, Sender(submission(world, "a"), submission(world, "b")))]
+
+    assert [(code_name(r.error.code), r.error.retry_after_ms) for r in results] == [("UNAVAILABLE", 100)] * 2
+
+
+async def test_a_shutdown_takes_nothing_more_and_gives_the_results_of_what_was_taken(world: World) -> None:
+    stopping, sender = asyncio.Event(), Sender(submission(world, "a"))
+    sender.finish.clear()
+    world.ledger.hold.clear()
+    results = stream(world, sender, stopping)
+    first = asyncio.ensure_future(anext(results))
+    await until(lambda: world.ledger.submitted, "it is under way")
+
+    stopping.set()
+    world.ledger.hold.set()
+
+    assert (await first).submission_id == "a"
+    with pytest.raises(MeshError) as caught:
+        await anext(results)
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+
+
+async def test_a_sender_that_breaks_off_leaves_nothing_running(world: World) -> None:
+    sender = Sender(submission(world, "a"))
+    sender.finish.clear()
+    results = stream(world, sender)
+    await anext(results)
+
+    await asyncio.wait_for(results.aclose(), 5)
+
+    def readers() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "ingest-reader"]
+
+    await until(lambda: not readers(), "the reader has ended")
+
+
+async def test_what_comes_after_a_sender_was_turned_off_is_raised_when_results_are_out(world: World) -> None:
+    class TooLarge(Sender):
+        async def __aiter__(self) -> AsyncIterator[object]:
+            yield self.waiting[0]
+            raise MeshError(code_pb2.CODE_TOO_LARGE, "over the limit")
+
+    results = stream(world, TooLarge(submission(world, "a")))
+
+    assert (await anext(results)).submission_id == "a"
+    with pytest.raises(MeshError) as caught:
+        await anext(results)
+    assert caught.value.code == code_pb2.CODE_TOO_LARGE
+
+
+async def test_room_is_given_in_the_order_of_asking_and_back_when_the_asker_goes_away() -> None:
+    room = Room(10)
+    await room.take(8)
+    large = asyncio.ensure_future(room.take(6))
+    small = asyncio.ensure_future(room.take(1))
+    await asyncio.sleep(0)
+    assert not small.done()
+
+    large.cancel()
+    await asyncio.wait([large, small], timeout=5)
+    assert small.done()
+    assert large.cancelled()
+    room.give(1)
+    room.give(8)
+    await asyncio.wait_for(room.take(99), 5)  # more than there is counts as all of it
+    assert room.used == 10

@@ -1,0 +1,150 @@
+"""From a group to its receipts: what is refused is never stored, what is stored and refused is let go."""
+
+import asyncio
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Consent, Role
+from cbmdhi.protocol import command
+from cbmdhi.protocol.ids import uuid7
+from services.runtime.errors import MeshError, code_name
+from tests.support.waiting import until
+from tests.unit.gateway.conftest import World, build
+from tests.unit.gateway.mesh import FakeLedger, FakeStorage
+from tests.unit.gateway.people import CHANNEL, Person, put, resources
+
+
+def consent(patient: Person) -> Consent:
+    return Consent(consent_id=uuid7(), patient=patient.address)
+
+
+async def test_a_record_is_sealed_committed_and_its_receipt_says_where_it_lies(world: World) -> None:
+    one = put(world.engine, world.patient)
+
+    (entry,) = await world.send(one)
+
+    assert entry.receipt.code == code_pb2.CODE_OK
+    assert entry.receipt.tx_id
+    assert entry.stored.cid in world.storage.stored
+    assert [replica.msp for replica in entry.replicas] == ["LakesideMSP"]
+    assert not world.storage.discards
+
+
+async def test_a_record_and_a_consent_are_one_submission_with_a_receipt_each(world: World) -> None:
+    one = put(world.engine, world.patient, None, (world.patient, consent(world.patient)))
+
+    written, consented = await world.send(one)
+
+    assert [written.receipt.code, consented.receipt.code] == [code_pb2.CODE_OK] * 2
+    assert written.HasField("stored")
+    assert not consented.HasField("stored")
+    assert len(world.ledger.submitted) == 1
+
+
+async def test_of_a_group_refused_by_the_channel_nothing_stays_stored(world: World) -> None:
+    one = put(world.engine, world.patient, None, (world.patient, consent(world.patient)))
+    second = command.parse(one.group.commands[1])[0].command_id
+    world.ledger.refuse[second] = (code_pb2.CODE_FORBIDDEN, "the policy does not permit it")
+
+    receipts = [entry.receipt for entry in await world.send(one)]
+
+    assert [code_name(receipt.code) for receipt in receipts] == ["GROUP_REFUSED", "FORBIDDEN"]
+    assert world.storage.sealed_items == 1
+    assert not world.storage.stored
+
+
+async def test_a_group_without_contents_is_submitted_and_nothing_is_sealed(world: World) -> None:
+    group = command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL)
+
+    (entry,) = await world.pipeline.start(group, [], 100)
+
+    assert entry.receipt.code == code_pb2.CODE_OK
+    assert not world.storage.batches
+
+
+async def test_what_the_channel_refuses_is_let_go_and_its_neighbours_stay(world: World) -> None:
+    ones = [put(world.engine, world.patient) for _ in range(4)]
+    world.ledger.refuse[ones[2].command_id] = (code_pb2.CODE_FORBIDDEN, "no")
+
+    answers = await asyncio.gather(*(world.send(one) for one in ones))
+
+    assert [code_name(answer[0].receipt.code) for answer in answers] == ["OK", "OK", "FORBIDDEN", "OK"]
+    assert not answers[2][0].HasField("stored")
+    kept = {answer[0].stored.cid for answer in answers if answer[0].HasField("stored")}
+    assert set(world.storage.stored) == kept
+    assert len(world.storage.discards) == 1
+
+
+async def test_what_storage_refuses_is_not_submitted(world: World) -> None:
+    good, bad = put(world.engine, world.patient), put(world.engine, world.patient)
+    world.storage.refuse[bad.body.record_id] = (code_pb2.CODE_NOT_FOUND, "no such patient")
+
+    answers = await asyncio.gather(world.send(good), world.send(bad))
+
+    assert code_name(answers[1][0].receipt.code) == "NOT_FOUND"
+    assert len(world.storage.stored) == 1
+    assert sum(len(batch) for batch in world.ledger.submitted) == 1
+
+
+async def test_when_the_ledger_takes_nothing_everything_is_let_go_and_the_error_is_told(
+    world: World,
+) -> None:
+    world.ledger.failure = MeshError(code_pb2.CODE_RESOURCE_EXHAUSTED, "busy", "", 70)
+    ones = [put(world.engine, world.patient) for _ in range(2)]
+
+    answers = await asyncio.gather(*(world.send(one) for one in ones), return_exceptions=True)
+
+    assert [(a.code, a.retry_after_ms) for a in answers if isinstance(a, MeshError)] == [
+        (code_pb2.CODE_RESOURCE_EXHAUSTED, 70)
+    ] * 2
+    assert not world.storage.stored
+
+
+async def test_when_storage_is_away_nothing_is_submitted(world: World) -> None:
+    world.storage.failure = MeshError(code_pb2.CODE_UNAVAILABLE, "too few replicas")
+
+    with pytest.raises(MeshError) as caught:
+        await world.send(put(world.engine, world.patient))
+
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    assert not world.ledger.submitted
+
+
+async def test_what_could_not_be_let_go_at_once_is_let_go_later(world: World) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.refuse[one.command_id] = (code_pb2.CODE_FORBIDDEN, "no")
+    world.storage.discard_failures = 3
+
+    assert await world.code_of(one) == "FORBIDDEN"
+    assert world.storage.stored
+
+    later = asyncio.create_task(world.discards.run())
+    await until(lambda: not world.storage.stored, "it is let go")
+    later.cancel()
+    await asyncio.wait([later])
+
+
+async def test_many_records_share_batches() -> None:
+    ledger = FakeLedger()
+    storage = FakeStorage(ledger)
+    engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
+    ledger.register(engine, patient)
+    pipeline, _, _ = build(ledger, storage, batch_submissions=25)
+    async with pipeline:
+        ones = [put(engine, patient) for _ in range(100)]
+        answers = await asyncio.gather(*(pipeline.start(one.group, one.contents, 1_000) for one in ones))
+
+    assert all(answer[0].receipt.code == code_pb2.CODE_OK for answer in answers)
+    assert len(storage.batches) <= 6
+    assert max(len(batch) for batch in ledger.submitted) == 25
+
+
+async def test_a_large_content_is_validated_beside_the_loop(world: World) -> None:
+    documents = [{"resource": one} for one in resources("Observation") for _ in range(20)]
+    raw = {"resourceType": "Bundle", "type": "collection", "entry": documents}
+    one = put(world.engine, world.patient, raw)
+
+    (entry,) = await world.pipeline.start(one.group, one.contents, len(one.contents[0].content))
+
+    assert entry.receipt.code == code_pb2.CODE_OK

@@ -1,0 +1,150 @@
+"""Sent again: the first receipt, nothing new stored, and nothing thrown away that may be needed."""
+
+import asyncio
+import time
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import command, signature
+from services.runtime.errors import MeshError, code_name
+from tests.support.waiting import until
+from tests.unit.gateway.conftest import World, build
+from tests.unit.gateway.people import Person, Put, put
+
+
+async def test_a_resend_gets_the_first_receipt_and_stores_nothing_new(world: World) -> None:
+    one = put(world.engine, world.patient)
+    (first,) = await world.send(one)
+
+    (again,) = await world.send(one)
+
+    assert again.receipt.already_committed
+    assert (again.receipt.code, again.receipt.tx_id) == (first.receipt.code, first.receipt.tx_id)
+    assert again.stored == first.stored
+    assert not again.replicas
+    assert world.storage.sealed_items == 1
+    assert len(world.ledger.submitted) == 1
+
+
+async def test_a_resend_gets_its_first_receipt_though_it_has_expired_since(world: World) -> None:
+    one = put(world.engine, world.patient)
+    await world.send(one)
+    world.pipeline._replays._clock_ms = lambda: time.time_ns() // 1_000_000 + 3_600_000
+    world.pipeline._clock_ms = world.pipeline._replays._clock_ms
+
+    (again,) = await world.send(one)
+
+    assert (code_name(again.receipt.code), again.receipt.already_committed) == ("OK", True)
+    assert await world.code_of(put(world.engine, world.patient)) == "EXPIRED"
+
+
+async def test_other_bytes_under_a_committed_id_are_a_conflict_and_not_stored(world: World) -> None:
+    one, other = put(world.engine, world.patient), put(world.engine, world.patient)
+    await world.send(one)
+    header, _ = command.parse(other.group.commands[0])
+    header.command_id = one.command_id
+    other.group.commands[0].CopyFrom(world.engine.sign_command(header.SerializeToString()))
+
+    assert await world.code_of(other) == "CONFLICT"
+    assert world.storage.sealed_items == 1
+
+
+async def test_a_stranger_cannot_ask_for_a_receipt_by_replaying_an_id(world: World) -> None:
+    one, stranger = put(world.engine, world.patient), Person()
+    world.ledger.register(stranger)
+    await world.send(one)
+    signed = one.group.commands[0]
+    signed.signature = signature.sign(stranger.key, signature.COMMAND, signed.command)
+
+    (answer,) = await world.send(one)
+
+    assert code_name(answer.receipt.code) == "BAD_SIGNATURE"
+    assert not answer.receipt.tx_id
+    assert not world.ledger.looked_up
+
+
+async def test_a_replay_that_only_the_ledger_recognises_is_let_go_again(world: World) -> None:
+    # Another gateway of the member took it first: nobody here has seen it, and it is fresh.
+    elsewhere, _, _ = build(world.ledger, world.storage)
+    one = put(world.engine, world.patient)
+    async with elsewhere:
+        (first,) = await elsewhere.start(one.group, one.contents, 1_000)
+
+    (again,) = await world.send(one)
+
+    assert again.receipt.already_committed
+    assert again.stored == first.stored
+    assert world.storage.sealed_items == 2
+    assert list(world.storage.stored) == [first.stored.cid]
+
+
+async def test_the_same_group_twice_at_a_time_is_sealed_once(world: World) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.hold.clear()
+    sent = [world.pipeline.start(one.group, one.contents, 1_000) for _ in range(3)]
+    await until(lambda: world.ledger.submitted, "the first is submitted")
+    world.ledger.hold.set()
+
+    answers = await asyncio.gather(*sent)
+
+    assert len({answer[0].receipt.tx_id for answer in answers}) == 1
+    assert [answer[0].receipt.already_committed for answer in answers] == [False, True, True]
+    assert world.storage.sealed_items == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.CODE_INTERNAL],
+    ids=code_name,
+)
+async def test_what_may_have_been_committed_is_never_let_go(world: World, code: int) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.lost = MeshError(code, "the answer was lost")
+
+    assert await world.code_of(one) == "UNKNOWN_OUTCOME"
+    assert not world.storage.discards
+    (cid,) = world.storage.stored
+
+    world.ledger.lost = None
+    (again,) = await world.send(one)
+    assert (code_name(again.receipt.code), again.receipt.already_committed) == ("OK", True)
+    assert again.stored.cid == cid
+    assert list(world.storage.stored) == [cid]
+
+
+async def test_a_ledger_that_sent_the_same_twice_does_not_make_us_throw_away_the_only_copy(
+    world: World,
+) -> None:
+    """After an answer it lost, the ledger resends by itself, and reports our own commit as the first."""
+    one = put(world.engine, world.patient)
+    submit = world.ledger.submit
+
+    async def twice(submissions):  # type: ignore[no-untyped-def]
+        await submit(submissions)
+        return await submit(submissions)
+
+    world.ledger.submit = twice  # type: ignore[method-assign]
+
+    (entry,) = await world.send(one)
+
+    assert entry.receipt.already_committed
+    assert list(world.storage.stored) == [entry.stored.cid]
+
+
+async def test_who_goes_away_does_not_undo_what_was_sent(world: World) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.hold.clear()
+    waiting = asyncio.create_task(_shielded(world, one))
+    await until(lambda: world.ledger.submitted, "it is submitted")
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    world.ledger.hold.set()
+
+    (again,) = await world.send(one)
+
+    assert (code_name(again.receipt.code), world.storage.sealed_items) == ("OK", 1)
+
+
+async def _shielded(world: World, one: Put) -> None:
+    await asyncio.shield(world.pipeline.start(one.group, one.contents, 1_000))
