@@ -1,0 +1,67 @@
+"""The first start: from an empty folder to a channel whose chaincode knows its members."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from cbmdhi.devnet import (
+    chaincode_package,
+    channel,
+    endpoints,
+    fabric_ca,
+    genesis,
+    identities,
+    kubo,
+    programs,
+)
+from cbmdhi.devnet.layout import Home
+from cbmdhi.devnet.progress import Progress
+from cbmdhi.devnet.starting import Starter
+from cbmdhi.devnet.supervision import Supervisor
+from cbmdhi.devnet.topology import MEMBERS, ORDERING, ORGANISATIONS, Ports, program_name
+
+
+def bootstrap(home: Home, ports: Ports, supervisor: Supervisor, starter: Starter, progress: Progress) -> None:
+    """Make the network and leave all programs starting. Nothing of it may exist before."""
+    with progress.step("Certificate authorities of mercy, lakeside and ordering"):
+        for organisation in ORGANISATIONS:
+            fabric_ca.configure(home, organisation, ports)
+        supervisor.configure([fabric_ca.program(home, organisation) for organisation in ORGANISATIONS])
+        supervisor.start()
+        starter.start_and_wait([program_name(organisation, "ca") for organisation in ORGANISATIONS], 30)
+    with ThreadPoolExecutor(len(ORGANISATIONS) + 1) as pool:
+        making_ipfs = pool.submit(_make_ipfs, home, progress)
+        with progress.step("Identities and TLS certificates, enrolled from them"):
+            _all([pool.submit(identities.enrol, home, organisation, ports) for organisation in ORGANISATIONS])
+        making_ipfs.result()
+    with progress.step("Genesis of the channel and of the chaincode"):
+        genesis.make(home)
+        for organisation in MEMBERS:
+            chaincode_package.make(home, organisation, ports)
+        channel.make_genesis_block(home, ports)
+        endpoints.write_consortium(home, ports)
+        programs.configure(home, ports)
+        supervisor.configure(programs.describe(home, ports))
+        supervisor.reload()
+    with progress.step("Orderer, peers, chaincode, Kubo and NATS"):
+        fabric_programs = [program_name(ORDERING, "orderer"), *_of_members("peer")]
+        starter.start([*fabric_programs, *_of_members("chaincode", "ipfs", "nats")])
+        starter.wait(fabric_programs, 30)
+    with progress.step("Channel: orderer and peers join, chaincode is approved and committed"):
+        channel.join_orderer(home, ports)
+        channel.for_every_member(home, ports)
+    with progress.step("Chaincode takes the agreed genesis, endorsed by both members"):
+        starter.wait(_of_members("chaincode"), 20)
+        channel.initialise(home, ports)
+
+
+def _make_ipfs(home: Home, progress: Progress) -> None:
+    with progress.step("Kubo repositories of a private swarm"):
+        kubo.make(home)
+
+
+def _of_members(*names: str) -> list[str]:
+    return [program_name(organisation, name) for name in names for organisation in MEMBERS]
+
+
+def _all(futures: list[Future[None]]) -> None:
+    for future in futures:
+        future.result()

@@ -1,0 +1,183 @@
+"""From keys to a channel: genesis block, joining, the chaincode's definition, and its `init`."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cbmdhi.devnet import chaincode_package
+from cbmdhi.devnet.commands import run
+from cbmdhi.devnet.gateway_submit import Signer, submit
+from cbmdhi.devnet.layout import Home, tool
+from cbmdhi.devnet.templates import Raw, fill, write
+from cbmdhi.devnet.topology import CHAINCODE, CHANNEL, MEMBERS, ORDERING, Ports, msp_id
+from cbmdhi.devnet.waiting import until
+
+_VERSION = "1"
+_SEQUENCE = "1"
+
+
+def make_genesis_block(home: Home, ports: Ports) -> None:
+    """Write the channel's genesis block: members with their anchor peers, one Raft consenter."""
+    orderer_tls = home.organisation(ORDERING).orderer / "tls" / "server.crt"
+    members = [
+        fill(
+            "fabric/configtx-member.yaml",
+            msp_id=msp_id(organisation),
+            raw_msp_id=Raw(msp_id(organisation)),
+            msp_directory=home.organisation(organisation).admin / "msp",
+            port=ports.of(organisation, "peer"),
+        )
+        for organisation in MEMBERS
+    ]
+    write(
+        home.channel / "configtx.yaml",
+        fill(
+            "fabric/configtx.yaml",
+            members=Raw("".join(members)),
+            orderer_address=ports.address(ORDERING, "orderer"),
+            orderer_port=ports.of(ORDERING, "orderer"),
+            orderer_tls_certificate=orderer_tls,
+            ordering_msp_id=msp_id(ORDERING),
+            raw_ordering_msp_id=Raw(msp_id(ORDERING)),
+            ordering_msp_directory=home.organisation(ORDERING).admin / "msp",
+        ),
+    )
+    run(
+        home,
+        [
+            *(tool("configtxgen"), "-configPath", home.channel, "-profile", "Channel"),
+            *("-channelID", CHANNEL, "-outputBlock", _genesis_block(home)),
+        ],
+    )
+
+
+def join_orderer(home: Home, ports: Ports) -> None:
+    """Have the orderer start the channel."""
+    tls = home.organisation(ORDERING).admin / "tls"
+    run(
+        home,
+        [
+            *(tool("osnadmin"), "channel", "join", "--channelID", CHANNEL),
+            *("--config-block", _genesis_block(home)),
+            *("--orderer-address", ports.address(ORDERING, "orderer_admin")),
+            *("--ca-file", tls / "ca.crt"),
+            *("--client-cert", tls / "server.crt", "--client-key", tls / "server.key"),
+        ],
+    )
+
+
+def join_peer_and_install(home: Home, organisation: str, ports: Ports) -> None:
+    """Have a peer join the channel, install the member's chaincode package, and approve the definition."""
+    _peer(home, organisation, ports, ["channel", "join", "-b", _genesis_block(home)])
+    package = chaincode_package.path(home, organisation)
+    _peer(home, organisation, ports, ["lifecycle", "chaincode", "install", package])
+
+
+def approve(home: Home, organisation: str, ports: Ports) -> None:
+    """A member's approval of the chaincode's definition, committed."""
+    _peer(
+        home,
+        organisation,
+        ports,
+        [
+            *("lifecycle", "chaincode", "approveformyorg", *_definition(), *_to_orderer(home, ports)),
+            *("--package-id", chaincode_package.package_id(home, organisation)),
+        ],
+    )
+
+
+def commit(home: Home, ports: Ports) -> None:
+    """Commit the definition that every member approved, once every peer knows the approvals."""
+    for organisation in MEMBERS:
+        until(
+            lambda organisation=organisation: _approved_by_all(home, organisation, ports) or None,
+            f"the approvals' arrival at the peer of {organisation}",
+            20,
+        )
+    peers = [part for organisation in MEMBERS for part in _endorser(home, organisation, ports)]
+    _peer(
+        home,
+        MEMBERS[0],
+        ports,
+        ["lifecycle", "chaincode", "commit", *_definition(), *_to_orderer(home, ports), *peers],
+    )
+
+
+def initialise(home: Home, ports: Ports) -> None:
+    """Invoke the chaincode's `init` with the agreed Genesis, endorsed by every member.
+
+    `peer chaincode invoke` carries arguments as JSON text; the Genesis is bytes. So this goes through the
+    peer's Gateway service, as every later transaction does.
+    """
+    organisation = MEMBERS[0]
+    admin = home.organisation(organisation).admin / "msp"
+    signer = Signer(
+        msp_id(organisation),
+        (admin / "signcerts" / "cert.pem").read_bytes(),
+        (admin / "keystore" / "key.pem").read_bytes(),
+    )
+    submit(
+        address=ports.address(organisation, "peer"),
+        tls_root=home.organisation(organisation).tls_ca_certificate.read_bytes(),
+        signer=signer,
+        channel=CHANNEL,
+        chaincode=CHAINCODE,
+        arguments=[b"init", home.chaincode_genesis.read_bytes()],
+        endorsing_msp_ids=[msp_id(member) for member in MEMBERS],
+        seconds=20,
+    )
+
+
+def for_every_member(home: Home, ports: Ports) -> None:
+    """Join, install and approve for all members at once, then commit the definition."""
+    with ThreadPoolExecutor(len(MEMBERS)) as pool:
+        for step in (join_peer_and_install, approve):
+            for future in [pool.submit(step, home, organisation, ports) for organisation in MEMBERS]:
+                future.result()
+    commit(home, ports)
+
+
+def _genesis_block(home: Home) -> Path:
+    return home.channel / "genesis.block"
+
+
+def _definition() -> list[str]:
+    return ["--channelID", CHANNEL, "--name", CHAINCODE, "--version", _VERSION, "--sequence", _SEQUENCE]
+
+
+def _to_orderer(home: Home, ports: Ports) -> list[str | Path]:
+    root = home.organisation(ORDERING).tls_ca_certificate
+    return ["--orderer", ports.address(ORDERING, "orderer"), "--tls", "--cafile", root]
+
+
+def _endorser(home: Home, organisation: str, ports: Ports) -> list[str | Path]:
+    root = home.organisation(organisation).tls_ca_certificate
+    return ["--peerAddresses", ports.address(organisation, "peer"), "--tlsRootCertFiles", root]
+
+
+def _approved_by_all(home: Home, organisation: str, ports: Ports) -> bool:
+    answer = _peer(
+        home,
+        organisation,
+        ports,
+        ["lifecycle", "chaincode", "checkcommitreadiness", *_definition(), "--output", "json"],
+    )
+    return all(json.loads(answer)["approvals"].values())
+
+
+def _peer(home: Home, organisation: str, ports: Ports, arguments: list[str | Path]) -> str:
+    """A command of `peer`, as the administrator of an organisation, to its own peer."""
+    folders = home.organisation(organisation)
+    return run(
+        home,
+        [tool("peer"), *arguments],
+        {
+            "FABRIC_CFG_PATH": str(folders.peer),
+            "FABRIC_LOGGING_SPEC": "warning",
+            "CORE_PEER_LOCALMSPID": msp_id(organisation),
+            "CORE_PEER_MSPCONFIGPATH": str(folders.admin / "msp"),
+            "CORE_PEER_ADDRESS": ports.address(organisation, "peer"),
+            "CORE_PEER_TLS_ENABLED": "true",
+            "CORE_PEER_TLS_ROOTCERT_FILE": str(folders.tls_ca_certificate),
+        },
+    )

@@ -1,0 +1,292 @@
+"""What is wrong with this machine or network, and how to mend it."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+
+import psutil
+from cryptography import x509
+
+from cbmdhi.devnet import age, layout, ports, processes, state, status
+from cbmdhi.devnet.errors import DevnetError
+from cbmdhi.devnet.network import Network
+
+_DISK_BAD_BYTES = 1 * 1024**3
+_DISK_TIGHT_BYTES = 4 * 1024**3
+_MEMORY_TIGHT_BYTES = 1 * 1024**3
+_DESCRIPTORS = 4096
+_EXPIRY_SOON = timedelta(days=30)
+
+
+class Grade(Enum):
+    """How bad it is. WARN works for now."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `mend` says what to do; empty when it is well."""
+
+    check: str
+    grade: Grade
+    says: str
+    mend: str = ""
+
+
+def examine(network: Network) -> list[Finding]:
+    """Look at everything; at most a few seconds. Changes nothing."""
+    checks: tuple[Callable[[Network], Iterator[Finding]], ...] = (
+        *(_python, _programs_built, _go, _compiler),
+        *(_disk, _memory, _descriptors, _clock),
+        *(_state, _supervision, _ports, _certificates, _age_of_programs, _health),
+    )
+    return [finding for check in checks for finding in check(network)]
+
+
+def _python(_: Network) -> Iterator[Finding]:
+    yield Finding("python", Grade.OK, f"Python {sys.version.split()[0]} ({sys.executable})")
+
+
+def _programs_built(_: Network) -> Iterator[Finding]:
+    missing: list[str] = []
+    for name in layout.TOOLS:
+        try:
+            layout.tool(name)
+        except DevnetError:
+            missing.append(name)
+    if missing:
+        yield Finding("programs", Grade.BAD, f"Not built: {', '.join(missing)}", "Run: make build")
+        return
+    versions = [
+        f"Fabric {_word_after(_output([layout.tool('peer'), 'version']), 'Version:')}",
+        f"Kubo {_output([layout.tool('ipfs'), 'version', '--number'])}",
+        f"NATS {_output([layout.tool('nats-server'), '--version']).rpartition('v')[2]}",
+    ]
+    yield Finding("programs", Grade.OK, f"All {len(layout.TOOLS)} are built ({', '.join(versions)})")
+
+
+def _go(_: Network) -> Iterator[Finding]:
+    found = _output(["go", "env", "GOVERSION"]) if shutil.which("go") else ""
+    if not found:
+        yield Finding(
+            "go",
+            Grade.WARN,
+            "Go is not on PATH: nothing can be rebuilt",
+            "Install Go 1.26 or newer: go.dev/doc/install",
+        )
+    else:
+        yield Finding("go", Grade.OK, found)
+
+
+def _compiler(_: Network) -> Iterator[Finding]:
+    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    if compiler is None:
+        yield Finding(
+            "compiler", Grade.WARN, "No C compiler: Fabric CA cannot be rebuilt", "Install gcc or clang"
+        )
+    else:
+        yield Finding("compiler", Grade.OK, f"{compiler} ({shutil.which(compiler)})")
+
+
+def _disk(network: Network) -> Iterator[Finding]:
+    folder = next(path for path in (network.home, *network.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    says = f"{free / 1024**3:.1f} GiB free at {folder}"
+    mend = "Make room; `make clean` forgets the network's state (du -sh .devnet .tools shows their sizes)"
+    if free < _DISK_BAD_BYTES:
+        yield Finding("disk", Grade.BAD, says, mend)
+    elif free < _DISK_TIGHT_BYTES:
+        yield Finding("disk", Grade.WARN, says, mend)
+    else:
+        yield Finding("disk", Grade.OK, says)
+
+
+def _memory(_: Network) -> Iterator[Finding]:
+    available = psutil.virtual_memory().available
+    says = f"{available / 1024**3:.1f} GiB available"
+    if available < _MEMORY_TIGHT_BYTES:
+        yield Finding("memory", Grade.WARN, says, "The network takes about 2 GiB: end something else")
+    else:
+        yield Finding("memory", Grade.OK, says)
+
+
+def _descriptors(_: Network) -> Iterator[Finding]:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
+        yield Finding(
+            "open files",
+            Grade.BAD,
+            f"This user may open {hard} files; Kubo and the peers want {_DESCRIPTORS}",
+            f"Raise the hard limit: ulimit -Hn {_DESCRIPTORS} as root, or /etc/security/limits.conf",
+        )
+    else:
+        yield Finding("open files", Grade.OK, f"limit {'none' if hard == resource.RLIM_INFINITY else hard}")
+
+
+def _clock(network: Network) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    newest = max((path.stat().st_mtime for path in network.files.logs.glob("*.log")), default=0.0)
+    ahead = newest - time.time()
+    if ahead > 60:
+        yield Finding(
+            "clock",
+            Grade.BAD,
+            f"It is {now:%Y-%m-%d %H:%M} UTC, but logs were written {ahead / 60:.0f} minutes later: "
+            "the clock was set back",
+            "Set the clock (timedatectl set-ntp true). Fabric refuses what is more than 15 minutes off",
+        )
+    else:
+        yield Finding("clock", Grade.OK, f"{now:%Y-%m-%d %H:%M} UTC, not behind what was already written")
+
+
+def _state(network: Network) -> Iterator[Finding]:
+    try:
+        found = state.read(network.files)
+    except DevnetError as exc:
+        yield Finding("state", Grade.BAD, exc.problem, exc.remedy)
+        return
+    if found is None:
+        yield Finding("state", Grade.WARN, f"There is no network at {network.home}", "Run: make up")
+    elif not found.complete:
+        yield Finding(
+            "state", Grade.BAD, "The first start was interrupted", "Run: make up (it starts afresh)"
+        )
+    else:
+        yield Finding("state", Grade.OK, f"{network.home}, ports from {found.base_port}")
+
+
+def _supervision(network: Network) -> Iterator[Finding]:
+    ours = processes.of_network(network.home)
+    strays = sum(len(found) for name, found in ours.items() if name != processes.SUPERVISOR)
+    if network.supervisor.alive():
+        yield Finding("supervisor", Grade.OK, f"answers (process {network.supervisor.pid()})")
+    elif processes.SUPERVISOR in ours:
+        yield Finding(
+            "supervisor",
+            Grade.BAD,
+            "lives but does not answer",
+            "Run: make up (it is ended and started anew)",
+        )
+    elif strays:
+        yield Finding(
+            "supervisor",
+            Grade.BAD,
+            f"is gone, and {strays} programs run without it",
+            "Run: make up (they are started anew)",
+        )
+    elif network.exists():
+        stale = (
+            " (a stale socket or pid file is left; harmless)" if network.supervisor.pid_file.exists() else ""
+        )
+        yield Finding("supervisor", Grade.WARN, f"The network is down{stale}", "Run: make up")
+
+
+def _ports(network: Network) -> Iterator[Finding]:
+    if not network.exists() or network.supervisor.alive() or processes.of_network(network.home):
+        return
+    at = network.ports()
+    try:
+        ports.require_free(at)
+    except DevnetError as exc:
+        yield Finding("ports", Grade.BAD, exc.problem, exc.remedy)
+    else:
+        yield Finding("ports", Grade.OK, f"{at.base} and the {len(at.all()) - 1} others are free")
+
+
+def _certificates(network: Network) -> Iterator[Finding]:
+    expiring = sorted((_expiry(path), path) for path in _certificate_files(network.home / "orgs"))
+    if not expiring:
+        return
+    first, path = expiring[0]
+    left = first - datetime.now(UTC)
+    says = f"{len(expiring)} certificates; the first, {path.relative_to(network.home)}, ends {first:%Y-%m-%d}"
+    if left < timedelta(0):
+        yield Finding(
+            "certificates", Grade.BAD, says, "It has ended. Make the network anew: make clean, then make up"
+        )
+    elif left < _EXPIRY_SOON:
+        yield Finding(
+            "certificates", Grade.WARN, says, "Make the network anew before that: make clean, then make up"
+        )
+    else:
+        yield Finding("certificates", Grade.OK, says)
+
+
+def _certificate_files(orgs: Path) -> Iterator[Path]:
+    for pattern in ("*/ca/*/*-cert.pem", "*/*/tls/server.crt", "*/services/*/tls/server.crt"):
+        yield from orgs.glob(pattern)
+    for pattern in (
+        "*/*/msp/signcerts/*.pem",
+        "*/ca/registrar/cert.pem",
+        "*/services/*/*/certificate.pem",
+    ):
+        yield from orgs.glob(pattern)
+
+
+def _expiry(path: Path) -> datetime:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except ValueError:
+        # Damaged: as bad as one that has ended.
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _age_of_programs(network: Network) -> Iterator[Finding]:
+    if not network.supervisor.alive():
+        return
+    old = age.outdated(network.supervisor.states())
+    if old:
+        yield Finding(
+            "age",
+            Grade.WARN,
+            f"Changed since they were started: {', '.join(old)}",
+            "Run: make up (restarts them)",
+        )
+
+
+def _health(network: Network) -> Iterator[Finding]:
+    if not network.supervisor.alive():
+        return
+    found = status.of(network)
+    for program in found.programs:
+        if not program.healthy:
+            yield Finding(
+                program.name,
+                Grade.BAD,
+                f"is {program.state}: {program.reason}",
+                f"Run: make up (starts or restarts it). Its log: {network.files.log(program.name)}",
+            )
+    told = {f"{program.name} is" for program in found.programs}
+    for problem in found.problems:
+        if not any(problem.startswith(beginning) for beginning in told):
+            yield Finding("network", Grade.BAD, problem, "Often passes within seconds; if not: make down up")
+    if found.green:
+        yield Finding("network", Grade.OK, f"all {len(found.programs)} programs are ready and keep up")
+
+
+def _output(argv: list[str | Path]) -> str:
+    completed = subprocess.run(
+        [str(part) for part in argv],
+        cwd=layout.ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return completed.stdout.strip()
+
+
+def _word_after(text: str, word: str) -> str:
+    return text.partition(word)[2].split()[0] if word in text else "?"

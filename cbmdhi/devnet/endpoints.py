@@ -1,0 +1,149 @@
+"""endpoints.json, everything for programs of this machine, and consortium.json, what is public."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cbmdhi.devnet import genesis
+from cbmdhi.devnet.layout import Home, Organisation, tool
+from cbmdhi.devnet.supervision import Supervisor
+from cbmdhi.devnet.templates import write
+from cbmdhi.devnet.topology import (
+    CHAINCODE,
+    CHANNEL,
+    MEMBERS,
+    ORDERING,
+    SERVICES,
+    Ports,
+    msp_id,
+    program_name,
+    programs_of,
+)
+
+
+def write_endpoints(home: Home, ports: Ports, supervisor: Supervisor, pids: Mapping[str, int]) -> None:
+    """Write endpoints.json; `pids` by program."""
+    organisations = {org: _member(home, org, ports, pids) for org in MEMBERS}
+    organisations[ORDERING] = _ordering(home, ports, pids)
+    document = {
+        "version": 1,
+        "channel": CHANNEL,
+        "chaincode": CHAINCODE,
+        "base_port": ports.base,
+        "consortium_file": str(home.consortium_file),
+        "supervisor": {"socket": str(supervisor.socket), "pid": pids.get("supervisord", 0)},
+        "tools": {
+            name.replace("-", "_"): str(tool(name))
+            for name in ("fabric-ca-client", "peer", "osnadmin", "ipfs")
+        },
+        "organisations": organisations,
+    }
+    write(home.endpoints_file, json.dumps(document, indent=2) + "\n")
+
+
+def write_consortium(home: Home, ports: Ports) -> None:
+    """Write consortium.json: what a wallet pins."""
+    ordering = home.organisation(ORDERING)
+    document = {
+        "version": 1,
+        "channel": CHANNEL,
+        "chaincode": CHAINCODE,
+        "members": [
+            {
+                "msp_id": msp_id(org),
+                "name": org,
+                "ca_pem": home.organisation(org).ca_certificate.read_text(),
+                "tls_ca_pem": home.organisation(org).tls_ca_certificate.read_text(),
+                "vault_public_key": genesis.vault_public_key(home, org).hex(),
+                "gateway": _gateway(org, ports),
+            }
+            for org in MEMBERS
+        ],
+        "orderer": {
+            "msp_id": msp_id(ORDERING),
+            "ca_pem": ordering.ca_certificate.read_text(),
+            "tls_ca_pem": ordering.tls_ca_certificate.read_text(),
+        },
+    }
+    write(home.consortium_file, json.dumps(document, indent=2) + "\n")
+
+
+def _member(home: Home, org: str, ports: Ports, pids: Mapping[str, int]) -> dict[str, Any]:
+    folders = home.organisation(org)
+    return {
+        **_any(home, folders, ports, pids),
+        "gateway": _gateway(org, ports),
+        "ipfs": {
+            "rpc": f"http://{ports.address(org, 'ipfs_rpc')}",
+            "swarm": ports.address(org, "ipfs_swarm"),
+        },
+        "peer": {
+            "address": ports.address(org, "peer"),
+            "operations": f"http://{ports.address(org, 'peer_operations')}",
+            "tls_ca_file": str(folders.tls_ca_certificate),
+            "tls_server_name": f"peer.{org}",
+        },
+        "chaincode": {"address": ports.address(org, "chaincode")},
+        "nats": {
+            "url": f"tls://{ports.address(org, 'nats')}",
+            "monitor": f"http://{ports.address(org, 'nats_monitor')}",
+            "ca_file": str(folders.tls_ca_certificate),
+            "certificate_file": str(folders.admin / "tls" / "server.crt"),
+            "key_file": str(folders.admin / "tls" / "server.key"),
+        },
+        "services": {
+            service: {
+                "grpc": ports.address(org, service),
+                "metrics": f"http://{ports.address(org, f'{service}_metrics')}",
+                "config": str(folders.service(service) / "config.toml"),
+            }
+            for service in SERVICES
+        },
+    }
+
+
+def _ordering(home: Home, ports: Ports, pids: Mapping[str, int]) -> dict[str, Any]:
+    folders = home.organisation(ORDERING)
+    return {
+        **_any(home, folders, ports, pids),
+        "orderer": {
+            "address": ports.address(ORDERING, "orderer"),
+            "admin": ports.address(ORDERING, "orderer_admin"),
+            "operations": f"http://{ports.address(ORDERING, 'orderer_operations')}",
+            "tls_ca_file": str(folders.tls_ca_certificate),
+        },
+    }
+
+
+def _any(home: Home, folders: Organisation, ports: Ports, pids: Mapping[str, int]) -> dict[str, Any]:
+    org = folders.name
+    registrar = {
+        "fabric_ca_url": f"https://{ports.address(org, 'ca')}",
+        "certificate_file": str(folders.registrar / "cert.pem"),
+        "key_file": str(folders.registrar / "key.pem"),
+        "tls_file": str(folders.tls_ca_certificate),
+        "ca_name": "ca",
+    }
+    return {
+        "msp_id": msp_id(org),
+        **({"registrar": registrar} if org != ORDERING else {}),
+        "ca": {
+            "url": f"https://{ports.address(org, 'ca')}",
+            "operations": f"http://{ports.address(org, 'ca_operations')}",
+        },
+        "admin_msp_directory": str(folders.admin / "msp"),
+        "tls_ca_file": str(folders.tls_ca_certificate),
+        "ca_file": str(folders.ca_certificate),
+        "programs": {
+            name: {"pid": pids.get(name, 0), "log": str(home.log(name))}
+            for name in (program_name(org, program) for program in programs_of(org))
+        },
+    }
+
+
+def _gateway(org: str, ports: Ports) -> dict[str, str]:
+    return {
+        "grpc": ports.address(org, "gateway"),
+        "first_contact": ports.address(org, "gateway_first_contact"),
+        "rest": f"https://{ports.address(org, 'gateway_rest')}",
+    }

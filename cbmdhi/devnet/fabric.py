@@ -1,0 +1,107 @@
+"""The Fabric programs: peers, their chaincode servers, the orderer, and how they are configured."""
+
+from cbmdhi.devnet import chaincode_package, genesis
+from cbmdhi.devnet.layout import TEMPLATES, Home, tool
+from cbmdhi.devnet.supervision import Program
+from cbmdhi.devnet.templates import fill, write
+from cbmdhi.devnet.topology import ORDERING, Ports, msp_id, program_name
+
+_LOG_FORMAT = "%{time:2006-01-02T15:04:05.000Z07:00} %{level} [%{module}] %{message}"
+
+
+def peer_program(home: Home, organisation: str) -> Program:
+    """The peer of a member."""
+    folder = home.organisation(organisation).peer
+    return Program(
+        name=program_name(organisation, "peer"),
+        argv=[tool("peer"), "node", "start"],
+        directory=folder,
+        env={
+            "FABRIC_CFG_PATH": str(folder),
+            "FABRIC_LOGGING_SPEC": "warning",
+            "FABRIC_LOGGING_FORMAT": _LOG_FORMAT,
+        },
+        stop_seconds=15,
+    )
+
+
+def orderer_program(home: Home) -> Program:
+    """The orderer."""
+    folder = home.organisation(ORDERING).orderer
+    return Program(
+        name=program_name(ORDERING, "orderer"),
+        argv=[tool("orderer")],
+        directory=folder,
+        env={
+            "FABRIC_CFG_PATH": str(folder),
+            "FABRIC_LOGGING_SPEC": "warning",
+            "FABRIC_LOGGING_FORMAT": _LOG_FORMAT,
+        },
+        stop_seconds=15,
+    )
+
+
+def chaincode_program(home: Home, organisation: str, ports: Ports) -> Program:
+    """The chaincode server of a member. Before there is a package and a Genesis it cannot be started."""
+    folder = home.organisation(organisation).chaincode
+    tls = folder / "tls"
+    known = chaincode_package.path(home, organisation).exists() and home.chaincode_genesis.exists()
+    return Program(
+        name=program_name(organisation, "chaincode"),
+        argv=[tool("cbmdhi-chaincode")],
+        directory=folder,
+        env={
+            "CHAINCODE_SERVER_ADDRESS": ports.address(organisation, "chaincode"),
+            "CHAINCODE_ID": chaincode_package.package_id(home, organisation) if known else "",
+            "CHAINCODE_TLS_KEY_FILE": str(tls / "server.key"),
+            "CHAINCODE_TLS_CERT_FILE": str(tls / "server.crt"),
+            "CHAINCODE_TLS_CLIENT_CA_FILE": str(tls / "ca.crt"),
+            "CBMDHI_GENESIS_SHA256": genesis.sha256(home) if known else "",
+        },
+        stop_seconds=15,
+    )
+
+
+def configure_peer(home: Home, organisation: str, ports: Ports) -> None:
+    """Write a peer's core.yaml."""
+    folder = home.organisation(organisation).peer
+    write(
+        folder / "core.yaml",
+        fill(
+            "fabric/core.yaml",
+            peer_id=f"peer.{organisation}",
+            msp_id=msp_id(organisation),
+            address=ports.address(organisation, "peer"),
+            chaincode_address=ports.address(organisation, "peer_chaincode"),
+            operations_address=ports.address(organisation, "peer_operations"),
+            msp_directory=folder / "msp",
+            data_directory=folder / "data",
+            snapshots_directory=folder / "data" / "snapshots",
+            tls_certificate=folder / "tls" / "server.crt",
+            tls_key=folder / "tls" / "server.key",
+            tls_ca=folder / "tls" / "ca.crt",
+            ccaas_builder=TEMPLATES / "ccaas",
+        ),
+    )
+
+
+def configure_orderer(home: Home, ports: Ports) -> None:
+    """Write the orderer's orderer.yaml."""
+    folder = home.organisation(ORDERING).orderer
+    write(
+        folder / "orderer.yaml",
+        fill(
+            "fabric/orderer.yaml",
+            port=ports.of(ORDERING, "orderer"),
+            msp_id=msp_id(ORDERING),
+            admin_address=ports.address(ORDERING, "orderer_admin"),
+            operations_address=ports.address(ORDERING, "orderer_operations"),
+            msp_directory=folder / "msp",
+            data_directory=folder / "data",
+            wal_directory=folder / "data" / "etcdraft" / "wal",
+            snapshot_directory=folder / "data" / "etcdraft" / "snapshot",
+            tls_certificate=folder / "tls" / "server.crt",
+            tls_key=folder / "tls" / "server.key",
+            tls_ca=folder / "tls" / "ca.crt",
+        ),
+    )

@@ -1,0 +1,72 @@
+"""The chaincode's Genesis: members and first policy. Each member's chaincode endorses this one only."""
+
+import hashlib
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from cbmdhi.command.v1 import command_pb2, state_pb2
+from cbmdhi.devnet.errors import ToolMissing
+from cbmdhi.devnet.layout import DEFAULT_POLICY, Home
+from cbmdhi.devnet.templates import write
+from cbmdhi.devnet.topology import CHANNEL, MEMBERS, msp_id
+from cbmdhi.protocol import hpke
+
+# role: members that must approve a registration, and whether only the home member may review it.
+_REVIEWS = {
+    command_pb2.ROLE_PATIENT: (2, False),
+    command_pb2.ROLE_CLINICIAN: (1, True),
+    command_pb2.ROLE_ADMINISTRATOR: (0, False),
+    command_pb2.ROLE_ENGINE: (1, True),
+    command_pb2.ROLE_DEVICE: (0, False),
+    command_pb2.ROLE_RESEARCHER: (2, False),
+    command_pb2.ROLE_PRIVACY_OFFICER: (1, True),
+}
+MIN_REPLICAS = 2
+
+
+def make(home: Home) -> None:
+    """Write the serialized Genesis. Run once: afterwards these bytes are what the members agreed to.
+
+    Raises:
+        ToolMissing: the default policy is not in this checkout.
+    """
+    if not DEFAULT_POLICY.exists():
+        raise ToolMissing(f"The default policy {DEFAULT_POLICY} is missing.", "Is this a whole checkout?")
+    policy = command_pb2.PolicyDocument(
+        version=1,
+        cedar=DEFAULT_POLICY.read_text(),
+        review_rules=[
+            command_pb2.ReviewRule(role=role, quorum=quorum, home_only=home_only)
+            for role, (quorum, home_only) in _REVIEWS.items()
+        ],
+        min_replicas=MIN_REPLICAS,
+    )
+    genesis = state_pb2.Genesis(
+        channel=CHANNEL, members=[_member(home, organisation) for organisation in MEMBERS], policy=policy
+    )
+    write(home.chaincode_genesis, genesis.SerializeToString(deterministic=True))
+
+
+def sha256(home: Home) -> str:
+    """Hex SHA-256 of the agreed Genesis: what a member's operator tells its chaincode server."""
+    return hashlib.sha256(home.chaincode_genesis.read_bytes()).hexdigest()
+
+
+def vault_public_key(home: Home, organisation: str) -> bytes:
+    """To what patients seal their record private key: on the channel, and pinned by wallets."""
+    return hpke.public_of((home.organisation(organisation).service("storage") / "vault.key").read_bytes())
+
+
+def _member(home: Home, organisation: str) -> state_pb2.MemberDocument:
+    folders = home.organisation(organisation)
+    storage = folders.service("storage")
+    signing = load_pem_private_key((storage / "signing.key").read_bytes(), password=None)
+    return state_pb2.MemberDocument(
+        msp=msp_id(organisation),
+        name=organisation,
+        ca_certificates_pem=folders.ca_certificate.read_text(),
+        vault_public_key=vault_public_key(home, organisation),
+        storage_signing_key=signing.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        ),
+    )

@@ -1,0 +1,109 @@
+"""The Kubo nodes: one private swarm of the members, nothing announced, nothing looked up outside."""
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from cbmdhi.devnet.commands import run
+from cbmdhi.devnet.layout import Home, tool
+from cbmdhi.devnet.supervision import Program
+from cbmdhi.devnet.templates import write_secret
+from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
+
+
+def program(home: Home, organisation: str) -> Program:
+    """The node of a member."""
+    folder = home.organisation(organisation).ipfs
+    return Program(
+        name=program_name(organisation, "ipfs"),
+        argv=[tool("ipfs"), "daemon", "--migrate=false", "--enable-gc=false"],
+        directory=folder,
+        env={**_environment(folder), "LIBP2P_FORCE_PNET": "1"},
+        stop_seconds=10,
+    )
+
+
+def make(home: Home) -> None:
+    """Make each member's repository and the key of their swarm, once."""
+    swarm_key = f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n"
+    for organisation in MEMBERS:
+        folder = home.organisation(organisation).ipfs
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run(home, [tool("ipfs"), "init", "--profile", "pebbleds,autoconf-off"], _environment(folder))
+        write_secret(folder / "swarm.key", swarm_key)
+
+
+def configure(home: Home, ports: Ports) -> None:
+    """Bring each node's settings to what the swarm needs; its identity stays."""
+    documents = {org: _read(home.organisation(org).ipfs / "config") for org in MEMBERS}
+    peer_ids = {org: str(document["Identity"]["PeerID"]) for org, document in documents.items()}
+    for organisation, document in documents.items():
+        others = [
+            {"ID": peer_ids[other], "Addrs": [_swarm_address(other, ports)]}
+            for other in MEMBERS
+            if other != organisation
+        ]
+        _settle(document, _settings(organisation, ports, others))
+        write_secret(home.organisation(organisation).ipfs / "config", json.dumps(document, indent=2) + "\n")
+
+
+def _settings(organisation: str, ports: Ports, others: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each reason is measured or is the private swarm: docs in the Kubo configuration reference."""
+    return {
+        "Addresses": {
+            "Swarm": [_swarm_address(organisation, ports)],
+            "API": f"/ip4/127.0.0.1/tcp/{ports.of(organisation, 'ipfs_rpc')}",
+            "Gateway": [],
+        },
+        # Peered nodes are protected from the connection manager and dialled again when lost.
+        "Peering": {"Peers": others},
+        "Bootstrap": [],
+        "Discovery": {"MDNS": {"Enabled": False}},
+        "Routing": {"Type": "none", "DelegatedRouters": []},
+        "Ipns": {"DelegatedPublishers": []},
+        "DNS": {"Resolvers": {}},
+        "Provide": {"Enabled": False},
+        "Import": {"FastProvideRoot": False, "CidVersion": 1},
+        "AutoConf": {"Enabled": False},
+        "AutoTLS": {"Enabled": False},
+        "AutoNAT": {"ServiceMode": "disabled"},
+        "Swarm": {
+            "DisableNatPortMap": True,
+            "EnableHolePunching": False,
+            "RelayClient": {"Enabled": False},
+            "RelayService": {"Enabled": False},
+            # Private networks exist over TCP only.
+            "Transports": {
+                "Network": {
+                    "TCP": True,
+                    "Websocket": False,
+                    "QUIC": False,
+                    "Relay": False,
+                    "WebTransport": False,
+                    "WebRTCDirect": False,
+                }
+            },
+        },
+        "Version": {"SwarmCheckDisabled": True},
+    }
+
+
+def _settle(document: dict[str, Any], settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        if isinstance(value, dict) and value and isinstance(document.get(name), dict):
+            _settle(document[name], value)
+        else:
+            document[name] = value
+
+
+def _swarm_address(organisation: str, ports: Ports) -> str:
+    return f"/ip4/127.0.0.1/tcp/{ports.of(organisation, 'ipfs_swarm')}"
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {"IPFS_PATH": str(folder), "IPFS_TELEMETRY": "off"}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())

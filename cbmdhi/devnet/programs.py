@@ -1,0 +1,33 @@
+"""All programs of the network, configured and described for the supervisor."""
+
+from cbmdhi.devnet import fabric, fabric_ca, kubo, nats, services
+from cbmdhi.devnet.layout import Home
+from cbmdhi.devnet.supervision import Program
+from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES, Ports
+
+
+def describe(home: Home, ports: Ports) -> list[Program]:
+    """Every program, in starting order."""
+    described = [fabric_ca.program(home, organisation) for organisation in ORGANISATIONS]
+    described.append(fabric.orderer_program(home))
+    for organisation in MEMBERS:
+        described += [
+            fabric.peer_program(home, organisation),
+            fabric.chaincode_program(home, organisation, ports),
+            kubo.program(home, organisation),
+            nats.program(home, organisation),
+        ]
+    described += [services.program(home, org, service) for service in SERVICES for org in MEMBERS]
+    return described
+
+
+def configure(home: Home, ports: Ports) -> None:
+    """Write every program's configuration anew: a newer checkout's templates, a moved folder take effect."""
+    for organisation in ORGANISATIONS:
+        fabric_ca.configure(home, organisation, ports)
+    fabric.configure_orderer(home, ports)
+    for organisation in MEMBERS:
+        fabric.configure_peer(home, organisation, ports)
+        nats.configure(home, organisation, ports)
+        services.configure(home, organisation, ports)
+    kubo.configure(home, ports)

@@ -1,0 +1,173 @@
+"""The five services of each member: how they are started and what their config.toml says."""
+
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from cbmdhi.devnet.layout import Home, Organisation
+from cbmdhi.devnet.supervision import Program, python
+from cbmdhi.devnet.templates import write
+from cbmdhi.devnet.topology import (
+    CHAINCODE,
+    CHANNEL,
+    MEMBERS,
+    ORDERING,
+    SERVICES,
+    Ports,
+    msp_id,
+    program_name,
+)
+
+_DRAIN_SECONDS = 10
+_KEEPS_DATA = ("ledger", "storage", "notify", "identity", "gateway")
+
+
+def program(home: Home, organisation: str, service: str) -> Program:
+    """A service of a member."""
+    folder = home.organisation(organisation).service(service)
+    return Program(
+        name=program_name(organisation, service),
+        argv=[python(), "-m", f"services.{service}", "--config", folder / "config.toml"],
+        directory=folder,
+        env={"PYTHONUNBUFFERED": "1"},
+        # A moment more than the service itself takes to drain.
+        stop_seconds=_DRAIN_SECONDS + 5,
+    )
+
+
+def configure(home: Home, organisation: str, ports: Ports) -> None:
+    """Write config.toml of each service of a member."""
+    for service in SERVICES:
+        folder = home.organisation(organisation).service(service)
+        document = {
+            **_common(home, organisation, service, ports),
+            **_OWN[service](home, organisation, ports),
+        }
+        write(folder / "config.toml", tomli_w.dumps(_scalars_first(document)))
+
+
+def _common(home: Home, organisation: str, service: str, ports: Ports) -> dict[str, Any]:
+    folder = home.organisation(organisation).service(service)
+    data = folder / "data"
+    if service in _KEEPS_DATA:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {
+        "organisation": organisation,
+        "msp_id": msp_id(organisation),
+        "channel": CHANNEL,
+        "listen_address": ports.address(organisation, service),
+        "metrics_address": ports.address(organisation, f"{service}_metrics"),
+        "drain_seconds": float(_DRAIN_SECONDS),
+        "log_level": "info",
+        "otlp_endpoint": "",
+        "data_directory": str(data) if service in _KEEPS_DATA else "",
+        "tls": {
+            "certificate_file": str(folder / "tls" / "server.crt"),
+            "key_file": str(folder / "tls" / "server.key"),
+            "members": [
+                {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).tls_ca_certificate)}
+                for member in MEMBERS
+            ],
+        },
+    }
+
+
+def _ledger(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
+    folders = home.organisation(organisation)
+    identity = folders.service("ledger") / "fabric"
+    return {
+        "chaincode": CHAINCODE,
+        "endorsing_msp_ids": [],
+        "peer": {
+            "address": ports.address(organisation, "peer"),
+            "tls_ca_file": str(folders.tls_ca_certificate),
+            "tls_server_name": f"peer.{organisation}",
+        },
+        "fabric_identity": {
+            "certificate_file": str(identity / "certificate.pem"),
+            "key_file": str(identity / "key.pem"),
+        },
+        "nats": _nats(folders, "ledger", ports),
+    }
+
+
+def _notify(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
+    return {
+        "ledger_address": ports.address(organisation, "ledger"),
+        "nats": _nats(home.organisation(organisation), "notify", ports),
+    }
+
+
+def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
+    folder = home.organisation(organisation).service("storage")
+    return {
+        "ledger_address": ports.address(organisation, "ledger"),
+        "kubo_rpc_address": ports.address(organisation, "ipfs_rpc"),
+        "vault_key_file": str(folder / "vault.key"),
+        "storage_signing_key_file": str(folder / "signing.key"),
+        "members": [
+            {
+                "msp_id": msp_id(member),
+                "storage_address": ports.address(member, "storage"),
+                "fabric_ca_file": str(home.organisation(member).ca_certificate),
+            }
+            for member in MEMBERS
+        ],
+        "orderer": {"msp_id": msp_id(ORDERING), "ca_file": str(home.organisation(ORDERING).ca_certificate)},
+    }
+
+
+def _identity(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
+    folders = home.organisation(organisation)
+    return {
+        "ledger_address": ports.address(organisation, "ledger"),
+        "storage_address": ports.address(organisation, "storage"),
+        "fabric_ca_url": f"https://{ports.address(organisation, 'ca')}",
+        "fabric_ca_tls_file": str(folders.tls_ca_certificate),
+        "fabric_ca_name": "ca",
+        "registrar_certificate_file": str(folders.registrar / "cert.pem"),
+        "registrar_key_file": str(folders.registrar / "key.pem"),
+        "token_key_file": str(folders.service("identity") / "token.key"),
+        "gateway_device_address_file": str(_device(folders) / "address"),
+    }
+
+
+def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
+    return {
+        **{f"{name}_address": ports.address(organisation, name) for name in SERVICES if name != "gateway"},
+        "first_contact_address": ports.address(organisation, "gateway_first_contact"),
+        "rest_address": ports.address(organisation, "gateway_rest"),
+        "device_key_directory": str(_device(home.organisation(organisation))),
+        "client_ca": [
+            {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}
+            for member in MEMBERS
+        ],
+    }
+
+
+_OWN = {"ledger": _ledger, "notify": _notify, "storage": _storage, "identity": _identity, "gateway": _gateway}
+
+
+def _nats(folders: Organisation, service: str, ports: Ports) -> dict[str, str]:
+    tls = folders.service(service) / "tls"
+    return {
+        "url": f"tls://{ports.address(folders.name, 'nats')}",
+        "ca_file": str(folders.tls_ca_certificate),
+        "certificate_file": str(tls / "server.crt"),
+        "key_file": str(tls / "server.key"),
+    }
+
+
+def _device(folders: Organisation) -> Path:
+    return folders.service("gateway") / "device"
+
+
+def _scalars_first(document: dict[str, Any]) -> dict[str, Any]:
+    """TOML wants plain fields before sections."""
+    plain = {name: value for name, value in document.items() if not _is_section(value)}
+    return {**plain, **{name: value for name, value in document.items() if _is_section(value)}}
+
+
+def _is_section(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
