@@ -1,0 +1,121 @@
+"""What every command of the CLI shares: where wallets are, how results and errors are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cbmdhi.client import Client
+from cbmdhi.devnet.layout import home_at
+from cbmdhi.errors import MeshError, WalletError
+from cbmdhi.wallet import Wallet
+
+T = TypeVar("T")
+
+# Without a terminal nobody knows a width: wide enough that tables stay whole for grep and for logs.
+_WIDTH_ELSEWHERE = 160
+
+
+def _console(stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _WIDTH_ELSEWHERE)
+
+
+console = _console(stderr=False)
+errors = _console(stderr=True)
+
+WalletOption = Annotated[
+    str,
+    typer.Option(
+        "--wallet", "-w", envvar="CBMDHI_WALLET", help="Wallet: a folder, or a name under HOME/wallets."
+    ),
+]
+MemberOption = Annotated[
+    str, typer.Option("--member", "-m", help="Member whose gateway to use; by default the wallet's home.")
+]
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="CBMDHI_HOME", help="Folder of the laptop network.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+# What `cbmdhi up` starts by default: the checkout's, from whatever folder the command is typed.
+DEFAULT_HOME = home_at(None).path
+
+
+def wallet_folder(wallet: str, home: Path) -> Path:
+    """The folder that a `--wallet` means. Raises WalletError when it is empty."""
+    if not wallet:
+        raise WalletError("which wallet? give --wallet NAME or set CBMDHI_WALLET")
+    given = Path(wallet)
+    return given if given.is_absolute() or os.sep in wallet or given.exists() else home / "wallets" / wallet
+
+
+def open_wallet(wallet: str, home: Path) -> Wallet:
+    """Open the wallet that the user means."""
+    return Wallet.load(wallet_folder(wallet, home), os.environ.get("CBMDHI_WALLET_PASSPHRASE", ""))
+
+
+def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Open the wallet, connect, do the work; errors are told in a sentence and end with status 1."""
+
+    async def run() -> T:
+        async with Client(open_wallet(wallet, home), member) as client:
+            return await work(client)
+
+    return guarded(lambda: asyncio.run(run()))
+
+
+def guarded(work: Callable[[], T]) -> T:
+    """Do the work; an error of the mesh is shown as a person needs it, and ends with status 1."""
+    try:
+        return work()
+    except MeshError as error:
+        if "--json" in sys.argv:
+            document = {"error": {"code": error.code_name, "reason": error.reason, "path": error.path}}
+            print(json.dumps(document))
+        errors.print(
+            f"[red]{error.code_name}[/red] {error.reason}" + (f" (at {error.path})" if error.path else "")
+        )
+        raise typer.Exit(1) from error
+
+
+def shown(path: Path) -> Path:
+    """A path as a person here would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """A message as JSON, field names as in the protos."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON; messages as `plain`."""
+    console.print_json(
+        json.dumps(value, default=lambda item: plain(item) if isinstance(item, Message) else str(item))
+    )
+
+
+def table(*columns: str) -> Table:
+    """An empty table with those columns, one line a row."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, no_wrap=True)
+    return made
+
+
+def short(identifier: str) -> str:
+    """An address or transaction id as it fits a table; `--json` gives it whole."""
+    return identifier if len(identifier) <= 12 else f"{identifier[:6]}…{identifier[-4:]}"

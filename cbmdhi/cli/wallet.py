@@ -1,0 +1,164 @@
+"""`cbmdhi wallet`: keys, enrolment, registration."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from cbmdhi.cli import shared
+from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
+from cbmdhi.client import Client
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1 import state_pb2
+from cbmdhi.errors import WalletError
+from cbmdhi.wallet import Wallet
+
+app = typer.Typer(
+    no_args_is_help=True, help="Keys that never leave this machine, and what they are registered as."
+)
+
+ROLES: dict[str, pb.Role] = {
+    name.removeprefix("ROLE_").lower().replace("_", "-"): cast(pb.Role, value)
+    for name, value in pb.Role.items()
+    if value
+}
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Name under HOME/wallets, or a folder.")],
+    member: Annotated[str, typer.Option("--member", "-m", help="Home member, such as mercy.")],
+    role: Annotated[str, typer.Option(help=f"One of: {', '.join(ROLES)}.")] = "patient",
+    consortium: Annotated[
+        Path | None, typer.Option(help="The consortium file to trust; by default HOME/consortium.json.")
+    ] = None,
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the keys of a new identity. Set CBMDHI_WALLET_PASSPHRASE to encrypt them."""
+
+    def work() -> Wallet:
+        passphrase = os.environ.get("CBMDHI_WALLET_PASSPHRASE", "")
+        folder = shared.wallet_folder(name, home)
+        return Wallet.create(
+            folder, consortium or home / "consortium.json", member, role_named(role), passphrase
+        )
+
+    wallet = shared.guarded(work)
+    if as_json:
+        print(json.dumps(_public(wallet)))
+        return
+    console.print(f"[green]made[/green] {wallet.address}  in {wallet.folder}")
+    if wallet.role == pb.ROLE_PATIENT:
+        console.print(f"next: cbmdhi wallet enrol -w {name}  and  cbmdhi wallet register -w {name}")
+    else:
+        console.print(
+            f"next: ask an administrator of {member} for `cbmdhi invite {wallet.address} --role {role}`"
+        )
+
+
+@app.command()
+def show(
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the channel.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show address, certificate and, from the channel, status. Never a private key."""
+    opened = shared.guarded(lambda: shared.open_wallet(wallet, home))
+    document: dict[str, Any] = _public(opened)
+    if not offline:
+        identity = shared.with_client(wallet, home, member, lambda client: client.registration.identity())
+        document["channel"] = shared.plain(identity)
+    if as_json:
+        print(json.dumps(document))
+        return
+    table = Table(show_header=False, box=None)
+    for key in ("address", "role", "member", "folder", "enrolled"):
+        table.add_row(key, str(document[key]))
+    if not offline:
+        table.add_row("status", str(document["channel"]["status"]).removeprefix("IDENTITY_STATUS_").lower())
+        table.add_row(
+            "reviews", ", ".join(review["msp"] for review in document["channel"]["reviews"]) or "none"
+        )
+    console.print(table)
+
+
+@app.command()
+def enrol(
+    wallet: WalletOption = "",
+    secret: Annotated[
+        str, typer.Option(envvar="CBMDHI_INVITATION", help="Secret of the invitation (staff).")
+    ] = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the member's Fabric CA certify the wallet's key; the key stays here."""
+    shared.with_client(wallet, home, member, lambda client: client.registration.enrol(secret))
+    if as_json:
+        print(json.dumps({"enrolled": True}))
+    else:
+        console.print("[green]enrolled[/green]; next: cbmdhi wallet register")
+
+
+@app.command()
+def register(
+    wallet: WalletOption = "",
+    evidence: Annotated[
+        Path | None, typer.Option(help="JSON with the personal data that reviewers check (patients).")
+    ] = None,
+    custodian: Annotated[
+        list[str] | None,
+        typer.Option(help="MSP id of a member that may open your records; repeat; default all."),
+    ] = None,
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the consortium for the identity. A patient's personal data is sealed here, to the reviewers."""
+
+    async def work(client: Client) -> Any:
+        proof = _evidence(evidence) if evidence else None
+        receipt = await client.registration.register(proof, custodian)
+        return receipt, await client.registration.identity()
+
+    receipt, identity = shared.with_client(wallet, home, member, work)
+    if as_json:
+        print(json.dumps({"receipt": shared.plain(receipt), "identity": shared.plain(identity)}))
+        return
+    status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
+    console.print(f"[green]registered[/green] in block {receipt.block}; status: {status}")
+    if identity.status == state_pb2.IDENTITY_STATUS_PENDING:
+        console.print("it becomes active when enough members have approved: see `cbmdhi inbox`")
+
+
+def role_named(name: str) -> pb.Role:
+    """The role of that name. Raises WalletError with those that there are."""
+    if name not in ROLES:
+        raise WalletError(f"no role {name!r}; there are: {', '.join(ROLES)}")
+    return ROLES[name]
+
+
+def _public(wallet: Wallet) -> dict[str, Any]:
+    role = pb.Role.Name(wallet.role).removeprefix("ROLE_").lower()
+    return {
+        "address": wallet.address,
+        "role": role,
+        "member": wallet.member,
+        "folder": str(wallet.folder),
+        "enrolled": bool(wallet.certificate_pem),
+    }
+
+
+def _evidence(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise WalletError(f"the evidence cannot be read as JSON: {error}") from error

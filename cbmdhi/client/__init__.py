@@ -1,0 +1,53 @@
+"""The client of the mesh: what an application or an integration engine uses.
+
+async with Client(Wallet.load(folder)) as client:
+    results = await client.records.put(patient, resources)
+    content = (await client.records.read(patient, record_id, 1, purpose="TREAT")).content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from cbmdhi.client.connection import Connection
+from cbmdhi.client.consents import Consents
+from cbmdhi.client.inbox import Inbox
+from cbmdhi.client.records import Records
+from cbmdhi.client.registration import Registration
+from cbmdhi.client.rest import FhirSession
+from cbmdhi.client.trail import Trail
+from cbmdhi.wallet import Wallet
+
+__all__ = ["Client"]
+
+
+class Client:
+    """One wallet at one member's gateway.
+
+    `member` is a name or MSP id; by default the wallet's home. Any member can serve any wallet.
+    """
+
+    def __init__(self, wallet: Wallet, member: str = "", deadline_seconds: float = 30.0) -> None:
+        self.wallet = wallet
+        self.member = wallet.consortium.member_named(member or wallet.member)
+        self.connection = Connection(wallet, self.member, deadline_seconds)
+        self.registration = Registration(self.connection)
+        self.records = Records(self.connection)
+        self.consents = Consents(self.connection)
+        self.trail = Trail(self.connection)
+        self.inbox = Inbox(self.connection)
+
+    def fhir(
+        self, *, actions: Sequence[str] = ("read", "history"), purposes: Sequence[str] = ("TREAT",)
+    ) -> FhirSession:
+        """A session of a plain FHIR application over REST, within a delegation; to be entered."""
+        return FhirSession(self.wallet, self.member, actions=actions, purposes=purposes)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.connection.close()

@@ -1,0 +1,157 @@
+"""Connections to a member's gateway: one for first contact, one with certificate and token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.errors import MeshError, from_rpc
+from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from cbmdhi.protocol import signature
+from cbmdhi.protocol.consortium import Member
+from cbmdhi.wallet import Wallet
+
+T = TypeVar("T")
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+DEFAULT_DEADLINE_SECONDS = 30.0
+_RENEW_BEFORE_SECONDS = 30.0
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES + 64 * 1024),
+    ("grpc.max_send_message_length", -1),  # `check_size` says it in a sentence instead
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.enable_retries", 0),
+]
+_RETRIED = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED)
+
+
+def check_size(request: Message) -> None:
+    """Refuse here what the gateway would refuse anyway. Raises MeshError TOO_LARGE naming the limit."""
+    size = request.ByteSize()
+    if size > MAX_MESSAGE_BYTES:
+        raise MeshError(
+            code_pb2.CODE_TOO_LARGE,
+            f"a message is at most 16 MiB ({MAX_MESSAGE_BYTES} bytes), this one has {size}: "
+            "split the content into several records",
+        )
+
+
+class Connection:
+    """Speaks to one member's gateway for one wallet. Logs in by itself, and again when the token ends."""
+
+    def __init__(
+        self, wallet: Wallet, member: Member, deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+    ) -> None:
+        self.wallet = wallet
+        self.member = member
+        self.deadline_seconds = deadline_seconds
+        self.device = ""
+        self._token = ""
+        self._token_ends = 0.0
+        self._login_lock = asyncio.Lock()
+        self._authenticated: grpc.aio.Channel | None = None
+        roots = member.tls_ca_pem.encode()
+        self._options = [*_OPTIONS, ("grpc.ssl_target_name_override", f"gateway.{member.name}")]
+        self.first_contact = grpc.aio.secure_channel(
+            member.gateway.first_contact, grpc.ssl_channel_credentials(roots), options=self._options
+        )
+
+    @property
+    def authenticated(self) -> grpc.aio.Channel:
+        """The channel that shows the wallet's certificate. Raises WalletError before enrolment."""
+        if self._authenticated is None:
+            _ = self.wallet.certificate_thumbprint
+            credentials = grpc.ssl_channel_credentials(
+                self.member.tls_ca_pem.encode(),
+                self.wallet.private_key_pem,
+                self.wallet.certificate_pem.encode(),
+            )
+            self._authenticated = grpc.aio.secure_channel(
+                self.member.gateway.grpc, credentials, options=self._options
+            )
+        return self._authenticated
+
+    async def close(self) -> None:
+        """Close both channels."""
+        await self.first_contact.close()
+        if self._authenticated is not None:
+            await self._authenticated.close()
+
+    async def forget_certificate(self) -> None:
+        """Start again with the certificate that the wallet has now."""
+        if self._authenticated is not None:
+            await self._authenticated.close()
+        self._authenticated, self._token = None, ""
+
+    def forget_token(self) -> None:
+        """Log in anew at the next call."""
+        self._token = ""
+
+    async def anonymous(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Call on the port for first contact."""
+        return await self._retrying(lambda left: method(request, timeout=left))
+
+    async def call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Call with certificate and token; once more with a new token when the old one was refused."""
+        try:
+            return await self._with_token(method, request)
+        except MeshError as error:
+            if error.code != code_pb2.CODE_UNAUTHENTICATED or not self._token:
+                raise
+        self.forget_token()
+        return await self._with_token(method, request)
+
+    async def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata with a valid token, for streams."""
+        return (("authorization", f"Bearer {await self.token()}"),)
+
+    async def token(self) -> str:
+        """A token with some life left, bound to the wallet's certificate (RFC 8705)."""
+        async with self._login_lock:
+            if not self._token or time.time() > self._token_ends - _RENEW_BEFORE_SECONDS:
+                response = await self.login(certificate_x5t_s256=self.wallet.certificate_thumbprint)
+                self._token, self._token_ends = response.token, response.expires_at_ms / 1000
+            return self._token
+
+    async def login(
+        self, *, certificate_x5t_s256: str = "", dpop_jkt: str = ""
+    ) -> identity_pb2.LoginResponse:
+        """Show that this wallet holds the registered key; the token is bound to the thumbprint."""
+        sessions = identity_pb2_grpc.SessionServiceStub(self.first_contact)
+        address = self.wallet.address
+        challenge = await self.anonymous(sessions.Challenge, identity_pb2.ChallengeRequest(address=address))
+        self.device = challenge.device
+        binding = (certificate_x5t_s256 or dpop_jkt).encode()
+        request = identity_pb2.LoginRequest(
+            address=address,
+            challenge=challenge.challenge,
+            signature=self.wallet.sign(signature.LOGIN, challenge.challenge, binding),
+            certificate_x5t_s256=certificate_x5t_s256,
+            dpop_jkt=dpop_jkt,
+        )
+        return cast(identity_pb2.LoginResponse, await self.anonymous(sessions.Login, request))
+
+    async def _with_token(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        metadata = await self.metadata()
+        return await self._retrying(lambda left: method(request, timeout=left, metadata=metadata))
+
+    async def _retrying(self, attempt: Callable[[float], Awaitable[T]]) -> T:
+        """Try until the deadline; only what did nothing or is idempotent by its id comes again."""
+        ends = time.monotonic() + self.deadline_seconds
+        delay = 0.1
+        while True:
+            try:
+                return await attempt(max(ends - time.monotonic(), 0.001))
+            except grpc.aio.AioRpcError as error:
+                ours = from_rpc(error)
+                wait = max(delay, ours.retry_after_ms / 1000)
+                if ours.code not in _RETRIED or time.monotonic() + wait > ends:
+                    raise ours from error
+            await asyncio.sleep(wait)
+            delay = min(delay * 2, 2.0)

@@ -1,0 +1,226 @@
+"""Records: written with a signed commitment, read by whom the patient lets, decrypted here alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from cbmdhi.client.commands import submit_group
+from cbmdhi.client.connection import Connection, check_size
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import RecordVersion
+from cbmdhi.errors import AccessRefused, MeshError, from_rpc
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol import categories, command, envelope, released
+from cbmdhi.protocol.ids import uuid7
+
+_RESENDS = 5
+# The stream broke, or its token ended: what has no result yet is sent again, under the same ids.
+_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
+
+
+@dataclass(frozen=True)
+class NewRecord:
+    """A version of a record, to be written. `content` is a FHIR R4 resource as JSON."""
+
+    patient: str
+    content: bytes = field(repr=False)
+    record_id: str = field(default_factory=uuid7)
+    version: int = 1
+
+    @classmethod
+    def of(cls, patient: str, resource: dict[str, Any], record_id: str = "", version: int = 1) -> NewRecord:
+        """A record of a resource as a dictionary."""
+        content = json.dumps(resource, separators=(",", ":"), ensure_ascii=False).encode()
+        return cls(patient, content, record_id or uuid7(), version)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A signed record with its content: sent again as it is, it has no second effect."""
+
+    record: NewRecord
+    request: gateway_pb2.IngestRequest
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a record."""
+
+    record: NewRecord
+    receipt: gateway_pb2.RecordReceipt
+    error: MeshError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when it is committed."""
+        return self.error is None and self.receipt.receipt.code == code_pb2.CODE_OK
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A record as it was read: decrypted here, its commitment checked."""
+
+    receipt: Receipt
+    record: RecordVersion
+    content: bytes = field(repr=False)
+    released_by: str
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The content as a FHIR resource."""
+        return json.loads(self.content)
+
+
+class Records:
+    """Put, read, list."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._wallet = connection.wallet
+
+    def prepare(self, record: NewRecord, signer: command.Signer | None = None) -> Prepared:
+        """Sign a record: the commitment over a new salt goes into the command, the salt with the content."""
+        body, content = put_record(record)
+        group = command.make_group([(signer or self._wallet, body)], channel=self._wallet.consortium.channel)
+        request = gateway_pb2.IngestRequest(submission_id=record.record_id, group=group, contents=[content])
+        return Prepared(record, request)
+
+    async def put(self, records: Iterable[NewRecord]) -> list[Written]:
+        """Write records over one stream; each has its own result, in the order given."""
+        prepared = [self.prepare(record) for record in records]
+        results = {written.record.record_id: written async for written in self.send(prepared)}
+        return [results[entry.record.record_id] for entry in prepared]
+
+    async def send(self, prepared: Sequence[Prepared]) -> AsyncIterator[Written]:
+        """Send prepared records; results come in the order in which they are ready.
+
+        A stream that breaks is opened again and everything without a result is sent again, under the
+        same ids: nothing doubles.
+        """
+        left: dict[str, Prepared] = {}
+        for entry in prepared:
+            try:
+                check_size(entry.request)
+                left[entry.request.submission_id] = entry
+            except MeshError as error:
+                yield Written(entry.record, gateway_pb2.RecordReceipt(), error)
+        breaks = 0
+        while left:
+            try:
+                async for response in self._stream(list(left.values())):
+                    entry = left.pop(response.submission_id, None)
+                    if entry is not None:
+                        yield _written(entry, response)
+            except grpc.aio.AioRpcError as error:
+                ours, breaks = from_rpc(error), breaks + 1
+                if ours.code not in _RESENT or breaks > _RESENDS:
+                    raise ours from error
+                if ours.code == code_pb2.CODE_UNAUTHENTICATED:
+                    self._connection.forget_token()
+                await asyncio.sleep(min(0.2 * 2**breaks, 5.0))
+
+    async def put_with(
+        self, record: NewRecord, author: command.Signer, *others: tuple[command.Signer, Message]
+    ) -> list[gateway_pb2.RecordReceipt]:
+        """Write a record and do something else, such as a consent, as one transaction or not at all."""
+        body, content = put_record(record)
+        group = command.make_group([(author, body), *others], channel=self._wallet.consortium.channel)
+        return await submit_group(self._connection, group, [content])
+
+    async def read(
+        self, patient: str, record_id: str, version: int, purpose: str, action: str = "read"
+    ) -> Reading:
+        """Read one version. Raises AccessRefused with the receipt of the refusal, which is on the channel."""
+        body = pb.Access(
+            patient=patient, record_id=record_id, version=version, purpose=purpose, action=action
+        )
+        return await self._read(body)
+
+    async def break_glass(self, patient: str, record_id: str, version: int, reason_code: str) -> Reading:
+        """Read in an emergency, without consent; the patient is told and a privacy officer reviews it."""
+        body = pb.BreakGlass(patient=patient, record_id=record_id, version=version, reason_code=reason_code)
+        return await self._read(body)
+
+    async def list(
+        self, patient: str = "", *, category: str = "", purpose: str = "PATRQT"
+    ) -> list[RecordVersion]:
+        """The records of a patient, by default the wallet's own, that the wallet may search."""
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        request = gateway_pb2.ListRecordsRequest(
+            patient=patient or self._wallet.address, category=category, purpose=purpose, page_size=500
+        )
+        found: list[RecordVersion] = []
+        while True:
+            response = await self._connection.call(stub.ListRecords, request)
+            found.extend(response.records)
+            if not response.next_page_token:
+                return found
+            request.page_token = response.next_page_token
+
+    async def _stream(self, entries: Sequence[Prepared]) -> AsyncIterator[gateway_pb2.IngestResponse]:
+        stub = gateway_pb2_grpc.IngestServiceStub(self._connection.authenticated)
+        call = stub.Ingest((entry.request for entry in entries), metadata=await self._connection.metadata())
+        try:
+            async for response in call:
+                yield response
+        finally:
+            call.cancel()
+
+    async def _read(self, body: pb.Access | pb.BreakGlass) -> Reading:
+        signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        response = await self._connection.call(stub.Read, gateway_pb2.ReadRequest(command=signed))
+        if response.receipt.code != code_pb2.CODE_OK:
+            raise AccessRefused(response.receipt)
+        return self._opened(body, response)
+
+    def _opened(self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse) -> Reading:
+        wallet, opened, record = self._wallet, response.opened, response.opened.record
+        reader = released.Reader(wallet.address, wallet.hpke_private, response.receipt.command_id)
+        wanted = (asked.patient, asked.record_id, asked.version)
+        try:
+            if (record.patient, record.record_id, record.version) != wanted:
+                raise released.NotAsCommitted("another record came than the one that was asked for")
+            content = released.open_released(record, opened.blocks, opened.sealed_data_key, reader)
+        except released.NotAsCommitted as error:
+            raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
+        return Reading(response.receipt, record, content, opened.released_by)
+
+
+def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
+    """The body that commits to a record, and the content with the salt of that commitment."""
+    salt = envelope.new_salt()
+    body = pb.PutRecord(
+        record_id=record.record_id,
+        version=record.version,
+        patient=record.patient,
+        category=categories.of_resource(_resource_type(record.content)),
+        content_commitment=envelope.commitment(salt, record.content),
+        content_bytes=len(record.content),
+    )
+    return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
+
+
+def _written(entry: Prepared, response: gateway_pb2.IngestResponse) -> Written:
+    if response.HasField("error"):
+        error = response.error
+        ours = MeshError(error.code, error.reason, error.path, error.retry_after_ms)
+        return Written(entry.record, gateway_pb2.RecordReceipt(), ours)
+    return Written(entry.record, response.receipts[0])
+
+
+def _resource_type(content: bytes) -> str:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return ""
+    return str(found.get("resourceType", "")) if isinstance(found, dict) else ""

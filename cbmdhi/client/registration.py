@@ -1,0 +1,192 @@
+"""From a wallet's keys to an active identity: enrolment, registration, review."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.protobuf.message import DecodeError
+
+from cbmdhi.client.connection import Connection
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import IdentityDocument, SealedKey
+from cbmdhi.errors import MeshError, NotCommitted
+from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol import certificates, cid, command, hpke
+from cbmdhi.protocol import registration as registrations
+
+_EVIDENCE = b"cbmdhi/evidence/v1\x00"
+
+
+class Registration:
+    """Enrol, register, invite, review."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._wallet = connection.wallet
+
+    async def enrol(self, secret: str = "") -> None:
+        """Have the member's Fabric CA certify the wallet's key; staff show the secret of their invitation."""
+        stub = identity_pb2_grpc.EnrolmentServiceStub(self._connection.first_contact)
+        request = identity_pb2.EnrolRequest(
+            csr_pem=self._wallet.certificate_request(),
+            secret=secret,
+            role=self._wallet.role,
+        )
+        response = await self._connection.anonymous(stub.Enrol, request)
+        self._wallet.keep_certificate(response.certificate_pem)
+        await self._connection.forget_certificate()
+
+    async def register(
+        self, evidence: dict[str, Any] | None = None, custodians: Sequence[str] | None = None
+    ) -> Receipt:
+        """Ask for the identity. A patient gives evidence, sealed here to the reviewers, and custodians.
+
+        `custodians` are MSP ids, by default every member: each can open the patient's records for a
+        permitted reader, and none before a decision is committed. Raises NotCommitted.
+        """
+        wallet = self._wallet
+        body = pb.RegisterIdentity(
+            address=wallet.address,
+            role=wallet.role,
+            home_msp=wallet.member,
+            signing_public_key=wallet.spki,
+            hpke_public_key=wallet.hpke_public,
+            enrolment_certificate=_der(wallet.certificate_pem),
+        )
+        request = identity_pb2.RegisterRequest()
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
+        if wallet.role == pb.ROLE_PATIENT:
+            reviewers = await self._connection.anonymous(
+                stub.ListReviewers, identity_pb2.ListReviewersRequest()
+            )
+            self._add_custodians(body, request, custodians)
+            administrators = self._certified(reviewers)
+            request.sealed_evidence = _seal_evidence(wallet.address, evidence or {}, administrators)
+            body.evidence_cid = cid.raw(request.sealed_evidence)
+        signed = wallet.sign_command(command.make(body, channel=wallet.consortium.channel))
+        request.command.CopyFrom(signed)
+        receipt = (await self._connection.anonymous(stub.Register, request)).receipt
+        return _accepted(receipt)
+
+    async def invite(self, address: str, role: pb.Role) -> str:
+        """As an administrator: prepare somebody's enrolment. Gives the secret to hand over."""
+        stub = identity_pb2_grpc.EnrolmentServiceStub(self._connection.authenticated)
+        request = identity_pb2.InviteRequest(address=address, role=role)
+        return (await self._connection.call(stub.Invite, request)).secret
+
+    async def pending(self) -> list[identity_pb2.PendingReview]:
+        """As an administrator: registrations that wait for this member's vote."""
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
+        response = await self._connection.call(
+            stub.ListPendingReviews, identity_pb2.ListPendingReviewsRequest()
+        )
+        return list(response.reviews)
+
+    def open_evidence(self, review: identity_pb2.PendingReview) -> dict[str, Any]:
+        """As a reviewer: decrypt the personal data that the patient sealed to this wallet."""
+        address = review.identity.address
+        if cid.raw(review.sealed_evidence) != review.identity.evidence_cid:
+            raise MeshError(code_pb2.CODE_INTEGRITY, "the evidence is not what the patient signed")
+        try:
+            sealed = identity_pb2.SealedEvidence.FromString(review.sealed_evidence)
+            mine = next(entry.sealed for entry in sealed.keys if entry.reviewer == self._wallet.address)
+            key = hpke.open(self._wallet.hpke_private, mine, hpke.EVIDENCE_KEY, address, self._wallet.address)
+            plain = AESGCM(key).decrypt(
+                sealed.ciphertext[:12], sealed.ciphertext[12:], _EVIDENCE + address.encode()
+            )
+        except StopIteration as error:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN, "the evidence was not sealed to this reviewer"
+            ) from error
+        except (hpke.CannotOpen, InvalidTag, DecodeError) as error:
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, "the evidence does not open: ask for a new one"
+            ) from error
+        return json.loads(plain)
+
+    async def review(
+        self, identity: IdentityDocument, *, approve: bool, reason_code: str = "identity-verified"
+    ) -> identity_pb2.ReviewResponse:
+        """As an administrator: vote. Raises NotCommitted."""
+        body = pb.ReviewRegistration(
+            address=identity.address,
+            registration_id=identity.registration_id,
+            decision=pb.DECISION_APPROVE if approve else pb.DECISION_REJECT,
+            reason_code=reason_code,
+        )
+        signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
+        response = await self._connection.call(stub.Review, identity_pb2.ReviewRequest(command=signed))
+        _accepted(response.receipt)
+        return response
+
+    async def identity(self, address: str = "") -> IdentityDocument:
+        """The document of an address, by default the wallet's own."""
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
+        request = identity_pb2.GetIdentityRequest(address=address or self._wallet.address)
+        return (await self._connection.anonymous(stub.GetIdentity, request)).identity
+
+    def _certified(self, reviewers: identity_pb2.ListReviewersResponse) -> list[IdentityDocument]:
+        """The administrators, each certified by a pinned root: nobody else is sealed to."""
+        roots = {msp: member.ca_pem for msp, member in self._wallet.consortium.members.items()}
+        try:
+            for document, signed in zip(reviewers.administrators, reviewers.registrations, strict=True):
+                registrations.check_role(document, signed, roots)
+                if document.role != pb.ROLE_ADMINISTRATOR:
+                    raise registrations.NotCertified("a reviewer is no administrator")
+        except (registrations.NotCertified, ValueError) as error:
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, f"the gateway named a reviewer whom no member certified: {error}"
+            ) from error
+        return list(reviewers.administrators)
+
+    def _add_custodians(
+        self,
+        body: pb.RegisterIdentity,
+        request: identity_pb2.RegisterRequest,
+        custodians: Sequence[str] | None,
+    ) -> None:
+        wallet = self._wallet
+        vaults = {msp: member.vault_public_key for msp, member in wallet.consortium.members.items()}
+        for msp in custodians if custodians is not None else sorted(vaults):
+            if msp not in vaults:
+                raise MeshError(
+                    code_pb2.CODE_INVALID, f"no member {msp!r}; there are: {', '.join(sorted(vaults))}"
+                )
+            sealed = hpke.seal(vaults[msp], wallet.hpke_private, hpke.RECORD_KEY, wallet.address, msp)
+            body.custodians.add(msp=msp, sealed_key_sha256=hashlib.sha256(sealed).digest())
+            request.sealed_keys.append(SealedKey(msp=msp, key=f"rk/{wallet.address}", sealed=sealed))
+
+
+def _seal_evidence(address: str, evidence: dict[str, Any], reviewers: Sequence[IdentityDocument]) -> bytes:
+    key, nonce = AESGCM.generate_key(256), secrets.token_bytes(12)
+    plain = json.dumps(evidence, separators=(",", ":")).encode()
+    sealed = identity_pb2.SealedEvidence(
+        ciphertext=nonce + AESGCM(key).encrypt(nonce, plain, _EVIDENCE + address.encode())
+    )
+    for reviewer in reviewers:
+        to_reviewer = hpke.seal(reviewer.hpke_public_key, key, hpke.EVIDENCE_KEY, address, reviewer.address)
+        sealed.keys.add(reviewer=reviewer.address, sealed=to_reviewer)
+    return sealed.SerializeToString(deterministic=True)
+
+
+def _der(certificate_pem: str) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    if not certificate_pem:
+        raise MeshError(code_pb2.CODE_INVALID, "this wallet is not enrolled yet: enrol it first")
+    return certificates.parse_pem(certificate_pem.encode()).public_bytes(Encoding.DER)
+
+
+def _accepted(receipt: Receipt) -> Receipt:
+    if receipt.code != code_pb2.CODE_OK:
+        raise NotCommitted(receipt)
+    return receipt

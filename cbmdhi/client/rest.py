@@ -1,0 +1,152 @@
+"""FHIR over REST, as a plain FHIR application would use it: a token bound to a DPoP key (RFC 9449).
+
+Such a caller cannot sign each command. At login the wallet signs a delegation, bounded in actions, purposes
+and time; within it the gateway's registered device signs, decrypts and answers, and the channel says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ssl
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.errors import MeshError
+from cbmdhi.protocol import signature
+from cbmdhi.protocol.consortium import Member
+from cbmdhi.protocol.ids import uuid7
+from cbmdhi.wallet import Wallet
+
+_DEADLINE = aiohttp.ClientTimeout(total=30)
+_LONGEST_DELEGATION_SECONDS = 12 * 3600
+
+
+class FhirSession:
+    """A session at one member's REST interface. Enter it to log in."""
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        member: Member,
+        *,
+        actions: Sequence[str] = ("read", "history"),
+        purposes: Sequence[str] = ("TREAT",),
+        lifetime_seconds: int = 3600,
+    ) -> None:
+        if not 0 < lifetime_seconds <= _LONGEST_DELEGATION_SECONDS:
+            raise ValueError("a delegation holds for at most 12 hours")
+        self._wallet, self._member = wallet, member
+        self._actions, self._purposes, self._lifetime = actions, purposes, lifetime_seconds
+        self._key = ECKey.generate_key("P-256")
+        self._token = ""
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> FhirSession:
+        context = ssl.create_default_context(cadata=self._member.tls_ca_pem)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), timeout=_DEADLINE, raise_for_status=False
+        )
+        try:
+            await self._login()
+        except BaseException:
+            await self._http.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def read(self, resource_type: str, record_id: str, version: int = 0) -> dict[str, Any]:
+        """GET /fhir/TYPE/ID, or that version of it. Raises MeshError with the outcome's code and sentence."""
+        path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")
+        return await self._json("GET", path, token=self._token)
+
+    async def _login(self) -> None:
+        address = self._wallet.address
+        challenge = await self._json("POST", "/v1/session/challenge", {"address": address})
+        thumbprint = self._key.thumbprint()
+        raw = _unbase64(challenge["challenge"])
+        delegation = self._delegation(challenge["device"], challenge["channel"])
+        signed = self._wallet.sign(signature.DELEGATION, delegation)
+        answer = await self._json(
+            "POST",
+            "/v1/session",
+            {
+                "address": address,
+                "challenge": challenge["challenge"],
+                "signature": _base64(self._wallet.sign(signature.LOGIN, raw, thumbprint.encode())),
+                "dpop_jkt": thumbprint,
+                "delegation": {"delegation": _base64(delegation), "signature": _base64(signed)},
+            },
+        )
+        self._token = answer["token"]
+
+    def _delegation(self, device: str, channel: str) -> bytes:
+        now_ms = time.time_ns() // 1_000_000
+        return pb.Delegation(
+            delegation_id=uuid7(),
+            channel=channel,
+            delegator=self._wallet.address,
+            delegate=device,
+            actions=self._actions,
+            purposes=self._purposes,
+            issued_at_ms=now_ms,
+            expires_at_ms=now_ms + self._lifetime * 1000,
+        ).SerializeToString(deterministic=True)
+
+    async def _json(self, method: str, path: str, body: Any = None, token: str = "") -> dict[str, Any]:
+        if self._http is None:
+            raise MeshError(code_pb2.CODE_INVALID, "enter the session first: `async with FhirSession(…)`")
+        url = self._member.gateway.rest + path
+        headers = {"DPoP": self._proof(method, url, token)}
+        if token:
+            headers["Authorization"] = f"DPoP {token}"
+        try:
+            async with self._http.request(method, url, json=body, headers=headers) as response:
+                answer = await response.json(content_type=None)
+                if response.status >= 400:
+                    raise _refusal(answer)
+                return answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "the gateway's REST interface did not answer"
+            ) from error
+
+    def _proof(self, method: str, url: str, token: str) -> str:
+        header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": self._key.as_dict(private=False)}
+        claims = {"htm": method, "htu": url, "iat": int(time.time()), "jti": uuid7()}
+        if token:
+            claims["ath"] = _base64(hashlib.sha256(token.encode()).digest())
+        return jwt.encode(header, claims, self._key)
+
+
+def _refusal(answer: dict[str, Any]) -> MeshError:
+    """From an OperationOutcome, or the plain JSON of the session routes."""
+    if answer.get("resourceType") == "OperationOutcome":
+        issue = answer["issue"][0]
+        name, reason = issue["details"]["text"], issue["diagnostics"]
+    else:
+        name, reason = answer.get("code", ""), answer.get("reason", "")
+    known = f"CODE_{str(name).removeprefix('CODE_')}"
+    code = code_pb2.Code.Value(known) if known in code_pb2.Code.keys() else code_pb2.CODE_INTERNAL  # noqa: SIM118
+    return MeshError(code, reason or "the gateway gave no reason")
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _unbase64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,42 @@
+"""The patient's audit trail, receipts found again, and the proofs that let them be checked."""
+
+from __future__ import annotations
+
+from cbmdhi.client.connection import Connection
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry, GetProofResponse
+
+
+class Trail:
+    """What was done or refused, and where that stands."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def audit(self) -> list[CommittedAuditEntry]:
+        """Everything about the wallet's own data, oldest first."""
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        found: list[CommittedAuditEntry] = []
+        request = gateway_pb2.ListAuditRequest(page_size=500)
+        while True:
+            response = await self._connection.call(stub.ListAudit, request)
+            found.extend(response.entries)
+            if not response.next_page_token:
+                return found
+            request.page_token = response.next_page_token
+
+    async def receipt(self, command_id: str) -> gateway_pb2.RecordReceipt:
+        """What became of an earlier command of this wallet."""
+        stub = gateway_pb2_grpc.CommandServiceStub(self._connection.authenticated)
+        request = gateway_pb2.GetReceiptRequest(command_id=command_id)
+        return (await self._connection.call(stub.GetReceipt, request)).receipt
+
+    async def proof(self, tx_id: str) -> GetProofResponse:
+        """The block of a transaction, and its neighbours' headers."""
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        return (await self._connection.call(stub.GetProof, gateway_pb2.GetProofRequest(tx_id=tx_id))).proof
+
+    async def blob(self, cid: str) -> bytes:
+        """A stored block: ciphertext."""
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        return (await self._connection.call(stub.GetBlob, gateway_pb2.GetBlobRequest(cid=cid))).blob

@@ -1,0 +1,1 @@
+"""The paper's story, told on a running network with real FHIR data."""

@@ -1,0 +1,57 @@
+"""What only the operator of a member can do: whoever holds the registrar's key of its Fabric CA."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.errors import MeshError
+
+_DEADLINE_SECONDS = 30
+
+
+def endpoints(home: Path) -> dict[str, Any]:
+    """The network's endpoints.json. Raises MeshError when there is no network in `home`."""
+    try:
+        return json.loads((home / "endpoints.json").read_text())
+    except OSError as error:
+        raise MeshError(
+            code_pb2.CODE_UNAVAILABLE, f"no network in {home}: start one with `make up`"
+        ) from error
+
+
+def invite(registrar: dict[str, str], fabric_ca_client: Path, address: str, role: pb.Role) -> str:
+    """Register an address at the Fabric CA with a role. Gives the enrolment secret.
+
+    For the first administrator of a member; everybody after is invited by an administrator.
+    `registrar`: `fabric_ca_url`, `certificate_file`, `key_file`, `tls_file`, `ca_name`.
+    """
+    secret = secrets.token_urlsafe(24)
+    role_name = pb.Role.Name(role).removeprefix("ROLE_").lower()
+    with tempfile.TemporaryDirectory() as folder:
+        msp = Path(folder) / "msp"
+        for target, source in (("signcerts/cert.pem", "certificate_file"), ("keystore/key_sk", "key_file")):
+            (msp / target).parent.mkdir(parents=True)
+            shutil.copy(registrar[source], msp / target)
+        arguments = [
+            str(fabric_ca_client),
+            "register",
+            *("--home", folder, "--mspdir", str(msp), "--url", registrar["fabric_ca_url"]),
+            *("--caname", registrar["ca_name"], "--tls.certfiles", registrar["tls_file"]),
+            *("--id.name", address, "--id.secret", secret, "--id.type", "client"),
+            *("--id.maxenrollments", "-1", "--id.attrs", f"cbmdhi.role={role_name}:ecert"),
+        ]
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
+        )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, f"the Fabric CA did not register the address: {last}")
+    return secret

@@ -1,0 +1,200 @@
+"""The wallet: keys that never leave it, the certificate for them, and the consortium it trusts.
+
+A folder of mode 0700: `keys.json` (0600; encrypted when there is a passphrase), `wallet.json` and
+`consortium.json` (public), `certificate.pem` once enrolled.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from cryptography import x509
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.errors import WalletError
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import command, consortium, hpke, signature
+
+_SCRYPT_N = 2**15
+
+
+@dataclass
+class Wallet:
+    """An identity's keys. Signs commands as it is, or inside a delegation as a device."""
+
+    folder: Path
+    member: str
+    role: pb.Role
+    private_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    hpke_private: bytes = field(repr=False)
+    consortium: consortium.Consortium = field(repr=False)
+    certificate_pem: str = ""
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        consortium_file: Path,
+        member: str,
+        role: pb.Role = pb.ROLE_PATIENT,
+        passphrase: str = "",
+    ) -> Wallet:
+        """Make new keys in a new folder. Raises WalletError when there is one already."""
+        if (folder / "keys.json").exists():
+            raise WalletError(f"there is a wallet in {folder} already; choose another folder")
+        trusted = _consortium(consortium_file)
+        try:
+            home = trusted.member_named(member).msp_id
+        except KeyError as error:
+            raise WalletError(str(error.args[0])) from error
+        private, (hpke_private, _) = signature.new_private_key(), hpke.generate()
+        wallet = cls(folder, home, role, private, hpke_private, trusted)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        shutil.copyfile(consortium_file, folder / "consortium.json")
+        _write_secret(folder / "keys.json", _seal_keys(wallet._key_document(), passphrase))
+        wallet._write_public()
+        return wallet
+
+    @classmethod
+    def load(cls, folder: Path, passphrase: str = "") -> Wallet:
+        """Open a wallet. Raises WalletError saying what is missing or wrong."""
+        try:
+            public = json.loads((folder / "wallet.json").read_text())
+            keys = _open_keys(json.loads((folder / "keys.json").read_text()), passphrase)
+        except FileNotFoundError as error:
+            raise WalletError(f"no wallet in {folder}: make one with `cbmdhi wallet create`") from error
+        except (OSError, json.JSONDecodeError) as error:
+            raise WalletError(f"the wallet in {folder} cannot be read: {error}") from error
+        certificate = folder / "certificate.pem"
+        return cls(
+            folder=folder,
+            member=public["member"],
+            role=cast(pb.Role, pb.Role.Value(public["role"])),
+            private_key=signature.load_private_key(keys["signing_key_pem"].encode()),
+            hpke_private=bytes.fromhex(keys["hpke_private_key"]),
+            consortium=_consortium(folder / "consortium.json"),
+            certificate_pem=certificate.read_text() if certificate.exists() else "",
+        )
+
+    @property
+    def address(self) -> str:
+        """The address on the channel."""
+        return addresses.of_public_key(self.private_key.public_key())
+
+    @property
+    def spki(self) -> bytes:
+        """DER SubjectPublicKeyInfo of the signing key."""
+        return signature.spki(self.private_key.public_key())
+
+    @property
+    def hpke_public(self) -> bytes:
+        """The public key to which data keys are sealed; a patient's record key."""
+        return hpke.public_of(self.hpke_private)
+
+    @property
+    def private_key_pem(self) -> bytes:
+        """The signing key for a TLS handshake, unencrypted PKCS#8; never written by itself."""
+        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    @property
+    def certificate_thumbprint(self) -> str:
+        """RFC 8705 x5t#S256 of the enrolment certificate. Raises WalletError before enrolment."""
+        if not self.certificate_pem:
+            raise WalletError("this wallet is not enrolled yet: run `cbmdhi wallet enrol`")
+        der = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_bytes(Encoding.DER)
+        return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+
+    @property
+    def delegation(self) -> None:
+        """A wallet signs in person."""
+        return None
+
+    def sign_command(self, raw: bytes) -> pb.SignedCommand:
+        """Sign a serialized command in person."""
+        return command.KeySigner(self.private_key).sign_command(raw)
+
+    def sign(self, label: str, *parts: bytes) -> bytes:
+        """Sign something else than a command, under its label."""
+        return signature.sign(self.private_key, label, *parts)
+
+    def certificate_request(self) -> str:
+        """PKCS#10 in PEM: the common name is the address, so it tells nothing about a person."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.address)])
+        request = x509.CertificateSigningRequestBuilder().subject_name(name)
+        return request.sign(self.private_key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+    def keep_certificate(self, pem: str) -> None:
+        """Keep the certificate that the Fabric CA issued for this wallet's key."""
+        self.certificate_pem = pem
+        (self.folder / "certificate.pem").write_text(pem)
+
+    def _key_document(self) -> dict[str, str]:
+        return {"signing_key_pem": self.private_key_pem.decode(), "hpke_private_key": self.hpke_private.hex()}
+
+    def _write_public(self) -> None:
+        document = {
+            "version": 1,
+            "address": self.address,
+            "member": self.member,
+            "role": pb.Role.Name(self.role),
+            "channel": self.consortium.channel,
+        }
+        (self.folder / "wallet.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _consortium(path: Path) -> consortium.Consortium:
+    try:
+        return consortium.load(path)
+    except (OSError, ValueError) as error:
+        raise WalletError(f"the consortium file cannot be read: {error}") from error
+
+
+def _write_secret(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _derive(passphrase: str, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=32, n=_SCRYPT_N, r=8, p=1).derive(passphrase.encode())
+
+
+def _seal_keys(document: dict[str, str], passphrase: str) -> str:
+    if not passphrase:
+        return json.dumps({"version": 1, "keys": document}) + "\n"
+    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
+    sealed = AESGCM(_derive(passphrase, salt)).encrypt(
+        nonce, json.dumps(document).encode(), b"cbmdhi/wallet/v1"
+    )
+    return json.dumps({"version": 1, "salt": salt.hex(), "nonce": nonce.hex(), "sealed": sealed.hex()}) + "\n"
+
+
+def _open_keys(document: dict[str, str], passphrase: str) -> dict[str, str]:
+    if "keys" in document:
+        return document["keys"]  # type: ignore[return-value]
+    if not passphrase:
+        raise WalletError("the wallet has a passphrase: set CBMDHI_WALLET_PASSPHRASE")
+    key = _derive(passphrase, bytes.fromhex(document["salt"]))
+    try:
+        plain = AESGCM(key).decrypt(
+            bytes.fromhex(document["nonce"]), bytes.fromhex(document["sealed"]), b"cbmdhi/wallet/v1"
+        )
+    except InvalidTag as error:
+        raise WalletError("the passphrase does not open the wallet") from error
+    return json.loads(plain)

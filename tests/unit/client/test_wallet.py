@@ -1,0 +1,99 @@
+"""The wallet keeps its keys to itself and says what is wrong in a sentence."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.errors import WalletError
+from cbmdhi.protocol import address, command
+from cbmdhi.wallet import Wallet
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Path:
+    gateway = {"grpc": "127.0.0.1:1", "first_contact": "127.0.0.1:2", "rest": "https://127.0.0.1:3"}
+    member = {
+        "msp_id": "MercyMSP",
+        "name": "mercy",
+        "ca_pem": "",
+        "tls_ca_pem": "",
+        "vault_public_key": "",
+        "gateway": gateway,
+    }
+    document = {
+        "version": 1,
+        "channel": "cbmdhi",
+        "chaincode": "cbmdhi",
+        "members": [member],
+        "orderer": {"msp_id": "OrderingMSP", "ca_pem": "", "tls_ca_pem": ""},
+    }
+    path = tmp_path / "consortium.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_a_wallet_that_is_opened_again_is_the_same_identity(tmp_path: Path, consortium: Path) -> None:
+    made = Wallet.create(tmp_path / "w", consortium, "mercy", pb.ROLE_CLINICIAN)
+    opened = Wallet.load(tmp_path / "w")
+    assert (opened.address, opened.role, opened.member) == (made.address, pb.ROLE_CLINICIAN, "MercyMSP")
+    assert opened.hpke_private == made.hpke_private
+
+
+def test_only_the_owner_can_read_the_keys(tmp_path: Path, consortium: Path) -> None:
+    Wallet.create(tmp_path / "w", consortium, "mercy")
+    assert stat.S_IMODE((tmp_path / "w").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "w" / "keys.json").stat().st_mode) == 0o600
+
+
+def test_a_passphrase_keeps_the_keys_from_being_read_in_clear(tmp_path: Path, consortium: Path) -> None:
+    made = Wallet.create(tmp_path / "w", consortium, "mercy", passphrase="correct horse")
+    assert made.hpke_private.hex() not in (tmp_path / "w" / "keys.json").read_text()
+    assert Wallet.load(tmp_path / "w", "correct horse").address == made.address
+    for wrong, says in (("", "CBMDHI_WALLET_PASSPHRASE"), ("wrong", "does not open")):
+        with pytest.raises(WalletError, match=says):
+            Wallet.load(tmp_path / "w", wrong)
+
+
+def test_a_second_wallet_never_overwrites_the_first(tmp_path: Path, consortium: Path) -> None:
+    first = Wallet.create(tmp_path / "w", consortium, "mercy")
+    with pytest.raises(WalletError, match="already"):
+        Wallet.create(tmp_path / "w", consortium, "mercy")
+    assert Wallet.load(tmp_path / "w").address == first.address
+
+
+def test_mistakes_are_told_with_the_remedy(tmp_path: Path, consortium: Path) -> None:
+    with pytest.raises(WalletError, match="wallet create"):
+        Wallet.load(tmp_path / "nothing")
+    with pytest.raises(WalletError, match="there are: mercy"):
+        Wallet.create(tmp_path / "w", consortium, "merci")
+    with pytest.raises(WalletError, match="consortium file"):
+        Wallet.create(tmp_path / "w", tmp_path / "missing.json", "mercy")
+
+
+def test_the_certificate_request_names_the_address_and_no_person(tmp_path: Path, consortium: Path) -> None:
+    wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
+    request = x509.load_pem_x509_csr(wallet.certificate_request().encode())
+    names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert [name.value for name in names] == [wallet.address]
+    assert len(list(request.subject)) == 1
+    assert address.of_public_key(request.public_key()) == wallet.address  # type: ignore[arg-type]
+
+
+def test_a_signed_command_verifies_under_the_registered_key(tmp_path: Path, consortium: Path) -> None:
+    wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
+    signed = wallet.sign_command(command.make(pb.Access(), channel="cbmdhi"))
+    command.verify(signed, wallet.spki)
+    assert signed.signer == wallet.address
+
+
+def test_no_key_shows_in_a_printed_wallet(tmp_path: Path, consortium: Path) -> None:
+    wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
+    assert wallet.hpke_private.hex()[:16] not in repr(wallet)
+    assert "PRIVATE" not in repr(wallet)
