@@ -1,0 +1,92 @@
+"""An active patient with writers and records on the channel, by way of the ledger services."""
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol import cid
+from cbmdhi.protocol.ids import uuid7
+from tests.contract.people import IdentityCa, Person
+
+MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
+
+Submit = Callable[[ledger_pb2.Submission], Awaitable[ledger_pb2.Receipt]]
+
+
+@dataclass(frozen=True)
+class Care:
+    """A patient of mercy, mercy's engine, and the writer key that it has for the patient."""
+
+    patient: Person
+    engine: Person
+    writer_key: state_pb2.WriterKey
+    sealed_key: bytes
+
+    @classmethod
+    async def begin(cls, submit: Submit, mercy: IdentityCa, lakeside: IdentityCa) -> "Care":
+        """Registered, reviewed by both members, active."""
+        reviewers = [Person(), Person()]
+        for reviewer, ca in zip(reviewers, (mercy, lakeside), strict=True):
+            await _done(submit, reviewer.means(reviewer.registration(ca)))
+        patient, engine = Person(), Person()
+        await _register(submit, patient, mercy, command_pb2.ROLE_PATIENT, reviewers)
+        await _register(submit, engine, mercy, command_pb2.ROLE_ENGINE, reviewers[:1])
+        sealed_key = os.urandom(1_200)
+        digest = hashlib.sha256(sealed_key).digest()
+        key = state_pb2.WriterKey(key_id=uuid7(), epoch=1, sealed_key_sha256=digest)
+        return cls(patient, engine, key, sealed_key)
+
+    def record(self) -> ledger_pb2.Submission:
+        """A record, with the writer key sealed to the patient beside it."""
+        body = command_pb2.PutRecord(
+            record_id=uuid7(),
+            version=1,
+            patient=self.patient.address,
+            category="observations",
+            content_commitment=os.urandom(32),
+            content_bytes=1_200,
+        )
+        submission = self.engine.means(body)
+        submission.item.contents.add(
+            cid=cid.raw(os.urandom(32)),
+            stored_bytes=1_300,
+            writer_key=self.writer_key,
+            replicas=[MERCY, LAKESIDE],
+        )
+        name = f"wk/{self.writer_key.key_id}"
+        for msp in (MERCY, LAKESIDE):
+            submission.sealed_keys.add(msp=msp, key=name, sealed=self.sealed_key)
+        return submission
+
+
+async def _register(
+    submit: Submit, person: Person, ca: IdentityCa, role: int, reviewers: list[Person]
+) -> None:
+    body = person.registration(ca, role)
+    submission_keys: list[tuple[str, bytes]] = []
+    if role == command_pb2.ROLE_PATIENT:
+        for msp in (MERCY, LAKESIDE):
+            sealed = os.urandom(2_600)
+            body.custodians.add(msp=msp, sealed_key_sha256=hashlib.sha256(sealed).digest())
+            submission_keys.append((msp, sealed))
+    submission = person.means(body)
+    for msp, sealed in submission_keys:
+        submission.sealed_keys.add(msp=msp, key=f"rk/{person.address}", sealed=sealed)
+    receipt = await _done(submit, submission)
+    for reviewer in reviewers:
+        review = command_pb2.ReviewRegistration(
+            address=person.address,
+            registration_id=receipt.command_id,
+            decision=command_pb2.DECISION_APPROVE,
+            reason_code="identity-verified",
+        )
+        await _done(submit, reviewer.means(review))
+
+
+async def _done(submit: Submit, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
+    receipt = await submit(submission)
+    assert receipt.code == code_pb2.CODE_OK, (receipt.code, receipt.reason, receipt.path)
+    return receipt

@@ -1,0 +1,208 @@
+"""Storage services as processes of their own, with real Kubo nodes, mTLS, and a stand-in for the ledger.
+
+The stand-in answers from `tests.unit.storage.world.Channel`, whose blocks and signatures are real; the
+whole network with the real ledger is what the end-to-end tests start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import tomli_w
+
+from cbmdhi.command.v1.command_pb2 import PolicyDocument
+from cbmdhi.command.v1.state_pb2 import WriterKey
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from cbmdhi.protocol import hpke
+from services.runtime.config import ServiceConfig
+from services.runtime.lifecycle import Lifecycle
+from services.runtime.peers import require_peer
+from services.runtime.server import GrpcServer
+from tests.contract.kubo_node import KuboNode
+from tests.support.blocks import CHANNEL
+from tests.support.pki import Consortium
+from tests.support.waiting import free_port, until
+from tests.unit.storage.channel import Channel, FakeLedger
+
+_STOP_SECONDS = 20
+
+
+class _LedgerConfig(ServiceConfig):
+    service_name = "ledger"
+
+
+class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
+    """A member's ledger service over the channel in memory, with the real surface."""
+
+    def __init__(self, channel: Channel, consortium: Consortium, organisation: str) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.view = FakeLedger(channel, f"{organisation.capitalize()}MSP")
+        config = _LedgerConfig(
+            organisation=organisation,
+            msp_id=self.view.msp,
+            channel=CHANNEL,
+            listen_address=self.address,
+            metrics_address="127.0.0.1:0",
+            tls=consortium.tls("ledger", organisation),
+        )
+        self._server = GrpcServer(config, Lifecycle(config), max_message_bytes=33 * 1024 * 1024)
+        self._server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, self)
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(0)
+
+    async def GetIdentity(self, request: Any, context: Any) -> ledger_pb2.GetIdentityResponse:
+        require_peer(context, services={"storage"})
+        identity = await self.view.identity(request.address)
+        registration = self.view.channel.registrations[request.address]
+        return ledger_pb2.GetIdentityResponse(identity=identity, registration=registration)
+
+    async def ListMembers(self, request: Any, context: Any) -> ledger_pb2.ListMembersResponse:
+        consortium = await self.view.consortium()
+        policy = PolicyDocument(min_replicas=consortium.min_replicas)
+        return ledger_pb2.ListMembersResponse(
+            members=consortium.members.values(), policy=policy, channel=CHANNEL
+        )
+
+    async def GetWriterKey(self, request: Any, context: Any) -> ledger_pb2.GetWriterKeyResponse:
+        ref = await self.view.writer_key(request.patient)
+        if ref is None:
+            await self.view.record("", 0)  # raises NOT_FOUND
+        assert ref is not None
+        key = WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
+        return ledger_pb2.GetWriterKeyResponse(writer_key=key)
+
+    async def GetRecordVersion(self, request: Any, context: Any) -> ledger_pb2.GetRecordVersionResponse:
+        record = await self.view.record(request.record_id, request.version)
+        return ledger_pb2.GetRecordVersionResponse(record=record)
+
+    async def GetProof(self, request: Any, context: Any) -> ledger_pb2.GetProofResponse:
+        return await self.view.proof(request.tx_id, request.wait_ms / 1000)
+
+    async def GetSealedKeys(self, request: Any, context: Any) -> ledger_pb2.GetSealedKeysResponse:
+        return ledger_pb2.GetSealedKeysResponse(sealed=await self.view.sealed_keys(request.keys))
+
+    async def GetHeight(self, request: Any, context: Any) -> ledger_pb2.GetHeightResponse:
+        return ledger_pb2.GetHeightResponse(height=8, projected=8)
+
+
+class StorageProcess:
+    """`python -m services.storage` of a member; `stop` and `start` again is a restart."""
+
+    def __init__(self, folder: Path, organisation: str) -> None:
+        self.organisation = organisation
+        self.address = f"127.0.0.1:{free_port()}"
+        self._metrics_address = f"127.0.0.1:{free_port()}"
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    def configure(
+        self,
+        consortium: Consortium,
+        channel: Channel,
+        ledger_address: str,
+        kubo: KuboNode,
+        addresses: dict[str, str],
+        vault_private: bytes,
+        signing_pem: bytes,
+    ) -> None:
+        """Write config.toml and the key files."""
+        self._folder.mkdir(parents=True)
+        assert len(vault_private) == hpke.PRIVATE_KEY_BYTES
+        for name, content in (("vault.key", vault_private), ("signing.key", signing_pem)):
+            (self._folder / name).touch(0o600)
+            (self._folder / name).write_bytes(content)
+        network = channel.network
+        roots = {"mercy": network.mercy, "lakeside": network.lakeside, "ordering": network.ordering}
+        for name, organisation in roots.items():
+            (self._folder / f"{name}.pem").write_text(organisation.pem, encoding="utf-8")
+        tls = consortium.tls("storage", self.organisation).model_dump(mode="json")
+        document: dict[str, Any] = {
+            "organisation": self.organisation,
+            "msp_id": f"{self.organisation.capitalize()}MSP",
+            "channel": CHANNEL,
+            "listen_address": self.address,
+            "metrics_address": self._metrics_address,
+            "data_directory": str(self._folder / "data"),
+            "log_level": "debug",
+            "ledger_address": ledger_address,
+            "kubo_rpc_address": kubo.rpc_address,
+            "vault_key_file": str(self._folder / "vault.key"),
+            "storage_signing_key_file": str(self._folder / "signing.key"),
+            "push_seconds": 10.0,
+            "tls": tls,
+            "members": [
+                {
+                    "msp_id": f"{name.capitalize()}MSP",
+                    "storage_address": address,
+                    "fabric_ca_file": str(self._folder / f"{name}.pem"),
+                }
+                for name, address in addresses.items()
+            ],
+            "orderer": {"msp_id": "OrderingMSP", "ca_file": str(self._folder / "ordering.pem")},
+        }
+        (self._folder / "config.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+
+    async def start(self, *, ready: bool = True) -> None:
+        """Start it, and return when it is ready."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "services.storage",
+                "--config",
+                str(self._folder / "config.toml"),
+                stdout=log,
+                stderr=log,
+            )
+        if ready:
+            await until(self.is_ready, f"storage of {self.organisation} is ready", 30)
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> int | None:
+        """End it; gives its exit status."""
+        if self._process is None:
+            return None
+        if self._process.returncode is None:
+            self._process.send_signal(how)
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                # The test fails all the same, but leaves nothing running.
+                self._process.kill()
+                await self._process.wait()
+                raise
+        return self._process.returncode
+
+    async def is_ready(self) -> bool:
+        """What /readyz says."""
+        assert self._process is not None
+        assert self._process.returncode is None, self.log()
+        try:
+            async with aiohttp.ClientSession() as session:
+                url = f"http://{self._metrics_address}/readyz"
+                async with session.get(url) as answer:
+                    return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def metric(self, name: str) -> float:
+        """A series of /metrics, as it stands there."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self._metrics_address}/metrics") as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+    def log(self) -> str:
+        """What it has printed."""
+        return (self._folder / "log").read_text(encoding="utf-8")

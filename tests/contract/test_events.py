@@ -1,0 +1,212 @@
+"""Publisher and durable consumer against the real NATS server, with JetStream and TLS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from opentelemetry import trace
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime import telemetry
+from services.runtime.errors import MeshError
+from services.runtime.events import (
+    LEDGER_STREAM,
+    Event,
+    NatsLink,
+    Publisher,
+)
+from tests.contract.events_bench import Bench, is_well, publish, publish_until_taken
+from tests.support.nats_server import NatsServer
+from tests.support.pki import Consortium
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Consortium:
+    return Consortium(tmp_path / "pki")
+
+
+@pytest.fixture
+async def server(tmp_path: Path, consortium: Consortium) -> AsyncIterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats", consortium)
+    yield server
+    await server.kill()
+
+
+@pytest.fixture
+async def bench(consortium: Consortium, server: NatsServer) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        bench = Bench(consortium, server, stack)
+        yield bench
+        for reader in bench.readers:
+            await reader.stop()
+
+
+async def test_an_event_arrives_with_its_cloudevents_headers_and_trace(bench: Bench) -> None:
+    telemetry.configure("ledger")
+    traces: list[int] = []
+
+    async def on_event(_: Event) -> None:
+        traces.append(trace.get_current_span().get_span_context().trace_id)
+
+    await bench.server.start()
+    reader = await bench.reader(on_event)
+    publisher = await bench.publisher()
+    with telemetry.tracer.start_as_current_span("commit") as span:
+        assert await publish(publisher, b"a") == 1
+    await until(lambda: reader.data == [b"a"], "arrived")
+
+    headers = reader.events[0].headers
+    assert headers["ce-id"] == headers["Nats-Msg-Id"] == "tx-a"
+    assert headers["ce-type"] == "cbmdhi.ledger.transaction.committed.v1"
+    assert headers["ce-source"] == "MercyMSP"
+    assert headers["ce-specversion"] == "1.0"
+    assert headers["ce-time"] == "2023-11-14T22:13:20.123+00:00"
+    assert headers["content-type"] == "application/protobuf"
+    assert traces == [span.get_span_context().trace_id]
+
+
+async def test_the_same_event_published_again_arrives_once(bench: Bench) -> None:
+    await bench.server.start()
+    reader = await bench.reader()
+    publisher = await bench.publisher()
+    first = await publish(publisher, b"a")
+    again = await publish(publisher, b"a")
+    await publish(publisher, b"b")
+    await until(lambda: b"b" in reader.data, "the later one arrived")
+
+    assert first == again
+    assert reader.data == [b"a", b"b"]
+
+
+async def test_what_was_published_while_nobody_read_arrives_later_and_only_once(bench: Bench) -> None:
+    await bench.server.start()
+    publisher = await bench.publisher()
+    await publish(publisher, b"a")
+    reader = await bench.reader()
+    await until(lambda: reader.count("done") == 1, "handled")
+    link = await bench.link("notify")
+    await link.wait_connected()
+
+    async def acknowledged() -> bool:
+        info = await link.jetstream().consumer_info("CBMDHI_LEDGER", "notify")
+        return info.ack_floor is not None and info.ack_floor.stream_seq == 1
+
+    await until(acknowledged, "acknowledged")
+    await reader.stop()
+    await publish(publisher, b"b")
+
+    later = await bench.reader()
+    await until(lambda: later.data == [b"b"], "only what was new")
+
+
+async def test_an_event_whose_handler_cannot_reach_something_comes_again_for_ever(bench: Bench) -> None:
+    async def on_event(event: Event) -> None:
+        if event.attempt < 4:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "the database is away")
+
+    await bench.server.start()
+    reader = await bench.reader(on_event, max_attempts=1)
+    publisher = await bench.publisher()
+    await publish(publisher, b"a")
+    await until(lambda: reader.count("done") == 1, "handled at last")
+
+    assert [event.attempt for event in reader.events] == [1, 2, 3, 4]
+    assert reader.count("set_aside") == 0
+
+
+async def test_a_poisonous_event_is_set_aside_and_its_neighbours_get_through(bench: Bench) -> None:
+    async def on_event(event: Event) -> None:
+        if event.data == b"poison":
+            raise ValueError("cannot parse")
+
+    await bench.server.start()
+    reader = await bench.reader(on_event, max_attempts=2)
+    publisher = await bench.publisher()
+    for data in (b"a", b"poison", b"b"):
+        await publish(publisher, data)
+    await until(lambda: reader.count("set_aside") == 1, "set aside")
+    await until(lambda: reader.count("done") == 2, "neighbours handled")
+
+    assert reader.data.count(b"poison") == 2
+    assert await is_well(reader)
+
+
+async def test_nats_down_at_the_start_is_waited_for_and_told_in_readiness(bench: Bench) -> None:
+    reader = await bench.reader()
+    link = await bench.link("ledger")
+    publisher = Publisher(link, LEDGER_STREAM, source="MercyMSP")
+
+    assert "NATS is not connected" in (await link.check() or "")
+    assert "NATS is not connected" in (await reader.consumer.check() or "")
+    with pytest.raises(MeshError) as caught:
+        await publish(publisher, b"a")
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+
+    await bench.server.start()
+    await until(lambda: is_well(reader), "well")
+    await publish_until_taken(publisher, b"a")
+    await until(lambda: reader.data == [b"a"], "arrived")
+    assert await link.check() is None
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 4))
+async def test_a_link_closes_quickly_at_whatever_step_of_connecting_in_vain_it_is(
+    bench: Bench, turns: int
+) -> None:
+    async with asyncio.timeout(5):
+        async with NatsLink(bench.consortium.nats(bench.server.url), "notify"):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+
+async def test_after_nats_died_and_came_back_everything_goes_on_and_nothing_is_lost(bench: Bench) -> None:
+    await bench.server.start()
+    reader = await bench.reader()
+    publisher = await bench.publisher()
+    await publish(publisher, b"a")
+    await until(lambda: reader.count("done") == 1, "handled")
+
+    await bench.server.kill()
+
+    async def is_unwell() -> bool:
+        return not await is_well(reader)
+
+    await until(is_unwell, "told in readiness")
+    with pytest.raises(MeshError) as caught:
+        await publish(publisher, b"b")
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    await bench.server.start()
+    await publish_until_taken(publisher, b"b")
+    await until(lambda: b"b" in reader.data, "arrived after the restart")
+    await until(lambda: is_well(reader), "well again")
+
+    # Killed before it had written down the acknowledgement, the server hands out again: twice is allowed.
+    assert list(dict.fromkeys(reader.data)) == [b"a", b"b"]
+
+
+async def test_after_nats_came_back_without_its_data_stream_and_consumer_are_made_anew(bench: Bench) -> None:
+    await bench.server.start()
+    reader = await bench.reader()
+    publisher = await bench.publisher()
+    await publish(publisher, b"a")
+    await until(lambda: reader.count("done") == 1, "handled")
+
+    await bench.server.kill()
+    bench.server.forget()
+    await bench.server.start()
+    await publish_until_taken(publisher, b"b")
+    await until(lambda: b"b" in reader.data, "arrived", seconds=30)
+
+
+async def test_a_client_without_the_members_certificate_gets_no_link(bench: Bench, tmp_path: Path) -> None:
+    await bench.server.start()
+    stranger = Consortium(tmp_path / "strangers").nats(bench.server.url)
+    own = bench.consortium.nats(bench.server.url)
+    mixed = stranger.model_copy(update={"ca_file": own.ca_file})
+    async with NatsLink(mixed, "stranger") as link:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await link.wait_connected()

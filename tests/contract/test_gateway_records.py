@@ -1,0 +1,119 @@
+"""Reads, receipts, lists and readiness over real connections."""
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Consent, Role
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.protocol import command, envelope, hpke
+from cbmdhi.protocol.ids import uuid7
+from services.runtime.errors import code_name
+from tests.contract.gateway_calls import CLINICIAN, ENGINE, PATIENT, records, refusal
+from tests.contract.gateway_member import Member
+from tests.support.waiting import until
+from tests.unit.gateway.people import CHANNEL, put
+
+pytest_plugins = ("tests.contract.gateway_fixtures",)
+
+
+async def test_a_reader_reads_decrypts_and_a_refusal_is_a_receipt_without_content(member: Member) -> None:
+    one = put(ENGINE, PATIENT)
+    engine, clinician = member.session(ENGINE), member.session(CLINICIAN, "clinician")
+    submit = gateway_pb2_grpc.CommandServiceStub(engine.channel).Submit
+    await submit(gateway_pb2.SubmitRequest(group=one.group, contents=one.contents), metadata=engine.metadata)
+    access = CLINICIAN.access(PATIENT.address, one.body.record_id)
+    request = gateway_pb2.ReadRequest(command=access)
+
+    answer = await records(clinician).Read(request, metadata=clinician.metadata)
+    again = await records(clinician).Read(request, metadata=clinician.metadata)
+
+    key = hpke.open(
+        CLINICIAN.hpke_keys[0],
+        answer.opened.sealed_data_key,
+        hpke.DATA_KEY,
+        CLINICIAN.address,
+        answer.receipt.command_id,
+        one.body.record_id,
+        "1",
+    )
+    binding = envelope.Binding(PATIENT.address, one.body.record_id, 1)
+    assert envelope.open(answer.opened.blocks, key, binding).content == one.contents[0].content
+    assert (again.receipt.already_committed, again.receipt.tx_id) == (True, answer.receipt.tx_id)
+    assert member.storage.opened == [answer.receipt.tx_id] * 2
+
+    refused = CLINICIAN.access(PATIENT.address, one.body.record_id)
+    header, _ = command.parse(refused)
+    member.ledger.refuse[header.command_id] = (code_pb2.CODE_FORBIDDEN, "no consent permits it")
+    no = await records(clinician).Read(gateway_pb2.ReadRequest(command=refused), metadata=clinician.metadata)
+    assert (code_name(no.receipt.code), no.receipt.reason) == ("FORBIDDEN", "no consent permits it")
+    assert no.receipt.tx_id
+    assert not no.HasField("opened")
+    assert len(member.storage.opened) == 2
+
+
+async def test_a_read_is_signed_by_the_caller_and_is_a_read(member: Member) -> None:
+    caller = member.session(ENGINE)
+    theirs = CLINICIAN.access(PATIENT.address, uuid7())
+    consent = Consent(consent_id=uuid7(), patient=PATIENT.address)
+    no_access = ENGINE.sign_command(command.make(consent, channel=CHANNEL))
+
+    for signed, code in ((theirs, "FORBIDDEN"), (no_access, "INVALID")):
+        call = records(caller).Read(gateway_pb2.ReadRequest(command=signed), metadata=caller.metadata)
+        assert (await refusal(call))[0] == code
+    signers = {one.item.group.commands[0].signer for batch in member.ledger.submitted for one in batch}
+    assert signers <= {member.device.address}
+
+
+async def test_a_receipt_is_found_by_its_signer_alone(member: Member) -> None:
+    one = put(ENGINE, PATIENT)
+    engine, clinician = member.session(ENGINE), member.session(CLINICIAN, "clinician")
+    stub = gateway_pb2_grpc.CommandServiceStub(engine.channel)
+    request = gateway_pb2.GetReceiptRequest(command_id=one.command_id)
+    assert (await refusal(stub.GetReceipt(request, metadata=engine.metadata)))[0] == "NOT_FOUND"
+
+    await stub.Submit(
+        gateway_pb2.SubmitRequest(group=one.group, contents=one.contents), metadata=engine.metadata
+    )
+
+    found = await stub.GetReceipt(request, metadata=engine.metadata)
+    assert found.receipt.receipt.command_id == one.command_id
+    theirs = gateway_pb2_grpc.CommandServiceStub(clinician.channel)
+    assert (await refusal(theirs.GetReceipt(request, metadata=clinician.metadata)))[0] == "NOT_FOUND"
+
+
+async def test_lists_proofs_and_blobs(member: Member) -> None:
+    patient = member.session(PATIENT, "patient")
+    stub = records(patient)
+
+    consents = await stub.ListConsents(gateway_pb2.ListConsentsRequest(), metadata=patient.metadata)
+    audit = await stub.ListAudit(gateway_pb2.ListAuditRequest(), metadata=patient.metadata)
+    assert consents.consents.patient == PATIENT.address
+    assert audit.next_page_token == PATIENT.address
+    bad_cid = stub.GetBlob(gateway_pb2.GetBlobRequest(cid="../x"), metadata=patient.metadata)
+    assert await refusal(bad_cid) == ("INVALID", "cid")
+    bad_tx = stub.GetProof(gateway_pb2.GetProofRequest(tx_id="a/b"), metadata=patient.metadata)
+    assert await refusal(bad_tx) == ("INVALID", "tx_id")
+
+
+async def test_the_device_registers_itself_and_serves_on(member: Member) -> None:
+    await until(lambda: member.ledger.committed, "the device is registered")
+    (key,) = member.ledger.committed
+    assert key[0] == member.device.address
+    registered = command.parse(member.ledger.submitted[0][0].item.group.commands[0])[1].register_identity
+    assert registered.role == Role.ROLE_DEVICE
+    assert registered.hpke_public_key == member.device.hpke_keys[1]
+
+
+async def test_a_dependency_that_goes_away_shows_in_readiness_and_health(member: Member) -> None:
+    stub = health_pb2_grpc.HealthStub(member.connect(ENGINE))
+    assert (await stub.Check(health_pb2.HealthCheckRequest())).status == 1
+    member.life.readiness.add("identity", _gone)
+
+    async def not_serving() -> bool:
+        return (await stub.Check(health_pb2.HealthCheckRequest())).status == 2
+
+    await until(not_serving, "it says so")
+
+
+async def _gone() -> str:
+    return "away"

@@ -1,0 +1,149 @@
+"""Sessions over HTTPS: DPoP, delegations, limits, readiness."""
+
+import time
+
+import orjson
+
+from cbmdhi.command.v1.command_pb2 import SignedDelegation
+from cbmdhi.protocol.ids import uuid7
+from tests.contract.gateway_app import CLINICIAN, ENGINE, PATIENT, App, issue, reading, ready_to_read
+from tests.contract.gateway_backends import CHALLENGE
+from tests.support.waiting import until
+from tests.unit.gateway.people import Person, checker
+from tests.unit.gateway.tokens import DpopKey, b64
+
+pytest_plugins = ("tests.contract.gateway_fixtures",)
+
+
+async def test_a_proof_is_good_for_one_request(app: App) -> None:
+    one = await ready_to_read(app)
+    path = f"/fhir/Observation/{one.body.record_id}"
+    await reading(app, path)
+    proof = app.key.proof("GET", app.base + path, app.token)
+
+    assert (await app.get(path, proof=proof))[0] == 200
+    status, body, headers = await app.get(path, proof=proof)
+
+    assert (status, issue(body)["code"]) == (401, "login")
+    assert "used before" in issue(body)["diagnostics"]
+    assert headers["WWW-Authenticate"].startswith("DPoP")
+
+
+async def test_a_stolen_token_is_worth_nothing_without_its_key(app: App) -> None:
+    await app.login()
+    path, thief = f"/fhir/Observation/{uuid7()}", DpopKey()
+
+    stolen = await app.get(path, proof=thief.proof("GET", app.base + path, app.token))
+    elsewhere = await app.get(path, proof=app.key.proof("GET", app.base + "/fhir/metadata", app.token))
+    plain = await app.get(path, Authorization=f"Bearer {app.token}")
+    certificate_bound = app.member.tokens.token(CLINICIAN.address, {"x5t#S256": app.key.thumbprint})
+    other = await app.get(
+        path,
+        proof=app.key.proof("GET", app.base + path, certificate_bound),
+        Authorization=f"DPoP {certificate_bound}",
+    )
+
+    assert [answer[0] for answer in (stolen, elsewhere, plain, other)] == [401] * 4
+
+
+async def test_a_suspended_person_is_refused_in_five_seconds(app: App) -> None:
+    await app.login()
+    path = f"/fhir/Observation/{uuid7()}"
+    assert (await app.get(path))[0] == 403  # no delegation
+    app.member.ledger.suspend(CLINICIAN)
+    started = time.monotonic()
+
+    async def refused() -> bool:
+        _, body, _ = await app.get(path)
+        return issue(body)["details"]["text"] == "INACTIVE_SIGNER"
+
+    await until(refused, "the suspension is noticed", seconds=5)
+    assert time.monotonic() - started < 5
+
+
+async def test_challenge_and_login_pass_through_to_identity(app: App) -> None:
+    status, challenge = await app.post("/v1/session/challenge", {"address": CLINICIAN.address})
+    assert (status, challenge["challenge"], challenge["device"]) == (
+        200,
+        b64(CHALLENGE),
+        app.member.device.address,
+    )
+
+    status, answer = await app.login()
+
+    assert (status, answer["token_type"]) == (200, "DPoP")
+    url = app.base + "/v1/session"
+    status, answer = await app.post(
+        "/v1/session",
+        {
+            "address": CLINICIAN.address,
+            "challenge": "AA",
+            "signature": "AA",
+            "dpop_jkt": app.key.thumbprint,
+        },
+        DPoP=DpopKey().proof("POST", url, None),
+    )
+    assert (status, answer["path"]) == (401, "dpop_jkt")
+
+
+async def test_delegations_that_are_not_the_callers_to_this_device_are_refused_at_login(app: App) -> None:
+    device = app.member.device.address
+    forged = CLINICIAN.delegate(device)
+    forged.signature = PATIENT.delegate(device).signature
+    bad = {
+        "FORBIDDEN": CLINICIAN.delegate(ENGINE.address),
+        "WRONG_CHANNEL": CLINICIAN.delegate(device, channel="another"),
+        "EXPIRED": CLINICIAN.delegate(device, hours=13),
+        "BAD_SIGNATURE": forged,
+        "INVALID": SignedDelegation(delegation=b"\xff\xff", signature=b"x"),
+    }
+
+    for code, delegation in bad.items():
+        _, answer = await app.login(delegation)
+        assert (answer["code"], app.token) == (code, "")
+    _, answer = await app.login(PATIENT.delegate(device))
+    assert answer["code"] == "FORBIDDEN"
+    _, answer = await app.login(Person().delegate(device), Person())
+    assert answer["code"] == "UNAUTHENTICATED"
+
+
+async def test_bad_bodies_get_a_code_and_a_path(app: App) -> None:
+    for raw, path in ((b"{", "body"), (b"[]", "body"), (b"{}", "address"), (b'{"address":1}', "address")):
+        status, answer = await app.post("/v1/session/challenge", raw)
+        assert (status, answer["code"], answer["path"]) == (400, "INVALID", path)
+    _, answer = await app.post("/v1/session", {"address": "x", "dpop_jkt": "y", "challenge": "*"})
+    assert (answer["code"], answer["path"]) == ("INVALID", "challenge")
+
+    status, answer = await app.post("/v1/session/challenge", b" " * (17 * 1024 * 1024))
+    assert (status, answer["code"]) == (413, "TOO_LARGE")
+    assert "16 MiB" in answer["reason"]
+    status, answer = await app.post("/v1/session/challenge", b" " * (65 * 1024))
+    assert (status, answer["code"]) == (413, "TOO_LARGE")
+
+
+async def test_health_readiness_metadata_and_headers(app: App) -> None:
+    async with app.http.get(f"{app.base}/healthz") as answer:
+        assert answer.status == 200
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Server"] == "cbmdhi"
+    async with app.http.get(f"{app.base}/fhir/metadata") as answer:
+        assert checker().check(await answer.read()) == "CapabilityStatement"
+    async with app.http.get(f"{app.base}/readyz") as answer:
+        body = orjson.loads(await answer.read())
+        assert (answer.status, body["ready"]) == (200, True)
+        assert set(body["checks"]) == {"ledger", "storage", "identity"}
+
+    async def notify_is_well() -> bool:
+        async with app.http.get(f"{app.base}/readyz") as answer:
+            return bool(orjson.loads(await answer.read())["optional"]["notify"]["ok"])
+
+    await until(notify_is_well, "notify is seen")
+
+    async def gone() -> str:
+        return "away"
+
+    app.member.life.readiness.add("storage", gone)
+    async with app.http.get(f"{app.base}/readyz") as answer:
+        body = orjson.loads(await answer.read())
+        assert (answer.status, body["checks"]["storage"]["problem"]) == (503, "away")

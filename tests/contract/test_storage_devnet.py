@@ -1,0 +1,268 @@
+"""Storage of both members on the real network: decisions from real blocks, keys from real collections."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.devnet import Network
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from cbmdhi.protocol import envelope, hpke
+from cbmdhi.protocol.ids import uuid7
+from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.client import call, connect
+from services.runtime.config import Tls
+from services.runtime.errors import MeshError
+from services.storage.domain.batch import MAX_MESSAGE_BYTES
+from tests.contract.people import IdentityCa, Person
+from tests.support.waiting import until
+
+SECONDS = 30.0
+SERVICES = tuple(f"{member}-{name}" for name in ("ledger", "storage") for member in ("mercy", "lakeside"))
+MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
+CONTENT = b'{"resourceType": "Observation"}'
+
+
+@pytest.fixture(scope="module")
+def services(network: Network) -> Iterator[Network]:
+    for name in SERVICES:
+        network.start(name)
+    yield network
+    for name in reversed(SERVICES):
+        network.stop(name)
+
+
+@dataclass
+class Member:
+    """A member's ledger and storage as its gateway sees them."""
+
+    name: str
+    ledger: Any
+    storage: Any
+    ca: IdentityCa
+
+    async def submit(self, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
+        request = ledger_pb2.SubmitRequest(submissions=[submission])
+        answer = await call(self.ledger.Submit, request, deadline_seconds=SECONDS)
+        return answer.groups[0].receipts[0]
+
+    async def done(self, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
+        receipt = await self.submit(submission)
+        assert receipt.code == code_pb2.CODE_OK, (receipt.reason, receipt.path)
+        return receipt
+
+    async def open(self, access: ledger_pb2.Receipt) -> storage_pb2.OpenResponse:
+        request = storage_pb2.OpenRequest(tx_id=access.tx_id, command_id=access.command_id)
+        return await call(self.storage.Open, request, deadline_seconds=SECONDS)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A registered person with the HPKE key."""
+
+    person: Person
+    hpke_private: bytes
+
+    @property
+    def address(self) -> str:
+        return self.person.address
+
+
+def tls_of(config_file: str) -> Tls:
+    config = tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
+    return Tls.model_validate(config["tls"])
+
+
+@pytest.fixture
+async def members(services: Network) -> AsyncIterator[tuple[Member, Member]]:
+    async with AsyncExitStack() as stack:
+        made: list[Member] = []
+        for name in ("mercy", "lakeside"):
+            described = services.endpoints()["organisations"][name]["services"]
+            tls = tls_of(described["gateway"]["config"])
+            to = {
+                service: await stack.enter_async_context(
+                    connect(
+                        described[service]["grpc"],
+                        tls,
+                        service=service,
+                        organisation=name,
+                        max_message_bytes=MAX_MESSAGE_BYTES,
+                    )
+                )
+                for service in ("ledger", "storage")
+            }
+            made.append(
+                Member(
+                    name,
+                    ledger_pb2_grpc.LedgerServiceStub(to["ledger"]),
+                    storage_pb2_grpc.StorageServiceStub(to["storage"]),
+                    IdentityCa.of(services, name),
+                )
+            )
+        yield made[0], made[1]
+
+
+async def register(
+    at: Member, role: int, reviewers: list[tuple[Member, Person]], custodians: tuple[str, ...] = ()
+) -> Known:
+    """An active identity; a patient's record key is sealed to the custodians' vaults."""
+    person, (private, public) = Person(), hpke.generate()
+    body = person.registration(at.ca, role)
+    body.hpke_public_key = public
+    known = await call(at.ledger.ListMembers, ledger_pb2.ListMembersRequest(), deadline_seconds=SECONDS)
+    vaults = {member.msp: member.vault_public_key for member in known.members}
+    sealed = {
+        msp: hpke.seal(vaults[msp], private, hpke.RECORD_KEY, person.address, msp) for msp in custodians
+    }
+    for msp, key in sealed.items():
+        body.custodians.add(msp=msp, sealed_key_sha256=hashlib.sha256(key).digest())
+    submission = person.means(body)
+    for msp, key in sealed.items():
+        submission.sealed_keys.add(msp=msp, key=f"rk/{person.address}", sealed=key)
+    receipt = await at.done(submission)
+    for member, reviewer in reviewers:
+        review = pb.ReviewRegistration(
+            address=person.address,
+            registration_id=receipt.command_id,
+            decision=pb.DECISION_APPROVE,
+            reason_code="identity-verified",
+        )
+        await member.done(reviewer.means(review))
+    return Known(person, private)
+
+
+@dataclass
+class Case:
+    """A patient with a record that mercy wrote, and a clinician of lakeside."""
+
+    mercy: Member
+    lakeside: Member
+    patient: Known
+    clinician: Known
+    record_id: str
+    salt: bytes
+
+    @classmethod
+    async def make(cls, mercy: Member, lakeside: Member, *custodians: str) -> Case:
+        reviewers = [(mercy, Person()), (lakeside, Person())]
+        for member, reviewer in reviewers:
+            await member.done(reviewer.means(reviewer.registration(member.ca)))
+        patient = await register(mercy, pb.ROLE_PATIENT, reviewers, custodians)
+        engine = await register(mercy, pb.ROLE_ENGINE, reviewers[:1])
+        clinician = await register(lakeside, pb.ROLE_CLINICIAN, reviewers[1:])
+        case = cls(mercy, lakeside, patient, clinician, uuid7(), envelope.new_salt())
+        sealed = await case.seal()
+        body = pb.PutRecord(
+            record_id=case.record_id,
+            version=1,
+            patient=patient.address,
+            category="observations",
+            content_commitment=envelope.commitment(case.salt, CONTENT),
+            content_bytes=len(CONTENT),
+        )
+        submission = engine.person.means(body)
+        submission.item.contents.append(sealed.stored)
+        submission.sealed_keys.extend(sealed.sealed_keys)
+        await mercy.done(submission)
+        return case
+
+    async def seal(self) -> storage_pb2.SealResult:
+        item = storage_pb2.SealItem(
+            record_id=self.record_id,
+            version=1,
+            patient=self.patient.address,
+            content=CONTENT,
+            salt=self.salt,
+            content_commitment=envelope.commitment(self.salt, CONTENT),
+        )
+        request = storage_pb2.SealRequest(items=[item])
+        (result,) = (await call(self.mercy.storage.Seal, request, deadline_seconds=SECONDS)).results
+        assert result.code == code_pb2.CODE_OK, result.reason
+        return result
+
+    async def access(self, at: Member) -> ledger_pb2.Receipt:
+        body = pb.Access(
+            patient=self.patient.address,
+            record_id=self.record_id,
+            version=1,
+            purpose="TREAT",
+            action="read",
+        )
+        return await at.submit(self.clinician.person.means(body))
+
+    async def consent(self) -> None:
+        provision = pb.Provision(
+            effect=pb.EFFECT_PERMIT,
+            grantees=[pb.Grantee(address=self.clinician.address)],
+            purposes=["TREAT"],
+        )
+        body = pb.Consent(consent_id=uuid7(), patient=self.patient.address, provisions=[provision])
+        await self.mercy.done(self.patient.person.means(body))
+
+    def read(self, opened: storage_pb2.OpenResponse, command_id: str) -> bytes:
+        """What the clinician's client makes of it, the author's commitment checked."""
+        data_key = hpke.open(
+            self.clinician.hpke_private,
+            opened.sealed_data_key,
+            hpke.DATA_KEY,
+            self.clinician.address,
+            command_id,
+            self.record_id,
+            "1",
+        )
+        binding = envelope.Binding(self.patient.address, self.record_id, 1)
+        found = envelope.open(opened.blocks, data_key, binding)
+        assert envelope.commitment(found.salt, found.content) == opened.record.content_commitment
+        return found.content
+
+
+async def test_no_key_before_the_consent_and_the_custodians_key_after_it(
+    members: tuple[Member, Member],
+) -> None:
+    mercy, lakeside = members
+    case = await Case.make(mercy, lakeside, LAKESIDE)
+    refused = await case.access(lakeside)
+    assert refused.code == code_pb2.CODE_FORBIDDEN
+    for member in members:
+        with pytest.raises(MeshError) as caught:
+            await member.open(refused)
+        assert caught.value.code == code_pb2.CODE_FORBIDDEN
+
+    await case.consent()
+    permitted = await case.access(lakeside)
+    assert permitted.code == code_pb2.CODE_OK, permitted.reason
+    for member, msp in zip(members, (MERCY, LAKESIDE), strict=True):
+        opened = await member.open(permitted)
+        assert opened.released_by == msp
+        assert case.read(opened, permitted.command_id) == CONTENT
+
+
+async def test_a_member_without_the_key_has_it_released_by_the_writer(
+    members: tuple[Member, Member],
+) -> None:
+    mercy, lakeside = members
+    case = await Case.make(mercy, lakeside, MERCY)
+    await case.consent()
+    permitted = await case.access(lakeside)
+    opened = await lakeside.open(permitted)
+    assert opened.released_by == MERCY
+    assert case.read(opened, permitted.command_id) == CONTENT
+
+
+async def test_a_writer_key_that_the_channel_knows_is_not_sent_again(members: tuple[Member, Member]) -> None:
+    case = await Case.make(*members, LAKESIDE)
+
+    async def is_known() -> bool:
+        return not (await case.seal()).sealed_keys
+
+    await until(is_known, "the channel knows the writer key")

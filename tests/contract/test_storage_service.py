@@ -1,0 +1,204 @@
+"""Two members' storage services as they run: processes, mTLS, real Kubo nodes in one private swarm."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN
+from cbmdhi.protocol import cid as cids
+from cbmdhi.protocol import replica
+from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.client import call
+from services.runtime.errors import MeshError
+from services.storage.domain.batch import MIB
+from tests.contract.kubo_node import KuboNode
+from tests.contract.storage_mesh import MEMBERS, SECONDS, Mesh, start
+from tests.contract.storage_service import StorageProcess
+from tests.support.pki import Consortium
+from tests.support.waiting import until
+from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, decrypt, item
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    folder = tmp_path_factory.mktemp("storage")
+    mesh = Mesh(Channel(), Consortium(folder / "pki"))
+    async with AsyncExitStack() as stack:
+        await start(mesh, folder, stack)
+        yield mesh
+
+
+async def test_what_mercy_seals_lakeside_holds_and_opens_for_a_reader(mesh: Mesh) -> None:
+    patient, reader = mesh.patient(LAKESIDE), mesh.channel.register(ROLE_CLINICIAN)
+    items = tuple(item(patient.address, f"finding {n}".encode()) for n in range(100))
+    sealed = await mesh.seal(*items)
+
+    (receipt,) = sealed.replicas
+    replica.verify_receipt(receipt, mesh.channel.members[LAKESIDE].storage_signing_key)
+    for node in mesh.kubo.values():
+        assert sealed.root_cid in await node.pins()
+    assert {key.msp for key in sealed.results[0].sealed_keys} == {MERCY, LAKESIDE}
+
+    mesh.commit(items, sealed)
+    for of in MEMBERS:
+        tx_id, command_id = mesh.channel.decide(reader, items[42])
+        opened = await mesh.open(tx_id, command_id, of)
+        assert opened.released_by == MEMBERS[of]
+        assert decrypt(reader, opened, command_id, items[42]) == b"finding 42"
+
+
+async def test_the_largest_batch_goes_through_every_limit(mesh: Mesh) -> None:
+    patient, reader = mesh.patient(), mesh.channel.register(ROLE_CLINICIAN)
+    items = tuple(item(patient.address, bytes([n]) * (16 * MIB)) for n in range(2))
+    sealed = await mesh.seal(*items)
+    mesh.commit(items, sealed)
+    tx_id, command_id = mesh.channel.decide(reader, items[1])
+    opened = await mesh.open(tx_id, command_id, "lakeside")
+    assert decrypt(reader, opened, command_id, items[1]) == items[1].content
+
+    async with mesh.calling("gateway", "mercy") as channel:
+        await call(
+            storage_pb2_grpc.StorageServiceStub(channel).Discard,
+            storage_pb2.DiscardRequest(root_cid=sealed.root_cid, keep_cids=[]),
+            deadline_seconds=SECONDS,
+        )
+    await until(lambda: _unpinned(mesh.kubo["lakeside"], sealed.root_cid), "lakeside lets go")
+    assert await _unpinned(mesh.kubo["mercy"], sealed.root_cid)
+
+
+async def test_evidence_put_at_one_member_is_got_at_the_other(mesh: Mesh) -> None:
+    blob = b"sealed by the wallet"
+    async with mesh.calling("identity", "mercy") as channel:
+        request = storage_pb2.PutBlobRequest(blob=blob, cid=cids.raw(blob))
+        stub = storage_pb2_grpc.StorageServiceStub(channel)
+        assert (await call(stub.PutBlob, request, deadline_seconds=SECONDS)).replicas == [MERCY, LAKESIDE]
+    async with mesh.calling("identity", "lakeside", "lakeside") as channel:
+        stub = storage_pb2_grpc.StorageServiceStub(channel)
+        wanted = storage_pb2.GetBlobRequest(cid=cids.raw(blob))
+        assert (await call(stub.GetBlob, wanted, deadline_seconds=SECONDS)).blob == blob
+
+
+@pytest.mark.parametrize(
+    ("service", "organisation", "stub", "method", "request_type"),
+    [
+        ("identity", "mercy", "StorageServiceStub", "Seal", "SealRequest"),
+        ("identity", "mercy", "StorageServiceStub", "Open", "OpenRequest"),
+        ("gateway", "mercy", "StorageServiceStub", "PutBlob", "PutBlobRequest"),
+        ("notify", "mercy", "StorageServiceStub", "GetBlob", "GetBlobRequest"),
+        ("gateway", "lakeside", "StorageServiceStub", "Seal", "SealRequest"),
+        ("gateway", "lakeside", "StorageServiceStub", "Open", "OpenRequest"),
+        ("gateway", "mercy", "MemberStorageServiceStub", "ReleaseKey", "ReleaseKeyRequest"),
+        ("gateway", "lakeside", "MemberStorageServiceStub", "Replicate", "ReplicateRequest"),
+        ("ledger", "lakeside", "MemberStorageServiceStub", "Unpin", "UnpinRequest"),
+        ("identity", "lakeside", "MemberStorageServiceStub", "FetchBlock", "FetchBlockRequest"),
+    ],
+)
+async def test_a_call_is_for_those_that_it_is_offered_to(
+    mesh: Mesh, service: str, organisation: str, stub: str, method: str, request_type: str
+) -> None:
+    async with mesh.calling(service, organisation) as channel:
+        with pytest.raises(MeshError) as caught:
+            await call(
+                getattr(getattr(storage_pb2_grpc, stub)(channel), method),
+                getattr(storage_pb2, request_type)(),
+                deadline_seconds=SECONDS,
+            )
+    assert caught.value.code == code_pb2.CODE_FORBIDDEN
+
+
+async def test_a_storage_that_was_killed_finds_its_keys(mesh: Mesh) -> None:
+    patient = mesh.patient()
+    before = await mesh.seal(item(patient.address))
+    await mesh.storage["mercy"].stop(signal.SIGKILL)
+    await mesh.storage["mercy"].start()
+    after = await mesh.seal(item(patient.address))
+    assert before.results[0].stored.writer_key == after.results[0].stored.writer_key
+    assert before.results[0].sealed_keys == after.results[0].sealed_keys
+
+
+async def test_without_the_other_member_nothing_is_kept_and_later_all_works(mesh: Mesh) -> None:
+    patient = mesh.patient()
+    pinned = await mesh.kubo["mercy"].pins()
+    assert await mesh.storage["lakeside"].stop() == 0
+    try:
+        with pytest.raises(MeshError) as caught:
+            await mesh.seal(item(patient.address))
+        assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+        await until(lambda: _same_pins(mesh.kubo["mercy"], pinned), "mercy lets go")
+    finally:
+        await mesh.storage["lakeside"].start()
+    await mesh.seal(item(patient.address))
+
+
+async def test_a_seal_cut_off_by_a_crash_leaves_nothing_pinned(mesh: Mesh) -> None:
+    pinned = await mesh.kubo["mercy"].pins()
+    mesh.kubo["lakeside"].pause(True)
+    try:
+        sealing = asyncio.create_task(mesh.seal(item(mesh.patient().address)))
+        await until(lambda: _more_pins(mesh.kubo["mercy"], pinned), "mercy pins")
+        await mesh.storage["mercy"].stop(signal.SIGKILL)
+        with pytest.raises(MeshError):
+            await sealing
+    finally:
+        mesh.kubo["lakeside"].pause(False)
+        await mesh.storage["mercy"].start()
+    await until(lambda: _same_pins(mesh.kubo["mercy"], pinned), "mercy lets go after its restart")
+
+
+async def test_records_stay_readable_and_storage_ready_again_when_kubo_comes_back(mesh: Mesh) -> None:
+    patient, reader = mesh.patient(), mesh.channel.register(ROLE_CLINICIAN)
+    items = (item(patient.address),)
+    mesh.commit(items, await mesh.seal(*items))
+    await mesh.kubo["mercy"].stop(signal.SIGKILL)
+    try:
+        tx_id, command_id = mesh.channel.decide(reader, items[0])
+        opened = await mesh.open(tx_id, command_id, "mercy")
+        assert decrypt(reader, opened, command_id, items[0]) == b"a finding"
+        await until(lambda: _not_ready(mesh.storage["mercy"]), "mercy says that it is not ready")
+    finally:
+        await mesh.kubo["mercy"].start()
+    await until(mesh.storage["mercy"].is_ready, "mercy is ready again")
+    await mesh.seal(item(patient.address))
+
+
+async def test_neither_logs_nor_metrics_name_anybody(mesh: Mesh) -> None:
+    patient, reader = mesh.patient(), mesh.channel.register(ROLE_CLINICIAN)
+    items = (item(patient.address), item(patient.address))
+    mesh.commit(items, await mesh.seal(*items))
+    await mesh.open(*mesh.channel.decide(reader, items[0]), "lakeside")
+    refused = mesh.channel.decide(reader, items[1], code=code_pb2.CODE_FORBIDDEN)
+    with pytest.raises(MeshError):
+        await mesh.open(*refused, "mercy")
+
+    logs = "".join(storage.log() for storage in mesh.storage.values())
+    assert "rpc.refused" in logs
+    assert "rpc.answered" in logs
+    for pattern in (r"cb1[a-z2-7]{32}", r"baf[ky][a-z2-7]{40}", r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-"):
+        assert not re.search(pattern, logs)
+    assert await mesh.storage["mercy"].metric("cbmdhi_storage_records_sealed_total") > 0
+
+
+async def _unpinned(node: KuboNode, root: str) -> bool:
+    return root not in await node.pins()
+
+
+async def _not_ready(storage: StorageProcess) -> bool:
+    return not await storage.is_ready()
+
+
+async def _same_pins(node: KuboNode, pinned: set[str]) -> bool:
+    return await node.pins() == pinned
+
+
+async def _more_pins(node: KuboNode, pinned: set[str]) -> bool:
+    return await node.pins() > pinned

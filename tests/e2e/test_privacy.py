@@ -1,0 +1,66 @@
+"""The third rule: no health data and no personal identifier where they do not belong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cbmdhi.client.consents import provision
+from cbmdhi.demo import cast
+from cbmdhi.devnet import Network
+from cbmdhi.protocol.ids import uuid7
+from cbmdhi.waiting import until
+from tests.e2e.conftest import People, observation
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ADDRESS = re.compile(rb"cb1[a-z2-7]{32}")
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file and what is in it; one that goes away meanwhile (a database compacts) is passed over."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_socket():
+            try:
+                yield path, path.read_bytes()
+            except FileNotFoundError:
+                continue
+
+
+async def test_what_a_record_says_is_nowhere_in_clear_on_any_disk_of_the_mesh(
+    network: Network, people: People
+) -> None:
+    written_by_hand, document_number = f"finding-{uuid7()}", f"passport-{uuid7()}"
+    async with people.newcomer() as patient:
+        await patient.registration.enrol()
+        await patient.registration.register({"passport": document_number})
+        for administrator in (people.mercy_administrator, people.lakeside_administrator):
+            await cast.approve(administrator, patient.wallet.address)
+        await until(lambda: cast.is_active(patient), "the patient is active")
+        record = observation(patient, note=[{"text": written_by_hand}])
+        [result] = await people.engine.records.put([record])
+        assert result.ok
+        await patient.consents.grant(provision(grantee=people.mercy_clinician.wallet.address))
+        async with people.mercy_clinician.fhir() as session:
+            assert (await session.read("Observation", record.record_id))["note"][0]["text"] == written_by_hand
+
+    searched = 0
+    for path, content in files_below(network.home):
+        searched += 1
+        assert written_by_hand.encode() not in content, path
+        assert document_number.encode() not in content, path
+    assert searched > 100
+
+
+async def test_no_log_of_a_running_program_names_a_person(network: Network, people: People) -> None:
+    async with await people.new_patient() as patient:
+        [result] = await people.engine.records.put([observation(patient)])
+        assert result.ok
+    logs = [path for path in (network.home / "logs").iterdir() if path.name != "setup.log"]
+    assert len(logs) > 15
+    for path in logs:
+        named = set(ADDRESS.findall(path.read_bytes()))
+        assert not named, f"{path.name} names {len(named)} addresses"

@@ -1,0 +1,103 @@
+"""A plain FHIR application over REST: what a clinician may see, and what anybody else gets told."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from cbmdhi.client import Client
+from cbmdhi.client.consents import provision
+from cbmdhi.errors import MeshError
+from cbmdhi.protocol.ids import uuid7
+from cbmdhi.waiting import until
+from tests.e2e.conftest import People, observation
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(people: People) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client that trusts mercy's TLS CA and has no session."""
+    context = ssl.create_default_context(cadata=people.mercy_clinician.member.tls_ca_pem)
+    base = people.mercy_clinician.member.gateway.rest
+    async with aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(ssl=context)) as session:
+        yield session
+
+
+async def test_a_fhir_application_reads_what_the_patient_permitted_and_the_trail_names_both(
+    people: People,
+) -> None:
+    async with await people.new_patient() as patient:
+        record = observation(patient)
+        [result] = await people.engine.records.put([record])
+        assert result.ok
+        await patient.consents.grant(provision(grantee=people.mercy_clinician.wallet.address))
+        async with people.mercy_clinician.fhir() as session:
+            resource = await session.read("Observation", record.record_id)
+        assert resource == json.loads(record.content)
+
+        async def recorded() -> bool:
+            entries = [entry.entry for entry in await patient.trail.audit()]
+            by_device = [
+                entry for entry in entries if entry.on_behalf_of == people.mercy_clinician.wallet.address
+            ]
+            return [entry.action for entry in by_device] == ["read"]
+
+        await until(recorded, "the trail names the clinician behind the gateway's device")
+
+
+async def test_a_fhir_application_without_the_patients_consent_gets_an_operation_outcome(
+    people: People, patient: Client
+) -> None:
+    record = observation(patient)
+    [result] = await people.engine.records.put([record])
+    assert result.ok
+    async with people.lakeside_clinician.fhir() as session:
+
+        async def refused() -> str:
+            try:
+                await session.read("Observation", record.record_id)
+            except MeshError as error:
+                return error.code_name if error.code_name != "NOT_FOUND" else ""
+            return "OK"
+
+        assert await until(refused, "lakeside knows the record") == "FORBIDDEN"
+
+
+async def test_a_delegation_for_one_purpose_is_none_for_another(people: People, patient: Client) -> None:
+    record = observation(patient)
+    await people.engine.records.put([record])
+    async with people.mercy_clinician.fhir(purposes=["HOPERAT"]) as session:
+        with pytest.raises(MeshError) as caught:
+            await session.read("Observation", record.record_id)
+    assert caught.value.code_name == "FORBIDDEN"
+
+
+async def test_the_wrong_type_and_an_unknown_id_look_the_same(people: People, patient: Client) -> None:
+    async with people.mercy_clinician.fhir() as session:
+        with pytest.raises(MeshError) as unknown:
+            await session.read("Observation", uuid7())
+    assert unknown.value.code_name == "NOT_FOUND"
+
+
+async def test_without_a_token_nothing_is_answered(people: People, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"/fhir/Observation/{uuid7()}") as response:
+        assert response.status == 401
+        outcome = await response.json(content_type=None)
+    assert outcome["resourceType"] == "OperationOutcome"
+    assert outcome["issue"][0]["code"] == "login"
+
+
+async def test_health_readiness_and_capabilities_need_no_login(
+    people: People, http: aiohttp.ClientSession
+) -> None:
+    for path in ("/healthz", "/readyz", "/fhir/metadata"):
+        async with http.get(path) as response:
+            assert response.status == 200, path
+    async with http.get("/fhir/metadata") as response:
+        assert (await response.json(content_type=None))["resourceType"] == "CapabilityStatement"
