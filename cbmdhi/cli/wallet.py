@@ -60,6 +60,10 @@ def create(
         console.print(
             f"next: ask an administrator of {member} for `cbmdhi invite {wallet.address} --role {role}`"
         )
+        if wallet.role == pb.ROLE_ADMINISTRATOR:
+            console.print(
+                f"the first one: its operator runs `cbmdhi operator-invite {member} {wallet.address}`"
+            )
 
 
 @app.command()
@@ -136,7 +140,7 @@ def register(
     status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
     console.print(f"[green]registered[/green] in block {receipt.block}; status: {status}")
     if identity.status == state_pb2.IDENTITY_STATUS_PENDING:
-        console.print("it becomes active when enough members have approved: see `cbmdhi inbox`")
+        console.print("it becomes active when enough members have approved: see `cbmdhi wallet show`")
 
 
 def role_named(name: str) -> pb.Role:
