@@ -9,7 +9,7 @@ import typer
 
 import cbmdhi
 from cbmdhi import operator as operators
-from cbmdhi.cli import consent, demo, network, records, shared, staff, trail, wallet
+from cbmdhi.cli import consent, demo, hammer, network, records, shared, staff, trail, wallet
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.demo.cast import Stage
@@ -26,6 +26,7 @@ NETWORK, PEOPLE, RECORDS, TRAIL = "The laptop network", "Identities", "Records a
 
 network.register(app, panel=NETWORK)
 app.command("demo", rich_help_panel=NETWORK)(demo.demo)
+app.command("hammer", rich_help_panel=NETWORK)(hammer.hammer)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=PEOPLE)
 app.command("invite", rich_help_panel=PEOPLE)(staff.invite)
 app.add_typer(staff.review, name="review", rich_help_panel=PEOPLE)
