@@ -52,6 +52,12 @@ async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: st
     transaction valid, endorsed by members, the command's signature by its signer's key (whose hash is the
     address), the verdict; for a record also the CID over the stored bytes.
     """
+    return (await _verify(client, tx_id, command_id, signer))[0]
+
+
+async def _verify(
+    client: Client, tx_id: str, command_id: str, signer: str
+) -> tuple[Verification, proof.VerifiedVerdict | None]:
     verification = Verification(tx_id, command_id)
     trust = proof.Trust.of(client.wallet.consortium)
     evidence = await client.trail.proof(tx_id)
@@ -62,7 +68,7 @@ async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: st
         found = proof.find_verdict(verified, command_id, signer or None)
     except proof.ProofError as error:
         verification.failed(error.check, error.reason)
-        return verification
+        return verification, None
     number = verified.block_number
     verification.passed("hash-chain", f"block {number} follows block {number - 1} by its hash")
     verification.passed("data-hash", "the block's transactions are those of its header")
@@ -75,18 +81,14 @@ async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: st
     await _check_author(client, verification, found)
     _check_verdict(verification, found)
     await _check_content(client, verification, found)
-    return verification
+    return verification, found
 
 
 async def author_of(client: Client, record: RecordVersion) -> Verification:
     """Check that the author named by the ledger signed exactly this version's commitment."""
-    verification = await verify_receipt(client, record.tx_id, record.command_id, record.author)
-    evidence = await client.trail.proof(record.tx_id)
-    if not verification.ok:
+    verification, found = await _verify(client, record.tx_id, record.command_id, record.author)
+    if found is None:
         return verification
-    trust = proof.Trust.of(client.wallet.consortium)
-    verified = proof.verify_transaction(evidence.block, evidence.previous_header, record.tx_id, trust)
-    found = proof.find_verdict(verified, record.command_id, record.author)
     body = _body(found)
     same = isinstance(body, pb.PutRecord) and (
         (body.record_id, body.version, body.patient, body.content_commitment)

@@ -101,13 +101,6 @@ def plain(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def show_json(value: Any) -> None:
-    """Print a value as JSON; messages as `plain`."""
-    console.print_json(
-        json.dumps(value, default=lambda item: plain(item) if isinstance(item, Message) else str(item))
-    )
-
-
 def table(*columns: str) -> Table:
     """An empty table with those columns, one line a row."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)

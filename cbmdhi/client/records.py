@@ -87,13 +87,11 @@ class Records:
         self._connection = connection
         self._wallet = connection.wallet
 
-    def prepare(
-        self, record: NewRecord, signer: command.Signer | None = None, lifetime_seconds: int = 300
-    ) -> Prepared:
+    def prepare(self, record: NewRecord, lifetime_seconds: int = 300) -> Prepared:
         """Sign a record: the commitment over a new salt goes into the command, the salt with the content."""
         body, content = put_record(record)
         group = command.make_group(
-            [(signer or self._wallet, body)],
+            [(self._wallet, body)],
             channel=self._wallet.consortium.channel,
             lifetime_seconds=lifetime_seconds,
         )

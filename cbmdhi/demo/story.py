@@ -38,8 +38,6 @@ class Told:
     written: list[Written] = field(default_factory=list)
     shared_record: NewRecord | None = None
     consent_id: str = ""
-    refused_tx: str = ""
-    read_tx: str = ""
 
 
 class Story:
@@ -151,7 +149,6 @@ class Story:
         """No consent yet: refused with the reason, and the refusal stands in a block."""
         record = self._record("Observation")
         refusal = await self._refused(record)
-        self.told.refused_tx = refusal.receipt.tx_id
         verification = await verify_receipt(
             self.lakeside_clinician, refusal.receipt.tx_id, refusal.receipt.command_id
         )
@@ -197,7 +194,6 @@ class Story:
             reading.receipt.basis.consent_id == self.told.consent_id,
             "the decision rests on the patient's consent",
         )
-        self.told.read_tx = reading.receipt.tx_id
         return [
             f"permitted in block {reading.receipt.block} by {', '.join(reading.receipt.basis.policies)} "
             f"under consent {reading.receipt.basis.consent_id}",

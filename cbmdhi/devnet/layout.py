@@ -128,11 +128,6 @@ class Home:
         """The serialized Genesis that every member agreed to."""
         return self.channel / "chaincode-genesis.pb"
 
-    @property
-    def wallets(self) -> Path:
-        """Wallets of the demo."""
-        return self.path / "wallets"
-
     def organisation(self, name: str) -> Organisation:
         """Folders of an organisation."""
         return Organisation(self.path / "orgs" / name, name)

@@ -1,4 +1,4 @@
-"""Closed lists: data categories, purposes of use, actions.
+"""Closed lists: data categories and purposes of use.
 
 A category is all that the channel shows of what a record is about; it is coarse on purpose.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 # HL7 v3 PurposeOfUse (https://terminology.hl7.org/ValueSet-v3-PurposeOfUse.html), those in use here.
 PURPOSES = frozenset({"TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "PUBHLTH"})
-ACTIONS = frozenset({"read", "search", "history", "export", "event", "write"})
-DEFAULT_CONSENT_ACTIONS = ("read", "search", "history")
 
 _RESOURCES: dict[str, tuple[str, ...]] = {
     "demographics": (

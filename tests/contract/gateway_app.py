@@ -1,6 +1,5 @@
 """An application that speaks HTTPS with the gateway, as tests use it."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +81,6 @@ async def ready_to_read(app: App) -> Put:
     status, _ = await app.login(CLINICIAN.delegate(app.member.device.address))
     assert status == 200
     await until(lambda: app.member.device.address in app.member.ledger.people, "the device is registered", 10)
-    await asyncio.sleep(0)
     return one
 
 

@@ -38,6 +38,7 @@ from tests.contract.fabric_ca_server import (
     free_ports,
     registrar_of,
 )
+from tests.support.waiting import until
 from tests.unit.identity.authority import Root, Wallet
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -174,11 +175,12 @@ async def running(folder: Path) -> AsyncIterator[Running]:
 
 
 async def ready(life: Lifecycle, serving: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(20):
-        while not (await life.readiness.report()).ready:
-            if serving.done():
-                await serving
-            await asyncio.sleep(0.05)
+    async def there() -> bool:
+        if serving.done():
+            await serving
+        return (await life.readiness.report()).ready
+
+    await until(there, "the service is ready", 20)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -257,6 +259,5 @@ async def test_while_the_ca_is_away_people_log_in_and_enrolment_says_come_back(s
 
 
 async def until_metric(service: Running, name: str, value: float) -> None:
-    async with asyncio.timeout(15):
-        while service.life.metrics.registry.get_sample_value(name) != value:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    registry = service.life.metrics.registry
+    await until(lambda: registry.get_sample_value(name) == value, f"{name} is {value:g}", 15)

@@ -147,6 +147,36 @@ async def test_a_permitted_clinician_decrypts_and_the_author_signed_what_was_rea
     assert reading.record.author == people.engine.wallet.address
 
 
+async def test_a_clinician_breaks_the_glass_and_the_patient_sees_who_and_why(people: People) -> None:
+    async with await people.new_patient() as patient:
+        record = await written(people.engine, observation(patient))
+        await refused(people.lakeside_clinician, record)
+        reading = await people.lakeside_clinician.records.break_glass(
+            record.patient, record.record_id, record.version, "unconscious"
+        )
+        assert reading.content == record.content
+
+        async def told() -> bool:
+            return "break-glass" in {entry.kind for entry in await patient.inbox.list()}
+
+        await until(told, "the patient is told of the broken glass")
+        entries = [entry.entry for entry in await patient.trail.audit()]
+        [broken] = [entry for entry in entries if entry.action == "break-glass"]
+        assert (broken.signer, broken.reason_code) == (
+            people.lakeside_clinician.wallet.address,
+            "unconscious",
+        )
+        assert not broken.break_glass_review.reviewed
+
+
+async def test_only_a_clinician_breaks_the_glass(people: People, patient: Client) -> None:
+    record = await written(people.engine, observation(patient))
+    with pytest.raises(AccessRefused):
+        await people.mercy_administrator.records.break_glass(
+            record.patient, record.record_id, 1, "unconscious"
+        )
+
+
 async def test_a_consent_for_treatment_is_none_for_research(people: People, patient: Client) -> None:
     record = await written(people.engine, observation(patient))
     await patient.consents.grant(

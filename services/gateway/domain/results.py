@@ -84,11 +84,6 @@ def committed(
     ]
 
 
-def is_replay(receipts: Iterable[Receipt]) -> bool:
-    """True when the ledger says that some of it was committed before."""
-    return any(receipt.already_committed for receipt in receipts)
-
-
 def may_be_committed(receipt: Receipt) -> bool:
     """True unless it is certain that nothing on the ledger can point at what was sealed for it."""
     return receipt.code not in _REFUSALS

@@ -12,9 +12,7 @@ from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from fabric_protos.msp import identities_pb2, msp_config_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import (
-    chaincode_event_pb2,
     chaincode_pb2,
-    events_pb2,
     events_pb2_grpc,
     proposal_pb2,
     proposal_response_pb2,
@@ -23,10 +21,8 @@ from fabric_protos.peer import (
 
 ab: Any = ab_pb2
 chaincode: Any = chaincode_pb2
-chaincode_event: Any = chaincode_event_pb2
 common: Any = common_pb2
 configtx: Any = configtx_pb2
-events: Any = events_pb2
 events_grpc: Any = events_pb2_grpc
 gateway: Any = gateway_pb2
 gateway_grpc: Any = gateway_pb2_grpc
