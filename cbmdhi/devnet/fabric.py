@@ -9,6 +9,11 @@ from cbmdhi.devnet.topology import ORDERING, Ports, msp_id, program_name
 _LOG_FORMAT = "%{time:2006-01-02T15:04:05.000Z07:00} %{level} [%{module}] %{message}"
 
 
+# At `warning` these two name state keys, and with them addresses, whenever two transactions meet: the
+# comparison of endorsements and the check of versions. What they tell is in the validation code too.
+_PEER_LOGGING = "gateway.responsechecker=error:validation=error:warning"
+
+
 def peer_program(home: Home, organisation: str) -> Program:
     """The peer of a member."""
     folder = home.organisation(organisation).peer
@@ -18,7 +23,7 @@ def peer_program(home: Home, organisation: str) -> Program:
         directory=folder,
         env={
             "FABRIC_CFG_PATH": str(folder),
-            "FABRIC_LOGGING_SPEC": "warning",
+            "FABRIC_LOGGING_SPEC": _PEER_LOGGING,
             "FABRIC_LOGGING_FORMAT": _LOG_FORMAT,
         },
         stop_seconds=15,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.demo import cast
 from cbmdhi.devnet import Network
@@ -59,6 +61,13 @@ async def test_no_log_of_a_running_program_names_a_person(network: Network, peop
     async with await people.new_patient() as patient:
         [result] = await people.engine.records.put([observation(patient)])
         assert result.ok
+        # Two members contend for one document: peers like to log the keys that conflict.
+        async with Client(patient.wallet, "lakeside") as elsewhere:
+            line = provision(grantee=people.mercy_clinician.wallet.address)
+            await asyncio.gather(
+                *(client.consents.grant(line) for client in (patient, elsewhere) for _ in range(8)),
+                return_exceptions=True,
+            )
     logs = [path for path in (network.home / "logs").iterdir() if path.name != "setup.log"]
     assert len(logs) > 15
     for path in logs:
