@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,8 @@ from cbmdhi.protocol import categories, command, envelope, released
 from cbmdhi.protocol.ids import uuid7
 
 _RESENDS = 5
+_MOST_TOGETHER = 100
+_MESSAGE_BYTES = 1 << 20
 # The stream broke, or its token ended: what has no result yet is sent again, under the same ids.
 _RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
 
@@ -48,7 +50,7 @@ class Prepared:
     """A signed record with its content: sent again as it is, it has no second effect."""
 
     record: NewRecord
-    request: gateway_pb2.IngestRequest
+    item: gateway_pb2.IngestItem
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class Records:
             channel=self._wallet.consortium.channel,
             lifetime_seconds=lifetime_seconds,
         )
-        request = gateway_pb2.IngestRequest(submission_id=record.record_id, group=group, contents=[content])
-        return Prepared(record, request)
+        item = gateway_pb2.IngestItem(submission_id=record.record_id, group=group, contents=[content])
+        return Prepared(record, item)
 
     async def put(self, records: Iterable[NewRecord]) -> list[Written]:
         """Write records over one stream; each has its own result, in the order given."""
@@ -113,17 +115,17 @@ class Records:
         left: dict[str, Prepared] = {}
         for entry in prepared:
             try:
-                check_size(entry.request)
-                left[entry.request.submission_id] = entry
+                check_size(entry.item)
+                left[entry.item.submission_id] = entry
             except MeshError as error:
                 yield Written(entry.record, gateway_pb2.RecordReceipt(), error)
         breaks = 0
         while left:
             try:
-                async for response in self._stream(list(left.values())):
-                    entry = left.pop(response.submission_id, None)
+                async for result in self._stream(list(left.values())):
+                    entry = left.pop(result.submission_id, None)
                     if entry is not None:
-                        yield _written(entry, response)
+                        yield _written(entry, result)
             except grpc.aio.AioRpcError as error:
                 ours, breaks = from_rpc(error), breaks + 1
                 if ours.code not in _RESENT or breaks > _RESENDS:
@@ -170,12 +172,14 @@ class Records:
                 return found
             request.page_token = response.next_page_token
 
-    async def _stream(self, entries: Sequence[Prepared]) -> AsyncIterator[gateway_pb2.IngestResponse]:
+    async def _stream(self, entries: Sequence[Prepared]) -> AsyncIterator[gateway_pb2.IngestResult]:
         stub = gateway_pb2_grpc.IngestServiceStub(self._connection.authenticated)
-        call = stub.Ingest((entry.request for entry in entries), metadata=await self._connection.metadata())
+        requests = in_messages([entry.item for entry in entries])
+        call = stub.Ingest(requests, metadata=await self._connection.metadata())
         try:
             async for response in call:
-                yield response
+                for result in response.results:
+                    yield result
         finally:
             call.cancel()
 
@@ -200,6 +204,21 @@ class Records:
         return Reading(response.receipt, record, content, opened.released_by)
 
 
+def in_messages(items: Sequence[gateway_pb2.IngestItem]) -> Iterator[gateway_pb2.IngestRequest]:
+    """Submissions in as few messages as their number and size allow."""
+    together: list[gateway_pb2.IngestItem] = []
+    size = 0
+    for item in items:
+        needed = item.ByteSize() + 8
+        if together and (len(together) == _MOST_TOGETHER or size + needed > _MESSAGE_BYTES):
+            yield gateway_pb2.IngestRequest(items=together)
+            together, size = [], 0
+        together.append(item)
+        size += needed
+    if together:
+        yield gateway_pb2.IngestRequest(items=together)
+
+
 def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     """The body that commits to a record, and the content with the salt of that commitment."""
     salt = envelope.new_salt()
@@ -214,12 +233,12 @@ def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
 
 
-def _written(entry: Prepared, response: gateway_pb2.IngestResponse) -> Written:
-    if response.HasField("error"):
-        error = response.error
+def _written(entry: Prepared, result: gateway_pb2.IngestResult) -> Written:
+    if result.HasField("error"):
+        error = result.error
         ours = MeshError(error.code, error.reason, error.path, error.retry_after_ms)
         return Written(entry.record, gateway_pb2.RecordReceipt(), ours)
-    return Written(entry.record, response.receipts[0])
+    return Written(entry.record, result.receipts[0])
 
 
 def _resource_type(content: bytes) -> str:

@@ -46,9 +46,9 @@ async def check(
         for member in members:
             await _transaction(checked, member, tx_id, entries)
         checked.transactions += 1
-    written = [entry for entry in prepared if entry.request.submission_id in receipts]
+    written = [entry for entry in prepared if entry.item.submission_id in receipts]
     for entry in random.Random(0).sample(written, min(sample, len(written))):  # noqa: S311 - not a secret
-        receipt = receipts[entry.request.submission_id]
+        receipt = receipts[entry.item.submission_id]
         for member in members:
             await _blob(checked, member, receipt.stored.cid)
         await _content(checked, patients[entry.record.patient], entry)

@@ -38,7 +38,7 @@ async def run(
 ) -> Outcome:
     """Send everything; `tick` is called with each result. Raises grpc's errors: a run that breaks is none."""
     outcome = Outcome()
-    due = {entry.request.submission_id: load.due_seconds(number) for number, entry in enumerate(prepared)}
+    due = {entry.item.submission_id: load.due_seconds(number) for number, entry in enumerate(prepared)}
     for author in authors:
         await author.connection.token()
     cpu, started = time.process_time(), time.monotonic()
@@ -50,17 +50,18 @@ async def run(
 
         async def requests() -> AsyncIterator[gateway_pb2.IngestRequest]:
             for entry in mine:
-                wait = started + due[entry.request.submission_id] - time.monotonic()
+                wait = started + due[entry.item.submission_id] - time.monotonic()
                 if wait > 0:
                     await asyncio.sleep(wait)
-                yield entry.request
+                yield gateway_pb2.IngestRequest(items=[entry.item])
 
         call = stub.Ingest(
             requests(), metadata=await connection.metadata(), timeout=load.seconds + _PATIENCE_SECONDS
         )
         async for response in call:
-            _note(outcome, response, time.monotonic() - started - due[response.submission_id])
-            tick(outcome)
+            for result in response.results:
+                _note(outcome, result, time.monotonic() - started - due[result.submission_id])
+                tick(outcome)
 
     await asyncio.gather(*(user(number) for number in range(load.users)))
     outcome.seconds = time.monotonic() - started
@@ -68,7 +69,7 @@ async def run(
     return outcome
 
 
-def _note(outcome: Outcome, response: gateway_pb2.IngestResponse, latency: float) -> None:
+def _note(outcome: Outcome, response: gateway_pb2.IngestResult, latency: float) -> None:
     code = response.error.code if response.HasField("error") else response.receipts[0].receipt.code
     if code == code_pb2.CODE_OK:
         outcome.latencies.append(latency)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.gateway.v1.gateway_pb2 import IngestRequest, IngestResponse
+from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestResponse, IngestResult
 from services.gateway.domain.session import Session
 from services.gateway.forward import check_size
 from services.gateway.metrics import GatewayMetrics
@@ -42,7 +42,7 @@ class Ingest:
         self._metrics.streams.inc()
         try:
             while (result := await stream.results.get()) is not None:
-                yield result
+                yield IngestResponse(results=[result])
                 stream.answered()
             await reader
         finally:
@@ -57,7 +57,7 @@ class _Stream:
     """What is under way on one stream. `results` ends with None."""
 
     def __init__(self, pipeline: Pipeline, window: int, stopping: asyncio.Event) -> None:
-        self.results: asyncio.Queue[IngestResponse | None] = asyncio.Queue()  # bounded by the window
+        self.results: asyncio.Queue[IngestResult | None] = asyncio.Queue()  # bounded by the window
         self._pipeline = pipeline
         self._slots = asyncio.Semaphore(window)
         self._window = window
@@ -104,18 +104,20 @@ class _Stream:
 
     async def _read_all(self, requests: AsyncIterator[Any]) -> None:
         while True:
-            await self._slots.acquire()
             try:
-                await self._begin(await anext(requests))
+                request = await anext(requests)
             except StopAsyncIteration:
-                self._slots.release()
                 return
-            except BaseException:
-                self._slots.release()
-                raise
+            for item in request.items if isinstance(request, IngestRequest) else [request]:
+                await self._slots.acquire()
+                try:
+                    await self._begin(item)
+                except BaseException:
+                    self._slots.release()
+                    raise
 
-    async def _begin(self, request: IngestRequest) -> None:
-        name = request.submission_id if isinstance(request, IngestRequest) else ""
+    async def _begin(self, request: IngestItem) -> None:
+        name = request.submission_id if isinstance(request, IngestItem) else ""
         size = request.ByteSize()
         try:
             check_size(request)
@@ -149,12 +151,12 @@ class _Stream:
             gone = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, "it may have been committed; send it again")
             self.results.put_nowait(_failure(name, gone))
         elif (error := task.exception()) is None:
-            self.results.put_nowait(IngestResponse(submission_id=name, receipts=task.result()))
+            self.results.put_nowait(IngestResult(submission_id=name, receipts=task.result()))
         elif isinstance(error, MeshError):
             self.results.put_nowait(_failure(name, error))
         else:
             raise error  # `guarded` lets nothing else through
 
 
-def _failure(name: str, err: MeshError) -> IngestResponse:
-    return IngestResponse(submission_id=name, error=to_detail(err))
+def _failure(name: str, err: MeshError) -> IngestResult:
+    return IngestResult(submission_id=name, error=to_detail(err))

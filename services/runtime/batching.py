@@ -40,8 +40,10 @@ class MicroBatcher(Generic[T, R]):
                     own, one that is raised is everybody's of the batch. It sees neither the deadline
                     nor the metadata of the RPCs whose items it carries
     max_count, max_bytes  of a batch; sizes are `size_of(item)`
-    linger_seconds  how long an item may wait for company while a batch is in flight. When none is, a
-                    batch leaves at once: idle is quick, busy is full
+    linger_seconds  how long an item may wait for company for each batch that is in flight. When none is,
+                    a batch leaves at once: idle is quick, busy is full, and in between the distance
+                    between batches settles by itself
+    enough          items that are worth a batch of their own: they do not wait for company
     max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
     max_in_flight   batches being processed at a time
     name            of the metrics: `cbmdhi_<service>_<name>_queue_items` and so on
@@ -59,11 +61,13 @@ class MicroBatcher(Generic[T, R]):
         max_queue: int,
         size_of: Callable[[T], int],
         max_in_flight: int,
+        enough: int | None = None,
         metrics: telemetry.Metrics | None = None,
         name: str = "batch",
     ) -> None:
         self._process = process
         self._max_count = max_count
+        self._enough = min(enough or max_count, max_count)
         self._max_bytes = max_bytes
         self._linger_seconds = linger_seconds
         self._max_queue = max_queue
@@ -92,10 +96,18 @@ class MicroBatcher(Generic[T, R]):
         await self.close()
 
     async def submit(self, item: T) -> R:
-        """The item's result. Raises MeshError TOO_LARGE (alone over max_bytes), RESOURCE_EXHAUSTED
-        (queue full; with a delay), UNAVAILABLE (closing), or the item's own exception.
+        """The item's result. Raises what `enqueue` raises, or the item's own exception.
 
         Cancelled while waiting, the item leaves the queue; cancelled in flight, its result is dropped.
+        """
+        return await self.enqueue(item)
+
+    def enqueue(self, item: T) -> "asyncio.Future[R]":
+        """The future of the item's result; it has exceptions as `submit` raises them. Cancelled before its
+        batch leaves, the item stays behind.
+
+        Raises MeshError TOO_LARGE (alone over max_bytes), RESOURCE_EXHAUSTED (queue full; with a delay),
+        UNAVAILABLE (closing).
         """
         size = self._size_of(item)
         if size > self._max_bytes:
@@ -104,6 +116,8 @@ class MicroBatcher(Generic[T, R]):
             )
         if self._closing:
             raise MeshError(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
+        if len(self._queue) >= self._max_queue:
+            self._drop_cancelled()
         if len(self._queue) >= self._max_queue:
             self._refused.inc()
             raise MeshError(
@@ -118,13 +132,7 @@ class MicroBatcher(Generic[T, R]):
         self._count_queued(size)
         # Not at once: what is submitted in the same turn of the loop leaves together.
         self._set_timer(self._due_at())
-        try:
-            return await waiting.answer
-        except asyncio.CancelledError:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
-                self._count_queued(-size)
-            raise
+        return waiting.answer
 
     async def close(self) -> None:
         """Take nothing more, process what waits, and return when all is done."""
@@ -135,10 +143,10 @@ class MicroBatcher(Generic[T, R]):
 
     def _due_at(self) -> float:
         """Loop time at which the oldest item shall leave."""
-        full = len(self._queue) >= self._max_count or self._queued_bytes >= self._max_bytes
+        full = len(self._queue) >= self._enough or self._queued_bytes >= self._max_bytes
         if full or self._closing or not self._tasks:
             return 0.0
-        return self._queue[0].since + self._linger_seconds
+        return self._queue[0].since + self._linger_seconds * len(self._tasks)
 
     def _send_what_is_due(self) -> None:
         self._clear_timers()
@@ -148,8 +156,10 @@ class MicroBatcher(Generic[T, R]):
             if due_at > now:
                 self._set_timer(due_at)
                 return
-            # A context of its own: a batch belongs to no single caller, and to no one's deadline.
             batch = self._take()
+            if not batch:
+                continue
+            # A context of its own: a batch belongs to no single caller, and to no one's deadline.
             task = asyncio.create_task(self._run(batch), context=contextvars.Context(), name=self._name)
             self._tasks.add(task)
             task.add_done_callback(partial(self._finished, batch))
@@ -159,10 +169,17 @@ class MicroBatcher(Generic[T, R]):
         total = 0
         while self._queue and len(batch) < self._max_count and total + self._queue[0].size <= self._max_bytes:
             waiting = self._queue.popleft()
-            total += waiting.size
-            batch.append(waiting)
-        self._count_queued(-total)
+            self._count_queued(-waiting.size)
+            if not waiting.answer.cancelled():
+                total += waiting.size
+                batch.append(waiting)
         return batch
+
+    def _drop_cancelled(self) -> None:
+        left = [waiting for waiting in self._queue if not waiting.answer.cancelled()]
+        self._queue = deque(left)
+        self._queued_bytes = sum(waiting.size for waiting in left)
+        self._queue_items.set(len(left))
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         loop = asyncio.get_running_loop()

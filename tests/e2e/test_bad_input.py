@@ -52,8 +52,8 @@ def signed_anew(
 
 def wrongly_signed(people: People, good: Prepared) -> Prepared:
     other = command.KeySigner(signature.new_private_key())
-    raw = good.request.group.commands[0].command
-    good.request.group.commands[0].signature = other.sign_command(raw).signature
+    raw = good.item.group.commands[0].command
+    good.item.group.commands[0].signature = other.sign_command(raw).signature
     return good
 
 
@@ -74,17 +74,17 @@ def living_too_long(people: People, good: Prepared) -> Prepared:
 
 
 def not_a_command(people: People, good: Prepared) -> Prepared:
-    good.request.group.commands[0].command = b"\xff\xff\xff"
+    good.item.group.commands[0].command = b"\xff\xff\xff"
     return good
 
 
 def without_content(people: People, good: Prepared) -> Prepared:
-    del good.request.contents[:]
+    del good.item.contents[:]
     return good
 
 
 def with_other_content(people: People, good: Prepared) -> Prepared:
-    good.request.contents[0].content = good.request.contents[0].content.replace(b"final", b"amended")
+    good.item.contents[0].content = good.item.contents[0].content.replace(b"final", b"amended")
     return good
 
 
@@ -186,13 +186,13 @@ async def test_a_message_over_16_mib_is_refused_naming_the_limit(people: People,
     # Past the SDK's own check, as an engine in another language would send it.
     stub = gateway_pb2_grpc.IngestServiceStub(people.engine.connection.authenticated)
     call = stub.Ingest(
-        iter([large.request, good.request]), metadata=await people.engine.connection.metadata()
+        iter([large.item, good.item]), metadata=await people.engine.connection.metadata()
     )
     results = {response.submission_id: response async for response in call}
-    error = results[large.request.submission_id].error
+    error = results[large.item.submission_id].error
     assert code_pb2.Code.Name(error.code) == "CODE_TOO_LARGE"
     assert "16 MiB" in error.reason
-    assert name_of(results[good.request.submission_id].receipts[0].receipt.code) == "OK"
+    assert name_of(results[good.item.submission_id].receipts[0].receipt.code) == "OK"
 
 
 async def test_the_sdk_refuses_an_oversize_record_by_itself_and_sends_the_others(
