@@ -2,59 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from services.gateway.domain import group as rules
 from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
 from services.gateway.identities import Identities
 
 SIGNER_SECONDS = 5.0
-_PATIENT_SECONDS = 60.0
+# Whether a patient is registered at all; chaincode looks again at what is decided by it.
+_PATIENT_SECONDS = 600.0
+
+Known = Mapping[str, IdentityDocument | None]
+"""The identities that a check needs, by address; None for one that is not registered."""
 
 
 class Authenticator:
-    """Checks signers, delegators and patients. Raises Refused, blaming a command, and MeshError."""
+    """Checks signers, delegators and patients. Raises Refused, blaming a command."""
 
     def __init__(self, identities: Identities, channel: str) -> None:
         self._identities = identities
         self._channel = channel
 
-    async def check_signatures(self, commands: tuple[Parsed, ...]) -> None:
+    async def known(self, groups: Iterable[Sequence[Parsed]]) -> Known:
+        """Everybody whom these groups name, looked up together. Raises MeshError."""
+        acting: set[str] = set()
+        patients: set[str] = set()
+        for commands in groups:
+            for parsed in commands:
+                if parsed.registration is None:
+                    acting.add(parsed.signed.signer)
+                if parsed.signed.HasField("delegation"):
+                    acting.update(_delegators(parsed))
+                if (put := parsed.put) is not None:
+                    patients.add(put.patient)
+        known = await self._identities.several(patients, _PATIENT_SECONDS)
+        return known | await self._identities.several(acting, SIGNER_SECONDS)
+
+    def check_signatures(self, commands: tuple[Parsed, ...], known: Known) -> None:
         """That each command is its signer's: what follows may be told to whoever sent it."""
         for index, parsed in enumerate(commands):
-            signer = None if parsed.registration else await self._signer(parsed.signed.signer)
             try:
-                rules.check_signature(parsed, signer)
+                rules.check_signature(parsed, known.get(parsed.signed.signer))
             except Refused as why:
                 raise why.at(index) from why
 
-    async def check_standing(self, commands: tuple[Parsed, ...], now_ms: int) -> None:
+    def check_standing(self, commands: tuple[Parsed, ...], known: Known, now_ms: int) -> None:
         """Times, that signers and delegators may act now, and that the patients are there."""
         for index, parsed in enumerate(commands):
             try:
                 rules.check_times(parsed, now_ms)
-                signer = None if parsed.registration else await self._signer(parsed.signed.signer)
-                rules.check_active(parsed, signer)
+                rules.check_active(parsed, known.get(parsed.signed.signer))
                 delegation = rules.delegation_of(parsed)
                 if delegation is not None:
-                    delegator = await self._signer(delegation.delegator)
+                    delegator = known.get(delegation.delegator)
                     rules.check_delegation(parsed, delegation, delegator, self._channel, now_ms)
-                await self._check_patient(parsed)
+                _check_patient(parsed, known)
             except Refused as why:
                 raise why.at(index) from why
 
-    async def _signer(self, address: str) -> rules.IdentityDocument | None:
-        return await self._identities.get(address, SIGNER_SECONDS)
 
-    async def _check_patient(self, parsed: Parsed) -> None:
-        put = parsed.put
-        if put is None:
-            return
-        patient = await self._identities.get(put.patient, _PATIENT_SECONDS)
-        if patient is None or patient.role != Role.ROLE_PATIENT:
-            raise Refused(
-                code_pb2.CODE_NOT_FOUND,
-                "no patient is registered under this address: check it, or have the patient register",
-                "body.put_record.patient",
-            )
+def _delegators(parsed: Parsed) -> set[str]:
+    try:
+        delegation = rules.delegation_of(parsed)
+    except Refused:
+        return set()  # said where it is checked
+    return {delegation.delegator} if delegation is not None else set()
+
+
+def _check_patient(parsed: Parsed, known: Known) -> None:
+    put = parsed.put
+    if put is None:
+        return
+    patient = known.get(put.patient)
+    if patient is None or patient.role != Role.ROLE_PATIENT:
+        raise Refused(
+            code_pb2.CODE_NOT_FOUND,
+            "no patient is registered under this address: check it, or have the patient register",
+            "body.put_record.patient",
+        )

@@ -41,10 +41,10 @@ class Commands:
                 "too much is under way; send again after the delay",
                 retry_after_ms=_RETRY_MS,
             ) from exc
-        task = self._pipeline.start(request.group, request.contents, size)
-        task.add_done_callback(lambda _: room.give(size))
+        answer = self._pipeline.start(request.group, request.contents, size)
+        answer.add_done_callback(lambda _: room.give(size))
         # The caller may go away; the commands go on.
-        return SubmitResponse(receipts=await asyncio.shield(task))
+        return SubmitResponse(receipts=await asyncio.shield(answer))
 
     async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:
         """What became of an earlier command of the caller's."""

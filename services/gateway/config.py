@@ -42,12 +42,12 @@ class GatewayConfig(ServiceConfig):
     """Holds `signing.key` (PEM), `hpke.key` (raw), `certificate.pem` of the gateway's device."""
     client_ca: tuple[ClientCa, ...] = Field(min_length=1)
 
-    in_flight_per_stream: int = Field(default=1_000, ge=1)
+    in_flight_per_stream: int = Field(default=4_000, ge=1)
     """Submissions of one stream whose result is not out yet; then the stream is not read."""
     in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
     """Of all submissions in memory; then no stream is read."""
-    batch_submissions: int = Field(default=200, ge=1, le=1_000)
-    batch_linger_seconds: float = Field(default=0.01, ge=0, le=1)
-    batches_in_flight: int = Field(default=8, ge=1)
+    batch_submissions: int = Field(default=400, ge=1, le=1_000)
+    batch_linger_seconds: float = Field(default=0.04, ge=0, le=1)
+    batches_in_flight: int = Field(default=5, ge=1)
     open_sessions: int = Field(default=10_000, ge=1)
     """Tokens and delegations that are remembered."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from services.gateway.ttl import Remembered
 
 _MOST = 50_000
+_AT_ONCE = 500
 # Who is not there, or not active yet, may be a moment later: a registration must not fail for our memory.
 _SHAKY_SECONDS = 0.2
 
@@ -20,16 +22,21 @@ _SHAKY_SECONDS = 0.2
 class Source(Protocol):
     """The ledger, or a fake."""
 
-    async def identity(self, address: str) -> IdentityDocument | None: ...
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Found:
     document: IdentityDocument | None
+    is_active: bool
 
-    @property
-    def is_active(self) -> bool:
-        return self.document is not None and self.document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE
+    @classmethod
+    def of(cls, document: IdentityDocument | None) -> _Found:
+        active = document is not None and document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE
+        return cls(document, active)
+
+
+_Answers = dict[str, _Found]
 
 
 class Identities:
@@ -37,37 +44,54 @@ class Identities:
 
     def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
-        self._known: Remembered[str, _Known] = Remembered(_MOST, clock)
-        self._asking: dict[str, asyncio.Task[_Known]] = {}
+        self._found: Remembered[str, _Found] = Remembered(_MOST, clock)
+        self._asking: dict[str, asyncio.Task[_Answers]] = {}
 
     async def get(self, address: str, max_age_seconds: float) -> IdentityDocument | None:
-        """The document, at most that old; None when there is none. Raises MeshError.
+        """The document, at most that old; None when there is none. Raises MeshError."""
+        return (await self.several([address], max_age_seconds))[address]
+
+    async def several(
+        self, addresses: Collection[str], max_age_seconds: float
+    ) -> dict[str, IdentityDocument | None]:
+        """The document of each address, at most that old; None where there is none. Raises MeshError.
 
         Whoever is not active is known for a fifth of a second only.
         """
-        known = self._known.get(address, max_age_seconds)
-        if known is not None and not known.is_active:
-            known = self._known.get(address, min(max_age_seconds, _SHAKY_SECONDS))
-        if known is None:
-            known = await self._ask(address)
-        return known.document
+        found = {address: self._remembered(address, max_age_seconds) for address in addresses}
+        missing = [address for address, one in found.items() if one is None]
+        answers = await self._ask(missing) if missing else {}
+        return {address: (one or answers[address]).document for address, one in found.items()}
 
-    async def _ask(self, address: str) -> _Known:
-        task = self._asking.get(address)
-        if task is None:
+    def _remembered(self, address: str, max_age_seconds: float) -> _Found | None:
+        found = self._found.get(address, max_age_seconds)
+        if found is None or found.is_active:
+            return found
+        return self._found.get(address, min(max_age_seconds, _SHAKY_SECONDS))
+
+    async def _ask(self, addresses: Sequence[str]) -> _Answers:
+        unasked = [address for address in addresses if address not in self._asking]
+        for start in range(0, len(unasked), _AT_ONCE):
+            part = unasked[start : start + _AT_ONCE]
             # A context of its own: the first asker's deadline is not the others'.
-            task = asyncio.create_task(self._look_up(address), name="identity", context=contextvars.Context())
-            self._asking[address] = task
-            task.add_done_callback(lambda done: self._asked(address, done))
-        # Who goes away does not spoil it for the others that wait.
-        return await asyncio.shield(task)
+            task = asyncio.create_task(self._look_up(part), name="identities", context=contextvars.Context())
+            self._asking.update(dict.fromkeys(part, task))
+            task.add_done_callback(partial(self._asked, part))
+        answers: _Answers = {}
+        for task in {self._asking[address] for address in addresses}:
+            # Who goes away does not spoil it for the others that wait.
+            answers |= await asyncio.shield(task)
+        return answers
 
-    def _asked(self, address: str, done: asyncio.Task[_Known]) -> None:
-        del self._asking[address]
+    def _asked(self, addresses: Sequence[str], done: asyncio.Task[_Answers]) -> None:
+        for address in addresses:
+            del self._asking[address]
         if not done.cancelled():
             done.exception()  # whoever asked has heard it; nobody may be left who has
 
-    async def _look_up(self, address: str) -> _Known:
-        known = _Known(await self._source.identity(address))
-        self._known.put(address, known)
-        return known
+    async def _look_up(self, addresses: Sequence[str]) -> _Answers:
+        documents = await self._source.identities(addresses)
+        answers = {a: _Found.of(document) for a, document in zip(addresses, documents, strict=True)}
+        for address, found in answers.items():
+            self._found.put(address, found)
+        return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -11,10 +12,14 @@ from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestRespo
 from services.gateway.domain.session import Session
 from services.gateway.forward import check_size
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.pipeline import Pipeline, Receipts
+from services.gateway.pipeline import Pipeline
+from services.gateway.room import Room
+from services.gateway.submission import Answer, Submission
 from services.runtime.errors import MeshError, to_detail
 
 _LONGEST_ID_BYTES = 64
+_MOST_ITEMS = 1_000
+_RESULTS_AT_ONCE = 500
 
 
 class Ingest:
@@ -41,9 +46,9 @@ class Ingest:
         reader = asyncio.create_task(stream.read(requests), name="ingest-reader")
         self._metrics.streams.inc()
         try:
-            while (result := await stream.results.get()) is not None:
-                yield IngestResponse(results=[result])
-                stream.answered()
+            while results := await stream.results.get():
+                yield IngestResponse(results=results)
+                stream.slots.give(len(results))
             await reader
         finally:
             self._metrics.streams.dec()
@@ -53,20 +58,44 @@ class Ingest:
                 reader.exception()
 
 
+class _Results:
+    """What is ready to go out. Bounded by the window."""
+
+    def __init__(self) -> None:
+        self._ready: deque[IngestResult] = deque()
+        self._something = asyncio.Event()
+        self._ended = False
+
+    def put(self, result: IngestResult) -> None:
+        """Another one."""
+        self._ready.append(result)
+        self._something.set()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._ended = True
+        self._something.set()
+
+    async def get(self) -> list[IngestResult]:
+        """All that are ready, at least one; empty after the last."""
+        if not self._ended:
+            await self._something.wait()
+        together = [self._ready.popleft() for _ in range(min(len(self._ready), _RESULTS_AT_ONCE))]
+        if not self._ready and not self._ended:
+            self._something.clear()
+        return together
+
+
 class _Stream:
-    """What is under way on one stream. `results` ends with None."""
+    """What is under way on one stream. A slot is free again when its result is out."""
 
     def __init__(self, pipeline: Pipeline, window: int, stopping: asyncio.Event) -> None:
-        self.results: asyncio.Queue[IngestResult | None] = asyncio.Queue()  # bounded by the window
+        self.results = _Results()
+        self.slots = Room(window)
         self._pipeline = pipeline
-        self._slots = asyncio.Semaphore(window)
         self._window = window
         self._stopping = stopping
         self._open: set[str] = set()
-
-    def answered(self) -> None:
-        """A result is out: another submission may be read."""
-        self._slots.release()
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
         """Take submissions until there are no more; then wait until their results are out.
@@ -75,9 +104,8 @@ class _Stream:
         """
         failure = await self._read_until_stopped(requests)
         # Every slot back means that every result is out.
-        for _ in range(self._window):
-            await self._slots.acquire()
-        self.results.put_nowait(None)
+        await self.slots.take(self._window)
+        self.results.end()
         if failure is not None:
             raise failure
 
@@ -104,31 +132,60 @@ class _Stream:
 
     async def _read_all(self, requests: AsyncIterator[Any]) -> None:
         while True:
+            # A message is read only when there is a slot for the first of it at least.
+            await self.slots.take(1)
+            self.slots.give(1)
             try:
                 request = await anext(requests)
             except StopAsyncIteration:
                 return
-            for item in request.items if isinstance(request, IngestRequest) else [request]:
-                await self._slots.acquire()
-                try:
-                    await self._begin(item)
-                except BaseException:
-                    self._slots.release()
-                    raise
+            await self._begin(request.items if isinstance(request, IngestRequest) else [request])
 
-    async def _begin(self, request: IngestItem) -> None:
-        name = request.submission_id if isinstance(request, IngestItem) else ""
-        size = request.ByteSize()
+    async def _begin(self, items: Any) -> None:
+        """Hand on what came together; before waiting for a slot or for room, what has them already."""
+        ready: list[Submission] = []
         try:
-            check_size(request)
+            for place, item in enumerate(items):
+                if self.slots.is_full:
+                    ready = self._start(ready)
+                await self.slots.take(1)
+                taken = self._taken(item, place)
+                if taken is None:
+                    continue
+                if self._pipeline.room.lacks(taken.size):
+                    ready = self._start(ready)
+                try:
+                    await self._pipeline.room.take(taken.size)
+                except BaseException:
+                    self.slots.give(1)
+                    raise
+                ready.append(taken)
+        finally:
+            self._start(ready)
+
+    def _start(self, ready: list[Submission]) -> list[Submission]:
+        if ready:
+            self._pipeline.start_all(ready)
+        return []
+
+    def _taken(self, item: Any, place: int) -> Submission | None:
+        """The submission; None when its result is ready already: it is not taken."""
+        name = item.submission_id if isinstance(item, IngestItem) else ""
+        try:
+            check_size(item)
             self._check_name(name)
+            if place >= _MOST_ITEMS:
+                raise MeshError(
+                    code_pb2.CODE_TOO_LARGE,
+                    f"a message has at most {_MOST_ITEMS} submissions: send this one again",
+                    "items",
+                )
         except MeshError as err:
-            self.results.put_nowait(_failure(name[:_LONGEST_ID_BYTES], err))
-            return
-        await self._pipeline.room.take(size)
+            self.results.put(_failure(name[:_LONGEST_ID_BYTES], err))
+            return None
+        size = item.ByteSize()
         self._open.add(name)
-        task = self._pipeline.start(request.group, request.contents, size)
-        task.add_done_callback(lambda done: self._done(name, size, done))
+        return Submission(item.group, item.contents, size, lambda answer: self._done(name, size, answer))
 
     def _check_name(self, name: str) -> None:
         if not 1 <= len(name.encode()) <= _LONGEST_ID_BYTES:
@@ -144,18 +201,13 @@ class _Stream:
                 "submission_id",
             )
 
-    def _done(self, name: str, size: int, task: asyncio.Task[Receipts]) -> None:
+    def _done(self, name: str, size: int, answer: Answer) -> None:
         self._pipeline.room.give(size)
         self._open.discard(name)
-        if task.cancelled():
-            gone = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, "it may have been committed; send it again")
-            self.results.put_nowait(_failure(name, gone))
-        elif (error := task.exception()) is None:
-            self.results.put_nowait(IngestResult(submission_id=name, receipts=task.result()))
-        elif isinstance(error, MeshError):
-            self.results.put_nowait(_failure(name, error))
+        if isinstance(answer, MeshError):
+            self.results.put(_failure(name, answer))
         else:
-            raise error  # `guarded` lets nothing else through
+            self.results.put(IngestResult(submission_id=name, receipts=answer))
 
 
 def _failure(name: str, err: MeshError) -> IngestResult:

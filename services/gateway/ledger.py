@@ -55,6 +55,14 @@ class Ledger:
         answer = await self._found(self._stub.GetIdentity, request)
         return None if answer is None else answer.identity
 
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | None]:
+        """The documents of at most 500 addresses, in order; None where one is not registered."""
+        request = ledger_pb2.GetIdentitiesRequest(addresses=addresses)
+        answer = await self._read(self._stub.GetIdentities, request)
+        if len(answer.identities) != len(addresses):
+            raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question")
+        return [one.identity if one.HasField("identity") else None for one in answer.identities]
+
     async def receipt(self, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
         """What became of a command; None when it is not committed as far as this member knows."""
         request = ledger_pb2.GetReceiptRequest(command_id=command_id, signer=signer)

@@ -6,29 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
+from prometheus_client import Counter
+
 from services.runtime.errors import code_name
 from services.runtime.telemetry import Metrics
-
-_QUICK = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5)
 
 
 class GatewayMetrics:
     """The gateway's series."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.submissions = metrics.counter("submissions", "Commands answered, by code", ("code",))
+        self._by_code: dict[int, Counter] = {}
+        self._submissions = metrics.counter("submissions", "Commands answered, by code", ("code",))
         self.replays = metrics.counter("replays", "Groups answered from what was committed before")
         self.in_flight = metrics.gauge("submissions_in_flight", "count", "Groups taken and not answered yet")
         self.in_flight_bytes = metrics.gauge("submissions_in_flight", "bytes", "Size of those groups")
         self.streams = metrics.gauge("ingest_streams", "count", "Open ingest streams")
         self.stages = metrics.histogram("stage", "seconds", "Time in a stage of the pipeline", ("stage",))
-        self.validation = metrics.histogram(
-            "validation", "seconds", "Time to validate the contents of a group", buckets=_QUICK
-        )
         self.discarded = metrics.counter("discarded", "Sealed contents let go, by outcome", ("outcome",))
         self.not_admitted = metrics.counter("not_admitted", "Calls without a valid session", ("code",))
         self.delegations = metrics.gauge("delegations", "count", "Delegations of open sessions")
         self.degraded = metrics.gauge("degraded", "count", "Optional dependencies away", ("dependency",))
+
+    def count(self, code: int) -> None:
+        """A command was answered."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._submissions.labels(self.code(code))
+        counter.inc()
 
     @staticmethod
     def code(number: int) -> str:

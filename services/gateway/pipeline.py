@@ -2,43 +2,47 @@
 
     parse → form → signatures → sent before? → standing → contents → seal → submit → let go of refused
 
-Everything before `seal` can refuse, and then nothing is stored. A group that arrives while the same one is
-under way waits for that one's receipts.
+Everything before `seal` can refuse, and then nothing is stored. Groups that arrive together are checked
+together: who signed them is looked up once for all. What takes long about one of them (a look at what was
+sent before, a large content) is done beside the others. A group that arrives while the same one is under
+way waits for that one's receipts.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextvars
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
-from services.gateway.authentic import Authenticator
+from services.gateway.authentic import Authenticator, Known
 from services.gateway.batch import BatchProcessor, Prepared
 from services.gateway.domain import contents as content_rules
 from services.gateway.domain import group as rules
 from services.gateway.domain import results
 from services.gateway.domain.fhir import ResourceChecker
-from services.gateway.domain.group import Key, Parsed
+from services.gateway.domain.group import Key
 from services.gateway.domain.refusal import Refused
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.refusals import refusals
+from services.gateway.refusals import as_error
 from services.gateway.replays import Replays
 from services.gateway.room import Room
+from services.gateway.submission import Answer, Receipts, Submission
 from services.runtime.batching import MicroBatcher
-from services.runtime.errors import MeshError, guarded
+from services.runtime.errors import MeshError, guarded, unexpected
 from services.runtime.telemetry import Metrics
-
-Receipts = list[RecordReceipt]
 
 # Validating more than this would hold up everybody else: it is done in a thread.
 _LARGE_BYTES = 256 * 1024
 _MIB = 1024 * 1024
+# Checked before everybody else has a turn: about 2 ms of signatures.
+_TURN = 16
+_ACCESSES = frozenset({"access", "break_glass"})
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,6 @@ class Limits:
     batches_in_flight: int = 8
     in_flight_bytes: int = 256 * _MIB
     queue: int = 100_000
-
-
-@dataclass(frozen=True)
-class _Running:
-    digest: bytes
-    task: asyncio.Task[Receipts]
 
 
 class Pipeline:
@@ -83,13 +81,22 @@ class Pipeline:
         self._batches = batches
         self._metrics = metrics
         self._clock_ms = clock_ms
-        self._running: dict[tuple[Key, ...], _Running] = {}
-        self._tasks: set[asyncio.Task[Receipts]] = set()
+        self._running: dict[tuple[Key, ...], Submission] = {}
+        self._open: set[Submission] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
         self._closing = False
         self.room = Room(limits.in_flight_bytes)
         """Take what a group needs before `start`."""
-        self._batcher: MicroBatcher[Prepared, Receipts] = MicroBatcher(
-            batches.process,
+        metrics.in_flight.set_function(lambda: len(self._open))
+        metrics.in_flight_bytes.set_function(lambda: sum(one.size for one in list(self._open)))
+        self._sealing = self._batcher("seal", limits, registry)
+        self._accesses = self._batcher("access", limits, registry)
+
+    def _batcher(self, name: str, limits: Limits, registry: Metrics) -> MicroBatcher[Prepared, Receipts]:
+        return MicroBatcher(
+            self._batches.process,
             max_count=limits.batch_submissions,
             max_bytes=limits.batch_bytes + _MIB,
             linger_seconds=limits.linger_seconds,
@@ -97,7 +104,7 @@ class Pipeline:
             size_of=lambda prepared: prepared.size,
             max_in_flight=limits.batches_in_flight,
             metrics=registry,
-            name="seal",
+            name=name,
         )
 
     async def __aenter__(self) -> Pipeline:
@@ -105,105 +112,172 @@ class Pipeline:
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
-        await self._batcher.close()
+        await self._none_open.wait()
+        await asyncio.gather(self._sealing.close(), self._accesses.close())
 
-    def start(self, group: CommandGroup, contents: Sequence[Content], size: int) -> asyncio.Task[Receipts]:
-        """Begin; the task's result are receipts in order, or it raises MeshError. Whoever waits for it
+    def start(self, group: CommandGroup, contents: Sequence[Content], size: int) -> asyncio.Future[Receipts]:
+        """Begin; the future's result are receipts in order, or it raises MeshError. Whoever waits for it
         may go away: it goes on, since its commands may be on their way to the channel."""
-        work = self._counted(self._take(group, contents, size), size)
-        task = asyncio.create_task(guarded(work, "submission.crashed"), name="submission")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Receipts]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # heard by whoever waits; nobody may
-
-    async def _counted(self, work: Any, size: int) -> Receipts:
-        self._metrics.in_flight.inc()
-        self._metrics.in_flight_bytes.inc(size)
-        try:
-            receipts: Receipts = await work
-        except MeshError as err:
-            self._metrics.submissions.labels(self._metrics.code(err.code)).inc()
-            raise
-        finally:
-            self._metrics.in_flight.dec()
-            self._metrics.in_flight_bytes.dec(size)
-        for entry in receipts:
-            self._metrics.submissions.labels(self._metrics.code(entry.receipt.code)).inc()
-        return receipts
-
-    async def _take(self, group: CommandGroup, contents: Sequence[Content], size: int) -> Receipts:
-        if self._closing:
-            raise MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway is shutting down; send again", "", 1_000)
-        with refusals():
-            commands = rules.parse(group)
-        keys = tuple(parsed.key for parsed in commands)
-        digest = hashlib.sha256(b"".join(parsed.signed.SerializeToString() for parsed in commands)).digest()
-        while (running := self._running.get(keys)) is not None:
-            await asyncio.wait([running.task])
-            if running.digest == digest and _succeeded(running.task):
-                return [_again(entry) for entry in running.task.result()]
-        current = asyncio.current_task()
-        if current is not None:
-            self._running[keys] = _Running(digest, current)
-        try:
-            return await self._answer(group, commands, contents, size)
-        finally:
-            self._running.pop(keys, None)
-
-    async def _answer(
-        self, group: CommandGroup, commands: tuple[Parsed, ...], contents: Sequence[Content], size: int
-    ) -> Receipts:
-        try:
-            with self._metrics.stage("check"):
-                rules.check_form(commands, self._channel)
-                matched = content_rules.match(commands, contents)
-                await self._authenticator.check_signatures(commands)
-                first = await self._replays.find(group, commands, has_contents=bool(matched))
-                if first is not None:
-                    self._metrics.replays.inc()
-                    return first
-                await self._authenticator.check_standing(commands, self._clock_ms())
-                await self._check_contents(commands, matched, size)
-        except Refused as why:
-            return results.refused(commands, why)
-        self._replays.note(commands)
-        prepared = Prepared(group, commands, matched, size)
-        if matched:
-            return await self._batcher.submit(prepared)
-        # Nothing to seal: the ledger makes its own batches.
-        answer = (await self._batches.process([prepared]))[0]
-        if isinstance(answer, Exception):
-            raise answer
+        answer: asyncio.Future[Receipts] = asyncio.get_running_loop().create_future()
+        # Heard by whoever waits; nobody may.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.start_all([Submission(group, contents, size, lambda result: _settle(answer, result))])
         return answer
 
-    async def _check_contents(
-        self, commands: tuple[Parsed, ...], matched: Mapping[int, Content], size: int
-    ) -> None:
-        def check() -> None:
-            for index, content in matched.items():
-                put = commands[index].put
-                if put is not None:
-                    try:
-                        content_rules.check(put, content, self._checker)
-                    except Refused as why:
-                        raise why.at(index) from why
+    def start_all(self, submissions: Sequence[Submission]) -> None:
+        """Begin with some that came together. Each is answered by itself, and only once."""
+        self._open.update(submissions)
+        self._none_open.clear()
+        self._beside(self._take(submissions))
 
-        with self._metrics.validation.time():
-            if size > _LARGE_BYTES:
-                await asyncio.to_thread(check)
+    async def _take(self, submissions: Sequence[Submission]) -> None:
+        fresh = [one for one in submissions if self._is_fresh(one)]
+        try:
+            known = await self._authenticator.known(one.commands for one in fresh)
+        except MeshError as err:
+            for one in fresh:
+                self._answer(one, err)
+            return
+        for start in range(0, len(fresh), _TURN):
+            with self._metrics.stage("check"):
+                for one in fresh[start : start + _TURN]:
+                    await self._settled(one, self._check(one, known))
+            await asyncio.sleep(0)
+
+    def _is_fresh(self, one: Submission) -> bool:
+        """False when it was answered or will be by another's receipts."""
+        if self._closing:
+            why = MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway is shutting down; send again", "", 1_000)
+            self._answer(one, why)
+            return False
+        try:
+            one.commands = rules.parse(one.group)
+        except Refused as refused:
+            self._answer(one, as_error(refused))
+            return False
+        one.keys = tuple(parsed.key for parsed in one.commands)
+        first = self._running.setdefault(one.keys, one)
+        if first is not one:
+            first.followers.append(one)
+        return first is one
+
+    async def _check(self, one: Submission, known: Known) -> None:
+        rules.check_form(one.commands, self._channel)
+        one.matched = content_rules.match(one.commands, one.contents)
+        self._authenticator.check_signatures(one.commands, known)
+        suspect = self._replays.is_suspect(one.commands, has_contents=bool(one.matched))
+        if suspect or one.size > _LARGE_BYTES:
+            self._beside(self._settled(one, self._check_closely(one, known, suspect=suspect)))
+            return
+        self._authenticator.check_standing(one.commands, known, self._clock_ms())
+        self._check_contents(one)
+        self._hand_on(one)
+
+    async def _check_closely(self, one: Submission, known: Known, *, suspect: bool) -> None:
+        if suspect:
+            first = await self._replays.find(one.group, one.commands)
+            if first is not None:
+                self._metrics.replays.inc()
+                self._answer(one, first)
+                return
+        self._authenticator.check_standing(one.commands, known, self._clock_ms())
+        await asyncio.to_thread(self._check_contents, one)
+        self._hand_on(one)
+
+    def _check_contents(self, one: Submission) -> None:
+        for index, content in one.matched.items():
+            put = one.commands[index].put
+            if put is not None:
+                try:
+                    content_rules.check(put, content, self._checker)
+                except Refused as why:
+                    raise why.at(index) from why
+
+    def _hand_on(self, one: Submission) -> None:
+        self._replays.note(one.commands)
+        prepared = Prepared(one.group, one.commands, one.matched, one.size)
+        if one.matched:
+            self._wait_for(one, self._sealing.enqueue(prepared))
+        elif all(parsed.name in _ACCESSES for parsed in one.commands):
+            self._wait_for(one, self._accesses.enqueue(prepared))
+        else:
+            # One that changes documents may take its time: it holds up nobody.
+            self._beside(self._settled(one, self._carry(one, prepared)))
+
+    def _wait_for(self, one: Submission, answer: asyncio.Future[Receipts]) -> None:
+        def done(_: object) -> None:
+            if answer.cancelled():
+                gone = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, "it may have been committed; send it again")
+                self._answer(one, gone)
+            elif (error := answer.exception()) is None:
+                self._answer(one, answer.result())
             else:
-                check()
+                self._answer(one, _as_mesh_error(error))
+
+        answer.add_done_callback(done)
+
+    async def _carry(self, one: Submission, prepared: Prepared) -> None:
+        answer = (await self._batches.process([prepared]))[0]
+        self._answer(one, _as_mesh_error(answer) if isinstance(answer, Exception) else answer)
+
+    async def _settled(self, one: Submission, work: Awaitable[None]) -> None:
+        """Do the work; whatever it raises is the submission's answer, and nobody else's."""
+
+        async def judged() -> None:
+            try:
+                await work
+            except Refused as why:
+                self._answer(one, results.refused(one.commands, why))
+
+        try:
+            await guarded(judged(), "submission.crashed")
+        except MeshError as err:
+            self._answer(one, err)
+
+    def _answer(self, one: Submission, answer: Answer) -> None:
+        if one not in self._open:
+            return
+        self._open.discard(one)
+        if self._running.get(one.keys) is one:
+            del self._running[one.keys]
+        if isinstance(answer, MeshError):
+            self._metrics.count(answer.code)
+        else:
+            for entry in answer:
+                self._metrics.count(entry.receipt.code)
+        one.answer(answer)
+        self._answer_followers(one, answer)
+        if not self._open:
+            self._none_open.set()
+
+    def _answer_followers(self, one: Submission, answer: Answer) -> None:
+        others: list[Submission] = []
+        for follower in one.followers:
+            if not isinstance(answer, MeshError) and follower.says_the_same(one):
+                self._answer(follower, [_again(entry) for entry in answer])
+            else:
+                others.append(follower)
+        if others:
+            self._beside(self._take(others))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """In a context of its own: it belongs to no caller's deadline."""
+        task = asyncio.create_task(work, name="submissions", context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-def _succeeded(task: asyncio.Task[Receipts]) -> bool:
-    return not task.cancelled() and task.exception() is None
+def _settle(waiting: asyncio.Future[Receipts], answer: Answer) -> None:
+    if waiting.done():
+        return
+    if isinstance(answer, MeshError):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer)
+
+
+def _as_mesh_error(error: BaseException) -> MeshError:
+    return error if isinstance(error, MeshError) else unexpected(error, "submission.crashed")
 
 
 def _again(entry: RecordReceipt) -> RecordReceipt:

@@ -45,8 +45,8 @@ class Reader:
 
     async def read(self, signed: command.SignedCommand) -> ReadResponse:
         """Receipt, and on a permit what is needed to decrypt. Raises MeshError."""
-        task = self._pipeline.start(CommandGroup(commands=[signed]), (), signed.ByteSize())
-        receipt: Receipt = (await asyncio.shield(task))[0].receipt
+        answer = self._pipeline.start(CommandGroup(commands=[signed]), (), signed.ByteSize())
+        receipt: Receipt = (await asyncio.shield(answer))[0].receipt
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
         # Of an access sent again the receipt names its first transaction, where the grant stands.

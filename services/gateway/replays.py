@@ -52,12 +52,8 @@ class Replays:
         for parsed in commands:
             self._seen.put(parsed.key, True)
 
-    async def find(
-        self, group: CommandGroup, commands: tuple[Parsed, ...], *, has_contents: bool
-    ) -> list[RecordReceipt] | None:
-        """The receipts of a group that was committed before; None when it is new."""
-        if not self._is_suspect(commands, has_contents=has_contents):
-            return None
+    async def find(self, group: CommandGroup, commands: tuple[Parsed, ...]) -> list[RecordReceipt] | None:
+        """The receipts of a group that was committed before; None when it is new. Worth it for suspects."""
         async with self._at_once:
             first = await asyncio.gather(
                 *(self._ledger.receipt(parsed.header.command_id, parsed.signed.signer) for parsed in commands)
@@ -75,15 +71,18 @@ class Replays:
             receipts = await self._decided(group)
             return results.committed(receipts, _places(await self._records(commands, receipts)), ())
 
-    def _is_suspect(self, commands: tuple[Parsed, ...], *, has_contents: bool) -> bool:
+    def is_suspect(self, commands: tuple[Parsed, ...], *, has_contents: bool) -> bool:
+        """Whether the group may have been committed before."""
         now = self._clock_ms()
-        if any(parsed.header.expires_at_ms <= now for parsed in commands):
-            return True
-        return has_contents and any(
-            now - parsed.header.issued_at_ms > _FRESH_MS
-            or self._seen.get(parsed.key, _REMEMBERED_SECONDS) is not None
-            for parsed in commands
-        )
+        for parsed in commands:
+            if parsed.header.expires_at_ms <= now:
+                return True
+            if has_contents and (
+                now - parsed.header.issued_at_ms > _FRESH_MS
+                or self._seen.get(parsed.key, _REMEMBERED_SECONDS) is not None
+            ):
+                return True
+        return False
 
     async def _decided(self, group: CommandGroup) -> list[Receipt]:
         answers = await self._ledger.submit([Submission(item=BatchItem(group=group))])

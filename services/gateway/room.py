@@ -19,10 +19,19 @@ class Room:
         """Bytes taken now."""
         return self._most - self._free
 
+    @property
+    def is_full(self) -> bool:
+        """True when the next to ask has to wait."""
+        return self.lacks(1)
+
+    def lacks(self, size: int) -> bool:
+        """True when who asks for that much has to wait."""
+        return bool(self._waiting) or min(size, self._most) > self._free
+
     async def take(self, size: int) -> None:
         """Return when there is room, in the order of asking. Larger than all of it counts as all."""
         size = min(size, self._most)
-        if not self._waiting and size <= self._free:
+        if not self.lacks(size):
             self._free -= size
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -17,7 +17,7 @@ from services.runtime.errors import MeshError
 MAX_SUBMISSIONS = 1_000
 MAX_REQUEST_BYTES = 9 << 20
 
-_LINGER_SECONDS = 0.008
+_LINGER_SECONDS = 0.004
 _QUEUED = {Lane.RECORDS: 4_000, Lane.DOCUMENTS: 1_000}
 # Batches of documents go one at a time: two of them would only get into each other's way.
 _IN_FLIGHT = {Lane.RECORDS: 4, Lane.DOCUMENTS: 1}

@@ -82,10 +82,12 @@ class MicroBatcher(Generic[T, R]):
         self._closing = False
         self._seconds_per_batch = linger_seconds
         metrics = metrics or telemetry.Metrics("runtime")
-        self._queue_items = metrics.gauge(f"{name}_queue", "items", "Items that wait for a batch")
+        metrics.gauge(f"{name}_queue", "items", "Items that wait for a batch").set_function(
+            lambda: len(self._queue)
+        )
         self._batch_items = metrics.histogram(f"{name}_size", "items", "Items in a batch", buckets=_SIZES)
         self._wait_seconds = metrics.histogram(
-            f"{name}_wait", "seconds", "Time that an item waited for its batch"
+            f"{name}_wait", "seconds", "Time that the oldest item of a batch waited for it"
         )
         self._refused = metrics.counter(f"{name}_refused", "Items refused because the queue was full")
 
@@ -127,9 +129,9 @@ class MicroBatcher(Generic[T, R]):
             )
         loop = asyncio.get_running_loop()
         span = trace.get_current_span().get_span_context()
-        waiting = _Waiting[T, R](item, size, loop.time(), loop.create_future(), span)
+        waiting: _Waiting[T, R] = _Waiting(item, size, loop.time(), loop.create_future(), span)
         self._queue.append(waiting)
-        self._count_queued(size)
+        self._queued_bytes += size
         # Not at once: what is submitted in the same turn of the loop leaves together.
         self._set_timer(self._due_at())
         return waiting.answer
@@ -169,7 +171,7 @@ class MicroBatcher(Generic[T, R]):
         total = 0
         while self._queue and len(batch) < self._max_count and total + self._queue[0].size <= self._max_bytes:
             waiting = self._queue.popleft()
-            self._count_queued(-waiting.size)
+            self._queued_bytes -= waiting.size
             if not waiting.answer.cancelled():
                 total += waiting.size
                 batch.append(waiting)
@@ -179,14 +181,12 @@ class MicroBatcher(Generic[T, R]):
         left = [waiting for waiting in self._queue if not waiting.answer.cancelled()]
         self._queue = deque(left)
         self._queued_bytes = sum(waiting.size for waiting in left)
-        self._queue_items.set(len(left))
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         self._batch_items.observe(len(batch))
-        for waiting in batch:
-            self._wait_seconds.observe(started - waiting.since)
+        self._wait_seconds.observe(started - batch[0].since)
         links = [trace.Link(waiting.span) for waiting in batch[:_MOST_LINKS] if waiting.span.is_valid]
         with telemetry.tracer.start_as_current_span(self._name, links=links, record_exception=False):
             await self._answer(batch)
@@ -219,10 +219,6 @@ class MicroBatcher(Generic[T, R]):
     def _retry_after_ms(self) -> int:
         batches = len(self._queue) / self._max_count / self._max_in_flight
         return int(min(_LONGEST_RETRY_MS, max(_SHORTEST_RETRY_MS, 1000 * self._seconds_per_batch * batches)))
-
-    def _count_queued(self, size: int) -> None:
-        self._queued_bytes += size
-        self._queue_items.set(len(self._queue))
 
     def _set_timer(self, due_at: float) -> None:
         loop = asyncio.get_running_loop()

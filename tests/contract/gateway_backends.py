@@ -33,6 +33,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def GetIdentity(self, request: Any, context: Any) -> Any:
         return ledger_pb2.GetIdentityResponse(identity=_there(await self.ledger.identity(request.address)))
 
+    async def GetIdentities(self, request: Any, context: Any) -> Any:
+        documents = await self.ledger.identities(request.addresses)
+        return ledger_pb2.GetIdentitiesResponse(
+            identities=[ledger_pb2.GetIdentityResponse(identity=document) for document in documents]
+        )
+
     async def GetReceipt(self, request: Any, context: Any) -> Any:
         found = await self.ledger.receipt(request.command_id, request.signer)
         return ledger_pb2.GetReceiptResponse(receipt=_there(found))

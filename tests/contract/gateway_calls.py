@@ -9,7 +9,7 @@ import pytest
 
 from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.gateway.v1 import gateway_pb2_grpc
-from cbmdhi.gateway.v1.gateway_pb2 import IngestRequest
+from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestResult
 from services.runtime.errors import code_name, from_rpc_error
 from tests.contract.gateway_member import Caller
 from tests.unit.gateway.people import Person, put
@@ -26,9 +26,9 @@ async def refusal(call: Awaitable[Any]) -> tuple[str, str]:
     return code_name(err.code), err.path
 
 
-def submission(name: str, **changed: Any) -> IngestRequest:
+def submission(name: str, **changed: Any) -> IngestItem:
     one = put(ENGINE, PATIENT, **changed)
-    return IngestRequest(submission_id=name, group=one.group, contents=one.contents)
+    return IngestItem(submission_id=name, group=one.group, contents=one.contents)
 
 
 def ingest(caller: Caller, requests: AsyncIterator[IngestRequest]) -> Any:
@@ -36,11 +36,17 @@ def ingest(caller: Caller, requests: AsyncIterator[IngestRequest]) -> Any:
     return stub.Ingest(requests, metadata=caller.metadata, timeout=30)
 
 
-async def sent(
-    *requests: IngestRequest, until_set: asyncio.Event | None = None
-) -> AsyncIterator[IngestRequest]:
-    for request in requests:
-        yield request
+async def results_of(call: Any) -> AsyncIterator[IngestResult]:
+    """The results of an ingest call, one by one."""
+    async for response in call:
+        for result in response.results:
+            yield result
+
+
+async def sent(*items: IngestItem, until_set: asyncio.Event | None = None) -> AsyncIterator[IngestRequest]:
+    """A message for each."""
+    for item in items:
+        yield IngestRequest(items=[item])
     if until_set is not None:
         await until_set.wait()
 

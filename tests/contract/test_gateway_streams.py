@@ -9,7 +9,7 @@ import grpc
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestRequest
+from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from tests.contract.gateway_calls import (
     ENGINE,
@@ -17,6 +17,7 @@ from tests.contract.gateway_calls import (
     collected,
     ingest,
     refusal,
+    results_of,
     sent,
     submission,
 )
@@ -31,7 +32,7 @@ async def test_an_engine_sends_a_stream_and_gets_a_receipt_for_each(member: Memb
     caller = member.session(ENGINE)
     wanted = [submission(f"s{number}") for number in range(30)]
 
-    results = [result async for result in ingest(caller, sent(*wanted))]
+    results = [result async for result in results_of(ingest(caller, sent(*wanted)))]
 
     assert sorted(r.submission_id for r in results) == sorted(r.submission_id for r in wanted)
     assert all(r.receipts[0].receipt.code == code_pb2.CODE_OK for r in results)
@@ -50,10 +51,11 @@ async def test_http2_stops_a_sender_whose_window_is_full(tmp_path: Path) -> None
             for number in range(100):
                 one = put(ENGINE, PATIENT, large)
                 taken += 1
-                yield IngestRequest(submission_id=f"s{number}", group=one.group, contents=one.contents)
+                item = IngestItem(submission_id=f"s{number}", group=one.group, contents=one.contents)
+                yield IngestRequest(items=[item])
 
         call = ingest(member.session(ENGINE), requests())
-        results = asyncio.ensure_future(collected(call))
+        results = asyncio.ensure_future(collected(results_of(call)))
         await until(lambda: member.storage.sealed_items == 5, "the window is full")
         before = -1
         while taken != before:  # what fits into the transport's buffers
@@ -67,9 +69,10 @@ async def test_http2_stops_a_sender_whose_window_is_full(tmp_path: Path) -> None
 
 
 async def test_oversize_is_refused_with_the_limit_and_the_stream_goes_on(member: Member) -> None:
-    large = IngestRequest(submission_id="large", contents=[Content(content=bytes(17 * 1024 * 1024))])
+    large = IngestItem(submission_id="large", contents=[Content(content=bytes(17 * 1024 * 1024))])
 
-    results = {r.submission_id: r async for r in ingest(member.session(ENGINE), sent(large, submission("b")))}
+    call = ingest(member.session(ENGINE), sent(large, submission("b")))
+    results = {r.submission_id: r async for r in results_of(call)}
 
     assert results["large"].error.code == code_pb2.CODE_TOO_LARGE
     assert "16 MiB" in results["large"].error.reason
@@ -77,7 +80,7 @@ async def test_oversize_is_refused_with_the_limit_and_the_stream_goes_on(member:
 
 
 async def test_far_too_large_ends_the_stream_with_too_large(member: Member) -> None:
-    large = IngestRequest(submission_id="large", contents=[Content(content=bytes(33 * 1024 * 1024))])
+    large = IngestItem(submission_id="large", contents=[Content(content=bytes(33 * 1024 * 1024))])
 
     assert (await refusal(collected(ingest(member.session(ENGINE), sent(large)))))[0] == "TOO_LARGE"
 
@@ -91,13 +94,14 @@ async def test_bytes_that_are_no_message_are_invalid_and_not_an_internal_fault(m
 
     async def requests() -> AsyncIterator[bytes]:
         yield b"\xff\xff"
-        yield submission("b").SerializeToString()
+        yield IngestRequest(items=[submission("b")]).SerializeToString()
 
     answers = [
         gateway_pb2.IngestResponse.FromString(one)
         async for one in stream(requests(), metadata=caller.metadata)
     ]
-    codes = {a.submission_id: a.error.code or a.receipts[0].receipt.code for a in answers}
+    results = [result for answer in answers for result in answer.results]
+    codes = {one.submission_id: one.error.code or one.receipts[0].receipt.code for one in results}
     assert codes == {"": code_pb2.CODE_INVALID, "b": code_pb2.CODE_OK}
 
 
@@ -105,7 +109,7 @@ async def test_a_suspended_engine_is_cut_off_mid_stream_within_five_seconds(memb
     finish = asyncio.Event()
     call = ingest(member.session(ENGINE), sent(submission("a"), until_set=finish))
     first = await call.read()
-    assert first.receipts[0].receipt.code == code_pb2.CODE_OK
+    assert first.results[0].receipts[0].receipt.code == code_pb2.CODE_OK
 
     member.ledger.suspend(ENGINE)
     started = time.monotonic()

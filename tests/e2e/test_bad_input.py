@@ -15,7 +15,8 @@ from cbmdhi.client.records import NewRecord, Prepared, Written, put_record
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, NotCommitted, name_of
-from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.gateway.v1 import gateway_pb2_grpc
+from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from tests.e2e.conftest import People, observation
@@ -42,12 +43,12 @@ def signed_anew(
     body, content = put_record(good.record)
     arguments = {"channel": "cbmdhi", **changes}
     signed = (signer or people.engine.wallet).sign_command(command.make(body, **arguments))  # type: ignore[arg-type]
-    request = gateway_pb2.IngestRequest(
+    item = IngestItem(
         submission_id=good.record.record_id,
         group=pb.CommandGroup(commands=[signed]),
         contents=[content],
     )
-    return Prepared(good.record, request)
+    return Prepared(good.record, item)
 
 
 def wrongly_signed(people: People, good: Prepared) -> Prepared:
@@ -186,9 +187,10 @@ async def test_a_message_over_16_mib_is_refused_naming_the_limit(people: People,
     # Past the SDK's own check, as an engine in another language would send it.
     stub = gateway_pb2_grpc.IngestServiceStub(people.engine.connection.authenticated)
     call = stub.Ingest(
-        iter([large.item, good.item]), metadata=await people.engine.connection.metadata()
+        iter([IngestRequest(items=[large.item]), IngestRequest(items=[good.item])]),
+        metadata=await people.engine.connection.metadata(),
     )
-    results = {response.submission_id: response async for response in call}
+    results = {result.submission_id: result async for response in call for result in response.results}
     error = results[large.item.submission_id].error
     assert code_pb2.Code.Name(error.code) == "CODE_TOO_LARGE"
     assert "16 MiB" in error.reason

@@ -36,26 +36,31 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A signed command and what it says."""
+    """A signed command and what it says.
+
+    name          of the body's field, such as `put_record`; None for one that this version does not know
+    put           the body, when it adds a version of a record
+    registration  the body, when it registers the key that signs it
+    """
 
     signed: SignedCommand
     header: Command
-    body: CommandBody
+    name: str | None
+    put: PutRecord | None
+    registration: RegisterIdentity | None
+
+    @classmethod
+    def of(cls, signed: SignedCommand, header: Command, body: CommandBody) -> Parsed:
+        """With what is asked for most taken out once."""
+        name = body.WhichOneof("body")
+        put = body.put_record if name == "put_record" else None
+        registration = body.register_identity if name == "register_identity" else None
+        return cls(signed, header, name, put, registration)
 
     @property
     def key(self) -> Key:
         """What makes it the same command."""
         return self.signed.signer, self.header.command_id
-
-    @property
-    def put(self) -> PutRecord | None:
-        """The body, when it adds a version of a record."""
-        return self.body.put_record if self.body.HasField("put_record") else None
-
-    @property
-    def registration(self) -> RegisterIdentity | None:
-        """The body, when it registers the key that signs it."""
-        return self.body.register_identity if self.body.HasField("register_identity") else None
 
 
 def parse(group: CommandGroup) -> tuple[Parsed, ...]:
@@ -75,7 +80,7 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
             raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}.command_id")
         if not addresses.is_address(signed.signer):
             raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}.signer")
-        parsed.append(Parsed(signed, header, body))
+        parsed.append(Parsed.of(signed, header, body))
     return tuple(parsed)
 
 
@@ -89,7 +94,7 @@ def check_form(commands: tuple[Parsed, ...], channel: str) -> None:
                 "channel",
                 index,
             )
-        if parsed.body.WhichOneof("body") is None:
+        if parsed.name is None:
             raise _invalid("the command has no body that this version knows", "body", index)
         if not 0 < len(parsed.signed.signature) <= _MAX_SIGNATURE_BYTES:
             raise _bad_signature(index)
@@ -125,7 +130,7 @@ def check_signature(parsed: Parsed, signer: IdentityDocument | None) -> None:
     else:
         spki = signer.signing_public_key
     # The address is the hash of the key: whoever hands out the document cannot hand out another key.
-    if addresses.of_spki(spki) != parsed.signed.signer:
+    if _address(spki) != parsed.signed.signer:
         path = "signer" if registration is None else "body.register_identity.signing_public_key"
         raise _invalid("the signer is not the address of this key", path)
     try:
@@ -195,6 +200,9 @@ def check_delegation_signature(delegation: bytes, signed: bytes, delegator: Iden
             "the delegation's signature is not the delegator's: sign it with the registered key",
             "delegation.signature",
         ) from error
+
+
+_address = lru_cache(maxsize=10_000)(addresses.of_spki)
 
 
 @lru_cache(maxsize=10_000)

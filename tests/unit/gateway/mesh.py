@@ -76,6 +76,9 @@ class FakeLedger:
         copy.CopyFrom(document)
         return copy
 
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | None]:
+        return [await self.identity(address) for address in addresses]
+
     async def receipt(self, command_id: str, signer: str) -> Receipt | None:
         self.looked_up.append(command_id)
         found = self.committed.get((signer, command_id))

@@ -1,12 +1,13 @@
 """One stream: out of order, a window that holds, and an end that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestRequest, IngestResponse
+from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest, IngestResult
 from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.forward import Unreadable
 from services.gateway.ingest import Ingest
@@ -20,10 +21,10 @@ WINDOW = 8
 
 
 class Sender:
-    """Sends submissions and counts how many were taken from it. Ends when `finish` is set."""
+    """Sends submissions, one in a message, and counts how many were taken. Ends when `finish` is set."""
 
-    def __init__(self, *requests: object) -> None:
-        self.waiting = list(requests)
+    def __init__(self, *items: object) -> None:
+        self.waiting = [IngestRequest(items=[one]) if isinstance(one, IngestItem) else one for one in items]
         self.taken = 0
         self.finish = asyncio.Event()
         self.finish.set()
@@ -35,9 +36,9 @@ class Sender:
         await self.finish.wait()
 
 
-def submission(world: World, name: str, **changed: object) -> IngestRequest:
+def submission(world: World, name: str, **changed: object) -> IngestItem:
     one = put(world.engine, world.patient, **changed)  # type: ignore[arg-type]
-    return IngestRequest(submission_id=name, group=one.group, contents=one.contents)
+    return IngestItem(submission_id=name, group=one.group, contents=one.contents)
 
 
 def ingest(world: World, stopping: asyncio.Event | None = None) -> Ingest:
@@ -48,8 +49,15 @@ def session(world: World) -> Session:
     return Session(world.engine.address, "engine", "MercyMSP", "t", CERTIFICATE, "x", 1 << 40)
 
 
-def stream(world: World, sender: Sender, stopping: asyncio.Event | None = None):  # type: ignore[no-untyped-def]
-    return ingest(world, stopping).stream(aiter(sender), session(world))
+async def stream(
+    world: World, sender: Sender, stopping: asyncio.Event | None = None
+) -> AsyncGenerator[IngestResult, None]:
+    """The results, one by one."""
+    responses = ingest(world, stopping).stream(aiter(sender), session(world))
+    async with aclosing(responses):
+        async for response in responses:
+            for result in response.results:
+                yield result
 
 
 async def test_each_submission_gets_its_result_by_its_name(world: World) -> None:
@@ -79,7 +87,7 @@ async def test_a_full_window_stops_the_reading_until_results_are_out(world: Worl
     world.ledger.hold.clear()
     sender = Sender(*(submission(world, f"s{number}") for number in range(3 * WINDOW)))
     results = stream(world, sender)
-    collected: list[IngestResponse] = []
+    collected: list[IngestResult] = []
 
     async def collect() -> None:
         collected.extend([result async for result in results])
@@ -125,7 +133,7 @@ async def test_memory_that_is_full_stops_the_reading_of_every_stream(world: Worl
 
 
 async def test_bad_names_and_oversize_get_a_result_and_the_stream_goes_on(world: World) -> None:
-    oversize = IngestRequest(submission_id="large", contents=[Content(content=bytes(16 * 1024 * 1024))])
+    oversize = IngestItem(submission_id="large", contents=[Content(content=bytes(16 * 1024 * 1024))])
     world.ledger.hold.clear()
     sender = Sender(
         submission(world, "a"),
