@@ -1,5 +1,6 @@
 """What the ledger service counts. Labels are from closed lists."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -48,7 +49,10 @@ class LedgerMetrics:
                 self._step_seconds.labels(name).observe(perf_counter() - started)
 
     def count_verdicts(self, groups: Sequence[ledger_pb2.GroupReceipt]) -> None:
-        for group in groups:
-            for receipt in group.receipts:
-                code = code_pb2.CODE_ALREADY_COMMITTED if receipt.already_committed else receipt.code
-                self._verdicts.labels(code_name(code)).inc()
+        codes = Counter(
+            code_pb2.CODE_ALREADY_COMMITTED if receipt.already_committed else receipt.code
+            for group in groups
+            for receipt in group.receipts
+        )
+        for code, count in codes.items():
+            self._verdicts.labels(code_name(code)).inc(count)

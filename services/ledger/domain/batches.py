@@ -10,6 +10,7 @@ from enum import Enum
 from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
+from services.ledger.domain.wire import repeated_field
 
 MAX_GROUPS = 400
 """Groups of a batch: nothing is gained above it (docs: facts, measured)."""
@@ -42,22 +43,21 @@ class Lane(Enum):
 
 def lane_of(submission: ledger_pb2.Submission) -> Lane:
     """A group with one command that changes a document makes the group's lane that of documents."""
-    changes = any(_body_name(signed) in _CHANGES_DOCUMENTS for signed in submission.item.group.commands)
-    return Lane.DOCUMENTS if changes else Lane.RECORDS
+    for signed in submission.item.group.commands:
+        if _body_name(signed) in _CHANGES_DOCUMENTS:
+            return Lane.DOCUMENTS
+    return Lane.RECORDS
 
 
-def envelope_bytes(submission: ledger_pb2.Submission) -> int:
-    """Estimate of what a submission adds to the transaction, transient map included."""
-    return (
-        submission.item.ByteSize() * _ENVELOPE_BYTES_FOR_BYTE
-        + len(submission.item.group.commands) * _ENVELOPE_BYTES_FOR_COMMAND
-        + sum(key.ByteSize() for key in submission.sealed_keys)
-    )
+def envelope_bytes(submission_bytes: int, commands: int) -> int:
+    """Estimate of what a submission of so many bytes adds to the transaction, transient map included."""
+    return submission_bytes * _ENVELOPE_BYTES_FOR_BYTE + commands * _ENVELOPE_BYTES_FOR_COMMAND
 
 
 def batch_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
     """The argument of `process`: a serialized Batch."""
-    return state_pb2.Batch(items=[submission.item for submission in submissions]).SerializeToString()
+    items = (submission.item.SerializeToString() for submission in submissions)
+    return repeated_field(state_pb2.Batch.ITEMS_FIELD_NUMBER, items)
 
 
 def sealed_keys_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
@@ -87,6 +87,6 @@ def command_id_of(signed: command_pb2.SignedCommand) -> str:
 def _body_name(signed: command_pb2.SignedCommand) -> str | None:
     """What the command does; None when it cannot be read: its verdict will be CODE_INVALID."""
     try:
-        return commands.body_of(signed)[0]
+        return commands.parse(signed)[1].WhichOneof("body")
     except commands.MalformedCommand:
         return None

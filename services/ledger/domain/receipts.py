@@ -56,17 +56,17 @@ def of_result(
     settlement: Settlement,
     first_blocks: Mapping[str, int],
 ) -> list[ledger_pb2.GroupReceipt]:
-    """One receipt for each command. `first_blocks`: blocks of the `first_transactions`."""
-    check_shape(submissions, result)
-    return [
-        ledger_pb2.GroupReceipt(
-            receipts=[
-                _of_verdict(verdict, signed.signer, settlement, first_blocks)
-                for signed, verdict in zip(submission.item.group.commands, group.verdicts, strict=True)
-            ]
-        )
-        for submission, group in zip(submissions, result.groups, strict=True)
-    ]
+    """One receipt for each command of a result that `check_shape` let pass.
+
+    first_blocks  blocks of the `first_transactions`
+    """
+    groups: list[ledger_pb2.GroupReceipt] = []
+    for submission, answer in zip(submissions, result.groups, strict=True):
+        group = ledger_pb2.GroupReceipt()
+        for signed, verdict in zip(submission.item.group.commands, answer.verdicts, strict=True):
+            _add_verdict(group, verdict, signed.signer, settlement, first_blocks)
+        groups.append(group)
+    return groups
 
 
 def failed(submission: ledger_pb2.Submission, code: int, reason: str) -> ledger_pb2.GroupReceipt:
@@ -103,10 +103,14 @@ def of_audit_entry(entry: state_pb2.AuditEntry, block: int) -> ledger_pb2.Receip
     )
 
 
-def _of_verdict(
-    verdict: state_pb2.Verdict, signer: str, settlement: Settlement, first_blocks: Mapping[str, int]
-) -> ledger_pb2.Receipt:
-    receipt = ledger_pb2.Receipt(
+def _add_verdict(
+    group: ledger_pb2.GroupReceipt,
+    verdict: state_pb2.Verdict,
+    signer: str,
+    settlement: Settlement,
+    first_blocks: Mapping[str, int],
+) -> None:
+    receipt = group.receipts.add(
         command_id=verdict.command_id,
         code=verdict.code,
         reason=verdict.reason,
@@ -122,7 +126,6 @@ def _of_verdict(
     elif audit_key(verdict.command_id, signer) in settlement.recorded:
         # A command that was refused before anybody knew its signer leaves nothing on the channel.
         receipt.tx_id, receipt.block = settlement.tx_id, settlement.block
-    return receipt
 
 
 def _block_of(tx_id: str, settlement: Settlement, first_blocks: Mapping[str, int]) -> int:

@@ -7,7 +7,8 @@ endorsed and the read-write set. Metadata of the block says which envelopes were
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -23,8 +24,7 @@ _NOT_VALIDATED = 254
 _NANOSECONDS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One write of the public state. `value` is empty when the key was deleted."""
 
     namespace: str
@@ -37,17 +37,25 @@ class Write:
 class Action:
     """What a chaincode answered and what follows from it.
 
+    proposal       serialized ChaincodeProposalPayload: what was asked
     result         payload of the chaincode's response
     writes         public writes of all namespaces, in order
     private        True when private data is written too
     """
 
     chaincode: str
-    arguments: tuple[bytes, ...]
+    proposal: bytes
     status: int
     result: bytes
     writes: tuple[Write, ...]
     private: bool
+
+    @property
+    def arguments(self) -> tuple[bytes, ...]:
+        """The function and what it was called with. Raises MalformedMessage."""
+        proposal = _parse(fabric.proposal.ChaincodeProposalPayload, self.proposal)
+        call = _parse(fabric.chaincode.ChaincodeInvocationSpec, proposal.input)
+        return tuple(call.chaincode_spec.input.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +74,36 @@ class BlockTransaction:
         return self.validation_code == VALID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
-    """A block. `raw` is the serialized common.Block, `header` the serialized common.BlockHeader."""
+    """A block. `header` is the serialized common.BlockHeader, `message` the common.Block itself."""
 
     number: int
     previous_hash: bytes
     header_hash: bytes
     header: bytes
-    raw: bytes
+    message: Any
     transactions: tuple[BlockTransaction, ...]
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The serialized common.Block."""
+        return self.message.SerializeToString()
 
 
 def decode_block(raw: bytes) -> Block:
     """A block from a serialized common.Block. Raises MalformedMessage."""
-    return of_message(_parse(fabric.common.Block, raw), raw)
+    return of_message(_parse(fabric.common.Block, raw))
 
 
-def of_message(block: Any, raw: bytes | None = None) -> Block:
+def of_message(block: Any) -> Block:
     """A block from a common.Block. Raises MalformedMessage."""
     return Block(
         number=block.header.number,
         previous_hash=block.header.previous_hash,
         header_hash=hash_of_header(block.header),
         header=block.header.SerializeToString(),
-        raw=block.SerializeToString() if raw is None else raw,
+        message=block,
         transactions=tuple(_transactions(block)),
     )
 
@@ -151,15 +164,13 @@ def _action(transaction: bytes) -> Action:
     if len(actions) != 1:
         raise MalformedMessage("a transaction has exactly one action")
     payload = _parse(fabric.transaction.ChaincodeActionPayload, actions[0].payload)
-    proposal = _parse(fabric.proposal.ChaincodeProposalPayload, payload.chaincode_proposal_payload)
-    call = _parse(fabric.chaincode.ChaincodeInvocationSpec, proposal.input).chaincode_spec
     endorsed = payload.action.proposal_response_payload
     response = _parse(fabric.proposal_response.ProposalResponsePayload, endorsed)
     action = _parse(fabric.proposal.ChaincodeAction, response.extension)
     writes, private = _writes(action.results)
     return Action(
         chaincode=action.chaincode_id.name,
-        arguments=tuple(call.input.args),
+        proposal=payload.chaincode_proposal_payload,
         status=action.response.status,
         result=action.response.payload,
         writes=writes,
@@ -171,8 +182,11 @@ def _writes(results: bytes) -> tuple[tuple[Write, ...], bool]:
     writes: list[Write] = []
     private = False
     for namespace in _parse(fabric.rwset.TxReadWriteSet, results).ns_rwset:
-        for write in _parse(fabric.kv_rwset.KVRWSet, namespace.rwset).writes:
-            writes.append(Write(namespace.namespace, write.key, write.value, write.is_delete))
+        name = namespace.namespace
+        writes += [
+            Write(name, write.key, write.value, write.is_delete)
+            for write in _parse(fabric.kv_rwset.KVRWSet, namespace.rwset).writes
+        ]
         for collection in namespace.collection_hashed_rwset:
             hashed = _parse(fabric.kv_rwset.HashedRWSet, collection.hashed_rwset)
             private = private or bool(hashed.hashed_writes)

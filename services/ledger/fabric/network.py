@@ -45,7 +45,7 @@ class Contract:
         message = proposed_transaction(
             self._connection.creator, self._channel, self._chaincode, encoded, transient or {}, organisations
         )
-        return Proposal(self._connection, message)
+        return Proposal(self._connection, message, self._channel)
 
     async def evaluate(
         self,

@@ -51,11 +51,15 @@ class CommitStatus:
 
 
 class _Step(ABC):
-    """A message with the signed bytes and the signature in it. Signing gives another one."""
+    """A message with the signed bytes and the signature in it.
 
-    def __init__(self, connection: Connection, message: Any) -> None:
+    `channel`: of the message, when whoever made it knows it; else it is read from the signed bytes.
+    """
+
+    def __init__(self, connection: Connection, message: Any, channel: str = "") -> None:
         self._connection = connection
         self._message = message
+        self._channel = channel
 
     @property
     def transaction_id(self) -> str:
@@ -71,16 +75,18 @@ class _Step(ABC):
         message = type(self._message)()
         message.CopyFrom(self._message)
         self._holder(message).signature = signature
-        return type(self)(self._connection, message)
+        return type(self)(self._connection, message, self._channel)
 
     def to_bytes(self) -> bytes:
         """The message, serialized."""
         return self._message.SerializeToString()
 
-    def _signed(self) -> Self:
-        if self._holder(self._message).signature:
-            return self
-        return self.with_signature(self._connection.sign(self.digest))
+    def _signed(self) -> Any:
+        """The message, signed by the Gateway's signer when nobody signed it before."""
+        holder = self._holder(self._message)
+        if not holder.signature:
+            holder.signature = self._connection.sign(self.digest)
+        return self._message
 
     @abstractmethod
     def _holder(self, message: Any) -> Any:
@@ -105,10 +111,10 @@ class Proposal(_Step):
 
         Nothing is recorded. Raises EvaluateError.
         """
-        message = self._signed()._message
+        message = self._signed()
         request = fabric.gateway.EvaluateRequest(
             transaction_id=self.transaction_id,
-            channel_id=channel_of_proposal(message.proposal.proposal_bytes),
+            channel_id=self._channel_id,
             proposed_transaction=message.proposal,
             target_organizations=message.endorsing_organizations,
         )
@@ -121,10 +127,10 @@ class Proposal(_Step):
 
     async def endorse(self) -> "Transaction":
         """Endorsed by the named organisations, else by as many as the policy needs. Raises EndorseError."""
-        message = self._signed()._message
+        message = self._signed()
         request = fabric.gateway.EndorseRequest(
             transaction_id=self.transaction_id,
-            channel_id=channel_of_proposal(message.proposal.proposal_bytes),
+            channel_id=self._channel_id,
             proposed_transaction=message.proposal,
             endorsing_organizations=message.endorsing_organizations,
         )
@@ -136,7 +142,11 @@ class Proposal(_Step):
         prepared = fabric.gateway.PreparedTransaction(
             transaction_id=self.transaction_id, envelope=answer.prepared_transaction
         )
-        return Transaction(connection, prepared)
+        return Transaction(connection, prepared, self._channel_id)
+
+    @cached_property
+    def _channel_id(self) -> str:
+        return self._channel or channel_of_proposal(self._message.proposal.proposal_bytes)
 
 
 class Transaction(_Step):
@@ -160,10 +170,10 @@ class Transaction(_Step):
 
     async def submit(self) -> "Commit":
         """Send to the orderer. Sent again it is the same transaction. Raises SubmitError."""
-        message = self._signed()._message
+        message = self._signed()
         request = fabric.gateway.SubmitRequest(
             transaction_id=self.transaction_id,
-            channel_id=channel_of_payload(message.envelope.payload),
+            channel_id=self._channel_id,
             prepared_transaction=message.envelope,
         )
         connection = self._connection
@@ -173,8 +183,11 @@ class Transaction(_Step):
 
     def commit(self) -> "Commit":
         """What to ask after a submission whose answer was lost."""
-        channel = channel_of_payload(self._message.envelope.payload)
-        return Commit.of(self._connection, channel, self.transaction_id)
+        return Commit.of(self._connection, self._channel_id, self.transaction_id)
+
+    @cached_property
+    def _channel_id(self) -> str:
+        return self._channel or channel_of_payload(self._message.envelope.payload)
 
 
 class Commit(_Step):
@@ -199,7 +212,7 @@ class Commit(_Step):
 
     async def status(self, wait_seconds: float | None = None) -> CommitStatus:
         """Wait until the peer has it in a block. Raises CommitStatusError: its fate is not known."""
-        request = self._signed()._message
+        request = self._signed()
         connection, transaction_id = self._connection, self.transaction_id
         seconds = connection.deadlines.commit_status_seconds if wait_seconds is None else wait_seconds
         answer = await connection.call(

@@ -3,7 +3,14 @@
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
-from services.ledger.domain.batches import Lane, envelope_bytes, halves, lane_of, sealed_keys_bytes
+from services.ledger.domain.batches import (
+    Lane,
+    batch_bytes,
+    envelope_bytes,
+    halves,
+    lane_of,
+    sealed_keys_bytes,
+)
 from services.ledger.domain.failures import Remedy, leading_code, of_endorsement
 from services.ledger.domain.receipts import MalformedResult, check_shape
 from services.ledger.domain.transactions import (
@@ -14,6 +21,7 @@ from services.ledger.domain.transactions import (
     events_of,
     facts_of,
 )
+from services.ledger.domain.wire import repeated_field
 from tests.unit.ledger.world import consent, of_record, put_record, submission
 
 
@@ -48,17 +56,31 @@ def test_a_record_is_reckoned_at_what_was_measured() -> None:
     one = of_record()
     one.item.group.commands[0].command += b"\0" * (380 - one.item.ByteSize())
 
-    assert 1_200 < envelope_bytes(one) < 1_600
+    assert 1_200 < envelope_bytes(one.ByteSize(), 1) < 1_600
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 300_000])
+def test_a_field_made_of_serialized_parts_is_the_field_that_protobuf_makes(size: int) -> None:
+    values = [b"v" * size, b"", b"w" * size]
+    whole = state_pb2.QueryResult(values=values)
+
+    assert repeated_field(state_pb2.QueryResult.VALUES_FIELD_NUMBER, values) == whole.SerializeToString()
+
+
+def test_a_batch_is_the_items_in_order() -> None:
+    sent = [of_record(), submission(put_record(), consent())]
+
+    assert list(state_pb2.Batch.FromString(batch_bytes(sent)).items) == [one.item for one in sent]
 
 
 def test_sealed_keys_count_and_travel_once() -> None:
     one = of_record()
-    bare = envelope_bytes(one)
+    bare = one.ByteSize()
     one.sealed_keys.add(msp="MercyMSP", key="wk/1", sealed=b"s" * 1_000)
     other = of_record()
     other.sealed_keys.add(msp="MercyMSP", key="wk/1", sealed=b"t")
 
-    assert envelope_bytes(one) > bare + 1_000
+    assert envelope_bytes(one.ByteSize(), 1) > envelope_bytes(bare, 1) + 1_000
     both = state_pb2.SealedKeys.FromString(sealed_keys_bytes([one, other, one]))
     assert [key.sealed for key in both.keys] == [b"s" * 1_000, b"t"]
     assert sealed_keys_bytes([of_record()]) == b""

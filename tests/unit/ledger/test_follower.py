@@ -158,7 +158,7 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
     service.publish()
     await world.commit_writes(entry("conflicted"), code=fabric.MVCC_READ_CONFLICT)
     foreign = Action(
-        "other", (), 200, b"", (Write(CHAINCODE, "aud/foreign/s", b"x", deleted=False),), private=False
+        "other", b"", 200, b"", (Write(CHAINCODE, "aud/foreign/s", b"x", deleted=False),), private=False
     )
     world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, foreign),))
     await world.commit_writes(entry("good"))
@@ -174,7 +174,7 @@ def test_what_another_namespace_wrote_is_not_taken_for_ours() -> None:
         Write("other", "aud/1/s", b"x", deleted=False),
         Write(CHAINCODE, "aud/2/s", b"y", deleted=False),
     )
-    action = Action(CHAINCODE, (), 200, b"", writes, private=False)
+    action = Action(CHAINCODE, b"", 200, b"", writes, private=False)
     world = World()
     block = world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, action),))
 

@@ -97,6 +97,25 @@ async def test_at_most_four_batches_are_in_flight(world: World, submitter: Submi
     assert all(set(codes(answer)) == {code_pb2.CODE_OK} for answer in answers)
 
 
+async def test_a_large_request_leaves_at_once_with_what_waited_for_company(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ledger.submitter._LINGER_SECONDS", 3_600.0)
+    metrics = LedgerMetrics(Metrics("ledger"))
+    submitter = Submitter(Carrier(world, FirstBlocks(world), metrics), metrics)
+    world.hold.clear()
+    calls = [asyncio.create_task(submitter.submit([of_record()], WAIT))]
+    await until(lambda: world.in_flight == 1)
+    calls += [asyncio.create_task(submitter.submit([of_record()], WAIT)) for _ in range(3)]
+    calls.append(asyncio.create_task(submitter.submit([of_record() for _ in range(60)], WAIT)))
+    await until(lambda: world.in_flight == 2)
+    world.hold.set()
+
+    await asyncio.gather(*calls)
+
+    assert [len(batch.items) for batch in world.endorsed] == [1, 63]
+
+
 async def test_a_caller_out_of_time_hears_that_its_batch_may_yet_be_committed(
     world: World, submitter: Submitter
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import grpc
+from fabric_protos.common import common_pb2
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
@@ -104,6 +105,7 @@ class World:
     sealed: list[bytes] = field(default_factory=list)
     state: dict[str, bytes] = field(default_factory=dict)
     chain: list[Block] = field(default_factory=list)
+    questions: int = 0
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -213,7 +215,7 @@ class World:
         if code == fabric.VALID:
             self.state.update(writes)
         written = tuple(Write(CHAINCODE, key, value, deleted=False) for key, value in writes.items())
-        action = Action(CHAINCODE, (b"process",), 200, result, written, private=False)
+        action = Action(CHAINCODE, b"", 200, result, written, private=False)
         block = self._add_block((BlockTransaction(tx_id, CHANNEL, 1_000, MERCY, code, action),))
         async with self._moved:
             self._moved.notify_all()
@@ -223,9 +225,8 @@ class World:
         number = len(self.chain)
         previous = self.chain[-1].header_hash if self.chain else b""
         header = b"header %d" % number + previous + repr(transactions).encode()
-        block = Block(
-            number, previous, hashlib.sha256(header).digest(), header, b"block %d" % number, transactions
-        )
+        message = common_pb2.Block(header=common_pb2.BlockHeader(number=number))
+        block = Block(number, previous, hashlib.sha256(header).digest(), header, message, transactions)
         self.chain.append(block)
         return block
 
@@ -236,6 +237,7 @@ class World:
 
     async def query(self, query: bytes) -> bytes:
         self._answer_or_be_down()
+        self.questions += 1
         asked = state_pb2.Query.FromString(query)
         values = [self.state.get(key, b"") for key in asked.get_keys.keys]
         return state_pb2.QueryResult(values=values).SerializeToString()
