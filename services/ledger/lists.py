@@ -5,6 +5,8 @@ import binascii
 from collections.abc import Sequence
 from sqlite3 import Row
 
+import orjson
+
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.domain.receipts import of_audit_entry
@@ -28,6 +30,12 @@ _RECORDS = """
             SELECT 1 FROM record AS later
             WHERE later.record_id = one.record_id AND later.version > one.version))
     ORDER BY seq DESC LIMIT ?5
+"""
+
+# The document is of the row with the highest epoch: SQLite, "Bare columns in an aggregate query".
+_WRITER_KEYS = """
+    SELECT patient, document, max(epoch) FROM writer_key
+    WHERE writer_msp = ?1 AND patient IN (SELECT value FROM json_each(?2)) GROUP BY patient
 """
 
 
@@ -89,14 +97,10 @@ class Lists:
         )
         return state_pb2.RecordVersion.FromString(row["document"]) if row else None
 
-    async def writer_key(self, writer_msp: str, patient: str) -> state_pb2.WriterKey | None:
-        """Of the highest epoch."""
-        row = await self._database.row(
-            "SELECT document FROM writer_key WHERE writer_msp = ? AND patient = ? "
-            "ORDER BY epoch DESC LIMIT 1",
-            (writer_msp, patient),
-        )
-        return state_pb2.WriterKey.FromString(row["document"]) if row else None
+    async def writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
+        """Of the highest epoch, by patient; a patient without one is left out."""
+        rows = await self._database.rows(_WRITER_KEYS, (writer_msp, orjson.dumps(list(patients)).decode()))
+        return {row["patient"]: state_pb2.WriterKey.FromString(row["document"]) for row in rows}
 
     async def receipt(self, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
         row = await self._database.row(

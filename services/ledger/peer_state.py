@@ -22,13 +22,15 @@ class PeerState:
         self, address: str
     ) -> tuple[state_pb2.IdentityDocument, command_pb2.SignedCommand] | None:
         """The document, and the signed registration that certifies its keys."""
-        document, registration = await self._values([f"id/{address}", f"reg/{address}"])
-        if not document:
-            return None
-        return (
-            state_pb2.IdentityDocument.FromString(document),
-            command_pb2.SignedCommand.FromString(registration),
-        )
+        return (await self.identities([address]))[0]
+
+    async def identities(
+        self, addresses: Sequence[str]
+    ) -> list[tuple[state_pb2.IdentityDocument, command_pb2.SignedCommand] | None]:
+        """The same of several, by one question, in order; None where there is none. At most 500."""
+        values = await self._values([f"{kind}/{address}" for kind in ("id", "reg") for address in addresses])
+        pairs = zip(values[: len(addresses)], values[len(addresses) :], strict=True)
+        return [_identity(document, registration) for document, registration in pairs]
 
     async def consents(self, patient: str) -> state_pb2.ConsentDocument:
         """An empty document for a patient without one."""
@@ -73,6 +75,8 @@ class PeerState:
         return (await self._values([key]))[0]
 
     async def _values(self, keys: Sequence[str]) -> list[bytes]:
+        if not keys:
+            return []
         result = await self._ask(state_pb2.Query(get_keys=state_pb2.GetKeys(keys=keys)))
         if len(result.values) != len(keys):
             raise MeshError(
@@ -87,6 +91,17 @@ class PeerState:
             raise mesh_error(exc) from exc
         except DecodeError as exc:
             raise MeshError(code_pb2.CODE_INTERNAL, "the chaincode's answer cannot be read") from exc
+
+
+def _identity(
+    document: bytes, registration: bytes
+) -> tuple[state_pb2.IdentityDocument, command_pb2.SignedCommand] | None:
+    if not document:
+        return None
+    return (
+        state_pb2.IdentityDocument.FromString(document),
+        command_pb2.SignedCommand.FromString(registration),
+    )
 
 
 def mesh_error(exc: EvaluateError) -> MeshError:

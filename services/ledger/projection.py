@@ -81,6 +81,8 @@ class Projection:
 
     async def wait_for(self, block: int, wait_seconds: float | None = None) -> bool:
         """Wait until `block` is in the projection; False when it is not in time."""
+        if self._next_block > block:
+            return True
         try:
             async with asyncio.timeout(wait_seconds), self._moved:
                 await self._moved.wait_for(lambda: self._next_block > block)

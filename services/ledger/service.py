@@ -1,8 +1,9 @@
 """The gRPC surface of the ledger service: who may call, and what is asked of whom. Nothing else."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from services.ledger.domain.receipts import of_audit_entry
 from services.ledger.health import Health
@@ -26,6 +27,10 @@ _ANSWER_SECONDS = 0.3
 """Kept of the caller's deadline, so that it hears what is certain and what is not."""
 
 _CATCH_UP_SECONDS = 2.0
+_KEYS_CATCH_UP_SECONDS = 0.5
+"""Storage can go on without: a key that it holds and the lists do not know travels once more."""
+
+_MAX_ADDRESSES = 500
 _MAX_EXPLAINED = 1_000
 _MAX_SEALED_KEYS = 100
 
@@ -73,6 +78,17 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             raise _not_found("no identity is registered under this address", "address")
         identity, registration = found
         return ledger_pb2.GetIdentityResponse(identity=identity, registration=registration)
+
+    async def GetIdentities(
+        self, request: ledger_pb2.GetIdentitiesRequest, context: Any
+    ) -> ledger_pb2.GetIdentitiesResponse:
+        require_peer(context, services=_OF_THE_MEMBER)
+        _count(len(request.addresses), _MAX_ADDRESSES, "addresses")
+        answer = ledger_pb2.GetIdentitiesResponse()
+        for found in await self._state.identities(request.addresses):
+            identity, registration = found or (None, None)
+            answer.identities.add(identity=identity, registration=registration)
+        return answer
 
     async def ListIdentities(
         self, request: ledger_pb2.ListIdentitiesRequest, context: Any
@@ -164,11 +180,22 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         require_peer(context, services=_STORAGE)
         _required(request.writer_msp, "writer_msp")
         _required(request.patient, "patient")
-        await self._catch_up()
-        writer_key = await self._lists.writer_key(request.writer_msp, request.patient)
-        if writer_key is None:
+        found = await self._writer_keys(request.writer_msp, [request.patient])
+        if not found:
             raise _not_found("this member has no writer key for the patient yet", "patient")
-        return ledger_pb2.GetWriterKeyResponse(writer_key=writer_key)
+        return ledger_pb2.GetWriterKeyResponse(writer_key=found[request.patient])
+
+    async def GetWriterKeys(
+        self, request: ledger_pb2.GetWriterKeysRequest, context: Any
+    ) -> ledger_pb2.GetWriterKeysResponse:
+        require_peer(context, services=_STORAGE)
+        _required(request.writer_msp, "writer_msp")
+        _count(len(request.patients), _MAX_ADDRESSES, "patients")
+        found = await self._writer_keys(request.writer_msp, request.patients)
+        answer = ledger_pb2.GetWriterKeysResponse()
+        for patient in request.patients:
+            answer.writer_keys.add(writer_key=found.get(patient))
+        return answer
 
     async def GetSealedKeys(
         self, request: ledger_pb2.GetSealedKeysRequest, context: Any
@@ -189,9 +216,18 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         height = await self._health.height()
         return ledger_pb2.GetHeightResponse(height=height, projected=self._projection.next_block)
 
-    async def _catch_up(self) -> None:
+    async def _writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
+        """By patient. Only one that is not found waits for the projection: its key may just be committed."""
+        found = await self._lists.writer_keys(writer_msp, patients)
+        missing = [patient for patient in patients if patient not in found]
+        if missing and self._projection.next_block <= self._last_block:
+            await self._catch_up(_KEYS_CATCH_UP_SECONDS)
+            found |= await self._lists.writer_keys(writer_msp, missing)
+        return found
+
+    async def _catch_up(self, wait_seconds: float = _CATCH_UP_SECONDS) -> None:
         """What was committed through this service is in its lists, unless the follower is stuck."""
-        await self._projection.wait_for(self._last_block, _CATCH_UP_SECONDS)
+        await self._projection.wait_for(self._last_block, wait_seconds)
 
 
 def _required(value: str, path: str) -> None:

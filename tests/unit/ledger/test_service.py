@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.carrier import Carrier
 from services.ledger.follower import ProjectionFollower, RecentBlocks
@@ -25,12 +27,13 @@ from services.runtime.peers import PeerDirectory, current_directory
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.pki import Consortium
-from tests.unit.ledger.test_follower import entry, record
-from tests.unit.ledger.world import CHAINCODE, CHANNEL, World, command_id, of_record
+from tests.unit.ledger.test_follower import entry, identity, record
+from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World, command_id, of_record
 
 ADMITTED = {
     "Submit": {"gateway", "identity"},
     "GetIdentity": {"gateway", "identity", "storage", "notify"},
+    "GetIdentities": {"gateway", "identity", "storage", "notify"},
     "ListIdentities": {"gateway", "identity"},
     "GetConsents": {"gateway"},
     "GetRecordVersion": {"gateway", "storage"},
@@ -41,6 +44,7 @@ ADMITTED = {
     "GetMember": {"gateway", "identity", "storage", "notify"},
     "ListMembers": {"gateway", "identity", "storage", "notify"},
     "GetWriterKey": {"storage"},
+    "GetWriterKeys": {"storage"},
     "GetSealedKeys": {"storage"},
     "Explain": {"gateway"},
     "GetHeight": {"gateway", "identity", "storage", "notify"},
@@ -86,6 +90,17 @@ class Surface:
 
     async def ask(self, method: str, request: Any, asking: Asking | None = None) -> Any:
         return await getattr(self.servicer, method)(request, asking or self.gateway)
+
+
+@asynccontextmanager
+async def following(surface: Surface) -> AsyncIterator[None]:
+    """The projection keeps up meanwhile."""
+    task = asyncio.create_task(surface.follower.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @pytest.fixture
@@ -169,17 +184,85 @@ async def test_a_patient_without_consents_gets_an_empty_document(surface: Surfac
 
 
 @pytest.mark.usefixtures("directory")
+async def test_several_identities_come_by_one_question_in_order_with_a_place_for_the_unknown(
+    surface: Surface,
+) -> None:
+    for address in ("cb1a", "cb1b"):
+        signed = command_pb2.SignedCommand(signer=address)
+        await surface.world.commit_writes(identity(address) | {f"reg/{address}": signed.SerializeToString()})
+    asked = ledger_pb2.GetIdentitiesRequest(addresses=["cb1b", "cb1nobody", "cb1a", "cb1b"])
+
+    found = (await surface.ask("GetIdentities", asked)).identities
+
+    assert [one.identity.address for one in found] == ["cb1b", "", "cb1a", "cb1b"]
+    assert [one.registration.signer for one in found] == ["cb1b", "", "cb1a", "cb1b"]
+    assert [one.HasField("identity") for one in found] == [True, False, True, True]
+    assert surface.world.questions == 1
+    alone = await surface.ask("GetIdentity", ledger_pb2.GetIdentityRequest(address="cb1b"))
+    assert found[0] == alone
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("GetIdentities", ledger_pb2.GetIdentitiesRequest(addresses=["cb1a"] * 501)),
+        ("GetWriterKeys", ledger_pb2.GetWriterKeysRequest(writer_msp=MERCY, patients=["cb1a"] * 501)),
+    ],
+)
+async def test_more_than_500_at_once_are_too_many(surface: Surface, method: str, request_: Any) -> None:
+    with pytest.raises(MeshError) as failure:
+        await surface.ask(method, request_, Asking(surface.consortium, "storage"))
+
+    assert failure.value.code == code_pb2.CODE_TOO_LARGE
+    assert surface.world.questions == 0
+
+
+@pytest.mark.usefixtures("directory")
+async def test_writer_keys_come_in_the_order_of_the_patients_with_a_place_for_those_without(
+    surface: Surface,
+) -> None:
+    async with following(surface):
+        await surface.world.commit_writes(record("a", 2) | record("b", 1))
+        assert await surface.projection.wait_for(1, 5)
+        asked = ledger_pb2.GetWriterKeysRequest(writer_msp=MERCY, patients=["cb1x", PATIENT, PATIENT])
+        storage = Asking(surface.consortium, "storage")
+        found = (await surface.ask("GetWriterKeys", asked, storage)).writer_keys
+
+    assert [one.writer_key.epoch for one in found] == [0, 2, 2]
+    assert [one.HasField("writer_key") for one in found] == [False, True, True]
+
+
+@pytest.mark.usefixtures("directory")
+async def test_a_writer_key_that_is_known_does_not_wait_for_a_projection_that_is_behind(
+    surface: Surface,
+) -> None:
+    storage = Asking(surface.consortium, "storage")
+    asked = ledger_pb2.GetWriterKeyRequest(writer_msp=MERCY, patient=PATIENT)
+    async with following(surface):
+        await surface.world.commit_writes(record("a", 1))
+        assert await surface.projection.wait_for(1, 5)
+    # From here on nobody follows: what is submitted is in a block that the projection never reads.
+    await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[of_record()]))
+    waited = AsyncMock(return_value=False)
+    surface.projection.wait_for = waited  # type: ignore[method-assign]
+
+    assert (await surface.ask("GetWriterKey", asked, storage)).writer_key.epoch == 1
+    assert waited.await_count == 0
+    asked.patient = "cb1other"
+    with pytest.raises(MeshError) as failure:
+        await surface.ask("GetWriterKey", asked, storage)
+    assert failure.value.code == code_pb2.CODE_NOT_FOUND
+    assert waited.await_count == 1
+
+
+@pytest.mark.usefixtures("directory")
 async def test_what_was_submitted_is_in_the_lists_right_after(surface: Surface) -> None:
-    following = asyncio.create_task(surface.follower.run())
-    try:
+    async with following(surface):
         for number in range(1, 6):
             await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[of_record()]))
-            patient = "cb1" + "p" * 32
-            listed = await surface.ask("ListAudit", ledger_pb2.ListAuditRequest(patient=patient))
+            listed = await surface.ask("ListAudit", ledger_pb2.ListAuditRequest(patient=PATIENT))
             assert len(listed.entries) == number
-    finally:
-        following.cancel()
-        await asyncio.wait([following])
 
 
 @pytest.mark.usefixtures("directory")
