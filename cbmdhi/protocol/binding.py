@@ -5,8 +5,8 @@ from __future__ import annotations
 
 def bind(*parts: str | bytes) -> bytes:
     """Concatenate parts, each led by its length as 4 bytes big-endian; text is UTF-8."""
-    out = bytearray()
+    out: list[bytes] = []
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
-        out += len(raw).to_bytes(4, "big") + raw
-    return bytes(out)
+        out += (len(raw).to_bytes(4, "big"), raw)
+    return b"".join(out)

@@ -11,51 +11,53 @@ import cbor2
 
 from cbmdhi.protocol import cid as cids
 
-_CID_BYTES = 36
+# The header {"roots": [root], "version": 1} in CBOR, around the root's binary CID.
+_BEFORE_ROOT = b"\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
+_AFTER_ROOT = b"\x67version\x01"
 
 
 class BadCar(Exception):
     """Not a CAR of this project's kind: one root, CIDv1, SHA-256."""
 
 
-def write(root: str, blocks: Iterable[tuple[str, bytes]]) -> bytes:
-    """A CAR with one root. `blocks` are (CID, bytes), the root among them."""
-    link = cbor2.CBORTag(42, b"\x00" + cids.to_bytes(root))
-    header = cbor2.dumps({"roots": [link], "version": 1}, canonical=True)
-    out = bytearray(_varint(len(header)) + header)
+def write(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A CAR with one root. `blocks` are (binary CID, bytes), the root among them."""
+    header = _BEFORE_ROOT + root + _AFTER_ROOT
+    parts = [_varint(len(header)), header]
     for cid, data in blocks:
-        binary = cids.to_bytes(cid)
-        out += _varint(len(binary) + len(data)) + binary + data
-    return bytes(out)
+        parts += (_varint(cids.BYTES + len(data)), cid, data)
+    return b"".join(parts)
 
 
-def read(car: bytes) -> tuple[list[str], list[tuple[str, bytes]]]:
-    """Roots and blocks of a CAR, each block checked against its CID.
+def read(car: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """Roots and blocks of a CAR by their binary CIDs, each block checked against its own.
 
     Raises BadCar for a malformed file and cid.HashMismatch for a block that is not its CID's.
     """
     length, at = _read_varint(car, 0)
     try:
         header = cbor2.loads(car[at : at + length])
-        roots = [cids.from_bytes(link.value[1:]) for link in header["roots"]]
+        roots = [bytes(link.value[1:]) for link in header["roots"]]
         version = header["version"]
     except (cbor2.CBORDecodeError, KeyError, TypeError, AttributeError) as error:
         raise BadCar("the header is not a CAR's") from error
     if version != 1:
         raise BadCar("not a CAR of version 1")
     at += length
-    blocks: list[tuple[str, bytes]] = []
+    blocks: list[tuple[bytes, bytes]] = []
     while at < len(car):
         length, at = _read_varint(car, at)
-        if length <= _CID_BYTES or at + length > len(car):
+        end = at + length
+        if length <= cids.BYTES or end > len(car):
             raise BadCar("a block is cut short")
-        cid, data = cids.from_bytes(car[at : at + _CID_BYTES]), car[at + _CID_BYTES : at + length]
+        cid, data = car[at : at + cids.BYTES], car[at + cids.BYTES : end]
         try:
-            cids.check(cid, data)
+            cids.codec(cid)
         except ValueError as error:
             raise BadCar("a block's CID is not a CIDv1 with SHA-256") from error
+        cids.check_binary(cid, data)
         blocks.append((cid, data))
-        at += length
+        at = end
     return roots, blocks
 
 

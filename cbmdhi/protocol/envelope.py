@@ -9,6 +9,7 @@ header. Associated data binds patient, record, version, chunk and header: a swap
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +25,12 @@ from cbmdhi.storage.v1.envelope_pb2 import Envelope, EnvelopeHeader
 SUITE = 1
 CHUNK_BYTES = 1 << 20
 SALT_BYTES = 32
-_CHUNK = "cbmdhi/envelope-chunk/v1"
-_WRAP = "cbmdhi/envelope-key/v1"
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+_PREFIX_BYTES = 7
+# What is bound begins with a label; parts that are bound one after the other may be joined.
+_CHUNK = bind("cbmdhi/envelope-chunk/v1")
+_WRAP = bind("cbmdhi/envelope-key/v1")
 
 
 class CannotOpen(Exception):
@@ -40,9 +45,10 @@ class Binding:
     record_id: str
     version: int
 
-    def parts(self) -> tuple[str, str, str]:
-        """The parts as text, in the order in which they are bound."""
-        return self.patient, self.record_id, str(self.version)
+    @property
+    def bound(self) -> bytes:
+        """The parts as text, bound in this order."""
+        return bind(self.patient, self.record_id, str(self.version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +89,25 @@ def seal(
     """Encrypt a content under a new data key, wrapped under the writer key (32 bytes)."""
     if len(salt) != SALT_BYTES:
         raise ValueError(f"the salt has {SALT_BYTES} bytes, not {len(salt)}")
-    data_key = data_key or AESGCM.generate_key(256)
-    nonce = secrets.token_bytes(12)
-    wrapped = AESGCM(writer_key).encrypt(nonce, data_key, _wrap_data(writer_key_id, binding))
-    header = EnvelopeHeader(
+    place = binding.bound
+    random = os.urandom(_KEY_BYTES + _NONCE_BYTES + _PREFIX_BYTES)
+    data_key = data_key or random[:_KEY_BYTES]
+    nonce, prefix = random[_KEY_BYTES:-_PREFIX_BYTES], random[-_PREFIX_BYTES:]
+    wrapped = AESGCM(writer_key).encrypt(nonce, data_key, _wrap_data(writer_key_id, place))
+    header_bytes = EnvelopeHeader(
         suite=SUITE,
         writer_key_id=writer_key_id,
         wrapped_data_key=nonce + wrapped,
-        nonce_prefix=secrets.token_bytes(7),
+        nonce_prefix=prefix,
         chunk_bytes=CHUNK_BYTES,
-    )
-    header_bytes = header.SerializeToString(deterministic=True)
+    ).SerializeToString(deterministic=True)
     plain, cipher = salt + content, AESGCM(data_key)
     starts = range(0, len(plain), CHUNK_BYTES)
     chunks = [
         cipher.encrypt(
-            _nonce(header.nonce_prefix, index, index == len(starts) - 1),
+            _nonce(prefix, index, index == len(starts) - 1),
             plain[start : start + CHUNK_BYTES],
-            _chunk_data(header_bytes, binding, index, index == len(starts) - 1),
+            _chunk_data(header_bytes, place, index, index == len(starts) - 1),
         )
         for index, start in enumerate(starts)
     ]
@@ -108,11 +115,12 @@ def seal(
         root = Envelope(header=header_bytes, chunk=chunks[0])
         stored: list[tuple[str, bytes]] = []
     else:
-        stored = [(cids.raw(chunk), chunk) for chunk in chunks]
-        root = Envelope(header=header_bytes, chunk_cids=[cids.to_bytes(cid) for cid, _ in stored])
+        named = [(cids.binary(cids.RAW, chunk), chunk) for chunk in chunks]
+        root = Envelope(header=header_bytes, chunk_cids=[name for name, _ in named])
+        stored = [(cids.from_bytes(name), chunk) for name, chunk in named]
     root_bytes = root.SerializeToString(deterministic=True)
     blocks = ((cids.raw(root_bytes), root_bytes), *stored)
-    return SealedRecord(blocks[0][0], blocks, sum(len(data) for _, data in blocks))
+    return SealedRecord(blocks[0][0], blocks, sum([len(data) for _, data in blocks]))
 
 
 def header(root_block: bytes) -> tuple[bytes, EnvelopeHeader]:
@@ -122,16 +130,22 @@ def header(root_block: bytes) -> tuple[bytes, EnvelopeHeader]:
 
 
 def chunk_cids(root_block: bytes) -> list[str]:
-    """CIDs of the chunks that lie in blocks of their own, in order; empty for a small record."""
-    return [cids.from_bytes(binary) for binary in _envelope(root_block).chunk_cids]
+    """CIDs of the chunks that lie in blocks of their own, in order; empty for a small record.
+
+    Raises CannotOpen.
+    """
+    try:
+        return [cids.from_bytes(binary) for binary in _envelope(root_block).chunk_cids]
+    except ValueError as error:
+        raise CannotOpen("the envelope names its chunks otherwise than by CID") from error
 
 
 def unwrap_data_key(header_bytes: bytes, writer_key: bytes, binding: Binding) -> bytes:
     """The data key, by the writer key. Raises CannotOpen."""
     parsed = _parse_header(header_bytes)
-    nonce, wrapped = parsed.wrapped_data_key[:12], parsed.wrapped_data_key[12:]
+    nonce, wrapped = parsed.wrapped_data_key[:_NONCE_BYTES], parsed.wrapped_data_key[_NONCE_BYTES:]
     try:
-        return AESGCM(writer_key).decrypt(nonce, wrapped, _wrap_data(parsed.writer_key_id, binding))
+        return AESGCM(writer_key).decrypt(nonce, wrapped, _wrap_data(parsed.writer_key_id, binding.bound))
     except (InvalidTag, ValueError) as error:
         raise CannotOpen("the data key is wrapped for another record or under another key") from error
 
@@ -146,17 +160,17 @@ def open(blocks: Sequence[bytes], data_key: bytes, binding: Binding) -> Opened:
     envelope = _envelope(blocks[0])
     parsed = _parse_header(envelope.header)
     chunks = list(blocks[1:]) if envelope.chunk_cids else [envelope.chunk]
-    expected = [cids.from_bytes(binary) for binary in envelope.chunk_cids]
-    if expected and [cids.raw(chunk) for chunk in chunks] != expected:
+    expected = list(envelope.chunk_cids)
+    if expected and [cids.binary(cids.RAW, chunk) for chunk in chunks] != expected:
         raise CannotOpen("the chunks are not those that the envelope names")
-    cipher, plain = AESGCM(data_key), bytearray()
+    cipher, plain, place = AESGCM(data_key), bytearray(), binding.bound
     try:
         for index, chunk in enumerate(chunks):
             last = index == len(chunks) - 1
             plain += cipher.decrypt(
                 _nonce(parsed.nonce_prefix, index, last),
                 chunk,
-                _chunk_data(envelope.header, binding, index, last),
+                _chunk_data(envelope.header, place, index, last),
             )
     except (InvalidTag, ValueError) as error:
         raise CannotOpen("the content was sealed for another record or key, or was changed") from error
@@ -177,7 +191,7 @@ def _parse_header(header_bytes: bytes) -> EnvelopeHeader:
         parsed = EnvelopeHeader.FromString(header_bytes)
     except DecodeError as error:
         raise CannotOpen("the block has no envelope header") from error
-    if parsed.suite != SUITE or len(parsed.nonce_prefix) != 7:
+    if parsed.suite != SUITE or len(parsed.nonce_prefix) != _PREFIX_BYTES:
         raise CannotOpen("the envelope is of a suite that this version does not know")
     return parsed
 
@@ -186,9 +200,9 @@ def _nonce(prefix: bytes, index: int, last: bool) -> bytes:
     return prefix + index.to_bytes(4, "big") + bytes((last,))
 
 
-def _chunk_data(header_bytes: bytes, binding: Binding, index: int, last: bool) -> bytes:
-    return bind(_CHUNK, header_bytes, *binding.parts(), str(index), bytes((last,)))
+def _chunk_data(header_bytes: bytes, place: bytes, index: int, last: bool) -> bytes:
+    return b"".join((_CHUNK, bind(header_bytes), place, bind(str(index), bytes((last,)))))
 
 
-def _wrap_data(writer_key_id: str, binding: Binding) -> bytes:
-    return bind(_WRAP, writer_key_id, *binding.parts())
+def _wrap_data(writer_key_id: str, place: bytes) -> bytes:
+    return b"".join((_WRAP, bind(writer_key_id), place))

@@ -127,7 +127,8 @@ async def test_a_cars_damage_is_an_error_and_nothing_is_pinned(
 ) -> None:
     before = await nodes[0].pins()
     name = blocks(10)[0][0]
-    await failed(kubo.import_car(name, car.write(name, [(name, b"other bytes")])), code_pb2.CODE_UNAVAILABLE)
+    root = cids.to_bytes(name)
+    await failed(kubo.import_car(name, car.write(root, [(root, b"other bytes")])), code_pb2.CODE_UNAVAILABLE)
     await failed(kubo.import_car(name, b"garbage"), code_pb2.CODE_UNAVAILABLE)
     assert await nodes[0].pins() == before
 

@@ -94,33 +94,30 @@ class Packed:
 
 def pack(blocks: Sequence[tuple[str, bytes]]) -> Packed:
     """One CAR under a root that links to every block: pinning the root pins them all."""
-    root = cid.batch_root([name for name, _ in blocks])
-    return Packed(root.cid, car.write(root.cid, [(root.cid, root.block), *blocks]))
+    named = [(cid.to_bytes(name), data) for name, data in blocks]
+    root = cid.batch_root([name for name, _ in named])
+    return Packed(cid.from_bytes(root.cid), car.write(root.cid, [(root.cid, root.block), *named]))
 
 
 def pack_blob(blob: bytes) -> Packed:
     """One CAR whose root is the blob itself."""
-    name = cid.raw(blob)
-    return Packed(name, car.write(name, [(name, blob)]))
+    name = cid.binary(cid.RAW, blob)
+    return Packed(cid.from_bytes(name), car.write(name, [(name, blob)]))
 
 
 def pack_survivors(keep: Sequence[str]) -> Packed:
     """A CAR with nothing but a new root over blocks that are stored already."""
-    root = cid.batch_root(keep)
-    return Packed(root.cid, car.write(root.cid, [(root.cid, root.block)]))
+    root = cid.batch_root([cid.to_bytes(name) for name in keep])
+    return Packed(cid.from_bytes(root.cid), car.write(root.cid, [(root.cid, root.block)]))
 
 
 def links_of(root_cid: str, root_block: bytes) -> tuple[str, ...]:
     """The blocks that a batch's root holds: raw ones, named as this project names them. Raises NotABatch."""
     try:
-        links = cid.links(root_block)
-        if cid.batch_root(links).cid != root_cid:
-            raise NotABatch("the root is not a list of links in its one canonical form")
-        if any(cid.to_bytes(link)[1] != cid.RAW for link in links):
-            raise NotABatch("the root links to more than raw blocks")
+        root = cid.to_bytes(root_cid)
     except ValueError as error:
         raise NotABatch("the root is not a list of links") from error
-    return tuple(links)
+    return tuple(cid.from_bytes(link) for link in _links_of(root, root_block))
 
 
 def check_car(packed: bytes, root_cid: str) -> None:
@@ -130,17 +127,29 @@ def check_car(packed: bytes, root_cid: str) -> None:
     """
     try:
         roots, blocks = car.read(packed)
-        codec = cid.to_bytes(root_cid)[1]
+        root = cid.to_bytes(root_cid)
     except (car.BadCar, ValueError) as error:
         raise NotABatch("the bytes are not a CAR with CIDs of this project's kind") from error
-    if roots != [root_cid]:
+    if roots != [root]:
         raise NotABatch("the CAR has another root than was named")
     held = dict(blocks)
-    if root_cid not in held:
+    if root not in held:
         raise NotABatch("the CAR does not hold its own root")
-    wanted = links_of(root_cid, held[root_cid]) if codec == cid.DAG_CBOR else ()
-    if held.keys() != {root_cid, *wanted}:
+    wanted = _links_of(root, held[root]) if cid.codec(root) == cid.DAG_CBOR else ()
+    if held.keys() != {root, *wanted}:
         raise NotABatch("the CAR holds other blocks than its root links to")
+
+
+def _links_of(root: bytes, root_block: bytes) -> list[bytes]:
+    try:
+        links = cid.links(root_block)
+    except ValueError as error:
+        raise NotABatch("the root is not a list of links in its one canonical form") from error
+    if cid.binary(cid.DAG_CBOR, root_block) != root:
+        raise NotABatch("the root's CID is not that of the list of links")
+    if any(cid.codec(link) != cid.RAW for link in links):
+        raise NotABatch("the root links to more than raw blocks")
+    return links
 
 
 def blocks_of(records: Iterable[SealedRecord]) -> list[tuple[str, bytes]]:

@@ -13,6 +13,12 @@ from cbmdhi.protocol.envelope import CHUNK_BYTES, Binding, CannotOpen
 
 HERE = Binding("cb1patient", "record", 1)
 KEY = bytes(range(32))
+EARLIEST = bytes.fromhex(
+    "0a54080112056b65792d311a3cfd3003b655e59dc89756b2cdd0f403006434e2df387fc6a56be8fd3b56b1850ff41d48"
+    "ab42683bde4e88df5f49272bcdaba72d6646de7d8d7d183e832207b11361296175ab28808040123a4bd6a4fc700a9ae9"
+    "705e5b634545141e133c4b7a04a779a151f022660f21e5928e4ab4b18b9a6a4f97a2d33ce083cc1766029c30e9e627a3"
+    "2135"
+)
 
 
 def sealed(content: bytes, binding: Binding = HERE) -> tuple[list[bytes], bytes]:
@@ -94,6 +100,25 @@ def test_another_writer_key_unwraps_nothing() -> None:
     blocks, _ = sealed(b"content")
     with pytest.raises(CannotOpen):
         envelope.unwrap_data_key(envelope.header(blocks[0])[0], bytes(32), HERE)
+
+
+def test_an_envelope_that_lies_in_ipfs_since_the_first_version_opens() -> None:
+    place = Binding("cb1patient", "rec", 3)
+    cid.check("bafkreigheu5su4ytrmc5khulg5boknklz7dvuahdw55euxuggy76ulee2a", EARLIEST)
+    data_key = envelope.unwrap_data_key(envelope.header(EARLIEST)[0], KEY, place)
+    opened = envelope.open([EARLIEST], data_key, place)
+    assert opened == envelope.Opened(bytes.fromhex("d3704792b17e5708cb6d"), bytes(32))
+
+
+@pytest.mark.parametrize("name", [b"", bytes(35), bytes(37)])
+def test_an_envelope_that_names_its_chunks_by_something_else_does_not_open(name: bytes) -> None:
+    from cbmdhi.storage.v1.envelope_pb2 import Envelope
+
+    root = Envelope(header=Envelope.FromString(EARLIEST).header, chunk_cids=[name]).SerializeToString()
+    with pytest.raises(CannotOpen):
+        envelope.chunk_cids(root)
+    with pytest.raises(CannotOpen):
+        envelope.open([root, b"chunk"], bytes(32), HERE)
 
 
 def test_the_cid_is_the_hash_of_the_first_block() -> None:

@@ -46,7 +46,7 @@ class FakeKubo:
         self._answer()
         _, blocks = car.read(packed)
         # Like Kubo, it does not write what it has already.
-        self.blocks = dict(blocks) | self.blocks
+        self.blocks = {cids.from_bytes(name): data for name, data in blocks} | self.blocks
         if root_cid not in self.blocks:
             raise MeshError(code_pb2.CODE_UNAVAILABLE, "nothing to pin")
         self.pinned.add(root_cid)
@@ -71,7 +71,7 @@ class FakeKubo:
         kept = set(self.pinned)
         for root in self.pinned:
             if cids.to_bytes(root)[1] == cids.DAG_CBOR:
-                kept |= set(cids.links(self.blocks[root]))
+                kept |= {cids.from_bytes(link) for link in cids.links(self.blocks[root])}
         return kept
 
     def _answer(self) -> None:
