@@ -71,6 +71,39 @@ async def test_each_submission_gets_its_result_by_its_name(world: World) -> None
     assert world.pipeline.room.used == 0
 
 
+async def test_submissions_of_one_message_are_taken_together_and_answered_each_by_itself(
+    world: World,
+) -> None:
+    items = [submission(world, f"s{number}") for number in range(WINDOW)]
+    items[3] = submission(world, "bad", version=0)
+
+    results = {one.submission_id: one async for one in stream(world, Sender(IngestRequest(items=items)))}
+
+    assert code_name(results.pop("bad").receipts[0].receipt.code) == "INVALID"
+    assert len(results) == WINDOW - 1
+    assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in results.values())
+    assert len(world.ledger.asked_for) == 2  # the engine and the patient, once each for all
+
+
+async def test_a_message_with_more_submissions_than_the_window_is_taken_in_turns(world: World) -> None:
+    items = [submission(world, f"s{number}") for number in range(3 * WINDOW)]
+
+    results = [one async for one in stream(world, Sender(IngestRequest(items=items)))]
+
+    assert sorted(one.submission_id for one in results) == sorted(one.submission_id for one in items)
+    assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in results)
+
+
+async def test_of_a_message_with_too_many_submissions_the_first_thousand_are_taken(world: World) -> None:
+    items = [IngestItem(submission_id=f"s{number}") for number in range(1_002)]
+
+    results = [one async for one in stream(world, Sender(IngestRequest(items=items)))]
+
+    late = [one.submission_id for one in results if code_name(one.error.code) == "TOO_LARGE"]
+    assert late == ["s1000", "s1001"]
+    assert len(results) == 1_002
+
+
 async def test_a_quick_result_overtakes_a_slow_one(world: World) -> None:
     world.ledger.hold.clear()
     sender = Sender(submission(world, "slow"), submission(world, "quick", version=0))

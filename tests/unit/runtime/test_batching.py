@@ -102,6 +102,43 @@ async def test_while_busy_an_item_waits_no_longer_than_the_linger() -> None:
         await asyncio.gather(first, second)
 
 
+async def test_the_linger_grows_with_the_batches_in_flight() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, linger_seconds=0.1, max_in_flight=3) as batches:
+        first = await busy(ledger, batches)
+        second = asyncio.create_task(batches.submit("second"))
+        await until(lambda: len(ledger.batches) == 2, "one linger for one batch in flight")
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        third = asyncio.create_task(batches.submit("third"))
+        await until(lambda: len(ledger.batches) == 3, "lingered out")
+        assert loop.time() - since >= 0.2
+        ledger.may_answer.set()
+        await asyncio.gather(first, second, third)
+
+
+async def test_enough_for_a_batch_does_not_wait_for_more() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, enough=2) as batches:
+        first = await busy(ledger, batches)
+        others = [batches.enqueue("a"), batches.enqueue("b")]
+        await until(lambda: ledger.batches[1:] == [["a", "b"]], "left at once")
+        ledger.may_answer.set()
+        await asyncio.gather(first, *others)
+
+
+async def test_what_was_cancelled_in_the_queue_stays_behind_and_takes_nobodys_place() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_queue=2, max_in_flight=1) as batches:
+        first = await busy(ledger, batches)
+        gone, stays = batches.enqueue("gone"), batches.enqueue("stays")
+        gone.cancel()
+        last = batches.enqueue("last")
+        ledger.may_answer.set()
+        assert await asyncio.gather(first, stays, last) == ["FIRST", "STAYS", "LAST"]
+    assert ledger.batches == [["first"], ["stays", "last"]]
+
+
 async def test_no_more_batches_are_in_flight_than_allowed() -> None:
     ledger = Ledger()
     ledger.may_answer.clear()
