@@ -23,6 +23,11 @@ _DRAIN_SECONDS = 10
 _KEEPS_DATA = ("ledger", "storage", "notify", "identity", "gateway")
 
 
+# A batch is some hundred kilobytes: glibc would give such pieces back to the kernel at once, and fetch them
+# again, page by page, for the next one.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "67108864"}
+
+
 def program(home: Home, organisation: str, service: str) -> Program:
     """A service of a member."""
     folder = home.organisation(organisation).service(service)
@@ -30,7 +35,7 @@ def program(home: Home, organisation: str, service: str) -> Program:
         name=program_name(organisation, service),
         argv=[python(), "-m", f"services.{service}", "--config", folder / "config.toml"],
         directory=folder,
-        env={"PYTHONUNBUFFERED": "1"},
+        env={"PYTHONUNBUFFERED": "1", **_MALLOC},
         # A moment more than the service itself takes to drain.
         stop_seconds=_DRAIN_SECONDS + 5,
     )
