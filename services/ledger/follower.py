@@ -8,6 +8,7 @@ hears of a transaction finds it in the lists. Both may repeat a block after a cr
 import asyncio
 import random
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
@@ -15,16 +16,19 @@ import structlog
 
 from cbmdhi.command.v1 import code_pb2
 from services.ledger.chain import Channel
-from services.ledger.domain.transactions import Change, CommittedTransaction, MalformedState, events_of
-from services.ledger.fabric import Block, BlockEventsError, BlockTransaction, FabricError
+from services.ledger.committed import Checkpoint, CommittedBlock, check_continues, committed
+from services.ledger.domain.transactions import MalformedState, events_of
+from services.ledger.fabric import BlockEventsError, FabricError
+from services.ledger.gathering import gathered
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.projection import PROJECTION, PUBLICATION, Checkpoint, Projection, check_continues
+from services.ledger.projection import PROJECTION, PUBLICATION, Projection
 from services.runtime.errors import MeshError, code_name
 from services.runtime.events import TRANSACTION_COMMITTED
 
 _log = structlog.get_logger()
 
-_RECENT_BLOCKS = 16
+_RECENT_BLOCKS = 32
+_BLOCKS_TOGETHER = 8
 _LONGEST_DELAY_SECONDS = 5.0
 """Between two tries, of which there is no last one: a follower has nothing better to do than to come back."""
 
@@ -42,27 +46,15 @@ class RecentBlocks:
 
     def __init__(self, most: int = _RECENT_BLOCKS) -> None:
         self._most = most
-        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._blocks: OrderedDict[int, CommittedBlock] = OrderedDict()
 
-    def add(self, block: Block) -> None:
-        self._blocks[block.number] = block
+    def add(self, one: CommittedBlock) -> None:
+        self._blocks[one.block.number] = one
         while len(self._blocks) > self._most:
             self._blocks.popitem(last=False)
 
-    def get(self, number: int) -> Block | None:
+    def get(self, number: int) -> CommittedBlock | None:
         return self._blocks.get(number)
-
-
-def committed(block: Block, channel: str, chaincode: str) -> list[CommittedTransaction]:
-    """The VALID transactions of our chaincode, with what they wrote to its namespace."""
-    return [
-        _committed(transaction, block.number, chaincode)
-        for transaction in block.transactions
-        if transaction.valid
-        and transaction.channel == channel
-        and transaction.action is not None
-        and transaction.action.chaincode == chaincode
-    ]
 
 
 class ProjectionFollower:
@@ -103,21 +95,28 @@ class ProjectionFollower:
             await _pause(failures)
 
     async def _follow(self, checkpoint: Checkpoint) -> None:
+        async with (
+            aclosing(self._read(checkpoint)) as blocks,
+            aclosing(gathered(blocks, _BLOCKS_TOGETHER)) as waiting,
+        ):
+            async for together in waiting:
+                await self._projection.apply(together)
+                self._metrics.projected.set(self._projection.next_block)
+
+    async def _read(self, checkpoint: Checkpoint) -> AsyncGenerator[CommittedBlock]:
         async with aclosing(self._channel.blocks(checkpoint.next_block)) as blocks:
             async for block in blocks:
                 check_continues(checkpoint, block.previous_hash)
                 checkpoint = Checkpoint(block.number + 1, block.header_hash)
-                self._recent.add(block)
                 try:
-                    await self._projection.apply(
-                        checkpoint, block.header, committed(block, self._channel_name, self._chaincode)
-                    )
+                    one = committed(block, self._channel_name, self._chaincode)
                 except MalformedState as exc:
                     raise MeshError(
                         code_pb2.CODE_INTEGRITY,
                         "a committed value cannot be read; run the service's version that fits the chaincode",
                     ) from exc
-                self._metrics.projected.set(checkpoint.next_block)
+                self._recent.add(one)
+                yield one
 
 
 class PublicationFollower:
@@ -144,13 +143,13 @@ class PublicationFollower:
 
     async def run(self) -> None:
         """Publish until cancelled; what cannot be published now is tried again, and nothing is skipped."""
-        checkpoint = await self._projection.checkpoint(PUBLICATION)
+        checkpoint = saved = await self._projection.checkpoint(PUBLICATION)
         failures = 0
         while True:
             await self._projection.wait_for(checkpoint.next_block)
             try:
-                block = await self._block(checkpoint.next_block)
-                await self._publish(block)
+                one = await self._block(checkpoint.next_block)
+                await self._publish(one)
             except FabricError as exc:
                 kind = type(exc).__name__
                 _log.warning("events.block_missing", error_type=kind, block=checkpoint.next_block)
@@ -162,22 +161,34 @@ class PublicationFollower:
                 failures += 1
             else:
                 if failures:
-                    _log.info("events.recovered", attempt=failures, block=block.number)
+                    _log.info("events.recovered", attempt=failures, block=checkpoint.next_block)
                 failures = 0
-                checkpoint = Checkpoint(block.number + 1, block.header_hash)
+                checkpoint = one.checkpoint
+            if self._is_worth_saving(checkpoint, saved):
                 await self._projection.save_checkpoint(PUBLICATION, checkpoint)
+                saved = checkpoint
             self._measure(checkpoint)
             if failures:
                 await _pause(failures)
 
-    async def _block(self, number: int) -> Block:
-        return self._recent.get(number) or await self._channel.block_by_number(number)
+    def _is_worth_saving(self, checkpoint: Checkpoint, saved: Checkpoint) -> bool:
+        """Now and then while there is more to publish, and when there is not."""
+        behind = checkpoint.next_block - saved.next_block
+        caught_up = checkpoint.next_block >= self._projection.next_block
+        return behind >= _BLOCKS_TOGETHER or (behind > 0 and caught_up)
 
-    async def _publish(self, block: Block) -> None:
-        for transaction in committed(block, self._channel_name, self._chaincode):
+    async def _block(self, number: int) -> CommittedBlock:
+        known = self._recent.get(number)
+        if known is not None:
+            return known
+        block = await self._channel.block_by_number(number)
+        return committed(block, self._channel_name, self._chaincode)
+
+    async def _publish(self, one: CommittedBlock) -> None:
+        for transaction in one.transactions:
             for message_id, event in events_of(self._channel_name, transaction):
                 await self._publisher.publish(
-                    event.SerializeToString(),
+                    event,
                     message_id=message_id,
                     event_type=TRANSACTION_COMMITTED,
                     at_ms=transaction.at_ms,
@@ -186,20 +197,6 @@ class PublicationFollower:
     def _measure(self, checkpoint: Checkpoint) -> None:
         self._metrics.published.set(checkpoint.next_block)
         self._metrics.publication_lag.set(self._projection.next_block - checkpoint.next_block)
-
-
-def _committed(transaction: BlockTransaction, block: int, chaincode: str) -> CommittedTransaction:
-    writes = transaction.action.writes if transaction.action else ()
-    return CommittedTransaction(
-        tx_id=transaction.transaction_id,
-        block=block,
-        at_ms=transaction.timestamp_ms,
-        changes=tuple(
-            Change(write.key, None if write.deleted else write.value)
-            for write in writes
-            if write.namespace == chaincode
-        ),
-    )
 
 
 async def _pause(failures: int) -> None:

@@ -1,26 +1,19 @@
 """The projection: what lists and receipts are answered from. Written by the follower, block by block."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
-from services.ledger.domain.transactions import CommittedTransaction, Facts, facts_of
-from services.runtime.errors import MeshError
-from services.runtime.sqlite import Database
+from cbmdhi.command.v1 import state_pb2
+from services.ledger.committed import Checkpoint, CommittedBlock
+from services.ledger.domain.transactions import CommittedTransaction, Facts
+from services.runtime.sqlite import Database, write_rows
 
 PROJECTION = "projection"
 PUBLICATION = "publication"
 
 _BLOCKS_AT_ONCE = 500
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The next block to read. `header_hash` of the one before it; empty at the beginning."""
-
-    next_block: int = 0
-    header_hash: bytes = b""
 
 
 class Projection:
@@ -43,34 +36,12 @@ class Projection:
         return Checkpoint(row["next_block"], row["header_hash"]) if row else Checkpoint()
 
     async def save_checkpoint(self, name: str, checkpoint: Checkpoint) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(_SAVE_CHECKPOINT, (name, checkpoint.next_block, checkpoint.header_hash))
+        await self._database.write(partial(_save_checkpoint, name, checkpoint))
 
-    async def apply(
-        self,
-        checkpoint: Checkpoint,
-        header: bytes,
-        transactions: Iterable[CommittedTransaction],
-    ) -> None:
-        """Add a block and move the checkpoint behind it, both or neither.
-
-        checkpoint  behind this block
-        header      the serialized common.BlockHeader
-        """
-        number = checkpoint.next_block - 1
-        together = [(transaction, facts_of(transaction)) for transaction in transactions]
-        async with self._database.transaction() as connection:
-            await connection.execute("INSERT OR REPLACE INTO block VALUES (?, ?)", (number, header))
-            for transaction, facts in together:
-                await connection.execute(
-                    "INSERT OR IGNORE INTO transaction_block VALUES (?, ?)", (transaction.tx_id, number)
-                )
-                for statement, rows in _rows(facts, number):
-                    if rows:
-                        await connection.executemany(statement, rows)
-            await connection.execute(
-                _SAVE_CHECKPOINT, (PROJECTION, checkpoint.next_block, checkpoint.header_hash)
-            )
+    async def apply(self, blocks: Sequence[CommittedBlock]) -> None:
+        """Add consecutive blocks, at least one, and move the checkpoint behind them: all or nothing."""
+        checkpoint = blocks[-1].checkpoint
+        await self._database.write(partial(_apply, blocks, checkpoint))
         await self.advanced(checkpoint.next_block)
 
     async def advanced(self, next_block: int) -> None:
@@ -109,71 +80,81 @@ class Projection:
         return row["header"] if row else None
 
 
-def check_continues(checkpoint: Checkpoint, previous_hash: bytes) -> None:
-    """Raises MeshError INTEGRITY when a block does not follow the one that was read before it."""
-    if checkpoint.header_hash and checkpoint.header_hash != previous_hash:
-        raise MeshError(
-            code_pb2.CODE_INTEGRITY,
-            "the peer's next block does not follow the blocks read before: it is another chain, or it was "
-            "changed; find out which, and delete the projection's file to read the chain again",
-        )
-
-
 def about(entry: state_pb2.AuditEntry) -> str:
     """Whom an audit entry is about: the patient, else the identity that was registered or reviewed."""
     return entry.patient or entry.subject
 
 
-_SAVE_CHECKPOINT = (
-    "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-    "next_block = excluded.next_block, header_hash = excluded.header_hash"
-)
-
-_SAVE_IDENTITY = "INSERT OR REPLACE INTO identity VALUES (?, ?, ?, ?, ?)"
-
-_SAVE_RECORD = (
-    "INSERT INTO record (record_id, version, patient, category, document) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (record_id, version) DO UPDATE SET patient = excluded.patient, "
-    "category = excluded.category, document = excluded.document"
-)
-
-_SAVE_WRITER_KEY = "INSERT OR IGNORE INTO writer_key VALUES (?, ?, ?, ?)"
-
-# An entry is written again when a break-glass is reviewed: its place and its block stay.
-_SAVE_ENTRY = (
-    "INSERT INTO audit (command_id, signer, about, block, entry) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (command_id, signer) DO UPDATE SET entry = excluded.entry"
-)
+def _apply(blocks: Sequence[CommittedBlock], checkpoint: Checkpoint, db: sqlite3.Connection) -> None:
+    write_rows(db, "INSERT OR REPLACE INTO block", [(one.block.number, one.block.header) for one in blocks])
+    for transactions in _written_together(blocks):
+        _write_facts(transactions, db)
+    _save_checkpoint(PROJECTION, checkpoint, db)
 
 
-def _rows(facts: Facts, block: int) -> list[tuple[str, list[tuple[object, ...]]]]:
-    writer_keys = {
-        (record.writer_msp, record.patient, record.content.writer_key.epoch): record.content.writer_key
-        for record in facts.records
-        if record.content.writer_key.key_id
+def _written_together(blocks: Sequence[CommittedBlock]) -> list[list[CommittedTransaction]]:
+    """All at once; one after the other when a record is dropped, since what is written later then counts."""
+    transactions = [transaction for one in blocks for transaction in one.transactions]
+    if any(transaction.facts.dropped_records for transaction in transactions):
+        return [[transaction] for transaction in transactions]
+    return [transactions]
+
+
+def _save_checkpoint(name: str, checkpoint: Checkpoint, db: sqlite3.Connection) -> None:
+    db.execute(
+        "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+        "next_block = excluded.next_block, header_hash = excluded.header_hash",
+        (name, checkpoint.next_block, checkpoint.header_hash),
+    )
+
+
+def _write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connection) -> None:
+    facts = [(transaction.block, transaction.facts) for transaction in transactions]
+    write_rows(
+        db, "INSERT OR IGNORE INTO transaction_block", [(one.tx_id, one.block) for one in transactions]
+    )
+    write_rows(
+        db,
+        "INSERT OR REPLACE INTO identity",
+        [
+            (one.address, one.role, one.status, one.home_msp, value)
+            for _, fact in facts
+            for one, value in fact.identities
+        ],
+    )
+    write_rows(
+        db,
+        "INSERT INTO record (record_id, version, patient, category, document)",
+        [
+            (one.record_id, one.version, one.patient, one.category, value)
+            for _, fact in facts
+            for one, value in fact.records
+        ],
+        "ON CONFLICT (record_id, version) DO UPDATE SET patient = excluded.patient, "
+        "category = excluded.category, document = excluded.document",
+    )
+    write_rows(db, "INSERT OR IGNORE INTO writer_key", _writer_keys(facts))
+    # An entry is written again when a break-glass is reviewed: its place and its block stay.
+    write_rows(
+        db,
+        "INSERT INTO audit (command_id, signer, about, block, entry)",
+        [
+            (one.command_id, one.signer, about(one), block, value)
+            for block, fact in facts
+            for one, value in fact.entries
+        ],
+        "ON CONFLICT (command_id, signer) DO UPDATE SET entry = excluded.entry",
+    )
+    for _, fact in facts:
+        db.executemany("DELETE FROM record WHERE record_id = ? AND version = ?", fact.dropped_records)
+
+
+def _writer_keys(facts: Sequence[tuple[int, Facts]]) -> list[tuple[object, ...]]:
+    """Each once: writer, patient, epoch, and the serialized WriterKey."""
+    keys = {
+        (record.writer_msp, record.patient, key.epoch): key
+        for _, fact in facts
+        for record, _ in fact.records
+        if (key := record.content.writer_key).key_id
     }
-    return [
-        (
-            _SAVE_IDENTITY,
-            [
-                (one.address, one.role, one.status, one.home_msp, one.SerializeToString())
-                for one in facts.identities
-            ],
-        ),
-        (
-            _SAVE_RECORD,
-            [
-                (one.record_id, one.version, one.patient, one.category, one.SerializeToString())
-                for one in facts.records
-            ],
-        ),
-        (_SAVE_WRITER_KEY, [(*key, value.SerializeToString()) for key, value in writer_keys.items()]),
-        (
-            _SAVE_ENTRY,
-            [
-                (one.command_id, one.signer, about(one), block, one.SerializeToString())
-                for one in facts.entries
-            ],
-        ),
-        ("DELETE FROM record WHERE record_id = ? AND version = ?", [*facts.dropped_records]),
-    ]
+    return [(*names, key.SerializeToString()) for names, key in keys.items()]

@@ -47,7 +47,8 @@ class Proofs:
         if number is None:
             number = await self._committed_in(tx_id, wait_seconds)
         try:
-            return self._recent.get(number) or await self._channel.block_by_number(number)
+            known = self._recent.get(number)
+            return known.block if known else await self._channel.block_by_number(number)
         except EvaluateError as exc:
             raise mesh_error(exc) from exc
 
@@ -70,7 +71,7 @@ class Proofs:
         if number < 0:
             return b""
         recent = self._recent.get(number)
-        header = recent.header if recent else await self._projection.header(number)
+        header = recent.block.header if recent else await self._projection.header(number)
         if header is None and number >= (await self._height()):
             return b""
         try:

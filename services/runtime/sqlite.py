@@ -1,21 +1,28 @@
 """A small SQLite database that can be rebuilt: WAL, one writer, migrations by PRAGMA user_version."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from sqlite3 import Row
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
 
+T = TypeVar("T")
+
+_ROWS_TOGETHER = 32
+_CACHED_STATEMENTS = 512
+
 
 class Database:
-    """`async with Database(path, migrations)`: one connection writes, one reads.
+    """`async with Database(path, migrations)`: writers take turns, one connection reads.
 
     migrations  SQL scripts; the n-th takes the schema from version n to n + 1. Append, never change.
     """
@@ -26,6 +33,8 @@ class Database:
         self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
         self._lock = asyncio.Lock()
         self._writer: aiosqlite.Connection
+        self._thread = ThreadPoolExecutor(1, "sqlite-write")
+        self._of_thread: sqlite3.Connection
         self._reader: aiosqlite.Connection
 
     async def __aenter__(self) -> "Database":
@@ -33,12 +42,15 @@ class Database:
         try:
             await self._migrate()
             self._reader = await self._connect()
+            self._of_thread = await self._in_thread(self._connect_thread)
         except BaseException:
             await self._writer.close()
             raise
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._in_thread(self._of_thread.close)
+        self._thread.shutdown()
         await self._reader.close()
         await self._writer.close()
 
@@ -55,6 +67,26 @@ class Database:
                 raise
             await self._writer.commit()
 
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work` as a transaction, as a whole in a thread of its own: for many statements at once.
+
+        Committed when it returns, rolled back when it raises. Cancelled, it may be committed all the same.
+        """
+
+        def transaction() -> T:
+            db = self._of_thread
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(db)
+                db.execute("COMMIT")
+            except BaseException:
+                db.rollback()
+                raise
+            return result
+
+        async with self._lock:
+            return await self._in_thread(transaction)
+
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Read what is committed."""
         async with self._reader.execute(sql, parameters) as cursor:
@@ -69,17 +101,30 @@ class Database:
         await self.row("SELECT 1")
         return None
 
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def _connect(self) -> aiosqlite.Connection:
         connection = await aiosqlite.connect(self._path, isolation_level=None)
         connection.row_factory = Row
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            f"busy_timeout = {self._busy_timeout_ms}",
-            "foreign_keys = ON",
-        ):
-            await connection.execute(f"PRAGMA {pragma}")
+        for pragma in self._pragmas():
+            await connection.execute(pragma)
         return connection
+
+    def _connect_thread(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=_CACHED_STATEMENTS)
+        connection.row_factory = Row
+        for pragma in self._pragmas():
+            connection.execute(pragma)
+        return connection
+
+    def _pragmas(self) -> Sequence[str]:
+        return (
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = NORMAL",
+            f"PRAGMA busy_timeout = {self._busy_timeout_ms}",
+            "PRAGMA foreign_keys = ON",
+        )
 
     async def _migrate(self) -> None:
         async with self._writer.execute("PRAGMA user_version") as cursor:
@@ -94,3 +139,18 @@ class Database:
             await self._writer.executescript(
                 f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
             )
+
+
+def write_rows(db: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]], after: str = "") -> None:
+    """`INSERT INTO t (a, b)` for each row, in order; `after` follows the values, such as ON CONFLICT.
+
+    Unlike `executemany`, many rows go into one statement: after each statement the thread has to get the
+    interpreter back, and a busy event loop makes that the most expensive part.
+    """
+    for start in range(0, len(rows), _ROWS_TOGETHER):
+        part = rows[start : start + _ROWS_TOGETHER]
+        marks = f"({', '.join('?' * len(part[0]))})"
+        db.execute(
+            f"{insert} VALUES {', '.join([marks] * len(part))} {after}",
+            [value for row in part for value in row],
+        )

@@ -4,30 +4,77 @@ Everything is taken from what VALID transactions wrote, key by key: the values a
 messages of cbmdhi/command/v1/state.proto.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.ledger.v1 import events_pb2
+from services.ledger.domain.wire import repeated_field
 
 M = TypeVar("M", bound=Message)
 
 MAX_EVENT_BYTES = 700 << 10
 """A NATS server takes messages of 1 MiB: an event over this leaves in parts."""
 
+_ENTRIES = events_pb2.TransactionCommitted.ENTRIES_FIELD_NUMBER
+_IDENTITIES = events_pb2.TransactionCommitted.IDENTITIES_FIELD_NUMBER
+
 
 class MalformedState(Exception):
     """A committed value is not the message that its key says: a fault of the chaincode."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A state key and its new value; None: deleted."""
 
     key: str
     value: bytes | None
+
+
+class Written(NamedTuple, Generic[M]):
+    """A message and the bytes that are committed."""
+
+    message: M
+    value: bytes
+
+
+@dataclass
+class Facts:
+    """What a transaction wrote, by kind, in its order."""
+
+    identities: list[Written[state_pb2.IdentityDocument]] = field(
+        default_factory=list[Written[state_pb2.IdentityDocument]]
+    )
+    records: list[Written[state_pb2.RecordVersion]] = field(
+        default_factory=list[Written[state_pb2.RecordVersion]]
+    )
+    entries: list[Written[state_pb2.AuditEntry]] = field(default_factory=list[Written[state_pb2.AuditEntry]])
+    dropped_records: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+
+
+def facts_of(changes: Iterable[Change]) -> Facts:
+    """What a transaction changed, by kind. Raises MalformedState."""
+    facts = Facts()
+    for key, value in changes:
+        prefix, _, rest = key.partition("/")
+        if value is None:
+            if prefix == "rec":
+                facts.dropped_records.append(_record_key(rest))
+            continue
+        match prefix:
+            case "id":
+                facts.identities.append(_parse(state_pb2.IdentityDocument(), value))
+            case "rec":
+                facts.records.append(_parse(state_pb2.RecordVersion(), value))
+            case "aud":
+                facts.entries.append(_parse(state_pb2.AuditEntry(), value))
+            case _:
+                # Consents, members and policy are read from the peer's state; writer keys come with records.
+                continue
+    return facts
 
 
 @dataclass(frozen=True)
@@ -37,75 +84,34 @@ class CommittedTransaction:
     tx_id: str
     block: int
     at_ms: int
-    changes: tuple[Change, ...]
+    facts: Facts
 
 
-@dataclass
-class Facts:
-    """What a transaction wrote, by kind, in its order."""
-
-    identities: list[state_pb2.IdentityDocument] = field(default_factory=list[state_pb2.IdentityDocument])
-    records: list[state_pb2.RecordVersion] = field(default_factory=list[state_pb2.RecordVersion])
-    entries: list[state_pb2.AuditEntry] = field(default_factory=list[state_pb2.AuditEntry])
-    dropped_records: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-
-
-def facts_of(transaction: CommittedTransaction) -> Facts:
-    """Identities, records and audit entries that a transaction wrote. Raises MalformedState."""
-    facts = Facts()
-    for change in transaction.changes:
-        prefix, _, rest = change.key.partition("/")
-        if change.value is None:
-            if prefix == "rec":
-                facts.dropped_records.append(_record_key(rest))
-            continue
-        match prefix:
-            case "id":
-                facts.identities.append(_parse(state_pb2.IdentityDocument(), change.value))
-            case "rec":
-                facts.records.append(_parse(state_pb2.RecordVersion(), change.value))
-            case "aud":
-                facts.entries.append(_parse(state_pb2.AuditEntry(), change.value))
-            case _:
-                # Consents, members and policy are read from the peer's state; writer keys come with records.
-                continue
-    return facts
-
-
-def events_of(
-    channel: str, transaction: CommittedTransaction
-) -> list[tuple[str, events_pb2.TransactionCommitted]]:
-    """Message ids and messages: one with the transaction's id, more when it would be too large for one."""
-    facts = facts_of(transaction)
-    parts = [_event(channel, transaction)]
-    size = 0
-    for entry in facts.entries:
-        parts, size = _room_for(entry, parts, size, channel, transaction)
-        parts[-1].entries.append(entry)
-    for identity in facts.identities:
-        parts, size = _room_for(identity, parts, size, channel, transaction)
-        parts[-1].identities.append(identity)
-    names = [transaction.tx_id, *(f"{transaction.tx_id}.{number}" for number in range(1, len(parts)))]
-    return list(zip(names, parts, strict=True))
-
-
-def _event(channel: str, transaction: CommittedTransaction) -> events_pb2.TransactionCommitted:
-    return events_pb2.TransactionCommitted(
+def events_of(channel: str, transaction: CommittedTransaction) -> list[tuple[str, bytes]]:
+    """Message ids and serialized TransactionCommitted: one with the transaction's id, more when it would be
+    too large for one. Entries and identities are the committed bytes."""
+    head = events_pb2.TransactionCommitted(
         channel=channel, tx_id=transaction.tx_id, block=transaction.block, at_ms=transaction.at_ms
-    )
+    ).SerializeToString()
+    facts = transaction.facts
+    entries = (repeated_field(_ENTRIES, [entry.value]) for entry in facts.entries)
+    identities = (repeated_field(_IDENTITIES, [identity.value]) for identity in facts.identities)
+    parts = _parts([*entries, *identities])
+    names = [transaction.tx_id, *(f"{transaction.tx_id}.{number}" for number in range(1, len(parts)))]
+    return [(name, head + part) for name, part in zip(names, parts, strict=True)]
 
 
-def _room_for(
-    message: Message,
-    parts: list[events_pb2.TransactionCommitted],
-    size: int,
-    channel: str,
-    transaction: CommittedTransaction,
-) -> tuple[list[events_pb2.TransactionCommitted], int]:
-    needed = message.ByteSize() + 8
-    if size and size + needed > MAX_EVENT_BYTES:
-        return [*parts, _event(channel, transaction)], needed
-    return parts, size + needed
+def _parts(fields: Iterable[bytes]) -> list[bytes]:
+    """All of them in order, at least one part, and none over MAX_EVENT_BYTES that could be smaller."""
+    parts: list[list[bytes]] = [[]]
+    size = 0
+    for one in fields:
+        if size and size + len(one) > MAX_EVENT_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(one)
+        size += len(one)
+    return [b"".join(part) for part in parts]
 
 
 def _record_key(rest: str) -> tuple[str, int]:
@@ -116,9 +122,9 @@ def _record_key(rest: str) -> tuple[str, int]:
         raise MalformedState("a record's key has no version") from exc
 
 
-def _parse(message: M, value: bytes) -> M:
+def _parse(message: M, value: bytes) -> Written[M]:
     try:
         message.ParseFromString(value)
     except DecodeError as exc:
         raise MalformedState(f"a committed value is not a {message.DESCRIPTOR.name}") from exc
-    return message
+    return Written(message, value)

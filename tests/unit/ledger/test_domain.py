@@ -3,6 +3,7 @@
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.ledger.v1 import events_pb2
 from services.ledger.domain.batches import (
     Lane,
     batch_bytes,
@@ -131,7 +132,15 @@ def test_a_result_short_of_one_verdict_is_malformed() -> None:
 
 
 def transaction(*changes: Change) -> CommittedTransaction:
-    return CommittedTransaction("tx", 5, 1_000, changes)
+    return CommittedTransaction("tx", 5, 1_000, facts_of(changes))
+
+
+def events(*changes: Change) -> list[tuple[str, events_pb2.TransactionCommitted]]:
+    """Names and messages of a transaction's events."""
+    return [
+        (name, events_pb2.TransactionCommitted.FromString(event))
+        for name, event in events_of("cbmdhi", transaction(*changes))
+    ]
 
 
 def audit(number: int, *, size: int = 0) -> Change:
@@ -140,9 +149,7 @@ def audit(number: int, *, size: int = 0) -> Change:
 
 
 def test_an_event_too_large_for_nats_leaves_in_parts_that_lose_nothing() -> None:
-    whole = transaction(*(audit(number, size=100_000) for number in range(20)))
-
-    parts = events_of("cbmdhi", whole)
+    parts = events(*(audit(number, size=100_000) for number in range(20)))
 
     assert [name for name, _ in parts] == ["tx", "tx.1", "tx.2"]
     assert all(part.ByteSize() <= MAX_EVENT_BYTES + 1_000 for _, part in parts)
@@ -151,29 +158,42 @@ def test_an_event_too_large_for_nats_leaves_in_parts_that_lose_nothing() -> None
 
 
 def test_a_transaction_that_says_nothing_to_anybody_is_one_empty_event() -> None:
-    ((name, event),) = events_of("cbmdhi", transaction(Change("pol", b"policy")))
+    ((name, event),) = events(Change("pol", b"policy"))
 
     assert name == "tx"
     assert not event.entries
 
 
+def test_an_event_holds_entries_and_identities_as_they_are_committed() -> None:
+    entry = state_pb2.AuditEntry(command_id="1", signer="s", reason="permitted")
+    someone = state_pb2.IdentityDocument(address="cb1x", version=2)
+
+    ((_, event),) = events(
+        Change("id/cb1x", someone.SerializeToString()), Change("aud/1/s", entry.SerializeToString())
+    )
+
+    assert event == events_pb2.TransactionCommitted(
+        channel="cbmdhi", tx_id="tx", block=5, at_ms=1_000, entries=[entry], identities=[someone]
+    )
+
+
 def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
     facts = facts_of(
-        transaction(
+        [
             audit(1),
             Change("con/cb1x", b"\xff not looked at"),
             Change("wkey/1", b"\xff"),
             Change("org/MercyMSP", b"\xff"),
             Change("rec/r/0000000a", None),
             Change("aud/2/s", None),
-        )
+        ]
     )
 
-    assert [entry.command_id for entry in facts.entries] == ["1"]
+    assert [entry.message.command_id for entry in facts.entries] == ["1"]
     assert facts.dropped_records == [("r", 10)]
 
 
 @pytest.mark.parametrize("key", ["id/x", "rec/r/00000001", "aud/1/s"])
 def test_a_value_that_is_not_what_its_key_says_is_malformed(key: str) -> None:
     with pytest.raises(MalformedState):
-        facts_of(transaction(Change(key, b"\xff\xff")))
+        facts_of([Change(key, b"\xff\xff")])

@@ -1,7 +1,7 @@
 """Blocks become rows and events: each once in the projection, none skipped, whoever crashes in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +10,12 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
 from services.ledger import fabric
+from services.ledger.committed import Checkpoint, CommittedBlock, committed
 from services.ledger.fabric import Action, BlockTransaction, Write
-from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks, committed
+from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.projection import PUBLICATION, Checkpoint, Projection
+from services.ledger.projection import PROJECTION, PUBLICATION, Projection
 from services.ledger.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
@@ -170,17 +171,18 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
 
 
 def test_what_another_namespace_wrote_is_not_taken_for_ours() -> None:
+    own = state_pb2.AuditEntry(command_id="2").SerializeToString()
     writes = (
-        Write("other", "aud/1/s", b"x", deleted=False),
-        Write(CHAINCODE, "aud/2/s", b"y", deleted=False),
+        Write("other", "aud/1/s", b"\xff", deleted=False),
+        Write(CHAINCODE, "aud/2/s", own, deleted=False),
     )
     action = Action(CHAINCODE, b"", 200, b"", writes, private=False)
     world = World()
     block = world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, action),))
 
-    (transaction,) = committed(block, CHANNEL, CHAINCODE)
+    (transaction,) = committed(block, CHANNEL, CHAINCODE).transactions
 
-    assert [change.key for change in transaction.changes] == ["aud/2/s"]
+    assert [entry.message.command_id for entry in transaction.facts.entries] == ["2"]
 
 
 async def test_the_projection_keeps_up_while_nats_is_down_and_nothing_is_lost(
@@ -309,6 +311,43 @@ async def test_a_block_that_does_not_follow_stops_the_follower(
         assert await service.lists.receipt("2", "s") is None
 
     assert failure.value.code == code_pb2.CODE_INTEGRITY
+
+
+async def test_a_value_that_cannot_be_read_stops_the_follower_behind_the_blocks_before_it(
+    world: World, service: Service
+) -> None:
+    await world.commit_writes(entry("1"))
+    await world.commit_writes(entry("2") | {"aud/3/s": b"\xff\xff"})
+    service.project()
+    with pytest.raises(MeshError) as failure:
+        await service.tasks[0]
+    service.tasks = []
+
+    assert failure.value.code == code_pb2.CODE_INTEGRITY
+    assert await service.lists.receipt("1", "s") is not None
+    assert await service.lists.receipt("2", "s") is None
+    assert (await service.projection.checkpoint(PROJECTION)).next_block == 2
+
+
+async def test_blocks_that_wait_are_written_together_and_none_is_missing(
+    world: World, stream: Stream, service: Service
+) -> None:
+    for number in range(40):
+        await world.commit_writes(entry(str(number)))
+    real, written = service.projection.apply, list[int]()
+
+    async def spied(blocks: Sequence[CommittedBlock]) -> None:
+        written.append(len(blocks))
+        await real(blocks)
+
+    service.projection.apply = spied  # type: ignore[method-assign]
+    service.project()
+    service.publish()
+    await until(lambda: len(stream.published) == 40)
+
+    assert sum(written) == 41
+    assert len(written) < 30
+    assert stream.blocks() == list(range(1, 41))
 
 
 async def test_a_peer_that_refuses_is_asked_again(

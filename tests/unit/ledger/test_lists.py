@@ -1,15 +1,18 @@
 """Lists come a page at a time, and pages make the whole."""
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
-from services.ledger.domain.transactions import Change, CommittedTransaction
+from services.ledger.committed import CommittedBlock
+from services.ledger.domain.transactions import Change, CommittedTransaction, facts_of
+from services.ledger.fabric import Block
 from services.ledger.lists import Lists
-from services.ledger.projection import Checkpoint, Projection
+from services.ledger.projection import Projection
 from services.ledger.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
@@ -22,13 +25,20 @@ class Book:
 
     def __init__(self, database: Database) -> None:
         self.projection, self.lists = Projection(database), Lists(database)
-        self._number = 0
+        self._numbers = itertools.count()
 
     async def block(self, *writes: dict[str, bytes | None]) -> None:
-        changes = tuple(Change(key, value) for one in writes for key, value in one.items())
-        transaction = CommittedTransaction(f"tx {self._number}", self._number, 1_000, changes)
-        self._number += 1
-        await self.projection.apply(Checkpoint(self._number, b"hash"), b"header", [transaction])
+        await self.blocks(writes)
+
+    async def blocks(self, *blocks: Iterable[dict[str, bytes | None]]) -> None:
+        """Several blocks, each of one transaction, at once."""
+        await self.projection.apply([self._block(writes) for writes in blocks])
+
+    def _block(self, writes: Iterable[dict[str, bytes | None]]) -> CommittedBlock:
+        number = next(self._numbers)
+        facts = facts_of(Change(key, value) for one in writes for key, value in one.items())
+        block = Block(number, b"", b"hash", b"header", None, ())
+        return CommittedBlock(block, (CommittedTransaction(f"tx {number}", number, 1_000, facts),))
 
 
 @pytest.fixture
@@ -149,10 +159,36 @@ async def test_a_page_token_that_is_none_of_ours_is_refused(book: Book, token: s
     assert failure.value.path == "page_token"
 
 
-async def test_a_value_that_cannot_be_read_leaves_the_projection_as_it_was(book: Book) -> None:
-    await book.block(entry("1"))
-    with pytest.raises(Exception, match="not a AuditEntry"):
-        await book.block(entry("2"), {"aud/3/s": b"\xff\xff"})
+async def test_blocks_written_together_leave_the_same_as_one_after_the_other(book: Book) -> None:
+    await book.blocks(
+        [record("a", 1), entry("glass", tx_id="first")],
+        [record("a", 1, category="imaging"), entry("later"), identity("cb1x")],
+        [entry("glass", tx_id="first", reason="reviewed")],
+    )
 
-    assert await book.lists.receipt("2", "s") is None
-    assert book.projection.next_block == 1
+    trail = (await book.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).entries
+    (listed,) = (await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))).records
+    assert [(one.entry.command_id, one.block, one.entry.reason) for one in trail] == [
+        ("glass", 0, "reviewed"),
+        ("later", 1, ""),
+    ]
+    assert listed.category == "imaging"
+    assert await book.projection.blocks_of(["tx 0", "tx 2"]) == {"tx 0": 0, "tx 2": 2}
+    assert book.projection.next_block == 3
+
+
+async def test_a_record_that_is_dropped_and_written_again_is_there(book: Book) -> None:
+    await book.blocks([record("a", 1)], [{"rec/a/00000001": None}], [record("a", 1, category="imaging")])
+
+    (listed,) = (await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))).records
+    assert listed.category == "imaging"
+
+
+async def test_more_entries_than_fit_one_statement_are_all_there(book: Book) -> None:
+    await book.blocks(*([entry(f"{block}-{number:03}") for number in range(70)] for block in range(3)))
+
+    request = ledger_pb2.ListAuditRequest(patient=PATIENT, page_size=500)
+    trail = (await book.lists.audit(request)).entries
+    assert [one.entry.command_id for one in trail] == [
+        f"{block}-{number:03}" for block in range(3) for number in range(70)
+    ]

@@ -1,11 +1,12 @@
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
-from services.runtime.sqlite import Database
+from services.runtime.sqlite import Database, write_rows
 
 FIRST = "CREATE TABLE seen (id INTEGER PRIMARY KEY, what TEXT)"
 
@@ -50,6 +51,62 @@ async def test_a_writer_cancelled_while_its_transaction_begins_harms_none_after_
             task.cancel()
             await asyncio.wait([task])
             await write()
+
+
+async def test_many_rows_are_written_at_once_and_in_order(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        rows = [(str(number),) for number in range(100)]
+        await database.write(lambda db: write_rows(db, "INSERT INTO seen (what)", rows))
+        await database.write(lambda db: write_rows(db, "INSERT INTO seen (what)", []))
+
+        found = await database.rows("SELECT what FROM seen ORDER BY id")
+        assert [(row["what"],) for row in found] == rows
+
+
+async def test_rows_that_are_there_already_are_treated_as_the_end_of_the_statement_says(
+    tmp_path: Path,
+) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        for what in ("old", "new"):
+            rows = [(number, what) for number in range(40)]
+            await database.write(
+                lambda db, rows=rows: write_rows(
+                    db, "INSERT INTO seen", rows, "ON CONFLICT (id) DO UPDATE SET what = excluded.what"
+                )
+            )
+
+        assert {row["what"] for row in await database.rows("SELECT what FROM seen")} == {"new"}
+
+
+async def test_a_write_that_raises_leaves_nothing_and_harms_none_after_it(tmp_path: Path) -> None:
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO seen (what) VALUES ('x')")
+        raise RuntimeError
+
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        with pytest.raises(RuntimeError):
+            await database.write(fail)
+        async with database.transaction() as db:
+            await db.execute("INSERT INTO seen (what) VALUES ('y')")
+        await database.write(lambda db: write_rows(db, "INSERT INTO seen (what)", [("z",)]))
+
+        assert [row["what"] for row in await database.rows("SELECT what FROM seen")] == ["y", "z"]
+
+
+async def test_a_write_whose_caller_went_away_harms_none_after_it(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        for turns in range(4):
+            task = asyncio.create_task(
+                database.write(lambda db: write_rows(db, "INSERT INTO seen (what)", [("x",)]))
+            )
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            async with database.transaction() as db:
+                await db.execute("INSERT INTO seen (what) VALUES ('y')")
+
+        assert len(await database.rows("SELECT * FROM seen WHERE what = 'y'")) == 4
 
 
 async def test_an_older_file_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Path) -> None:
