@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.errors import AccessRefused, MeshError, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import categories, command, envelope, released
+from cbmdhi.protocol import categories, command, envelope, hpke, released
 from cbmdhi.protocol.ids import uuid7
 
 _RESENDS = 5
@@ -183,6 +184,10 @@ class Records:
         finally:
             call.cancel()
 
+    @cached_property
+    def _hpke_private(self) -> hpke.PrivateKey:
+        return hpke.PrivateKey(self._wallet.hpke_private)
+
     async def _read(self, body: pb.Access | pb.BreakGlass) -> Reading:
         signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
@@ -193,7 +198,7 @@ class Records:
 
     def _opened(self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse) -> Reading:
         wallet, opened, record = self._wallet, response.opened, response.opened.record
-        reader = released.Reader(wallet.address, wallet.hpke_private, response.receipt.command_id)
+        reader = released.Reader(wallet.address, self._hpke_private, response.receipt.command_id)
         wanted = (asked.patient, asked.record_id, asked.version)
         try:
             if (record.patient, record.record_id, record.version) != wanted:

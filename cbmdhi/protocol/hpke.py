@@ -6,6 +6,8 @@ one patient, record or reader does not open as another's.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -48,23 +50,39 @@ def public_of(private: bytes) -> bytes:
     return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
 
 
+class PrivateKey:
+    """A private key of `generate`, taken apart once for many openings."""
+
+    def __init__(self, private: bytes) -> None:
+        """Raises ValueError when it is not one."""
+        self._key = MLKEM768X25519PrivateKey(*_private_parts(private))
+
+    def open(self, sealed: bytes, label: str, *binding: str | bytes) -> bytes:
+        """Open what `seal` made for this key, label and binding. Raises CannotOpen."""
+        try:
+            return _SUITE.decrypt(sealed, self._key, info=_info(label, binding))
+        except (InvalidTag, ValueError) as error:
+            raise CannotOpen("sealed for another key or place, or changed") from error
+
+
 def seal(public: bytes, plaintext: bytes, label: str, *binding: str | bytes) -> bytes:
     """Seal to a public key of 1,216 bytes; the result is 1,136 bytes longer than the plaintext."""
+    return _SUITE.encrypt(plaintext, _public_key(public), info=_info(label, binding))
+
+
+def open(private: bytes | PrivateKey, sealed: bytes, label: str, *binding: str | bytes) -> bytes:
+    """`PrivateKey.open`, also for a key that is used once. Raises CannotOpen."""
+    key = private if isinstance(private, PrivateKey) else PrivateKey(private)
+    return key.open(sealed, label, *binding)
+
+
+@lru_cache(maxsize=1024)
+def _public_key(public: bytes) -> MLKEM768X25519PublicKey:
     if len(public) != PUBLIC_KEY_BYTES:
         raise ValueError(f"an HPKE public key has {PUBLIC_KEY_BYTES} bytes, not {len(public)}")
-    key = MLKEM768X25519PublicKey(
+    return MLKEM768X25519PublicKey(
         MLKEM768PublicKey.from_public_bytes(public[:1184]), X25519PublicKey.from_public_bytes(public[1184:])
     )
-    return _SUITE.encrypt(plaintext, key, info=_info(label, binding))
-
-
-def open(private: bytes, sealed: bytes, label: str, *binding: str | bytes) -> bytes:
-    """Open what `seal` made for this key, label and binding. Raises CannotOpen."""
-    key = MLKEM768X25519PrivateKey(*_private_parts(private))
-    try:
-        return _SUITE.decrypt(sealed, key, info=_info(label, binding))
-    except (InvalidTag, ValueError) as error:
-        raise CannotOpen("sealed for another key or place, or changed") from error
 
 
 def _private_parts(private: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:

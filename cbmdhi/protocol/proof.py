@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -57,7 +58,7 @@ class Trust:
         return len(self.member_roots) // 2 + 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VerifiedTransaction:
     """A transaction whose block, endorsements and inputs were checked."""
 
@@ -69,6 +70,17 @@ class VerifiedTransaction:
     batch: Batch
     result: BatchResult
     timestamp_ms: int
+
+    @cached_property
+    def verdicts(self) -> dict[str, list[tuple[BatchItem, int, Verdict]]]:
+        """By command id: the group, the command's place in it, and what was decided."""
+        found: dict[str, list[tuple[BatchItem, int, Verdict]]] = {}
+        for item, group in zip(self.batch.items, self.result.groups, strict=True):
+            # A refused group may have no verdict for each of its commands.
+            pairs = zip(item.group.commands, group.verdicts, strict=False)
+            for index, (_, verdict) in enumerate(pairs):
+                found.setdefault(verdict.command_id, []).append((item, index, verdict))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +144,16 @@ def find_verdict(
     A command id belongs to its signer: name the signer wherever somebody else's command under the same id
     would do harm.
     """
-    for item, group in zip(verified.batch.items, verified.result.groups, strict=True):
-        for index, (signed, verdict) in enumerate(zip(item.group.commands, group.verdicts, strict=False)):
-            if verdict.command_id != command_id or signer not in (None, signed.signer):
-                continue
-            try:
-                parsed, _ = command.parse(signed)
-            except command.MalformedCommand as error:
-                raise ProofError("verdict", "the command in the block is malformed") from error
-            if parsed.command_id == command_id:
-                return VerifiedVerdict(signed, verdict, item, index)
+    for item, index, verdict in verified.verdicts.get(command_id, ()):
+        signed = item.group.commands[index]
+        if signer not in (None, signed.signer):
+            continue
+        try:
+            parsed, _ = command.parse(signed)
+        except command.MalformedCommand as error:
+            raise ProofError("verdict", "the command in the block is malformed") from error
+        if parsed.command_id == command_id:
+            return VerifiedVerdict(signed, verdict, item, index)
     raise ProofError("verdict", "the transaction holds no verdict about that command")
 
 

@@ -15,10 +15,13 @@ class NotAsCommitted(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """To whom it was released: an address, its HPKE private key, and the Access that was permitted."""
+    """To whom it was released: an address, its HPKE private key, and the Access that was permitted.
+
+    Who reads often takes the key apart once.
+    """
 
     address: str
-    hpke_private: bytes = field(repr=False)
+    hpke_private: bytes | hpke.PrivateKey = field(repr=False)
     command_id: str
 
 

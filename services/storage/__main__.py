@@ -18,6 +18,7 @@ from services.storage.config import StorageConfig
 from services.storage.decisions import Decisions
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
 from services.storage.hosting import Hosting
+from services.storage.identities import Identities
 from services.storage.keeper import Keeper
 from services.storage.kubo import Kubo
 from services.storage.ledger import Ledger, now_ms
@@ -26,6 +27,8 @@ from services.storage.members import OtherMembers
 from services.storage.metrics import StorageMetrics
 from services.storage.opening import Opening
 from services.storage.pins import Pins
+from services.storage.recent import RecentBlocks
+from services.storage.records import Records
 from services.storage.registration import Registration
 from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
@@ -54,13 +57,16 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     )
     ledger = Ledger(await life.enter(_to_ledger(config)), own)
     members = OtherMembers(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
+    identities = await life.enter(Identities(ledger, life.metrics))
+    records = await life.enter(Records(ledger, life.metrics))
     vault = Vault(database, database_file, own, private_key)
 
     roots = Roots(database)
     pins = Pins(roots, kubo)
     replicas = Replicas(members, metrics, push_seconds=config.push_seconds)
     keeper = Keeper(own, roots, pins, replicas, members, metrics, now_ms)
-    blocks = Blocks(own, kubo, pins, members, metrics)
+    recent = RecentBlocks(config.recent_mib * MIB)
+    blocks = Blocks(own, kubo, recent, pins, members, metrics)
     decisions = Decisions(
         ledger,
         _trust(config),
@@ -69,10 +75,10 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
         max_age_seconds=config.decision_max_age_seconds,
         max_skew_seconds=config.clock_skew_seconds,
     )
-    releasing = Releasing(own, decisions, ledger, vault, metrics)
+    releasing = Releasing(own, decisions, identities, records, ledger, vault, metrics)
     opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
     budget = ByteBudget(config.in_flight_mib * MIB)
-    sealing = Sealing(own, ledger, WriterKeys(vault, ledger), keeper, budget, metrics)
+    sealing = Sealing(own, ledger, identities, WriterKeys(vault, ledger), keeper, recent, budget, metrics)
     hosting = Hosting(own, signing_key, pins, budget, metrics, now_ms)
     await keeper.recover()
     life.spawn("keeper", keeper.run())

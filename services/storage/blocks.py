@@ -15,6 +15,7 @@ from services.runtime.errors import MeshError, code_name
 from services.storage.domain import batch
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import BlockStore, Pins
+from services.storage.recent import RecentBlocks
 from services.storage.together import together
 
 _log = structlog.get_logger()
@@ -39,10 +40,17 @@ class Blocks:
     """Finds blocks. What had to come from elsewhere is put back when this member ought to hold it."""
 
     def __init__(
-        self, own_msp: str, store: BlockStore, pins: Pins, members: BlockGiver, metrics: StorageMetrics
+        self,
+        own_msp: str,
+        store: BlockStore,
+        recent: RecentBlocks,
+        pins: Pins,
+        members: BlockGiver,
+        metrics: StorageMetrics,
     ) -> None:
         self._own_msp = own_msp
         self._store = store
+        self._recent = recent
         self._pins = pins
         self._members = members
         self._metrics = metrics
@@ -53,7 +61,10 @@ class Blocks:
         Raises MeshError NOT_FOUND, INTEGRITY, UNAVAILABLE.
         """
         missing: list[tuple[str, bytes]] = []
-        root = await self._find(cid, replicas, missing)
+        root = self._recent.get(cid)
+        if root is None:
+            root = await self._find(cid, replicas, missing)
+            self._recent.put(cid, root)
         try:
             chunks = envelope.chunk_cids(root)
         except envelope.CannotOpen as exc:

@@ -31,6 +31,7 @@ class StorageConfig(ServiceConfig):
     push_seconds              to have a batch held by other members
     release_seconds           for each member that is asked for a key
     in_flight_mib             memory for batches that are worked on; over it: RESOURCE_EXHAUSTED
+    recent_mib                memory for envelopes (ciphertext) that were stored or read lately
     """
 
     service_name = "storage"
@@ -51,3 +52,4 @@ class StorageConfig(ServiceConfig):
     fetch_seconds: float = Field(default=5, gt=0, le=60)
     release_seconds: float = Field(default=6, gt=0, le=60)
     in_flight_mib: int = Field(default=384, ge=3 * MAX_BATCH_BYTES // MIB)
+    recent_mib: int = Field(default=64, ge=0)

@@ -15,7 +15,7 @@ from services.storage.domain import decision
 from services.storage.domain.decision import ReadGrant
 from services.storage.locks import KeyedLocks
 
-_VERIFIED = 16
+_VERIFIED = 64
 
 
 class ProofSource(Protocol):
@@ -76,7 +76,10 @@ class Decisions:
         return grant
 
     async def _verify(self, tx_id: str) -> proof.VerifiedTransaction:
-        """What is verified of a transaction never changes, and one export reads many records of one."""
+        """What is verified of a transaction never changes, and many reads are decided in one."""
+        known = self._verified.get(tx_id)
+        if known is not None:
+            return known
         async with self._locks.hold(tx_id):
             known = self._verified.get(tx_id)
             if known is not None:

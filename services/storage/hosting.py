@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +15,7 @@ from services.storage.budget import ByteBudget
 from services.storage.domain import batch
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import Pins
+from services.storage.threads import by_size
 
 
 class Hosting:
@@ -50,7 +50,7 @@ class Hosting:
             )
         with self._budget.take(2 * len(car)):
             try:
-                await asyncio.to_thread(batch.check_car, car, root_cid)
+                await by_size(len(car), batch.check_car, car, root_cid)
             except cids.HashMismatch as exc:
                 self._metrics.integrity_failures.labels("member-block").inc()
                 raise MeshError(

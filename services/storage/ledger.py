@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
-from cbmdhi.command.v1.state_pb2 import (
-    IDENTITY_STATUS_ACTIVE,
-    IdentityDocument,
-    MemberDocument,
-    RecordVersion,
-)
+from cbmdhi.command.v1.state_pb2 import IdentityDocument, MemberDocument, RecordVersion
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from cbmdhi.protocol import hpke, registration
+from cbmdhi.protocol import registration
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
 from services.storage.cache import Cache
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
-from services.storage.domain.keys import Patient, WriterKeyRef
+from services.storage.domain.keys import WriterKeyRef
+from services.storage.records import Place
+from services.storage.together import together
 
 _CALL_SECONDS = 5.0
-_AT_ONCE = 32
-_PATIENTS = 20_000
-_PATIENT_SECONDS = 60.0
+_AT_ONCE = 500
+# Signatures that are checked before the loop gets its turn again.
+_PORTION = 50
 _CONSORTIUM_SECONDS = 30.0
 
 
@@ -52,51 +48,29 @@ class Ledger:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._own_msp = own_msp
         self._retries = RetryBudget()
-        self._at_once = asyncio.Semaphore(_AT_ONCE)
-        self._patients: Cache[str, Patient] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
         self._consortium: Cache[str, Consortium] = Cache(1, seconds=_CONSORTIUM_SECONDS)
 
-    async def identity(self, address: str) -> IdentityDocument:
-        """An identity as it is now, its keys checked against its own signed registration: the ledger
-        service's word alone would let it put a key of its own in a reader's place.
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
+        """Identities as they are now, in order, each with its keys checked against its own signed
+        registration: the ledger service's word alone would let it put a key of its own in a reader's place.
 
-        Raises MeshError NOT_FOUND, INTEGRITY.
+        In a place that has none stands why: NOT_FOUND, INTEGRITY.
         """
-        request = ledger_pb2.GetIdentityRequest(address=address)
-        async with self._at_once:
+        found: list[IdentityDocument | MeshError] = []
+        for part in _parts(addresses):
             answer = await call(
-                self._stub.GetIdentity, request, deadline_seconds=_CALL_SECONDS, retries=self._retries
+                self._stub.GetIdentities,
+                ledger_pb2.GetIdentitiesRequest(addresses=part),
+                deadline_seconds=_CALL_SECONDS,
+                retries=self._retries,
+                max_message_bytes=MAX_MESSAGE_BYTES,
             )
-        try:
-            registration.check_keys(answer.identity, answer.registration)
-        except registration.NotCertified as exc:
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY,
-                "the ledger gave an identity that its own registration does not certify",
-            ) from exc
-        return answer.identity
-
-    async def patient(self, address: str) -> Patient | None:
-        """An active patient, as of at most a minute ago; None when there is none of that address."""
-        known = self._patients.get(address)
-        if known is not None:
-            return known
-        try:
-            identity = await self.identity(address)
-        except MeshError as err:
-            if err.code == code_pb2.CODE_NOT_FOUND:
-                return None
-            raise
-        if (
-            identity.role != ROLE_PATIENT
-            or identity.status != IDENTITY_STATUS_ACTIVE
-            or len(identity.hpke_public_key) != hpke.PUBLIC_KEY_BYTES
-        ):
-            return None
-        custodians = tuple(custodian.msp for custodian in identity.custodians)
-        patient = Patient(identity.address, identity.hpke_public_key, custodians)
-        self._patients.put(address, patient)
-        return patient
+            _check_places(part, answer.identities)
+            for index, (address, place) in enumerate(zip(part, answer.identities, strict=True)):
+                found.append(_certified(address, place))
+                if index % _PORTION == 0:
+                    await asyncio.sleep(0)
+        return found
 
     async def consortium(self) -> Consortium:
         """Members and policy, as of at most half a minute ago."""
@@ -114,27 +88,34 @@ class Ledger:
         self._consortium.put("", consortium)
         return consortium
 
-    async def writer_key(self, patient: str) -> WriterKeyRef | None:
-        """The own member's writer key of the highest epoch that the channel knows for a patient."""
-        request = ledger_pb2.GetWriterKeyRequest(writer_msp=self._own_msp, patient=patient)
+    async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
+        """The own member's writer key of the highest epoch that the channel knows for each patient."""
+        found: list[WriterKeyRef | None] = []
+        for part in _parts(patients):
+            answer = await call(
+                self._stub.GetWriterKeys,
+                ledger_pb2.GetWriterKeysRequest(writer_msp=self._own_msp, patients=part),
+                deadline_seconds=_CALL_SECONDS,
+                retries=self._retries,
+            )
+            _check_places(part, answer.writer_keys)
+            found += [_ref(place) for place in answer.writer_keys]
+        return found
+
+    async def records(self, places: Sequence[Place]) -> list[RecordVersion | None]:
+        """The channel's entries of versions of records, in order; None where there is none."""
+        return await together(self._record(*place) for place in places)
+
+    async def _record(self, record_id: str, version: int) -> RecordVersion | None:
+        request = ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
         try:
-            async with self._at_once:
-                answer = await call(
-                    self._stub.GetWriterKey, request, deadline_seconds=_CALL_SECONDS, retries=self._retries
-                )
+            answer = await call(
+                self._stub.GetRecordVersion, request, deadline_seconds=_CALL_SECONDS, retries=self._retries
+            )
         except MeshError as err:
             if err.code == code_pb2.CODE_NOT_FOUND:
                 return None
             raise
-        key = answer.writer_key
-        return WriterKeyRef(key.key_id, key.epoch, key.sealed_key_sha256)
-
-    async def record(self, record_id: str, version: int) -> RecordVersion:
-        """The ledger's entry of a version. Raises MeshError NOT_FOUND."""
-        request = ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
-        answer = await call(
-            self._stub.GetRecordVersion, request, deadline_seconds=_CALL_SECONDS, retries=self._retries
-        )
         return answer.record
 
     async def proof(self, tx_id: str, wait_seconds: float) -> ledger_pb2.GetProofResponse:
@@ -165,6 +146,36 @@ class Ledger:
         """For readiness: the ledger answers."""
         await call(self._stub.GetHeight, ledger_pb2.GetHeightRequest(), deadline_seconds=_CALL_SECONDS)
         return None
+
+
+def _parts(wanted: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
+
+
+def _check_places(asked: Sequence[str], places: Sequence[object]) -> None:
+    if len(places) != len(asked):
+        raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question; send again")
+
+
+def _certified(address: str, place: ledger_pb2.GetIdentityResponse) -> IdentityDocument | MeshError:
+    if not place.HasField("identity"):
+        return MeshError(code_pb2.CODE_NOT_FOUND, "no identity is registered under that address")
+    try:
+        registration.check_keys(place.identity, place.registration)
+        if place.identity.address != address:
+            raise registration.NotCertified("it is another identity's")
+    except registration.NotCertified:
+        return MeshError(
+            code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its own registration does not certify"
+        )
+    return place.identity
+
+
+def _ref(place: ledger_pb2.GetWriterKeyResponse) -> WriterKeyRef | None:
+    if not place.HasField("writer_key"):
+        return None
+    key = place.writer_key
+    return WriterKeyRef(key.key_id, key.epoch, key.sealed_key_sha256)
 
 
 def now_ms() -> int:

@@ -8,27 +8,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument, RecordVersion
+from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, RecordVersion
 from cbmdhi.protocol import envelope, hpke
 from services.runtime.errors import MeshError
+from services.storage.cache import Cache
 from services.storage.decisions import Decisions
 from services.storage.domain.decision import ReadGrant
+from services.storage.identities import Identities
 from services.storage.metrics import StorageMetrics
+from services.storage.records import Records
 from services.storage.vault import Vault
 
+_WRITER_KEYS = 10_000
+_KEY_SECONDS = 600.0
 _REFUSED = (code_pb2.CODE_FORBIDDEN, code_pb2.CODE_NOT_FOUND)
 
 
-class ReadRegister(Protocol):
+class SealedKeys(Protocol):
     """The own ledger (`ledger.Ledger`), or a fake."""
-
-    async def identity(self, address: str) -> IdentityDocument:
-        """An identity as it is now. Raises MeshError NOT_FOUND."""
-        ...
-
-    async def record(self, record_id: str, version: int) -> RecordVersion:
-        """A version's entry. Raises MeshError NOT_FOUND."""
-        ...
 
     async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
         """Values of the own private data collection; empty: absent. Raises MeshError."""
@@ -52,15 +49,20 @@ class Releasing:
         self,
         own_msp: str,
         decisions: Decisions,
-        register: ReadRegister,
+        identities: Identities,
+        records: Records,
+        sealed_keys: SealedKeys,
         vault: Vault,
         metrics: StorageMetrics,
     ) -> None:
         self._own_msp = own_msp
         self._decisions = decisions
-        self._register = register
+        self._identities = identities
+        self._records = records
+        self._sealed_keys = sealed_keys
         self._vault = vault
         self._metrics = metrics
+        self._writer_keys: Cache[tuple[str, str, bytes], bytes] = Cache(_WRITER_KEYS, seconds=_KEY_SECONDS)
 
     async def entitle(self, tx_id: str, command_id: str) -> Entitled:
         """Check a decision, and the reader's standing now.
@@ -68,20 +70,19 @@ class Releasing:
         Raises MeshError FORBIDDEN, NOT_FOUND, UNAVAILABLE.
         """
         grant = await self._decisions.grant(tx_id, command_id)
-        record = await self._register.record(grant.record_id, grant.version)
+        record = await self._records.get(grant.record_id, grant.version)
         if (record.patient, record.record_id, record.version) != (
             grant.patient,
             grant.record_id,
             grant.version,
         ):
             raise MeshError(code_pb2.CODE_FORBIDDEN, "the decision is about another patient's record")
-        reader = await self._register.identity(grant.reader)
+        reader = await self._identities.person(grant.reader)
         if reader.status != IDENTITY_STATUS_ACTIVE or len(reader.hpke_public_key) != hpke.PUBLIC_KEY_BYTES:
             raise MeshError(
                 code_pb2.CODE_FORBIDDEN, "the reader is not active any more; have the identity reinstated"
             )
-        patient = await self._register.identity(grant.patient)
-        custodians = tuple(custodian.msp for custodian in patient.custodians)
+        custodians = await self._identities.custodians(grant.patient)
         return Entitled(grant, record, custodians, reader.hpke_public_key)
 
     async def release(self, tx_id: str, command_id: str, header: bytes) -> bytes:
@@ -125,6 +126,16 @@ class Releasing:
         )
 
     async def _writer_key(self, entitled: Entitled) -> bytes:
+        """The key that the data key is wrapped under: what the channel names of it never changes."""
+        record = entitled.record
+        place = (record.patient, record.writer_msp, record.content.writer_key.SerializeToString())
+        known = self._writer_keys.get(place)
+        if known is None:
+            known = await self._open_writer_key(entitled)
+            self._writer_keys.put(place, known)
+        return known
+
+    async def _open_writer_key(self, entitled: Entitled) -> bytes:
         record = entitled.record
         key_id = record.content.writer_key.key_id
         if record.writer_msp == self._own_msp:
@@ -136,7 +147,7 @@ class Releasing:
                 code_pb2.CODE_NOT_FOUND,
                 "this member holds no key for that record; ask its writer or a custodian",
             )
-        record_key, writer_key = await self._register.sealed_keys([f"rk/{record.patient}", f"wk/{key_id}"])
+        record_key, writer_key = await self._sealed_keys.sealed_keys([f"rk/{record.patient}", f"wk/{key_id}"])
         if not record_key or not writer_key:
             raise MeshError(
                 code_pb2.CODE_NOT_FOUND,

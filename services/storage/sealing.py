@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.envelope import SealedRecord
 from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
 from services.runtime.errors import MeshError, code_name
@@ -16,10 +15,12 @@ from services.storage.budget import ByteBudget
 from services.storage.domain import batch, placement
 from services.storage.domain.batch import Item, Refusal
 from services.storage.domain.keys import Patient, holders
+from services.storage.identities import Identities
 from services.storage.keeper import Keeper, Placement
 from services.storage.ledger import Consortium
 from services.storage.metrics import StorageMetrics
-from services.storage.together import together
+from services.storage.recent import RecentBlocks
+from services.storage.threads import by_size
 from services.storage.writer_keys import Chosen, WriterKeys
 
 T = TypeVar("T")
@@ -29,11 +30,7 @@ _PORTION_ITEMS = 64
 
 
 class Register(Protocol):
-    """Who is who on the channel (`ledger.Ledger`), or a fake."""
-
-    async def patient(self, address: str) -> Patient | None:
-        """An active patient. Raises MeshError."""
-        ...
+    """The channel's members (`ledger.Ledger`), or a fake."""
 
     async def consortium(self) -> Consortium:
         """Members and policy. Raises MeshError."""
@@ -66,15 +63,19 @@ class Sealing:
         self,
         own_msp: str,
         register: Register,
+        identities: Identities,
         writer_keys: WriterKeys,
         keeper: Keeper,
+        recent: RecentBlocks,
         budget: ByteBudget,
         metrics: StorageMetrics,
     ) -> None:
         self._own_msp = own_msp
         self._register = register
+        self._identities = identities
         self._writer_keys = writer_keys
         self._keeper = keeper
+        self._recent = recent
         self._budget = budget
         self._metrics = metrics
 
@@ -101,20 +102,17 @@ class Sealing:
         consortium = await self._register.consortium()
         refusals = await _spread(items, batch.check_item, lambda item: len(item.content))
         wanted = {item.patient for item, bad in zip(items, refusals, strict=True) if bad is None}
-        patients = await self._patients(wanted)
-        keys = await self._writer_keys.choose(patients.values())
+        patients = await self._identities.patients(wanted)
+        keys = await self._writer_keys.choose(p for p in patients.values() if isinstance(p, Patient))
 
         def seal_one(numbered: tuple[int, Item]) -> SealedItem | Refusal:
             index, item = numbered
             refusal = refusals[index]
             if refusal is not None:
                 return refusal
-            patient = patients.get(item.patient)
-            if patient is None:
-                return Refusal(
-                    code_pb2.CODE_NOT_FOUND,
-                    "no active patient is registered under that address; register first",
-                )
+            patient = patients[item.patient]
+            if isinstance(patient, Refusal):
+                return patient
             key = keys[item.patient]
             to = () if key.on_channel else holders(self._own_msp, patient.custodians)
             return SealedItem(batch.seal_item(item, key.key), key, to)
@@ -129,7 +127,9 @@ class Sealing:
         records = [result.record for result in results if isinstance(result, SealedItem)]
         if not records:
             return SealedBatch(tuple(results))
-        packed = await asyncio.to_thread(batch.pack, batch.blocks_of(records))
+        packed = await by_size(
+            sum(record.stored_bytes for record in records), batch.pack, batch.blocks_of(records)
+        )
         chunks = {
             record.cid: [name for name, _ in record.blocks[1:]]
             for record in records
@@ -138,11 +138,9 @@ class Sealing:
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
         stored = await self._keeper.store(packed, place, chunks)
         self._metrics.sealed.inc(len(records))
+        for record in records:
+            self._recent.put(*record.blocks[0])
         return SealedBatch(tuple(results), packed.root_cid, stored.holders, stored.receipts)
-
-    async def _patients(self, addresses: set[str]) -> dict[str, Patient]:
-        found = await together(self._register.patient(address) for address in addresses)
-        return {patient.address: patient for patient in found if patient is not None}
 
 
 Q = TypeVar("Q")

@@ -48,7 +48,7 @@ class Vault:
         self._database = database
         self._log_file = database_file.with_name(database_file.name + "-wal")
         self._own_msp = own_msp
-        self._private_key = private_key
+        self._private_key = hpke.PrivateKey(private_key)
         self.public_key = hpke.public_of(private_key)
         at_rest = HKDF(SHA256(), 32, salt=None, info=_AT_REST).derive(private_key)
         self._at_rest = AESGCM(at_rest)
@@ -78,7 +78,7 @@ class Vault:
 
         Gives them by patient, when they are on the disk.
         """
-        made = [self._new(patient, epoch) for patient, epoch in wanted.items()]
+        made = await asyncio.to_thread(lambda: [self._new(*each) for each in wanted.items()])
         async with self._database.transaction() as connection:
             await connection.executemany(
                 "INSERT INTO writer_key (key_id, patient, epoch, at_rest, sealed) VALUES (?, ?, ?, ?, ?)"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.storage.cache import Cache
 from services.storage.domain.keys import Make, Patient, Use, WriterKey, WriterKeyRef, choose_writer_key
-from services.storage.together import together
 from services.storage.vault import Vault
 
 _REMEMBERED = 20_000
@@ -17,8 +16,8 @@ _REMEMBERED = 20_000
 class WriterKeyRegistry(Protocol):
     """What the channel knows of writer keys (`ledger.Ledger`), or a fake."""
 
-    async def writer_key(self, patient: str) -> WriterKeyRef | None:
-        """The own member's newest writer key for a patient. Raises MeshError."""
+    async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
+        """The own member's newest writer key for each patient, in order. Raises MeshError."""
         ...
 
 
@@ -53,7 +52,7 @@ class WriterKeys:
         return chosen
 
     async def _choose(self, patients: dict[str, Patient]) -> dict[str, Chosen]:
-        on_channel = await together(self._registry.writer_key(address) for address in patients)
+        on_channel = await self._registry.writer_keys(list(patients))
         held = await self._vault.held(patients)
         choices = {
             address: choose_writer_key(held.get(address, ()), known)

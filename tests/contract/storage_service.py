@@ -15,11 +15,13 @@ from typing import Any
 import aiohttp
 import tomli_w
 
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import PolicyDocument
 from cbmdhi.command.v1.state_pb2 import WriterKey
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import hpke
 from services.runtime.config import ServiceConfig
+from services.runtime.errors import MeshError
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.peers import require_peer
 from services.runtime.server import GrpcServer
@@ -59,11 +61,15 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
     async def stop(self) -> None:
         await self._server.stop(0)
 
-    async def GetIdentity(self, request: Any, context: Any) -> ledger_pb2.GetIdentityResponse:
+    async def GetIdentities(self, request: Any, context: Any) -> ledger_pb2.GetIdentitiesResponse:
         require_peer(context, services={"storage"})
-        identity = await self.view.identity(request.address)
-        registration = self.view.channel.registrations[request.address]
-        return ledger_pb2.GetIdentityResponse(identity=identity, registration=registration)
+        answer = ledger_pb2.GetIdentitiesResponse()
+        for address in request.addresses:
+            place = answer.identities.add()
+            if address in self.view.channel.identities:
+                place.identity.CopyFrom(self.view.channel.identities[address])
+                place.registration.CopyFrom(self.view.channel.registrations[address])
+        return answer
 
     async def ListMembers(self, request: Any, context: Any) -> ledger_pb2.ListMembersResponse:
         consortium = await self.view.consortium()
@@ -72,16 +78,20 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
             members=consortium.members.values(), policy=policy, channel=CHANNEL
         )
 
-    async def GetWriterKey(self, request: Any, context: Any) -> ledger_pb2.GetWriterKeyResponse:
-        ref = await self.view.writer_key(request.patient)
-        if ref is None:
-            await self.view.record("", 0)  # raises NOT_FOUND
-        assert ref is not None
-        key = WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
-        return ledger_pb2.GetWriterKeyResponse(writer_key=key)
+    async def GetWriterKeys(self, request: Any, context: Any) -> ledger_pb2.GetWriterKeysResponse:
+        answer = ledger_pb2.GetWriterKeysResponse()
+        for ref in await self.view.writer_keys(request.patients):
+            place = answer.writer_keys.add()
+            if ref is not None:
+                place.writer_key.MergeFrom(
+                    WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
+                )
+        return answer
 
     async def GetRecordVersion(self, request: Any, context: Any) -> ledger_pb2.GetRecordVersionResponse:
-        record = await self.view.record(request.record_id, request.version)
+        record = (await self.view.records([(request.record_id, request.version)]))[0]
+        if record is None:
+            raise MeshError(code_pb2.CODE_NOT_FOUND, "not there")
         return ledger_pb2.GetRecordVersionResponse(record=record)
 
     async def GetProof(self, request: Any, context: Any) -> ledger_pb2.GetProofResponse:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT, Custodian
+from cbmdhi.command.v1.command_pb2 import Custodian
 from cbmdhi.command.v1.state_pb2 import (
     IDENTITY_STATUS_ACTIVE,
     Batch,
@@ -27,7 +27,7 @@ from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import Item
-from services.storage.domain.keys import Patient, WriterKeyRef
+from services.storage.domain.keys import WriterKeyRef
 from services.storage.ledger import Consortium
 from services.storage.sealing import SealedBatch, SealedItem
 from tests.support.blocks import CHANNEL, Member, Network
@@ -150,39 +150,43 @@ class Channel:
 
 
 class FakeLedger:
-    """One member's view of the channel. `behind`: transactions that its peer has not committed yet."""
+    """One member's view of the channel. `behind`: transactions that its peer has not committed yet;
+    `uncertified`: addresses of which it gives something else than was registered."""
 
     def __init__(self, channel: Channel, msp: str) -> None:
         self.channel = channel
         self.msp = msp
         self.behind: set[str] = set()
-        self.asked_for_writer_keys = 0
+        self.uncertified: set[str] = set()
+        self.asked_for_identities: list[list[str]] = []
+        self.asked_for_writer_keys: list[list[str]] = []
+        self.asked_for_records: list[list[tuple[str, int]]] = []
         self.asked_for_proofs = 0
 
-    async def identity(self, address: str) -> IdentityDocument:
-        document = self.channel.identities.get(address)
-        if document is None:
-            raise _not_found()
-        return document
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
+        self.asked_for_identities.append(list(addresses))
+        return [
+            MeshError(code_pb2.CODE_INTEGRITY, "not certified")
+            if address in self.uncertified
+            else self._identity(address)
+            for address in addresses
+        ]
 
-    async def patient(self, address: str) -> Patient | None:
+    def _identity(self, address: str) -> IdentityDocument | MeshError:
+        """As it is now: what becomes of it later the answer does not show."""
         document = self.channel.identities.get(address)
-        if document is None or document.role != ROLE_PATIENT or document.status != IDENTITY_STATUS_ACTIVE:
-            return None
-        return Patient(address, document.hpke_public_key, tuple(c.msp for c in document.custodians))
+        return _not_found() if document is None else IdentityDocument.FromString(document.SerializeToString())
 
     async def consortium(self) -> Consortium:
         return Consortium(self.channel.members, self.channel.min_replicas)
 
-    async def writer_key(self, patient: str) -> WriterKeyRef | None:
-        self.asked_for_writer_keys += 1
-        return self.channel.writer_keys.get((self.msp, patient))
+    async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
+        self.asked_for_writer_keys.append(list(patients))
+        return [self.channel.writer_keys.get((self.msp, patient)) for patient in patients]
 
-    async def record(self, record_id: str, version: int) -> RecordVersion:
-        record = self.channel.records.get((record_id, version))
-        if record is None:
-            raise _not_found()
-        return record
+    async def records(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]:
+        self.asked_for_records.append(list(places))
+        return [self.channel.records.get(place) for place in places]
 
     async def proof(self, tx_id: str, wait_seconds: float) -> GetProofResponse:
         self.asked_for_proofs += 1

@@ -18,13 +18,16 @@ from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
 from services.storage.decisions import Decisions
-from services.storage.domain.batch import MAX_BATCH_BYTES, Packed
+from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed
 from services.storage.hosting import Hosting
+from services.storage.identities import Identities
 from services.storage.keeper import Keeper
 from services.storage.ledger import now_ms
 from services.storage.metrics import StorageMetrics
 from services.storage.opening import Opening
 from services.storage.pins import Pins
+from services.storage.recent import RecentBlocks
+from services.storage.records import Records
 from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
 from services.storage.roots import Roots
@@ -136,7 +139,8 @@ class Hospital:
         self.msp = msp
         self.clock_ms = now_ms
         self.registry = CollectorRegistry()
-        metrics = StorageMetrics(Metrics("storage", self.registry))
+        registry = Metrics("storage", self.registry)
+        metrics = StorageMetrics(registry)
         self.kubo = kubo
         self.database = database
         self.ledger = FakeLedger(channel, msp)
@@ -153,7 +157,8 @@ class Hospital:
             metrics,
             lambda: self.clock_ms(),
         )
-        self.blocks = Blocks(msp, self.kubo, self.pins, self.wire, metrics)
+        self.recent = RecentBlocks(MIB)
+        self.blocks = Blocks(msp, self.kubo, self.recent, self.pins, self.wire, metrics)
         decisions = Decisions(
             self.ledger,
             channel.network.trust,
@@ -162,11 +167,17 @@ class Hospital:
             max_age_seconds=600,
             max_skew_seconds=60,
         )
-        self.releasing = Releasing(msp, decisions, self.ledger, self.vault, metrics)
+        self.identities = Identities(self.ledger, registry)
+        self.records = Records(self.ledger, registry)
+        self.releasing = Releasing(
+            msp, decisions, self.identities, self.records, self.ledger, self.vault, metrics
+        )
         self.opening = Opening(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
         budget = ByteBudget(3 * MAX_BATCH_BYTES)
         self.writer_keys = WriterKeys(self.vault, self.ledger)
-        self.sealing = Sealing(msp, self.ledger, self.writer_keys, self.keeper, budget, metrics)
+        self.sealing = Sealing(
+            msp, self.ledger, self.identities, self.writer_keys, self.keeper, self.recent, budget, metrics
+        )
         self.hosting = Hosting(
             msp,
             signing_key,

@@ -40,28 +40,52 @@ async def test_a_block_that_rotted_on_the_disk_is_noticed_and_read_from_elsewher
     await world.write(record)
     decided = world.channel.decide(reader, record)
     cid = world.channel.records[record.record_id, 1].content.cid
-    world.mercy.kubo.blocks[cid] = b"rot"
+    later = await world.start(MERCY, world.mercy.kubo)
+    later.kubo.blocks[cid] = b"rot"
 
-    opened = await world.mercy.opening.open(*decided)
+    opened = await later.opening.open(*decided)
     assert decrypt(reader, opened, decided[1], record) == b"a finding"
-    assert world.mercy.count("blobs_repaired_total") == 0
+    assert later.count("blobs_repaired_total") == 0
 
 
 async def test_a_member_that_gives_other_bytes_is_not_believed(world: World) -> None:
     reader, record = world.clinician(), item(world.patient().address)
     await world.write(record)
     decided = world.channel.decide(reader, record)
-    del world.mercy.kubo.blocks[world.channel.records[record.record_id, 1].content.cid]
-    world.mercy.wire.lying.add(LAKESIDE)
-    await refused(world.mercy, *decided, code_pb2.CODE_INTEGRITY)
-    assert world.mercy.count("integrity_failures_total", what="member-block") == 1
+    later = await world.start(MERCY, world.mercy.kubo)
+    del later.kubo.blocks[world.channel.records[record.record_id, 1].content.cid]
+    later.wire.lying.add(LAKESIDE)
+    await refused(later, *decided, code_pb2.CODE_INTEGRITY)
+    assert later.count("integrity_failures_total", what="member-block") == 1
 
 
 async def test_reads_go_on_while_the_own_kubo_is_down(world: World) -> None:
     reader, record = world.clinician(), item(world.patient().address)
     await world.write(record)
     decided = world.channel.decide(reader, record)
+    later = await world.start(MERCY, world.mercy.kubo)
+    later.kubo.down = True
+    opened = await later.opening.open(*decided)
+    assert decrypt(reader, opened, decided[1], record) == b"a finding"
+    assert later.count("blobs_repaired_total") == 0
+
+
+async def test_what_was_sealed_lately_is_read_without_asking_for_it(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
     world.mercy.kubo.down = True
+    world.mercy.wire.down.add(LAKESIDE)
     opened = await world.mercy.opening.open(*decided)
     assert decrypt(reader, opened, decided[1], record) == b"a finding"
-    assert world.mercy.count("blobs_repaired_total") == 0
+
+
+async def test_what_was_read_lately_is_read_again_without_asking_for_it(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+    await world.lakeside.opening.open(*decided)
+    world.lakeside.kubo.down = True
+    world.lakeside.wire.down.add(MERCY)
+    opened = await world.lakeside.opening.open(*decided)
+    assert decrypt(reader, opened, decided[1], record) == b"a finding"

@@ -1,0 +1,122 @@
+"""Who is who on the channel, remembered for as long as what is asked may be old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
+from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
+from cbmdhi.protocol import hpke
+from services.runtime.batching import MicroBatcher
+from services.runtime.errors import MeshError
+from services.runtime.telemetry import Metrics
+from services.storage.cache import Cache
+from services.storage.domain.batch import Refusal
+from services.storage.domain.keys import Patient
+
+_PATIENTS = 20_000
+_PATIENT_SECONDS = 600.0
+_PEOPLE = 10_000
+_PERSON_SECONDS = 3.0
+_AT_ONCE = 500
+_LINGER_SECONDS = 0.005
+_QUEUE = 10_000
+_IN_FLIGHT = 2
+
+
+class IdentitySource(Protocol):
+    """The own ledger (`ledger.Ledger`), or a fake."""
+
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
+        """Certified documents in order, or why there is none. Raises MeshError."""
+        ...
+
+
+class Identities:
+    """`async with Identities(source, metrics)`.
+
+    An active patient may be ten minutes old: record key and custodians never change, since the registration
+    certifies them, and whether the patient is still active the chaincode decides for every record anyway;
+    what was sealed in vain is discarded. Whoever reads is at most three seconds old, since a suspension must
+    count within five. Who was not found is asked for again each time.
+    """
+
+    def __init__(self, source: IdentitySource, metrics: Metrics) -> None:
+        self._source = source
+        self._patients: Cache[str, Patient] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
+        self._people: Cache[str, IdentityDocument] = Cache(_PEOPLE, seconds=_PERSON_SECONDS)
+        self._batcher: MicroBatcher[str, IdentityDocument] = MicroBatcher(
+            self._fetch,
+            max_count=_AT_ONCE,
+            max_bytes=_AT_ONCE,
+            linger_seconds=_LINGER_SECONDS,
+            max_queue=_QUEUE,
+            size_of=lambda _: 1,
+            max_in_flight=_IN_FLIGHT,
+            metrics=metrics,
+            name="identities",
+        )
+
+    async def __aenter__(self) -> Identities:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._batcher.close()
+
+    async def patients(self, addresses: Iterable[str]) -> dict[str, Patient | Refusal]:
+        """Each address's active patient, or why nothing is sealed for it. Raises MeshError."""
+        found: dict[str, Patient | Refusal] = {}
+        unknown: list[str] = []
+        for address in addresses:
+            patient = self._patients.get(address)
+            if patient is None:
+                unknown.append(address)
+            else:
+                found[address] = patient
+        if not unknown:
+            return found
+        for address, document in zip(unknown, await self._source.identities(unknown), strict=True):
+            found[address] = patient = _active_patient(document)
+            if isinstance(patient, Patient):
+                self._patients.put(address, patient)
+        return found
+
+    async def person(self, address: str) -> IdentityDocument:
+        """Somebody as of at most three seconds ago. Raises MeshError NOT_FOUND, INTEGRITY."""
+        known = self._people.get(address)
+        return known if known is not None else await self._batcher.submit(address)
+
+    async def custodians(self, patient: str) -> tuple[str, ...]:
+        """The custodians that a patient registered with, by MSP id. Raises MeshError NOT_FOUND, INTEGRITY."""
+        known = self._patients.get(patient)
+        return known.custodians if known is not None else _custodians(await self.person(patient))
+
+    async def _fetch(self, addresses: list[str]) -> list[IdentityDocument | Exception]:
+        wanted = list(dict.fromkeys(addresses))
+        found = dict(zip(wanted, await self._source.identities(wanted), strict=True))
+        for address, document in found.items():
+            if isinstance(document, IdentityDocument):
+                self._people.put(address, document)
+        return [found[address] for address in addresses]
+
+
+def _active_patient(document: IdentityDocument | MeshError) -> Patient | Refusal:
+    if isinstance(document, MeshError) and document.code != code_pb2.CODE_NOT_FOUND:
+        return Refusal(document.code, document.reason)
+    if (
+        isinstance(document, MeshError)
+        or document.role != ROLE_PATIENT
+        or document.status != IDENTITY_STATUS_ACTIVE
+        or len(document.hpke_public_key) != hpke.PUBLIC_KEY_BYTES
+    ):
+        return Refusal(
+            code_pb2.CODE_NOT_FOUND, "no active patient is registered under that address; register first"
+        )
+    return Patient(document.address, document.hpke_public_key, _custodians(document))
+
+
+def _custodians(document: IdentityDocument) -> tuple[str, ...]:
+    return tuple(custodian.msp for custodian in document.custodians)
