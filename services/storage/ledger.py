@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 
@@ -19,7 +20,8 @@ from services.storage.cache import Cache
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
 from services.storage.domain.keys import WriterKeyRef
 from services.storage.records import Place
-from services.storage.together import together
+
+T = TypeVar("T")
 
 _CALL_SECONDS = 5.0
 _AT_ONCE = 500
@@ -104,19 +106,21 @@ class Ledger:
 
     async def records(self, places: Sequence[Place]) -> list[RecordVersion | None]:
         """The channel's entries of versions of records, in order; None where there is none."""
-        return await together(self._record(*place) for place in places)
-
-    async def _record(self, record_id: str, version: int) -> RecordVersion | None:
-        request = ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
-        try:
+        found: list[RecordVersion | None] = []
+        for part in _parts(places):
+            wanted = [
+                ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
+                for record_id, version in part
+            ]
             answer = await call(
-                self._stub.GetRecordVersion, request, deadline_seconds=_CALL_SECONDS, retries=self._retries
+                self._stub.GetRecordVersions,
+                ledger_pb2.GetRecordVersionsRequest(versions=wanted),
+                deadline_seconds=_CALL_SECONDS,
+                retries=self._retries,
             )
-        except MeshError as err:
-            if err.code == code_pb2.CODE_NOT_FOUND:
-                return None
-            raise
-        return answer.record
+            _check_places(part, answer.versions)
+            found += [place.record if place.HasField("record") else None for place in answer.versions]
+        return found
 
     async def proof(self, tx_id: str, wait_seconds: float) -> ledger_pb2.GetProofResponse:
         """The block of a transaction and its neighbours' headers, when the own peer has it in time.
@@ -148,11 +152,11 @@ class Ledger:
         return None
 
 
-def _parts(wanted: Sequence[str]) -> Iterator[Sequence[str]]:
+def _parts(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
     return (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
 
 
-def _check_places(asked: Sequence[str], places: Sequence[object]) -> None:
+def _check_places(asked: Sequence[object], places: Sequence[object]) -> None:
     if len(places) != len(asked):
         raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question; send again")
 

@@ -15,13 +15,11 @@ from typing import Any
 import aiohttp
 import tomli_w
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import PolicyDocument
 from cbmdhi.command.v1.state_pb2 import WriterKey
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import hpke
 from services.runtime.config import ServiceConfig
-from services.runtime.errors import MeshError
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.peers import require_peer
 from services.runtime.server import GrpcServer
@@ -88,11 +86,14 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
                 )
         return answer
 
-    async def GetRecordVersion(self, request: Any, context: Any) -> ledger_pb2.GetRecordVersionResponse:
-        record = (await self.view.records([(request.record_id, request.version)]))[0]
-        if record is None:
-            raise MeshError(code_pb2.CODE_NOT_FOUND, "not there")
-        return ledger_pb2.GetRecordVersionResponse(record=record)
+    async def GetRecordVersions(self, request: Any, context: Any) -> ledger_pb2.GetRecordVersionsResponse:
+        places = [(each.record_id, each.version) for each in request.versions]
+        return ledger_pb2.GetRecordVersionsResponse(
+            versions=[
+                ledger_pb2.GetRecordVersionResponse(record=record)
+                for record in await self.view.records(places)
+            ]
+        )
 
     async def GetProof(self, request: Any, context: Any) -> ledger_pb2.GetProofResponse:
         return await self.view.proof(request.tx_id, request.wait_ms / 1000)
