@@ -4,90 +4,111 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cbmdhi import operator
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption
-from cbmdhi.command.v1 import code_pb2
-from cbmdhi.demo.cast import Stage
-from cbmdhi.errors import MeshError
-from cbmdhi.hammer import cast, check, plan, report, run
-from cbmdhi.hammer.plan import Load
+from cbmdhi.hammer import display, outputs, plots, report
+from cbmdhi.hammer.plan import LONGEST_RUN_SECONDS, MOST_PATIENTS, Load
+from cbmdhi.hammer.session import Ran, Session
 
 
 def hammer(
     rate: Annotated[
-        float, typer.Option(min=0.1, help="Records a second, over all users (open loop).")
+        float, typer.Option(min=0.1, max=100_000, help="Records and reads a second (open loop).")
     ] = 100.0,
-    seconds: Annotated[float, typer.Option(min=0.1, max=plan.LONGEST_RUN_SECONDS, help="How long.")] = 20.0,
-    users: Annotated[int, typer.Option(min=1, max=100, help="Streams, each with an author of its own.")] = 4,
-    patients: Annotated[int, typer.Option(min=1, max=5000, help="Patients whom the records are about.")] = 20,
-    size: Annotated[int, typer.Option(min=200, max=1_000_000, help="Bytes of a record.")] = 1000,
-    sample: Annotated[
-        int, typer.Option(min=0, help="Records that are fetched and decrypted afterwards.")
-    ] = 100,
+    seconds: Annotated[float, typer.Option(min=0.1, max=LONGEST_RUN_SECONDS, help="How long.")] = 20.0,
+    users: Annotated[int, typer.Option(min=1, max=100, help="Authors, each with a key of their own.")] = 20,
+    streams: Annotated[int, typer.Option(min=1, max=64, help="gRPC streams that carry the records.")] = 1,
+    patients: Annotated[
+        int, typer.Option(min=1, max=MOST_PATIENTS, help="Patients whom the records are about.")
+    ] = 20,
+    size: Annotated[int, typer.Option(min=300, max=1_000_000, help="Bytes of a record.")] = 1000,
+    reads: Annotated[float, typer.Option(min=0, max=1, help="Share of authorised reads.")] = 0.0,
+    bad: Annotated[float, typer.Option(min=0, max=0.5, help="Share of the records that are bad.")] = 0.0,
+    sample: Annotated[int, typer.Option(min=0, help="Records decrypted by their patients afterwards.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON to this file too.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a line for each second to this file.")] = None,
+    records_csv: Annotated[
+        Path | None, typer.Option(help="Write a line for each record and read to this file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the run's plots (PNG) into this folder.")] = None,
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Send signed records at a rate; latency counts from when each was due. Then check every receipt.
 
-    Keys, patients and signatures are made before the clock starts. Ends with 1 when a receipt does not stand.
+    Keys, patients and signatures are made before the clock starts; up to 5,000 patients are registered
+    through the mesh once and kept. Ends with 1 when anything is lost or does not stand.
     """
-    load = Load(rate, seconds, users, size)
-    result = shared.guarded(lambda: asyncio.run(_hammer(load, patients, sample, home)))
+    load = Load(rate, seconds, users, streams, patients, size, reads, bad)
+    _check_folders(output, csv, records_csv)
+    ran = shared.guarded(lambda: asyncio.run(_hammer(load, sample, home)))
+    result = report.report(ran)
     if output is not None:
         output.write_text(json.dumps(result, indent=2) + "\n")
+    if csv is not None:
+        outputs.write_seconds(csv, ran.tally)
+    if records_csv is not None:
+        outputs.write_records(records_csv, ran.tally)
+    drawn = plots.draw(ran, plot) if plot is not None else []
     if as_json:
         print(json.dumps(result))
     else:
-        _show(result)
+        _show(result, drawn)
     if not result["stands"]:
         raise typer.Exit(1)
 
 
-async def _hammer(load: Load, patients: int, sample: int, home: Path) -> dict[str, Any]:
-    stage = Stage.of(home, operator.endpoints(home))
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with AsyncExitStack() as clients:
-        with Progress(*columns, console=shared.errors) as progress:
-            there = progress.add_task("Authors and patients", total=load.users + patients)
-            people = await cast.gather(stage, load.users, patients, clients, lambda: progress.advance(there))
-            prepared = plan.prepare(load, people.authors, list(people.patients))
-            sent = progress.add_task("Receipts", total=load.records)
-            outcome = await run.run(load, people.authors, prepared, lambda _: progress.advance(sent))
-            if not outcome.receipts:
-                raise MeshError(code_pb2.CODE_UNAVAILABLE, f"nothing was committed: {outcome.refused}")
-            checking = progress.add_task(f"Checking ({sample} decrypted)", total=1)
-            checked = await check.check(people.members, people.patients, prepared, outcome.receipts, sample)
-            progress.advance(checking)
-    return report.report(load, outcome, checked)
+async def _hammer(load: Load, sample: int, home: Path) -> Ran:
+    with display.Display(shared.errors, load) as shown:
+        async with Session(home, load, shown.show) as session:
+            return await session.run(load, sample)
 
 
-def _show(result: dict[str, Any]) -> None:
-    latency = ", ".join(f"{name} {value:g} ms" for name, value in result["latency_ms"].items())
-    checked = result["checked"]
+def _check_folders(*files: Path | None) -> None:
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise typer.BadParameter(f"the folder {file.parent} is not there: create it")
+
+
+def _show(result: dict[str, Any], drawn: list[Path]) -> None:
     console = shared.console
-    console.print(
-        f"{result['committed']} of {result['sent']} committed in {result['seconds']:.1f} s: ", end=""
-    )
-    console.print(f"[bold]{result['records_per_second']:.0f} records/s[/bold]")
-    console.print(f"from due to receipt: {latency}")
-    console.print(f"the generator's own CPU: {result['generator_cpu_share']:.0%} of a core")
+    for what, rate, latency in (
+        ("committed", "records_per_second", "latency_ms"),
+        ("read", "reads_per_second", "read_latency_ms"),
+    ):
+        if result[what]:
+            taken = ", ".join(f"{name} {value:g} ms" for name, value in result[latency].items())
+            console.print(
+                f"{result[what]:,} {what} in {result['seconds']:.1f} s: "
+                f"[bold]{result[rate]:,.0f}/s[/bold], from due to done: {taken}"
+            )
+    if result["bad"]:
+        console.print(f"bad records: {result['bad']:,}, each answered as it deserves unless told below")
     if result["refused"]:
-        console.print(f"refused: {result['refused']}")
+        console.print(f"refused or lost: {result['refused']}")
+    console.print(_cpu(result["cpu"]))
+    checked = result["checked"]
     console.print(
-        f"checked: {checked['transactions']} transactions valid and endorsed at each member, "
-        f"{checked['blobs']} blobs had at the members' gateways, {checked['decrypted']} decrypted"
+        f"checked at both members: {checked['transactions']:,} transactions, "
+        f"{checked['verdicts']:,} verdicts, {checked['blobs']:,} blobs; {checked['decrypted']:,} decrypted"
     )
-    for failure in checked["failures"][:10]:
-        console.print(f"[red]✗[/red] {failure}", soft_wrap=True)
+    for problem, count in list(result["problems"].items())[:10]:
+        console.print(f"[red]✗[/red] {count:,} × {problem}", soft_wrap=True)
+    if drawn:
+        console.print(f"plots: {', '.join(str(shared.shown(file)) for file in drawn)}", soft_wrap=True)
     console.print(
-        "[green]every receipt stands[/green]" if result["stands"] else "[red]not every receipt stands[/red]"
+        "[green]every receipt stands[/green]" if result["stands"] else "[red]not everything stands[/red]"
+    )
+
+
+def _cpu(cpu: dict[str, Any]) -> str:
+    most = ", ".join(f"{name} {value:.0f}" for name, value in list(cpu["us_per_operation"].items())[:6])
+    return (
+        f"CPU: {cpu['us_per_operation_in_all']:,.0f} µs for each, {cpu['cores_busy']:.2f} cores busy "
+        f"(others on this machine: {cpu['others_share']:.0%}); most: {most}"
     )

@@ -46,8 +46,13 @@ class Connection:
     """Speaks to one member's gateway for one wallet. Logs in by itself, and again when the token ends."""
 
     def __init__(
-        self, wallet: Wallet, member: Member, deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+        self,
+        wallet: Wallet,
+        member: Member,
+        deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+        first_contact: grpc.aio.Channel | None = None,
     ) -> None:
+        """`first_contact`: a channel that several wallets share; it stays its owner's, open."""
         self.wallet = wallet
         self.member = member
         self.deadline_seconds = deadline_seconds
@@ -58,7 +63,8 @@ class Connection:
         self._authenticated: grpc.aio.Channel | None = None
         roots = member.tls_ca_pem.encode()
         self._options = [*_OPTIONS, ("grpc.ssl_target_name_override", f"gateway.{member.name}")]
-        self.first_contact = grpc.aio.secure_channel(
+        self._shares_first_contact = first_contact is not None
+        self.first_contact = first_contact or grpc.aio.secure_channel(
             member.gateway.first_contact, grpc.ssl_channel_credentials(roots), options=self._options
         )
 
@@ -79,7 +85,8 @@ class Connection:
 
     async def close(self) -> None:
         """Close both channels."""
-        await self.first_contact.close()
+        if not self._shares_first_contact:
+            await self.first_contact.close()
         if self._authenticated is not None:
             await self._authenticated.close()
 

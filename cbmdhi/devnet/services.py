@@ -20,6 +20,8 @@ from cbmdhi.devnet.topology import (
 )
 
 _DRAIN_SECONDS = 10
+_ENROLMENTS_AT_ONCE = 1_000
+_ENROLMENTS_PER_MINUTE = 6_000.0
 _KEEPS_DATA = ("ledger", "storage", "notify", "identity", "gateway")
 
 
@@ -135,6 +137,9 @@ def _identity(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         "registrar_key_file": str(folders.registrar / "key.pem"),
         "token_key_file": str(folders.service("identity") / "token.key"),
         "gateway_device_address_file": str(_device(folders) / "address"),
+        # Thousands of patients register for a load test; on a laptop nobody floods anybody.
+        "enrolments_at_once": _ENROLMENTS_AT_ONCE,
+        "enrolments_per_minute": _ENROLMENTS_PER_MINUTE,
     }
 
 

@@ -1,7 +1,8 @@
-"""Who takes part in a run: authors and patients, registered once and kept for the next run."""
+"""Who takes part in a run: authors, carriers, readers and patients, registered once and kept."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,45 +11,86 @@ from cbmdhi.client import Client
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.demo import cast
 from cbmdhi.demo.cast import Stage
-from cbmdhi.waiting import until
+from cbmdhi.hammer import register
+from cbmdhi.hammer.people import Known, Person
+from cbmdhi.hammer.plan import READ, Load
+from cbmdhi.hammer.prepare import Key
+
+_AT_ONCE = 4
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Authors, the patients by address, and a client at each member's gateway."""
+    """Everybody, active on the channel.
 
-    authors: list[Client]
-    patients: dict[str, Client]
-    members: list[Client]
+    authors   clinicians of mercy, who sign
+    carriers  integration engines of mercy, one for each stream, who hold it open
+    readers   clinicians of lakeside, who read under the patients' consent; none when nothing is read
+    outsider  a patient, whose records about others are forbidden
+    """
 
-
-async def gather(
-    stage: Stage, users: int, patients: int, clients: AsyncExitStack, tick: Callable[[], None]
-) -> Cast:
-    """`users` engines and `patients` patients of mercy; `tick` is called with each that is there."""
-    mercy = await clients.enter_async_context(await cast.administrator(stage, "mercy"))
-    lakeside = await clients.enter_async_context(await cast.administrator(stage, "lakeside"))
-    authors: list[Client] = []
-    for number in range(users):
-        name = f"hammer-engine-{number}"
-        made = await cast.member_of_staff(stage, "mercy", name, pb.ROLE_ENGINE, mercy)
-        authors.append(await clients.enter_async_context(made))
-        tick()
-    found: dict[str, Client] = {}
-    for number in range(patients):
-        wallet = stage.wallet(f"hammer-patient-{number}", "mercy", pb.ROLE_PATIENT)
-        client = await clients.enter_async_context(Client(wallet))
-        if not await cast.is_active(client):
-            await _register(client, mercy, lakeside)
-        found[wallet.address] = client
-        tick()
-    return Cast(authors, found, [mercy, lakeside])
+    stage: Stage
+    authors: list[Key]
+    carriers: list[Client]
+    readers: list[Client]
+    patients: list[Person]
+    outsider: Key
 
 
-async def _register(client: Client, *administrators: Client) -> None:
-    if await cast.find(client, client.wallet.address) is None:
-        await client.registration.enrol()
-        await client.registration.register({})
-    for administrator in administrators:
-        await cast.approve(administrator, client.wallet.address)
-    await until(lambda: cast.is_active(client), "the patient is active")
+@dataclass(frozen=True)
+class _Company:
+    stage: Stage
+    known: Known
+    administrators: dict[str, Client]
+    clients: AsyncExitStack
+
+
+async def gather(stage: Stage, load: Load, clients: AsyncExitStack, tick: Progress) -> Cast:
+    """Everybody that the load needs; `tick` is called with how many more are there."""
+    known = Known.of(stage.home)
+    administrators = {
+        member: await clients.enter_async_context(await cast.administrator(stage, member))
+        for member in ("mercy", "lakeside")
+    }
+    company = _Company(stage, known, administrators, clients)
+    carriers = await _staff(company, "mercy", "engine", pb.ROLE_ENGINE, load.streams)
+    authors = await _staff(company, "mercy", "author", pb.ROLE_CLINICIAN, load.users)
+    reads = READ in (load.kind(number) for number in range(min(load.operations, 1_000)))
+    readers = await _staff(company, "lakeside", "reader", pb.ROLE_CLINICIAN, load.users if reads else 0)
+    tick(len(carriers) + len(authors) + len(readers))
+    office = register.Office(
+        stage, list(administrators.values()), administrators["mercy"].connection.first_contact
+    )
+    patients = await register.patients(office, known, max(load.patients, 2), tick)
+    outsider = stage.wallet(patients[0].name, "mercy", pb.ROLE_PATIENT)
+    return Cast(
+        stage,
+        [Key(client.wallet.address, client.wallet.private_key_pem) for client in authors],
+        carriers,
+        readers,
+        patients[: load.patients] if load.patients > 1 else patients,
+        Key(outsider.address, outsider.private_key_pem),
+    )
+
+
+def people_of(load: Load) -> int:
+    """How many `tick`s `gather` makes, at most."""
+    return load.streams + load.users * (2 if load.reads else 1) + max(load.patients, 2)
+
+
+async def _staff(company: _Company, member: str, what: str, role: pb.Role, count: int) -> list[Client]:
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(number: int) -> Client:
+        name = f"hammer-{what}-{number}"
+        if name in company.known.staff:
+            made = Client(company.stage.wallet(name, member, role), member)
+        else:
+            async with turns:
+                administrator = company.administrators[member]
+                made = await cast.member_of_staff(company.stage, member, name, role, administrator)
+            company.known.add_staff(Person(name, made.wallet.address))
+        return await company.clients.enter_async_context(made)
+
+    return list(await asyncio.gather(*(one(number) for number in range(count))))

@@ -2,99 +2,147 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
 
 from cbmdhi.client import Client
-from cbmdhi.client.records import Prepared
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.demo.cast import Stage
 from cbmdhi.errors import MeshError
-from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
-from cbmdhi.ledger.v1.ledger_pb2 import GetProofResponse
-from cbmdhi.protocol import cid, proof
-from cbmdhi.waiting import until
+from cbmdhi.hammer.blobs import Node
+from cbmdhi.hammer.chain import Peer, Verdicts
+from cbmdhi.hammer.people import Person
+from cbmdhi.hammer.tally import Kept, Stands, Tally
+from cbmdhi.protocol import consortium, proof
+
+_PATIENTS_AT_ONCE = 12
+_READS_OF_ONE = 12
 
 
 @dataclass
 class Checked:
-    """What was looked at, and what was wrong."""
+    """What was looked at, and what was wrong.
+
+    transactions  found valid, endorsed and ordered, once for each member's peer
+    verdicts      of commands found in those, once for each member's peer
+    blobs         held with the right bytes, once for each member's Kubo node
+    decrypted     records read by their patients, whose content is what was sent
+    """
 
     transactions: int = 0
+    verdicts: int = 0
     blobs: int = 0
     decrypted: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 async def check(
-    members: Sequence[Client],
-    patients: Mapping[str, Client],
-    prepared: Sequence[Prepared],
-    receipts: Mapping[str, RecordReceipt],
+    stage: Stage,
+    patients: Sequence[Person],
+    tally: Tally,
     sample: int,
+    tick: Callable[[str], None] = lambda _: None,
 ) -> Checked:
-    """Every transaction valid and endorsed at each member's peer; of a sample, blobs and content.
-
-    members   a client at each member's gateway
-    patients  the records' patients by address: they decrypt the sample
-    """
+    """Every receipt at every member; of a sample of records, the content as their patients read it."""
     checked = Checked()
-    by_transaction: dict[str, list[RecordReceipt]] = {}
-    for receipt in receipts.values():
-        by_transaction.setdefault(receipt.receipt.tx_id, []).append(receipt)
-    for tx_id, entries in by_transaction.items():
-        for member in members:
-            await _transaction(checked, member, tx_id, entries)
-        checked.transactions += 1
-    written = [entry for entry in prepared if entry.item.submission_id in receipts]
-    for entry in random.Random(0).sample(written, min(sample, len(written))):  # noqa: S311 - not a secret
-        receipt = receipts[entry.item.submission_id]
-        for member in members:
-            await _blob(checked, member, receipt.stored.cid)
-        await _content(checked, patients[entry.record.patient], entry)
+    members = [entry for entry in stage.endpoints["organisations"].values() if "peer" in entry]
+    tick("blocks of both peers")
+    await asyncio.gather(*(_blocks(checked, stage, member, tally) for member in members))
+    tick("blobs in both Kubo nodes")
+    await asyncio.gather(*(_blobs(checked, member, tally.stands.values()) for member in members))
+    tick(f"decrypting {min(sample, len(tally.stands)):,}")
+    chosen = choose(tally, sample)
+    names = {person.address: person.name for person in patients}
+    turns = asyncio.Semaphore(_PATIENTS_AT_ONCE)
+    await asyncio.gather(
+        *(_patient(checked, stage, names[address], records, turns) for address, records in chosen.items())
+    )
     return checked
 
 
-async def _transaction(
-    checked: Checked, member: Client, tx_id: str, entries: Sequence[RecordReceipt]
+def choose(tally: Tally, sample: int) -> dict[str, list[Kept]]:
+    """Stored records by patient, `sample` in all if there are as many: a dozen each of patients at random."""
+    by_patient: dict[str, list[Kept]] = {}
+    for number, receipt in tally.stands.items():
+        if receipt.cid and (kept := tally.kept.get(number)) is not None:
+            by_patient.setdefault(kept.patient, []).append(kept)
+    chance = random.Random(0)  # noqa: S311 - not a secret
+    addresses = chance.sample(sorted(by_patient), len(by_patient))
+    chosen: dict[str, list[Kept]] = {address: [] for address in addresses}
+    left = sample
+    while left and any(by_patient.values()):
+        for address in addresses:
+            records = by_patient[address]
+            taken = chance.sample(records, min(_READS_OF_ONE, len(records), left))
+            chosen[address] += taken
+            by_patient[address] = [entry for entry in records if entry not in taken]
+            left -= len(taken)
+    return {address: records for address, records in chosen.items() if records}
+
+
+async def _blocks(checked: Checked, stage: Stage, member: Mapping[str, Any], tally: Tally) -> None:
+    wanted: dict[int, set[str]] = {}
+    for receipt in tally.stands.values():
+        wanted.setdefault(receipt.block, set()).add(receipt.tx_id)
+    trust = proof.Trust.of(consortium.load(stage.consortium_file))
+    async with Peer(member, stage.endpoints["channel"]) as peer:
+        found, failures = await peer.verdicts(wanted, trust)
+    checked.transactions += len(found)
+    checked.failures.update(failures)
+    compare(checked, peer.msp_id, found, tally)
+
+
+def compare(checked: Checked, msp_id: str, found: Mapping[str, Verdicts], tally: Tally) -> None:
+    """Each receipt against what the member's blocks say about that very command."""
+    for number, receipt in tally.stands.items():
+        verdict = found.get(receipt.tx_id, {}).get((receipt.command_id, receipt.signer))
+        kept = tally.kept.get(number)
+        if verdict is None:
+            checked.failures[f"{msp_id}: no verdict about a command under its receipt's transaction"] += 1
+        elif verdict.code != receipt.code:
+            checked.failures[f"{msp_id}: a receipt and its block differ"] += 1
+        elif receipt.cid and verdict.cid != receipt.cid:
+            checked.failures[f"{msp_id}: a receipt and its block name different contents"] += 1
+        elif kept is not None and verdict.command_sha256 != kept.command_sha256:
+            checked.failures[f"{msp_id}: the command in the block is not the one that was signed"] += 1
+        else:
+            checked.verdicts += 1
+
+
+async def _blobs(checked: Checked, member: Mapping[str, Any], receipts: Any) -> None:
+    stored: list[Stands] = [receipt for receipt in receipts if receipt.cid]
+    async with Node(member["msp_id"], member["ipfs"]["rpc"]) as node:
+        wanted = {receipt.cid for receipt in stored}
+        held, failures = await node.held({receipt.root_cid for receipt in stored} - {""}, wanted)
+    checked.blobs += len(held)
+    checked.failures.update(failures)
+    if len(held) < len(wanted):
+        checked.failures[f"{node.name}: a blob is not in its Kubo node"] += len(wanted) - len(held)
+
+
+async def _patient(
+    checked: Checked, stage: Stage, name: str, records: Sequence[Kept], turns: asyncio.Semaphore
 ) -> None:
-    try:
-        found = await until(lambda: _proof(member, tx_id), "the member's peer has the transaction")
-        trust = proof.Trust.of(member.wallet.consortium)
-        verified = proof.verify_transaction(found.block, found.previous_header, tx_id, trust)
-        if not verified.valid:
-            checked.failures.append(f"{member.member.name}: a transaction is not valid")
-        for entry in entries:
-            verdict = proof.find_verdict(verified, entry.receipt.command_id, entry.receipt.signer).verdict
-            if verdict.code != code_pb2.CODE_OK:
-                checked.failures.append(f"{member.member.name}: a receipt says OK, the block does not")
-    except (MeshError, proof.ProofError) as error:
-        checked.failures.append(f"{member.member.name}: {error}")
+    async with turns, AsyncExitStack() as clients:
+        wallet = await asyncio.to_thread(stage.wallet, name, "mercy", pb.ROLE_PATIENT)
+        patient = await clients.enter_async_context(Client(wallet))
+        await asyncio.gather(*(_content(checked, patient, kept) for kept in records))
 
 
-async def _proof(member: Client, tx_id: str) -> GetProofResponse | None:
+async def _content(checked: Checked, patient: Client, kept: Kept) -> None:
     try:
-        return await member.trail.proof(tx_id)
+        # Decrypted there, and compared with what its author committed to.
+        reading = await patient.records.read(kept.patient, kept.record_id, 1, "PATRQT")
     except MeshError as error:
-        if error.code_name != "NOT_FOUND":
-            raise
-        return None
-
-
-async def _blob(checked: Checked, member: Client, name: str) -> None:
-    try:
-        cid.check(name, await member.trail.blob(name))
-        checked.blobs += 1
-    except (MeshError, cid.HashMismatch, ValueError) as error:
-        checked.failures.append(f"{member.member.name}: a blob is not there as its CID says: {error}")
-
-
-async def _content(checked: Checked, patient: Client, entry: Prepared) -> None:
-    record = entry.record
-    try:
-        reading = await patient.records.read(record.patient, record.record_id, record.version, "PATRQT")
-        if reading.content != record.content:
-            checked.failures.append("a record does not read as it was written")
+        checked.failures[f"a record cannot be read: {error}"] += 1
+        return
+    if sha256(reading.content).digest() != kept.content_sha256:
+        checked.failures["a record does not read as it was written"] += 1
+    else:
         checked.decrypted += 1
-    except MeshError as error:
-        checked.failures.append(f"a record cannot be read: {error}")

@@ -1,64 +1,68 @@
-"""What is sent and when: all of it is made and signed before the clock starts."""
+"""What is asked for, and what is due when: a schedule that no stall of the mesh slows down."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cbmdhi.client import Client
-from cbmdhi.client.records import NewRecord, Prepared
-from cbmdhi.demo import data
+# The four kinds of bad records, in turn: each has to get its own verdict.
+SIGNATURE, SCHEMA, REPLAY, FORBIDDEN = "signature", "schema", "replay", "forbidden"
+BAD_KINDS = (SIGNATURE, SCHEMA, REPLAY, FORBIDDEN)
+GOOD, READ = "good", "read"
 
-# A command lives 10 minutes at most, and it is signed before the run.
-LONGEST_RUN_SECONDS = 300
-_LIFETIME_SECONDS = 600
+MOST_PATIENTS = 5_000
+LONGEST_RUN_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class Load:
     """What is asked for.
 
-    rate     records a second over all users; open loop: a stall does not slow the sender down
-    seconds  how long
-    users    streams, each with an author of its own
-    size     bytes of a record's content, at least
+    rate      operations a second in all; open loop: a stall does not slow the sender down
+    seconds   how long
+    users     authors, each with a key of their own; for reads, as many clinicians of the other member
+    streams   gRPC streams that carry the records of all authors
+    patients  whom the records are about
+    size      bytes of a record's content
+    reads     share of the operations that are authorised reads, 0 to 1
+    bad       share of the records that are bad (signature, schema, replay, forbidden in turn), 0 to 1
     """
 
     rate: float
     seconds: float
-    users: int
-    size: int
+    users: int = 20
+    streams: int = 1
+    patients: int = 20
+    size: int = 1000
+    reads: float = 0.0
+    bad: float = 0.0
 
     @property
-    def records(self) -> int:
-        """How many records in all."""
+    def operations(self) -> int:
+        """How many records and reads in all."""
         return max(round(self.rate * self.seconds), 1)
 
     def due_seconds(self, number: int) -> float:
-        """When record `number` is due, in seconds after the start."""
+        """When operation `number` is due, in seconds after the start."""
         return number / self.rate
 
+    def kind(self, number: int) -> str:
+        """What operation `number` is: reads are spread evenly over all, bad records over the records."""
+        reads_before = int(number * self.reads)
+        if int((number + 1) * self.reads) > reads_before:
+            return READ
+        record = number - reads_before
+        bad_before = int(record * self.bad)
+        if int((record + 1) * self.bad) > bad_before:
+            return BAD_KINDS[bad_before % len(BAD_KINDS)]
+        return GOOD
 
-def resource(size: int) -> dict[str, Any]:
-    """An observation of a carebundle history, filled up by a note to `size` bytes of JSON."""
-    made = next(
-        entry["resource"]
-        for entry in data.history(seed=1)["entry"]
-        if entry["resource"]["resourceType"] == "Observation"
-    )
-    lean = {name: value for name, value in made.items() if name in ("resourceType", "status", "code")}
-    missing = size - len(json.dumps({**lean, "note": [{"text": ""}]}, separators=(",", ":")))
-    return {**lean, "note": [{"text": "x" * missing}]} if missing > 0 else lean
+    def count(self, *kinds: str) -> int:
+        """How many operations are of these kinds."""
+        return sum(self.kind(number) in kinds for number in range(self.operations))
 
-
-def prepare(load: Load, authors: Sequence[Client], patients: Sequence[str]) -> list[Prepared]:
-    """Sign every record: record `number` is by author `number % users` about patient `number % patients`."""
-    content = json.dumps(resource(load.size), separators=(",", ":")).encode()
-    return [
-        authors[number % load.users].records.prepare(
-            NewRecord(patients[number % len(patients)], content), lifetime_seconds=_LIFETIME_SECONDS
-        )
-        for number in range(load.records)
-    ]
+    def title(self) -> str:
+        """The load in a line, for people."""
+        parts = [f"{self.rate:,g}/s for {self.seconds:,g} s", f"{self.size:,} B", f"{self.users} authors"]
+        parts += [f"{self.patients:,} patients", f"{self.streams} stream" + "s" * (self.streams > 1)]
+        parts += [f"{self.reads:.0%} reads"] * (self.reads > 0) + [f"{self.bad:.1%} bad"] * (self.bad > 0)
+        return ", ".join(parts)

@@ -1,78 +1,183 @@
-"""The run: each user's stream takes its records when they are due, whatever became of the earlier ones."""
+"""The run: operations go out when they are due, whatever became of the earlier ones."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
 
 from cbmdhi.client import Client
-from cbmdhi.client.records import Prepared
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import name_of
-from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from cbmdhi.hammer.plan import Load
+from cbmdhi.errors import from_rpc
+from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.hammer import wire
+from cbmdhi.hammer.plan import GOOD, Load
+from cbmdhi.hammer.prepare import Item
+from cbmdhi.hammer.tally import Kept, Stands, Tally
 
+Clock = Callable[[], float]
+Reading = Callable[[int], Awaitable[None]]
+
+_METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
+_TICK_SECONDS = 0.005
 _PATIENCE_SECONDS = 60.0
+# A token lives 300 s, and a stream no longer than its token.
+_STREAM_SECONDS = 200.0
+_BREAKS = 20
+_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
 
 
 @dataclass
-class Outcome:
-    """What came back. Latencies are from when a record was due to its receipt, in seconds."""
+class Feed:
+    """Prepared items of one stream, in the order in which they are due; `ended` when no more will come."""
 
-    latencies: list[float] = field(default_factory=list)
-    receipts: dict[str, gateway_pb2.RecordReceipt] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    generator_cpu_seconds: float = 0.0
+    items: list[Item] = field(default_factory=list)
+    taken: int = 0
+    ended: bool = False
+
+    def take_due(self, load: Load, now: float) -> list[Item]:
+        """What is due by `now` (seconds after the start) and was not taken yet."""
+        first = last = self.taken
+        while last < len(self.items) and load.due_seconds(self.items[last].number) <= now:
+            last += 1
+        self.taken = last
+        due = self.items[first:last]
+        if self.taken > 20_000:
+            # A long run must not keep what it has sent.
+            del self.items[: self.taken]
+            self.taken = 0
+        return due
 
     @property
-    def committed(self) -> int:
-        """Records with a receipt that says OK."""
-        return len(self.receipts)
+    def done(self) -> bool:
+        """True when everything was taken and nothing more comes."""
+        return self.ended and self.taken >= len(self.items)
 
 
-async def run(
-    load: Load, authors: Sequence[Client], prepared: Sequence[Prepared], tick: Callable[[Outcome], None]
-) -> Outcome:
-    """Send everything; `tick` is called with each result. Raises grpc's errors: a run that breaks is none."""
-    outcome = Outcome()
-    due = {entry.item.submission_id: load.due_seconds(number) for number, entry in enumerate(prepared)}
-    for author in authors:
-        await author.connection.token()
-    cpu, started = time.process_time(), time.monotonic()
+async def send(
+    load: Load, carriers: Sequence[Client], feeds: Sequence[Feed], tally: Tally, clock: Clock
+) -> None:
+    """Send what the feeds hold or will hold; ends when each item has its result or patience has run out.
 
-    async def user(number: int) -> None:
-        mine = prepared[number :: load.users]
-        connection = authors[number].connection
-        stub = gateway_pb2_grpc.IngestServiceStub(connection.authenticated)
+    carriers  who hold the streams open, one for each feed; the commands are signed by their authors
+    clock     seconds since the start
+    """
+    senders = [
+        asyncio.create_task(_Sender(load, carrier, feed, tally, clock).run())
+        for carrier, feed in zip(carriers, feeds, strict=True)
+    ]
+    try:
+        async with asyncio.timeout(load.seconds + _PATIENCE_SECONDS - clock()):
+            await asyncio.gather(*senders)
+    except TimeoutError:
+        tally.problems["not everything was answered in time"] += 1
+    finally:
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
 
-        async def requests() -> AsyncIterator[gateway_pb2.IngestRequest]:
-            for entry in mine:
-                wait = started + due[entry.item.submission_id] - time.monotonic()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                yield gateway_pb2.IngestRequest(items=[entry.item])
 
-        call = stub.Ingest(
-            requests(), metadata=await connection.metadata(), timeout=load.seconds + _PATIENCE_SECONDS
+class _Sender:
+    """One stream; opened anew before its token ends, and when it breaks."""
+
+    def __init__(self, load: Load, carrier: Client, feed: Feed, tally: Tally, clock: Clock) -> None:
+        self._load = load
+        self._connection = carrier.connection
+        self._feed = feed
+        self._tally = tally
+        self._clock = clock
+        self._pending: dict[str, Item] = {}
+
+    async def run(self) -> None:
+        """Until everything is answered. Raises MeshError when the stream breaks again and again."""
+        again: list[Item] = []
+        breaks = 0
+        while not self._feed.done or self._pending:
+            try:
+                await self._stream(again)
+                again = list(self._pending.values())
+            except grpc.aio.AioRpcError as error:
+                ours, breaks = from_rpc(error), breaks + 1
+                if ours.code not in _RESENT or breaks > _BREAKS:
+                    raise ours from error
+                self._tally.breaks += 1
+                self._connection.forget_token()
+                again = list(self._pending.values())
+                await asyncio.sleep(0.2)
+
+    async def _stream(self, again: Sequence[Item]) -> None:
+        method = self._connection.authenticated.stream_stream(
+            _METHOD,
+            request_serializer=bytes,
+            response_deserializer=gateway_pb2.IngestResponse.FromString,
         )
-        async for response in call:
-            for result in response.results:
-                _note(outcome, result, time.monotonic() - started - due[result.submission_id])
-                tick(outcome)
+        if self._clock() > _STREAM_SECONDS:
+            self._connection.forget_token()
+        call: Any = method(self._requests(again), metadata=await self._connection.metadata())
+        try:
+            async for response in call:
+                now = self._clock()
+                for result in response.results:
+                    self._note(result, now)
+        finally:
+            call.cancel()
 
-    await asyncio.gather(*(user(number) for number in range(load.users)))
-    outcome.seconds = time.monotonic() - started
-    outcome.generator_cpu_seconds = time.process_time() - cpu
-    return outcome
+    async def _requests(self, again: Sequence[Item]) -> AsyncIterator[bytes]:
+        for request in wire.requests([item.message for item in again]):
+            yield request
+        ends = self._clock() + _STREAM_SECONDS
+        while not self._feed.done and self._clock() < ends:
+            due = self._feed.take_due(self._load, self._clock())
+            for item in due:
+                self._pending[item.submission_id] = item
+                self._tally.sent += 1
+                self._tally.kept[item.number] = Kept(
+                    item.patient, item.record_id, item.command_sha256, item.content_sha256
+                )
+            for request in wire.requests([item.message for item in due]):
+                yield request
+            await asyncio.sleep(_TICK_SECONDS - time.monotonic() % _TICK_SECONDS)
+
+    def _note(self, result: gateway_pb2.IngestResult, now: float) -> None:
+        item = self._pending.pop(result.submission_id, None)
+        if item is None:
+            return
+        if result.HasField("error"):
+            self._tally.note(item.number, item.kind, result.error.code, now)
+            return
+        entry = result.receipts[0]
+        receipt = entry.receipt
+        # A record that was sent again after a break was committed the first time.
+        again = receipt.already_committed and item.kind != GOOD
+        self._tally.note(item.number, item.kind, receipt.code, now, again=again)
+        if receipt.tx_id:
+            self._tally.stands[item.number] = Stands(
+                receipt.tx_id,
+                receipt.block,
+                item.command_id,
+                item.signer,
+                receipt.code,
+                entry.stored.cid,
+                entry.replicas[0].root_cid if entry.replicas else "",
+            )
 
 
-def _note(outcome: Outcome, response: gateway_pb2.IngestResult, latency: float) -> None:
-    code = response.error.code if response.HasField("error") else response.receipts[0].receipt.code
-    if code == code_pb2.CODE_OK:
-        outcome.latencies.append(latency)
-        outcome.receipts[response.submission_id] = response.receipts[0]
-    else:
-        outcome.refused[name_of(code)] = outcome.refused.get(name_of(code), 0) + 1
+async def read(load: Load, numbers: Sequence[int], reading: Reading, tally: Tally, clock: Clock) -> None:
+    """Begin each reading when it is due; `reading` notes its own result."""
+    running: set[asyncio.Task[None]] = set()
+    for number in numbers:
+        wait = load.due_seconds(number) - clock()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        tally.sent += 1
+        task = asyncio.ensure_future(reading(number))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    if running:
+        _, late = await asyncio.wait(running, timeout=_PATIENCE_SECONDS)
+        for task in late:
+            task.cancel()

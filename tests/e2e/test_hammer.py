@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-
 import pytest
 
-from cbmdhi.hammer import cast, check, plan, report, run
+from cbmdhi.hammer import report
 from cbmdhi.hammer.plan import Load
+from cbmdhi.hammer.session import Session
 from tests.e2e.conftest import People
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LOAD = Load(rate=40.0, seconds=1.0, users=2, size=1000)
+LOAD = Load(rate=50.0, seconds=4.0, users=2, patients=3, reads=0.2, bad=0.05)
 
 
-async def test_every_receipt_of_a_run_stands_and_a_forged_one_is_noticed(people: People) -> None:
-    async with AsyncExitStack() as clients:
-        there = await cast.gather(people.stage, LOAD.users, 2, clients, lambda: None)
-        prepared = plan.prepare(LOAD, there.authors, list(there.patients))
-        outcome = await run.run(LOAD, there.authors, prepared, lambda _: None)
-        checked = await check.check(there.members, there.patients, prepared, outcome.receipts, sample=5)
-        result = report.report(LOAD, outcome, checked)
+@pytest.mark.timeout(240)
+async def test_every_receipt_of_a_mixed_run_stands_and_a_forged_one_is_noticed(people: People) -> None:
+    async with Session(people.stage.home, LOAD) as session:
+        ran = await session.run(LOAD, sample=5)
+        result = report.report(ran)
         assert result["stands"], result
-        assert result["committed"] == 40
-        assert (checked.decrypted, checked.blobs) == (5, 10)
+        assert (result["committed"], result["read"], result["bad"]) == (152, 40, 8)
+        assert (ran.checked.decrypted, ran.checked.blobs) == (5, 2 * 152)
 
-        first, second = list(outcome.receipts.values())[:2]
-        first.receipt.command_id = second.receipt.command_id[:-1] + "0"
-        forged = await check.check(there.members, there.patients, prepared, outcome.receipts, sample=0)
+        number, receipt = next((key, entry) for key, entry in ran.tally.stands.items() if entry.cid)
+        ran.tally.stands[number] = receipt._replace(cid=receipt.cid[:-1] + "a")
+        forged = await session.check(ran.tally, sample=0)
         assert forged.failures
