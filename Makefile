@@ -10,11 +10,12 @@ BIN = .venv/bin
 NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up down clean status doctor test lint format proto lock
+.PHONY: help build demo up down clean status doctor test lint format proto lock bench bench-soak bench-replicas \
+	bench-growth paper
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## environment, generated code, pinned tools, chaincode (5 to 10 minutes the first time)
 	@$(BUILD) build
@@ -46,6 +47,21 @@ lint: build ## ruff, basedpyright, go vet, buf
 
 format: build ## rewrite Python and Go as the linters want them
 	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet . && gofmt -w chaincode
+
+bench: build ## measure the headline table and write it into the README; ROW=reads OPTIONS=--quick
+	@$(BIN)/python -m bench $(foreach row,$(ROW),--row $(row)) $(OPTIONS)
+
+bench-soak: build ## ten minutes at the bar's rate: does memory grow?
+	@$(BIN)/python -m bench.soak $(OPTIONS)
+
+bench-replicas: build ## records a second with 1, 2 and 4 gateways
+	@$(BIN)/python -m bench.replicas $(OPTIONS)
+
+bench-growth: build ## to 1,000,000 records: cost, disk and start-up time on the way; resumable
+	@$(BIN)/python -m bench.growth $(OPTIONS)
+
+paper: build ## the paper's two figures: throughput and response time against concurrent users
+	@$(BIN)/python -m bench.paper $(OPTIONS)
 
 proto: ## generate Python and Go from protos/
 	@$(BUILD) proto

@@ -1,0 +1,163 @@
+"""`make bench`: the headline table, measured, verified, and written into the README."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench import headline, hostile, layers, network, paper_design, results_files, table
+from bench.environment import ROOT
+from bench.headline import QUICK, Plan
+from bench.table import Line
+from cbmdhi.errors import MeshError
+from cbmdhi.hammer.session import Session, Show
+
+Row = Callable[[Session, Plan, Path], Awaitable[dict[str, Any]]]
+
+ROWS: dict[str, Row] = {
+    "records": headline.records,
+    "lone": headline.lone,
+    "reads": headline.reads,
+    "paper": paper_design.measure,
+    "ledger": layers.ledger,
+    "kubo": layers.kubo,
+    "hostile": hostile.measure,
+}
+_HEADLINE = [name for name in ROWS if name != "hostile"]
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def main(
+    row: Annotated[list[str] | None, typer.Option(help=f"Only these of: {', '.join(ROWS)}.")] = None,
+    quick: Annotated[bool, typer.Option(help="A smoke of seconds; nothing is written.")] = False,
+    repeat: Annotated[
+        int, typer.Option(min=1, max=20, help="The table shows the worst of so many runs.")
+    ] = 1,
+    patients: Annotated[int, typer.Option(min=2, max=5000, help="Fewer than 5,000 for a trial.")] = 0,
+    rates: Annotated[str, typer.Option(help="Records/s to try, ascending: 1000,1800.")] = "",
+    streams: Annotated[int, typer.Option(min=1, max=64, help="gRPC streams that carry the records.")] = 1,
+    home: network.HomeOption = network.DEFAULT_HOME,
+    results: Annotated[Path, typer.Option(help="Where measured values go.")] = results_files.RESULTS,
+) -> None:
+    """Measure rows on the laptop network (started if need be), print the table, write it into the README."""
+    names = row or _HEADLINE
+    if unknown := set(names) - set(ROWS):
+        raise typer.BadParameter(f"no row {', '.join(sorted(unknown))}; there are: {', '.join(ROWS)}")
+    plan = replace(QUICK if quick else Plan(), streams=streams)
+    if patients:
+        plan = replace(plan, patients=patients)
+    if rates:
+        plan = replace(plan, rates=tuple(float(rate) for rate in rates.split(",")))
+    whole = not (quick or patients or rates)
+    folder = results if whole or results != results_files.RESULTS else ROOT / ".tools" / "bench"
+    try:
+        with network.running(home):
+            measured = asyncio.run(_measure(names, plan, repeat, home, folder))
+    except MeshError as error:
+        _console.print(f"[red]{error.code_name}[/red] {error.reason}")
+        raise typer.Exit(1) from error
+    for name, runs in measured.items():
+        results_files.write(folder, name, runs)
+    if whole:
+        network.rewrite_readme(markdown(results_files.read(folder)))
+    shown = {name: {"runs": runs} for name, runs in measured.items()}
+    _console.print(table.markdown(_runs(shown)))
+    problems = [problem for runs in measured.values() for run in runs for problem in problems_of(run)]
+    for problem in problems:
+        _console.print(f"[red]✗[/red] {problem}")
+    if problems or any(line.met is False for run in _runs(shown) for line in run):
+        raise typer.Exit(1)
+
+
+async def _measure(
+    names: list[str], plan: Plan, repeat: int, home: Path, folder: Path
+) -> dict[str, list[dict[str, Any]]]:
+    show = Show(stage=lambda what: print(f"    {what}", file=sys.stderr, flush=True))
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    # Reads, so that the clinicians who read are there too.
+    async with Session(home, plan.load(1.0, 2.0, reads=0.5), show) as session:
+        for turn in range(repeat):
+            for name in names:
+                print(
+                    f"{name}{f', {turn + 1} of {repeat}' if repeat > 1 else ''}", file=sys.stderr, flush=True
+                )
+                measured[name].append(await ROWS[name](session, plan, folder))
+    return measured
+
+
+def lines(documents: dict[str, dict[str, Any]], run: int) -> list[Line]:
+    """The lines of the table in its order, of each row's run number `run`."""
+    found: list[Line] = []
+    ours: float | None = None
+    for name in ROWS:
+        if name not in documents or run >= len(documents[name]["runs"]):
+            continue
+        values = documents[name]["runs"][run]
+        match name:
+            case "records":
+                found += headline.records_lines(values)
+                ours = found[0].value
+            case "lone":
+                found += headline.lone_lines(values)
+            case "reads":
+                found += headline.reads_lines(values)
+            case "paper":
+                found += paper_design.lines(values, ours)
+            case "ledger":
+                found += layers.ledger_lines(values)
+            case "kubo":
+                found += layers.kubo_lines(values)
+            case _:
+                found += hostile.lines(values)
+    return found
+
+
+def markdown(documents: dict[str, dict[str, Any]]) -> str:
+    """The README's part: the table, CPU of a record, and on what it was measured."""
+    parts = [table.markdown(_runs(documents))]
+    if "records" in documents:
+        at_bar = documents["records"]["runs"][-1]["steps"][0]
+        in_all = at_bar["cpu"]["us_per_operation_in_all"]
+        parts.append(
+            f"CPU of a record at {at_bar['load']['rate']:,.0f}/s, {in_all:,.0f} µs over all processes, "
+            f"{at_bar['cpu']['cores_busy']:.2f} cores busy:"
+        )
+        parts.append(table.cpu_table(at_bar["cpu"]["us_per_operation"]))
+    sentences = dict.fromkeys(table.sentence(document) for document in documents.values())
+    by_sentence = {
+        said: [name for name, document in documents.items() if table.sentence(document) == said]
+        for said in sentences
+    }
+    if len(by_sentence) == 1:
+        parts += by_sentence
+    else:
+        parts += [f"{', '.join(names)}: {said}" for said, names in by_sentence.items()]
+    return "\n\n".join(parts)
+
+
+def problems_of(run: dict[str, Any]) -> list[str]:
+    """What did not verify, in sentences."""
+    found = [f"{count} × {problem}" for problem, count in run.get("problems", {}).items()]
+    for step in (
+        *run.get("steps", ()),
+        *run.get("nuisances", ()),
+        *([run["bad"]] if "nuisances" in run else ()),
+    ):
+        found += problems_of(step)
+    return found
+
+
+def _runs(documents: dict[str, dict[str, Any]]) -> list[list[Line]]:
+    most = max((len(document["runs"]) for document in documents.values()), default=0)
+    return [lines(documents, run) for run in range(most)]
+
+
+if __name__ == "__main__":
+    typer.run(main)

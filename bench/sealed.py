@@ -1,0 +1,88 @@
+"""Records that are sealed and signed already: what the layers below the gateway are measured with.
+
+They name the writer keys that the members made for these patients' first records, so the chaincode takes them
+by the same rules as any. The contents are sealed under keys of their own: nobody will read them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cbmdhi.client import Client
+from cbmdhi.client.records import NewRecord
+from cbmdhi.command.v1.state_pb2 import BatchItem, StoredContent, WriterKey
+from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.hammer.payloads import templates
+from cbmdhi.hammer.plan import Load
+from cbmdhi.hammer.prepare import Item, Preparer, Recipe
+from cbmdhi.hammer.session import Session
+from cbmdhi.hammer.tally import Kept
+from cbmdhi.protocol import cid, envelope
+from cbmdhi.protocol.ids import uuid7
+
+_PATIENTS = 200
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A record ready for Kubo and the channel: `block` is what IPFS keeps under `cid`."""
+
+    item: Item
+    batch_item: BatchItem
+    cid: str
+    block: bytes
+
+    @property
+    def kept(self) -> Kept:
+        """What the check compares."""
+        item = self.item
+        return Kept(item.patient, item.record_id, item.command_sha256, item.content_sha256)
+
+
+async def writer_keys(session: Session) -> dict[str, WriterKey]:
+    """The writer keys of some patients, by address: each gets a record through the mesh for it."""
+    engine: Client = session.cast.carriers[0]
+    template = templates(1000)[0]
+    chosen = [person.address for person in session.cast.patients[:_PATIENTS]]
+    made: list[NewRecord] = []
+    for address in chosen:
+        record_id = uuid7()
+        made.append(NewRecord(address, template.content(record_id), record_id))
+    written = await engine.records.put(made)
+    return {entry.record.patient: entry.receipt.stored.writer_key for entry in written if entry.ok}
+
+
+def seal(session: Session, keys: dict[str, WriterKey], load: Load) -> list[Sealed]:
+    """The records of a load, signed by its authors and sealed, about the patients of these writer keys."""
+    recipe = Recipe(
+        load,
+        session.stage.endpoints["channel"],
+        session.cast.authors[: load.users],
+        session.cast.outsider,
+        list(keys),
+        int(time.time() * 1000),
+    )
+    writer_key = secrets.token_bytes(32)
+    items: Sequence[Item] = Preparer(recipe).items(range(load.operations))
+    return [_sealed(item, keys[item.patient], writer_key) for item in items]
+
+
+def _sealed(item: Item, key: WriterKey, writer_key: bytes) -> Sealed:
+    message = gateway_pb2.IngestItem.FromString(item.message)
+    [content] = message.contents
+    binding = envelope.Binding(item.patient, item.record_id, 1)
+    sealed = envelope.seal(content.content, content.salt, binding, key.key_id, writer_key)
+    [(name, block)] = sealed.blocks
+    stored = StoredContent(
+        command_index=0,
+        cid=name,
+        stored_bytes=len(block),
+        writer_key=key,
+        replicas=["MercyMSP", "LakesideMSP"],
+    )
+    if name != cid.raw(block):
+        raise AssertionError("the CID of a block is not computed as Kubo does")
+    return Sealed(item, BatchItem(group=message.group, contents=[stored]), name, block)

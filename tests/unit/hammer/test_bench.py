@@ -1,0 +1,86 @@
+"""The table is made from what was measured, and says so when a bar is missed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from bench import headline, results_files, table
+from bench.table import BEGIN, END, Line
+
+
+def step(rate: float, p95: float, *, stands: bool = True) -> dict[str, object]:
+    return {"load": {"rate": rate}, "stands": stands, "latency_ms": {"p95": p95}, "problems": {}}
+
+
+def test_the_rate_is_the_highest_at_which_all_was_committed_within_the_bar() -> None:
+    steps = [step(1000, 400), step(1400, 900), step(1800, 1200)]
+    rate, p95 = headline.records_lines({"steps": steps})
+    assert (rate.value, rate.met, p95.value) == (1400, True, 400)
+
+
+def test_a_rate_at_which_something_was_lost_is_not_reached() -> None:
+    rate, p95 = headline.records_lines({"steps": [step(1000, 400, stands=False)]})
+    assert rate.value is None
+    assert rate.met is False
+    assert "not all committed" in p95.note
+
+
+def test_a_probe_alone_proves_no_rate() -> None:
+    steps = [step(1000, 400), {**step(1800, 1500), "probe": True}]
+    assert headline.records_lines({"steps": steps})[0].value == 1000
+
+
+@pytest.mark.parametrize(("value", "met"), [(350.0, True), (350.1, False), (None, False)])
+def test_at_most_is_met_up_to_the_bar(value: float | None, met: bool) -> None:
+    assert Line("p95", value, "ms", 350, 200, at_most=True).met is met
+
+
+def test_of_several_runs_the_worst_counts() -> None:
+    runs = [[Line("a", 900, "/s", 1000)], [Line("a", 1200, "/s", 1000)]]
+    assert table.worst([run[0] for run in runs]).value == 900
+    assert "| a | ≥ 1,000/s |  | 900/s (worst of 2) | **no** |" in table.markdown(runs)
+    late = [Line("p95", 100, "ms", 200, at_most=True), Line("p95", 300, "ms", 200, at_most=True)]
+    assert table.worst(late).value == 300
+    assert table.worst([*late, Line("p95", None, "ms", 200)]).value is None
+
+
+def test_an_aim_that_is_met_is_told_from_a_bar_that_is() -> None:
+    text = table.markdown([[Line("a", 1800, "/s", 1000, 1800), Line("b", 1000, "/s", 1000, 1800)]])
+    assert "| a | ≥ 1,000/s | ≥ 1,800/s | 1,800/s | aim met |" in text
+    assert "| b | ≥ 1,000/s | ≥ 1,800/s | 1,000/s | yes |" in text
+
+
+def test_only_what_is_between_the_marks_is_rewritten() -> None:
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert table.rewritten(text, "new\n") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert table.rewritten(table.rewritten(text, "new"), "new") == table.rewritten(text, "new")
+    with pytest.raises(ValueError, match="marks"):
+        table.rewritten("no marks", "new")
+
+
+def test_the_readme_has_a_place_for_the_table() -> None:
+    assert table.rewritten(results_files.RESULTS.parents[1].joinpath("README.md").read_text(), "x")
+
+
+def test_processes_are_listed_in_columns_largest_first() -> None:
+    rows = table.cpu_table({"a": 300.0, "b": 200.0, "c": 100.0, "idle": 0.2}).splitlines()
+    assert rows[2:] == ["| a | 300 | | c | 100 |", "| b | 200 | |  |  |"]
+
+
+def test_rows_are_kept_with_what_they_were_measured_on(tmp_path: Path) -> None:
+    results_files.write(tmp_path, "lone", [{"latency_ms": {"p95": 120.0}}])
+    (tmp_path / "other.json").write_text("{}")
+    documents = results_files.read(tmp_path)
+    assert list(documents) == ["lone"]
+    assert documents["lone"]["machine"]["cores"]
+    text = bench.markdown(documents)
+    assert "| p95 of a lone record | ≤ 350 ms | ≤ 200 ms | 120 ms | aim met |" in text
+    assert "Measured" in text
+
+
+def test_a_problem_of_any_step_is_told() -> None:
+    run = {"steps": [{"problems": {"a blob is not there": 2}}], "problems": {}}
+    assert bench.problems_of(run) == ["2 × a blob is not there"]
