@@ -19,7 +19,8 @@ from cbmdhi.hammer import report
 from cbmdhi.hammer.sampling import Watch
 from cbmdhi.hammer.session import Session
 from cbmdhi.hammer.tally import Tally
-from cbmdhi.protocol import car, cid
+from cbmdhi.protocol import cid
+from services.storage.domain import batch
 
 _BATCH, _IN_FLIGHT = 200, 4
 _HIGHEST_LEDGER_RATE = 4_000
@@ -129,9 +130,6 @@ _Car = tuple[str, bytes, list[str]]
 
 def _car(blocks: int) -> _Car:
     """Root, bytes and leaves of a CAR of random blocks."""
-    made = [secrets.token_bytes(_BLOCK_BYTES) for _ in range(blocks)]
-    leaves = [cid.raw(block) for block in made]
-    if blocks == 1:
-        return leaves[0], car.write(leaves[0], [(leaves[0], made[0])]), leaves
-    root = cid.batch_root(leaves)
-    return root.cid, car.write(root.cid, [(root.cid, root.block), *zip(leaves, made, strict=True)]), leaves
+    made = [(cid.raw(block), block) for block in (secrets.token_bytes(_BLOCK_BYTES) for _ in range(blocks))]
+    packed = batch.pack_blob(made[0][1]) if blocks == 1 else batch.pack(made)
+    return packed.root_cid, packed.car, [name for name, _ in made]

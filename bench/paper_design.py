@@ -2,8 +2,8 @@
 
 For each record one `ipfs add` at both members and one Fabric transaction, which both endorse with the same
 chaincode (`process`, a batch of one: the author's signature, the policy, the audit entry), from concurrent
-clients that each wait for the commit before the next record. Signing and sealing happen before the clock starts,
-in its favour.
+clients that each wait for the commit before the next record. Signing and sealing happen before the clock
+starts, in its favour.
 """
 
 from __future__ import annotations

@@ -39,8 +39,12 @@ class PeerState:
         return state_pb2.ConsentDocument.FromString(value) if value else empty
 
     async def record(self, record_id: str, version: int) -> state_pb2.RecordVersion | None:
-        value = await self._value(f"rec/{record_id}/{version:08x}")
-        return state_pb2.RecordVersion.FromString(value) if value else None
+        return (await self.records([(record_id, version)]))[0]
+
+    async def records(self, places: Sequence[tuple[str, int]]) -> list[state_pb2.RecordVersion | None]:
+        """Several (record id, version), by one question, in order; None where there is none."""
+        values = await self._values([f"rec/{record_id}/{version:08x}" for record_id, version in places])
+        return [state_pb2.RecordVersion.FromString(value) if value else None for value in values]
 
     async def audit_entry(self, command_id: str, signer: str) -> state_pb2.AuditEntry | None:
         value = await self._value(audit_key(command_id, signer))

@@ -30,7 +30,7 @@ _CATCH_UP_SECONDS = 2.0
 _KEYS_CATCH_UP_SECONDS = 0.5
 """Storage can go on without: a key that it holds and the lists do not know travels once more."""
 
-_MAX_ADDRESSES = 500
+_MAX_LOOKED_UP = 500
 _MAX_EXPLAINED = 1_000
 _MAX_SEALED_KEYS = 100
 
@@ -83,7 +83,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self, request: ledger_pb2.GetIdentitiesRequest, context: Any
     ) -> ledger_pb2.GetIdentitiesResponse:
         require_peer(context, services=_OF_THE_MEMBER)
-        _count(len(request.addresses), _MAX_ADDRESSES, "addresses")
+        _count(len(request.addresses), _MAX_LOOKED_UP, "addresses")
         answer = ledger_pb2.GetIdentitiesResponse()
         for found in await self._state.identities(request.addresses):
             identity, registration = found or (None, None)
@@ -117,6 +117,18 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if record is None:
             raise _not_found("the record has no such version", "record_id")
         return ledger_pb2.GetRecordVersionResponse(record=record)
+
+    async def GetRecordVersions(
+        self, request: ledger_pb2.GetRecordVersionsRequest, context: Any
+    ) -> ledger_pb2.GetRecordVersionsResponse:
+        require_peer(context, services=_READING_RECORDS)
+        _count(len(request.versions), _MAX_LOOKED_UP, "versions")
+        for place, one in enumerate(request.versions):
+            _required(one.record_id, f"versions[{place}].record_id")
+        answer = ledger_pb2.GetRecordVersionsResponse()
+        for record in await self._state.records([(one.record_id, one.version) for one in request.versions]):
+            answer.versions.add(record=record)
+        return answer
 
     async def ListRecords(
         self, request: ledger_pb2.ListRecordsRequest, context: Any
@@ -190,7 +202,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.GetWriterKeysResponse:
         require_peer(context, services=_STORAGE)
         _required(request.writer_msp, "writer_msp")
-        _count(len(request.patients), _MAX_ADDRESSES, "patients")
+        _count(len(request.patients), _MAX_LOOKED_UP, "patients")
         found = await self._writer_keys(request.writer_msp, request.patients)
         answer = ledger_pb2.GetWriterKeysResponse()
         for patient in request.patients:
