@@ -29,9 +29,11 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
 
     inbox = Inbox(database)
     feeds = Feeds(life.metrics)
-    intake = Intake(inbox, feeds, Policy(ledger), config.channel, life.metrics)
+    intake = Intake(inbox, feeds, Policy(ledger), life.metrics, channel=config.channel, home=config.msp_id)
     durable = f"notify-{await inbox.inbox_id()}"
-    consumer = DurableConsumer(link, LEDGER_STREAM, durable, intake.handle, metrics=life.metrics)
+    consumer = DurableConsumer(
+        link, LEDGER_STREAM, durable, intake.handle, together=intake.handle_all, metrics=life.metrics
+    )
     life.spawn("consumer", consumer.run())
     life.on_stop(feeds.close)
 

@@ -6,10 +6,13 @@ wait for their member's vote; privacy officers and administrators of a break-gla
 
 What changed about an identity is read from its document against the status that was known before,
 so that it does not matter in how many messages a large transaction comes, or whether one comes twice.
+
+Each member tells its own people. Whoever nothing is known of is told by every member.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2
@@ -24,8 +27,7 @@ _DONE_FOR_PATIENT = {"write": "record.written", "consent": "consent.given", "rev
 _STAFF_ROLES = frozenset((command_pb2.ROLE_ADMINISTRATOR, command_pb2.ROLE_PRIVACY_OFFICER))
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What is kept of an identity document."""
 
     address: str
@@ -49,8 +51,7 @@ class ReviewRule:
     home_only: bool
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(NamedTuple):
     """A notification before it has its number. Fields as in `notify.v1.Notification`."""
 
     owner: str
@@ -70,6 +71,10 @@ class Notice:
     subject: str = ""
 
 
+Hears = Callable[[str], bool]
+"""Whether the owner of an address is told by this member."""
+
+
 @dataclass(frozen=True)
 class Announcement:
     """What follows from one event."""
@@ -83,24 +88,32 @@ def announce(
     known: Mapping[str, Identity],
     staff: Iterable[Identity],
     rules: Sequence[ReviewRule] | None,
+    home: str,
 ) -> Announcement:
-    """Notices and changed identities of an event.
+    """Notices for the people of a member and changed identities, of an event.
 
-    known  the event's identities as they were known before
+    known  identities that the event concerns (see `concerned`), as they were known before
     staff  all active administrators and privacy officers known before
     rules  the policy's review rules; None when it cannot be had: then every member is asked to review
+    home   MSP id of the member
     """
-    news = newer_identities(event, known)
+    documents = newer_identities(event, known)
+    news = {address: _identity(document) for address, document in documents.items()}
     # An address of this event is staff by its new document alone.
-    staff_now = [one for one in staff if one.address not in news] + [
-        one for one in map(_identity, news.values()) if one.is_staff
-    ]
+    staff_now = [one for one in staff if one.address not in news]
+    staff_now += [one for one in news.values() if one.is_staff]
+    of_staff = {one.address: one for one in staff_now}
+
+    def hears(address: str) -> bool:
+        one = news.get(address) or known.get(address) or of_staff.get(address)
+        return one is None or one.home_msp == home
+
     notices: list[Notice] = []
     for entry in event.entries:
-        notices += _of_entry(event, entry, staff_now)
-    for document in news.values():
-        notices += _of_identity(event, document, known.get(document.address), staff_now, rules)
-    return Announcement(notices, [_identity(document) for document in news.values()])
+        notices += _of_entry(event, entry, staff_now, hears)
+    for document in documents.values():
+        notices += _of_identity(event, document, known.get(document.address), staff_now, rules, hears)
+    return Announcement(notices, [*news.values()])
 
 
 def newer_identities(
@@ -114,6 +127,16 @@ def newer_identities(
     }
 
 
+def concerned(event: events_pb2.TransactionCommitted) -> set[str]:
+    """Addresses of whom `announce` has to know what is known, staff aside."""
+    addresses = {document.address for document in event.identities}
+    for entry in event.entries:
+        addresses.add(entry.patient or entry.subject)
+        if entry.action == "break-glass":
+            addresses.add(entry.signer)
+    return addresses
+
+
 def wants_review(event: events_pb2.TransactionCommitted, known: Mapping[str, Identity]) -> bool:
     """Whether `announce` needs the review rules."""
     return any(_begins_to_wait(document, known) for document in newer_identities(event, known).values())
@@ -125,35 +148,41 @@ def _begins_to_wait(document: state_pb2.IdentityDocument, known: Mapping[str, Id
 
 
 def _of_entry(
-    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, staff: Sequence[Identity]
+    event: events_pb2.TransactionCommitted,
+    entry: state_pb2.AuditEntry,
+    staff: Sequence[Identity],
+    hears: Hears,
 ) -> list[Notice]:
     done = entry.code == code_pb2.CODE_OK
     match entry.action:
         case "register" if done:
-            return [_notice(event, entry, "registration.requested", entry.subject)]
+            return _to(entry.subject, event, entry, "registration.requested", hears)
         case "review" if done:
-            return [_notice(event, entry, "registration.reviewed", entry.subject)]
+            return _to(entry.subject, event, entry, "registration.reviewed", hears)
         case "write" | "consent" | "revoke" if done:
-            return _to_patient(event, entry, _DONE_FOR_PATIENT[entry.action])
+            return _to(entry.patient, event, entry, _DONE_FOR_PATIENT[entry.action], hears)
         case action if action in _READING:
-            return _to_patient(event, entry, "access.permitted" if done else "access.refused")
+            kind = "access.permitted" if done else "access.refused"
+            return _to(entry.patient, event, entry, kind, hears)
         case "break-glass" if entry.break_glass_review.reviewed:
-            return _of_break_glass_review(event, entry)
+            return _of_break_glass_review(event, entry, hears)
         case "break-glass":
             officers = [
                 one.address
                 for one in staff
                 if done and one.home_msp == entry.signer_msp and one.address != entry.signer
             ]
-            return _to_patient(event, entry, "break-glass") + [
-                _notice(event, entry, "break-glass", officer) for officer in officers
+            return [
+                notice
+                for owner in (entry.patient, *officers)
+                for notice in _to(owner, event, entry, "break-glass", hears)
             ]
         case _:
             return []
 
 
 def _of_break_glass_review(
-    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry
+    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, hears: Hears
 ) -> list[Notice]:
     """The entry of the break-glass itself, now with its outcome: CODE_FORBIDDEN says not justified."""
     review = entry.break_glass_review
@@ -175,6 +204,7 @@ def _of_break_glass_review(
             subject="" if owner == entry.patient else entry.patient,
         )
         for owner in (entry.patient, entry.signer)
+        if hears(owner)
     ]
 
 
@@ -184,6 +214,7 @@ def _of_identity(
     before: Identity | None,
     staff: Sequence[Identity],
     rules: Sequence[ReviewRule] | None,
+    hears: Hears,
 ) -> list[Notice]:
     was = before.status if before is not None else state_pb2.IDENTITY_STATUS_UNSPECIFIED
     if document.status == was:
@@ -193,6 +224,7 @@ def _of_identity(
             return [
                 _about(event, document, "review.wanted", one.address)
                 for one in _reviewers(document, staff, rules)
+                if hears(one.address)
             ]
         case state_pb2.IDENTITY_STATUS_ACTIVE:
             kind = "identity.reinstated" if was == _SUSPENDED else "registration.activated"
@@ -202,7 +234,7 @@ def _of_identity(
             kind = "identity.suspended"
         case _:
             return []
-    return [_about(event, document, kind, document.address)]
+    return [_about(event, document, kind, document.address)] if hears(document.address) else []
 
 
 def _reviewers(
@@ -222,10 +254,14 @@ def _reviewers(
     ]
 
 
-def _to_patient(
-    event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, kind: str
+def _to(
+    owner: str,
+    event: events_pb2.TransactionCommitted,
+    entry: state_pb2.AuditEntry,
+    kind: str,
+    hears: Hears,
 ) -> list[Notice]:
-    return [_notice(event, entry, kind, entry.patient)] if entry.patient else []
+    return [_notice(event, entry, kind, owner)] if owner and hears(owner) else []
 
 
 def _notice(

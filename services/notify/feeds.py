@@ -82,6 +82,10 @@ class Feeds:
             if not feeds:
                 self._feeds.pop(owner, None)
 
+    def listening(self, owners: Iterable[str]) -> set[str]:
+        """Those of them who listen now."""
+        return {owner for owner in owners if owner in self._feeds}
+
     def publish(self, notifications: Iterable[Notification]) -> None:
         for notification in notifications:
             for feed in self._feeds.get(notification.notice.owner, ()):

@@ -1,15 +1,16 @@
 """The inboxes and what is known of identities, in SQLite. All of it can be derived again from the channel."""
 
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+import sqlite3
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from sqlite3 import Row
 
 import orjson
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
-from services.notify.domain import Announcement, Identity, Notice
-from services.runtime.sqlite import Database
+from services.notify.domain import Identity, Notice
+from services.runtime.sqlite import Database, write_rows
 
 MIGRATIONS = (
     """
@@ -34,16 +35,12 @@ MIGRATIONS = (
     """,
 )
 
-_NOTICE_COLUMNS = tuple(one.name for one in fields(Notice))
-_IDENTITY_COLUMNS = tuple(one.name for one in fields(Identity))
-_INSERT = (
-    f"INSERT OR IGNORE INTO notifications ({', '.join(_NOTICE_COLUMNS)}) "  # noqa: S608 - our own names
-    f"VALUES ({', '.join('?' * len(_NOTICE_COLUMNS))})"
-)
-_UPSERT = (
-    f"INSERT INTO identities ({', '.join(_IDENTITY_COLUMNS)}) "  # noqa: S608 - our own names
-    f"VALUES ({', '.join('?' * len(_IDENTITY_COLUMNS))}) ON CONFLICT (address) DO UPDATE SET "
-    "role = excluded.role, home_msp = excluded.home_msp, "
+_NOTICE_COLUMNS = Notice._fields
+_IDENTITY_COLUMNS = Identity._fields
+_INSERT = f"INSERT OR IGNORE INTO notifications ({', '.join(_NOTICE_COLUMNS)})"
+_INSERT_IDENTITY = f"INSERT INTO identities ({', '.join(_IDENTITY_COLUMNS)})"
+_IF_NEWER = (
+    "ON CONFLICT (address) DO UPDATE SET role = excluded.role, home_msp = excluded.home_msp, "
     "status = excluded.status, version = excluded.version "
     "WHERE excluded.version > identities.version"
 )
@@ -58,6 +55,14 @@ class Notification:
     acknowledged: bool
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What was new of some notices: how many of each kind, with ids above `after`."""
+
+    after: int
+    kinds: dict[str, int]
+
+
 class Inbox:
     """All inboxes of this member's notify service."""
 
@@ -66,16 +71,17 @@ class Inbox:
 
     async def inbox_id(self) -> str:
         """A random name of this file: with a new file, the stream is read again from its beginning."""
-        async with self._database.transaction() as db:
-            await db.execute(
+        await self._database.write(
+            lambda db: db.execute(
                 "INSERT INTO inbox (inbox_id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM inbox)",
                 (secrets.token_hex(8),),
             )
+        )
         row = await self._database.row("SELECT inbox_id FROM inbox")
         assert row is not None  # noqa: S101 - written above
         return str(row["inbox_id"])
 
-    async def known(self, addresses: Sequence[str]) -> dict[str, Identity]:
+    async def known(self, addresses: Collection[str]) -> dict[str, Identity]:
         """What is known of these identities."""
         rows = await self._database.rows(
             "SELECT * FROM identities WHERE address IN (SELECT value FROM json_each(?))",
@@ -95,17 +101,30 @@ class Inbox:
         )
         return [_identity(row) for row in rows]
 
-    async def keep(self, announcement: Announcement) -> list[Notification]:
-        """Put notices into their inboxes, at once and once only; those that were not there yet."""
-        async with self._database.transaction() as db:
-            async with db.execute("SELECT max(notification_id) AS last FROM notifications") as cursor:
-                row = await cursor.fetchone()
-            last = (row["last"] if row is not None else None) or 0
-            await db.executemany(_INSERT, [astuple(notice) for notice in announcement.notices])
-            await db.executemany(_UPSERT, [astuple(identity) for identity in announcement.identities])
-            sql = "SELECT * FROM notifications WHERE notification_id > ? ORDER BY notification_id"
-            async with db.execute(sql, (last,)) as cursor:
-                return [_notification(row) for row in await cursor.fetchall()]
+    async def keep(self, notices: Collection[Notice], identities: Collection[Identity]) -> Kept:
+        """Put notices into their inboxes, all at once and each once only; what was not there yet."""
+
+        def put(db: sqlite3.Connection) -> Kept:
+            after = db.execute("SELECT max(notification_id) FROM notifications").fetchone()[0] or 0
+            write_rows(db, _INSERT, [*notices])
+            write_rows(db, _INSERT_IDENTITY, [*identities], _IF_NEWER)
+            kinds = db.execute(
+                "SELECT kind, count(*) FROM notifications WHERE notification_id > ? GROUP BY kind", (after,)
+            )
+            return Kept(after, dict(kinds.fetchall()))
+
+        if not notices and not identities:
+            return Kept(0, {})
+        return await self._database.write(put)
+
+    async def added(self, after: int, owners: Collection[str]) -> list[Notification]:
+        """What came for these owners with ids above `after`, oldest first."""
+        rows = await self._database.rows(
+            "SELECT * FROM notifications WHERE notification_id > ? "
+            "AND owner IN (SELECT value FROM json_each(?)) ORDER BY notification_id",
+            (after, _json_list(owners)),
+        )
+        return [_notification(row) for row in rows]
 
     async def newest(
         self, owner: str, *, before: int | None, limit: int, unacknowledged_only: bool
@@ -130,13 +149,16 @@ class Inbox:
 
     async def acknowledge(self, owner: str, ids: Iterable[int]) -> int:
         """Mark as seen; how many changed. Ids of other inboxes change nothing."""
-        async with self._database.transaction() as db:
-            cursor = await db.execute(
+        listed = _json_list(ids)
+
+        def mark(db: sqlite3.Connection) -> int:
+            return db.execute(
                 "UPDATE notifications SET acknowledged = 1 WHERE owner = ? AND acknowledged = 0 "
                 "AND notification_id IN (SELECT value FROM json_each(?))",
-                (owner, _json_list(ids)),
-            )
-            return cursor.rowcount
+                (owner, listed),
+            ).rowcount
+
+        return await self._database.write(mark)
 
 
 def _json_list(values: Iterable[str | int]) -> str:

@@ -1,7 +1,6 @@
 """The gRPC surface: InboxService. The caller, named by the own gateway, is the inbox's owner."""
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 
 import grpc
 
@@ -82,7 +81,7 @@ def _place(page_token: str) -> int | None:
 
 
 def _message(one: Notification) -> notify_pb2.Notification:
-    values = asdict(one.notice)
+    values = one.notice._asdict()
     del values["owner"]
     return notify_pb2.Notification(
         notification_id=one.notification_id, acknowledged=one.acknowledged, **values

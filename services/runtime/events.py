@@ -15,7 +15,7 @@ are idempotent; what is lost can be rebuilt from the channel.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,6 +44,7 @@ __all__ = [
     "DurableConsumer",
     "Event",
     "Handler",
+    "HandlerOfMany",
     "NatsLink",
     "Publisher",
     "StreamSpec",
@@ -71,10 +72,14 @@ class Event:
 
 
 Handler = Callable[[Event], Awaitable[None]]
+HandlerOfMany = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class DurableConsumer:
     """Hands each message to `handler`, one at a time; acknowledged when it returns (within 10 s).
+
+    With `together`, messages that wait are handed to that at once, in order, and acknowledged when it
+    returns. It does all or nothing: when it raises, `handler` gets them one by one.
 
     A handler that raises MeshError UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED or
     UNKNOWN_OUTCOME, or takes too long, gets the message again, for ever. After anything else it gets
@@ -90,12 +95,14 @@ class DurableConsumer:
         handler: Handler,
         *,
         metrics: telemetry.Metrics,
+        together: HandlerOfMany | None = None,
         max_attempts: int = 10,
     ) -> None:
         self._link = link
         self._stream = stream
         self._durable = durable
         self._handler = handler
+        self._together = together
         self._max_attempts = max_attempts
         self._failures: dict[int, int] = {}
         self._problem: str | None = "not subscribed yet"
@@ -154,10 +161,33 @@ class DurableConsumer:
                     # Nothing came. A consumer that was deleted looks the same: this raises then.
                     await subscription.consumer_info()
                     continue
-                await self._handle_all(messages)
+                if not await self._handled_together(messages):
+                    await self._handle_all(messages)
         finally:
             with suppress(nats.errors.Error):
                 await subscription.unsubscribe()
+
+    async def _handled_together(self, messages: list[Msg]) -> bool:
+        """False when they have to be handled one by one."""
+        if self._together is None or len(messages) < 2:
+            return False
+        self._lag.set(messages[-1].metadata.num_pending)
+        with (
+            telemetry.tracer.start_as_current_span(
+                f"consume {self._stream.name}", kind=SpanKind.CONSUMER, record_exception=False
+            ),
+            self._seconds.time(),
+        ):
+            try:
+                async with asyncio.timeout(_HANDLER_SECONDS):
+                    await guarded(self._together([_event(one) for one in messages]), "event.handler_crashed")
+            except (TimeoutError, MeshError):
+                return False
+        for message in messages:
+            self._failures.pop(message.metadata.sequence.stream, None)
+            await message.ack()
+        self._events.labels("done").inc(len(messages))
+        return True
 
     async def _handle_all(self, messages: list[Msg]) -> None:
         loop = asyncio.get_running_loop()
@@ -170,14 +200,12 @@ class DurableConsumer:
             await self._handle(message)
 
     async def _handle(self, message: Msg) -> None:
-        meta = message.metadata
-        headers = message.headers or {}
-        event = Event(message.data, headers, meta.sequence.stream, meta.num_delivered)
-        self._lag.set(meta.num_pending)
+        event = _event(message)
+        self._lag.set(message.metadata.num_pending)
         with (
             telemetry.tracer.start_as_current_span(
                 f"consume {self._stream.name}",
-                telemetry.extract(headers),
+                telemetry.extract(event.headers),
                 SpanKind.CONSUMER,
                 record_exception=False,
             ),
@@ -216,3 +244,8 @@ class DurableConsumer:
             attempt=event.attempt,
             delay_ms=int(delay * 1000),
         )
+
+
+def _event(message: Msg) -> Event:
+    meta = message.metadata
+    return Event(message.data, message.headers or {}, meta.sequence.stream, meta.num_delivered)

@@ -1,7 +1,7 @@
 """A NATS server, publishers and consumers of the ledger's stream, for tests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -67,7 +67,10 @@ class Bench:
         return Publisher(link, LEDGER_STREAM, source="MercyMSP")
 
     async def reader(
-        self, on_event: Callable[[Event], Awaitable[None]] | None = None, max_attempts: int = 10
+        self,
+        on_event: Callable[[Event], Awaitable[None]] | None = None,
+        max_attempts: int = 10,
+        together: Callable[[Sequence[Event]], Awaitable[None]] | None = None,
     ) -> Reader:
         events: list[Event] = []
 
@@ -79,7 +82,13 @@ class Bench:
         metrics = Metrics("notify")
         link = await self.link("notify")
         consumer = DurableConsumer(
-            link, LEDGER_STREAM, "notify", handle, metrics=metrics, max_attempts=max_attempts
+            link,
+            LEDGER_STREAM,
+            "notify",
+            handle,
+            together=together,
+            metrics=metrics,
+            max_attempts=max_attempts,
         )
         reader = Reader(consumer, events, metrics)
         reader.start()

@@ -1,7 +1,7 @@
 """Publisher and durable consumer against the real NATS server, with JetStream and TLS."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -131,6 +131,50 @@ async def test_a_poisonous_event_is_set_aside_and_its_neighbours_get_through(ben
     await until(lambda: reader.count("done") == 2, "neighbours handled")
 
     assert reader.data.count(b"poison") == 2
+    assert await is_well(reader)
+
+
+async def test_events_that_wait_are_handed_over_together_in_order_and_not_again(bench: Bench) -> None:
+    batches: list[list[bytes]] = []
+
+    async def on_events(events: Sequence[Event]) -> None:
+        batches.append([event.data for event in events])
+
+    await bench.server.start()
+    publisher = await bench.publisher()
+    for number in range(5):
+        await publish(publisher, b"%d" % number)
+    reader = await bench.reader(together=on_events)
+    await until(lambda: reader.count("done") == 5, "handled")
+    await reader.stop()
+    later = await bench.reader(together=on_events)
+    await publish(publisher, b"alone")
+    await until(lambda: later.count("done") == 1, "handled alone")
+
+    assert [data for batch in batches for data in batch] == [b"%d" % number for number in range(5)]
+    assert reader.data == []
+    assert later.data == [b"alone"]
+
+
+async def test_events_that_cannot_be_handled_together_come_one_by_one_and_the_bad_one_is_set_aside(
+    bench: Bench,
+) -> None:
+    async def on_events(events: Sequence[Event]) -> None:
+        if any(event.data == b"poison" for event in events):
+            raise ValueError("cannot parse")
+
+    async def on_event(event: Event) -> None:
+        await on_events([event])
+
+    await bench.server.start()
+    publisher = await bench.publisher()
+    for data in (b"a", b"poison", b"b"):
+        await publish(publisher, data)
+    reader = await bench.reader(on_event, max_attempts=2, together=on_events)
+    await until(lambda: reader.count("set_aside") == 1, "set aside")
+    await until(lambda: reader.count("done") == 2, "neighbours handled")
+
+    assert reader.data[:3] == [b"a", b"poison", b"b"]
     assert await is_well(reader)
 
 

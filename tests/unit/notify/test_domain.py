@@ -1,9 +1,13 @@
 """Who is told what."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
-from services.notify.domain import Announcement, Identity, announce, wants_review
+from cbmdhi.ledger.v1 import events_pb2
+from services.notify import domain
+from services.notify.domain import Announcement, Identity, ReviewRule, wants_review
 from tests.unit.notify.story import (
     CLINICIAN,
     DEVICE,
@@ -21,6 +25,18 @@ from tests.unit.notify.story import (
 STAFF = [identity(MERCY_ADMIN), identity(LAKESIDE_ADMIN), identity(MERCY_OFFICER)]
 PENDING = state_pb2.IDENTITY_STATUS_PENDING
 ACTIVE = state_pb2.IDENTITY_STATUS_ACTIVE
+
+
+def announce(
+    happened: events_pb2.TransactionCommitted,
+    before: Mapping[str, Identity],
+    staff: list[Identity],
+    rules: list[ReviewRule] | None,
+) -> Announcement:
+    """What the two members tell between them."""
+    each = [domain.announce(happened, before, staff, rules, home) for home in ("MercyMSP", "LakesideMSP")]
+    notices = dict.fromkeys(notice for one in each for notice in one.notices)
+    return Announcement(list(notices), each[0].identities)
 
 
 def told(announcement: Announcement) -> set[tuple[str, str]]:
@@ -228,6 +244,25 @@ def test_the_outcome_of_a_break_glass_review_is_told_to_patient_and_clinician(
 
     assert told(result) == {(PATIENT, "break-glass.reviewed"), (CLINICIAN, "break-glass.reviewed")}
     assert {(n.actor, n.code, n.at_ms) for n in result.notices} == {(MERCY_OFFICER, code, 9)}
+
+
+def test_of_a_break_glass_each_member_tells_its_own_people() -> None:
+    review = state_pb2.BreakGlassReview(reviewed=True, justified=True, reviewer=MERCY_OFFICER)
+    happened = event(
+        entry("break-glass", CLINICIAN, patient=PATIENT, break_glass_review=review),
+        entry("break-glass", MERCY_ADMIN, patient=PATIENT),
+    )
+    before = known(identity(PATIENT), identity(CLINICIAN))
+
+    assert set(before) <= domain.concerned(happened)
+    assert told(domain.announce(happened, before, STAFF, RULES, "MercyMSP")) == {
+        (PATIENT, "break-glass.reviewed"),
+        (PATIENT, "break-glass"),
+        (MERCY_OFFICER, "break-glass"),
+    }
+    assert told(domain.announce(happened, before, STAFF, RULES, "LakesideMSP")) == {
+        (CLINICIAN, "break-glass.reviewed")
+    }
 
 
 def test_a_refused_registration_or_review_tells_nobody() -> None:

@@ -21,6 +21,7 @@ from services.runtime.telemetry import Metrics
 from tests.unit.notify.story import (
     CHANNEL,
     CLINICIAN,
+    DEVICE,
     LAKESIDE_ADMIN,
     MERCY_ADMIN,
     PATIENT,
@@ -53,16 +54,20 @@ class Notify:
     async def hear(self, happened: events_pb2.TransactionCommitted) -> None:
         await self.intake.handle(Event(happened.SerializeToString(), {}, 1, 1))
 
+    async def hear_all(self, *happened: events_pb2.TransactionCommitted) -> None:
+        await self.intake.handle_all([Event(one.SerializeToString(), {}, 1, 1) for one in happened])
+
     async def kinds(self, owner: str) -> list[str]:
         found = await self.inbox.newest(owner, before=None, limit=100, unacknowledged_only=False)
         return [one.notice.kind for one in found]
 
 
 @asynccontextmanager
-async def opened(file: Path) -> AsyncIterator[Notify]:
+async def opened(file: Path, home: str = "MercyMSP") -> AsyncIterator[Notify]:
     async with Database(file, MIGRATIONS) as database:
         inbox, feeds, rules = Inbox(database), Feeds(Metrics("notify")), Rules()
-        yield Notify(inbox, feeds, Intake(inbox, feeds, rules, CHANNEL, Metrics("notify")), rules)
+        intake = Intake(inbox, feeds, rules, Metrics("notify"), channel=CHANNEL, home=home)
+        yield Notify(inbox, feeds, intake, rules)
 
 
 @pytest.fixture
@@ -105,7 +110,69 @@ async def test_an_inbox_and_who_reviews_survive_a_restart(tmp_path: Path) -> Non
         assert await notify.inbox.inbox_id() == name
         assert await notify.kinds(PATIENT) == ["registration.requested", "access.permitted"]
         assert await notify.kinds(MERCY_ADMIN) == ["review.wanted", "registration.activated"]
-        assert await notify.kinds(LAKESIDE_ADMIN) == ["review.wanted", "registration.activated"]
+        assert await notify.kinds(LAKESIDE_ADMIN) == []
+
+
+async def test_each_member_tells_its_own_people_and_all_of_them_one_whom_none_knows(tmp_path: Path) -> None:
+    pending = document(PATIENT, state_pb2.IDENTITY_STATUS_PENDING)
+    async with opened(tmp_path / "mercy.db") as mercy, opened(tmp_path / "l.db", "LakesideMSP") as lakeside:
+        for notify in (mercy, lakeside):
+            await notify.hear(read(1))
+            assert await notify.kinds(PATIENT) == ["access.permitted"]
+            await notify.hear_all(
+                event(identities=(document(MERCY_ADMIN), document(LAKESIDE_ADMIN)), tx_id="tx-0"),
+                event(entry("register", PATIENT, subject=PATIENT), identities=(pending,)),
+                read(2),
+            )
+
+        assert await mercy.kinds(LAKESIDE_ADMIN) == await lakeside.kinds(MERCY_ADMIN) == []
+        assert await mercy.kinds(MERCY_ADMIN) == ["review.wanted", "registration.activated"]
+        assert await lakeside.kinds(LAKESIDE_ADMIN) == ["review.wanted", "registration.activated"]
+        assert await mercy.kinds(PATIENT) == [
+            "access.permitted",
+            "registration.requested",
+            "access.permitted",
+        ]
+        assert await lakeside.kinds(PATIENT) == ["access.permitted"]
+
+
+async def test_events_that_come_together_are_told_in_their_order_and_once(notify: Notify) -> None:
+    with notify.feeds.listen(PATIENT) as feed:
+        await notify.hear(read(2))
+        await notify.hear_all(read(1), read(2), read(3), read(1))
+        told = [(await feed.next()).notice.tx_id for _ in range(3)]
+
+    assert told == ["tx-2", "tx-1", "tx-3"]
+    assert await notify.kinds(PATIENT) == ["access.permitted"] * 3
+
+
+async def test_an_event_sees_what_one_before_it_changed(notify: Notify) -> None:
+    pending = document(PATIENT, state_pb2.IDENTITY_STATUS_PENDING)
+    suspended = document(MERCY_ADMIN, state_pb2.IDENTITY_STATUS_SUSPENDED, version=2)
+    await notify.hear_all(
+        event(identities=(document(MERCY_ADMIN),), tx_id="tx-0"),
+        event(identities=(pending,), tx_id="tx-1"),
+        event(identities=(suspended,), tx_id="tx-2"),
+        event(identities=(document(PATIENT, version=2),), tx_id="tx-3"),
+        event(identities=(document(DEVICE, state_pb2.IDENTITY_STATUS_PENDING),), tx_id="tx-4"),
+    )
+
+    assert await notify.kinds(MERCY_ADMIN) == [
+        "identity.suspended",
+        "review.wanted",
+        "registration.activated",
+    ]
+    assert await notify.kinds(PATIENT) == ["registration.activated"]
+
+
+async def test_one_bad_event_keeps_all_that_came_with_it_out_until_it_is_set_aside(notify: Notify) -> None:
+    other = read(2)
+    other.channel = "another"
+
+    assert (await refusal(notify.hear_all(read(1), other, read(3)))).code == code_pb2.CODE_WRONG_CHANNEL
+    assert await notify.kinds(PATIENT) == []
+    await notify.hear_all(read(1), read(3))
+    assert await notify.kinds(PATIENT) == ["access.permitted"] * 2
 
 
 async def test_a_new_file_has_a_name_of_its_own_so_that_the_stream_is_read_anew(tmp_path: Path) -> None:
