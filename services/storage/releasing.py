@@ -65,7 +65,7 @@ class Releasing:
         self._writer_keys: Cache[tuple[str, str, bytes], bytes] = Cache(_WRITER_KEYS, seconds=_KEY_SECONDS)
 
     async def entitle(self, tx_id: str, command_id: str) -> Entitled:
-        """Check a decision, and the reader's standing now.
+        """Check a decision, and the reader's standing as of at most three seconds ago.
 
         Raises MeshError FORBIDDEN, NOT_FOUND, UNAVAILABLE.
         """

@@ -39,7 +39,12 @@ class Register(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SealedItem:
-    """An item that was sealed, and whose private data collections get its sealed writer key still."""
+    """An item that was sealed, and whose private data collections get its sealed writer key still.
+
+    Every item under a key that is not on the channel names its holders, not the first alone: the gateway may
+    drop that one's group, and the ledger may carry the others in another transaction, with a transient map
+    of its own. Within a transaction the ledger sends each sealed key once.
+    """
 
     record: SealedRecord
     writer_key: Chosen
