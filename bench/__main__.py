@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench import headline, hostile, layers, network, paper_design, results_files, table
+from bench import headline, hostile, layers, network, paper_design, quiet, results_files, table
 from bench.environment import ROOT
 from bench.headline import QUICK, Plan
 from bench.table import Line
@@ -40,7 +40,9 @@ def main(
     repeat: Annotated[
         int, typer.Option(min=1, max=20, help="The table shows the worst of so many runs.")
     ] = 1,
-    patients: Annotated[int, typer.Option(min=2, max=5000, help="Fewer than 5,000 for a trial.")] = 0,
+    patients: Annotated[
+        int | None, typer.Option(min=2, max=5000, help="Fewer than 5,000 for a trial.")
+    ] = None,
     rates: Annotated[str, typer.Option(help="Records/s to try, ascending: 1000,1800.")] = "",
     streams: Annotated[int, typer.Option(min=1, max=64, help="gRPC streams that carry the records.")] = 1,
     home: network.HomeOption = network.DEFAULT_HOME,
@@ -88,6 +90,7 @@ async def _measure(
                 print(
                     f"{name}{f', {turn + 1} of {repeat}' if repeat > 1 else ''}", file=sys.stderr, flush=True
                 )
+                await quiet.settled(home)
                 measured[name].append(await ROWS[name](session, plan, folder))
     return measured
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import quiet
 from bench.table import Line
 from cbmdhi.hammer import outputs, plots, report
 from cbmdhi.hammer.plan import Load
@@ -123,6 +124,7 @@ async def _ladder(
             if not _reached(probe, key):
                 steps.append({**probe, "probe": True})
                 break
+            await quiet.settled(session.home)
         ran = await session.run(plan.load(rate, seconds, reads), plan.sample)
         steps.append(report.report(ran))
         _keep(ran, folder, f"{'reads' if reads else 'records'}-{rate:.0f}-")

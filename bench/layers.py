@@ -93,7 +93,9 @@ async def closed_loop(
         nonlocal done
         while time.monotonic() - started < seconds and (number := next(numbers, None)) is not None:
             begun = time.monotonic()
-            done += await one(number)
+            # Not `done += await …`: that would add to what `done` was before the call.
+            records = await one(number)
+            done += records
             latencies.append(time.monotonic() - begun)
 
     watch = Watch(session.home, lambda: time.monotonic() - started)

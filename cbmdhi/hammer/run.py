@@ -23,7 +23,7 @@ from cbmdhi.hammer.tally import Kept, Stands, Tally
 Clock = Callable[[], float]
 Reading = Callable[[int], Awaitable[None]]
 
-_METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
+METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
 _TICK_SECONDS = 0.005
 _PATIENCE_SECONDS = 60.0
 # A token lives 300 s, and a stream no longer than its token.
@@ -112,7 +112,7 @@ class _Sender:
 
     async def _stream(self, again: Sequence[Item]) -> None:
         method = self._connection.authenticated.stream_stream(
-            _METHOD,
+            METHOD,
             request_serializer=bytes,
             response_deserializer=gateway_pb2.IngestResponse.FromString,
         )

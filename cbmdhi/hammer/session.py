@@ -109,7 +109,7 @@ class Session:
         await asyncio.gather(*(_logged_in(client) for client in (*carriers, *readers)))
         reads = [number for number in range(load.operations) if load.kind(number) == READ]
         records = load.operations - len(reads)
-        async with Stock(self._recipe(load), records, load.streams) as stock:
+        async with Stock(self.recipe(load), records, load.streams) as stock:
             if not quietly:
                 self.show.stage(f"signing {stock.before:,} records")
             await stock.fill()
@@ -136,7 +136,8 @@ class Session:
                 tally.seconds = clock()
         return Ran(load, tally, usage)
 
-    def _recipe(self, load: Load) -> Recipe:
+    def recipe(self, load: Load) -> Recipe:
+        """What preparing processes need to know; the start is theirs to say."""
         return Recipe(
             load,
             self.stage.endpoints["channel"],

@@ -1,0 +1,91 @@
+"""Users in a closed loop: each sends a record, waits for its receipt, and only then sends the next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cbmdhi.client import Client
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.hammer import run, wire
+from cbmdhi.hammer.prepare import Item
+from cbmdhi.hammer.tally import Kept, Stands, Tally, name
+
+_TICK_SECONDS = 0.002
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Users:
+    """`count` users over one stream. Latencies, in seconds, count from when a user was ready to send."""
+
+    count: int
+    items: Iterator[Item]
+    tally: Tally
+    latencies: list[float] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._sent: dict[str, tuple[Item, float]] = {}
+        self._ready_since = [0.0] * self.count
+        self._ends = 0.0
+
+    async def run(self, carrier: Client, seconds: float) -> None:
+        """Until `seconds` have passed and the last receipt is there, or patience is at its end."""
+        method = carrier.connection.authenticated.stream_stream(
+            run.METHOD, request_serializer=bytes, response_deserializer=gateway_pb2.IngestResponse.FromString
+        )
+        started = time.monotonic()
+        self._ready_since = [started] * self.count
+        self._ends = started + seconds
+        metadata = await carrier.connection.metadata()
+        call: Any = method(self._requests(), metadata=metadata)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds + _PATIENCE_SECONDS):
+                async for response in call:
+                    for result in response.results:
+                        self._note(result)
+        call.cancel()
+        self.refused["NO_ANSWER"] += len(self._sent)
+        self.seconds = time.monotonic() - started
+
+    async def _requests(self) -> AsyncIterator[bytes]:
+        while time.monotonic() < self._ends:
+            batch: list[bytes] = []
+            while self._ready_since and (item := next(self.items, None)) is not None:
+                self._sent[item.submission_id] = item, self._ready_since.pop()
+                batch.append(item.message)
+            for request in wire.requests(batch):
+                yield request
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _note(self, result: gateway_pb2.IngestResult) -> None:
+        item, since = self._sent.pop(result.submission_id)
+        now = time.monotonic()
+        self._ready_since.append(now)
+        entry = gateway_pb2.RecordReceipt() if result.HasField("error") else result.receipts[0]
+        receipt = entry.receipt
+        code = result.error.code if result.HasField("error") else receipt.code
+        if code != code_pb2.CODE_OK:
+            self.refused[name(code)] += 1
+            return
+        self.latencies.append(now - since)
+        self.tally.stands[item.number] = Stands(
+            receipt.tx_id,
+            receipt.block,
+            item.command_id,
+            item.signer,
+            receipt.code,
+            entry.stored.cid,
+            entry.replicas[0].root_cid if entry.replicas else "",
+        )
+        self.tally.kept[item.number] = Kept(
+            item.patient, item.record_id, item.command_sha256, item.content_sha256
+        )
