@@ -15,7 +15,7 @@ from cbmdhi.hammer.tally import quantile
 
 INK, GREY, GRID = "#22303c", "#8a97a3", "#e3e8ec"
 BLUE, ORANGE, GREEN, RED = "#1f6fb4", "#e07b1a", "#2e8b57", "#c0392b"
-_COLOURS = (BLUE, ORANGE, GREEN, RED, "#7d5ba6", "#8c6d46", "#d16ba5", "#5f9ea0", "#a3a326", "#30566f")
+COLOURS = (BLUE, ORANGE, GREEN, RED, "#7d5ba6", "#8c6d46", "#d16ba5", "#5f9ea0", "#a3a326", "#30566f")
 _MIB = 2**20
 _BARS = 16
 
@@ -164,7 +164,7 @@ def memory(
     largest = sorted(names, key=lambda name: -max(by_name.get(name, 0) for _, by_name in samples))[:10]
     with figure(file, title, subtitle, (9.0, 5.2)) as axes:
         ends: list[tuple[float, str, str]] = []
-        for name, colour in zip(largest, _COLOURS, strict=False):
+        for name, colour in zip(largest, COLOURS, strict=False):
             at = [when for when, by_name in samples if name in by_name]
             values = [by_name[name] / _MIB for _, by_name in samples if name in by_name]
             axes.plot(at, values, color=colour, linewidth=1.6)

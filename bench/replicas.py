@@ -1,0 +1,176 @@
+"""`make bench-replicas`: records a second and their cost with 1, 2 and 4 gateways of one member.
+
+What can be shown depends on the machine. With cores to spare each gateway is kept to one of its own (as
+`taskset` does) and the rate rises with them. Where both members share two cores nothing can rise; what shows is
+whether a record's cost stays flat, so that a gateway adds no work of its own when it is scaled out.
+
+Gateways alone: two storage processes of one member cannot share its state, since pins are guarded by locks
+inside the process and writer keys are kept in its own SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import tomli_w
+import typer
+
+from bench import network, quiet, results_files
+from bench.environment import ROOT
+from bench.headline import Plan
+from cbmdhi.client import Client
+from cbmdhi.devnet import processes
+from cbmdhi.hammer import plots, report
+from cbmdhi.hammer.plan import Load
+from cbmdhi.hammer.session import Session, Show
+from cbmdhi.wallet import Wallet
+
+_MEMBER = "mercy"
+_ADDRESSES = ("listen_address", "first_contact_address", "rest_address", "metrics_address")
+_READY_SECONDS = 60.0
+_CORES_TO_SPARE = 8
+# Of the hundred ports that a network reserves it uses the first 55.
+_FIRST_SPARE_PORT = 60
+_FLOOD_RATE = 50_000.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway beside the network's own."""
+
+    grpc: str
+    process: psutil.Process
+
+
+def main(
+    counts: Annotated[str, typer.Option(help="How many gateways to try.")] = "1,2,4",
+    records: Annotated[int, typer.Option(min=100, help="Records with each.")] = 20_000,
+    patients: Annotated[int, typer.Option(min=2, max=5000, help="Whom the records are about.")] = 2_000,
+    home: network.HomeOption = network.DEFAULT_HOME,
+    results: Annotated[Path, typer.Option(help="Where figures and values go.")] = results_files.RESULTS,
+) -> None:
+    """Send as fast as the mesh takes it, with so many gateways; verify; show rate and cost of a record."""
+    plan = replace(Plan(), patients=patients)
+    wanted = [int(count) for count in counts.split(",")]
+    with network.running(home) as running, ExitStack() as started:
+        document = running.endpoints()
+        config = Path(document["organisations"][_MEMBER]["services"]["gateway"]["config"])
+        spare = document["base_port"] + _FIRST_SPARE_PORT
+        more = [
+            started.enter_context(_gateway(home, config, number, spare + len(_ADDRESSES) * number))
+            for number in range(1, max(wanted))
+        ]
+        points = asyncio.run(_measure(home, plan, wanted, records, more))
+    results_files.write(results, "replicas", points)
+    _draw(points, results)
+    for point in points:
+        typer.echo(
+            f"{point['gateways']} gateways: {point['records_per_second']:,.0f}/s, "
+            f"{point['cpu']['us_per_operation_in_all']:,.0f} µs a record, {point['cpu']['cores_busy']:.2f} cores"
+        )
+    if not all(point["stands"] for point in points):
+        typer.echo("not everything stands")
+        raise typer.Exit(1)
+
+
+async def _measure(
+    home: Path, plan: Plan, wanted: list[int], records: int, more: list[Gateway]
+) -> list[dict[str, Any]]:
+    points: list[dict[str, Any]] = []
+    show = Show(stage=lambda what: typer.echo(f"  {what}", err=True))
+    people = Load(1.0, 1.0, plan.users, max(wanted), plan.patients)
+    async with Session(home, people, show) as session, AsyncExitStack() as clients:
+        own = list(session.cast.carriers)
+        away = [
+            await clients.enter_async_context(Client(_pointed(carrier.wallet, gateway.grpc), _MEMBER))
+            for carrier, gateway in zip(own[1:], more, strict=False)
+        ]
+        session.cast.carriers[:] = [own[0], *away]
+        for count in wanted:
+            await quiet.settled(home)
+            load = Load(_FLOOD_RATE, records / _FLOOD_RATE, plan.users, count, plan.patients)
+            points.append({"gateways": count, **report.report(await session.run(load, 100))})
+    return points
+
+
+def _pointed(wallet: Wallet, grpc: str) -> Wallet:
+    """The wallet, with another gateway of the same member in its consortium."""
+    member = wallet.consortium.member_named(_MEMBER)
+    moved = replace(member, gateway=replace(member.gateway, grpc=grpc))
+    members = {**wallet.consortium.members, member.msp_id: moved}
+    return replace(wallet, consortium=replace(wallet.consortium, members=members))
+
+
+@contextmanager
+def _gateway(home: Path, config: Path, number: int, first: int) -> Iterator[Gateway]:
+    """Another gateway process of the member, with its own ports and data, ended at the end."""
+    settings = tomllib.loads(config.read_text())
+    ports = {name: f"127.0.0.1:{first + index}" for index, name in enumerate(_ADDRESSES)}
+    folder = config.parent.with_name(f"gateway-{number + 1}")
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    own = folder / "config.toml"
+    own.write_text(tomli_w.dumps({**settings, **ports, "data_directory": str(folder / "data")}))
+    name = f"{_MEMBER}-gateway-{number + 1}"
+    with (folder / "log").open("w") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "services.gateway", "--config", own],
+            cwd=ROOT,
+            env={**psutil.Process().environ(), **processes.marks(home.resolve(), name)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        process = psutil.Process(started.pid)
+        cores = psutil.cpu_count() or 1
+        if cores >= _CORES_TO_SPARE:
+            process.cpu_affinity([number % cores])
+        _wait_until_ready(f"http://{ports['metrics_address']}/readyz")
+        yield Gateway(ports["listen_address"], process)
+    finally:
+        started.terminate()
+        started.wait()
+
+
+def _wait_until_ready(url: str) -> None:
+    ends = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - a loopback address of ours
+                return
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.2)
+
+
+def _draw(points: list[dict[str, Any]], folder: Path) -> None:
+    at = [f"{point['gateways']}" for point in points]
+    subtitle = f"{points[0]['sent']:,} records of 1 kB, as fast as the mesh takes them"
+    with plots.figure(folder / "replicas.png", "Cost of a record with more gateways", subtitle) as axes:
+        costs = [point["cpu"]["us_per_operation_in_all"] for point in points]
+        drawn = axes.bar(at, costs, color=plots.BLUE, width=0.5)
+        rates = [
+            f"{cost:,.0f} µs\n{point['records_per_second']:,.0f}/s"
+            for cost, point in zip(costs, points, strict=True)
+        ]
+        axes.bar_label(drawn, labels=rates, padding=4, fontsize=9, color=plots.INK)
+        axes.grid(False, axis="x")
+        axes.margins(y=0.2)
+        axes.set_xlabel("gateways of one member")
+        axes.set_ylabel("CPU of all processes for a record, µs")
+
+
+if __name__ == "__main__":
+    typer.run(main)
