@@ -1,8 +1,8 @@
 """`make bench-growth`: to a million records, and what a record costs on the way there.
 
 In steps that can be interrupted: what was measured lies beside the network, and the next call goes on from
-there. After each step the CPU of each process for a record and the disk of each part; every so often the time to
-start again.
+there. After each step the CPU of each process for a record and the disk of each part; every so often the time
+to start again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`make bench-replicas`: records a second and their cost with 1, 2 and 4 gateways of one member.
 
 What can be shown depends on the machine. With cores to spare each gateway is kept to one of its own (as
-`taskset` does) and the rate rises with them. Where both members share two cores nothing can rise; what shows is
-whether a record's cost stays flat, so that a gateway adds no work of its own when it is scaled out.
+`taskset` does) and the rate rises with them. Where both members share two cores nothing can rise; what shows
+is whether a record's cost stays flat, so that a gateway adds no work of its own when it is scaled out.
 
 Gateways alone: two storage processes of one member cannot share its state, since pins are guarded by locks
 inside the process and writer keys are kept in its own SQLite.
@@ -76,9 +76,10 @@ def main(
     results_files.write(results, "replicas", points)
     _draw(points, results)
     for point in points:
+        cost = point["cpu"]["us_per_operation_in_all"]
         typer.echo(
-            f"{point['gateways']} gateways: {point['records_per_second']:,.0f}/s, "
-            f"{point['cpu']['us_per_operation_in_all']:,.0f} µs a record, {point['cpu']['cores_busy']:.2f} cores"
+            f"{point['gateways']} gateways: {point['records_per_second']:,.0f}/s, {cost:,.0f} µs a record, "
+            f"{point['cpu']['cores_busy']:.2f} cores busy"
         )
     if not all(point["stands"] for point in points):
         typer.echo("not everything stands")
