@@ -68,6 +68,16 @@ class FhirSession:
         if self._http is not None:
             await self._http.close()
 
+    @property
+    def token(self) -> str:
+        """The access token; it is worth nothing without `dpop_key`. Empty before the login."""
+        return self._token
+
+    @property
+    def dpop_key(self) -> ECKey:
+        """The key that proves each request: for another program that goes on with this session."""
+        return self._key
+
     async def read(self, resource_type: str, record_id: str, version: int = 0) -> dict[str, Any]:
         """GET /fhir/TYPE/ID, or that version of it. Raises MeshError with the outcome's code and sentence."""
         path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")

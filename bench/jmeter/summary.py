@@ -1,0 +1,45 @@
+"""What JMeter measured: its JTL (CSV) as a few figures, and the failures by their status."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cbmdhi.hammer.report import latencies
+
+
+def main(jtl: Annotated[Path, typer.Argument(help="JMeter's results as CSV.")]) -> None:
+    """Print the figures as JSON. Ends with 1 when a request failed."""
+    with jtl.open(newline="") as opened:
+        result = summary(csv.DictReader(opened))
+    print(json.dumps(result, indent=2))
+    if result["failed"] or not result["requests"]:
+        raise typer.Exit(1)
+
+
+def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """Requests, reads a second from the first's start to the last's end, times in ms, failures by status."""
+    entries = list(rows)
+    starts = [int(row["timeStamp"]) for row in entries]
+    took = [int(row["elapsed"]) for row in entries]
+    failed = Counter(row["responseCode"] for row in entries if row["success"] != "true")
+    ends = [start + ms for start, ms in zip(starts, took, strict=True)]
+    span = max(ends, default=0) - min(starts, default=0)
+    good = len(entries) - failed.total()
+    return {
+        "requests": len(entries),
+        "reads_per_second": round(1000 * good / span, 1) if span else 0.0,
+        "average_ms": round(sum(took) / len(took), 1) if took else 0.0,
+        "latency_ms": latencies([ms / 1000 for ms in took]),
+        "failed": dict(failed),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
