@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import headline, results_files, table
+from bench import growth, headline, results_files, soak, table
+from bench.jmeter import summary
 from bench.table import BEGIN, END, Line
+from cbmdhi.hammer.sampling import Sample, Usage
 
 
 def step(rate: float, p95: float, *, stands: bool = True) -> dict[str, object]:
@@ -84,3 +86,37 @@ def test_rows_are_kept_with_what_they_were_measured_on(tmp_path: Path) -> None:
 def test_a_problem_of_any_step_is_told() -> None:
     run = {"steps": [{"problems": {"a blob is not there": 2}}], "problems": {}}
     assert bench.problems_of(run) == ["2 × a blob is not there"]
+
+
+def test_memory_that_settles_is_no_growth_and_a_leak_is() -> None:
+    def usage(mib_per_minute: float) -> Usage:
+        made = Usage()
+        for at in range(0, 600, 5):
+            size = 100 * 2**20 + int(mib_per_minute * 2**20 * at / 60)
+            made.samples.append(Sample(float(at), {}, {"mercy-gateway": size}))
+        return made
+
+    assert not soak.fit(usage(0.2), "mercy-gateway", 60.0)["grows"]
+    leaking = soak.fit(usage(5.0), "mercy-gateway", 60.0)
+    assert leaking["grows"]
+    assert leaking["mib_per_minute"] == pytest.approx(5.0)
+
+
+def test_growth_is_measured_against_ten_thousand_records_not_against_the_empty_channel() -> None:
+    def point(records: int, us: float) -> dict[str, object]:
+        return {"records": records, "cpu": {"us_per_operation_in_all": us}}
+
+    points = [point(1_000, 900.0), point(10_000, 1_000.0), point(1_000_000, 1_400.0)]
+    assert growth.cost_rise(points) == pytest.approx(1.4)
+
+
+def test_what_jmeter_measured_is_summed_up_with_its_failures() -> None:
+    rows = [
+        {"timeStamp": "1000", "elapsed": "100", "success": "true", "responseCode": "200"},
+        {"timeStamp": "1500", "elapsed": "500", "success": "true", "responseCode": "200"},
+        {"timeStamp": "1600", "elapsed": "300", "success": "false", "responseCode": "503"},
+    ]
+    result = summary.summary(rows)
+    assert (result["requests"], result["reads_per_second"], result["average_ms"]) == (3, 2.0, 300.0)
+    assert result["failed"] == {"503": 1}
+    assert summary.summary([])["reads_per_second"] == 0.0
