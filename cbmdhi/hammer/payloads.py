@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from cbmdhi.protocol import categories
@@ -44,7 +44,6 @@ class Template:
 
 def templates(size: int) -> list[Template]:
     """Several resources of `size` bytes each, in an order that mixes the types. Raises ValueError."""
-    # Takes a second, which every other command of the CLI would pay too.
     by_type: dict[str, list[Template]] = {name: [] for name in _TYPES}
     for resource in _resources():
         found = by_type[resource["resourceType"]]
@@ -56,15 +55,18 @@ def templates(size: int) -> list[Template]:
     return mixed
 
 
-def _resources() -> Iterator[dict[str, Any]]:
+@cache
+def _resources() -> list[dict[str, Any]]:
+    # Takes a second, which every other command of the CLI would pay too.
     import carebundle
 
-    for seed in range(_SEEDS):
-        for profile in carebundle.PROFILES:
-            bundle = json.loads(carebundle.to_json(carebundle.generate_bundle(profile=profile, seed=seed)))
-            for entry in bundle["entry"]:
-                if entry["resource"]["resourceType"] in _TYPES:
-                    yield entry["resource"]
+    bundles = (
+        json.loads(carebundle.to_json(carebundle.generate_bundle(profile=profile, seed=seed)))
+        for seed in range(_SEEDS)
+        for profile in carebundle.PROFILES
+    )
+    found = (entry["resource"] for bundle in bundles for entry in bundle["entry"])
+    return [resource for resource in found if resource["resourceType"] in _TYPES]
 
 
 def _fitted(resource: dict[str, Any], size: int) -> Template | None:
