@@ -31,6 +31,7 @@ ROWS: dict[str, Row] = {
     "hostile": hostile.measure,
 }
 _HEADLINE = [name for name in ROWS if name != "hostile"]
+_WARM_RATE = 400.0
 _console = Console(highlight=False, soft_wrap=True)
 
 
@@ -61,7 +62,7 @@ def main(
     folder = results if whole or results != results_files.RESULTS else ROOT / ".tools" / "bench"
     try:
         with network.running(home):
-            measured = asyncio.run(_measure(names, plan, repeat, home, folder))
+            measured = asyncio.run(_measure(names, plan, repeat, home, folder, quick=quick))
     except MeshError as error:
         _console.print(f"[red]{error.code_name}[/red] {error.reason}")
         raise typer.Exit(1) from error
@@ -79,12 +80,15 @@ def main(
 
 
 async def _measure(
-    names: list[str], plan: Plan, repeat: int, home: Path, folder: Path
+    names: list[str], plan: Plan, repeat: int, home: Path, folder: Path, *, quick: bool
 ) -> dict[str, list[dict[str, Any]]]:
     show = Show(stage=lambda what: print(f"    {what}", file=sys.stderr, flush=True))
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     # Reads, so that the clinicians who read are there too.
     async with Session(home, plan.load(1.0, 2.0, reads=0.5), show) as session:
+        if not quick:
+            print("a record about each patient, so that none is the first", file=sys.stderr, flush=True)
+            await session.run(plan.load(_WARM_RATE, plan.patients / _WARM_RATE), 0)
         for turn in range(repeat):
             for name in names:
                 print(

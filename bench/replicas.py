@@ -99,6 +99,8 @@ async def _measure(
             for carrier, gateway in zip(own[1:], more, strict=False)
         ]
         session.cast.carriers[:] = [own[0], *away]
+        warm = Load(_FLOOD_RATE, records / 5 / _FLOOD_RATE, plan.users, max(wanted), plan.patients)
+        await session.run(warm, 0)
         for count in wanted:
             await quiet.settled(home)
             load = Load(_FLOOD_RATE, records / _FLOOD_RATE, plan.users, count, plan.patients)

@@ -119,6 +119,7 @@ def _distribution(ran: Ran, file: Path) -> Path:
                     color=INK,
                 )
         axes.set_xlim(left=0)
+        axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
         axes.set_xlabel("milliseconds")
         axes.set_ylabel("how many")
     return file
