@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from cbmdhi.client import Client
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.hammer.session import Session
@@ -30,7 +32,8 @@ Nuisance = Callable[[Session], AbstractAsyncContextManager[None]]
 async def never_reads(session: Session) -> AsyncIterator[None]:
     """One stream that sends for ever, and whose receipts nobody takes."""
     client: Client = session.cast.carriers[0]
-    stub = gateway_pb2_grpc.IngestServiceStub(client.connection.authenticated)
+    channel = _own_channel(client)
+    stub = gateway_pb2_grpc.IngestServiceStub(channel)
 
     async def requests() -> AsyncIterator[gateway_pb2.IngestRequest]:
         number = 0
@@ -44,6 +47,7 @@ async def never_reads(session: Session) -> AsyncIterator[None]:
         yield
     finally:
         call.cancel()
+        await channel.close()
 
 
 @asynccontextmanager
@@ -96,6 +100,20 @@ async def _connections(session: Session, count: int) -> AsyncIterator[list[async
     finally:
         for writer in writers:
             writer.transport.abort()
+
+
+def _own_channel(client: Client) -> grpc.aio.Channel:
+    """A connection that no honest stream shares: what is not read must fill this one's window alone."""
+    credentials = grpc.ssl_channel_credentials(
+        client.member.tls_ca_pem.encode(),
+        client.wallet.private_key_pem,
+        client.wallet.certificate_pem.encode(),
+    )
+    options = [
+        ("grpc.ssl_target_name_override", f"gateway.{client.member.name}"),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    return grpc.aio.secure_channel(client.member.gateway.grpc, credentials, options=options)
 
 
 def _context(client: Client) -> ssl.SSLContext:
