@@ -83,7 +83,7 @@ async def send(
 
 
 class _Sender:
-    """One stream; opened anew before its token ends, and when it breaks."""
+    """One stream; the next is opened before its token ends, and another when it breaks."""
 
     def __init__(self, load: Load, carrier: Client, feed: Feed, tally: Tally, clock: Clock) -> None:
         self._load = load
@@ -92,23 +92,47 @@ class _Sender:
         self._tally = tally
         self._clock = clock
         self._pending: dict[str, Item] = {}
+        self._full = asyncio.Event()
 
     async def run(self) -> None:
         """Until everything is answered. Raises MeshError when the stream breaks again and again."""
         again: list[Item] = []
         breaks = 0
-        while not self._feed.done or self._pending:
-            try:
-                await self._stream(again)
+        streams: set[asyncio.Task[None]] = set()
+        try:
+            while not self._feed.done or self._pending:
+                self._full.clear()
+                stream = asyncio.create_task(self._stream(again))
+                streams.add(stream)
+                full = asyncio.create_task(self._full.wait())
+                await asyncio.wait({stream, full}, return_when=asyncio.FIRST_COMPLETED)
+                full.cancel()
+                again = []
+                if not stream.done():
+                    # It takes no more, and its last receipts come while the next one is open already.
+                    continue
+                await asyncio.wait(streams)
+                broken = [error for ended in streams if (error := ended.exception()) is not None]
+                streams.clear()
+                if broken:
+                    breaks += 1
+                    await self._mend(broken[0], breaks)
                 again = list(self._pending.values())
-            except grpc.aio.AioRpcError as error:
-                ours, breaks = from_rpc(error), breaks + 1
-                if ours.code not in _RESENT or breaks > _BREAKS:
-                    raise ours from error
-                self._tally.breaks += 1
-                self._connection.forget_token()
-                again = list(self._pending.values())
-                await asyncio.sleep(0.2)
+        finally:
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+
+    async def _mend(self, error: BaseException, breaks: int) -> None:
+        """Go on after a break that another try may mend; else raise."""
+        if not isinstance(error, grpc.aio.AioRpcError):
+            raise error
+        ours = from_rpc(error)
+        if ours.code not in _RESENT or breaks > _BREAKS:
+            raise ours from error
+        self._tally.breaks += 1
+        self._connection.forget_token()
+        await asyncio.sleep(0.2)
 
     async def _stream(self, again: Sequence[Item]) -> None:
         method = self._connection.authenticated.stream_stream(
@@ -142,6 +166,8 @@ class _Sender:
             for request in wire.requests([item.message for item in due]):
                 yield request
             await asyncio.sleep(_TICK_SECONDS - time.monotonic() % _TICK_SECONDS)
+        if not self._feed.done:
+            self._full.set()
 
     def _note(self, result: gateway_pb2.IngestResult, now: float) -> None:
         item = self._pending.pop(result.submission_id, None)
