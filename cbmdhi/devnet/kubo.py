@@ -11,6 +11,19 @@ from cbmdhi.devnet.supervision import Program
 from cbmdhi.devnet.templates import write_secret
 from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
 
+_MIB = 1 << 20
+# Blocks are named by hashes, so that every compaction rewrites all of a level: with pebble's own sizes (4 MiB
+# of memory, 64 MiB of base level) that is half of what a node does under load.
+_PEBBLE = {
+    "memTableSize": 64 * _MIB,
+    "memTableStopWritesThreshold": 4,
+    "l0CompactionThreshold": 4,
+    "l0StopWritesThreshold": 16,
+    "lBaseMaxBytes": 1024 * _MIB,
+    "bytesPerSync": _MIB,
+    "cacheSize": 32 * _MIB,
+}
+
 
 def program(home: Home, organisation: str) -> Program:
     """The node of a member."""
@@ -86,6 +99,7 @@ def _settings(organisation: str, ports: Ports, others: list[dict[str, Any]]) -> 
             },
         },
         "Version": {"SwarmCheckDisabled": True},
+        "Datastore": {"Spec": _PEBBLE},
     }
 
 

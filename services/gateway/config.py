@@ -47,7 +47,7 @@ class GatewayConfig(ServiceConfig):
     in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
     """Of all submissions in memory; then no stream is read."""
     batch_submissions: int = Field(default=400, ge=1, le=1_000)
-    batch_linger_seconds: float = Field(default=0.1, ge=0, le=1)
+    batch_linger_seconds: float = Field(default=0.2, ge=0, le=1)
     batches_in_flight: int = Field(default=3, ge=1)
     open_sessions: int = Field(default=10_000, ge=1)
     """Tokens and delegations that are remembered."""
