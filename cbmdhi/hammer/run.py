@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 Reading = Callable[[int], Awaitable[None]]
 
 METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
-_TICK_SECONDS = 0.005
+_TICK_SECONDS = 0.02
 _PATIENCE_SECONDS = 60.0
 # A token lives 300 s, and a stream no longer than its token.
 _STREAM_SECONDS = 200.0
