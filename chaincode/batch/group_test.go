@@ -36,7 +36,7 @@ func TestAGroupIsDoneAsOne(t *testing.T) {
 	s := begin(t)
 	item, record := s.updateAndConsent()
 	s.expectAll(s.settle(item), pb.Code_CODE_OK, pb.Code_CODE_OK)
-	if !s.Document("rec/"+record+"/00000001", &pb.RecordVersion{}) || !s.Document("con/"+s.patient.Address, &pb.ConsentDocument{}) {
+	if !s.Document("z/"+record+"/rec/00000001", &pb.RecordVersion{}) || !s.Document("con/"+s.patient.Address, &pb.ConsentDocument{}) {
 		t.Fatal("the group's changes are not there")
 	}
 	s.Now = s.Now.Add(time.Hour)

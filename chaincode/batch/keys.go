@@ -10,9 +10,15 @@ import (
 	"cbmdhi/chaincode/signing"
 )
 
-// State keys. They are unique to what they hold, so that two commands conflict only with cause;
-// what leads them is time-ordered (UUIDv7), which keeps the state database quick.
-const policyKey = "pol"
+// State keys. They are unique to what they hold, so that two commands conflict only with cause.
+//
+// Record versions and audit entries, which every command adds, share the prefix that sorts last and are led by
+// their time-ordered id (UUIDv7): what is new always comes after what is there, and the state database
+// (LevelDB) appends where it would otherwise merge each new table with the old ones. docs/adr/0010 has the figure.
+const (
+	policyKey      = "pol"
+	timelinePrefix = "z/"
+)
 
 // MemberPrefix begins the key of every member document.
 const MemberPrefix = "org/"
@@ -24,10 +30,12 @@ func consentKey(patient string) string      { return "con/" + patient }
 func writerKeyKey(keyID string) string      { return "wkey/" + keyID }
 
 func recordKey(recordID string, version uint32) string {
-	return fmt.Sprintf("rec/%s/%08x", recordID, version)
+	return fmt.Sprintf("%s%s/rec/%08x", timelinePrefix, recordID, version)
 }
 
-func auditKey(commandID, signer string) string { return "aud/" + commandID + "/" + signer }
+func auditKey(commandID, signer string) string {
+	return timelinePrefix + commandID + "/aud/" + signer
+}
 
 // Private data keys, in a member's implicit collection.
 func sealedRecordKeyName(patient string) string { return "rk/" + patient }

@@ -177,7 +177,7 @@ func TestABatchSentAgainGivesItsFirstVerdictsAndWritesNothing(t *testing.T) {
 		}
 		// Whatever was committed is not written a second time.
 		for _, write := range out.Writes {
-			if write.Collection == "" && d.State[write.Key] != nil && bytes.HasPrefix([]byte(write.Key), []byte("aud/")) {
+			if write.Collection == "" && d.State[write.Key] != nil && bytes.Contains([]byte(write.Key), []byte("/aud/")) {
 				rt.Fatalf("%s was written again", write.Key)
 			}
 		}
@@ -199,7 +199,7 @@ func TestAGroupIsDoneWhollyOrNotAtAll(t *testing.T) {
 		for i, g := range out.Result.Groups {
 			done := 0
 			for j, v := range g.Verdicts {
-				key := "aud/" + v.GetCommandId() + "/" + items[i].Group.Commands[j].GetSigner()
+				key := "z/" + v.GetCommandId() + "/aud/" + items[i].Group.Commands[j].GetSigner()
 				recorded := v.GetCode() == pb.Code_CODE_OK || v.GetCode() == pb.Code_CODE_FORBIDDEN
 				if written[key] != recorded {
 					rt.Fatalf("entry of %v written: %v", v, written[key])

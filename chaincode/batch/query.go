@@ -45,8 +45,8 @@ func getKeys(keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQueryKeys)
 	}
 	for i, key := range keys {
-		if key != policyKey && !hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, "rec/", "aud/") {
-			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, rec/, aud/", i)
+		if key != policyKey && !hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, timelinePrefix) {
+			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, z/", i)
 		}
 	}
 	return valuesOf(keys, ledger.States)

@@ -25,7 +25,7 @@ func TestARecordIsStoredAsItsAuthorSignedIt(t *testing.T) {
 	body := &pb.RecordVersion{}
 	command := item.Group.Commands[0]
 	entry := s.Audit(command)
-	if !s.Document("rec/"+entry.GetRecordId()+"/00000001", body) {
+	if !s.Document("z/"+entry.GetRecordId()+"/rec/00000001", body) {
 		t.Fatal("not stored")
 	}
 	if body.GetAuthor() != s.engine.Address || body.GetWriterMsp() != sim.Mercy || body.GetPatient() != s.patient.Address ||

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from services.ledger.chain import Channel
 from services.ledger.domain.failures import leading_code
-from services.ledger.domain.receipts import audit_key
+from services.ledger.domain.receipts import audit_key, record_key
 from services.ledger.fabric import EvaluateError
 from services.runtime.errors import MeshError
 
@@ -43,7 +43,7 @@ class PeerState:
 
     async def records(self, places: Sequence[tuple[str, int]]) -> list[state_pb2.RecordVersion | None]:
         """Several (record id, version), by one question, in order; None where there is none."""
-        values = await self._values([f"rec/{record_id}/{version:08x}" for record_id, version in places])
+        values = await self._values([record_key(*place) for place in places])
         return [state_pb2.RecordVersion.FromString(value) if value else None for value in values]
 
     async def audit_entry(self, command_id: str, signer: str) -> state_pb2.AuditEntry | None:

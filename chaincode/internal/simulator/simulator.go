@@ -236,7 +236,7 @@ func (w *World) Audit(command *pb.SignedCommand) *pb.AuditEntry {
 		w.T.Fatalf("command: %v", err)
 	}
 	entry := &pb.AuditEntry{}
-	if !w.Document("aud/"+header.GetCommandId()+"/"+command.GetSigner(), entry) {
+	if !w.Document("z/"+header.GetCommandId()+"/aud/"+command.GetSigner(), entry) {
 		return nil
 	}
 	return entry

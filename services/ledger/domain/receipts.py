@@ -8,8 +8,6 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.domain.batches import command_id_of
 
-AUDIT_PREFIX = "aud/"
-
 
 class MalformedResult(Exception):
     """The chaincode's answer does not fit the batch: a fault of the chaincode."""
@@ -27,9 +25,14 @@ class Settlement:
     recorded: AbstractSet[str]
 
 
+def record_key(record_id: str, version: int) -> str:
+    """State key of a version of a record."""
+    return f"z/{record_id}/rec/{version:08x}"
+
+
 def audit_key(command_id: str, signer: str) -> str:
     """State key of a command's audit entry."""
-    return f"{AUDIT_PREFIX}{command_id}/{signer}"
+    return f"z/{command_id}/aud/{signer}"
 
 
 def first_transactions(result: state_pb2.BatchResult) -> set[str]:

@@ -59,12 +59,12 @@ def facts_of(changes: Iterable[Change]) -> Facts:
     """What a transaction changed, by kind. Raises MalformedState."""
     facts = Facts()
     for key, value in changes:
-        prefix, _, rest = key.partition("/")
+        kind = _kind_of(key)
         if value is None:
-            if prefix == "rec":
-                facts.dropped_records.append(_record_key(rest))
+            if kind == "rec":
+                facts.dropped_records.append(_record_of(key))
             continue
-        match prefix:
+        match kind:
             case "id":
                 facts.identities.append(_parse(state_pb2.IdentityDocument(), value))
             case "rec":
@@ -114,9 +114,16 @@ def _parts(fields: Iterable[bytes]) -> list[bytes]:
     return [b"".join(part) for part in parts]
 
 
-def _record_key(rest: str) -> tuple[str, int]:
-    record_id, _, version = rest.partition("/")
+def _kind_of(key: str) -> str:
+    """`id`, `con` and so on; `rec` or `aud` for what is led by its time-ordered id: `z/<id>/<kind>/…`."""
+    prefix, _, rest = key.partition("/")
+    return rest.partition("/")[2].partition("/")[0] if prefix == "z" else prefix
+
+
+def _record_of(key: str) -> tuple[str, int]:
+    """Record id and version of `z/<record id>/rec/<version>`."""
     try:
+        _, record_id, _, version = key.split("/")
         return record_id, int(version, 16)
     except ValueError as exc:
         raise MalformedState("a record's key has no version") from exc

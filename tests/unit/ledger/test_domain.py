@@ -145,7 +145,7 @@ def events(*changes: Change) -> list[tuple[str, events_pb2.TransactionCommitted]
 
 def audit(number: int, *, size: int = 0) -> Change:
     entry = state_pb2.AuditEntry(command_id=str(number), signer="s", reason="r" * size)
-    return Change(f"aud/{number}/s", entry.SerializeToString())
+    return Change(f"z/{number}/aud/s", entry.SerializeToString())
 
 
 def test_an_event_too_large_for_nats_leaves_in_parts_that_lose_nothing() -> None:
@@ -169,7 +169,7 @@ def test_an_event_holds_entries_and_identities_as_they_are_committed() -> None:
     someone = state_pb2.IdentityDocument(address="cb1x", version=2)
 
     ((_, event),) = events(
-        Change("id/cb1x", someone.SerializeToString()), Change("aud/1/s", entry.SerializeToString())
+        Change("id/cb1x", someone.SerializeToString()), Change("z/1/aud/s", entry.SerializeToString())
     )
 
     assert event == events_pb2.TransactionCommitted(
@@ -184,8 +184,8 @@ def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
             Change("con/cb1x", b"\xff not looked at"),
             Change("wkey/1", b"\xff"),
             Change("org/MercyMSP", b"\xff"),
-            Change("rec/r/0000000a", None),
-            Change("aud/2/s", None),
+            Change("z/r/rec/0000000a", None),
+            Change("z/2/aud/s", None),
         ]
     )
 
@@ -193,7 +193,7 @@ def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
     assert facts.dropped_records == [("r", 10)]
 
 
-@pytest.mark.parametrize("key", ["id/x", "rec/r/00000001", "aud/1/s"])
+@pytest.mark.parametrize("key", ["id/x", "z/r/rec/00000001", "z/1/aud/s"])
 def test_a_value_that_is_not_what_its_key_says_is_malformed(key: str) -> None:
     with pytest.raises(MalformedState):
         facts_of([Change(key, b"\xff\xff")])

@@ -109,7 +109,7 @@ def entry(
     document = state_pb2.AuditEntry(
         command_id=command_id, signer="s", patient=patient, code=code_pb2.CODE_OK, tx_id=tx_id, reason=reason
     )
-    return {f"aud/{command_id}/s": document.SerializeToString()}
+    return {f"z/{command_id}/aud/s": document.SerializeToString()}
 
 
 def record(record_id: str, version: int, *, category: str = "observations") -> dict[str, bytes]:
@@ -123,7 +123,7 @@ def record(record_id: str, version: int, *, category: str = "observations") -> d
             writer_key=state_pb2.WriterKey(key_id=f"key {version}", epoch=version)
         ),
     )
-    return {f"rec/{record_id}/{version:08x}": document.SerializeToString()}
+    return {f"z/{record_id}/rec/{version:08x}": document.SerializeToString()}
 
 
 def identity(address: str, status: int = state_pb2.IDENTITY_STATUS_ACTIVE) -> dict[str, bytes]:
@@ -159,7 +159,7 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
     service.publish()
     await world.commit_writes(entry("conflicted"), code=fabric.MVCC_READ_CONFLICT)
     foreign = Action(
-        "other", b"", 200, b"", (Write(CHAINCODE, "aud/foreign/s", b"x", deleted=False),), private=False
+        "other", b"", 200, b"", (Write(CHAINCODE, "z/foreign/aud/s", b"x", deleted=False),), private=False
     )
     world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, foreign),))
     await world.commit_writes(entry("good"))
@@ -173,8 +173,8 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
 def test_what_another_namespace_wrote_is_not_taken_for_ours() -> None:
     own = state_pb2.AuditEntry(command_id="2").SerializeToString()
     writes = (
-        Write("other", "aud/1/s", b"\xff", deleted=False),
-        Write(CHAINCODE, "aud/2/s", own, deleted=False),
+        Write("other", "z/1/aud/s", b"\xff", deleted=False),
+        Write(CHAINCODE, "z/2/aud/s", own, deleted=False),
     )
     action = Action(CHAINCODE, b"", 200, b"", writes, private=False)
     world = World()
@@ -317,7 +317,7 @@ async def test_a_value_that_cannot_be_read_stops_the_follower_behind_the_blocks_
     world: World, service: Service
 ) -> None:
     await world.commit_writes(entry("1"))
-    await world.commit_writes(entry("2") | {"aud/3/s": b"\xff\xff"})
+    await world.commit_writes(entry("2") | {"z/3/aud/s": b"\xff\xff"})
     service.project()
     with pytest.raises(MeshError) as failure:
         await service.tasks[0]

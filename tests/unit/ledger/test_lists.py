@@ -70,7 +70,7 @@ async def test_records_are_narrowed_by_category(book: Book) -> None:
 
 async def test_a_deleted_record_leaves_the_list(book: Book) -> None:
     await book.block(record("a", 1))
-    await book.block({"rec/a/00000001": None})
+    await book.block({"z/a/rec/00000001": None})
 
     assert await book.lists.latest_record("a") is None
 
@@ -118,7 +118,7 @@ async def test_pages_of_records_and_identities_end(book: Book) -> None:
 async def test_an_audit_trail_holds_nobody_elses_entries_and_the_own_registration(book: Book) -> None:
     registration = state_pb2.AuditEntry(command_id="reg", signer="s", action="register", subject=PATIENT)
     await book.block(entry("mine"), entry("another's", patient="cb1other"))
-    await book.block({"aud/reg/s": registration.SerializeToString()})
+    await book.block({"z/reg/aud/s": registration.SerializeToString()})
 
     listed = (await book.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).entries
 
@@ -178,7 +178,7 @@ async def test_blocks_written_together_leave_the_same_as_one_after_the_other(boo
 
 
 async def test_a_record_that_is_dropped_and_written_again_is_there(book: Book) -> None:
-    await book.blocks([record("a", 1)], [{"rec/a/00000001": None}], [record("a", 1, category="imaging")])
+    await book.blocks([record("a", 1)], [{"z/a/rec/00000001": None}], [record("a", 1, category="imaging")])
 
     (listed,) = (await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))).records
     assert listed.category == "imaging"

@@ -165,7 +165,7 @@ class World:
             return state_pb2.Verdict(
                 command_id=header.command_id, code=code_pb2.CODE_BAD_SIGNATURE, reason="bad"
             )
-        key = f"aud/{header.command_id}/{signed.signer}"
+        key = f"z/{header.command_id}/aud/{signed.signer}"
         if known := writes.get(key) or self.state.get(key):
             first = state_pb2.AuditEntry.FromString(known)
             return state_pb2.Verdict(
@@ -196,7 +196,7 @@ class World:
                 content=item.contents[0] if item.contents else None,
                 command_id=header.command_id,
             )
-            writes[f"rec/{record.record_id}/{record.version:08x}"] = document.SerializeToString()
+            writes[f"z/{record.record_id}/rec/{record.version:08x}"] = document.SerializeToString()
         return state_pb2.Verdict(command_id=header.command_id, code=code_pb2.CODE_OK)
 
     async def order(self, endorsed: "FakeEndorsed") -> None:
