@@ -29,7 +29,7 @@ class Plan:
     read_rates  likewise
     """
 
-    rates: tuple[float, ...] = (1_000.0, 1_800.0)
+    rates: tuple[float, ...] = (1_000.0, 1_150.0, 1_300.0, 1_500.0, 1_800.0)
     read_rates: tuple[float, ...] = (500.0, 1_000.0)
     seconds: float = 60.0
     read_seconds: float = 30.0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.protocol import address as addresses
 from services.gateway.domain import group as rules
 from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
@@ -28,7 +29,10 @@ class Authenticator:
         self._channel = channel
 
     async def known(self, groups: Iterable[Sequence[Parsed]]) -> Known:
-        """Everybody whom these groups name, looked up together. Raises MeshError."""
+        """Everybody whom these groups name, looked up together. Raises MeshError.
+
+        What is no address is not asked about: it is refused by its form, and shall harm no neighbour.
+        """
         acting: set[str] = set()
         patients: set[str] = set()
         for commands in groups:
@@ -39,8 +43,8 @@ class Authenticator:
                     acting.update(_delegators(parsed))
                 if (put := parsed.put) is not None:
                     patients.add(put.patient)
-        known = await self._identities.several(patients, _PATIENT_SECONDS)
-        return known | await self._identities.several(acting, SIGNER_SECONDS)
+        known = await self._identities.several(_addresses(patients), _PATIENT_SECONDS)
+        return known | await self._identities.several(_addresses(acting), SIGNER_SECONDS)
 
     def check_signatures(self, commands: tuple[Parsed, ...], known: Known) -> None:
         """That each command is its signer's: what follows may be told to whoever sent it."""
@@ -63,6 +67,10 @@ class Authenticator:
                 _check_patient(parsed, known)
             except Refused as why:
                 raise why.at(index) from why
+
+
+def _addresses(named: Iterable[str]) -> list[str]:
+    return [one for one in named if addresses.is_address(one)]
 
 
 def _delegators(parsed: Parsed) -> set[str]:

@@ -131,13 +131,16 @@ class Pipeline:
         self._beside(self._take(submissions))
 
     async def _take(self, submissions: Sequence[Submission]) -> None:
-        fresh = [one for one in submissions if self._is_fresh(one)]
         try:
-            known = await self._authenticator.known(one.commands for one in fresh)
+            await guarded(self._check_all(submissions), "submissions.crashed")
         except MeshError as err:
-            for one in fresh:
+            # Before any of them was checked: nobody could say who signed them.
+            for one in submissions:
                 self._answer(one, err)
-            return
+
+    async def _check_all(self, submissions: Sequence[Submission]) -> None:
+        fresh = [one for one in submissions if self._is_fresh(one)]
+        known = await self._authenticator.known(one.commands for one in fresh)
         for start in range(0, len(fresh), _TURN):
             with self._metrics.stage("check"):
                 for one in fresh[start : start + _TURN]:

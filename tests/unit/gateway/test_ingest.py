@@ -15,7 +15,7 @@ from services.gateway.room import Room
 from services.runtime.errors import MeshError, code_name
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World
-from tests.unit.gateway.people import put
+from tests.unit.gateway.people import Person, put
 
 WINDOW = 8
 
@@ -83,6 +83,32 @@ async def test_submissions_of_one_message_are_taken_together_and_answered_each_b
     assert len(results) == WINDOW - 1
     assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in results.values())
     assert len(world.ledger.asked_for) == 2  # the engine and the patient, once each for all
+
+
+async def test_a_patient_that_is_no_address_is_asked_about_nowhere_and_harms_no_neighbour(
+    world: World,
+) -> None:
+    class Nobody(Person):
+        address = "x" * 1_000_000
+
+    nobody, good = put(world.engine, Nobody()), submission(world, "good")
+    bad = IngestItem(submission_id="bad", group=nobody.group, contents=nobody.contents)
+
+    sender = Sender(IngestRequest(items=[bad, good]))
+    results = {one.submission_id: one.receipts[0].receipt async for one in stream(world, sender)}
+
+    assert (code_name(results["bad"].code), results["bad"].path) == ("INVALID", "body.put_record.patient")
+    assert code_name(results["good"].code) == "OK"
+    assert all(len(address) == 35 for address in world.ledger.asked_for)
+
+
+async def test_when_nobody_can_be_looked_up_each_submission_is_told(world: World) -> None:
+    world.ledger.away = True
+
+    sender = Sender(IngestRequest(items=[submission(world, "a"), submission(world, "b")]))
+    results = [(one.submission_id, code_name(one.error.code)) async for one in stream(world, sender)]
+
+    assert sorted(results) == [("a", "UNAVAILABLE"), ("b", "UNAVAILABLE")]
 
 
 async def test_a_message_with_more_submissions_than_the_window_is_taken_in_turns(world: World) -> None:

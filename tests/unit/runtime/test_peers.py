@@ -59,7 +59,7 @@ async def test_an_end_user_is_believed_from_the_own_gateway_alone(start: Start) 
 
     async def ask(service: str, organisation: str, metadata: Any) -> Any:
         stub = net.stub(service, organisation)
-        return await call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5, metadata=metadata)
+        return await call(stub.List, notify_pb2.ListRequest(), deadline_seconds=20, metadata=metadata)
 
     await ask("gateway", "mercy", caller_metadata(user))
     forged = await refusal(ask("gateway", "lakeside", caller_metadata(user)))
