@@ -74,7 +74,7 @@ async def test_a_transaction_is_endorsed_by_both_members_ordered_and_committed(
     assert mine.action is not None
     assert mine.action == transaction.action
     assert mine.action.arguments == (b"process", registration)
-    assert {write.key.partition("/")[0] for write in mine.action.writes} == {"id", "reg", "aud"}
+    assert {write.key.partition("/")[0] for write in mine.action.writes} == {"id", "reg", "z"}
 
 
 async def test_submit_does_all_steps_and_answers_what_the_chaincode_said(
