@@ -36,6 +36,7 @@ from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from services.storage.sealing import Sealing
 from services.storage.service import StorageServicer
+from services.storage.unwrapping import Unwrapping
 from services.storage.vault import Vault, read_private_file
 from services.storage.writer_keys import WriterKeys
 
@@ -75,7 +76,8 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
         max_age_seconds=config.decision_max_age_seconds,
         max_skew_seconds=config.clock_skew_seconds,
     )
-    releasing = Releasing(own, decisions, identities, records, ledger, vault, metrics)
+    unwrapping = Unwrapping(own, ledger, vault, metrics)
+    releasing = Releasing(decisions, identities, records, unwrapping, metrics)
     opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
     budget = ByteBudget(config.in_flight_mib * MIB)
     sealing = Sealing(own, ledger, identities, WriterKeys(vault, ledger), keeper, recent, budget, metrics)

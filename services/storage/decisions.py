@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
@@ -14,8 +14,10 @@ from services.storage.cache import Cache
 from services.storage.domain import decision
 from services.storage.domain.decision import ReadGrant
 from services.storage.locks import KeyedLocks
+from services.storage.together import each
 
 _VERIFIED = 64
+_AT_ONCE = 8
 
 
 class ProofSource(Protocol):
@@ -27,7 +29,7 @@ class ProofSource(Protocol):
 
 
 class Decisions:
-    """Turns transaction and command into a grant.
+    """Turns transactions and commands into grants.
 
     wait_seconds      for the own peer to commit the transaction
     max_age_seconds   after which a grant releases nothing more
@@ -53,13 +55,22 @@ class Decisions:
         self._verified: Cache[str, proof.VerifiedTransaction] = Cache(_VERIFIED)
         self._locks = KeyedLocks()
 
-    async def grant(self, tx_id: str, command_id: str) -> ReadGrant:
-        """The grant in a committed transaction, still fresh.
+    async def grants(self, decided: Sequence[tuple[str, str]]) -> list[ReadGrant | MeshError]:
+        """The grants of (tx_id, command_id), in order, still fresh; each transaction is proven once.
 
-        Raises MeshError FORBIDDEN, NOT_FOUND (not committed on the own peer), UNAVAILABLE.
+        In a place that has none stands why: FORBIDDEN, NOT_FOUND (not committed on the own peer),
+        UNAVAILABLE.
         """
+        wanted = dict.fromkeys(tx_id for tx_id, _ in decided)
+        verified = await each(wanted, self._verify, _AT_ONCE)
+        return [self._grant(verified[tx_id], command_id) for tx_id, command_id in decided]
+
+    def _grant(
+        self, verified: proof.VerifiedTransaction | MeshError, command_id: str
+    ) -> ReadGrant | MeshError:
+        if isinstance(verified, MeshError):
+            return verified
         try:
-            verified = await self._verify(tx_id)
             grant = decision.derive_grant(verified, command_id, self._trust.member_roots.keys())
             decision.check_age(
                 grant,
@@ -67,12 +78,8 @@ class Decisions:
                 max_age_ms=self._max_age_ms,
                 max_skew_ms=self._max_skew_ms,
             )
-        except proof.ProofError as exc:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN, f"the decision is not proven ({exc.check}): {exc.reason}"
-            ) from exc
         except decision.NotGranted as exc:
-            raise MeshError(code_pb2.CODE_FORBIDDEN, exc.reason) from exc
+            return MeshError(code_pb2.CODE_FORBIDDEN, exc.reason)
         return grant
 
     async def _verify(self, tx_id: str) -> proof.VerifiedTransaction:
@@ -85,13 +92,18 @@ class Decisions:
             if known is not None:
                 return known
             found = await self._source.proof(tx_id, self._wait_seconds)
-            verified = await asyncio.to_thread(
-                proof.verify_transaction,
-                found.block,
-                found.previous_header,
-                tx_id,
-                self._trust,
-                found.next_header,
-            )
+            try:
+                verified = await asyncio.to_thread(
+                    proof.verify_transaction,
+                    found.block,
+                    found.previous_header,
+                    tx_id,
+                    self._trust,
+                    found.next_header,
+                )
+            except proof.ProofError as exc:
+                raise MeshError(
+                    code_pb2.CODE_FORBIDDEN, f"the decision is not proven ({exc.check}): {exc.reason}"
+                ) from exc
             self._verified.put(tx_id, verified)
             return verified

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Protocol
@@ -16,6 +17,7 @@ from services.runtime.telemetry import Metrics
 from services.storage.cache import Cache
 from services.storage.domain.batch import Refusal
 from services.storage.domain.keys import Patient
+from services.storage.together import outcomes
 
 _PATIENTS = 20_000
 _PATIENT_SECONDS = 600.0
@@ -48,6 +50,7 @@ class Identities:
         self._source = source
         self._patients: Cache[str, Patient] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
         self._people: Cache[str, IdentityDocument] = Cache(_PEOPLE, seconds=_PERSON_SECONDS)
+        self._custodians: Cache[str, tuple[str, ...]] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
         self._batcher: MicroBatcher[str, IdentityDocument] = MicroBatcher(
             self._fetch,
             max_count=_AT_ONCE,
@@ -84,15 +87,42 @@ class Identities:
                 self._patients.put(address, patient)
         return found
 
-    async def person(self, address: str) -> IdentityDocument:
-        """Somebody as of at most three seconds ago. Raises MeshError NOT_FOUND, INTEGRITY."""
-        known = self._people.get(address)
-        return known if known is not None else await self._batcher.submit(address)
+    async def people(self, addresses: Iterable[str]) -> dict[str, IdentityDocument | MeshError]:
+        """Each as of at most three seconds ago, or why not: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
+        found: dict[str, IdentityDocument | MeshError] = {}
+        asked: dict[str, asyncio.Future[IdentityDocument]] = {}
+        for address in dict.fromkeys(addresses):
+            known = self._people.get(address)
+            if known is not None:
+                found[address] = known
+                continue
+            try:
+                asked[address] = self._batcher.enqueue(address)
+            except MeshError as err:
+                found[address] = err
+        return found | await outcomes(asked)
 
-    async def custodians(self, patient: str) -> tuple[str, ...]:
-        """The custodians that a patient registered with, by MSP id. Raises MeshError NOT_FOUND, INTEGRITY."""
-        known = self._patients.get(patient)
-        return known.custodians if known is not None else _custodians(await self.person(patient))
+    async def custodians(self, patients: Iterable[str]) -> dict[str, tuple[str, ...] | MeshError]:
+        """The custodians that each patient registered with, by MSP id, or why they are not known.
+
+        They never change, since the registration certifies them: they are kept for ten minutes.
+        """
+        found: dict[str, tuple[str, ...] | MeshError] = {}
+        unknown: list[str] = []
+        for patient in dict.fromkeys(patients):
+            sealed_for = self._patients.get(patient)
+            known = sealed_for.custodians if sealed_for is not None else self._custodians.get(patient)
+            if known is None:
+                unknown.append(patient)
+            else:
+                found[patient] = known
+        for patient, document in (await self.people(unknown)).items():
+            if isinstance(document, MeshError):
+                found[patient] = document
+            else:
+                found[patient] = custodians = _custodians(document)
+                self._custodians.put(patient, custodians)
+        return found
 
     async def _fetch(self, addresses: list[str]) -> list[IdentityDocument | Exception]:
         wanted = list(dict.fromkeys(addresses))

@@ -1,7 +1,8 @@
-"""Open: the envelope of a record and its data key, sealed to the reader, on a committed decision."""
+"""Open: envelopes of records and their data keys, sealed to their readers, on committed decisions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,13 +13,18 @@ from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import envelope
 from services.runtime.errors import MeshError, code_name
 from services.storage.blocks import Blocks
+from services.storage.domain.batch import MIB
 from services.storage.domain.keys import releasers
 from services.storage.metrics import StorageMetrics
-from services.storage.releasing import Entitled, Releasing
+from services.storage.releasing import Decided, Entitled, Releasing
+from services.storage.together import each
 
 _log = structlog.get_logger()
 
 _SEALED_DATA_KEY_BYTES = 32 + 1136
+_MOST_BYTES = 8 * MIB
+# Records fetched, and members asked, at a time for one call.
+_AT_ONCE = 8
 
 
 class KeyGiver(Protocol):
@@ -71,12 +77,44 @@ class Opening:
 
     async def open(self, tx_id: str, command_id: str) -> OpenedRecord:
         """Raises MeshError FORBIDDEN, NOT_FOUND, INTEGRITY, UNAVAILABLE."""
-        entitled = await self._releasing.entitle(tx_id, command_id)
-        content = entitled.record.content
-        blocks = await self._blocks.record(content.cid, content.replicas)
-        header = self._header(blocks[0], content.writer_key.key_id)
-        sealed, msp = await self._key(entitled, tx_id, header)
-        return OpenedRecord(blocks, sealed, msp, entitled.record)
+        (opened,) = await self.open_many([(tx_id, command_id)])
+        if isinstance(opened, MeshError):
+            raise opened
+        return opened
+
+    async def open_many(self, decided: Sequence[Decided]) -> list[OpenedRecord | MeshError]:
+        """Open what (tx_id, command_id) decided, in order; each stands or fails alone, as `open` does.
+
+        Once the blocks together exceed 8 MiB, the remaining places say TOO_LARGE.
+        """
+        entitled = await self._releasing.entitle(decided)
+        results: list[OpenedRecord | MeshError] = [
+            one if isinstance(one, MeshError) else _not_released([]) for one in entitled
+        ]
+        permitted = {index: one for index, one in enumerate(entitled) if isinstance(one, Entitled)}
+        room = _Room()
+
+        async def blocks_of(index: int) -> tuple[list[bytes], bytes]:
+            content = permitted[index].record.content
+            room.begin(content.stored_bytes)
+            blocks = await self._blocks.record(content.cid, content.replicas)
+            room.take(sum(map(len, blocks)))
+            return blocks, self._header(blocks[0], content.writer_key.key_id)
+
+        found = await each(permitted, blocks_of, _AT_ONCE)
+        headers: dict[int, tuple[Entitled, bytes]] = {}
+        for index, there in found.items():
+            if isinstance(there, MeshError):
+                results[index] = there
+            else:
+                headers[index] = permitted[index], there[1]
+        for index, key in (await self._keys(decided, headers)).items():
+            there = found[index]
+            if isinstance(key, MeshError) or isinstance(there, MeshError):
+                results[index] = key if isinstance(key, MeshError) else results[index]
+            else:
+                results[index] = OpenedRecord(there[0], key[0], key[1], permitted[index].record)
+        return results
 
     def _header(self, root_block: bytes, key_id: str) -> bytes:
         try:
@@ -93,27 +131,74 @@ class Opening:
             )
         return header
 
-    async def _key(self, entitled: Entitled, tx_id: str, header: bytes) -> tuple[bytes, str]:
-        """The sealed data key and who released it: whoever can is asked in turn."""
-        codes: list[int] = []
-        able = releasers(self._own_msp, entitled.record.writer_msp, entitled.custodians)
-        for msp in able:
-            try:
-                if msp == self._own_msp:
-                    return await self._releasing.release_to(entitled, header), msp
-                if msp in self._members.msps:
-                    return await self._ask(msp, tx_id, entitled.grant.command_id, header), msp
-            except MeshError as err:
-                codes.append(err.code)
-                _log.warning("key.not_released", member=msp, code=code_name(err.code), reason=err.reason)
-        raise _not_released(codes)
+    async def _keys(
+        self, decided: Sequence[Decided], wanted: Mapping[int, tuple[Entitled, bytes]]
+    ) -> dict[int, tuple[bytes, str] | MeshError]:
+        """The sealed data keys and who released each: whoever can is asked in turn, the own member first."""
+        able = {
+            index: releasers(self._own_msp, entitled.record.writer_msp, entitled.custodians)
+            for index, (entitled, _) in wanted.items()
+        }
+        here = {index: wanted[index] for index in wanted if self._own_msp in able[index]}
+        released = await self._releasing.release_to(here)
+        found: dict[int, tuple[bytes, str] | MeshError] = {}
+        for index, sealed in released.items():
+            if isinstance(sealed, bytes):
+                found[index] = sealed, self._own_msp
 
-    async def _ask(self, msp: str, tx_id: str, command_id: str, header: bytes) -> bytes:
+        async def from_others(index: int) -> tuple[bytes, str]:
+            entitled, header = wanted[index]
+            codes: list[int] = []
+            if isinstance(ours := released.get(index), MeshError):
+                codes.append(_noted(self._own_msp, ours))
+            for msp in able[index]:
+                if msp in self._members.msps:
+                    try:
+                        return await self._ask(msp, decided[index][0], entitled, header), msp
+                    except MeshError as err:
+                        codes.append(_noted(msp, err))
+            raise _not_released(codes)
+
+        return found | await each([index for index in wanted if index not in found], from_others, _AT_ONCE)
+
+    async def _ask(self, msp: str, tx_id: str, entitled: Entitled, header: bytes) -> bytes:
+        command_id = entitled.grant.command_id
         sealed = await self._members.release_key(msp, tx_id, command_id, header, self._release_seconds)
         if len(sealed) != _SEALED_DATA_KEY_BYTES:
             self._metrics.integrity_failures.labels("sealed-key").inc()
             raise MeshError(code_pb2.CODE_INTEGRITY, "the member gave no sealed data key")
         return sealed
+
+
+class _Room:
+    """What one answer may hold. The sizes on the channel bound what is fetched, what came what is given."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+        self._taken = 0
+
+    def begin(self, size: int) -> None:
+        """Before a record is fetched. Raises MeshError TOO_LARGE."""
+        if self._begun > _MOST_BYTES:
+            raise self._full()
+        self._begun += size
+
+    def take(self, size: int) -> None:
+        """When it is there. Raises MeshError TOO_LARGE."""
+        if self._taken > _MOST_BYTES:
+            raise self._full()
+        self._taken += size
+
+    def _full(self) -> MeshError:
+        return MeshError(
+            code_pb2.CODE_TOO_LARGE,
+            f"the records before it have over {_MOST_BYTES // MIB} MiB already; ask for it alone",
+        )
+
+
+def _noted(msp: str, err: MeshError) -> int:
+    _log.warning("key.not_released", member=msp, code=code_name(err.code), reason=err.reason)
+    return err.code
 
 
 def _not_released(codes: list[int]) -> MeshError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from services.runtime.batching import MicroBatcher
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from services.storage.cache import Cache
+from services.storage.together import outcomes
 
 _REMEMBERED = 20_000
 _AT_ONCE = 500
@@ -55,11 +57,20 @@ class Records:
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         await self._batcher.close()
 
-    async def get(self, record_id: str, version: int) -> RecordVersion:
-        """The entry of a version. Raises MeshError NOT_FOUND."""
-        place = (record_id, version)
-        known = self._known.get(place)
-        return known if known is not None else await self._batcher.submit(place)
+    async def many(self, places: Iterable[Place]) -> dict[Place, RecordVersion | MeshError]:
+        """Entries of versions, or why there is none; what is not known leaves in one question."""
+        found: dict[Place, RecordVersion | MeshError] = {}
+        asked: dict[Place, asyncio.Future[RecordVersion]] = {}
+        for place in dict.fromkeys(places):
+            known = self._known.get(place)
+            if known is not None:
+                found[place] = known
+                continue
+            try:
+                asked[place] = self._batcher.enqueue(place)
+            except MeshError as err:
+                found[place] = err
+        return found | await outcomes(asked)
 
     async def _fetch(self, places: list[Place]) -> list[RecordVersion | Exception]:
         wanted = list(dict.fromkeys(places))

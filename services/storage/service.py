@@ -7,14 +7,16 @@ from typing import Any
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import SealedKey, StoredContent, WriterKey
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.errors import MeshError, to_detail
 from services.runtime.peers import require_peer
 from services.storage.blobs import Blobs
 from services.storage.domain.batch import Item, Refusal
-from services.storage.opening import Opening
+from services.storage.opening import OpenedRecord, Opening
 from services.storage.sealing import SealedItem, Sealing
 
 _GATEWAY = frozenset({"gateway"})
 _IDENTITY = frozenset({"identity"})
+_MOST_OPENS = 200
 
 
 class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
@@ -41,13 +43,22 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
 
     async def Open(self, request: storage_pb2.OpenRequest, context: Any) -> storage_pb2.OpenResponse:
         require_peer(context, services=_GATEWAY)
-        opened = await self._opening.open(request.tx_id, request.command_id)
-        return storage_pb2.OpenResponse(
-            blocks=opened.blocks,
-            sealed_data_key=opened.sealed_data_key,
-            released_by=opened.released_by,
-            record=opened.record,
-        )
+        return _opened(await self._opening.open(request.tx_id, request.command_id))
+
+    async def OpenMany(
+        self, request: storage_pb2.OpenManyRequest, context: Any
+    ) -> storage_pb2.OpenManyResponse:
+        require_peer(context, services=_GATEWAY)
+        if not request.opens:
+            raise MeshError(code_pb2.CODE_INVALID, "nothing is named; name 1 to 200 decisions", "opens")
+        if len(request.opens) > _MOST_OPENS:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE,
+                f"at most {_MOST_OPENS} are opened at once; ask again",
+                "opens",
+            )
+        opened = await self._opening.open_many([(one.tx_id, one.command_id) for one in request.opens])
+        return storage_pb2.OpenManyResponse(results=[_open_result(one) for one in opened])
 
     async def PutBlob(self, request: storage_pb2.PutBlobRequest, context: Any) -> storage_pb2.PutBlobResponse:
         require_peer(context, services=_IDENTITY)
@@ -56,6 +67,21 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     async def GetBlob(self, request: storage_pb2.GetBlobRequest, context: Any) -> storage_pb2.GetBlobResponse:
         require_peer(context, services=_GATEWAY | _IDENTITY)
         return storage_pb2.GetBlobResponse(blob=await self._blobs.get(request.cid))
+
+
+def _opened(opened: OpenedRecord) -> storage_pb2.OpenResponse:
+    return storage_pb2.OpenResponse(
+        blocks=opened.blocks,
+        sealed_data_key=opened.sealed_data_key,
+        released_by=opened.released_by,
+        record=opened.record,
+    )
+
+
+def _open_result(opened: OpenedRecord | MeshError) -> storage_pb2.OpenResult:
+    if isinstance(opened, MeshError):
+        return storage_pb2.OpenResult(error=to_detail(opened))
+    return storage_pb2.OpenResult(opened=_opened(opened))
 
 
 def _item(item: storage_pb2.SealItem) -> Item:

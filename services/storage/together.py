@@ -1,11 +1,14 @@
-"""Several things at once, none of which outlives the others' failure."""
+"""Several things at once: all or none, or each for itself."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
+from services.runtime.errors import MeshError, guarded
+
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -17,3 +20,44 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def outcomes(asked: Mapping[K, asyncio.Future[T]]) -> dict[K, T | MeshError]:
+    """What each future came to, a MeshError as a value. Any other exception is raised, after all are done.
+
+    Cancelled, it cancels what it waits for.
+    """
+    if not asked:
+        return {}
+    results = await asyncio.gather(*asked.values(), return_exceptions=True)
+    found: dict[K, T | MeshError] = {}
+    for key, result in zip(asked, results, strict=True):
+        if isinstance(result, BaseException) and not isinstance(result, MeshError):
+            raise result
+        found[key] = result
+    return found
+
+
+async def each(
+    wanted: Iterable[K], work: Callable[[K], Awaitable[T]], at_once: int
+) -> dict[K, T | MeshError]:
+    """`work` for each, in order, by `at_once` workers at most; a MeshError stands in the place of a result.
+
+    A fault of our own is the item's alone too. What needs no waiting costs no task of its own.
+    """
+    keys = list(wanted)
+    left = iter(keys)
+    found: dict[K, T | MeshError] = {}
+
+    async def worker() -> None:
+        for key in left:
+            try:
+                found[key] = await guarded(work(key), "item.crashed")
+            except MeshError as err:
+                found[key] = err
+
+    if len(keys) == 1:
+        await worker()
+    else:
+        await together(worker() for _ in range(min(at_once, len(keys))))
+    return found

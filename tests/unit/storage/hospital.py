@@ -32,6 +32,7 @@ from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
 from services.storage.roots import Roots
 from services.storage.sealing import Sealing
+from services.storage.unwrapping import Unwrapping
 from services.storage.vault import Vault
 from services.storage.writer_keys import WriterKeys
 from tests.unit.storage.channel import Channel, FakeLedger
@@ -169,9 +170,8 @@ class Hospital:
         )
         self.identities = Identities(self.ledger, registry)
         self.records = Records(self.ledger, registry)
-        self.releasing = Releasing(
-            msp, decisions, self.identities, self.records, self.ledger, self.vault, metrics
-        )
+        unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)
+        self.releasing = Releasing(decisions, self.identities, self.records, unwrapping, metrics)
         self.opening = Opening(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
         budget = ByteBudget(3 * MAX_BATCH_BYTES)
         self.writer_keys = WriterKeys(self.vault, self.ledger)
