@@ -22,6 +22,7 @@ from services.gateway.ingest import Ingest
 from services.gateway.ledger import Ledger
 from services.gateway.logins import login_inspector
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.opening import Opens
 from services.gateway.pipeline import Limits, Pipeline
 from services.gateway.reading import FhirReader
 from services.gateway.records import Reader, Records
@@ -83,6 +84,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     life.spawn("discards", discards.run())
     life.spawn("device", registrar.run())
     life.spawn("optional", optional.run())
+    # Entered before the pipeline, left after it: what it has committed is still opened.
+    opens = await life.enter(Opens(storage, life.metrics))
     pipeline = await life.enter(
         Pipeline(
             channel=config.channel,
@@ -100,7 +103,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
             ),
         )
     )
-    reader = Reader(pipeline, storage)
+    reader = Reader(pipeline, opens)
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))

@@ -89,6 +89,7 @@ class Front:
             f"{prefix}CommandService/Submit": self.commands.submit,
             f"{prefix}CommandService/GetReceipt": self.commands.get_receipt,
             f"{prefix}RecordService/Read": self.records.read,
+            f"{prefix}RecordService/ReadMany": self.records.read_many,
             f"{prefix}RecordService/ListRecords": self.records.list_records,
             f"{prefix}RecordService/ListConsents": self.records.list_consents,
             f"{prefix}RecordService/ListAudit": self.records.list_audit,

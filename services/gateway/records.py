@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup
@@ -17,31 +20,42 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
     ListConsentsResponse,
     ListRecordsRequest,
     ListRecordsResponse,
+    ReadManyRequest,
+    ReadManyResponse,
     ReadRequest,
     ReadResponse,
+    ReadResult,
 )
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import command
+from cbmdhi.storage.v1.storage_pb2 import OpenResult
 from services.gateway.domain.session import Session
 from services.gateway.ledger import Ledger
+from services.gateway.opening import Opens
 from services.gateway.pipeline import Pipeline
 from services.gateway.searching import Search
 from services.gateway.storage import Storage
-from services.runtime.errors import MeshError
+from services.gateway.submission import Answer, Submission
+from services.runtime.errors import MeshError, to_detail, unexpected
 
 _ACCESSES = ("access", "break_glass")
 _LARGEST_PAGE = 500
 _LONGEST_TX_ID = 128
+_MOST_READS = 100
+_MIB = 1024 * 1024
+_MOST_BYTES = 15 * _MIB
+
+Read = ReadResponse | MeshError
 
 
 class Reader:
     """Submits accesses and opens what they permit. Nothing is opened before the decision is committed."""
 
-    def __init__(self, pipeline: Pipeline, storage: Storage) -> None:
+    def __init__(self, pipeline: Pipeline, opens: Opens) -> None:
         self._pipeline = pipeline
-        self._storage = storage
+        self._opens = opens
 
     async def read(self, signed: command.SignedCommand) -> ReadResponse:
         """Receipt, and on a permit what is needed to decrypt. Raises MeshError."""
@@ -50,8 +64,63 @@ class Reader:
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
         # Of an access sent again the receipt names its first transaction, where the grant stands.
-        opened = await self._storage.open(receipt.tx_id, receipt.command_id)
+        opened = await self._opens.open(receipt.tx_id, receipt.command_id)
         return ReadResponse(receipt=receipt, opened=opened)
+
+    async def read_many(self, commands: Sequence[command.SignedCommand]) -> AsyncGenerator[Read]:
+        """The same for accesses that came together, in order. What does not fit beside others is opened
+        when its turn comes, and not at all when nobody asks for it: iterate for as long as there is room."""
+        receipts = await asyncio.gather(*self._decided(commands), return_exceptions=True)
+        opening: list[asyncio.Future[OpenResult] | MeshError | None] = [
+            self._begin(receipt) if isinstance(receipt, Receipt) else None for receipt in receipts
+        ]
+        await asyncio.gather(
+            *(one for one in opening if isinstance(one, asyncio.Future)), return_exceptions=True
+        )
+        for receipt, one in zip(receipts, opening, strict=True):
+            if isinstance(receipt, BaseException):
+                yield receipt if isinstance(receipt, MeshError) else unexpected(receipt, "read.crashed")
+            elif isinstance(one, MeshError):
+                yield one
+            elif one is None:
+                yield ReadResponse(receipt=receipt)
+            else:
+                yield await self._read(receipt, one)
+
+    def _decided(self, commands: Sequence[command.SignedCommand]) -> list[asyncio.Future[Receipt]]:
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Receipt]] = [loop.create_future() for _ in commands]
+        self._pipeline.start_all(
+            [
+                Submission(CommandGroup(commands=[signed]), (), signed.ByteSize(), partial(_settle, answer))
+                for signed, answer in zip(commands, answers, strict=True)
+            ]
+        )
+        return answers
+
+    def _begin(self, receipt: Receipt) -> asyncio.Future[OpenResult] | MeshError | None:
+        if receipt.code != code_pb2.CODE_OK:
+            return None
+        try:
+            return self._opens.enqueue(receipt.tx_id, receipt.command_id)
+        except MeshError as err:
+            return err
+
+    async def _read(self, receipt: Receipt, opening: asyncio.Future[OpenResult]) -> Read:
+        try:
+            opened = await self._opens.settled(await opening, receipt.tx_id, receipt.command_id)
+        except MeshError as err:
+            return err
+        return ReadResponse(receipt=receipt, opened=opened)
+
+
+def _settle(waiting: asyncio.Future[Receipt], answer: Answer) -> None:
+    if waiting.done():  # its caller went away
+        return
+    if isinstance(answer, MeshError):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer[0].receipt)
 
 
 class Records:
@@ -65,21 +134,40 @@ class Records:
 
     async def read(self, request: ReadRequest, session: Session) -> ReadResponse:
         """Read one version, on the signed word of the caller."""
-        if request.command.signer != session.address:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN,
-                "an access is signed by the caller: sign it yourself",
-                "command.signer",
-            )
-        try:
-            name, _ = command.body_of(request.command)
-        except command.MalformedCommand as error:
-            raise MeshError(code_pb2.CODE_INVALID, "not a command with a body", "command") from error
-        if name not in _ACCESSES:
-            raise MeshError(
-                code_pb2.CODE_INVALID, "not an Access or a BreakGlass: send it to CommandService", "command"
-            )
+        _check_read(request.command, session, "command")
         return await self._reader.read(request.command)
+
+    async def read_many(self, request: ReadManyRequest, session: Session) -> ReadManyResponse:
+        """Read many versions; one that is not read harms no other."""
+        if not request.commands:
+            raise MeshError(code_pb2.CODE_INVALID, "nothing is to be read; send 1 to 100", "commands")
+        if len(request.commands) > _MOST_READS:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE, f"at most {_MOST_READS} are read at once; send several", "commands"
+            )
+        answer = ReadManyResponse(results=[ReadResult() for _ in request.commands])
+        taken: list[int] = []
+        for index, signed in enumerate(request.commands):
+            try:
+                _check_read(signed, session, f"commands[{index}]")
+                taken.append(index)
+            except MeshError as err:
+                answer.results[index].error.CopyFrom(to_detail(err))
+        size = answer.ByteSize()
+        async with aclosing(self._reader.read_many([request.commands[index] for index in taken])) as reads:
+            for index in taken:
+                if size > _MOST_BYTES:
+                    answer.results[index].error.CopyFrom(to_detail(_full()))
+                    continue
+                read = await anext(reads)
+                if not isinstance(read, MeshError) and size + read.ByteSize() > _MOST_BYTES:
+                    read, size = _full(), size + read.ByteSize()
+                if isinstance(read, MeshError):
+                    answer.results[index].error.CopyFrom(to_detail(read))
+                else:
+                    size += read.ByteSize()
+                    answer.results[index].read.CopyFrom(read)
+        return answer
 
     async def list_records(self, request: ListRecordsRequest, session: Session) -> ListRecordsResponse:
         """What the caller may search."""
@@ -115,3 +203,25 @@ class Records:
                 code_pb2.CODE_INVALID, "not a CIDv1 (raw or dag-cbor, SHA-256) in lower-case base32", "cid"
             ) from error
         return GetBlobResponse(blob=await self._storage.blob(request.cid))
+
+
+def _check_read(signed: command.SignedCommand, session: Session, path: str) -> None:
+    if signed.signer != session.address:
+        raise MeshError(
+            code_pb2.CODE_FORBIDDEN, "an access is signed by the caller: sign it yourself", f"{path}.signer"
+        )
+    try:
+        name, _ = command.body_of(signed)
+    except command.MalformedCommand as error:
+        raise MeshError(code_pb2.CODE_INVALID, "not a command with a body", path) from error
+    if name not in _ACCESSES:
+        raise MeshError(
+            code_pb2.CODE_INVALID, "not an Access or a BreakGlass: send it to CommandService", path
+        )
+
+
+def _full() -> MeshError:
+    return MeshError(
+        code_pb2.CODE_TOO_LARGE,
+        f"it does not fit into the {_MOST_BYTES // _MIB} MiB of an answer: send the same command to Read",
+    )

@@ -63,6 +63,7 @@ _TABLE = (
     Route(f"{_GATEWAY}CommandService/Submit", _OWN, _SESSION),
     Route(f"{_GATEWAY}CommandService/GetReceipt", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/Read", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/ReadMany", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListRecords", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT),
     Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),

@@ -43,6 +43,19 @@ class Storage:
         request = storage_pb2.DiscardRequest(root_cid=root_cid, keep_cids=keep_cids)
         await call(self._stub.Discard, request, deadline_seconds=_DISCARD_SECONDS, retries=self._retries)
 
+    async def open_many(self, opens: Sequence[storage_pb2.OpenRequest]) -> list[storage_pb2.OpenResult]:
+        """At most 200 envelopes and data keys, in order, each with its own error."""
+        answer = await call(
+            self._stub.OpenMany,
+            storage_pb2.OpenManyRequest(opens=opens),
+            deadline_seconds=_OPEN_SECONDS,
+            retries=self._retries,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
+        if len(answer.results) != len(opens):
+            raise MeshError(code_pb2.CODE_INTERNAL, "the storage service's answer does not fit; send again")
+        return list(answer.results)
+
     async def open(self, tx_id: str, command_id: str) -> storage_pb2.OpenResponse:
         """Envelope and data key, sealed to the reader, by a committed decision."""
         request = storage_pb2.OpenRequest(tx_id=tx_id, command_id=command_id)

@@ -80,6 +80,10 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     async def Open(self, request: Any, context: Any) -> Any:
         return await self.storage.open(request.tx_id, request.command_id)
 
+    async def OpenMany(self, request: Any, context: Any) -> Any:
+        require_peer(context, services={"gateway"})
+        return storage_pb2.OpenManyResponse(results=await self.storage.open_many(request.opens))
+
     async def GetBlob(self, request: Any, context: Any) -> Any:
         return storage_pb2.GetBlobResponse(blob=await self.storage.blob(request.cid))
 

@@ -20,7 +20,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from cbmdhi.protocol import command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, to_detail
 from tests.unit.gateway.people import NOW_ACTIVE, Person
 
 
@@ -171,7 +171,11 @@ class FakeLedger:
 
 
 class FakeStorage:
-    """Seals for real, under one writer key; `stored` is what is pinned, by CID."""
+    """Seals for real, under one writer key; `stored` is what is pinned, by CID.
+
+    hold         while cleared, OpenMany waits
+    refuse_open  codes by command id: what OpenMany says of those, and Open does not
+    """
 
     def __init__(self, ledger: FakeLedger) -> None:
         self._ledger = ledger
@@ -185,6 +189,10 @@ class FakeStorage:
         self.discard_failures = 0
         self.discards: list[tuple[str, list[str]]] = []
         self.opened: list[str] = []
+        self.opened_together: list[int] = []
+        self.refuse_open: dict[str, int] = {}
+        self.hold = asyncio.Event()
+        self.hold.set()
         self.tamper = False
 
     async def seal(self, items: Sequence[storage_pb2.SealItem]) -> storage_pb2.SealResponse:
@@ -226,6 +234,22 @@ class FakeStorage:
         return storage_pb2.OpenResponse(
             blocks=blocks, sealed_data_key=sealed, released_by="MercyMSP", record=record
         )
+
+    async def open_many(self, opens: Sequence[storage_pb2.OpenRequest]) -> list[storage_pb2.OpenResult]:
+        self.opened_together.append(len(opens))
+        await self.hold.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [await self._open_result(one) for one in opens]
+
+    async def _open_result(self, one: storage_pb2.OpenRequest) -> storage_pb2.OpenResult:
+        code = self.refuse_open.get(one.command_id)
+        if code is not None:
+            return storage_pb2.OpenResult(error=to_detail(MeshError(code, "not here")))
+        try:
+            return storage_pb2.OpenResult(opened=await self.open(one.tx_id, one.command_id))
+        except MeshError as err:
+            return storage_pb2.OpenResult(error=to_detail(err))
 
     async def blob(self, cid: str) -> bytes:
         if cid not in self.stored:
