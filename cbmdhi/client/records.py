@@ -25,9 +25,14 @@ from cbmdhi.protocol.ids import uuid7
 
 _RESENDS = 5
 _MOST_TOGETHER = 100
+_MOST_READ_TOGETHER = 100
 _MESSAGE_BYTES = 1 << 20
 # The stream broke, or its token ended: what has no result yet is sent again, under the same ids.
 _RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
+
+
+Place = tuple[str, str, int]
+"""Patient, record id and version."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,23 @@ class Records:
         )
         return await self._read(body)
 
+    async def read_many(
+        self, places: Sequence[Place], purpose: str, action: str = "read"
+    ) -> list[Reading | MeshError]:
+        """Read many versions, as of a chart; in order, each with its own outcome.
+
+        Where a version was not read stands what `read` would raise: AccessRefused when the channel refused.
+        What does not fit into an answer is read alone. Raises MeshError when the call as a whole failed.
+        """
+        bodies = [
+            pb.Access(patient=patient, record_id=record_id, version=version, purpose=purpose, action=action)
+            for patient, record_id, version in places
+        ]
+        readings: list[Reading | MeshError] = []
+        for start in range(0, len(bodies), _MOST_READ_TOGETHER):
+            readings += await self._read_together(bodies[start : start + _MOST_READ_TOGETHER])
+        return readings
+
     async def break_glass(self, patient: str, record_id: str, version: int, reason_code: str) -> Reading:
         """Read in an emergency, without consent; the patient is told and a privacy officer reviews it."""
         body = pb.BreakGlass(patient=patient, record_id=record_id, version=version, reason_code=reason_code)
@@ -189,9 +211,42 @@ class Records:
         return hpke.PrivateKey(self._wallet.hpke_private)
 
     async def _read(self, body: pb.Access | pb.BreakGlass) -> Reading:
-        signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
+        return await self._read_signed(body, self._signed(body))
+
+    def _signed(self, body: pb.Access | pb.BreakGlass) -> pb.SignedCommand:
+        return self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
+
+    async def _read_signed(self, body: pb.Access | pb.BreakGlass, signed: pb.SignedCommand) -> Reading:
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         response = await self._connection.call(stub.Read, gateway_pb2.ReadRequest(command=signed))
+        return self._decided(body, response)
+
+    async def _read_together(self, bodies: Sequence[pb.Access]) -> list[Reading | MeshError]:
+        signed = [self._signed(body) for body in bodies]
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        request = gateway_pb2.ReadManyRequest(commands=signed)
+        response = await self._connection.call(stub.ReadMany, request)
+        if len(response.results) != len(bodies):
+            raise MeshError(code_pb2.CODE_INTERNAL, "the gateway's answer does not fit what was asked")
+        readings: list[Reading | MeshError] = []
+        for body, sent, result in zip(bodies, signed, response.results, strict=True):
+            try:
+                readings.append(await self._one_of_many(body, sent, result))
+            except MeshError as error:
+                readings.append(error)
+        return readings
+
+    async def _one_of_many(
+        self, body: pb.Access, signed: pb.SignedCommand, result: gateway_pb2.ReadResult
+    ) -> Reading:
+        if not result.HasField("error"):
+            return self._decided(body, result.read)
+        error = result.error
+        if error.code == code_pb2.CODE_TOO_LARGE:
+            return await self._read_signed(body, signed)
+        raise MeshError(error.code, error.reason, error.path, error.retry_after_ms)
+
+    def _decided(self, body: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse) -> Reading:
         if response.receipt.code != code_pb2.CODE_OK:
             raise AccessRefused(response.receipt)
         return self._opened(body, response)
