@@ -103,7 +103,14 @@ def reads_lines(run: dict[str, Any]) -> list[Line]:
     note = f"p95 {best['read_latency_ms']['p95']:,.0f} ms" if best else ""
     p95 = first["read_latency_ms"].get("p95")
     return [
-        Line("authorised reads/s", _rate(best), "/s", 500, 1_000, note=note),
+        Line(
+            f"authorised reads/s, in charts of {first['load'].get('chart', 1)}",
+            _rate(best),
+            "/s",
+            500,
+            1_000,
+            note=note,
+        ),
         Line("p95 of reads, at the bar's rate", p95, "ms", P95_BAR_MS, P95_AIM_MS, at_most=True),
     ]
 

@@ -28,6 +28,7 @@ def hammer(
     ] = 20,
     size: Annotated[int, typer.Option(min=300, max=1_000_000, help="Bytes of a record.")] = 1000,
     reads: Annotated[float, typer.Option(min=0, max=1, help="Share of authorised reads.")] = 0.0,
+    chart: Annotated[int, typer.Option(min=1, max=100, help="Reads in one call, as of a chart.")] = 10,
     bad: Annotated[float, typer.Option(min=0, max=0.5, help="Share of the records that are bad.")] = 0.0,
     sample: Annotated[int, typer.Option(min=0, help="Records decrypted by their patients afterwards.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON to this file too.")] = None,
@@ -44,7 +45,7 @@ def hammer(
     Keys, patients and signatures are made before the clock starts; up to 5,000 patients are registered
     through the mesh once and kept. Ends with 1 when anything is lost or does not stand.
     """
-    load = Load(rate, seconds, users, streams, patients, size, reads, bad)
+    load = Load(rate, seconds, users, streams, patients, size, reads, bad, chart)
     _check_folders(output, csv, records_csv)
     ran = shared.guarded(lambda: asyncio.run(_hammer(load, sample, home)))
     result = report.report(ran)

@@ -25,6 +25,7 @@ class Load:
     size      bytes of a record's content
     reads     share of the operations that are authorised reads, 0 to 1
     bad       share of the records that are bad (signature, schema, replay, forbidden in turn), 0 to 1
+    chart     reads in one call, as of somebody who opens a patient's chart; 1: each by itself
     """
 
     rate: float
@@ -35,6 +36,7 @@ class Load:
     size: int = 1000
     reads: float = 0.0
     bad: float = 0.0
+    chart: int = 10
 
     @property
     def operations(self) -> int:
@@ -64,5 +66,6 @@ class Load:
         """The load in a line, for people."""
         parts = [f"{self.rate:,g}/s for {self.seconds:,g} s", f"{self.size:,} B", f"{self.users} authors"]
         parts += [f"{self.patients:,} patients", f"{self.streams} stream" + "s" * (self.streams > 1)]
-        parts += [f"{self.reads:.0%} reads"] * (self.reads > 0) + [f"{self.bad:.1%} bad"] * (self.bad > 0)
+        parts += [f"{self.reads:.0%} reads in charts of {self.chart}"] * (self.reads > 0)
+        parts += [f"{self.bad:.1%} bad"] * (self.bad > 0)
         return ", ".join(parts)

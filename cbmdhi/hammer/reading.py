@@ -10,6 +10,7 @@ from hashlib import sha256
 import grpc
 
 from cbmdhi.client import Client
+from cbmdhi.client.records import Reading
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.hammer.plan import READ
@@ -30,16 +31,15 @@ class Readings:
         self._clock = clock
         self._chance = random.Random(0)  # noqa: S311 - not a secret
 
-    async def one(self, number: int) -> None:
-        """One reading; its result is noted under that number."""
-        reader, wanted = next(self._readers), self._chance.choice(self._targets)
-        try:
-            reading = await reader.records.read(wanted.patient, wanted.record_id, 1, _PURPOSE)
-        except MeshError as error:
-            self._tally.note(number, READ, error.code, self._clock())
-            return
-        except grpc.aio.AioRpcError as error:
-            self._tally.note(number, READ, from_rpc(error).code, self._clock())
+    async def chart(self, numbers: Sequence[int]) -> None:
+        """Readings by one clinician in one call; each has its result noted under its number."""
+        reader, wanted = next(self._readers), self._chance.choices(self._targets, k=len(numbers))
+        for number, kept, reading in zip(numbers, wanted, await _read(reader, wanted), strict=True):
+            self._note(number, kept, reading)
+
+    def _note(self, number: int, wanted: Kept, reading: Reading | MeshError) -> None:
+        if isinstance(reading, MeshError):
+            self._tally.note(number, READ, reading.code, self._clock())
             return
         if sha256(reading.content).digest() != wanted.content_sha256:
             self._tally.problems["a record does not read as it was written"] += 1
@@ -48,3 +48,16 @@ class Readings:
         self._tally.stands[number] = Stands(
             receipt.tx_id, receipt.block, receipt.command_id, receipt.signer, receipt.code, "", ""
         )
+
+
+async def _read(reader: Client, wanted: Sequence[Kept]) -> Sequence[Reading | MeshError]:
+    """A single one as those read who want one, several as a chart."""
+    places = [(kept.patient, kept.record_id, 1) for kept in wanted]
+    try:
+        if len(places) == 1:
+            return [await reader.records.read(*places[0], _PURPOSE)]
+        return await reader.records.read_many(places, _PURPOSE)
+    except MeshError as error:
+        return [error] * len(wanted)
+    except grpc.aio.AioRpcError as error:
+        return [from_rpc(error)] * len(wanted)

@@ -45,6 +45,7 @@ def report(ran: Ran) -> dict[str, Any]:
             "bytes": load.size,
             "reads": load.reads,
             "bad": load.bad,
+            "chart": load.chart,
         },
         "sent": records + reads,
         "committed": tally.committed,

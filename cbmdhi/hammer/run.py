@@ -21,7 +21,7 @@ from cbmdhi.hammer.prepare import Item
 from cbmdhi.hammer.tally import Kept, Stands, Tally
 
 Clock = Callable[[], float]
-Reading = Callable[[int], Awaitable[None]]
+Reading = Callable[[Sequence[int]], Awaitable[None]]
 
 METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
 _TICK_SECONDS = 0.02
@@ -194,14 +194,18 @@ class _Sender:
 
 
 async def read(load: Load, numbers: Sequence[int], reading: Reading, tally: Tally, clock: Clock) -> None:
-    """Begin each reading when it is due; `reading` notes its own result."""
+    """Begin each chart when the last reading of it is due; `reading` notes the result of each.
+
+    Latencies count from when each was due: the wait for the rest of its chart is in them.
+    """
     running: set[asyncio.Task[None]] = set()
-    for number in numbers:
-        wait = load.due_seconds(number) - clock()
+    for start in range(0, len(numbers), load.chart):
+        chart = numbers[start : start + load.chart]
+        wait = load.due_seconds(chart[-1]) - clock()
         if wait > 0:
             await asyncio.sleep(wait)
-        tally.sent += 1
-        task = asyncio.ensure_future(reading(number))
+        tally.sent += len(chart)
+        task = asyncio.ensure_future(reading(chart))
         running.add(task)
         task.add_done_callback(running.discard)
     if running:

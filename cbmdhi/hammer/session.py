@@ -122,7 +122,7 @@ class Session:
             work = [run.send(load, carriers, stock.feeds, tally, clock)] if records else []
             if reads:
                 readings = reading.Readings(readers, self._targets, tally, clock)
-                work.append(run.read(load, reads, readings.one, tally, clock))
+                work.append(run.read(load, reads, readings.chart, tally, clock))
             async with watch.over() as usage:
                 others = [asyncio.create_task(stock.top_up())]
                 if beside is not None:
