@@ -81,7 +81,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
     budget = ByteBudget(config.in_flight_mib * MIB)
     sealing = Sealing(own, ledger, identities, WriterKeys(vault, ledger), keeper, recent, budget, metrics)
-    hosting = Hosting(own, signing_key, pins, budget, metrics, now_ms)
+    hosting = Hosting(own, signing_key, pins, recent, budget, metrics, now_ms)
     await keeper.recover()
     life.spawn("keeper", keeper.run())
 

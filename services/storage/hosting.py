@@ -15,6 +15,7 @@ from services.storage.budget import ByteBudget
 from services.storage.domain import batch
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import Pins
+from services.storage.recent import RecentBlocks
 from services.storage.threads import by_size
 
 
@@ -26,6 +27,7 @@ class Hosting:
         own_msp: str,
         signing_key: ec.EllipticCurvePrivateKey,
         pins: Pins,
+        recent: RecentBlocks,
         budget: ByteBudget,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
@@ -33,6 +35,7 @@ class Hosting:
         self._own_msp = own_msp
         self._signing_key = signing_key
         self._pins = pins
+        self._recent = recent
         self._budget = budget
         self._metrics = metrics
         self._now_ms = now_ms
@@ -50,7 +53,7 @@ class Hosting:
             )
         with self._budget.take(2 * len(car)):
             try:
-                await by_size(len(car), batch.check_car, car, root_cid)
+                blocks = await by_size(len(car), batch.check_car, car, root_cid)
             except cids.HashMismatch as exc:
                 self._metrics.integrity_failures.labels("member-block").inc()
                 raise MeshError(
@@ -59,6 +62,7 @@ class Hosting:
             except batch.NotABatch as exc:
                 raise MeshError(code_pb2.CODE_INVALID, f"the CAR cannot be held: {exc}", "car") from exc
             await self._pins.pin(batch.Packed(root_cid, car), msp)
+            self._recent.put_all(blocks)
         self._metrics.replicated.inc()
         return replica.sign_receipt(self._signing_key, root_cid, self._own_msp, self._now_ms())
 

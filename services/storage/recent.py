@@ -1,8 +1,11 @@
-"""Envelopes that were stored or read lately: ciphertext, which is read again soon if it is read at all."""
+"""Envelopes that were stored, replicated or read lately: ciphertext, which is read soon if at all."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
+
+from cbmdhi.protocol import cid as cids
 
 LARGEST = 64 * 1024
 """Bytes of a block that is kept; larger ones are the Kubo node's."""
@@ -24,6 +27,12 @@ class RecentBlocks:
         if block is not None:
             self._blocks.move_to_end(cid)
         return block
+
+    def put_all(self, blocks: Mapping[bytes, bytes]) -> None:
+        """`put` for blocks by binary CID."""
+        for name, block in blocks.items():
+            if len(block) <= LARGEST:
+                self.put(cids.from_bytes(name), block)
 
     def put(self, cid: str, block: bytes) -> None:
         """Keep a block; the least used go when there are too many bytes."""

@@ -51,6 +51,37 @@ async def test_a_reader_reads_decrypts_and_a_refusal_is_a_receipt_without_conten
     assert len(member.storage.opened) == 2
 
 
+async def test_a_chart_is_read_in_one_call_and_one_bad_command_harms_no_other(member: Member) -> None:
+    engine, clinician = member.session(ENGINE), member.session(CLINICIAN, "clinician")
+    submit = gateway_pb2_grpc.CommandServiceStub(engine.channel).Submit
+    written = [put(ENGINE, PATIENT) for _ in range(4)]
+    for one in written:
+        request = gateway_pb2.SubmitRequest(group=one.group, contents=one.contents)
+        await submit(request, metadata=engine.metadata)
+    commands = [CLINICIAN.access(PATIENT.address, one.body.record_id) for one in written]
+    commands[1] = ENGINE.access(PATIENT.address, written[1].body.record_id)
+    refused, _ = command.parse(commands[2])
+    member.ledger.refuse[refused.command_id] = (code_pb2.CODE_FORBIDDEN, "no consent permits it")
+
+    request = gateway_pb2.ReadManyRequest(commands=commands)
+    first = (await records(clinician).ReadMany(request, metadata=clinician.metadata)).results
+    again = (await records(clinician).ReadMany(request, metadata=clinician.metadata)).results
+
+    assert code_name(first[1].error.code) == "FORBIDDEN"
+    assert code_name(first[2].read.receipt.code) == "FORBIDDEN"
+    assert not first[2].read.HasField("opened")
+    for index in (0, 3):
+        opened = first[index].read.opened
+        assert opened.record.record_id == written[index].body.record_id
+        assert opened.blocks[0] == member.storage.stored[opened.record.content.cid][0]
+        receipt = again[index].read.receipt
+        assert (receipt.already_committed, receipt.tx_id) == (True, first[index].read.receipt.tx_id)
+    none = records(clinician).ReadMany(gateway_pb2.ReadManyRequest(), metadata=clinician.metadata)
+    assert await refusal(none) == ("INVALID", "commands")
+    unknown = records(clinician).ReadMany(request, metadata=(("authorization", "Bearer x"),))
+    assert (await refusal(unknown))[0] == "UNAUTHENTICATED"
+
+
 async def test_a_read_is_signed_by_the_caller_and_is_a_read(member: Member) -> None:
     caller = member.session(ENGINE)
     theirs = CLINICIAN.access(PATIENT.address, uuid7())

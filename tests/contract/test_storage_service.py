@@ -57,6 +57,28 @@ async def test_what_mercy_seals_lakeside_holds_and_opens_for_a_reader(mesh: Mesh
         assert decrypt(reader, opened, command_id, items[42]) == b"finding 42"
 
 
+async def test_many_are_opened_in_one_call_and_one_that_is_refused_harms_no_other(mesh: Mesh) -> None:
+    patient, reader = mesh.patient(LAKESIDE), mesh.channel.register(ROLE_CLINICIAN)
+    items = tuple(item(patient.address, f"finding {n}".encode()) for n in range(5))
+    mesh.commit(items, await mesh.seal(*items))
+    decided = [mesh.channel.decide(reader, each) for each in items]
+    decided[2] = mesh.channel.decide(reader, items[2], code=code_pb2.CODE_FORBIDDEN)
+    opens = [storage_pb2.OpenRequest(tx_id=tx_id, command_id=command_id) for tx_id, command_id in decided]
+
+    async with mesh.calling("gateway", "lakeside", "lakeside") as channel:
+        open_many = storage_pb2_grpc.StorageServiceStub(channel).OpenMany
+        request = storage_pb2.OpenManyRequest(opens=opens)
+        results = (await call(open_many, request, deadline_seconds=SECONDS)).results
+        for wrong, code in (([], code_pb2.CODE_INVALID), (opens * 41, code_pb2.CODE_TOO_LARGE)):
+            with pytest.raises(MeshError) as caught:
+                await call(open_many, storage_pb2.OpenManyRequest(opens=wrong), deadline_seconds=SECONDS)
+            assert caught.value.code == code
+
+    assert [result.error.code for result in results if result.HasField("error")] == [code_pb2.CODE_FORBIDDEN]
+    for n in (0, 1, 3, 4):
+        assert decrypt(reader, results[n].opened, decided[n][1], items[n]) == items[n].content
+
+
 async def test_the_largest_batch_goes_through_every_limit(mesh: Mesh) -> None:
     patient, reader = mesh.patient(), mesh.channel.register(ROLE_CLINICIAN)
     items = tuple(item(patient.address, bytes([n]) * (16 * MIB)) for n in range(2))
@@ -93,6 +115,8 @@ async def test_evidence_put_at_one_member_is_got_at_the_other(mesh: Mesh) -> Non
     [
         ("identity", "mercy", "StorageServiceStub", "Seal", "SealRequest"),
         ("identity", "mercy", "StorageServiceStub", "Open", "OpenRequest"),
+        ("identity", "mercy", "StorageServiceStub", "OpenMany", "OpenManyRequest"),
+        ("gateway", "lakeside", "StorageServiceStub", "OpenMany", "OpenManyRequest"),
         ("gateway", "mercy", "StorageServiceStub", "PutBlob", "PutBlobRequest"),
         ("notify", "mercy", "StorageServiceStub", "GetBlob", "GetBlobRequest"),
         ("gateway", "lakeside", "StorageServiceStub", "Seal", "SealRequest"),

@@ -120,8 +120,10 @@ def links_of(root_cid: str, root_block: bytes) -> tuple[str, ...]:
     return tuple(cid.from_bytes(link) for link in _links_of(root, root_block))
 
 
-def check_car(packed: bytes, root_cid: str) -> None:
+def check_car(packed: bytes, root_cid: str) -> dict[bytes, bytes]:
     """Check that a CAR is a batch or a blob of `root_cid`, complete and with nothing beside it.
+
+    Gives its blocks by binary CID, each checked against it; a batch's root is not among them.
 
     Raises NotABatch, and cid.HashMismatch when a block is not what its CID names.
     """
@@ -138,6 +140,9 @@ def check_car(packed: bytes, root_cid: str) -> None:
     wanted = _links_of(root, held[root]) if cid.codec(root) == cid.DAG_CBOR else ()
     if held.keys() != {root, *wanted}:
         raise NotABatch("the CAR holds other blocks than its root links to")
+    if wanted:
+        del held[root]
+    return held
 
 
 def _links_of(root: bytes, root_block: bytes) -> list[bytes]:

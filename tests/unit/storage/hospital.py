@@ -170,6 +170,7 @@ class Hospital:
         )
         self.identities = Identities(self.ledger, registry)
         self.records = Records(self.ledger, registry)
+        self.decisions = decisions
         unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)
         self.releasing = Releasing(decisions, self.identities, self.records, unwrapping, metrics)
         self.opening = Opening(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
@@ -182,6 +183,7 @@ class Hospital:
             msp,
             signing_key,
             self.pins,
+            self.recent,
             budget,
             metrics,
             lambda: self.clock_ms(),  # type: ignore[arg-type]

@@ -67,11 +67,13 @@ async def test_many_reads_are_few_questions(world: World) -> None:
     records = [item(patient.address) for _ in range(40)]
     await world.write(*records)
     decided = [world.channel.decide(reader, record) for record in records]
+    # Proven already: the reads come at a time.
+    await world.lakeside.decisions.grants(decided)
     await asyncio.gather(*(world.lakeside.opening.open(*each) for each in decided))
     ledger = world.lakeside.ledger
     asked = [place for places in ledger.asked_for_records for place in places]
     assert sorted(asked) == sorted((record.record_id, 1) for record in records)
-    assert len(ledger.asked_for_records) < len(records) / 2
+    assert len(ledger.asked_for_records) <= 2
     assert reader.address in ledger.asked_for_identities[0]
     assert len(ledger.asked_for_identities) <= 4
 

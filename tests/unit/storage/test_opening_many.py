@@ -130,3 +130,13 @@ async def test_a_channel_that_understates_sizes_does_not_make_the_answer_larger(
         world.channel.records[record.record_id, 1].content.stored_bytes = 1
     opened = await world.mercy.opening.open_many([world.channel.decide(reader, record) for record in records])
     assert sorted(outcome(one) for one in opened) == ["OK", "OK", "TOO_LARGE", "TOO_LARGE", "TOO_LARGE"]
+
+
+async def test_what_was_replicated_lately_is_read_without_the_kubo_node(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+    world.lakeside.kubo.down = True
+    world.lakeside.wire.down.add(MERCY)
+    opened = await world.lakeside.opening.open(*decided)
+    assert decrypt(reader, opened, decided[1], record) == b"a finding"
