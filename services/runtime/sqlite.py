@@ -1,4 +1,4 @@
-"""A small SQLite database that can be rebuilt: WAL, one writer, migrations by PRAGMA user_version."""
+"""A small SQLite database: WAL, one writer, migrations by PRAGMA user_version."""
 
 import asyncio
 import sqlite3
@@ -26,11 +26,22 @@ _CACHED_STATEMENTS = 512
 class Database:
     """`async with Database(path, migrations)`: writers take turns, one connection reads.
 
-    migrations  SQL scripts; the n-th takes the schema from version n to n + 1. Append, never change.
+    migrations      SQL scripts; the n-th takes the schema from version n to n + 1. Append, never change.
+    can_be_rebuilt  what it holds follows from elsewhere: then a power cut may take the last transactions
+                    (https://www.sqlite.org/pragma.html#pragma_synchronous, NORMAL with WAL). When False each
+                    transaction is on the disk before it counts
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str], *, busy_timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        *,
+        can_be_rebuilt: bool = True,
+        busy_timeout_seconds: float = 5.0,
+    ) -> None:
         self._path = path
+        self._synchronous = "NORMAL" if can_be_rebuilt else "FULL"
         self._migrations = migrations
         self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
         self._lock = asyncio.Lock()
@@ -123,7 +134,7 @@ class Database:
     def _pragmas(self) -> Sequence[str]:
         return (
             "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = NORMAL",
+            f"PRAGMA synchronous = {self._synchronous}",
             f"PRAGMA busy_timeout = {self._busy_timeout_ms}",
             "PRAGMA foreign_keys = ON",
             # Indexes by person are written at random: pages shall stay in memory, and be written back seldom.

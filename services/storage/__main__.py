@@ -47,7 +47,8 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     metrics = StorageMetrics(life.metrics)
     private_key, signing_key = _keys(config)
     database_file = config.require_data_directory() / "storage.db"
-    database = await life.enter(Database(database_file, MIGRATIONS))
+    # Writer keys are made here, and nothing else holds them before they are on the channel.
+    database = await life.enter(Database(database_file, MIGRATIONS, can_be_rebuilt=False))
     kubo = await life.enter(
         Kubo(
             config.kubo_rpc_address,

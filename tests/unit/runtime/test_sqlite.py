@@ -139,3 +139,15 @@ async def test_a_file_of_a_newer_program_is_refused_in_a_sentence(tmp_path: Path
 
     assert caught.value.code == code_pb2.CODE_CONFLICT
     assert "newer" in caught.value.reason
+
+
+@pytest.mark.parametrize(("can_be_rebuilt", "synchronous"), [(True, 1), (False, 2)])
+async def test_what_cannot_be_rebuilt_is_on_the_disk_before_it_counts(
+    tmp_path: Path, can_be_rebuilt: bool, synchronous: int
+) -> None:
+    async with Database(tmp_path / "kept.db", (), can_be_rebuilt=can_be_rebuilt) as database:
+        async with database.transaction() as connection, connection.execute("PRAGMA synchronous") as cursor:
+            by_transaction = await cursor.fetchone()
+        by_function = await database.write(lambda db: db.execute("PRAGMA synchronous").fetchone())
+
+    assert [tuple(by_transaction or ()), tuple(by_function)] == [(synchronous,), (synchronous,)]
