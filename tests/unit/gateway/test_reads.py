@@ -134,7 +134,13 @@ async def test_what_does_not_fit_into_the_answer_is_to_be_read_alone(
 ) -> None:
     (one,) = await chart.read(chart.accesses()[:1])
     monkeypatch.setattr(records_module, "_MOST_BYTES", 3 * one.ByteSize())
-    results = await chart.read(chart.accesses())
+    commands = chart.accesses()
+    last, _ = command.parse(commands[-1])
+    chart.world.storage.refuse_open[last.command_id] = code_pb2.CODE_TOO_LARGE
+    before = len(chart.world.storage.opened)
+    results = await chart.read(commands)
+    # The last is not opened alone for an answer that is full already.
+    assert len(chart.world.storage.opened) - before == 5
     fits = [outcome(result) for result in results].count("OK")
     assert [outcome(result) for result in results] == ["OK"] * fits + ["error TOO_LARGE"] * (6 - fits)
     assert 1 <= fits <= 3
