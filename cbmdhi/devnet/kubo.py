@@ -17,8 +17,8 @@ _MIB = 1 << 20
 _PEBBLE = {
     "memTableSize": 64 * _MIB,
     "memTableStopWritesThreshold": 4,
-    "l0CompactionThreshold": 4,
-    "l0StopWritesThreshold": 16,
+    "l0CompactionThreshold": 16,
+    "l0StopWritesThreshold": 64,
     "lBaseMaxBytes": 1024 * _MIB,
     "bytesPerSync": _MIB,
     "cacheSize": 32 * _MIB,
