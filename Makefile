@@ -1,9 +1,8 @@
 # CBMDHI. `make demo` does everything; `make` alone lists what else there is.
 # Needs Python 3.11+, Go 1.26+, a C compiler and make. No Docker, no root.
 
-# The first Python that is new enough, unless one is named: make PYTHON=…
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; exit; }; done; echo python3)
+# The one that the script finds, unless one is named: make PYTHON=…
+PYTHON ?= $(shell sh cbmdhi/build/python.sh)
 BUILD = command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and no $(PYTHON) is on PATH." \
 	"Install one, or name it: make PYTHON=/path/to/python3.12 build"; exit 1; }; $(PYTHON) cbmdhi/build/run.py
 BIN = .venv/bin

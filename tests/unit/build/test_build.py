@@ -146,3 +146,26 @@ def test_what_the_machine_lacks_is_said_in_a_sentence(
     [sentence] = [line for line in completed.stderr.splitlines() if line and not line.startswith("  ")]
     assert re.search(told, sentence)
     assert "Traceback" not in completed.stderr
+
+
+@pytest.mark.parametrize(
+    ("pythons", "taken"),
+    [
+        ({"python3": "fast", "python3.14": "fast"}, {"python3"}),
+        # The distribution's own may be there too, and comes first.
+        ({"python3": "plain", "python3.14": "fast"}, {"python3.14", "/usr/bin/python3"}),
+        ({"python3": "old", "python3.14": "fast"}, {"python3.14", "/usr/bin/python3"}),
+    ],
+)
+def test_a_python_compiled_with_optimisation_is_preferred(
+    tmp_path: Path, pythons: dict[str, str], taken: set[str]
+) -> None:
+    for name, says in pythons.items():
+        stub = tmp_path / name
+        stub.write_text(f"#!/bin/sh\necho {says}\n")
+        stub.chmod(0o755)
+    script = Path(fingerprint.__file__).parent / "python.sh"
+    found = subprocess.run(
+        ["/bin/sh", str(script)], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() in taken
