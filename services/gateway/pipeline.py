@@ -144,7 +144,7 @@ class Pipeline:
         for start in range(0, len(fresh), _TURN):
             with self._metrics.stage("check"):
                 for one in fresh[start : start + _TURN]:
-                    await self._settled(one, self._check(one, known))
+                    self._judge(one, known)
             await asyncio.sleep(0)
 
     def _is_fresh(self, one: Submission) -> bool:
@@ -164,7 +164,16 @@ class Pipeline:
             first.followers.append(one)
         return first is one
 
-    async def _check(self, one: Submission, known: Known) -> None:
+    def _judge(self, one: Submission, known: Known) -> None:
+        """Check it; whatever that raises is the submission's answer, and nobody else's."""
+        try:
+            self._check(one, known)
+        except Refused as why:
+            self._answer(one, results.refused(one.commands, why))
+        except Exception as error:  # noqa: BLE001 (as `guarded`, without a coroutine for each)
+            self._answer(one, _as_mesh_error(error))
+
+    def _check(self, one: Submission, known: Known) -> None:
         rules.check_form(one.commands, self._channel)
         one.matched = content_rules.match(one.commands, one.contents)
         self._authenticator.check_signatures(one.commands, known)
