@@ -15,6 +15,7 @@ from services.runtime.sqlite import Database
 
 _PAGE = 100
 _LARGEST_PAGE = 500
+_LONGEST_NUMBER = 18
 
 _IDENTITIES = """
     SELECT address, document FROM identity
@@ -22,20 +23,56 @@ _IDENTITIES = """
     ORDER BY address LIMIT ?5
 """
 
-# Newest first; without all versions, a record's latest one stands for it.
+# Newest first, along the links from ?2, or from the newest when that is NULL. The walk gives a row when it is
+# asked for one: LIMIT ends it. Without all versions, a record's latest one stands for it.
 _RECORDS = """
-    SELECT seq, document FROM record AS one
-    WHERE patient = ?1 AND (?2 = 0 OR seq < ?2) AND (?3 = '' OR category = ?3)
+    WITH RECURSIVE walk (seq, previous) AS (
+        SELECT seq, previous FROM record WHERE seq = coalesce(
+            ?2, (SELECT record FROM newest WHERE person = (SELECT id FROM person WHERE address = ?1)))
+        UNION ALL
+        SELECT one.seq, one.previous FROM walk CROSS JOIN record AS one ON one.seq = walk.previous
+    )
+    SELECT one.seq, one.document FROM walk CROSS JOIN record AS one ON one.seq = walk.seq
+    WHERE one.record_id IS NOT NULL AND (?3 = '' OR one.category = ?3)
         AND (?4 OR NOT EXISTS (
             SELECT 1 FROM record AS later
             WHERE later.record_id = one.record_id AND later.version > one.version))
-    ORDER BY seq DESC LIMIT ?5
+    LIMIT ?5
+"""
+
+# Oldest first, the ?3 entries behind the ?2th: from the first mark that is far enough, or else from the
+# newest, along the links back to there. The marks' condition is that of their index, to the letter.
+_AUDIT = """
+    WITH RECURSIVE whom (id) AS (SELECT id FROM person WHERE address = ?1),
+    walk (seq, nth, previous) AS (
+        SELECT seq, nth, previous FROM audit WHERE seq = coalesce(
+            (SELECT mark.seq FROM audit AS mark
+                WHERE mark.about = (SELECT id FROM whom) AND mark.nth >= ?2 + ?3 AND mark.nth % 32 = 0
+                ORDER BY mark.nth LIMIT 1),
+            (SELECT entry FROM newest WHERE person = (SELECT id FROM whom)))
+        UNION ALL
+        SELECT one.seq, one.nth, one.previous FROM walk CROSS JOIN audit AS one ON one.seq = walk.previous
+        WHERE one.nth > ?2
+    )
+    SELECT one.seq, one.block, one.entry FROM walk CROSS JOIN audit AS one ON one.seq = walk.seq
+    WHERE one.nth > ?2 AND one.nth <= ?2 + ?3 ORDER BY one.nth
 """
 
 # The document is of the row with the highest epoch: SQLite, "Bare columns in an aggregate query".
 _WRITER_KEYS = """
-    SELECT patient, document, max(epoch) FROM writer_key
-    WHERE writer_msp = ?1 AND patient IN (SELECT value FROM json_each(?2)) GROUP BY patient
+    SELECT address, document, max(epoch) FROM person CROSS JOIN writer_key ON patient = id
+    WHERE address IN (SELECT value FROM json_each(?2)) AND writer_msp = ?1 GROUP BY address
+"""
+
+# Where the page behind a token begins; nothing when the token is not of this person's list.
+_RECORD_PLACE = """
+    SELECT previous FROM record WHERE seq = ? AND patient = (SELECT id FROM person WHERE address = ?)
+"""
+_AUDIT_PLACE = "SELECT nth FROM audit WHERE seq = ? AND about = (SELECT id FROM person WHERE address = ?)"
+
+_RECEIPT = """
+    SELECT block, entry FROM audit
+    WHERE command_id = ? AND signer = (SELECT id FROM person WHERE address = ?)
 """
 
 
@@ -60,15 +97,9 @@ class Lists:
 
     async def records(self, request: ledger_pb2.ListRecordsRequest) -> ledger_pb2.ListRecordsResponse:
         size = _page_size(request.page_size)
+        start = await self._begin(_RECORD_PLACE, request.patient, request.page_token)
         rows = await self._database.rows(
-            _RECORDS,
-            (
-                request.patient,
-                _number(request.page_token),
-                request.category,
-                request.all_versions,
-                size + 1,
-            ),
+            _RECORDS, (request.patient, start, request.category, request.all_versions, size + 1)
         )
         return ledger_pb2.ListRecordsResponse(
             records=[state_pb2.RecordVersion.FromString(row["document"]) for row in rows[:size]],
@@ -77,10 +108,8 @@ class Lists:
 
     async def audit(self, request: ledger_pb2.ListAuditRequest) -> ledger_pb2.ListAuditResponse:
         size = _page_size(request.page_size)
-        rows = await self._database.rows(
-            "SELECT seq, block, entry FROM audit WHERE about = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (request.patient, _number(request.page_token), size + 1),
-        )
+        behind = await self._begin(_AUDIT_PLACE, request.patient, request.page_token)
+        rows = await self._database.rows(_AUDIT, (request.patient, behind or 0, size + 1))
         return ledger_pb2.ListAuditResponse(
             entries=[
                 ledger_pb2.CommittedAuditEntry(
@@ -100,13 +129,20 @@ class Lists:
     async def writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
         """Of the highest epoch, by patient; a patient without one is left out."""
         rows = await self._database.rows(_WRITER_KEYS, (writer_msp, orjson.dumps(list(patients)).decode()))
-        return {row["patient"]: state_pb2.WriterKey.FromString(row["document"]) for row in rows}
+        return {row["address"]: state_pb2.WriterKey.FromString(row["document"]) for row in rows}
 
     async def receipt(self, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
-        row = await self._database.row(
-            "SELECT block, entry FROM audit WHERE command_id = ? AND signer = ?", (command_id, signer)
-        )
+        row = await self._database.row(_RECEIPT, (command_id, signer))
         return of_audit_entry(state_pb2.AuditEntry.FromString(row["entry"]), row["block"]) if row else None
+
+    async def _begin(self, sql: str, person: str, token: str) -> int | None:
+        """What `sql` has about the row that the page before ended with; None for the first page."""
+        if not token:
+            return None
+        row = await self._database.row(sql, (_number(token), person))
+        if row is None:
+            raise _not_a_token()
+        return int(row[0])
 
 
 def _page_size(asked: int) -> int:
@@ -124,15 +160,15 @@ def _place(token: str) -> str:
     try:
         return base64.b64decode(token, b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as exc:
-        raise MeshError(
-            code_pb2.CODE_INVALID, "not a token of this list; start again without one", "page_token"
-        ) from exc
+        raise _not_a_token() from exc
 
 
 def _number(token: str) -> int:
-    place = _place(token) or "0"
-    if not place.isdigit():
-        raise MeshError(
-            code_pb2.CODE_INVALID, "not a token of this list; start again without one", "page_token"
-        )
+    place = _place(token)
+    if not place.isascii() or not place.isdigit() or len(place) > _LONGEST_NUMBER:
+        raise _not_a_token()
     return int(place)
+
+
+def _not_a_token() -> MeshError:
+    return MeshError(code_pb2.CODE_INVALID, "not a token of this list; start again without one", "page_token")

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
-from cbmdhi.command.v1 import state_pb2
 from services.ledger.committed import Checkpoint, CommittedBlock
-from services.ledger.domain.transactions import CommittedTransaction, Facts
+from services.ledger.domain.transactions import CommittedTransaction
+from services.ledger.rows import write_facts
 from services.runtime.sqlite import Database, write_rows
 
 PROJECTION = "projection"
@@ -80,15 +80,10 @@ class Projection:
         return row["header"] if row else None
 
 
-def about(entry: state_pb2.AuditEntry) -> str:
-    """Whom an audit entry is about: the patient, else the identity that was registered or reviewed."""
-    return entry.patient or entry.subject
-
-
 def _apply(blocks: Sequence[CommittedBlock], checkpoint: Checkpoint, db: sqlite3.Connection) -> None:
     write_rows(db, "INSERT OR REPLACE INTO block", [(one.block.number, one.block.header) for one in blocks])
     for transactions in _written_together(blocks):
-        _write_facts(transactions, db)
+        write_facts(transactions, db)
     _save_checkpoint(PROJECTION, checkpoint, db)
 
 
@@ -106,55 +101,3 @@ def _save_checkpoint(name: str, checkpoint: Checkpoint, db: sqlite3.Connection) 
         "next_block = excluded.next_block, header_hash = excluded.header_hash",
         (name, checkpoint.next_block, checkpoint.header_hash),
     )
-
-
-def _write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connection) -> None:
-    facts = [(transaction.block, transaction.facts) for transaction in transactions]
-    write_rows(
-        db, "INSERT OR IGNORE INTO transaction_block", [(one.tx_id, one.block) for one in transactions]
-    )
-    write_rows(
-        db,
-        "INSERT OR REPLACE INTO identity",
-        [
-            (one.address, one.role, one.status, one.home_msp, value)
-            for _, fact in facts
-            for one, value in fact.identities
-        ],
-    )
-    write_rows(
-        db,
-        "INSERT INTO record (record_id, version, patient, category, document)",
-        [
-            (one.record_id, one.version, one.patient, one.category, value)
-            for _, fact in facts
-            for one, value in fact.records
-        ],
-        "ON CONFLICT (record_id, version) DO UPDATE SET patient = excluded.patient, "
-        "category = excluded.category, document = excluded.document",
-    )
-    write_rows(db, "INSERT OR IGNORE INTO writer_key", _writer_keys(facts))
-    # An entry is written again when a break-glass is reviewed: its place and its block stay.
-    write_rows(
-        db,
-        "INSERT INTO audit (command_id, signer, about, block, entry)",
-        [
-            (one.command_id, one.signer, about(one), block, value)
-            for block, fact in facts
-            for one, value in fact.entries
-        ],
-        "ON CONFLICT (command_id, signer) DO UPDATE SET entry = excluded.entry",
-    )
-    for _, fact in facts:
-        db.executemany("DELETE FROM record WHERE record_id = ? AND version = ?", fact.dropped_records)
-
-
-def _writer_keys(facts: Sequence[tuple[int, Facts]]) -> list[tuple[object, ...]]:
-    """Each once: writer, patient, epoch, and the serialized WriterKey."""
-    keys = {
-        (record.writer_msp, record.patient, key.epoch): key
-        for _, fact in facts
-        for record, _ in fact.records
-        if (key := record.content.writer_key).key_id
-    }
-    return [(*names, key.SerializeToString()) for names, key in keys.items()]

@@ -36,4 +36,42 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX audit_of_command ON audit (command_id, signer);
     CREATE INDEX audit_about ON audit (about, seq)
     """,
+    """
+    -- Everything is read again from the first block. What was published stays so.
+    DELETE FROM checkpoint WHERE name = 'projection';
+    DELETE FROM block;
+    DELETE FROM transaction_block;
+    DELETE FROM identity;
+    DROP TABLE record;
+    DROP TABLE writer_key;
+    DROP TABLE audit;
+
+    -- An index led by a person would touch a page of its own for each row. Instead each row names the
+    -- `previous` one of the same person, and a person's newest rows stand in a small table; 0: none.
+    CREATE TABLE person (address TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE newest (
+        person INTEGER PRIMARY KEY, record INTEGER NOT NULL, entry INTEGER NOT NULL, entries INTEGER NOT NULL
+    );
+
+    -- `record_id` is NULL when the record was deleted: the row stays, as a link.
+    CREATE TABLE record (
+        seq INTEGER PRIMARY KEY, record_id TEXT, version INTEGER NOT NULL, patient INTEGER NOT NULL,
+        previous INTEGER NOT NULL, category TEXT NOT NULL, document BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX record_version ON record (record_id, version);
+
+    CREATE TABLE writer_key (
+        patient INTEGER NOT NULL, writer_msp TEXT NOT NULL, epoch INTEGER NOT NULL, document BLOB NOT NULL,
+        PRIMARY KEY (patient, writer_msp, epoch)
+    ) WITHOUT ROWID;
+
+    -- The receipts too: `tx_id` and `block` are of the first writing and never change.
+    -- `nth` entry about the person, from 1: each 32nd is in an index, and a trail can be read from any place.
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY, command_id TEXT NOT NULL, signer INTEGER NOT NULL, about INTEGER NOT NULL,
+        nth INTEGER NOT NULL, previous INTEGER NOT NULL, block INTEGER NOT NULL, entry BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX audit_of_command ON audit (command_id, signer);
+    CREATE INDEX audit_mark ON audit (about, nth) WHERE nth % 32 = 0
+    """,
 )

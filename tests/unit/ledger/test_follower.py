@@ -112,11 +112,13 @@ def entry(
     return {f"z/{command_id}/aud/s": document.SerializeToString()}
 
 
-def record(record_id: str, version: int, *, category: str = "observations") -> dict[str, bytes]:
+def record(
+    record_id: str, version: int, *, category: str = "observations", patient: str = PATIENT
+) -> dict[str, bytes]:
     document = state_pb2.RecordVersion(
         record_id=record_id,
         version=version,
-        patient=PATIENT,
+        patient=patient,
         category=category,
         writer_msp=MERCY,
         content=state_pb2.StoredContent(
@@ -289,6 +291,39 @@ async def test_a_projection_that_was_deleted_comes_back_the_same(
             ]
 
     assert await everything(tmp_path / "one.db") == await everything(tmp_path / "two.db")
+
+
+async def test_a_file_of_the_first_version_is_made_again_from_block_0_and_nothing_is_announced_twice(
+    world: World, stream: Stream, tmp_path: Path
+) -> None:
+    for number in range(3):
+        await world.commit_writes(entry(str(number)) | record("r", number + 1))
+    last = world.chain[-1]
+    old = Database(tmp_path / "old.db", MIGRATIONS[:1])
+    async with old, old.transaction() as db:
+        for name in (PROJECTION, PUBLICATION):
+            await db.execute("INSERT INTO checkpoint VALUES (?, ?, ?)", (name, 4, last.header_hash))
+        await db.execute("INSERT INTO record VALUES (7, 'stale', 1, ?, 'observations', x'')", (PATIENT,))
+        await db.execute("INSERT INTO audit VALUES (7, 'stale', 's', ?, 1, x'')", (PATIENT,))
+
+    async with Service(world, stream, tmp_path / "old.db") as service:
+        service.project()
+        service.publish()
+        await world.commit_writes(entry("new"))
+        await until(lambda: stream.published)
+        listed = await service.lists.records(
+            ledger_pb2.ListRecordsRequest(patient=PATIENT, all_versions=True)
+        )
+        trail = await service.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))
+
+    assert [one.version for one in listed.records] == [3, 2, 1]
+    assert [(one.entry.command_id, one.block) for one in trail.entries] == [
+        ("0", 1),
+        ("1", 2),
+        ("2", 3),
+        ("new", 4),
+    ]
+    assert stream.blocks() == [4]
 
 
 async def test_a_block_that_does_not_follow_stops_the_follower(

@@ -1,50 +1,13 @@
 """Lists come a page at a time, and pages make the whole."""
 
-import itertools
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
-
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
-from services.ledger.committed import CommittedBlock
-from services.ledger.domain.transactions import Change, CommittedTransaction, facts_of
-from services.ledger.fabric import Block
-from services.ledger.lists import Lists
-from services.ledger.projection import Projection
-from services.ledger.schema import MIGRATIONS
 from services.runtime.errors import MeshError
-from services.runtime.sqlite import Database
+from tests.unit.ledger.book import Book
 from tests.unit.ledger.test_follower import entry, identity, record
 from tests.unit.ledger.world import MERCY, PATIENT
-
-
-class Book:
-    """A projection that blocks are written into by hand."""
-
-    def __init__(self, database: Database) -> None:
-        self.projection, self.lists = Projection(database), Lists(database)
-        self._numbers = itertools.count()
-
-    async def block(self, *writes: dict[str, bytes | None]) -> None:
-        await self.blocks(writes)
-
-    async def blocks(self, *blocks: Iterable[dict[str, bytes | None]]) -> None:
-        """Several blocks, each of one transaction, at once."""
-        await self.projection.apply([self._block(writes) for writes in blocks])
-
-    def _block(self, writes: Iterable[dict[str, bytes | None]]) -> CommittedBlock:
-        number = next(self._numbers)
-        facts = facts_of(Change(key, value) for one in writes for key, value in one.items())
-        block = Block(number, b"", b"hash", b"header", None, ())
-        return CommittedBlock(block, (CommittedTransaction(f"tx {number}", number, 1_000, facts),))
-
-
-@pytest.fixture
-async def book(tmp_path: Path) -> AsyncIterator[Book]:
-    async with Database(tmp_path / "projection.db", MIGRATIONS) as database:
-        yield Book(database)
 
 
 async def test_records_come_newest_first_and_each_once_by_its_latest_version(book: Book) -> None:
@@ -80,19 +43,9 @@ async def test_pages_of_any_size_make_the_whole_audit_trail(book: Book, size: in
     for number in range(7):
         await book.block(entry(str(number)))
 
-    seen: list[str] = []
-    token = ""
-    while True:
-        page = await book.lists.audit(
-            ledger_pb2.ListAuditRequest(patient=PATIENT, page_size=size, page_token=token)
-        )
-        assert len(page.entries) <= size
-        seen += [one.entry.command_id for one in page.entries]
-        token = page.next_page_token
-        if not token:
-            break
+    seen = await book.trail(PATIENT, size)
 
-    assert seen == [str(number) for number in range(7)]
+    assert [one.entry.command_id for one in seen] == [str(number) for number in range(7)]
 
 
 async def test_pages_of_records_and_identities_end(book: Book) -> None:
@@ -150,7 +103,7 @@ async def test_the_writer_key_is_that_of_the_highest_epoch(book: Book) -> None:
     assert await book.lists.writer_keys("LakesideMSP", [PATIENT]) == {}
 
 
-@pytest.mark.parametrize("token", ["%", "bm90IGEgbnVtYmVy", "a"])
+@pytest.mark.parametrize("token", ["%", "bm90IGEgbnVtYmVy", "a", "wrI=", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5"])
 async def test_a_page_token_that_is_none_of_ours_is_refused(book: Book, token: str) -> None:
     with pytest.raises(MeshError) as failure:
         await book.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT, page_token=token))
