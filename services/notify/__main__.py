@@ -3,9 +3,10 @@
 from cbmdhi.notify.v1 import notify_pb2_grpc
 from services.notify.config import NotifyConfig
 from services.notify.feeds import Feeds
-from services.notify.inbox import MIGRATIONS, Inbox
+from services.notify.inbox import Inbox
 from services.notify.intake import Intake
 from services.notify.policy import Policy
+from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime.client import connect
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsLink

@@ -71,6 +71,14 @@ class Notice(NamedTuple):
     subject: str = ""
 
 
+class Notification(NamedTuple):
+    """A notice in its owner's inbox."""
+
+    notification_id: int
+    notice: Notice
+    acknowledged: bool
+
+
 Hears = Callable[[str], bool]
 """Whether the owner of an address is told by this member."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from cbmdhi.command.v1 import code_pb2
-from services.notify.inbox import Notification
+from services.notify.domain import Notification
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 
@@ -81,10 +81,6 @@ class Feeds:
             feeds.remove(feed)
             if not feeds:
                 self._feeds.pop(owner, None)
-
-    def listening(self, owners: Iterable[str]) -> set[str]:
-        """Those of them who listen now."""
-        return {owner for owner in owners if owner in self._feeds}
 
     def publish(self, notifications: Iterable[Notification]) -> None:
         for notification in notifications:

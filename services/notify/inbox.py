@@ -2,65 +2,58 @@
 
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from sqlite3 import Row
-
-import orjson
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
-from services.notify.domain import Identity, Notice
+from services.notify import keeping
+from services.notify.domain import Identity, Notice, Notification
+from services.notify.rows import json_list, notification
 from services.runtime.sqlite import Database, write_rows
 
-MIGRATIONS = (
-    """
-    CREATE TABLE notifications (
-        notification_id INTEGER PRIMARY KEY AUTOINCREMENT,
-        owner TEXT NOT NULL, kind TEXT NOT NULL, tx_id TEXT NOT NULL,
-        block INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-        actor TEXT NOT NULL, actor_msp TEXT NOT NULL,
-        record_id TEXT NOT NULL, version INTEGER NOT NULL, category TEXT NOT NULL, purpose TEXT NOT NULL,
-        consent_id TEXT NOT NULL, code INTEGER NOT NULL, command_id TEXT NOT NULL, subject TEXT NOT NULL,
-        acknowledged INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (tx_id, command_id, kind, owner, actor)
-    ) STRICT;
-    CREATE INDEX notifications_by_owner ON notifications (owner, notification_id);
-    CREATE INDEX notifications_unseen ON notifications (owner, notification_id) WHERE acknowledged = 0;
-    CREATE TABLE identities (
-        address TEXT PRIMARY KEY, role INTEGER NOT NULL, home_msp TEXT NOT NULL,
-        status INTEGER NOT NULL, version INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX identities_by_role ON identities (role, status);
-    CREATE TABLE inbox (inbox_id TEXT NOT NULL) STRICT;
-    """,
-)
+_READ_AT_ONCE = 500
+_AFTER_ALL = 1 << 62
 
-_NOTICE_COLUMNS = Notice._fields
-_IDENTITY_COLUMNS = Identity._fields
-_INSERT = f"INSERT OR IGNORE INTO notifications ({', '.join(_NOTICE_COLUMNS)})"
-_INSERT_IDENTITY = f"INSERT INTO identities ({', '.join(_IDENTITY_COLUMNS)})"
+_IDENTITY_COLUMNS = ", ".join(Identity._fields)
+_INSERT_IDENTITY = f"INSERT INTO identities ({_IDENTITY_COLUMNS})"
+_IDENTITIES = f"SELECT {_IDENTITY_COLUMNS} FROM identities"  # noqa: S608 - our own
 _IF_NEWER = (
     "ON CONFLICT (address) DO UPDATE SET role = excluded.role, home_msp = excluded.home_msp, "
     "status = excluded.status, version = excluded.version "
     "WHERE excluded.version > identities.version"
 )
 
-
-@dataclass(frozen=True)
-class Notification:
-    """A notice in its owner's inbox."""
-
-    notification_id: int
-    notice: Notice
-    acknowledged: bool
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What was new of some notices: how many of each kind, with ids above `after`."""
-
-    after: int
-    kinds: dict[str, int]
+# Ids of an inbox, newest first, down to 0 or `seen_to`. It begins behind `:before` if that is one of them.
+_CHAIN = """
+    WITH RECURSIVE
+        inbox AS (SELECT inboxes.* FROM names JOIN inboxes ON owner = name_id WHERE name = :owner),
+        place AS (SELECT previous FROM notices JOIN inbox USING (owner) WHERE notification_id = :before),
+        chain (id, down_to) AS (
+            SELECT coalesce((SELECT previous FROM place), newest), iif(:unseen_only, seen_to, 0) FROM inbox
+            UNION ALL
+            SELECT previous, down_to FROM chain JOIN notices ON notification_id = id WHERE previous > down_to
+        )
+"""
+# Not sorted: the chain has its order, and is followed no further than the limit wants it.
+_NEWEST = f"""{_CHAIN}
+    SELECT notifications.* FROM chain CROSS JOIN notifications ON notification_id = id
+    WHERE id < :before AND id > down_to LIMIT :limit
+"""  # noqa: S608 - our own
+_LEFT_UNSEEN = """
+    SELECT * FROM notifications WHERE notification_id IN (
+        SELECT notification_id FROM left_unseen
+        WHERE owner = (SELECT name_id FROM names WHERE name = :owner) AND notification_id < :before
+        ORDER BY notification_id DESC LIMIT :limit
+    ) ORDER BY notification_id DESC
+"""
+_ALL_UNSEEN = f"""{_CHAIN}
+    SELECT id FROM chain WHERE id > down_to
+    UNION ALL SELECT notification_id FROM left_unseen JOIN inbox USING (owner)
+"""  # noqa: S608 - our own
+_STILL_UNSEEN = """
+    SELECT * FROM notifications
+    WHERE notification_id IN (SELECT value FROM json_each(?)) AND NOT acknowledged ORDER BY notification_id
+"""
 
 
 class Inbox:
@@ -84,91 +77,62 @@ class Inbox:
     async def known(self, addresses: Collection[str]) -> dict[str, Identity]:
         """What is known of these identities."""
         rows = await self._database.rows(
-            "SELECT * FROM identities WHERE address IN (SELECT value FROM json_each(?))",
-            (_json_list(addresses),),
+            f"{_IDENTITIES} WHERE address IN (SELECT value FROM json_each(?))",  # noqa: S608 - our own
+            (json_list(addresses),),
         )
-        return {row["address"]: _identity(row) for row in rows}
+        return {row[0]: Identity._make(row) for row in rows}
 
     async def staff(self) -> list[Identity]:
         """Active administrators and privacy officers of all members."""
         rows = await self._database.rows(
-            "SELECT * FROM identities WHERE role IN (?, ?) AND status = ?",
+            f"{_IDENTITIES} WHERE role IN (?, ?) AND status = ?",
             (
                 command_pb2.ROLE_ADMINISTRATOR,
                 command_pb2.ROLE_PRIVACY_OFFICER,
                 state_pb2.IDENTITY_STATUS_ACTIVE,
             ),
         )
-        return [_identity(row) for row in rows]
+        return [Identity._make(row) for row in rows]
 
-    async def keep(self, notices: Collection[Notice], identities: Collection[Identity]) -> Kept:
-        """Put notices into their inboxes, all at once and each once only; what was not there yet."""
+    async def keep(self, notices: Collection[Notice], identities: Collection[Identity]) -> list[Notification]:
+        """Put notices into their inboxes, all at once and each once only; those that were not there yet."""
 
-        def put(db: sqlite3.Connection) -> Kept:
-            after = db.execute("SELECT max(notification_id) FROM notifications").fetchone()[0] or 0
-            write_rows(db, _INSERT, [*notices])
+        def put(db: sqlite3.Connection) -> list[Notification]:
             write_rows(db, _INSERT_IDENTITY, [*identities], _IF_NEWER)
-            kinds = db.execute(
-                "SELECT kind, count(*) FROM notifications WHERE notification_id > ? GROUP BY kind", (after,)
-            )
-            return Kept(after, dict(kinds.fetchall()))
+            return keeping.keep(db, notices)
 
         if not notices and not identities:
-            return Kept(0, {})
+            return []
         return await self._database.write(put)
-
-    async def added(self, after: int, owners: Collection[str]) -> list[Notification]:
-        """What came for these owners with ids above `after`, oldest first."""
-        rows = await self._database.rows(
-            "SELECT * FROM notifications WHERE notification_id > ? "
-            "AND owner IN (SELECT value FROM json_each(?)) ORDER BY notification_id",
-            (after, _json_list(owners)),
-        )
-        return [_notification(row) for row in rows]
 
     async def newest(
         self, owner: str, *, before: int | None, limit: int, unacknowledged_only: bool
     ) -> list[Notification]:
-        """A page of an inbox, newest first, with ids below `before`."""
-        unseen = " AND acknowledged = 0" if unacknowledged_only else ""
-        rows = await self._database.rows(
-            "SELECT * FROM notifications WHERE owner = ? AND notification_id < ?"  # noqa: S608 - our own
-            f"{unseen} ORDER BY notification_id DESC LIMIT ?",
-            (owner, before if before is not None else 1 << 62, limit),
-        )
-        return [_notification(row) for row in rows]
+        """A page of an inbox, newest first, with ids below `before`.
 
-    async def unacknowledged(self, owner: str, *, after: int, limit: int) -> list[Notification]:
-        """What the owner has not seen, oldest first, with ids above `after`."""
-        rows = await self._database.rows(
-            "SELECT * FROM notifications WHERE owner = ? AND acknowledged = 0 AND notification_id > ? "
-            "ORDER BY notification_id LIMIT ?",
-            (owner, after, limit),
-        )
-        return [_notification(row) for row in rows]
+        It is found at once when `before` is an id of this inbox; else what is newer is passed by one by one.
+        """
+        below = before if before is not None else _AFTER_ALL
+        asked = {"owner": owner, "before": below, "unseen_only": unacknowledged_only, "limit": limit}
+        page = await self._read(_NEWEST, asked)
+        if unacknowledged_only and len(page) < limit:
+            below = page[-1].notification_id if page else below
+            page += await self._read(
+                _LEFT_UNSEEN, {"owner": owner, "before": below, "limit": limit - len(page)}
+            )
+        return page
 
-    async def acknowledge(self, owner: str, ids: Iterable[int]) -> int:
+    async def unacknowledged(self, owner: str) -> AsyncIterator[Notification]:
+        """All that the owner has not seen, oldest first; not what comes after this began."""
+        asked = {"owner": owner, "before": _AFTER_ALL, "unseen_only": True}
+        ids = sorted(int(row[0]) for row in await self._database.rows(_ALL_UNSEEN, asked))
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            for one in await self._read(_STILL_UNSEEN, (json_list(ids[start : start + _READ_AT_ONCE]),)):
+                yield one
+
+    async def acknowledge(self, owner: str, ids: Collection[int]) -> int:
         """Mark as seen; how many changed. Ids of other inboxes change nothing."""
-        listed = _json_list(ids)
+        return await self._database.write(lambda db: keeping.acknowledge(db, owner, ids))
 
-        def mark(db: sqlite3.Connection) -> int:
-            return db.execute(
-                "UPDATE notifications SET acknowledged = 1 WHERE owner = ? AND acknowledged = 0 "
-                "AND notification_id IN (SELECT value FROM json_each(?))",
-                (owner, listed),
-            ).rowcount
-
-        return await self._database.write(mark)
-
-
-def _json_list(values: Iterable[str | int]) -> str:
-    return orjson.dumps(list(values)).decode()
-
-
-def _identity(row: Row) -> Identity:
-    return Identity(*(row[name] for name in _IDENTITY_COLUMNS))
-
-
-def _notification(row: Row) -> Notification:
-    notice = Notice(*(row[name] for name in _NOTICE_COLUMNS))
-    return Notification(row["notification_id"], notice, bool(row["acknowledged"]))
+    async def _read(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[Notification]:
+        return [notification(row) for row in await self._database.rows(sql, parameters)]

@@ -1,5 +1,6 @@
 """From a committed event to the inboxes, and from there to who listens."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -81,9 +82,7 @@ class Intake:
 
     async def _keep(self, notices: Collection[Notice], identities: Collection[Identity]) -> None:
         kept = await self._inbox.keep(notices, identities)
-        for kind, count in kept.kinds.items():
+        for kind, count in Counter(one.notice.kind for one in kept).items():
             self._notified.labels(kind).inc(count)
         # Whoever begins to listen from here on finds these in the inbox.
-        listening = self._feeds.listening(notice.owner for notice in notices)
-        if kept.kinds and listening:
-            self._feeds.publish(await self._inbox.added(kept.after, listening))
+        self._feeds.publish(kept)

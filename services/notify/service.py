@@ -6,8 +6,9 @@ import grpc
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from services.notify.domain import Notification
 from services.notify.feeds import Feeds
-from services.notify.inbox import Inbox, Notification
+from services.notify.inbox import Inbox
 from services.runtime.errors import MeshError
 from services.runtime.peers import caller_of
 
@@ -60,10 +61,9 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         # Listen first, then read: nothing falls between; what comes twice is known by its id.
         with self._feeds.listen(owner) as feed:
             last = 0
-            while found := await self._inbox.unacknowledged(owner, after=last, limit=_LARGEST_PAGE):
-                for one in found:
-                    last = one.notification_id
-                    yield notify_pb2.StreamResponse(notification=_message(one))
+            async for one in self._inbox.unacknowledged(owner):
+                last = one.notification_id
+                yield notify_pb2.StreamResponse(notification=_message(one))
             while True:
                 one = await feed.next()
                 if one.notification_id > last:

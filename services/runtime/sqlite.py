@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,12 +100,12 @@ class Database:
         async with self._lock:
             return await self._in_thread(transaction)
 
-    async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    async def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Read what is committed."""
         async with self._reader.execute(sql, parameters) as cursor:
             return list(await cursor.fetchall())
 
-    async def row(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+    async def row(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Row | None:
         async with self._reader.execute(sql, parameters) as cursor:
             return await cursor.fetchone()
 

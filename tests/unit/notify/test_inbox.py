@@ -12,8 +12,9 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2
 from services.notify.domain import ReviewRule
 from services.notify.feeds import QUEUED_AT_MOST, Feeds
-from services.notify.inbox import MIGRATIONS, Inbox
+from services.notify.inbox import Inbox
 from services.notify.intake import Intake
+from services.notify.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.events import Event
 from services.runtime.sqlite import Database

@@ -1,0 +1,192 @@
+"""Notices into the tables of `schema`, each once. To be called within a transaction."""
+
+import sqlite3
+from collections.abc import Collection, Iterable
+from operator import itemgetter
+from typing import NamedTuple
+
+from services.notify.domain import Notice, Notification
+from services.notify.rows import json_list, notification, short
+from services.runtime.sqlite import write_rows
+
+_FIELDS = Notice._fields
+
+_what = itemgetter(*map(_FIELDS.index, ("tx_id", "command_id", "kind", "owner", "actor")))
+"""What makes a notice the same as another."""
+
+_names = itemgetter(
+    *map(_FIELDS.index, ("owner", "kind", "actor", "actor_msp", "category", "purpose", "subject"))
+)
+
+_INSERT = (
+    "INSERT INTO notices (notification_id, owner, previous, transaction_id, kind, later_ms, "
+    "actor, actor_msp, record_id, version, category, purpose, consent_id, code, command_id, subject)"
+)
+
+
+class _Transaction(NamedTuple):
+    number: int
+    at_ms: int
+
+
+_Transactions = dict[tuple[int, str], _Transaction]
+"""By block and id."""
+
+
+def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notification]:
+    """Those that were not there yet, with their ids, which follow all that there are."""
+    transactions = _transactions(db, notices)
+    there = _there(db, transactions)
+    fresh: list[Notice] = []
+    for notice in notices:
+        what = _what(notice)
+        if what not in there:
+            there.add(what)
+            fresh.append(notice)
+    if not fresh:
+        return []
+    after = db.execute("SELECT coalesce(max(notification_id), 0) FROM notices").fetchone()[0]
+    kept = [Notification(number, notice, False) for number, notice in enumerate(fresh, start=after + 1)]
+    _put_transactions(db, kept, transactions)
+    _put_notices(db, kept, transactions)
+    return kept
+
+
+def acknowledge(db: sqlite3.Connection, owner: str, ids: Iterable[int]) -> int:
+    """How many were unseen until now; ids of other inboxes change nothing."""
+    listed = json_list(ids)
+    inbox = db.execute(
+        "SELECT owner, seen_to FROM names JOIN inboxes ON owner = name_id WHERE name = ?", (owner,)
+    ).fetchone()
+    if inbox is None:
+        return 0
+    number, seen_to = inbox
+    latest = db.execute(
+        "SELECT coalesce(max(notification_id), 0) FROM notices "
+        "WHERE notification_id IN (SELECT value FROM json_each(?)) AND owner = ?",
+        (listed, number),
+    ).fetchone()[0]
+    if latest > seen_to:
+        # What is older was unseen so far because it was newer than `seen_to`: now each has to be named.
+        db.execute(
+            "INSERT INTO left_unseen (notification_id, owner) "
+            "WITH RECURSIVE chain (id) AS (VALUES (?) UNION ALL "
+            "SELECT previous FROM chain JOIN notices ON notification_id = id WHERE previous > ?) "
+            "SELECT id, ? FROM chain",
+            (latest, seen_to, number),
+        )
+        db.execute("UPDATE inboxes SET seen_to = ? WHERE owner = ?", (latest, number))
+    return db.execute(
+        "DELETE FROM left_unseen WHERE owner = ? AND notification_id IN (SELECT value FROM json_each(?))",
+        (number, listed),
+    ).rowcount
+
+
+def _transactions(db: sqlite3.Connection, notices: Iterable[Notice]) -> _Transactions:
+    """The notices' transactions as far as they told somebody something already."""
+    wanted = {(notice.block, notice.tx_id) for notice in notices}
+    rows = db.execute(
+        "SELECT block, tx_id, transaction_id, at_ms FROM transactions "
+        "WHERE block IN (SELECT value FROM json_each(?))",
+        (json_list({block for block, _ in wanted}),),
+    )
+    return {
+        (block, tx_id): _Transaction(number, at_ms)
+        for block, tx_id, number, at_ms in rows
+        if (block, tx_id) in wanted
+    }
+
+
+def _there(db: sqlite3.Connection, transactions: _Transactions) -> set[tuple[str, ...]]:
+    """What these transactions told: nothing is read unless an event came again, or the next part of one."""
+    return {
+        _what(notification(row).notice)
+        for known in transactions.values()
+        for row in db.execute(
+            "SELECT notifications.* FROM transactions JOIN notifications "
+            "ON notification_id BETWEEN first AND last AND notifications.tx_id = transactions.tx_id "
+            "WHERE transaction_id = ?",
+            (known.number,),
+        )
+    }
+
+
+def _put_transactions(
+    db: sqlite3.Connection, kept: Iterable[Notification], transactions: _Transactions
+) -> None:
+    """Each one's row, with the range of its notices; those that are new are added to `transactions`."""
+    last = {(one.notice.block, one.notice.tx_id): one.notification_id for one in kept}
+    for place in last.keys() & transactions.keys():
+        db.execute(
+            "UPDATE transactions SET last = ? WHERE transaction_id = ?",
+            (last[place], transactions[place].number),
+        )
+    number = db.execute("SELECT coalesce(max(transaction_id), 0) FROM transactions").fetchone()[0]
+    rows: list[tuple[int | str, ...]] = []
+    for first, notice, _ in kept:
+        place = block, tx_id = notice.block, notice.tx_id
+        if place not in transactions:
+            number += 1
+            transactions[place] = _Transaction(number, notice.at_ms)
+            rows.append((number, tx_id, block, notice.at_ms, first, last[place]))
+    write_rows(db, "INSERT INTO transactions (transaction_id, tx_id, block, at_ms, first, last)", rows)
+
+
+def _put_notices(db: sqlite3.Connection, kept: Iterable[Notification], transactions: _Transactions) -> None:
+    numbers = _numbers(db, {name for one in kept for name in _names(one.notice)})
+    owners = {numbers[one.notice.owner] for one in kept}
+    newest = dict[int, int](
+        db.execute(
+            "SELECT owner, newest FROM inboxes WHERE owner IN (SELECT value FROM json_each(?))",
+            (json_list(owners),),
+        ).fetchall()
+    )
+    rows: list[tuple[int | str | bytes, ...]] = []
+    for notification_id, notice, _ in kept:
+        owner, kind, actor, actor_msp, category, purpose, subject = map(numbers.__getitem__, _names(notice))
+        transaction = transactions[notice.block, notice.tx_id]
+        rows.append(
+            (
+                notification_id,
+                owner,
+                newest.get(owner, 0),
+                transaction.number,
+                kind,
+                notice.at_ms - transaction.at_ms,
+                actor,
+                actor_msp,
+                short(notice.record_id),
+                notice.version,
+                category,
+                purpose,
+                short(notice.consent_id),
+                notice.code,
+                short(notice.command_id),
+                subject,
+            )
+        )
+        newest[owner] = notification_id
+    write_rows(db, _INSERT, rows)
+    write_rows(
+        db,
+        "INSERT INTO inboxes (owner, newest, seen_to)",
+        [(owner, last, 0) for owner, last in sorted(newest.items())],
+        "ON CONFLICT (owner) DO UPDATE SET newest = excluded.newest",
+    )
+
+
+def _numbers(db: sqlite3.Connection, names: Collection[str]) -> dict[str, int]:
+    """The number of each; it gets one when it has none."""
+    known = _known(db, names)
+    unknown = [(name,) for name in names if name not in known]
+    if not unknown:
+        return known
+    write_rows(db, "INSERT INTO names (name)", unknown)
+    return known | _known(db, [name for (name,) in unknown])
+
+
+def _known(db: sqlite3.Connection, names: Collection[str]) -> dict[str, int]:
+    rows = db.execute(
+        "SELECT name, name_id FROM names WHERE name IN (SELECT value FROM json_each(?))", (json_list(names),)
+    )
+    return dict(rows.fetchall())

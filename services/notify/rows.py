@@ -1,0 +1,33 @@
+"""A notice's row, there and back."""
+
+import re
+from collections.abc import Iterable
+from sqlite3 import Row
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from services.notify.domain import Notice, Notification
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def notification(row: Row) -> Notification:
+    """Of a row of the view `notifications`."""
+    notice = Notice(*(_long(row[name]) for name in Notice._fields))
+    return Notification(row["notification_id"], notice, bool(row["acknowledged"]))
+
+
+def short(value: str) -> str | bytes:
+    """For a column of ids: a UUID takes 16 bytes instead of 36."""
+    return bytes.fromhex(value.replace("-", "")) if _UUID.fullmatch(value) else value
+
+
+def json_list(values: Iterable[str | int]) -> str:
+    """For `IN (SELECT value FROM json_each(?))`."""
+    return orjson.dumps(list(values)).decode()
+
+
+def _long(value: Any) -> Any:
+    return str(UUID(bytes=value)) if isinstance(value, bytes) else value
