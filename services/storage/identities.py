@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Protocol
@@ -11,22 +10,17 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
 from cbmdhi.protocol import hpke
-from services.runtime.batching import MicroBatcher
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from services.storage.cache import Cache
 from services.storage.domain.batch import Refusal
 from services.storage.domain.keys import Patient
-from services.storage.together import outcomes
+from services.storage.gathered import Gathered
 
 _PATIENTS = 20_000
 _PATIENT_SECONDS = 600.0
 _PEOPLE = 10_000
 _PERSON_SECONDS = 3.0
-_AT_ONCE = 500
-_LINGER_SECONDS = 0.005
-_QUEUE = 10_000
-_IN_FLIGHT = 2
 
 
 class IdentitySource(Protocol):
@@ -49,25 +43,15 @@ class Identities:
     def __init__(self, source: IdentitySource, metrics: Metrics) -> None:
         self._source = source
         self._patients: Cache[str, Patient] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
-        self._people: Cache[str, IdentityDocument] = Cache(_PEOPLE, seconds=_PERSON_SECONDS)
         self._custodians: Cache[str, tuple[str, ...]] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
-        self._batcher: MicroBatcher[str, IdentityDocument] = MicroBatcher(
-            self._fetch,
-            max_count=_AT_ONCE,
-            max_bytes=_AT_ONCE,
-            linger_seconds=_LINGER_SECONDS,
-            max_queue=_QUEUE,
-            size_of=lambda _: 1,
-            max_in_flight=_IN_FLIGHT,
-            metrics=metrics,
-            name="identities",
-        )
+        people: Cache[str, IdentityDocument] = Cache(_PEOPLE, seconds=_PERSON_SECONDS)
+        self._people = Gathered(source.identities, people, metrics, "identities")
 
     async def __aenter__(self) -> Identities:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        await self._batcher.close()
+        await self._people.close()
 
     async def patients(self, addresses: Iterable[str]) -> dict[str, Patient | Refusal]:
         """Each address's active patient, or why nothing is sealed for it. Raises MeshError."""
@@ -89,18 +73,7 @@ class Identities:
 
     async def people(self, addresses: Iterable[str]) -> dict[str, IdentityDocument | MeshError]:
         """Each as of at most three seconds ago, or why not: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
-        found: dict[str, IdentityDocument | MeshError] = {}
-        asked: dict[str, asyncio.Future[IdentityDocument]] = {}
-        for address in dict.fromkeys(addresses):
-            known = self._people.get(address)
-            if known is not None:
-                found[address] = known
-                continue
-            try:
-                asked[address] = self._batcher.enqueue(address)
-            except MeshError as err:
-                found[address] = err
-        return found | await outcomes(asked)
+        return await self._people.many(addresses)
 
     async def custodians(self, patients: Iterable[str]) -> dict[str, tuple[str, ...] | MeshError]:
         """The custodians that each patient registered with, by MSP id, or why they are not known.
@@ -123,14 +96,6 @@ class Identities:
                 found[patient] = custodians = _custodians(document)
                 self._custodians.put(patient, custodians)
         return found
-
-    async def _fetch(self, addresses: list[str]) -> list[IdentityDocument | Exception]:
-        wanted = list(dict.fromkeys(addresses))
-        found = dict(zip(wanted, await self._source.identities(wanted), strict=True))
-        for address, document in found.items():
-            if isinstance(document, IdentityDocument):
-                self._people.put(address, document)
-        return [found[address] for address in addresses]
 
 
 def _active_patient(document: IdentityDocument | MeshError) -> Patient | Refusal:
