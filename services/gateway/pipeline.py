@@ -39,7 +39,9 @@ from services.runtime.telemetry import Metrics
 
 # Validating more than this would hold up everybody else: it is done in a thread.
 _LARGE_BYTES = 256 * 1024
-_MIB = 1024 * 1024
+# The contents of as many as fit into 16 MiB, and what surrounds them.
+_BATCH_BYTES = 17 * 1024 * 1024
+_QUEUE = 100_000
 # Checked before everybody else has a turn: about 2 ms of signatures.
 _TURN = 16
 _ACCESSES = frozenset({"access", "break_glass"})
@@ -47,14 +49,12 @@ _ACCESSES = frozenset({"access", "break_glass"})
 
 @dataclass(frozen=True)
 class Limits:
-    """Of batches and of memory."""
+    """Of batches and of memory; see `GatewayConfig`."""
 
-    batch_submissions: int = 200
-    batch_bytes: int = 16 * _MIB
-    linger_seconds: float = 0.01
-    batches_in_flight: int = 8
-    in_flight_bytes: int = 256 * _MIB
-    queue: int = 100_000
+    batch_submissions: int
+    linger_seconds: float
+    batches_in_flight: int
+    in_flight_bytes: int
 
 
 class Pipeline:
@@ -70,10 +70,9 @@ class Pipeline:
         batches: BatchProcessor,
         metrics: GatewayMetrics,
         registry: Metrics,
-        limits: Limits | None = None,
+        limits: Limits,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        limits = limits or Limits()
         self._channel = channel
         self._authenticator = authenticator
         self._replays = replays
@@ -98,9 +97,9 @@ class Pipeline:
         return MicroBatcher(
             self._batches.process,
             max_count=limits.batch_submissions,
-            max_bytes=limits.batch_bytes + _MIB,
+            max_bytes=_BATCH_BYTES,
             linger_seconds=limits.linger_seconds,
-            max_queue=limits.queue,
+            max_queue=_QUEUE,
             size_of=lambda prepared: prepared.size,
             max_in_flight=limits.batches_in_flight,
             metrics=registry,

@@ -43,24 +43,21 @@ async def test_http2_stops_a_sender_whose_window_is_full(tmp_path: Path) -> None
     async with running_member(tmp_path, in_flight_per_stream=5) as member:
         member.ledger.register(ENGINE, PATIENT)
         member.ledger.hold.clear()
-        taken = 0
+        taken, taken_at = 0, 0.0
 
         async def requests() -> AsyncIterator[IngestRequest]:
-            nonlocal taken
+            nonlocal taken, taken_at
             large = {"resourceType": "Basic", "code": {"text": "x" * 200_000}}
             for number in range(100):
                 one = put(ENGINE, PATIENT, large)
-                taken += 1
+                taken, taken_at = taken + 1, time.monotonic()
                 item = IngestItem(submission_id=f"s{number}", group=one.group, contents=one.contents)
                 yield IngestRequest(items=[item])
 
         call = ingest(member.session(ENGINE), requests())
         results = asyncio.ensure_future(collected(results_of(call)))
         await until(lambda: member.storage.sealed_items == 5, "the window is full")
-        before = -1
-        while taken != before:  # what fits into the transport's buffers
-            before = taken
-            await asyncio.sleep(0.5)
+        await until(lambda: time.monotonic() - taken_at > 0.5, "the transport's buffers are full", seconds=20)
         assert taken < 60
         assert member.storage.sealed_items == 5
 

@@ -1,7 +1,7 @@
 """A pipeline over a ledger and a storage in memory."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -9,6 +9,7 @@ from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from services.gateway.authentic import Authenticator
 from services.gateway.batch import BatchProcessor
+from services.gateway.config import MIB
 from services.gateway.discards import Discards
 from services.gateway.identities import Identities
 from services.gateway.metrics import GatewayMetrics
@@ -40,6 +41,9 @@ class World:
         return code_name((await self.send(one))[0].receipt.code)
 
 
+_LIMITS = Limits(batch_submissions=200, linger_seconds=0.01, batches_in_flight=8, in_flight_bytes=256 * MIB)
+
+
 def build(ledger: FakeLedger, storage: FakeStorage, **limits: float) -> tuple[Pipeline, Discards, Identities]:
     metrics = Metrics("gateway")
     own = GatewayMetrics(metrics)
@@ -53,7 +57,7 @@ def build(ledger: FakeLedger, storage: FakeStorage, **limits: float) -> tuple[Pi
         batches=BatchProcessor(ledger, storage, discards, own),
         metrics=own,
         registry=metrics,
-        limits=Limits(**limits),  # type: ignore[arg-type]
+        limits=replace(_LIMITS, **limits),  # type: ignore[arg-type]
     )
     return pipeline, discards, identities
 
