@@ -25,7 +25,7 @@ func (r *run) authenticate(c *command) *refusal {
 	if c.misnamed != nil {
 		return orElse(late, c.misnamed)
 	}
-	first := load[pb.AuditEntry](r.state, auditKey(c.id(), c.signed.GetSigner()))
+	first := load[pb.AuditEntry](r.state, c.auditKey)
 	if late != nil && first == nil {
 		return late
 	}

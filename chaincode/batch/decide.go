@@ -10,24 +10,24 @@ import (
 // policyInForce remembers the parsed policies of a PolicyState, which a SetPolicy may replace in
 // the middle of a batch.
 type policyInForce struct {
-	state *pb.PolicyState
-	set   *policy.Set
+	state   *pb.PolicyState
+	session *policy.Session
 }
 
 func (r *run) policyDocument() *pb.PolicyDocument {
 	return load[pb.PolicyState](r.state, policyKey).GetPolicy()
 }
 
-func (r *run) policySet() *policy.Set {
+func (r *run) policies() *policy.Session {
 	current := load[pb.PolicyState](r.state, policyKey)
 	if r.inForce.state != current {
 		set, err := r.rules.policies.Get(current.GetPolicy().GetCedar())
 		if err != nil {
 			panic(fault{"the policy in force does not parse: this chaincode is too old or too new for it"})
 		}
-		r.inForce = policyInForce{state: current, set: set}
+		r.inForce = policyInForce{state: current, session: set.Session()}
 	}
-	return r.inForce.set
+	return r.inForce.session
 }
 
 // question is what is asked about one record.
@@ -48,7 +48,7 @@ func (r *run) decide(q question) (*pb.DecisionBasis, *refusal) {
 	for _, custodian := range patient.GetCustodians() {
 		q.record.Custodians = append(q.record.Custodians, custodian.GetMsp())
 	}
-	decision := r.policySet().Decide(&policy.Request{
+	decision := r.policies().Decide(&policy.Request{
 		Principal: q.actor, Action: q.action, Purpose: q.purpose, Record: q.record,
 		Consents: consents, Delegated: q.delegated, NowMs: r.call.TimeMs,
 	})

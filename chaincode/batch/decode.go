@@ -42,9 +42,12 @@ type command struct {
 	misnamed *refusal
 	// Why the body's fields are not well-formed.
 	misstated *refusal
+	// Why the carrier's statement about a PutRecord's content is not well-formed.
+	misstored *refusal
 
-	// The audit entry in the making.
-	entry *pb.AuditEntry
+	// The audit entry in the making, and the key of its place.
+	auditKey string
+	entry    *pb.AuditEntry
 	// Set by authentication: the signer has been identified, so a refusal by policy is recorded.
 	authenticated bool
 	// The identity on whose authority it is decided: the signer, or the delegator behind it.
@@ -84,6 +87,11 @@ func decodeGroup(item *pb.BatchItem) *group {
 	}
 	g.malformed = checkMembership(g.commands)
 	g.contents = assignContents(g.commands, item.GetContents())
+	for _, c := range g.commands {
+		if c.body.GetPutRecord() != nil {
+			c.misstored = checkContent(c.content)
+		}
+	}
 	return g
 }
 
@@ -93,6 +101,7 @@ func decodeCommand(signed *pb.SignedCommand) *command {
 		return c
 	}
 	c.misnamed = c.checkNames()
+	c.auditKey = auditKey(c.id(), signed.GetSigner())
 	c.entry.CommandId, c.entry.Signer, c.entry.CommandSha256 = c.id(), signed.GetSigner(), c.sha256[:]
 	c.misstated = c.family.describe(c)
 	return c
@@ -197,7 +206,7 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 			if c.undecodable != nil || c.misnamed != nil {
 				continue
 			}
-			need(auditKey(c.id(), c.signed.GetSigner()))
+			need(c.auditKey)
 			need(identityKey(c.signed.GetSigner()))
 			if delegator := c.delegation.GetDelegator(); isAddress(delegator) {
 				need(identityKey(delegator))

@@ -155,7 +155,7 @@ func (r *run) record(c *command, why *refusal) {
 	if why != nil {
 		c.entry.Code, c.entry.Reason = why.code, why.reason
 	}
-	r.state.put(auditKey(c.id(), c.signed.GetSigner()), c.entry)
+	r.state.put(c.auditKey, c.entry)
 }
 
 func (g *group) all(why *refusal) []*pb.Verdict {

@@ -3,8 +3,7 @@ package batch
 import (
 	"crypto/sha256"
 	"encoding/base32"
-	"fmt"
-	"regexp"
+	"strconv"
 	"strings"
 
 	"cbmdhi/chaincode/signing"
@@ -30,7 +29,8 @@ func consentKey(patient string) string      { return "con/" + patient }
 func writerKeyKey(keyID string) string      { return "wkey/" + keyID }
 
 func recordKey(recordID string, version uint32) string {
-	return fmt.Sprintf("%s%s/rec/%08x", timelinePrefix, recordID, version)
+	digits := strconv.FormatUint(uint64(version), 16)
+	return timelinePrefix + recordID + "/rec/" + "00000000"[len(digits):] + digits
 }
 
 func auditKey(commandID, signer string) string {
@@ -62,9 +62,18 @@ func isUUIDv7(text string) bool {
 
 func isAddress(text string) bool { return signing.IsAddress(text) }
 
-var mspPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$`)
+const maxMSPLength = 64
 
-func isMSP(text string) bool { return mspPattern.MatchString(text) }
+// isMSP accepts letters, digits, dots and dashes, the first a letter or digit.
+func isMSP(text string) bool {
+	for i, c := range []byte(text) {
+		alphanumeric := (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
+		if !alphanumeric && (i == 0 || (c != '.' && c != '-')) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= maxMSPLength
+}
 
 func isSHA256(digest []byte) bool { return len(digest) == sha256.Size }
 

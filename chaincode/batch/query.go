@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -111,9 +112,7 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 		if failure != nil {
 			return nil, failure
 		}
-		for key, value := range more.fetched {
-			s.fetched[key] = value
-		}
+		maps.Copy(s.fetched, more.fetched)
 	}
 	r := &run{rules: rules, call: call, state: s}
 	verdicts := make([]*pb.Verdict, len(items))

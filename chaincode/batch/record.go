@@ -1,9 +1,8 @@
 package batch
 
 import (
+	"bytes"
 	"slices"
-
-	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
@@ -24,7 +23,7 @@ var recordFamily = family{
 		if body.GetVersion() > 1 {
 			need(recordKey(body.GetRecordId(), body.GetVersion()-1))
 		}
-		if checkContent(c.content) == nil {
+		if c.misstored == nil {
 			need(writerKeyKey(c.content.GetWriterKey().GetKeyId()))
 			for _, msp := range c.content.GetReplicas() {
 				need(memberKey(msp))
@@ -133,20 +132,18 @@ func checkContent(content *pb.StoredContent) *refusal {
 	case len(content.GetReplicas()) > maxReplicas:
 		return tooLarge("contents.replicas", "more than %d", maxReplicas)
 	}
-	seen := map[string]bool{}
 	for i, msp := range content.GetReplicas() {
-		if !isMSP(msp) || seen[msp] {
+		if !isMSP(msp) || slices.Contains(content.GetReplicas()[:i], msp) {
 			return invalid(at("contents.replicas", i), "not an MSP id, or named twice")
 		}
-		seen[msp] = true
 	}
 	return nil
 }
 
 // acceptContent checks the statement against the channel, and stores a writer key that is new.
 func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
-	if why := checkContent(c.content); why != nil {
-		return why
+	if c.misstored != nil {
+		return c.misstored
 	}
 	replicas := c.content.GetReplicas()
 	if len(replicas) == 0 || replicas[0] != r.call.CreatorMSP {
@@ -166,11 +163,8 @@ func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
 func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal {
 	const path = "contents.writer_key"
 	key := c.content.GetWriterKey()
-	wanted := &pb.WriterKeyState{Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP}
-	known := load[pb.WriterKeyState](r.state, writerKeyKey(key.GetKeyId()))
-	if known != nil {
-		wanted.CommandId = known.GetCommandId()
-		if !proto.Equal(known, wanted) {
+	if known := load[pb.WriterKeyState](r.state, writerKeyKey(key.GetKeyId())); known != nil {
+		if !isSameKey(known.GetKey(), key) || known.GetPatient() != patient.GetAddress() || known.GetWriterMsp() != r.call.CreatorMSP {
 			return conflict(path, "this key id belongs to another key, patient or writer")
 		}
 		return nil
@@ -191,7 +185,13 @@ func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal
 		}
 		r.state.putPrivate(msp, name, sealed)
 	}
-	wanted.CommandId = c.id()
-	r.state.put(writerKeyKey(key.GetKeyId()), wanted)
+	r.state.put(writerKeyKey(key.GetKeyId()), &pb.WriterKeyState{
+		Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP, CommandId: c.id(),
+	})
 	return nil
+}
+
+func isSameKey(a, b *pb.WriterKey) bool {
+	return a.GetKeyId() == b.GetKeyId() && a.GetEpoch() == b.GetEpoch() &&
+		bytes.Equal(a.GetSealedKeySha256(), b.GetSealedKeySha256())
 }

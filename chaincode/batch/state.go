@@ -13,10 +13,15 @@ import (
 // state is what the channel says, with what this batch has already changed on top. Documents that
 // it hands out are shared: clone before changing.
 type state struct {
-	fetched map[string][]byte
-	decoded map[string]proto.Message
+	fetched map[string]*document
 	batch   layer
 	group   layer
+}
+
+// document is what the channel holds under a key, decoded when it is first asked for.
+type document struct {
+	raw     []byte
+	decoded proto.Message
 }
 
 // layer is a set of changes that stands or falls together.
@@ -36,16 +41,13 @@ func fetchState(ledger Ledger, keys []string) (*state, *Failure) {
 	if err != nil || len(values) != len(keys) {
 		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the state could not be read from the peer")
 	}
-	fetched := make(map[string][]byte, len(keys))
+	documents := make([]document, len(keys))
+	fetched := make(map[string]*document, len(keys))
 	for i, key := range keys {
-		fetched[key] = values[i]
+		documents[i].raw = values[i]
+		fetched[key] = &documents[i]
 	}
-	return &state{
-		fetched: fetched,
-		decoded: map[string]proto.Message{},
-		batch:   newLayer(),
-		group:   newLayer(),
-	}, nil
+	return &state{fetched: fetched, batch: newLayer(), group: newLayer()}, nil
 }
 
 // load gives the document under a key, nil when there is none. The key must have been planned:
@@ -54,27 +56,27 @@ func load[T any, M interface {
 	*T
 	proto.Message
 }](s *state, key string) M {
-	for _, l := range []layer{s.group, s.batch} {
-		if staged, ok := l.public[key]; ok {
-			return staged.(M)
-		}
+	if staged, ok := s.group.public[key]; ok {
+		return staged.(M)
 	}
-	if known, ok := s.decoded[key]; ok {
-		return known.(M)
+	if staged, ok := s.batch.public[key]; ok {
+		return staged.(M)
 	}
-	raw, planned := s.fetched[key]
+	known, planned := s.fetched[key]
 	if !planned {
 		panic(fault{"a state key was needed that the plan did not hold"})
 	}
-	var document M
-	if len(raw) > 0 {
-		document = new(T)
-		if err := proto.Unmarshal(raw, document); err != nil {
+	if len(known.raw) == 0 {
+		return nil
+	}
+	if known.decoded == nil {
+		message := M(new(T))
+		if err := proto.Unmarshal(known.raw, message); err != nil {
 			panic(fault{"a document of the state does not decode"})
 		}
+		known.decoded = message
 	}
-	s.decoded[key] = document
-	return document
+	return known.decoded.(M)
 }
 
 // put stages a change of the current group.
@@ -89,11 +91,14 @@ func (s *state) putPrivate(msp, key string, value []byte) {
 func (s *state) keep() {
 	maps.Copy(s.batch.public, s.group.public)
 	maps.Copy(s.batch.private, s.group.private)
-	s.group = newLayer()
+	s.discard()
 }
 
 // discard forgets the group's changes.
-func (s *state) discard() { s.group = newLayer() }
+func (s *state) discard() {
+	clear(s.group.public)
+	clear(s.group.private)
+}
 
 // writes are all kept changes, serialized deterministically, sorted by collection and key.
 func (s *state) writes() []Write {

@@ -57,28 +57,58 @@ type Decision struct {
 	Consent ConsentAnswer
 }
 
+// Session asks a Set many questions. Cedar sorts and hashes attributes whenever it makes a record of
+// them, and the questions of a batch are about few principals in few circumstances: each is made once.
+type Session struct {
+	set        *Set
+	principals map[principal]types.Record
+	contexts   map[circumstances]types.Record
+}
+
+// principal is what a policy may know of who acts.
+type principal struct {
+	address, msp string
+	role         pb.Role
+	status       pb.IdentityStatus
+}
+
+// circumstances are what a policy may know of a question besides who acts and on which record.
+type circumstances struct {
+	action, purpose      string
+	consent              ConsentAnswer
+	delegated, isPatient bool
+	nowMs                int64
+}
+
+// Session begins to ask.
+func (s *Set) Session() *Session {
+	return &Session{set: s, principals: map[principal]types.Record{}, contexts: map[circumstances]types.Record{}}
+}
+
 // Decide asks the consents once and the policies with their answer.
-func (s *Set) Decide(r *Request) Decision {
+func (s *Session) Decide(r *Request) Decision {
 	consent := Consent(r.Consents, r)
-	principal := cedar.NewEntityUID("Identity", types.String(r.Principal.GetAddress()))
-	resource := cedar.NewEntityUID("Record", types.String(r.Record.ID))
-	entities := cedar.EntityMap{
-		principal: {UID: principal, Attributes: principalAttributes(r.Principal)},
-		resource:  {UID: resource, Attributes: recordAttributes(&r.Record)},
+	who := principal{
+		address: r.Principal.GetAddress(), msp: r.Principal.GetHomeMsp(),
+		role: r.Principal.GetRole(), status: r.Principal.GetStatus(),
 	}
-	decision, diagnostic := cedar.Authorize(s, entities, cedar.Request{
-		Principal: principal,
+	entities := &parties{
+		principal: types.Entity{
+			UID:        cedar.NewEntityUID("Identity", types.String(who.address)),
+			Attributes: once(s.principals, who, principal.attributes),
+		},
+		resource: types.Entity{
+			UID: cedar.NewEntityUID("Record", types.String(r.Record.ID)), Attributes: recordAttributes(&r.Record),
+		},
+	}
+	decision, diagnostic := cedar.Authorize(s.set.about(r.Action), entities, cedar.Request{
+		Principal: entities.principal.UID,
 		Action:    cedar.NewEntityUID("Action", types.String(r.Action)),
-		Resource:  resource,
-		Context: cedar.NewRecord(cedar.RecordMap{
-			"action":     types.String(r.Action),
-			"purpose":    types.String(r.Purpose),
-			"consent":    types.String(consent.Effect),
-			"consent_id": types.String(consent.ConsentID),
-			"delegated":  types.Boolean(r.Delegated),
-			"is_patient": types.Boolean(r.Principal.GetAddress() == r.Record.Patient),
-			"now_ms":     types.Long(r.NowMs),
-		}),
+		Resource:  entities.resource.UID,
+		Context: once(s.contexts, circumstances{
+			action: r.Action, purpose: r.Purpose, consent: consent, delegated: r.Delegated,
+			isPatient: who.address == r.Record.Patient, nowMs: r.NowMs,
+		}, circumstances.attributes),
 	})
 	// Cedar skips a policy that fails, which would lose a forbid: here nothing passes instead.
 	if len(diagnostic.Errors) > 0 {
@@ -97,12 +127,48 @@ func (s *Set) Decide(r *Request) Decision {
 	return Decision{Permit: decision == cedar.Allow, Policies: reasons, Consent: consent}
 }
 
-func principalAttributes(who *pb.IdentityDocument) types.Record {
+// parties are the two entities that a question is about.
+type parties struct{ principal, resource types.Entity }
+
+// Get lets Cedar find them.
+func (p *parties) Get(uid types.EntityUID) (types.Entity, bool) {
+	switch uid {
+	case p.principal.UID:
+		return p.principal, true
+	case p.resource.UID:
+		return p.resource, true
+	}
+	return types.Entity{}, false
+}
+
+// once makes the attributes of a key that is new.
+func once[K comparable](made map[K]types.Record, key K, attributes func(K) types.Record) types.Record {
+	record, ok := made[key]
+	if !ok {
+		record = attributes(key)
+		made[key] = record
+	}
+	return record
+}
+
+func (p principal) attributes() types.Record {
 	return cedar.NewRecord(cedar.RecordMap{
-		"address": types.String(who.GetAddress()),
-		"role":    types.String(RoleName(who.GetRole())),
-		"msp":     types.String(who.GetHomeMsp()),
-		"status":  types.String(statusName(who.GetStatus())),
+		"address": types.String(p.address),
+		"role":    types.String(RoleName(p.role)),
+		"msp":     types.String(p.msp),
+		"status":  types.String(statusName(p.status)),
+	})
+}
+
+func (c circumstances) attributes() types.Record {
+	return cedar.NewRecord(cedar.RecordMap{
+		"action":     types.String(c.action),
+		"purpose":    types.String(c.purpose),
+		"consent":    types.String(c.consent.Effect),
+		"consent_id": types.String(c.consent.ConsentID),
+		"delegated":  types.Boolean(c.delegated),
+		"is_patient": types.Boolean(c.isPatient),
+		"now_ms":     types.Long(c.nowMs),
 	})
 }
 

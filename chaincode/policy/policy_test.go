@@ -116,7 +116,7 @@ func TestTheDefaultPolicy(t *testing.T) {
 	}
 	for _, test := range stories {
 		t.Run(test.name, func(t *testing.T) {
-			got := set.Decide(request(test.action, test.change))
+			got := set.Session().Decide(request(test.action, test.change))
 			if got.Permit != test.permit || got.Faulty || !slices.Equal(got.Policies, test.policies) {
 				t.Fatalf("decided %+v, want permit %v by %v", got, test.permit, test.policies)
 			}
@@ -127,7 +127,7 @@ func TestTheDefaultPolicy(t *testing.T) {
 func TestSeveralPoliciesAreNamedInOrder(t *testing.T) {
 	set := parse(t, `@id("z") permit (principal, action, resource); @id("a") permit (principal, action, resource);`)
 	for range 20 {
-		if got := set.Decide(request("read", nil)); !slices.Equal(got.Policies, []string{"a", "z"}) {
+		if got := set.Session().Decide(request("read", nil)); !slices.Equal(got.Policies, []string{"a", "z"}) {
 			t.Fatalf("policies %v", got.Policies)
 		}
 	}
@@ -137,7 +137,7 @@ func TestAPolicyThatFailsPermitsNothing(t *testing.T) {
 	// Sums overflow: valid against the schema, and an error when it is evaluated.
 	set := parse(t, `@id("open") permit (principal, action, resource);
 		@id("broken") forbid (principal, action, resource) when { context.now_ms + 9223372036854775807 > 0 };`)
-	got := set.Decide(request("read", nil))
+	got := set.Session().Decide(request("read", nil))
 	if got.Permit || !got.Faulty || !slices.Equal(got.Policies, []string{"broken"}) {
 		t.Fatalf("decided %+v", got)
 	}
@@ -177,6 +177,46 @@ func BenchmarkDecide(b *testing.B) {
 	set := parse(b, defaultText(b))
 	r := request("write", func(r *policy.Request) { r.Principal.HomeMsp = mercy })
 	for b.Loop() {
-		set.Decide(r)
+		set.Session().Decide(r)
+	}
+}
+
+func TestSortingPoliciesByTheirActionScopeChangesNoDecision(t *testing.T) {
+	// The same policies, once by scope and once by condition, which nobody sorts.
+	scoped, conditions := "", ""
+	for id, action := range map[string]string{
+		"equal": `== Action::"read"`, "in": `in Action::"write"`, "of-two": `in [Action::"read", Action::"break-glass"]`,
+	} {
+		scoped += `@id("` + id + `") permit (principal, action ` + action + `, resource);`
+		conditions += `@id("` + id + `") permit (principal, action, resource) when { action ` + action + ` };`
+	}
+	all := `@id("any") permit (principal, action, resource) when { context.consent != "deny" };`
+	one, other := parse(t, scoped+all), parse(t, conditions+all)
+	for _, action := range []string{"read", "search", "history", "export", "event", "write", "break-glass", "unheard-of"} {
+		got, want := one.Session().Decide(request(action, nil)), other.Session().Decide(request(action, nil))
+		if got.Permit != want.Permit || got.Faulty || want.Faulty || !slices.Equal(got.Policies, want.Policies) || len(got.Policies) == 0 {
+			t.Errorf("%s: %v, without sorting %v", action, got, want)
+		}
+	}
+}
+
+func TestOneSessionAnswersAsManyDo(t *testing.T) {
+	set := parse(t, defaultText(t))
+	session := set.Session()
+	for range 2 {
+		for _, role := range []pb.Role{clinician, pb.Role_ROLE_RESEARCHER, pb.Role_ROLE_PATIENT} {
+			for _, address := range []string{somebody, author, patient} {
+				for _, purpose := range []string{"TREAT", "HRESCH"} {
+					for _, document := range []*pb.ConsentDocument{nil, consents(pb.Effect_EFFECT_PERMIT), consents(pb.Effect_EFFECT_DENY)} {
+						r := request("read", func(r *policy.Request) {
+							r.Principal.Role, r.Principal.Address, r.Purpose, r.Consents = role, address, purpose, document
+						})
+						if got, want := session.Decide(r), set.Session().Decide(r); got.Permit != want.Permit || !slices.Equal(got.Policies, want.Policies) {
+							t.Fatalf("%v at %s for %s: %v, alone %v", role, address, purpose, got, want)
+						}
+					}
+				}
+			}
+		}
 	}
 }

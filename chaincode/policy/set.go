@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 
 	cedar "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
@@ -17,17 +19,39 @@ import (
 //go:embed schema.cedarschema
 var schemaText []byte
 
-// Set is a parsed policy text. Its order is the text's, so that evaluation is the same everywhere.
+// actions of the schema.
+var actions = []string{"read", "search", "history", "export", "event", "write", ActionBreakGlass}
+
+// Set is a parsed policy text.
 type Set struct {
+	whole *policyList
+	// For each action the policies whose scope holds it: half of a text is about other actions.
+	byAction map[string]*policyList
+}
+
+// about gives the policies that can say something about an action.
+func (s *Set) about(action string) *policyList {
+	if list, ok := s.byAction[action]; ok {
+		return list
+	}
+	return s.whole
+}
+
+// policyList is in the order of the text, so that evaluation is the same everywhere.
+type policyList struct {
 	ids      []cedar.PolicyID
 	policies []*cedar.Policy
 }
 
+func (l *policyList) add(id cedar.PolicyID, p *cedar.Policy) {
+	l.ids, l.policies = append(l.ids, id), append(l.policies, p)
+}
+
 // All lets Cedar walk the policies in their order.
-func (s *Set) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+func (l *policyList) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for i, id := range s.ids {
-			if !yield(id, s.policies[i]) {
+		for i, id := range l.ids {
+			if !yield(id, l.policies[i]) {
 				return
 			}
 		}
@@ -51,7 +75,10 @@ func Parse(text string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := &Set{}
+	set := &Set{whole: &policyList{}, byAction: map[string]*policyList{}}
+	for _, action := range actions {
+		set.byAction[action] = &policyList{}
+	}
 	seen := map[string]bool{}
 	for i, p := range policies {
 		id := string(p.Annotations()["id"])
@@ -65,10 +92,36 @@ func Parse(text string) (*Set, error) {
 		if err := validator.Policy(id, (*ast.Policy)(p.AST())); err != nil {
 			return nil, fmt.Errorf("policy %q does not fit the schema (policy/schema.cedarschema)", id)
 		}
-		set.ids = append(set.ids, cedar.PolicyID(id))
-		set.policies = append(set.policies, p)
+		set.add(cedar.PolicyID(id), p)
 	}
 	return set, nil
+}
+
+// add sorts a policy by its action scope, which need not be evaluated then.
+func (s *Set) add(id cedar.PolicyID, p *cedar.Policy) {
+	s.whole.add(id, p)
+	unscoped := *p.AST()
+	scope := unscoped.Action
+	unscoped.Action = ast.ScopeTypeAll{}
+	compiled := cedar.NewPolicyFromAST(&unscoped)
+	for _, action := range actions {
+		if scopeHolds(scope, cedar.NewEntityUID("Action", types.String(action))) {
+			s.byAction[action].add(id, compiled)
+		}
+	}
+}
+
+// scopeHolds is Cedar's rule for our actions: none is a member of another, so `in` means equal.
+func scopeHolds(scope ast.IsActionScopeNode, action types.EntityUID) bool {
+	switch s := scope.(type) {
+	case ast.ScopeTypeEq:
+		return s.Entity == action
+	case ast.ScopeTypeIn:
+		return s.Entity == action
+	case ast.ScopeTypeInSet:
+		return slices.Contains(s.Entities, action)
+	}
+	return true
 }
 
 var newValidator = sync.OnceValues(func() (*validate.Validator, error) {

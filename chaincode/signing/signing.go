@@ -9,7 +9,6 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/base32"
 	"errors"
 	"math/big"
@@ -76,19 +75,17 @@ func ParseKey(spki []byte) (*ecdsa.PublicKey, error) {
 // Verify checks an ECDSA signature over SHA-256(prefix || message): DER, and low s only. With high
 // s allowed, anybody could make a second valid signature of somebody else's command.
 func Verify(key *ecdsa.PublicKey, prefix string, message, signature []byte) bool {
-	if !isLowS(signature) {
-		return false
-	}
 	h := sha256.New()
 	h.Write([]byte(prefix))
 	h.Write(message)
-	return ecdsa.VerifyASN1(key, h.Sum(nil), signature)
+	return ecdsa.VerifyASN1(key, h.Sum(nil), signature) && hasLowS(signature)
 }
 
-func isLowS(signature []byte) bool {
-	var pair struct{ R, S *big.Int }
-	rest, err := asn1.Unmarshal(signature, &pair)
-	return err == nil && len(rest) == 0 && pair.S.Sign() > 0 && pair.S.Cmp(halfOrder) <= 0
+// hasLowS reads s from a signature that is valid, so that its encoding is known to be strict: a
+// sequence of two integers, every length in one byte.
+func hasLowS(signature []byte) bool {
+	afterR := 4 + int(signature[3])
+	return new(big.Int).SetBytes(signature[afterR+2:]).Cmp(halfOrder) <= 0
 }
 
 // BodiesSHA256 binds the commands of a group to one another: SHA-256 over a prefix and the
