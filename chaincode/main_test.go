@@ -25,7 +25,7 @@ import (
 )
 
 // environment of a member's chaincode server, with a certificate that is its own authority.
-func environment(t *testing.T) map[string]string {
+func environment(t testing.TB) map[string]string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -179,7 +179,7 @@ func TestAPeerWithoutACertificateIsNotServed(t *testing.T) {
 	}
 }
 
-func dial(t *testing.T, c *config, at net.Addr) peer.Chaincode_ConnectClient {
+func dial(t testing.TB, c *config, at net.Addr) peer.Chaincode_ConnectClient {
 	t.Helper()
 	connection, err := grpc.NewClient(at.String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		RootCAs: c.tls.ClientCAs, ServerName: "localhost", Certificates: c.tls.Certificates,
@@ -195,7 +195,7 @@ func dial(t *testing.T, c *config, at net.Addr) peer.Chaincode_ConnectClient {
 	return stream
 }
 
-func receive(t *testing.T, stream peer.Chaincode_ConnectClient) *peer.ChaincodeMessage {
+func receive(t testing.TB, stream peer.Chaincode_ConnectClient) *peer.ChaincodeMessage {
 	t.Helper()
 	m, err := stream.Recv()
 	if err != nil {
