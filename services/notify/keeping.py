@@ -1,7 +1,7 @@
 """Notices into the tables of `schema`, each once. To be called within a transaction."""
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -35,8 +35,7 @@ _Transactions = dict[tuple[int, str], _Transaction]
 
 def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notification]:
     """Those that were not there yet, with their ids, which follow all that there are."""
-    transactions = _transactions(db, notices)
-    there = _there(db, transactions)
+    there = _there(db, notices)
     fresh: list[Notice] = []
     for notice in notices:
         what = _what(notice)
@@ -47,8 +46,7 @@ def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notificati
         return []
     after = db.execute("SELECT coalesce(max(notification_id), 0) FROM notices").fetchone()[0]
     kept = [Notification(number, notice, False) for number, notice in enumerate(fresh, start=after + 1)]
-    _put_transactions(db, kept, transactions)
-    _put_notices(db, kept, transactions)
+    _put_notices(db, kept, _put_transactions(db, kept))
     return kept
 
 
@@ -82,46 +80,24 @@ def acknowledge(db: sqlite3.Connection, owner: str, ids: Iterable[int]) -> int:
     ).rowcount
 
 
-def _transactions(db: sqlite3.Connection, notices: Iterable[Notice]) -> _Transactions:
-    """The notices' transactions as far as they told somebody something already."""
-    wanted = {(notice.block, notice.tx_id) for notice in notices}
+def _there(db: sqlite3.Connection, notices: Iterable[Notice]) -> set[tuple[str, ...]]:
+    """What their transactions told before: nothing, unless an event came again, or the next part of one."""
+    places = {(notice.block, notice.tx_id) for notice in notices}
     rows = db.execute(
-        "SELECT block, tx_id, transaction_id, at_ms FROM transactions "
-        "WHERE block IN (SELECT value FROM json_each(?))",
-        (json_list({block for block, _ in wanted}),),
+        "SELECT notifications.* FROM transactions CROSS JOIN notifications "
+        "ON notification_id BETWEEN first AND last AND notifications.tx_id = transactions.tx_id "
+        "WHERE transactions.block IN (SELECT value FROM json_each(?)) "
+        "AND +transactions.tx_id IN (SELECT value FROM json_each(?))",
+        (json_list({block for block, _ in places}), json_list({tx_id for _, tx_id in places})),
     )
-    return {
-        (block, tx_id): _Transaction(number, at_ms)
-        for block, tx_id, number, at_ms in rows
-        if (block, tx_id) in wanted
-    }
+    return {_what(notification(row).notice) for row in rows}
 
 
-def _there(db: sqlite3.Connection, transactions: _Transactions) -> set[tuple[str, ...]]:
-    """What these transactions told: nothing is read unless an event came again, or the next part of one."""
-    return {
-        _what(notification(row).notice)
-        for known in transactions.values()
-        for row in db.execute(
-            "SELECT notifications.* FROM transactions JOIN notifications "
-            "ON notification_id BETWEEN first AND last AND notifications.tx_id = transactions.tx_id "
-            "WHERE transaction_id = ?",
-            (known.number,),
-        )
-    }
-
-
-def _put_transactions(
-    db: sqlite3.Connection, kept: Iterable[Notification], transactions: _Transactions
-) -> None:
-    """Each one's row, with the range of its notices; those that are new are added to `transactions`."""
+def _put_transactions(db: sqlite3.Connection, kept: Sequence[Notification]) -> _Transactions:
+    """A row for each, with the range of its notices; another one when it has told something before."""
     last = {(one.notice.block, one.notice.tx_id): one.notification_id for one in kept}
-    for place in last.keys() & transactions.keys():
-        db.execute(
-            "UPDATE transactions SET last = ? WHERE transaction_id = ?",
-            (last[place], transactions[place].number),
-        )
     number = db.execute("SELECT coalesce(max(transaction_id), 0) FROM transactions").fetchone()[0]
+    transactions: _Transactions = {}
     rows: list[tuple[int | str, ...]] = []
     for first, notice, _ in kept:
         place = block, tx_id = notice.block, notice.tx_id
@@ -130,6 +106,7 @@ def _put_transactions(
             transactions[place] = _Transaction(number, notice.at_ms)
             rows.append((number, tx_id, block, notice.at_ms, first, last[place]))
     write_rows(db, "INSERT INTO transactions (transaction_id, tx_id, block, at_ms, first, last)", rows)
+    return transactions
 
 
 def _put_notices(db: sqlite3.Connection, kept: Iterable[Notification], transactions: _Transactions) -> None:

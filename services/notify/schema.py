@@ -2,8 +2,8 @@
 
 names         every text that recurs (addresses, kinds, MSP ids, …), once; elsewhere stands its number.
               0 is the empty text
-transactions  one row for each that told somebody something. Its notices have ids from `first` to `last`,
-              perhaps with others' between them: thereby one that comes again is known
+transactions  a row for each that told somebody something, another when a later part of it did. Its notices
+              have ids from `first` to `last`, perhaps with others' between: so one that comes again is known
 notices       never changed. `previous` is the id of the same owner's notice before it, or 0: an inbox is a
               chain. An index by owner would cost each notice a page, written to the log and back
 inboxes       the id of each owner's newest notice; a few pages, which nearly every write changes
