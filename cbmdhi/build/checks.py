@@ -4,12 +4,10 @@ import argparse
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,8 +109,7 @@ def _buf_breaking() -> int:
         )
         if archive.returncode == 0:
             with tempfile.TemporaryDirectory() as folder:
-                with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
-                    tar.extractall(folder, filter="data")
+                subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
                 print(f"compared with {base}", flush=True)
                 return _command(BIN / "buf", "breaking", "protos", "--against", f"{folder}/protos")()
     print(f"nothing to compare with: this clone has no protos at {' or '.join(BASES)}")
