@@ -14,8 +14,8 @@ from services.gateway.domain.refusal import Refused
 from services.gateway.identities import Identities
 
 SIGNER_SECONDS = 5.0
-# Whether a patient is registered at all; chaincode looks again at what is decided by it.
-_PATIENT_SECONDS = 600.0
+# Whether a patient is registered at all, which does not change; chaincode looks again at all of it.
+_PATIENT_SECONDS = 6 * 60 * 60.0
 
 Known = Mapping[str, IdentityDocument | None]
 """The identities that a check needs, by address; None for one that is not registered."""

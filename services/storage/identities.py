@@ -18,7 +18,7 @@ from services.storage.domain.keys import Patient
 from services.storage.gathered import Gathered
 
 _PATIENTS = 20_000
-_PATIENT_SECONDS = 600.0
+_PATIENT_SECONDS = 6 * 60 * 60.0
 _PEOPLE = 10_000
 _PERSON_SECONDS = 3.0
 
@@ -34,7 +34,7 @@ class IdentitySource(Protocol):
 class Identities:
     """`async with Identities(source, metrics)`.
 
-    An active patient may be ten minutes old: record key and custodians never change, since the registration
+    An active patient may be six hours old: record key and custodians never change, since the registration
     certifies them, and whether the patient is still active the chaincode decides for every record anyway;
     what was sealed in vain is discarded. Whoever reads is at most three seconds old, since a suspension must
     count within five. Who was not found is asked for again each time.
@@ -78,7 +78,7 @@ class Identities:
     async def custodians(self, patients: Iterable[str]) -> dict[str, tuple[str, ...] | MeshError]:
         """The custodians that each patient registered with, by MSP id, or why they are not known.
 
-        They never change, since the registration certifies them: they are kept for ten minutes.
+        They never change, since the registration certifies them: they are kept for six hours.
         """
         found: dict[str, tuple[str, ...] | MeshError] = {}
         unknown: list[str] = []
