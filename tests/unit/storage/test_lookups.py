@@ -41,15 +41,29 @@ async def test_a_batch_of_new_patients_is_two_questions(world: World) -> None:
     assert [sorted(asked) for asked in ledger.asked_for_writer_keys] == [sorted(patients)]
 
 
-async def test_a_patient_is_known_for_ten_minutes_and_a_stranger_never(world: World, clock: Clock) -> None:
+async def test_a_patient_is_known_for_hours_and_a_stranger_never(world: World, clock: Clock) -> None:
     patient, stranger = world.patient().address, "cb1" + "a" * 32
     ledger = world.mercy.ledger
     for _ in range(2):
         await world.mercy.sealing.seal([item(patient), item(stranger)])
     assert ledger.asked_for_identities[1:] == [[stranger]]
-    clock.now += 601
+    clock.now += 4 * 3_600
+    await world.mercy.sealing.seal([item(patient)])
+    assert ledger.asked_for_identities[2:] == []
+    clock.now += 2 * 3_600 + 1
     await world.mercy.sealing.seal([item(patient)])
     assert ledger.asked_for_identities[2:] == [[patient]]
+
+
+async def test_patients_who_were_looked_up_together_are_not_all_forgotten_together(
+    world: World, clock: Clock
+) -> None:
+    patients = [world.patient().address for _ in range(60)]
+    await world.mercy.sealing.seal([item(patient) for patient in patients])
+    clock.now += 5.25 * 3_600
+    await world.mercy.sealing.seal([item(patient) for patient in patients])
+    again = world.mercy.ledger.asked_for_identities[1]
+    assert 0 < len(again) < len(patients)
 
 
 async def test_a_patient_whom_no_registration_certifies_is_refused_alone(world: World) -> None:
