@@ -7,8 +7,9 @@ registrations at a time, then the votes of each member, then the consents, each 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 
@@ -16,8 +17,8 @@ from cbmdhi.client import Client
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import consent, provision
 from cbmdhi.client.registration import Registration
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.command.v1 import state_pb2
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.demo.cast import Stage
 from cbmdhi.errors import MeshError
@@ -26,10 +27,16 @@ from cbmdhi.hammer.people import Known, Person
 from cbmdhi.protocol import command
 from cbmdhi.wallet import Wallet
 
+T = TypeVar("T")
+
 READERS_MSP = "LakesideMSP"
 _GROUP = 250
 _AT_ONCE = 24
 _DEADLINE_SECONDS = 60.0
+_TRIES = 3
+_PASSING = frozenset(
+    {code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED}
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ async def _group(office: Office, names: Sequence[str], tick: Callable[[int], Non
     async def one(name: str) -> tuple[Wallet, IdentityDocument]:
         async with turns:
             wallet = await asyncio.to_thread(office.stage.wallet, name, "mercy", pb.ROLE_PATIENT)
-            document = await _registered(office, wallet)
+            document = await again(lambda: _registered(office, wallet))
             tick(1)
             return wallet, document
 
@@ -74,6 +81,18 @@ async def _group(office: Office, names: Sequence[str], tick: Callable[[int], Non
         await _vote(administrator, [document for _, document in made])
     await _consent(office.administrators[0], [wallet for wallet, _ in made])
     return [Person(name, wallet.address) for name, (wallet, _) in zip(names, made, strict=True)]
+
+
+async def again(work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` gives; one call among thousands that was late shall not end them all. Raises MeshError."""
+    for attempt in range(1, _TRIES):
+        try:
+            return await work()
+        except MeshError as error:
+            if error.code not in _PASSING:
+                raise
+            await asyncio.sleep(max(error.retry_after_ms / 1000, attempt))
+    return await work()
 
 
 async def _registered(office: Office, wallet: Wallet) -> IdentityDocument:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import math
 from collections import Counter
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.hammer import outputs, payloads, wire
+from cbmdhi.hammer import outputs, payloads, register, wire
 from cbmdhi.hammer.chain import Verdict
 from cbmdhi.hammer.check import Checked, choose, compare
 from cbmdhi.hammer.people import Known, Person
@@ -182,3 +184,35 @@ def test_who_was_registered_is_known_to_the_next_run_but_for_a_torn_line(tmp_pat
 
 def _item(number: int) -> Item:
     return Item(number, GOOD, b"", str(number), "", "", "", "", b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("failures", "ends_well", "calls"),
+    [
+        ([code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.CODE_UNAVAILABLE], True, 3),
+        ([code_pb2.CODE_UNAVAILABLE] * 3, False, 3),
+        ([code_pb2.CODE_CONFLICT], False, 1),
+    ],
+)
+async def test_a_registration_that_was_late_is_tried_again_and_a_refused_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, failures: list[int], ends_well: bool, calls: int
+) -> None:
+    async def at_once(_: float) -> None:
+        return None
+
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    called = 0
+
+    async def work() -> str:
+        nonlocal called
+        called += 1
+        if called <= len(failures):
+            raise MeshError(failures[called - 1], "no")
+        return "registered"
+
+    if ends_well:
+        assert await register.again(work) == "registered"
+    else:
+        with pytest.raises(MeshError):
+            await register.again(work)
+    assert called == calls
