@@ -36,7 +36,3 @@ class Remembered(Generic[K, V]):
             return None
         self._entries.move_to_end(key)
         return found[1]
-
-    def forget(self, key: K) -> None:
-        """Drop it, if it is there."""
-        self._entries.pop(key, None)

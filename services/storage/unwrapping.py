@@ -59,7 +59,7 @@ class Wanted:
 
 
 class Unwrapping:
-    """Opens writer keys, once in ten minutes each."""
+    """Opens writer keys, each about once in ten minutes: none is kept in clear for longer."""
 
     def __init__(self, own_msp: str, sealed_keys: SealedKeys, vault: Vault, metrics: StorageMetrics) -> None:
         self._own_msp = own_msp
