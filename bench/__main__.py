@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench import headline, hostile, layers, network, paper_design, quiet, results_files, table
+from bench import headline, hostile, layers, network, paper_design, progress, quiet, results_files, table
 from bench.environment import ROOT
 from bench.headline import QUICK, Plan
 from bench.table import Line
 from cbmdhi.errors import MeshError
-from cbmdhi.hammer.session import Session, Show
+from cbmdhi.hammer.session import Session
 
 Row = Callable[[Session, Plan, Path], Awaitable[dict[str, Any]]]
 
@@ -82,10 +82,10 @@ def main(
 async def _measure(
     names: list[str], plan: Plan, repeat: int, home: Path, folder: Path, *, quick: bool
 ) -> dict[str, list[dict[str, Any]]]:
-    show = Show(stage=lambda what: print(f"    {what}", file=sys.stderr, flush=True))
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     # Reads, so that the clinicians who read are there too.
-    async with Session(home, plan.load(1.0, 2.0, reads=0.5), show) as session:
+    people = plan.load(1.0, 2.0, reads=0.5)
+    async with Session(home, people, progress.spoken(people)) as session:
         if not quick:
             print("a record about each patient, so that none is the first", file=sys.stderr, flush=True)
             await session.run(plan.load(_WARM_RATE, plan.patients / _WARM_RATE), 0)

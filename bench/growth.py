@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import network, quiet, results_files
+from bench import network, progress, quiet, results_files
 from bench.headline import Plan
 from cbmdhi.devnet import Network
 from cbmdhi.hammer import plots, report
-from cbmdhi.hammer.session import Session, Show
+from cbmdhi.hammer.session import Session
 
 _MIB = 2**20
 _BASE_RECORDS = 10_000
@@ -69,7 +69,7 @@ def main(
 
 async def _step(home: Path, plan: Plan, records: int, rate: float) -> dict[str, Any]:
     load = plan.load(rate, records / rate)
-    async with Session(home, load, Show()) as session:
+    async with Session(home, load, progress.spoken(load, stages=False)) as session:
         await quiet.settled(home)
         result = report.report(await session.run(load, 50))
     return {**result, "disk_mib": disk(home)}

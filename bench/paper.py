@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import network, results_files
+from bench import network, progress, results_files
 from bench.headline import Plan
 from bench.users import Users
 from cbmdhi.hammer import plots, report
 from cbmdhi.hammer.sampling import Watch
-from cbmdhi.hammer.session import Session, Show
+from cbmdhi.hammer.session import Session
 from cbmdhi.hammer.stock import Stock
 from cbmdhi.hammer.tally import Tally
 
@@ -61,7 +61,8 @@ async def _measure(
 ) -> list[dict[str, Any]]:
     plan = replace(Plan(), patients=patients)
     points: list[dict[str, Any]] = []
-    async with Session(home, plan.load(1.0, 1.0), Show()) as session:
+    people = plan.load(1.0, 1.0)
+    async with Session(home, people, progress.spoken(people, stages=False)) as session:
         for count in counts:
             print(f"{count} users", file=sys.stderr, flush=True)
             points.append(await _point(session, plan, count, seconds, sample))

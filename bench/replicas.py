@@ -27,14 +27,14 @@ import psutil
 import tomli_w
 import typer
 
-from bench import network, quiet, results_files
+from bench import network, progress, quiet, results_files
 from bench.environment import ROOT
 from bench.headline import Plan
 from cbmdhi.client import Client
 from cbmdhi.devnet import processes
 from cbmdhi.hammer import plots, report
 from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Session, Show
+from cbmdhi.hammer.session import Session
 from cbmdhi.wallet import Wallet
 
 _MEMBER = "mercy"
@@ -90,9 +90,8 @@ async def _measure(
     home: Path, plan: Plan, wanted: list[int], records: int, more: list[Gateway]
 ) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = []
-    show = Show(stage=lambda what: typer.echo(f"  {what}", err=True))
     people = Load(1.0, 1.0, plan.users, max(wanted), plan.patients)
-    async with Session(home, people, show) as session, AsyncExitStack() as clients:
+    async with Session(home, people, progress.spoken(people)) as session, AsyncExitStack() as clients:
         own = list(session.cast.carriers)
         away = [
             await clients.enter_async_context(Client(_pointed(carrier.wallet, gateway.grpc), _MEMBER))

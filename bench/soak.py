@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import headline, network, quiet, results_files
+from bench import headline, network, progress, quiet, results_files
 from bench.headline import Plan
 from cbmdhi.hammer import outputs, plots, report
 from cbmdhi.hammer.sampling import GENERATOR, PREPARING, Usage, grown_bytes_per_minute
-from cbmdhi.hammer.session import Ran, Session, Show
+from cbmdhi.hammer.session import Ran, Session
 
 _MIB = 2**20
 # Less than that in ten minutes is the noise of allocators and garbage collectors: 1 % a minute, or 1 MiB.
@@ -57,8 +57,8 @@ def main(
 
 
 async def _soak(plan: Plan, rate: float, seconds: float, home: Path) -> Ran:
-    show = Show(stage=lambda what: typer.echo(f"  {what}", err=True))
-    async with Session(home, plan.load(rate, 1.0), show) as session:
+    people = plan.load(rate, 1.0)
+    async with Session(home, people, progress.spoken(people)) as session:
         await quiet.settled(home)
         return await session.run(plan.load(rate, seconds), plan.sample)
 

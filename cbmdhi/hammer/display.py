@@ -53,8 +53,8 @@ class Display:
             self._live.stop()
 
     def _people(self, more: int) -> None:
-        self._people_there += more
-        if self._plain and self._people_there % 500 == 0:
+        before, self._people_there = self._people_there, self._people_there + more
+        if self._plain and before // 500 < self._people_there // 500:
             self._console.print(f"  {self._people_there:,} of {people_of(self._load):,} people are there")
 
     def _stage(self, what: str) -> None:

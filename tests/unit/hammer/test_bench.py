@@ -9,12 +9,24 @@ import pytest
 from bench import __main__ as bench
 from bench import growth, headline, results_files, soak, table
 from bench.jmeter import summary
+from bench.progress import People
 from bench.table import BEGIN, END, Line
 from cbmdhi.hammer.sampling import Sample, Usage
 
 
 def step(rate: float, p95: float, *, stands: bool = True) -> dict[str, object]:
     return {"load": {"rate": rate}, "stands": stands, "latency_ms": {"p95": p95}, "problems": {}}
+
+
+def test_those_who_are_registered_are_counted_aloud_with_the_time_that_is_left() -> None:
+    now = iter([0.0, 60.0, 120.0])
+    people = People(5_020, lambda: next(now))
+    assert [people.more(20), people.more(250)] == ["", ""], "those of an earlier run are no news"
+    said = [people.more(1) for _ in range(500)]
+    assert [line.strip() for line in said if line] == [
+        "500 of 5,020 people are registered, about 20 min more",
+        "750 of 5,020 people are registered, about 18 min more",
+    ]
 
 
 def test_the_rate_is_the_highest_at_which_all_was_committed_within_the_bar() -> None:
