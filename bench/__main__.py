@@ -31,7 +31,7 @@ ROWS: dict[str, Row] = {
     "hostile": hostile.measure,
 }
 _HEADLINE = [name for name in ROWS if name != "hostile"]
-# Memory that processes touch for the first time and caches that fill make the first seconds dearer by a fifth.
+# Memory that is touched for the first time and caches that fill make the first seconds dearer.
 _WARM_RATE, _WARM_SECONDS = 400.0, 20.0
 _console = Console(highlight=False, soft_wrap=True)
 
