@@ -47,7 +47,7 @@ class GatewayConfig(ServiceConfig):
     in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
     """Of all submissions in memory; then no stream is read."""
     batch_submissions: int = Field(default=400, ge=1, le=1_000)
-    batch_linger_seconds: float = Field(default=0.35, ge=0, le=1)
+    batch_linger_seconds: float = Field(default=1.0, ge=0, le=1)
     """How long a submission may wait for company for each batch in flight; when none is, it leaves."""
     batches_in_flight: int = Field(default=3, ge=1)
     open_sessions: int = Field(default=10_000, ge=1)
