@@ -47,12 +47,13 @@ def worst(lines: Sequence[Line]) -> Line:
 
 
 def markdown(runs: Sequence[Sequence[Line]]) -> str:
-    """A Markdown table; `runs`: the lines of each run. With several runs the worst figure of each measure."""
+    """A Markdown table; `runs`: the lines of each run. Of several runs the worst counts, and each is told."""
     rows = ["| measure | bar | aim | measured | met |", "|---|---|---|---|---|"]
     for measure in dict.fromkeys(line.measure for run in runs for line in run):
         found = [line for run in runs for line in run if line.measure == measure]
         line = worst(found)
-        times = f" (worst of {len(found)})" if len(found) > 1 else ""
+        each = ", ".join(figure(one.value, one.unit) for one in found)
+        times = f" (worst of {len(found)}: {each})" if len(found) > 1 else ""
         rows.append(
             f"| {measure} | {_goal(line, line.bar)} | {_goal(line, line.aim)} "
             f"| {figure(line.value, line.unit)}{line.note and ', ' + line.note}{times} | {_met(line)} |"

@@ -55,7 +55,7 @@ def test_at_most_is_met_up_to_the_bar(value: float | None, met: bool) -> None:
 def test_of_several_runs_the_worst_counts() -> None:
     runs = [[Line("a", 900, "/s", 1000)], [Line("a", 1200, "/s", 1000)]]
     assert table.worst([run[0] for run in runs]).value == 900
-    assert "| a | ≥ 1,000/s |  | 900/s (worst of 2) | **no** |" in table.markdown(runs)
+    assert "| a | ≥ 1,000/s |  | 900/s (worst of 2: 900/s, 1,200/s) | **no** |" in table.markdown(runs)
     late = [Line("p95", 100, "ms", 200, at_most=True), Line("p95", 300, "ms", 200, at_most=True)]
     assert table.worst(late).value == 300
     assert table.worst([*late, Line("p95", None, "ms", 200)]).value is None
