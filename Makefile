@@ -10,7 +10,7 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test lint format proto lock bench bench-soak bench-replicas \
-	bench-growth paper
+	bench-growth paper observe observe-build observe-docs
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
@@ -38,7 +38,7 @@ status: ## every program, channel, projection and service at a glance
 doctor: ## what is wrong and how to mend it
 	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi doctor; else $(BUILD) check; fi
 
-test: build ## lint, unit, contract and end-to-end tests
+test: observe-build ## lint, unit, contract and end-to-end tests
 	@$(BIN)/python -m cbmdhi.build.checks test
 
 lint: build ## ruff, basedpyright, go vet, buf
@@ -61,6 +61,15 @@ bench-growth: build ## to 1,000,000 records: cost, disk and start-up time on the
 
 paper: build ## the paper's two figures: throughput and response time against concurrent users
 	@$(BIN)/python -m bench.paper $(OPTIONS)
+
+observe-build: ## as build, and Prometheus
+	@$(BUILD) observe
+
+observe: observe-build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay
+	@$(BIN)/python -m observe $(OPTIONS)
+
+observe-docs: build ## write docs/metrics.md, the objectives' rules and the dashboards from the code
+	@$(BIN)/python -m observe.docs
 
 proto: ## generate Python and Go from protos/
 	@$(BUILD) proto

@@ -20,7 +20,9 @@ def main(argv: list[str]) -> int:
     """Run one of the build's commands; the exit code."""
     parser = argparse.ArgumentParser(prog="build", description=__doc__)
     parser.add_argument(
-        "what", choices=["build", "proto", "check"], help="everything, code from protos, or tools only"
+        "what",
+        choices=["build", "observe", "proto", "check"],
+        help="everything, Prometheus too, code from protos, or tools only",
     )
     what = parser.parse_args(argv).what
     try:
@@ -43,6 +45,8 @@ def _run(what: str) -> int:
     commands = Commands()
     plan = Plan(ROOT, machine, commands)
     steps = plan.everything()
+    if what == "observe":
+        steps += plan.observability()
     if what == "proto":
         wanted = {"python", "protoc-gen-go", *(step.name for step in plan.protos())}
         steps = [step for step in steps if step.name in wanted]

@@ -61,6 +61,19 @@ class Plan:
             self._chaincode(),
         ]
 
+    def observability(self) -> list[Step]:
+        """What `make observe` and the tests need beside `everything`."""
+        return [
+            self._go_tool(
+                "prometheus",
+                "Prometheus 3.13.5 (prometheus, promtool)",
+                ["prometheus", "promtool"],
+                150,
+                # Clouds' ways to find targets: half of what would be compiled.
+                tags="remove_all_sd",
+            )
+        ]
+
     def protos(self) -> list[Step]:
         """Only the steps that generate code."""
         return [self._python_from_protos(), self._go_from_protos()]
@@ -197,14 +210,22 @@ class Plan:
         )
 
     def _go_tool(
-        self, module: str, title: str, programs: list[str], expected_seconds: float, version: str = ""
+        self,
+        module: str,
+        title: str,
+        programs: list[str],
+        expected_seconds: float,
+        version: str = "",
+        tags: str = "",
     ) -> Step:
         """A pinned tool module of deploy/toolchain: go.sum verifies every byte of it.
 
         `version`: the variable that a product's own build sets when it is linked, and its value.
+        `tags`: build tags.
         """
         folder = self.root / "deploy" / "toolchain" / module
         flags = [*GO_FLAGS, *(["-ldflags", f"-X {version}"] if version else [])]
+        flags += ["-tags", tags] if tags else []
 
         def run(log: Path) -> None:
             with tempfile.TemporaryDirectory(dir=self._workspace()) as made:

@@ -96,6 +96,7 @@ def _ledger(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
             "key_file": str(identity / "key.pem"),
         },
         "nats": _nats(folders, "ledger", ports),
+        "nats_monitor_url": f"http://{ports.address(organisation, 'nats_monitor')}",
     }
 
 

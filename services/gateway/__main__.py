@@ -37,6 +37,7 @@ from services.gateway.searching import Search
 from services.gateway.sessions import Sessions
 from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.token_keys import TokenKeys
+from services.runtime.certificates import note_expiry
 from services.runtime.client import connect
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.peers import PeerDirectory
@@ -49,6 +50,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     """Configuration, adapters, pipeline, servers."""
     metrics = GatewayMetrics(life.metrics)
     device = Device.load(config.device_key_directory)
+    note_expiry(life.metrics, "device", config.device_key_directory / "certificate.pem")
     checker, schemas = load_checker()
 
     channels = {

@@ -254,12 +254,21 @@ class Pipeline:
         if isinstance(answer, MeshError):
             self._metrics.count(answer.code)
         else:
-            for entry in answer:
-                self._metrics.count(entry.receipt.code)
+            self._measure(one, answer)
         one.answer(answer)
         self._answer_followers(one, answer)
         if not self._open:
             self._none_open.set()
+
+    def _measure(self, one: Submission, receipts: Receipts) -> None:
+        for parsed, entry in zip(one.commands, receipts, strict=True):
+            self._metrics.count(entry.receipt.code)
+            if parsed.name in _ACCESSES:
+                self._metrics.count_decision(parsed.name, entry.receipt.code)
+        if any(entry.receipt.tx_id for entry in receipts):
+            is_access = all(parsed.name in _ACCESSES for parsed in one.commands)
+            kind = "records" if one.matched else "access" if is_access else "documents"
+            self._metrics.observe(kind, time.perf_counter() - one.since)
 
     def _answer_followers(self, one: Submission, answer: Answer) -> None:
         others: list[Submission] = []

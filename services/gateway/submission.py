@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
@@ -24,6 +25,7 @@ class Submission:
     keys       what makes it the same submission, whatever it says
     matched    contents by the index of their PutRecord
     followers  the same commands, sent again while these are under way
+    since      when it arrived, by `perf_counter`
     """
 
     group: CommandGroup
@@ -34,6 +36,7 @@ class Submission:
     keys: tuple[Key, ...] = ()
     matched: Mapping[int, Content] = field(default_factory=dict[int, Content])
     followers: list[Submission] = field(default_factory=list["Submission"])
+    since: float = field(default_factory=perf_counter)
 
     def says_the_same(self, other: Submission) -> bool:
         """True when the commands are the same to the byte, signatures included."""

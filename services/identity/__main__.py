@@ -23,6 +23,7 @@ from services.identity.service import (
 from services.identity.sessions import Sessions
 from services.identity.storage import StorageClient
 from services.identity.tokens import TokenSigner
+from services.runtime.certificates import note_expiry
 from services.runtime.client import connect
 from services.runtime.errors import MeshError
 from services.runtime.lifecycle import Lifecycle, run
@@ -39,6 +40,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         open_transport(config.fabric_ca_url, config.fabric_ca_tls_file, life.metrics)
     )
     registrar = Registrar.load(config.registrar_certificate_file, config.registrar_key_file)
+    note_expiry(life.metrics, "registrar", config.registrar_certificate_file)
     ca = FabricCa(transport, config.fabric_ca_name, registrar)
     signer = TokenSigner(config.token_key_file.read_bytes())
     device = _device(config)

@@ -8,12 +8,14 @@ from services.ledger.follower import ProjectionFollower, PublicationFollower, Re
 from services.ledger.health import Health
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
+from services.ledger.nats_watch import NatsWatch
 from services.ledger.peer_state import PeerState
 from services.ledger.projection import Projection
 from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
+from services.runtime.certificates import note_expiry
 from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
@@ -33,6 +35,11 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     publication = PublicationFollower(channel, projection, recent, publisher, metrics, **of_chaincode)
     life.spawn("projection", follower.run())
     life.spawn("publication", publication.run())
+
+    if config.nats_monitor_url:
+        watch = await life.enter(NatsWatch(config.nats_monitor_url, LEDGER_STREAM.name, life.metrics))
+        life.spawn("nats-watch", watch.run())
+    note_expiry(life.metrics, "fabric", config.fabric_identity.certificate_file)
 
     proofs = Proofs(channel, projection, recent)
     health = Health(channel, projection, metrics)

@@ -19,7 +19,9 @@ class FabricIdentity(Section):
 
 
 class LedgerConfig(ServiceConfig):
-    """endorsing_msp_ids  members that endorse; empty: all members that the channel's configuration names."""
+    """endorsing_msp_ids  members that endorse; empty: all members that the channel's configuration names.
+    nats_monitor_url   HTTP monitor of the member's NATS server, shown as metrics; empty: not shown
+    """
 
     service_name = "ledger"
 
@@ -28,3 +30,4 @@ class LedgerConfig(ServiceConfig):
     fabric_identity: FabricIdentity
     endorsing_msp_ids: tuple[str, ...] = ()
     nats: Nats
+    nats_monitor_url: str = ""

@@ -27,6 +27,9 @@ class LedgerMetrics:
         self._step_seconds = metrics.histogram("step_duration", "seconds", "Time of a Fabric step", ("step",))
         self._step_failures = metrics.counter("step_failures", "Fabric steps that failed", ("step",))
         self._verdicts = metrics.counter("verdicts", "Commands by what became of them", ("code",))
+        self._verdicts.labels("OK")
+        for step in ("endorse", "submit", "commit"):
+            self._step_failures.labels(step)
         self.height = metrics.gauge("peer_height", "blocks", "Blocks that the own peer has")
         self.projected = metrics.gauge("projected_height", "blocks", "Blocks that the projection has read")
         self.published = metrics.gauge("published_height", "blocks", "Blocks whose events are published")
@@ -46,7 +49,7 @@ class LedgerMetrics:
                 span.set_status(Status(StatusCode.ERROR, type(exc).__name__))
                 raise
             finally:
-                self._step_seconds.labels(name).observe(perf_counter() - started)
+                self._step_seconds.labels(name).observe(perf_counter() - started, telemetry.exemplar())
 
     def count_verdicts(self, groups: Sequence[ledger_pb2.GroupReceipt]) -> None:
         codes = Counter(

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -33,6 +34,20 @@ class _Waiting(Generic[T, R]):
     span: trace.SpanContext
 
 
+class _Series:
+    """Of one queue of a service, told from its others by the label `queue`."""
+
+    def __init__(self, metrics: telemetry.Metrics, queue: str) -> None:
+        of = ("queue",)
+        self.waiting = metrics.gauge("queue", "items", "Items that wait for a batch", of).labels(queue)
+        self.age = metrics.gauge("queue_age", "seconds", "Time that the oldest item waits", of).labels(queue)
+        self.wait = metrics.histogram(
+            "queue_wait", "seconds", "Time that the oldest item of a batch had waited for it", of
+        ).labels(queue)
+        self.batch = metrics.histogram("batch", "items", "Items in a batch", of, _SIZES).labels(queue)
+        self.refused = metrics.counter("queue_refused", "Items refused: the queue was full", of).labels(queue)
+
+
 class MicroBatcher(Generic[T, R]):
     """Gathers items and hands them to `process` in batches, oldest first.
 
@@ -46,7 +61,7 @@ class MicroBatcher(Generic[T, R]):
     enough          items that are worth a batch of their own: they do not wait for company
     max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
     max_in_flight   batches being processed at a time
-    name            of the metrics: `cbmdhi_<service>_<name>_queue_items` and so on
+    name            the `queue` label of the metrics `cbmdhi_<service>_queue_…` and `…_batch_items`
 
     `async with MicroBatcher(...)`; leaving it drains: what waits is still processed.
     """
@@ -82,14 +97,10 @@ class MicroBatcher(Generic[T, R]):
         self._closing = False
         self._seconds_per_batch = linger_seconds
         metrics = metrics or telemetry.Metrics("runtime")
-        metrics.gauge(f"{name}_queue", "items", "Items that wait for a batch").set_function(
-            lambda: len(self._queue)
-        )
-        self._batch_items = metrics.histogram(f"{name}_size", "items", "Items in a batch", buckets=_SIZES)
-        self._wait_seconds = metrics.histogram(
-            f"{name}_wait", "seconds", "Time that the oldest item of a batch waited for it"
-        )
-        self._refused = metrics.counter(f"{name}_refused", "Items refused because the queue was full")
+        series = _Series(metrics, name)
+        series.waiting.set_function(lambda: len(self._queue))
+        series.age.set_function(self._oldest_seconds)
+        self._series = series
 
     async def __aenter__(self) -> "MicroBatcher[T, R]":
         return self
@@ -121,7 +132,7 @@ class MicroBatcher(Generic[T, R]):
         if len(self._queue) >= self._max_queue:
             self._drop_cancelled()
         if len(self._queue) >= self._max_queue:
-            self._refused.inc()
+            self._series.refused.inc()
             raise MeshError(
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
                 f"the queue of {self._max_queue} is full; send again after the delay",
@@ -142,6 +153,13 @@ class MicroBatcher(Generic[T, R]):
         self._send_what_is_due()
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    def _oldest_seconds(self) -> float:
+        # Asked in another thread, which may find the queue emptied meanwhile.
+        try:
+            return max(0.0, monotonic() - self._queue[0].since)
+        except IndexError:
+            return 0.0
 
     def _due_at(self) -> float:
         """Loop time at which the oldest item shall leave."""
@@ -185,8 +203,8 @@ class MicroBatcher(Generic[T, R]):
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        self._batch_items.observe(len(batch))
-        self._wait_seconds.observe(started - batch[0].since)
+        self._series.batch.observe(len(batch))
+        self._series.wait.observe(started - batch[0].since)
         links = [trace.Link(waiting.span) for waiting in batch[:_MOST_LINKS] if waiting.span.is_valid]
         with telemetry.tracer.start_as_current_span(self._name, links=links, record_exception=False):
             await self._answer(batch)

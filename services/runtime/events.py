@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import nats.errors
 import structlog
@@ -59,6 +60,7 @@ _HANDLER_SECONDS = 10.0
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 30.0
 _LONGEST_REST_SECONDS = 2.0
+_AGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ class DurableConsumer:
         self._events = metrics.counter("events_consumed", "Events handled, by outcome", ("outcome",))
         self._seconds = metrics.histogram("events_handling", "seconds", "Time to handle an event")
         self._lag = metrics.gauge("events_lag", "count", "Events that wait in the stream")
+        self._age = metrics.histogram(
+            "events_age", "seconds", "Time from a transaction to its event being handled", buckets=_AGES
+        )
 
     async def run(self) -> None:
         """Consume until cancelled; survives NATS going away and coming back, with or without its data."""
@@ -186,6 +191,7 @@ class DurableConsumer:
         for message in messages:
             self._failures.pop(message.metadata.sequence.stream, None)
             await message.ack()
+            self._observe_age(message.headers or {})
         self._events.labels("done").inc(len(messages))
         return True
 
@@ -221,7 +227,16 @@ class DurableConsumer:
             else:
                 self._failures.pop(event.sequence, None)
                 await message.ack()
+                self._observe_age(event.headers)
                 self._events.labels("done").inc()
+
+    def _observe_age(self, headers: Mapping[str, str]) -> None:
+        try:
+            happened = datetime.fromisoformat(headers["ce-time"])
+        except (KeyError, ValueError):  # not of our publisher
+            return
+        age_seconds = (datetime.now(UTC) - happened).total_seconds()
+        self._age.observe(max(0.0, age_seconds), telemetry.exemplar())
 
     async def _refused(self, message: Msg, event: Event, code: int) -> None:
         if code not in TRANSIENT:

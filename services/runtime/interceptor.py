@@ -129,7 +129,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
                 self._running_now -= 1
                 self._running.labels(method).dec()
                 self._requests.labels(method, outcome).inc()
-                self._durations.labels(method).observe(perf_counter() - started)
+                self._durations.labels(method).observe(perf_counter() - started, telemetry.exemplar())
                 if outcome == "OK":
                     _log.debug("rpc.answered", method=method, code=outcome, duration_ms=_ms_since(started))
 

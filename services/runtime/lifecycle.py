@@ -30,6 +30,7 @@ import uvloop
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry
+from services.runtime.certificates import note_expiry
 from services.runtime.config import ServiceConfig
 from services.runtime.errors import MeshError, code_name, guarded
 from services.runtime.ops import OpsServer
@@ -150,7 +151,8 @@ async def _live(serve: Callable[[C, Lifecycle], Coroutine[Any, Any, None]], conf
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, life, number)
     try:
-        await life.enter(OpsServer(config.metrics_address, life.readiness, life.metrics.registry))
+        await life.enter(OpsServer(config.metrics_address, life.readiness, life.metrics))
+        note_expiry(life.metrics, "tls", config.tls.certificate_file)
         await guarded(_until_stopped(serve(config, life), life), "service.crashed")
     except MeshError as err:
         life.failed = True

@@ -5,21 +5,23 @@ from types import TracebackType
 
 import orjson
 from aiohttp import web
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+from prometheus_client.exposition import choose_encoder
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
-from services.runtime.readiness import Readiness
+from services.runtime.readiness import Readiness, Report
+from services.runtime.telemetry import Metrics
 
 
 class OpsServer:
-    """`async with OpsServer(address, readiness, registry)` serves until left."""
+    """`async with OpsServer(address, readiness, metrics)` serves until left."""
 
-    def __init__(self, address: str, readiness: Readiness, registry: CollectorRegistry) -> None:
+    def __init__(self, address: str, readiness: Readiness, metrics: Metrics) -> None:
         self._address = address
         self._readiness = readiness
-        self._registry = registry
+        self._registry = metrics.registry
+        self._ready = metrics.gauge("ready", "bool", "1 when the service can do its work, as /readyz says")
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -49,12 +51,20 @@ class OpsServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        body = await asyncio.to_thread(generate_latest, self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        await self._report()
+        # Exemplars are in OpenMetrics alone: Prometheus asks for it.
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        body = await asyncio.to_thread(encode, self._registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _report(self) -> Report:
+        report = await self._readiness.report()
+        self._ready.set(int(report.ready))
+        return report
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        report = await self._readiness.report()
+        report = await self._report()
         checks = {
             name: {"ok": problem is None, "problem": problem or ""}
             for name, problem in report.problems.items()

@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
 LOG_FIELDS = frozenset(
@@ -55,6 +55,9 @@ _PERSONAL = re.compile(
 _LONGEST = 400
 _PROPAGATOR = TraceContextTextMapPropagator()
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# A second series for each counter and bucketed series, of which nothing here makes use.
+disable_created_metrics()
 
 tracer = trace.get_tracer("cbmdhi")
 """Start spans with it: `with tracer.start_as_current_span("endorse", record_exception=False): ...`"""
@@ -106,6 +109,12 @@ def extract(carrier: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) -> Co
     return _PROPAGATOR.extract({str(key).lower(): value for key, value in pairs if isinstance(value, str)})
 
 
+def exemplar() -> dict[str, str] | None:
+    """What names the current trace to `Histogram.observe`; None when there is none or it is not sampled."""
+    span = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{span.trace_id:032x}"} if span.is_valid and span.trace_flags.sampled else None
+
+
 class Metrics:
     """Makes metrics named `cbmdhi_<service>_<what>_<unit>`; asking twice for one gives the same."""
 
@@ -113,6 +122,11 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._service = service
         self._made: dict[str, MetricWrapperBase] = {}
+
+    @property
+    def made(self) -> list[MetricWrapperBase]:
+        """All that were made so far."""
+        return list(self._made.values())
 
     def counter(self, what: str, doc: str, labels: Sequence[str] = ()) -> Counter:
         """`cbmdhi_<service>_<what>_total`."""

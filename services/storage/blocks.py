@@ -133,9 +133,11 @@ class Blocks:
         try:
             cids.check(cid, block)
         except cids.HashMismatch as exc:
+            self._metrics.count_check("member", matched=False)
             self._metrics.integrity_failures.labels("member-block").inc()
             _log.error("block.member_failed", member=msp, code="INTEGRITY")
             raise MeshError(code_pb2.CODE_INTEGRITY, "a member gave other bytes than the CID names") from exc
+        self._metrics.count_check("member", matched=True)
         return block
 
     async def _mend(self, packed: batch.Packed, names: Sequence[str]) -> None:

@@ -92,10 +92,12 @@ class Kubo:
         try:
             cids.check(cid, data)
         except cids.HashMismatch as exc:
+            self._metrics.count_check("own", matched=False)
             self._metrics.integrity_failures.labels("own-block").inc()
             raise MeshError(
                 code_pb2.CODE_INTEGRITY, "a block of the own Kubo node does not match its CID"
             ) from exc
+        self._metrics.count_check("own", matched=True)
         return data
 
     async def check(self) -> str | None:

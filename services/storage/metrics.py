@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from services.runtime.telemetry import Metrics
 
+_COMPARED = ("import", "own-block", "member-block", "receipt", "envelope", "sealed-key")
+
 
 class StorageMetrics:
     """Series of storage. Labels come from the closed lists named here."""
@@ -27,9 +29,25 @@ class StorageMetrics:
         self.repaired = metrics.counter("blobs_repaired", "Blocks put back into the own Kubo node")
         self.integrity_failures = metrics.counter(
             "integrity_failures",
-            "Bytes that did not match; what: import, own-block, member-block, receipt, envelope, sealed-key",
+            f"Bytes that did not match; what: {', '.join(_COMPARED)}",
             ("what",),
         )
+        self._checked = metrics.counter(
+            "blobs_checked",
+            "Blocks compared with the CID that the ledger names, by holder (own, member) and outcome",
+            ("holder", "outcome"),
+        )
+        # From 0 on: an alert sees the first of its kind only as an increase.
+        for what in _COMPARED:
+            self.integrity_failures.labels(what)
+        for outcome in ("released", "refused", "failed"):
+            self.key_releases.labels(outcome)
+        for holder in ("own", "member"):
+            self._checked.labels(holder, "matched")
         self.unpins_due = metrics.gauge("unpins_due", "count", "Roots still to be let go somewhere")
         self.swarm_peers = metrics.gauge("swarm_peers", "count", "Connected nodes of the private swarm")
         self.repository_bytes = metrics.gauge("repository", "bytes", "Size of the own Kubo repository")
+
+    def count_check(self, holder: str, *, matched: bool) -> None:
+        """A block of `own` or of a `member` was hashed and compared with its CID."""
+        self._checked.labels(holder, "matched" if matched else "differed").inc()

@@ -12,7 +12,7 @@ from tests.support.waiting import free_port
 class NatsServer:
     """Can be killed and started again on the same port, with its data or without."""
 
-    def __init__(self, folder: Path, consortium: Consortium) -> None:
+    def __init__(self, folder: Path, consortium: Consortium, *, monitor_port: int | None = None) -> None:
         self.port = free_port()
         self.url = f"tls://127.0.0.1:{self.port}"
         self._folder = folder
@@ -21,8 +21,9 @@ class NatsServer:
         member = consortium.members["mercy"]
         issued = member.issue("nats")
         folder.mkdir(parents=True, exist_ok=True)
+        monitor = f'http: "127.0.0.1:{monitor_port}"\n' if monitor_port else ""
         (folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\n'
+            f'listen: "127.0.0.1:{self.port}"\n{monitor}'
             f'jetstream {{ store_dir: "{self._store}", sync_interval: always }}\n'
             f'tls {{ cert_file: "{issued.certificate_file}", key_file: "{issued.key_file}",'
             f' ca_file: "{member.ca_file}", verify: true }}\n',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -107,10 +108,8 @@ class RestServer:
         method = f"rest.{route}"
         parent = telemetry.extract(request.headers)
         code = "CANCELLED"
-        with (
-            self._seconds.labels(route).time(),
-            telemetry.tracer.start_as_current_span(method, parent, record_exception=False),
-        ):
+        started = perf_counter()
+        with telemetry.tracer.start_as_current_span(method, parent, record_exception=False):
             try:
                 response = await self._answer(request, handler)
                 code = "OK"
@@ -121,6 +120,7 @@ class RestServer:
                 return _error(request, err)
             finally:
                 self._requests.labels(route, code).inc()
+                self._seconds.labels(route).observe(perf_counter() - started, telemetry.exemplar())
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._running >= _AT_ONCE:

@@ -1,0 +1,101 @@
+"""A real Prometheus over the real network: every panel, every alert, the catalogue, and what labels hold."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from cbmdhi.hammer.plan import Load
+from observe import catalogue, evaluate, load
+from observe.prometheus import Prometheus
+from tests.e2e.conftest import People
+from tests.support.waiting import free_port
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+
+FEW = Load(rate=30.0, seconds=8.0, users=2, patients=3, reads=0.2)
+MANY = Load(rate=30.0, seconds=6.0, users=6, patients=15, reads=0.2)
+SETTLE_SECONDS = 60.0
+PERSONAL = re.compile(r"cb1[a-z2-7]{8,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}", re.IGNORECASE)
+FREE_TEXT = frozenset(("le", "quantile", "instance", "version", "implementation"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def prometheus(people: People, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
+    """It scrapes while a little of everything is done."""
+    endpoints = people.stage.endpoints
+    folder: Path = tmp_path_factory.mktemp("prometheus")
+    async with Prometheus(folder, free_port(), endpoints) as running:
+        report = await load.put(people.stage.home, endpoints, FEW)
+        assert report["stands"], report
+        yield running
+
+
+async def test_every_query_of_every_panel_is_taken_and_none_is_empty_that_should_not_be(
+    prometheus: Prometheus,
+) -> None:
+    found = await evaluate.panels_settled(prometheus, SETTLE_SECONDS)
+
+    assert [
+        (one.dashboard, one.panel.title, one.query.expr, one.problem) for one in found if one.problem
+    ] == []
+    # A share of the panels shows more than zeros: what was done was seen.
+    assert sum(any(sample.values[-1][1] > 0 for sample in one.series) for one in found) > len(found) / 2
+
+
+async def test_every_rule_is_evaluated_and_every_alert_could_fire(prometheus: Prometheus) -> None:
+    assert await evaluate.rules(prometheus) == []
+    assert await evaluate.missing_inputs(prometheus) == []
+
+
+async def test_every_target_is_scraped(prometheus: Prometheus) -> None:
+    down = [(one["labels"], one["lastError"]) for one in await prometheus.scraped() if one["health"] != "up"]
+
+    assert down == []
+    assert prometheus.targets == 2 * 5 + 2 + 1 + 3 + 2
+
+
+async def test_a_slow_call_leads_to_its_trace(prometheus: Prometheus) -> None:
+    now = time.time()
+    found = await prometheus.exemplars("cbmdhi_ledger_step_duration_seconds_bucket", now - 300, now)
+
+    assert found
+    assert all(re.fullmatch(r"[0-9a-f]{32}", labels["trace_id"]) for labels in found)
+
+
+async def test_what_a_service_shows_is_what_the_catalogue_says(people: People) -> None:
+    services: dict[str, Any] = people.stage.endpoints["organisations"]["mercy"]["services"]
+    for service, where in services.items():
+        text = urllib.request.urlopen(f"{where['metrics']}/metrics").read().decode()  # noqa: S310, ASYNC210
+        shown = set(re.findall(r"^# TYPE (cbmdhi_\w+)", text, re.MULTILINE))
+        assert shown == {one.name for one in catalogue.of_service(service)}, service
+
+
+async def test_more_people_make_no_more_series_and_no_label_holds_one(
+    prometheus: Prometheus, people: People
+) -> None:
+    before = await _series(prometheus)
+    report = await load.put(people.stage.home, people.stage.endpoints, MANY)
+    assert report["stands"], report
+    after = await _series(prometheus)
+
+    # Another code or method may be met for the first time; a label of a person would be met for each.
+    new = after - before
+    assert len(new) < MANY.patients - FEW.patients, sorted(map(sorted, new))
+    assert len(after) < 8_000
+    for labels in after:
+        for name, value in labels:
+            assert name in FREE_TEXT or not PERSONAL.search(value), (name, value)
+
+
+async def _series(prometheus: Prometheus) -> set[frozenset[tuple[str, str]]]:
+    """Label sets of the services' series, buckets left out."""
+    found = await prometheus.query('{job="cbmdhi",__name__!~".*_bucket"}')
+    return {frozenset(sample.labels.items()) for sample in found}
