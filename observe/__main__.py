@@ -43,9 +43,10 @@ def main(
 
     Ends with 1 when a query is refused, a panel is empty that should not be, or a target is not scraped.
     """
-    network = Network(home_at(home).path, progress=Shown(Console(stderr=True)))
     try:
-        network.up()
+        with Shown(Console(stderr=True, highlight=False)) as progress:
+            network = Network(home_at(home).path, progress=progress)
+            network.up()
         problems = asyncio.run(
             _observe(network, Load(rate, seconds, 4, patients=10, reads=0.2), pictures, stay)
         )

@@ -16,13 +16,14 @@ from cbmdhi.hammer.plan import Load
 from observe import catalogue, evaluate, load
 from observe.prometheus import Prometheus
 from tests.e2e.conftest import People
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 FEW = Load(rate=30.0, seconds=8.0, users=2, patients=3, reads=0.2)
 MANY = Load(rate=30.0, seconds=6.0, users=6, patients=15, reads=0.2)
 SETTLE_SECONDS = 60.0
+READ = FEW.operations * FEW.reads
 PERSONAL = re.compile(r"cb1[a-z2-7]{8,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}", re.IGNORECASE)
 FREE_TEXT = frozenset(("le", "quantile", "instance", "version", "implementation"))
 
@@ -53,6 +54,29 @@ async def test_every_query_of_every_panel_is_taken_and_none_is_empty_that_should
 async def test_every_rule_is_evaluated_and_every_alert_could_fire(prometheus: Prometheus) -> None:
     assert await evaluate.rules(prometheus) == []
     assert await evaluate.missing_inputs(prometheus) == []
+
+
+async def test_what_was_done_is_what_is_counted(prometheus: Prometheus) -> None:
+    async def counted(series: str) -> float:
+        return sum(sample.values[0][1] for sample in await prometheus.query(f"sum({series})"))
+
+    async def all_counted() -> bool:
+        done = FEW.operations * (1 - FEW.reads)
+        return (
+            min(
+                await counted('cbmdhi_gateway_submission_seconds_count{kind="records"}') / done,
+                await counted("cbmdhi_storage_records_sealed_total") / done,
+                await counted('cbmdhi_storage_blobs_checked_total{holder="own",outcome="matched"}') / done,
+                await counted('cbmdhi_gateway_access_decisions_total{kind="access",code="OK"}') / READ,
+                await counted('cbmdhi_storage_key_releases_total{outcome="released"}') / READ,
+                await counted('cbmdhi_gateway_rest_requests_total{route="metadata",code="OK"}') / 4,
+                await counted("cbmdhi_storage_replicas_confirmed_total"),
+                await counted("cbmdhi_notify_events_age_seconds_count"),
+            )
+            >= 1
+        )
+
+    await until(all_counted, "the load is in the counters", SETTLE_SECONDS)
 
 
 async def test_every_target_is_scraped(prometheus: Prometheus) -> None:
