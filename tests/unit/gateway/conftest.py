@@ -44,8 +44,10 @@ class World:
 _LIMITS = Limits(batch_submissions=200, linger_seconds=0.01, batches_in_flight=8, in_flight_bytes=256 * MIB)
 
 
-def build(ledger: FakeLedger, storage: FakeStorage, **limits: float) -> tuple[Pipeline, Discards, Identities]:
-    metrics = Metrics("gateway")
+def build(
+    ledger: FakeLedger, storage: FakeStorage, registry: Metrics | None = None, **limits: float
+) -> tuple[Pipeline, Discards, Identities]:
+    metrics = registry or Metrics("gateway")
     own = GatewayMetrics(metrics)
     identities = Identities(ledger)
     discards = Discards(storage, own, first_delay_seconds=0.01)
