@@ -27,6 +27,8 @@ from observe.evaluate import Evaluated
 from observe.prometheus import Prometheus
 
 _console = Console(highlight=False)
+if not _console.is_terminal:  # a log: tables would be squeezed into 80 columns
+    _console = Console(highlight=False, width=150)
 _SETTLE_SECONDS = 60.0
 
 
@@ -109,10 +111,10 @@ def _show(found: Sequence[Evaluated]) -> None:
     titles = {one.name: one.title for one in ALL}
     for name, panels in groupby(found, key=lambda one: one.dashboard):
         table = Table(title=titles[name], title_justify="left", title_style="bold", box=None, pad_edge=False)
-        table.add_column("panel", width=58, overflow="fold")
-        table.add_column("unit", width=11)
+        table.add_column("panel", max_width=60)
+        table.add_column("unit")
         table.add_column("series", justify="right")
-        table.add_column("now")
+        table.add_column("now, the largest first")
         for one in panels:
             state = escape(one.problem) if one.problem else evaluate.shown(one.series)
             colour = "red" if one.problem else "default"

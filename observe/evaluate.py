@@ -74,10 +74,18 @@ async def rules(prometheus: Prometheus) -> list[str]:
 
 
 def shown(series: Sequence[Sample], most: int = 3) -> str:
-    """The values of some series, for people."""
-    values = [one.values[-1][1] for one in series]
-    listed = ", ".join("-" if math.isnan(value) else f"{value:.4g}" for value in values[:most])
-    return f"{listed}{f' … ({len(values)})' if len(values) > most else ''}"
+    """The largest values, with what tells their series apart; those of which there is no number are left out."""
+    values = [(one.values[-1][1], one) for one in series if not math.isnan(one.values[-1][1])]
+    values.sort(key=lambda found: -found[0])
+    listed = ", ".join(f"{_labels(one)} {value:.4g}".strip() for value, one in values[:most])
+    return f"{listed}{', …' if len(values) > most else ''}" if values else "nothing happened"
+
+
+def _labels(one: Sample) -> str:
+    told = {
+        name: value for name, value in one.labels.items() if name not in ("__name__", "instance", "channel")
+    }
+    return " ".join(value.rpartition("/")[2] for value in told.values())
 
 
 async def missing_inputs(prometheus: Prometheus) -> list[str]:
