@@ -74,7 +74,7 @@ async def rules(prometheus: Prometheus) -> list[str]:
 
 
 def shown(series: Sequence[Sample], most: int = 3) -> str:
-    """The largest values, with what tells their series apart; those of which there is no number are left out."""
+    """The largest values, with what tells their series apart; what is no number is left out."""
     values = [(one.values[-1][1], one) for one in series if not math.isnan(one.values[-1][1])]
     values.sort(key=lambda found: -found[0])
     listed = ", ".join(f"{_labels(one)} {value:.4g}".strip() for value, one in values[:most])
@@ -82,10 +82,8 @@ def shown(series: Sequence[Sample], most: int = 3) -> str:
 
 
 def _labels(one: Sample) -> str:
-    told = {
-        name: value for name, value in one.labels.items() if name not in ("__name__", "instance", "channel")
-    }
-    return " ".join(value.rpartition("/")[2] for value in told.values())
+    told = [value for name, value in one.labels.items() if name not in ("__name__", "instance", "channel")]
+    return " ".join(value.rpartition("/")[2] for value in told)
 
 
 async def missing_inputs(prometheus: Prometheus) -> list[str]:

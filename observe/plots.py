@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from cbmdhi.hammer.plots import COLOURS, GREY, GRID, INK
-from observe.evaluate import WINDOW
 from observe.panels import Dashboard, Panel, Query
 from observe.prometheus import Prometheus, windowed
 
 _ACROSS = 2
 _MOST_LINES = 10
 _STEP_SECONDS = 2.0
+# Short, since what is drawn is short: five scrapes.
+_WINDOW = "10s"
+# Room above the lines for the legend.
+_HEADROOM = 1.4
 _UNITS = {"reqps": "1/s", "short": "", "percentunit": "share", "bool": "0 or 1"}
 
 Line = tuple[str, Sequence[tuple[float, float]]]
@@ -30,7 +33,7 @@ async def draw(prometheus: Prometheus, dashboard: Dashboard, file: Path, start: 
 
 
 async def _lines(prometheus: Prometheus, query: Query, start: float, end: float) -> list[Line]:
-    found = await prometheus.query_range(windowed(query.expr, WINDOW), start, end, _STEP_SECONDS)
+    found = await prometheus.query_range(windowed(query.expr, _WINDOW), start, end, _STEP_SECONDS)
     return [(named(query.legend, sample.labels), sample.values) for sample in found]
 
 
@@ -85,6 +88,6 @@ def _axes(axes: Any, panel: Panel, lines: Sequence[Line], start: float) -> None:
             color=COLOURS[number % len(COLOURS)],
             linewidth=1.4,
         )
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, _HEADROOM * max(axes.get_ylim()[1], 1e-9))
     if lines:
         axes.legend(frameon=False, fontsize=7, labelcolor=INK, loc="upper left", ncols=2)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
+from cbmdhi.client import Client
 from cbmdhi.hammer.plan import Load
 from observe import catalogue, evaluate, load
 from observe.prometheus import Prometheus
-from tests.e2e.conftest import People
+from tests.e2e.conftest import People, observation
 from tests.support.waiting import free_port, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -56,7 +58,12 @@ async def test_every_rule_is_evaluated_and_every_alert_could_fire(prometheus: Pr
     assert await evaluate.missing_inputs(prometheus) == []
 
 
-async def test_what_was_done_is_what_is_counted(prometheus: Prometheus) -> None:
+async def test_what_was_done_is_what_is_counted(
+    prometheus: Prometheus, people: People, patient: Client
+) -> None:
+    [written] = await people.engine.records.put([observation(patient)])
+    await people.engine.trail.blob(written.receipt.stored.cid)
+
     async def counted(series: str) -> float:
         return sum(sample.values[0][1] for sample in await prometheus.query(f"sum({series})"))
 
@@ -66,7 +73,7 @@ async def test_what_was_done_is_what_is_counted(prometheus: Prometheus) -> None:
             min(
                 await counted('cbmdhi_gateway_submission_seconds_count{kind="records"}') / done,
                 await counted("cbmdhi_storage_records_sealed_total") / done,
-                await counted('cbmdhi_storage_blobs_checked_total{holder="own",outcome="matched"}') / done,
+                await counted('cbmdhi_storage_blobs_checked_total{holder="own",outcome="matched"}'),
                 await counted('cbmdhi_gateway_access_decisions_total{kind="access",code="OK"}') / READ,
                 await counted('cbmdhi_storage_key_releases_total{outcome="released"}') / READ,
                 await counted('cbmdhi_gateway_rest_requests_total{route="metadata",code="OK"}') / 4,
@@ -97,9 +104,11 @@ async def test_a_slow_call_leads_to_its_trace(prometheus: Prometheus) -> None:
 async def test_what_a_service_shows_is_what_the_catalogue_says(people: People) -> None:
     services: dict[str, Any] = people.stage.endpoints["organisations"]["mercy"]["services"]
     for service, where in services.items():
-        text = urllib.request.urlopen(f"{where['metrics']}/metrics").read().decode()  # noqa: S310, ASYNC210
+        async with aiohttp.ClientSession() as http, http.get(f"{where['metrics']}/metrics") as answer:
+            text = await answer.text()
         shown = set(re.findall(r"^# TYPE (cbmdhi_\w+)", text, re.MULTILINE))
-        assert shown == {one.name for one in catalogue.of_service(service)}, service
+        listed = await asyncio.to_thread(catalogue.of_service, service)
+        assert shown == {one.name for one in listed}, service
 
 
 async def test_more_people_make_no_more_series_and_no_label_holds_one(
