@@ -73,6 +73,7 @@ class NatsWatch:
         self._series = NatsMetrics(metrics)
         self._counted: dict[str, int] = {}
         self._shown: set[str] = set()
+        self._waiting_since: dict[str, datetime] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> NatsWatch:
@@ -153,8 +154,15 @@ class NatsWatch:
         self._series.pending.labels(label).set(consumer["num_pending"])
         self._series.unacknowledged.labels(label).set(consumer["num_ack_pending"])
         self._series.redelivered.labels(label).set(consumer["num_redelivered"])
-        stalled = (datetime.now(UTC) - _last(consumer)).total_seconds() if waiting else 0.0
-        self._series.stalled.labels(label).set(max(0.0, stalled))
+        self._series.stalled.labels(label).set(self._stalled_seconds(label, consumer) if waiting else 0.0)
+        if not waiting:
+            self._waiting_since.pop(label, None)
+
+    def _stalled_seconds(self, label: str, consumer: Mapping[str, Any]) -> float:
+        # After a quiet night the last acknowledgement is long ago, and what came just now is not late.
+        now = datetime.now(UTC)
+        since = max(self._waiting_since.setdefault(label, now), _last(consumer))
+        return max(0.0, (now - since).total_seconds())
 
     def _count(self, name: str, counter: Counter, total: int) -> None:
         """Go on counting where the server does; one that was started again counts from 0."""

@@ -71,7 +71,13 @@ async def test_a_backlog_is_seen_while_nobody_consumes_and_gone_when_somebody_do
         waiting = value("consumer_pending_messages", consumer="notify")
         unacknowledged = value("consumer_unacknowledged_messages", consumer="notify")
         assert (waiting or 0) + (unacknowledged or 0) == 7
-        assert (value("consumer_stalled_seconds", consumer="notify") or 0) > 0
+        assert value("consumer_stalled_seconds", consumer="notify") == 0, "it waits since just now"
+
+        async def stalled() -> bool:
+            await watch.look()
+            return (value("consumer_stalled_seconds", consumer="notify") or 0) > 0.1
+
+        await until(stalled, "it waits for a while")
         assert (value("messages_in_total") or 0) >= 7
 
         again = asyncio.create_task(consumer.run())
