@@ -55,6 +55,7 @@ class Plan:
                 105,
                 version="github.com/hyperledger/fabric-ca/lib/metadata.Version=1.5.15",
             ),
+            self._go_tool("versitygw", "Versity S3 gateway 1.8 (tests of backups to S3)", ["versitygw"], 60),
             self._go_tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
             self._package(),
             *self.protos(),

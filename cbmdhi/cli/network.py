@@ -47,7 +47,7 @@ def register(app: typer.Typer, panel: str) -> None:
 def up(home: _Home = None, base_port: _BasePort = None, as_json: _Json = False) -> None:
     """Start the network: mercy, lakeside and an ordering organisation. Mends a half-dead one."""
     with Shown(_errors) as progress:
-        network, started = _guarded(as_json, lambda: _up(home, base_port, progress))
+        network, started = guarded_network(as_json, lambda: _up(home, base_port, progress))
     endpoints = network.endpoints()
     if as_json:
         _print_json(
@@ -72,7 +72,7 @@ def up(home: _Home = None, base_port: _BasePort = None, as_json: _Json = False) 
 def down(home: _Home = None, as_json: _Json = False) -> None:
     """Stop the network. Its state stays; `cbmdhi up` goes on from there."""
     with Shown(_errors) as progress:
-        stopped = _guarded(as_json, lambda: Network(home, progress=progress).down())
+        stopped = guarded_network(as_json, lambda: Network(home, progress=progress).down())
     if as_json:
         _print_json({"stopped": stopped})
     else:
@@ -82,7 +82,7 @@ def down(home: _Home = None, as_json: _Json = False) -> None:
 def clean(home: _Home = None, as_json: _Json = False) -> None:
     """Stop the network and forget its state: channel, records, keys, wallets."""
     with Shown(_errors) as progress:
-        removed = _guarded(as_json, lambda: Network(home, progress=progress).clean())
+        removed = guarded_network(as_json, lambda: Network(home, progress=progress).clean())
     if as_json:
         _print_json({"removed": removed})
     else:
@@ -91,7 +91,7 @@ def clean(home: _Home = None, as_json: _Json = False) -> None:
 
 def show_status(home: _Home = None, as_json: _Json = False) -> None:
     """Every program, the channel, the projections, Kubo and NATS. Ends with 1 when not all is green."""
-    found = _guarded(as_json, lambda: status.of(Network(home)))
+    found = guarded_network(as_json, lambda: status.of(Network(home)))
     if as_json:
         _print_json(found.document())
     else:
@@ -101,7 +101,7 @@ def show_status(home: _Home = None, as_json: _Json = False) -> None:
 
 def show_doctor(home: _Home = None, as_json: _Json = False) -> None:
     """Say what is wrong with this machine or the network, and how to mend it."""
-    findings = _guarded(as_json, lambda: doctor.examine(Network(home)))
+    findings = guarded_network(as_json, lambda: doctor.examine(Network(home)))
     bad = any(finding.grade is doctor.Grade.BAD for finding in findings)
     if as_json:
         _print_json(
@@ -197,7 +197,7 @@ def _show_findings(findings: Sequence[doctor.Finding]) -> None:
         _console.print("Nothing is wrong.")
 
 
-def _guarded(as_json: bool, work: Callable[[], T]) -> T:
+def guarded_network(as_json: bool, work: Callable[[], T]) -> T:
     """Do the work; what stops it is told in a sentence, with what to do, and ends with 1."""
     try:
         return work()

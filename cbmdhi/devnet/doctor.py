@@ -1,5 +1,6 @@
 """What is wrong with this machine or network, and how to mend it."""
 
+import json
 import os
 import resource
 import shutil
@@ -15,14 +16,18 @@ from pathlib import Path
 import psutil
 from cryptography import x509
 
-from cbmdhi.devnet import age, layout, ports, processes, state, status
+from cbmdhi.devnet import age, health, layout, ports, processes, state, status
 from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.network import Network
+from cbmdhi.devnet.topology import MEMBERS, ORDERING, SERVICES, program_name
 
 _DISK_BAD_BYTES = 1 * 1024**3
 _DISK_TIGHT_BYTES = 4 * 1024**3
 _MEMORY_TIGHT_BYTES = 1 * 1024**3
 _DESCRIPTORS = 4096
+_CLOCK_SECONDS = 60
+_TAIL_BYTES = 8192
+_LONGEST_WORD = 400
 _EXPIRY_SOON = timedelta(days=30)
 
 
@@ -48,7 +53,7 @@ def examine(network: Network) -> list[Finding]:
     """Look at everything; at most a few seconds. Changes nothing."""
     checks: tuple[Callable[[Network], Iterator[Finding]], ...] = (
         *(_python, _programs_built, _go, _compiler),
-        *(_disk, _memory, _descriptors, _clock),
+        *(_disk, _memory, _descriptors, _clock, _clocks_of_programs),
         *(_state, _supervision, _ports, _certificates, _age_of_programs, _health),
     )
     return [finding for check in checks for finding in check(network)]
@@ -100,16 +105,29 @@ def _compiler(_: Network) -> Iterator[Finding]:
 
 
 def _disk(network: Network) -> Iterator[Finding]:
-    folder = next(path for path in (network.home, *network.home.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    says = f"{free / 1024**3:.1f} GiB free at {folder}"
-    mend = "Make room; `make clean` forgets the network's state (du -sh .devnet .tools shows their sizes)"
-    if free < _DISK_BAD_BYTES:
-        yield Finding("disk", Grade.BAD, says, mend)
-    elif free < _DISK_TIGHT_BYTES:
-        yield Finding("disk", Grade.WARN, says, mend)
-    else:
-        yield Finding("disk", Grade.OK, says)
+    home = next(path for path in (network.home, *network.home.parents) if path.exists())
+    for folder in _disks(home):
+        free = shutil.disk_usage(folder).free
+        says = f"{free / 1024**3:.1f} GiB free at {folder}"
+        mend = "Make room; `make clean` forgets the network's state (du -sh .devnet .tools shows their sizes)"
+        if free < _DISK_BAD_BYTES:
+            yield Finding("disk", Grade.BAD, says, mend)
+        elif free < _DISK_TIGHT_BYTES:
+            yield Finding("disk", Grade.WARN, says, mend)
+        else:
+            yield Finding("disk", Grade.OK, says)
+
+
+def _disks(home: Path) -> Iterator[Path]:
+    """The network's folder, and every folder of a program that lies on another disk."""
+    known = {home.stat().st_dev}
+    yield home
+    for folder in sorted(
+        [*home.glob("orgs/*/*"), *home.glob("orgs/*/services/*"), *home.glob("orgs/*/**/data")]
+    ):
+        if folder.is_dir() and (device := folder.stat().st_dev) not in known:
+            known.add(device)
+            yield folder
 
 
 def _memory(_: Network) -> Iterator[Finding]:
@@ -148,6 +166,31 @@ def _clock(network: Network) -> Iterator[Finding]:
         )
     else:
         yield Finding("clock", Grade.OK, f"{now:%Y-%m-%d %H:%M} UTC, not behind what was already written")
+
+
+def _clocks_of_programs(network: Network) -> Iterator[Finding]:
+    """Programs whose clock is another than this one's: on other machines, or under another's time."""
+    if not network.supervisor.alive():
+        return
+    at = network.ports()
+    addresses = {
+        program_name(org, service): at.address(org, f"{service}_metrics")
+        for org in MEMBERS
+        for service in SERVICES
+    }
+    for org in MEMBERS:
+        addresses[program_name(org, "peer")] = at.address(org, "peer_operations")
+    addresses[program_name(ORDERING, "orderer")] = at.address(ORDERING, "orderer_operations")
+    for name, address in addresses.items():
+        theirs = health.date(address)
+        ahead = 0.0 if theirs is None else theirs - time.time()
+        if abs(ahead) > _CLOCK_SECONDS:
+            yield Finding(
+                "clock",
+                Grade.BAD,
+                f"The clock of {name} is {abs(ahead) / 60:.0f} minutes {'ahead' if ahead > 0 else 'behind'}",
+                "Set its machine's clock (timedatectl set-ntp true), then: make up",
+            )
 
 
 def _state(network: Network) -> Iterator[Finding]:
@@ -264,7 +307,7 @@ def _health(network: Network) -> Iterator[Finding]:
             yield Finding(
                 program.name,
                 Grade.BAD,
-                f"is {program.state}: {program.reason}",
+                f"is {program.state}: {program.reason}{_last_word(network.files.log(program.name))}",
                 f"Run: make up (starts or restarts it). Its log: {network.files.log(program.name)}",
             )
     told = {f"{program.name} is" for program in found.programs}
@@ -273,6 +316,26 @@ def _health(network: Network) -> Iterator[Finding]:
             yield Finding("network", Grade.BAD, problem, "Often passes within seconds; if not: make down up")
     if found.green:
         yield Finding("network", Grade.OK, f"all {len(found.programs)} programs are ready and keep up")
+
+
+def _last_word(log: Path) -> str:
+    """Why a service ended, in its own words: the last sentence of its log, if that is one."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(max(log.stat().st_size - _TAIL_BYTES, 0))
+        lines = stream.read().decode(errors="replace").splitlines()
+    for line in reversed(lines):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            # A configuration that is wrong is said before there is a log: in plain sentences.
+            return f". It says: {line.strip()[:_LONGEST_WORD]}" if line.strip() else ""
+        if isinstance(said, dict) and said.get("event") in ("service.failed", "task.failed"):
+            return f". It says: {str(said.get('reason'))[:_LONGEST_WORD]}"
+        if not (isinstance(said, dict) and said.get("event") == "service.stopped"):
+            return ""
+    return ""
 
 
 def _output(argv: list[str | Path]) -> str:

@@ -7,10 +7,24 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from cbmdhi.devnet.topology import SERVICES, Ports, split_program
 
 _SECONDS = 3.0
+
+
+def date(address: str) -> float | None:
+    """The time (Unix, seconds) that a program says with its HTTP answers; None when it does not answer."""
+    try:
+        with _DIRECT.open(f"http://{address}/livez", timeout=_SECONDS) as response:
+            said = response.headers["Date"]
+    except urllib.error.HTTPError as exc:
+        with exc:
+            said = exc.headers["Date"]
+    except (OSError, http.client.HTTPException):
+        return None
+    return parsedate_to_datetime(said).timestamp() if said else None
 
 
 def get(address: str, path: str, method: str = "GET") -> tuple[int, bytes]:

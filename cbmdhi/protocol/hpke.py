@@ -26,6 +26,7 @@ RECORD_KEY = "cbmdhi/record-key/v1"
 WRITER_KEY = "cbmdhi/writer-key/v1"
 DATA_KEY = "cbmdhi/data-key/v1"
 EVIDENCE_KEY = "cbmdhi/evidence-key/v1"
+BACKUP_KEY = "cbmdhi/backup-key/v1"
 
 PUBLIC_KEY_BYTES = 1184 + 32
 PRIVATE_KEY_BYTES = 64 + 32

@@ -37,7 +37,8 @@ from services.gateway.searching import Search
 from services.gateway.sessions import Sessions
 from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.token_keys import TokenKeys
-from services.runtime.certificates import note_expiry
+from services.runtime.expiry import note_expiry
+from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.peers import PeerDirectory
@@ -76,6 +77,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     optional = Optional(metrics)
     for name, channel in channels.items():
         (optional if name == "notify" else life.readiness).add(name, check_of(channel, name))
+
+    life.readiness.add("clock", clock.agrees_with(channels))
 
     identities = Identities(ledger)
     sessions = Sessions(

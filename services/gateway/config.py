@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from services.runtime.config import Address, ReadableFile, Section, ServiceConfig
+from services.runtime.config import Address, RootsFile, Section, ServiceConfig
 
 MIB = 1024 * 1024
 
@@ -22,7 +22,7 @@ class ClientCa(Section):
     """Roots (PEM) of a member's CA for identities: it issued the certificates that callers show."""
 
     msp_id: str
-    ca_file: ReadableFile
+    ca_file: RootsFile
 
 
 class GatewayConfig(ServiceConfig):

@@ -23,7 +23,8 @@ from services.identity.service import (
 from services.identity.sessions import Sessions
 from services.identity.storage import StorageClient
 from services.identity.tokens import TokenSigner
-from services.runtime.certificates import note_expiry
+from services.runtime.expiry import note_expiry
+from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.errors import MeshError
 from services.runtime.lifecycle import Lifecycle, run
@@ -34,8 +35,9 @@ _USED_CHALLENGES = 100_000
 
 
 async def serve(config: IdentityConfig, life: Lifecycle) -> None:
-    ledger = LedgerClient(await life.enter(_connect(config, config.ledger_address, "ledger")))
-    storage = StorageClient(await life.enter(_connect(config, config.storage_address, "storage")))
+    to_ledger = await life.enter(_connect(config, config.ledger_address, "ledger"))
+    to_storage = await life.enter(_connect(config, config.storage_address, "storage"))
+    ledger, storage = LedgerClient(to_ledger), StorageClient(to_storage)
     transport = await life.enter(
         open_transport(config.fabric_ca_url, config.fabric_ca_tls_file, life.metrics)
     )
@@ -56,6 +58,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         per_minute=config.enrolments_per_minute,
     )
 
+    life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger, "storage": to_storage}))
     life.readiness.add("ledger", ledger.problem)
     life.spawn("fabric-ca-watch", CaWatch(ca, life.metrics).run())
     server = GrpcServer(config, life)

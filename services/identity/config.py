@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from services.runtime.config import Address, ReadableFile, ServiceConfig
+from services.runtime import certificates
+from services.runtime.config import Address, ReadableFile, RootsFile, ServiceConfig
 
 
 class IdentityConfig(ServiceConfig):
@@ -18,7 +19,7 @@ class IdentityConfig(ServiceConfig):
     storage_address: Address
     fabric_ca_url: str
     """`https://host:port` of the member's Fabric CA."""
-    fabric_ca_tls_file: ReadableFile
+    fabric_ca_tls_file: RootsFile
     """PEM root of the TLS certificate that it shows; no other is trusted."""
     fabric_ca_name: str = "ca"
     registrar_certificate_file: ReadableFile
@@ -38,3 +39,8 @@ class IdentityConfig(ServiceConfig):
         if not url.startswith("https://"):
             raise ValueError("secrets travel to the Fabric CA: the URL must begin with https://")
         return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _registrar_is_one(self) -> Self:
+        certificates.check_pair(self.registrar_certificate_file, self.registrar_key_file)
+        return self

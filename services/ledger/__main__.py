@@ -15,7 +15,7 @@ from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
-from services.runtime.certificates import note_expiry
+from services.runtime.expiry import note_expiry
 from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer

@@ -1,21 +1,18 @@
 """Configuration of the ledger service; see docs/conventions.md."""
 
-from services.runtime.config import Address, Nats, ReadableFile, Section, ServiceConfig
+from services.runtime.config import Address, Nats, Pair, RootsFile, Section, ServiceConfig
 
 
 class Peer(Section):
     """The member's own Fabric peer. `tls_server_name`: when its certificate has another name."""
 
     address: Address
-    tls_ca_file: ReadableFile
+    tls_ca_file: RootsFile
     tls_server_name: str = ""
 
 
-class FabricIdentity(Section):
+class FabricIdentity(Pair):
     """The identity that creates transactions: of the member's own MSP, enrolled by its Fabric CA."""
-
-    certificate_file: ReadableFile
-    key_file: ReadableFile
 
 
 class LedgerConfig(ServiceConfig):

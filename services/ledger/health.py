@@ -29,5 +29,8 @@ class Health:
 
     async def check(self) -> str | None:
         """For readiness."""
+        refusal = self._projection.refusal
+        if refusal:
+            return refusal
         lag = await self.height() - self._projection.next_block
         return f"the projection is {lag} blocks behind the peer" if lag > MAX_LAG_BLOCKS else None

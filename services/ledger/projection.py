@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,6 +15,8 @@ PROJECTION = "projection"
 PUBLICATION = "publication"
 
 _BLOCKS_AT_ONCE = 500
+# A follower that is refused asks again more often than that.
+_REFUSAL_SECONDS = 12.0
 
 
 class Projection:
@@ -23,6 +26,23 @@ class Projection:
         self._database = database
         self._moved = asyncio.Condition()
         self._next_block = 0
+        self._refused_at = float("-inf")
+        self._status = ""
+
+    def refused(self, status: str) -> None:
+        """The peer refused to deliver blocks just now."""
+        self._refused_at, self._status = time.monotonic(), status
+
+    @property
+    def refusal(self) -> str | None:
+        """What keeps blocks from coming, if the peer refuses them: nothing moves, however well all looks."""
+        if time.monotonic() - self._refused_at > _REFUSAL_SECONDS:
+            return None
+        return (
+            f"the peer refuses to deliver blocks ({self._status}): clocks more than 15 minutes apart, a channel"
+            " that it has not joined or an identity that it does not know; set the clocks"
+            " (timedatectl set-ntp true), then see the peer's log"
+        )
 
     @property
     def next_block(self) -> int:
@@ -46,6 +66,8 @@ class Projection:
 
     async def advanced(self, next_block: int) -> None:
         """Tell whoever waits for it that the projection has come so far."""
+        if next_block > self._next_block:
+            self._refused_at = float("-inf")
         async with self._moved:
             self._next_block = next_block
             self._moved.notify_all()

@@ -8,6 +8,7 @@ from services.notify.intake import Intake
 from services.notify.policy import Policy
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
+from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsLink
 from services.runtime.lifecycle import Lifecycle, run
@@ -38,6 +39,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
     life.spawn("consumer", consumer.run())
     life.on_stop(feeds.close)
 
+    life.readiness.add("clock", clock.agrees_with({"ledger": ledger}))
     life.readiness.add("database", database.check)
     life.readiness.add("nats", link.check)
     life.readiness.add("consumer", consumer.check)

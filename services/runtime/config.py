@@ -16,10 +16,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cbmdhi.command.v1 import code_pb2
+from services.runtime import certificates
 from services.runtime.errors import MeshError
 
 
@@ -28,6 +37,11 @@ def _readable(path: Path) -> Path:
         raise ValueError(f"the file {path} is not there; create it, or correct the path")
     if not os.access(path, os.R_OK):
         raise ValueError(f"the file {path} cannot be read by this user; correct its owner or mode")
+    return path
+
+
+def _with_certificates(path: Path) -> Path:
+    certificates.check_roots(path)
     return path
 
 
@@ -45,6 +59,9 @@ def _none_when_empty(value: object) -> object:
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 """A file that exists and can be read when the configuration is loaded."""
 
+RootsFile = Annotated[Path, AfterValidator(_readable), AfterValidator(_with_certificates)]
+"""A file with certificates of a CA (PEM)."""
+
 Address = Annotated[str, AfterValidator(_host_and_port)]
 """`host:port`."""
 
@@ -55,28 +72,36 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Pair(Section):
+    """A certificate and its key (PEM), valid now."""
+
+    certificate_file: ReadableFile
+    key_file: ReadableFile
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        certificates.check_pair(self.certificate_file, self.key_file)
+        return self
+
+
 class TlsMember(Section):
     """A member's TLS CA roots (PEM)."""
 
     msp_id: str
-    ca_file: ReadableFile
+    ca_file: RootsFile
 
 
-class Tls(Section):
+class Tls(Pair):
     """The service's own certificate, and whom it trusts."""
 
-    certificate_file: ReadableFile
-    key_file: ReadableFile
     members: tuple[TlsMember, ...] = Field(min_length=1)
 
 
-class Nats(Section):
+class Nats(Pair):
     """The member's NATS server: TLS with a client certificate."""
 
     url: str
-    ca_file: ReadableFile
-    certificate_file: ReadableFile
-    key_file: ReadableFile
+    ca_file: RootsFile
 
 
 class ServiceConfig(BaseSettings):
@@ -96,6 +121,16 @@ class ServiceConfig(BaseSettings):
     otlp_endpoint: str = ""
     data_directory: Annotated[Path | None, BeforeValidator(_none_when_empty)] = None
     tls: Tls
+
+    @model_validator(mode="after")
+    def _certificate_is_ours(self) -> Self:
+        """Others would refuse a certificate of another member or service, call by call."""
+        own = [member.ca_file for member in self.tls.members if member.msp_id == self.msp_id]
+        if not own:
+            raise ValueError(f"tls.members does not name {self.msp_id}, this member; add its ca_file")
+        certificates.check_issued(self.tls.certificate_file, own)
+        certificates.check_name(self.tls.certificate_file, self.service_name)
+        return self
 
     @classmethod
     def load(cls, argv: Sequence[str] | None = None) -> Self:
@@ -166,6 +201,8 @@ def _sentence(error: Any, file: Path, prefix: str) -> str:
             return f"{key} is missing: add it to {file}, or set {variable}."
         case "extra_forbidden":
             return f"{key} in {file} is not a key of this service: remove it, or correct its spelling."
+        case "value_error" if not key:
+            return f"{file}: {error['ctx']['error']}."
         case "value_error":
             return f"{key} in {file} (or {variable}): {error['ctx']['error']}."
         case _:

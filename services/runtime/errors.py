@@ -197,6 +197,15 @@ def unexpected(exc: BaseException, event: str) -> MeshError:
     )
 
 
+def cannot_bind(address: str) -> MeshError:
+    """A port cannot be had."""
+    return MeshError(
+        code_pb2.CODE_UNAVAILABLE,
+        f"{address} cannot be bound: it is taken, or not an address of this machine;"
+        " end what listens there (ss -ltnp), or configure another address",
+    )
+
+
 async def guarded(work: Awaitable[T], event: str = "internal.error") -> T:
     """Await `work` at a seam (an RPC, an event's handler, a readiness check): only MeshError leaves it.
 

@@ -30,7 +30,7 @@ import uvloop
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry
-from services.runtime.certificates import note_expiry
+from services.runtime.expiry import note_expiry
 from services.runtime.config import ServiceConfig
 from services.runtime.errors import MeshError, code_name, guarded
 from services.runtime.ops import OpsServer

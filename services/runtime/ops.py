@@ -8,8 +8,7 @@ from aiohttp import web
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from prometheus_client.exposition import choose_encoder
 
-from cbmdhi.command.v1 import code_pb2
-from services.runtime.errors import MeshError
+from services.runtime.errors import cannot_bind
 from services.runtime.readiness import Readiness, Report
 from services.runtime.telemetry import Metrics
 
@@ -40,10 +39,7 @@ class OpsServer:
             await site.start()
         except OSError as exc:
             await self._runner.cleanup()
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
-                f"{self._address} cannot be bound: it is taken, or not an address of this machine",
-            ) from exc
+            raise cannot_bind(self._address) from exc
         self.port = self._runner.addresses[0][1]
         return self
 

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import _async as aio_health  # pyright: ignore[reportAttributeAccessIssue]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cbmdhi.command.v1 import code_pb2
+from services.runtime import clock
 from services.runtime.config import ServiceConfig, Tls
-from services.runtime.errors import MeshError
+from services.runtime.errors import cannot_bind
 from services.runtime.interceptor import MeshInterceptor
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
@@ -67,7 +66,7 @@ class GrpcServer:
         max_running: int = 2_000,
     ) -> None:
         self._life = life
-        self._health = aio_health.HealthServicer()
+        self._health = clock.TellsTime()
         self._names: list[str] = []
         self._ports: list[tuple[str, grpc.ServerCredentials]] = []
         self._server = grpc.aio.server(
@@ -105,10 +104,7 @@ class GrpcServer:
             try:
                 self.ports.append(self._server.add_secure_port(address, credentials))
             except RuntimeError as exc:
-                raise MeshError(
-                    code_pb2.CODE_UNAVAILABLE,
-                    f"{address} cannot be bound: it is taken, or not an address of this machine",
-                ) from exc
+                raise cannot_bind(address) from exc
         await self._server.start()
         self._life.spawn("grpc-health", self._follow_readiness())
 

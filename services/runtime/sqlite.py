@@ -1,10 +1,11 @@
 """A small SQLite database: WAL, one writer, migrations by PRAGMA user_version."""
 
 import asyncio
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from sqlite3 import Row
 from types import TracebackType
@@ -21,6 +22,9 @@ _ROWS_TOGETHER = 32
 _CACHE_KIB = 32 * 1024
 _WAL_PAGES = 8_000  # of 4 KiB
 _CACHED_STATEMENTS = 512
+_LEAST_FREE_BYTES = 64 << 20
+# What the disk does to a write; the low byte of SQLite's error code.
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 class Database:
@@ -51,14 +55,15 @@ class Database:
         self._reader: aiosqlite.Connection
 
     async def __aenter__(self) -> "Database":
-        self._writer = await self._connect()
-        try:
-            await self._migrate()
-            self._reader = await self._connect()
-            self._of_thread = await self._in_thread(self._connect_thread)
-        except BaseException:
-            await self._writer.close()
-            raise
+        with self._disk_told():
+            self._writer = await self._connect()
+            try:
+                await self._migrate()
+                self._reader = await self._connect()
+                self._of_thread = await self._in_thread(self._connect_thread)
+            except BaseException:
+                await self._writer.close()
+                raise
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -71,14 +76,15 @@ class Database:
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """Write: committed when the block ends, rolled back when it raises. One at a time."""
         async with self._lock:
-            try:
-                # Inside: a cancellation while this waits may leave a transaction begun all the same.
-                await self._writer.execute("BEGIN IMMEDIATE")
-                yield self._writer
-            except BaseException:
-                await self._writer.rollback()
-                raise
-            await self._writer.commit()
+            with self._disk_told():
+                try:
+                    # Inside: a cancellation while this waits may leave a transaction begun all the same.
+                    await self._writer.execute("BEGIN IMMEDIATE")
+                    yield self._writer
+                    await self._writer.commit()
+                except BaseException:
+                    await self._writer.rollback()
+                    raise
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` as a transaction, as a whole in a thread of its own: for many statements at once.
@@ -98,7 +104,8 @@ class Database:
             return result
 
         async with self._lock:
-            return await self._in_thread(transaction)
+            with self._disk_told():
+                return await self._in_thread(transaction)
 
     async def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Read what is committed."""
@@ -110,9 +117,25 @@ class Database:
             return await cursor.fetchone()
 
     async def check(self) -> str | None:
-        """For readiness."""
+        """For readiness: it answers, and there is room for what comes."""
         await self.row("SELECT 1")
+        free = shutil.disk_usage(self._path.parent).free
+        if free < _LEAST_FREE_BYTES:
+            return f"{free >> 20} MiB are free for {self._path}; make room on that disk"
         return None
+
+    @contextmanager
+    def _disk_told(self) -> Iterator[None]:
+        """A full or failing disk is the operator's to mend: with a sentence, not as a fault of the program."""
+        try:
+            yield
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF not in _OF_THE_DISK:
+                raise
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE,
+                f"{self._path} cannot be written ({exc}); make room on its disk and see to its rights",
+            ) from exc
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.protocol import hpke, proof, signature
 from cbmdhi.storage.v1 import storage_pb2_grpc
+from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
@@ -57,7 +58,8 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
             import_seconds=config.kubo_import_seconds,
         )
     )
-    ledger = Ledger(await life.enter(_to_ledger(config)), own)
+    to_ledger = await life.enter(_to_ledger(config))
+    ledger = Ledger(to_ledger, own)
     members = OtherMembers(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
     identities = await life.enter(Identities(ledger, life.metrics))
     records = await life.enter(Records(ledger, life.metrics))
@@ -87,6 +89,8 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     life.spawn("keeper", keeper.run())
 
     registration = Registration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))
+    life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger}))
+    life.readiness.add("database", database.check)
     life.readiness.add("kubo", kubo.check)
     life.readiness.add("ledger", ledger.check)
     life.readiness.add("registration", registration.check)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.runtime.config import Address, ReadableFile, Section, ServiceConfig
+from services.runtime.config import Address, ReadableFile, RootsFile, Section, ServiceConfig
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB
 
 
@@ -11,14 +11,14 @@ class Member(Section):
 
     msp_id: str
     storage_address: Address
-    fabric_ca_file: ReadableFile
+    fabric_ca_file: RootsFile
 
 
 class Orderer(Section):
     """The ordering organisation: the roots of its Fabric CA (PEM)."""
 
     msp_id: str
-    ca_file: ReadableFile
+    ca_file: RootsFile
 
 
 class StorageConfig(ServiceConfig):

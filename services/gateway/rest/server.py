@@ -18,7 +18,7 @@ from services.gateway.rest.fhir import CONTENT_TYPE
 from services.runtime import telemetry
 from services.runtime.config import Tls
 from services.runtime.deadline import current_deadline
-from services.runtime.errors import MeshError, code_name, guarded, to_http
+from services.runtime.errors import MeshError, cannot_bind, code_name, guarded, to_http
 from services.runtime.readiness import Readiness
 from services.runtime.telemetry import Metrics
 
@@ -87,14 +87,17 @@ class RestServer:
         self.port = 0
 
     async def start(self) -> None:
-        """Bind and accept. Raises OSError when the port is taken."""
+        """Bind and accept. Raises MeshError naming the address when it is taken."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
         await self._runner.setup()
         host, _, port = self._address.rpartition(":")
         site = web.TCPSite(self._runner, host.strip("[]"), int(port), ssl_context=context)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as exc:
+            raise cannot_bind(self._address) from exc
         self.port = self._runner.addresses[0][1]
 
     async def stop(self, grace_seconds: float) -> None:

@@ -14,7 +14,7 @@ class NotifyLike(ServiceConfig):
 
 
 def write(folder: Path, more: str = "", *, consortium: Consortium | None = None) -> Path:
-    tls = (consortium or Consortium(folder / "pki")).tls("notify")
+    tls = (consortium or Consortium(folder / "pki")).tls("notifylike")
     members = "".join(
         f'[[tls.members]]\nmsp_id = "{member.msp_id}"\nca_file = "{member.ca_file}"\n'
         for member in tls.members
@@ -52,7 +52,7 @@ def test_the_environment_overrides_the_file_also_inside_a_section(
 ) -> None:
     file = write(tmp_path, "drain_seconds = 3")
     other_key = tmp_path / "other.key"
-    other_key.write_text("key", encoding="utf-8")
+    other_key.write_bytes((tmp_path / "pki" / "mercy" / "notifylike.key").read_bytes())
     monkeypatch.setenv("CBMDHI_NOTIFYLIKE_DRAIN_SECONDS", "7.5")
     monkeypatch.setenv("CBMDHI_NOTIFYLIKE_TLS__KEY_FILE", str(other_key))
 
@@ -93,7 +93,7 @@ def test_a_section_in_the_environment_that_is_not_json_is_said_in_a_sentence(
 
 def test_a_missing_key_file_is_named_with_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path)
-    file.write_text(file.read_text(encoding="utf-8").replace("notify.key", "lost.key"), encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").replace("notifylike.key", "lost.key"), encoding="utf-8")
 
     said = refusal(file, capsys)
 
@@ -123,3 +123,47 @@ def test_a_file_that_is_not_toml_or_not_there_is_said_in_a_sentence(
 
     assert "is not TOML" in refusal(broken, capsys)
     assert "cannot be read" in refusal(tmp_path / "nowhere.toml", capsys)
+
+
+def test_a_key_of_another_certificate_is_said_with_both_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    consortium = Consortium(tmp_path / "pki")
+    file = write(tmp_path, consortium=consortium)
+    other = consortium.members["mercy"].issue("ledger")
+    (tmp_path / "pki" / "mercy" / "notifylike.key").write_bytes(other.key_file.read_bytes())
+
+    said = refusal(file, capsys)
+
+    assert "notifylike.key is not the key of" in said
+    assert "notifylike.pem" in said
+
+
+@pytest.mark.parametrize(
+    ("organisation", "service", "why"),
+    [
+        ("mercy", "ledger", "is the certificate of ledger, not of notifylike"),
+        ("lakeside", "notifylike", "was not issued by this member's TLS CA"),
+    ],
+)
+def test_the_certificate_of_another_service_or_member_is_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], organisation: str, service: str, why: str
+) -> None:
+    consortium = Consortium(tmp_path / "pki")
+    file = write(tmp_path, consortium=consortium)
+    other = consortium.members[organisation].issue(service)
+    own = tmp_path / "pki" / "mercy"
+    (own / "notifylike.key").write_bytes(other.key_file.read_bytes())
+    (own / "notifylike.pem").write_bytes(other.certificate_file.read_bytes())
+
+    assert why in refusal(file, capsys)
+
+
+def test_what_is_no_certificate_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path)
+    (tmp_path / "pki" / "lakeside" / "ca.pem").write_text("not PEM", encoding="utf-8")
+
+    said = refusal(file, capsys)
+
+    assert "tls.members.1.ca_file" in said
+    assert "holds no certificate in PEM" in said

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from services.runtime import telemetry
 from services.runtime.batching import MicroBatcher
-from services.runtime.certificates import note_expiry
+from services.runtime.expiry import note_expiry
 from services.runtime.errors import MeshError
 from services.runtime.ops import OpsServer
 from services.runtime.readiness import Readiness

@@ -151,3 +151,38 @@ async def test_what_cannot_be_rebuilt_is_on_the_disk_before_it_counts(
         by_function = await database.write(lambda db: db.execute("PRAGMA synchronous").fetchone())
 
     assert [tuple(by_transaction or ()), tuple(by_function)] == [(synchronous,), (synchronous,)]
+
+
+async def test_a_full_disk_is_said_with_the_file_and_the_next_write_works_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+
+        async def grow(_: object = None) -> None:
+            async with database.transaction() as db:
+                await db.execute("INSERT INTO seen (what) VALUES (?)", ("x" * 100_000,))
+
+        def grow_in_thread(db: sqlite3.Connection) -> None:
+            # SQLite's own limit: it fails as on a full disk.
+            db.execute("PRAGMA max_page_count = 3")
+            db.execute("INSERT INTO seen (what) VALUES (?)", ("x" * 100_000,))
+
+        with pytest.raises(MeshError) as full:
+            await database.write(grow_in_thread)
+        assert full.value.code == code_pb2.CODE_UNAVAILABLE
+        assert str(tmp_path / "a.db") in full.value.reason
+        assert "make room" in full.value.reason
+        await grow()
+        assert len(await database.rows("SELECT * FROM seen")) == 1
+
+
+async def test_a_disk_that_is_nearly_full_is_a_reason_not_to_be_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        monkeypatch.setattr("services.runtime.sqlite._LEAST_FREE_BYTES", 1 << 62)
+
+        problem = await database.check()
+
+    assert problem is not None
+    assert "make room" in problem

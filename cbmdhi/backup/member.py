@@ -1,0 +1,219 @@
+"""Backup and restore of one organisation of the network: all below `orgs/<name>`, and the channel's genesis."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+import cbmdhi
+from cbmdhi.backup import recovery_key, stores
+from cbmdhi.backup.archive import About, Counted, pack, unpack
+from cbmdhi.backup.errors import BackupError
+from cbmdhi.backup.photograph import Photograph, photograph
+from cbmdhi.backup.sealed import SealedReader, SealedWriter
+from cbmdhi.devnet import processes, state
+from cbmdhi.devnet.network import Network
+from cbmdhi.devnet.progress import Progress
+from cbmdhi.devnet.topology import ORGANISATIONS, program_name, programs_of
+
+_SCRATCH = ".backup-"
+_READY_SECONDS = 120
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What was taken. `frozen_seconds`: how long the member's programs stood still."""
+
+    place: str
+    organisation: str
+    taken: str
+    holds: Counted
+    frozen_seconds: float
+    copied_bytes: int
+    sealed_to: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was given back, or only checked. `replaced`: where the state that was there lies now, if any."""
+
+    about: About
+    holds: Counted
+    replaced: Path | None
+    started: bool
+
+
+def take(
+    network: Network,
+    organisation: str,
+    place: str,
+    recipients: Sequence[Path],
+    progress: Progress,
+    told: Told,
+) -> Backup:
+    """Back up an organisation to `place`, sealed to public recovery keys. `told`: bytes packed, as they are.
+
+    Raises:
+        BackupError: nothing was left at `place`.
+    """
+    _known(organisation)
+    keys = [recovery_key.public(file) for file in recipients]
+    _keys_lie_elsewhere(network, place, recipients)
+    if not network.exists() or not network.files.organisation(organisation).root.is_dir():
+        raise BackupError(
+            f"There is no {organisation} in a network at {network.home}.", "Name its folder with --home."
+        )
+    now = datetime.now(UTC)
+    if place.endswith("/"):
+        place += f"{organisation}-{now:%Y%m%dT%H%M%SZ}.cbmdhi-backup"
+    about = About(1, organisation, _genesis(network.home), now.isoformat(), cbmdhi.__version__)
+    with stores.writing(place) as sink, _scratch(network.home) as scratch:
+        photo = _photograph(network, organisation, scratch, progress)
+        with progress.step(f"Packing {len(photo.taken):,} files, sealed, to {place}"):
+            sealed = SealedWriter(sink, keys)
+            holds = pack(sealed, about, photo.taken, told)
+            sealed.finish()
+    fingerprints = [recovery_key.fingerprint(key) for key in keys]
+    return Backup(place, organisation, about.taken, holds, photo.seconds, photo.copied_bytes, fingerprints)
+
+
+def check(place: str, key: Path, progress: Progress, told: Told) -> Restored:
+    """Read a backup to its end and check every byte; changes nothing.
+
+    Raises:
+        BackupError: it is not whole, or not for this key.
+    """
+    private = recovery_key.private(key)
+    with progress.step("Checking every byte of the backup"), stores.reading(place) as source:
+        about, holds = unpack(SealedReader(source, private), None, told)
+    return Restored(about, holds, None, started=False)
+
+
+def restore(
+    network: Network, place: str, key: Path, progress: Progress, told: Told, *, replace: bool
+) -> Restored:
+    """Give an organisation back as it was. What is there changes only when all of the backup was checked.
+
+    `replace`: move aside the state of the organisation that is there.
+
+    Raises:
+        BackupError: the backup is not whole or not of this network, or a state is there.
+    """
+    private = recovery_key.private(key)
+    network.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with state.exclusively(network.files), _scratch(network.home) as scratch:
+        with progress.step("Reading the backup, checking every byte"), stores.reading(place) as source:
+            about, holds = unpack(SealedReader(source, private), scratch, told)
+        _known(about.organisation)
+        target = network.files.organisation(about.organisation).root
+        if (network.home / _GENESIS).exists() and _genesis(network.home) != about.network:
+            raise BackupError(
+                f"The backup is of another network than the one at {network.home}.",
+                "Name the right folder with --home, or an empty one.",
+            )
+        if target.exists() and not replace:
+            raise BackupError(
+                f"{about.organisation} is there already, at {target}.",
+                "Give --replace: it is moved aside first, not deleted.",
+            )
+        runs = network.supervisor.alive()
+        if runs:
+            with progress.step(f"Stopping the programs of {about.organisation}"):
+                for program in reversed(programs_of(about.organisation)):
+                    network.stop(program_name(about.organisation, program))
+        elif _writers(network, about.organisation):
+            raise BackupError(f"Programs of {about.organisation} run unsupervised.", "Run: make down")
+        replaced = _put(network, about.organisation, scratch)
+        if runs:
+            _start(network, about.organisation, progress)
+    return Restored(about, holds, replaced, started=runs)
+
+
+_GENESIS = Path("channel") / "chaincode-genesis.pb"
+# Of the network, not of one organisation: small, public or remade, and needed where nothing is left.
+_COMMON = (Path("network.json"), Path("consortium.json"), Path("channel"))
+
+
+def _photograph(network: Network, organisation: str, into: Path, progress: Progress) -> Photograph:
+    root = network.files.organisation(organisation).root
+    common = [network.home / name for name in _COMMON]
+    with (
+        state.exclusively(network.files),
+        progress.step(f"Photographing {organisation} (its programs stand still for a moment)"),
+    ):
+        return photograph([root, *common], network.home, into, lambda: _writers(network, organisation))
+
+
+def _writers(network: Network, organisation: str) -> list[psutil.Process]:
+    wanted = {program_name(organisation, program) for program in programs_of(organisation)}
+    found = processes.of_network(network.home)
+    return [process for name, running in found.items() if name in wanted for process in running]
+
+
+def _put(network: Network, organisation: str, scratch: Path) -> Path | None:
+    target = network.files.organisation(organisation).root
+    replaced: Path | None = None
+    if target.exists():
+        replaced = network.home / "replaced" / f"{organisation}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+        replaced.parent.mkdir(mode=0o700, exist_ok=True)
+        target.rename(replaced)
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    (scratch / "orgs" / organisation).rename(target)
+    for name in _COMMON:
+        if not (network.home / name).exists():
+            (scratch / name).rename(network.home / name)
+    return replaced
+
+
+def _start(network: Network, organisation: str, progress: Progress) -> None:
+    names = [program_name(organisation, program) for program in programs_of(organisation)]
+    with progress.step(f"Starting the programs of {organisation}, and what it missed is fetched"):
+        for name in names:
+            network.start(name, wait=False)
+        network.wait_ready(*names, seconds=_READY_SECONDS)
+
+
+@contextmanager
+def _scratch(home: Path) -> Iterator[Path]:
+    """A folder on the network's own file system, gone afterwards; so are those of commands that were killed."""
+    for left in home.glob(f"{_SCRATCH}*"):
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=f"{_SCRATCH}{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def _known(organisation: str) -> None:
+    if organisation not in ORGANISATIONS:
+        raise BackupError(
+            f"There is no organisation {organisation!r}.", f"There are: {', '.join(ORGANISATIONS)}."
+        )
+
+
+def _keys_lie_elsewhere(network: Network, place: str, recipients: Sequence[Path]) -> None:
+    """Refuse when the private key lies beside its backup, the public key or the member."""
+    folders = {file.resolve().parent for file in recipients} | {network.home}
+    if not place.startswith("s3://"):
+        folders.add(Path(place if place.endswith("/") else Path(place).parent).resolve())
+    for recipient in recipients:
+        for folder in folders:
+            beside = folder / recipient.name.removesuffix(".pub")
+            if beside.name != recipient.name and beside.exists():
+                raise BackupError(
+                    f"{beside} looks like the private recovery key: it must not lie beside backups or the member.",
+                    "Move it to another machine or a safe, then try again.",
+                )
+
+
+def _genesis(home: Path) -> str:
+    return hashlib.sha256((home / _GENESIS).read_bytes()).hexdigest()

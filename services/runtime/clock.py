@@ -1,0 +1,61 @@
+"""Do the clocks of two machines agree? Each server says its time with its health; whoever calls it compares.
+
+Fabric refuses what is more than 15 minutes off, tokens and decisions much less: better not ready than half working.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+from grpc_health.v1 import _async as aio_health  # pyright: ignore[reportAttributeAccessIssue]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.runtime.readiness import Check
+
+MOST_SECONDS = 60.0
+_TIME_KEY = "cbmdhi-time-ms"
+_CALL_SECONDS = 1.5
+
+
+class TellsTime(aio_health.HealthServicer):
+    """The health service, which says the server's time with each answer."""
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        """As the standard says, and the time in the metadata."""
+        await context.send_initial_metadata(((_TIME_KEY, str(int(time.time() * 1000))),))
+        return await super().Check(request, context)
+
+
+def agrees_with(channels: Mapping[str, grpc.aio.Channel], now: Callable[[], float] = time.time) -> Check:
+    """A readiness check: None while no service that answers is more than a minute off. By service's name."""
+
+    async def check() -> str | None:
+        apart = await asyncio.gather(*(_ahead_seconds(channel, now) for channel in channels.values()))
+        for name, ahead in zip(channels, apart, strict=True):
+            if abs(ahead) > MOST_SECONDS:
+                how = "ahead of" if ahead > 0 else "behind"
+                return (
+                    f"this machine's clock is {abs(ahead) / 60:.1f} minutes {how} that of {name};"
+                    " set both by a time server (timedatectl set-ntp true)"
+                )
+        return None
+
+    return check
+
+
+async def _ahead_seconds(channel: grpc.aio.Channel, now: Callable[[], float]) -> float:
+    """How far this clock is ahead of the server's, at least; 0 when it does not say (its own check tells)."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    before = now()
+    try:
+        call = stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_SECONDS)
+        metadata = dict(await call.initial_metadata())
+        await call
+        theirs = int(metadata[_TIME_KEY]) / 1000
+    except (grpc.aio.AioRpcError, KeyError, ValueError):
+        return 0.0
+    after = now()
+    # Its answer came from some moment between the two.
+    return before - theirs if theirs < before else min(after - theirs, 0.0)

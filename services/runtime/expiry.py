@@ -1,0 +1,31 @@
+"""Until when the certificates hold that a service works with."""
+
+from pathlib import Path
+
+from cryptography import x509
+from prometheus_client import Gauge
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError
+from services.runtime.telemetry import Metrics
+
+
+def note_expiry(metrics: Metrics, certificate: str, file: Path) -> None:
+    """Show when the certificate in the PEM file ends, by what it is for: `tls`, `fabric`, `registrar`, …
+
+    Read once: a service works with what it has loaded, whatever lies in the file by now.
+    Raises MeshError INVALID when it is no certificate.
+    """
+    try:
+        ends = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+    except ValueError as exc:
+        why = f"{file} holds no certificate as PEM; enrol it again"
+        raise MeshError(code_pb2.CODE_INVALID, why) from exc
+    expiry_gauge(metrics).labels(certificate).set(ends.timestamp())
+
+
+def expiry_gauge(metrics: Metrics) -> Gauge:
+    """Unix time of the end, by certificate."""
+    return metrics.gauge(
+        "certificate_expiry", "timestamp_seconds", "Unix time at which a certificate ends", ("certificate",)
+    )

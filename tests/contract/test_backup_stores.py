@@ -1,0 +1,127 @@
+"""Backups in files and in a real S3-compatible server (Versity's gateway over a folder)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from cbmdhi.backup.errors import BackupError
+from cbmdhi.backup.stores import reading, writing
+from cbmdhi.devnet.layout import ROOT
+from tests.support.waiting import free_port, until
+
+MIB = 1 << 20
+
+
+class Stop(Exception):
+    """What ends a backup in the middle."""
+
+
+@pytest.fixture
+async def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The folder behind a running server with the bucket `backups`; the environment names the server."""
+    folder = tmp_path / "s3"
+    (folder / "backups").mkdir(parents=True)
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(str(ROOT / ".tools" / "bin" / "versitygw"), "--port", f"127.0.0.1:{port}", "posix", str(folder)),
+        env={"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": "access", "ROOT_SECRET_KEY": "secret"},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "access",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        await until(listens, "the S3 server listens")
+        yield folder
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("size", [10, 16 * MIB, 40 * MIB + 7])
+async def test_what_is_written_to_s3_is_read_again_also_in_several_parts(s3: Path, size: int) -> None:
+    content = os.urandom(size)
+    with writing("s3://backups/mercy/one") as sink:
+        for start in range(0, size, MIB):
+            sink.write(content[start : start + MIB])
+    with reading("s3://backups/mercy/one") as source:
+        assert source.read() == content
+    assert (s3 / "backups" / "mercy" / "one").stat().st_size == size
+
+
+async def test_an_upload_that_is_broken_off_leaves_neither_object_nor_parts(s3: Path) -> None:
+    with pytest.raises(Stop), writing("s3://backups/mercy/one") as sink:
+        sink.write(os.urandom(17 * MIB))
+        raise Stop
+    client = boto3.client("s3")
+    assert "Contents" not in client.list_objects_v2(Bucket="backups")
+    assert not client.list_multipart_uploads(Bucket="backups").get("Uploads")
+
+
+async def test_a_backup_in_s3_is_never_overwritten(s3: Path) -> None:
+    with writing("s3://backups/one") as sink:
+        sink.write(b"first")
+    with pytest.raises(BackupError, match="there already"), writing("s3://backups/one"):
+        pass
+    with reading("s3://backups/one") as source:
+        assert source.read() == b"first"
+    # A name that only begins alike is another.
+    with writing("s3://backups/on") as sink:
+        sink.write(b"second")
+
+
+async def test_what_is_wrong_with_the_store_is_said_with_what_to_look_at(
+    s3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("s3://nowhere/one", "s3://backups/not-there"):
+        with pytest.raises(BackupError, match="cannot be read") as missing, reading(place):
+            pass
+        assert "AWS_ENDPOINT_URL_S3" in missing.value.remedy
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(BackupError, match="cannot be written to"), writing("s3://backups/one"):
+        pass
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(BackupError, match="cannot be written to"), writing("s3://backups/one"):
+        pass
+    with pytest.raises(BackupError, match="names no object"), reading("s3://backups"):
+        pass
+
+
+def test_a_file_appears_whole_or_not_at_all_and_is_never_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "mercy.backup"
+    with pytest.raises(Stop), writing(str(file)) as sink:
+        sink.write(b"half")
+        raise Stop
+    assert list(tmp_path.iterdir()) == []
+    with writing(str(file)) as sink:
+        sink.write(b"whole")
+        assert not file.exists()
+    assert file.read_bytes() == b"whole"
+    assert file.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(BackupError, match="there already"), writing(str(file)):
+        pass
+
+
+def test_a_place_that_cannot_be_written_or_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="cannot be written"), writing(str(tmp_path / "no" / "folder")):
+        pass
+    with pytest.raises(BackupError, match="cannot be read"), reading(str(tmp_path / "nothing")):
+        pass
