@@ -36,7 +36,7 @@ class About:
 
 @dataclass(frozen=True)
 class Taken:
-    """A file or folder to be packed: `source` as `name`. `size`: how many of its bytes belong to the backup."""
+    """A file or folder to be packed: `source` as `name`. `size`: how many bytes of it count."""
 
     name: str
     source: Path

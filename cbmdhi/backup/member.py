@@ -1,4 +1,4 @@
-"""Backup and restore of one organisation of the network: all below `orgs/<name>`, and the channel's genesis."""
+"""Backup and restore of one organisation: all below `orgs/<name>`, and the channel's genesis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,8 +77,12 @@ def take(
     if place.endswith("/"):
         place += f"{organisation}-{now:%Y%m%dT%H%M%SZ}.cbmdhi-backup"
     about = About(1, organisation, _genesis(network.home), now.isoformat(), cbmdhi.__version__)
-    with stores.writing(place) as sink, _scratch(network.home) as scratch:
+    with stores.writing(place) as sink, _scratch(network.home) as scratch, ExitStack() as lock:
+        lock.enter_context(state.exclusively(network.files))
         photo = _photograph(network, organisation, scratch, progress)
+        if photo.seconds:
+            # What did not run is read where it lies: nobody may start it meanwhile.
+            lock.close()
         with progress.step(f"Packing {len(photo.taken):,} files, sealed, to {place}"):
             sealed = SealedWriter(sink, keys)
             holds = pack(sealed, about, photo.taken, told)
@@ -147,10 +151,7 @@ _COMMON = (Path("network.json"), Path("consortium.json"), Path("channel"))
 def _photograph(network: Network, organisation: str, into: Path, progress: Progress) -> Photograph:
     root = network.files.organisation(organisation).root
     common = [network.home / name for name in _COMMON]
-    with (
-        state.exclusively(network.files),
-        progress.step(f"Photographing {organisation} (its programs stand still for a moment)"),
-    ):
+    with progress.step(f"Photographing {organisation} (programs that run stand still for a moment)"):
         return photograph([root, *common], network.home, into, lambda: _writers(network, organisation))
 
 
@@ -185,7 +186,7 @@ def _start(network: Network, organisation: str, progress: Progress) -> None:
 
 @contextmanager
 def _scratch(home: Path) -> Iterator[Path]:
-    """A folder on the network's own file system, gone afterwards; so are those of commands that were killed."""
+    """A folder on the network's own file system, gone afterwards, as are those of killed commands."""
     for left in home.glob(f"{_SCRATCH}*"):
         if not psutil.pid_exists(int(left.name.split("-")[1])):
             shutil.rmtree(left, ignore_errors=True)
@@ -210,7 +211,7 @@ def _keys_lie_elsewhere(network: Network, place: str, recipients: Sequence[Path]
             beside = folder / recipient.name.removesuffix(".pub")
             if beside.name != recipient.name and beside.exists():
                 raise BackupError(
-                    f"{beside} looks like the private recovery key: it must not lie beside backups or the member.",
+                    f"{beside} looks like the private recovery key, beside backups or the member.",
                     "Move it to another machine or a safe, then try again.",
                 )
 

@@ -1,13 +1,14 @@
-"""A member's files as they are at one instant, while it runs: as a power cut would leave them, but without one.
+"""A member's files as they are at one instant, while it runs: as `kill -9` would leave them, but without it.
 
-Its processes are stopped (SIGSTOP) for a moment: every store of the member survives `kill -9`, and what lies in
-the files then is what they would find after it, all of the same instant. What is never rewritten is linked,
-the rest copied; then the processes go on, and the photograph is read at leisure.
+Its processes are stopped (SIGSTOP) for a moment: every store of the member survives `kill -9`, and what lies
+in the files then is what they would find after it, all of the same instant. What is never rewritten is
+linked, the rest copied; then the processes go on, and the photograph is read at leisure.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -16,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -49,12 +50,15 @@ def photograph(
 ) -> Photograph:
     """Photograph files and folders below `base` into the new folder `into`, of the same file system.
 
-    `find` gives the processes that write to them.
+    `find` gives the processes that write to them. When there are none, nothing is copied: what was found is
+    shown where it lies, and has to stay as it is until it was read.
 
     Raises:
         BackupError: they do not stand still, or not long enough.
     """
     processes = list(find())
+    if not processes:
+        return Photograph([_shown(path, base) for path in _walk(sources) if _belongs(path)], 0.0, 0, 0)
     with _frozen(processes) as seconds:
         taken, linked, copied = _copy(sources, base, into)
         if {process.pid for process in find()} != {process.pid for process in processes}:
@@ -66,9 +70,6 @@ def photograph(
 def _frozen(processes: Sequence[psutil.Process]) -> Iterator[Callable[[], float]]:
     """Have the processes stand still; gives how long they did."""
     started = ended = 0.0
-    if not processes:
-        yield lambda: 0.0
-        return
     argv = [sys.executable, guard.__file__, str(LONGEST_SECONDS)]
     argv += [f"{process.pid}:{process.create_time()}" for process in processes]
     # A session of its own: Ctrl-C must not reach it.
@@ -93,7 +94,7 @@ def _frozen(processes: Sequence[psutil.Process]) -> Iterator[Callable[[], float]
             keeper.communicate()
     if keeper.returncode == guard.PASSED:
         raise BackupError(
-            f"Copying took longer than the {LONGEST_SECONDS:.0f} s that programs may stand still; they go on.",
+            f"Copying took longer than the {LONGEST_SECONDS:.0f} s that programs may stand still for.",
             "Stop them first (make down) and take the backup then, or use a faster disk.",
         )
 
@@ -118,25 +119,47 @@ def _stands_still(pid: int) -> bool:
 def _copy(sources: Sequence[Path], base: Path, into: Path) -> tuple[list[Taken], int, int]:
     taken: list[Taken] = []
     linked = copied = 0
-    for path in _walk(sources):
-        found = path.lstat()
-        name = path.relative_to(base)
-        mode = stat.S_IMODE(found.st_mode)
-        target = into / name
-        if stat.S_ISDIR(found.st_mode):
+    for path in filter(_belongs, _walk(sources)):
+        shown = _shown(path, base)
+        target = into / shown.name
+        taken.append(replace(shown, source=target))
+        if shown.is_folder:
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            taken.append(Taken(str(name), target, mode, 0, is_folder=True))
-        elif stat.S_ISREG(found.st_mode):
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if path.suffix in _WRITTEN_ONCE or path.name.startswith(_ONLY_GROWING):
-                os.link(path, target)
-                linked += found.st_size
-            else:
-                shutil.copyfile(path, target)
-                target.chmod(0o600)
-                copied += found.st_size
-            taken.append(Taken(str(name), target, mode, found.st_size))
+            continue
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _linked(path, target):
+            linked += shown.size
+        else:
+            shutil.copyfile(path, target)
+            target.chmod(0o600)
+            copied += shown.size
     return taken, linked, copied
+
+
+def _linked(path: Path, target: Path) -> bool:
+    """Link a file that will stay as it is; False for others, and on another file system."""
+    if path.suffix not in _WRITTEN_ONCE and not path.name.startswith(_ONLY_GROWING):
+        return False
+    try:
+        os.link(path, target)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        return False
+    return True
+
+
+def _belongs(path: Path) -> bool:
+    """Folders and files; not sockets, nor what a link points to."""
+    mode = path.lstat().st_mode
+    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+
+
+def _shown(path: Path, base: Path) -> Taken:
+    found = path.lstat()
+    is_folder = stat.S_ISDIR(found.st_mode)
+    size = 0 if is_folder else found.st_size
+    return Taken(str(path.relative_to(base)), path, stat.S_IMODE(found.st_mode), size, is_folder)
 
 
 def _walk(sources: Sequence[Path]) -> Iterator[Path]:

@@ -73,8 +73,9 @@ def backup(
         _print_json(asdict(taken))
         return
     _console.print(
-        f"{escape(taken.place)}: {taken.organisation} of {taken.taken[:19]} UTC, {taken.holds.files:,} files, "
-        f"{taken.holds.size / _MIB:,.1f} MiB. Its programs stood still for {taken.frozen_seconds * 1000:.0f} ms.",
+        f"{escape(taken.place)}: {taken.organisation} of {taken.taken[:19]} UTC, {taken.holds.files:,} files,"
+        f" {taken.holds.size / _MIB:,.1f} MiB."
+        f" Its programs stood still for {taken.frozen_seconds * 1000:.0f} ms.",
         soft_wrap=True,
     )
     _console.print(f"Sealed to {', '.join(taken.sealed_to)}. Try it: cbmdhi restore --check", soft_wrap=True)

@@ -27,6 +27,8 @@ _MEMORY_TIGHT_BYTES = 1 * 1024**3
 _DESCRIPTORS = 4096
 _CLOCK_SECONDS = 60
 _TAIL_BYTES = 8192
+# Where programs keep what they write.
+_DATA = ("orgs/*/*", "orgs/*/*/data", "orgs/*/services/*", "orgs/*/services/*/data")
 _LONGEST_WORD = 400
 _EXPIRY_SOON = timedelta(days=30)
 
@@ -122,9 +124,7 @@ def _disks(home: Path) -> Iterator[Path]:
     """The network's folder, and every folder of a program that lies on another disk."""
     known = {home.stat().st_dev}
     yield home
-    for folder in sorted(
-        [*home.glob("orgs/*/*"), *home.glob("orgs/*/services/*"), *home.glob("orgs/*/**/data")]
-    ):
+    for folder in sorted(path for pattern in _DATA for path in home.glob(pattern)):
         if folder.is_dir() and (device := folder.stat().st_dev) not in known:
             known.add(device)
             yield folder

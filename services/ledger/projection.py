@@ -39,8 +39,8 @@ class Projection:
         if time.monotonic() - self._refused_at > _REFUSAL_SECONDS:
             return None
         return (
-            f"the peer refuses to deliver blocks ({self._status}): clocks more than 15 minutes apart, a channel"
-            " that it has not joined or an identity that it does not know; set the clocks"
+            f"the peer refuses to deliver blocks ({self._status}): clocks more than 15 minutes apart, a"
+            " channel that it has not joined or an identity that it does not know; set the clocks"
             " (timedatectl set-ntp true), then see the peer's log"
         )
 

@@ -1,6 +1,7 @@
 """Do the clocks of two machines agree? Each server says its time with its health; whoever calls it compares.
 
-Fabric refuses what is more than 15 minutes off, tokens and decisions much less: better not ready than half working.
+Fabric refuses what is more than 15 minutes off, tokens and decisions much less: better not ready than half
+working.
 """
 
 import asyncio

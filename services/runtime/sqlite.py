@@ -126,7 +126,7 @@ class Database:
 
     @contextmanager
     def _disk_told(self) -> Iterator[None]:
-        """A full or failing disk is the operator's to mend: with a sentence, not as a fault of the program."""
+        """A full or failing disk is the operator's to mend: it is said, and is no fault of the program."""
         try:
             yield
         except sqlite3.OperationalError as exc:

@@ -23,6 +23,12 @@ class Stop(Exception):
     """What ends a backup in the middle."""
 
 
+def break_off(place: str, size: int) -> None:
+    with writing(place) as sink:
+        sink.write(os.urandom(size))
+        raise Stop
+
+
 @pytest.fixture
 async def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
     """The folder behind a running server with the bucket `backups`; the environment names the server."""
@@ -68,9 +74,8 @@ async def test_what_is_written_to_s3_is_read_again_also_in_several_parts(s3: Pat
 
 
 async def test_an_upload_that_is_broken_off_leaves_neither_object_nor_parts(s3: Path) -> None:
-    with pytest.raises(Stop), writing("s3://backups/mercy/one") as sink:
-        sink.write(os.urandom(17 * MIB))
-        raise Stop
+    with pytest.raises(Stop):
+        break_off("s3://backups/mercy/one", 17 * MIB)
     client = boto3.client("s3")
     assert "Contents" not in client.list_objects_v2(Bucket="backups")
     assert not client.list_multipart_uploads(Bucket="backups").get("Uploads")
@@ -107,9 +112,8 @@ async def test_what_is_wrong_with_the_store_is_said_with_what_to_look_at(
 
 def test_a_file_appears_whole_or_not_at_all_and_is_never_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "mercy.backup"
-    with pytest.raises(Stop), writing(str(file)) as sink:
-        sink.write(b"half")
-        raise Stop
+    with pytest.raises(Stop):
+        break_off(str(file), 4)
     assert list(tmp_path.iterdir()) == []
     with writing(str(file)) as sink:
         sink.write(b"whole")

@@ -1,4 +1,4 @@
-"""The drill: a hospital is backed up under load, destroyed, restored; nothing that was acknowledged is missing."""
+"""The drill: a hospital is backed up under load, destroyed, restored; nothing acknowledged is missing."""
 
 from __future__ import annotations
 
@@ -109,15 +109,21 @@ def destroy(network: Network) -> None:
     shutil.rmtree(network.files.organisation(MEMBER).root)
 
 
-async def refuses_what_is_not_whole(network: Network, backup: Path, key: Path) -> None:
+def spoiled(backup: Path) -> list[Path]:
+    """The backup cut off, the backup with one bit changed, and something else."""
     whole = backup.read_bytes()
-    cut = backup.with_name("cut")
-    cut.write_bytes(whole[: len(whole) * 2 // 3])
-    changed = backup.with_name("changed")
-    changed.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
-    foreign = backup.with_name("foreign")
-    foreign.write_bytes(b"a tape of something else" * 100)
-    for file in (cut, changed, foreign):
+    contents = {
+        "cut": whole[: len(whole) * 2 // 3],
+        "changed": whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:],
+        "foreign": b"a tape of something else" * 100,
+    }
+    for name, content in contents.items():
+        backup.with_name(name).write_bytes(content)
+    return [backup.with_name(name) for name in contents]
+
+
+async def refuses_what_is_not_whole(network: Network, backup: Path, key: Path) -> None:
+    for file in spoiled(backup):
         code, told = await cbmdhi(network, "restore", str(file), "--key", str(key))
         assert code == 1
         assert told["error"]["problem"]

@@ -87,7 +87,9 @@ def test_what_is_at_rest_is_photographed_without_stopping_anything(tmp_path: Pat
     photo = photograph([tmp_path / "data"], tmp_path, tmp_path / "photo", list)
 
     assert photo.seconds == 0
-    assert (tmp_path / "photo" / "data" / "key.pem").read_text() == "key"
+    assert [(each.name, each.size) for each in photo.taken] == [("data", 0), ("data/key.pem", 3)]
+    assert photo.taken[1].source.read_text() == "key"
+    assert not (tmp_path / "photo").exists()
 
 
 async def test_programs_go_on_when_the_copy_fails(tmp_path: Path, writer: psutil.Process) -> None:
@@ -130,7 +132,7 @@ async def test_programs_go_on_when_the_backup_is_killed_in_the_middle(
         "module._copy = copy\n"
         f"module.photograph([], Path('/'), Path('/'), lambda: [psutil.Process({writer.pid})])"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as backup:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as backup:  # noqa: ASYNC220
         try:
             assert backup.stdout is not None
             assert backup.stdout.readline() == b"frozen\n"
