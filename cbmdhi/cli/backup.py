@@ -93,8 +93,8 @@ def restore(
 ) -> None:
     """Give a member back as it was. A backup that is cut, changed or foreign is refused and harms nothing.
 
-    What the channel committed after the backup, the peer fetches from the orderer; contents written after
-    it are read from the other member.
+    What the channel committed after the backup, the peer fetches from the orderer. Contents written after
+    it lie at the other member; reading one gives this member its replica back.
 
     Examples:
 

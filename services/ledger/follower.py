@@ -88,7 +88,7 @@ class ProjectionFollower:
             except BlockEventsError as exc:
                 # Not joined yet, or access was changed: the peer may say otherwise later.
                 _log.warning("blocks.refused", status=exc.status, height=checkpoint.next_block)
-                self._projection.refused(exc.status)
+                self._projection.refused(exc.message)
             except FabricError as exc:
                 _log.warning("blocks.unreadable", error_type=type(exc).__name__)
             moved = self._projection.next_block > checkpoint.next_block

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError, guarded
 
 Check = Callable[[], Awaitable[str | None]]
@@ -12,6 +13,7 @@ Check = Callable[[], Awaitable[str | None]]
 
 _CHECK_SECONDS = 2.0
 _REMEMBER_SECONDS = 1.0
+_AWAY = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_DEADLINE_EXCEEDED)
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,20 @@ class Readiness:
         async with self._lock:
             if self._last is None or monotonic() - self._last[0] > _REMEMBER_SECONDS:
                 names = list(self._checks)
-                problems = await asyncio.gather(*(_problem(self._checks[name]) for name in names))
+                problems = await asyncio.gather(*(_problem(name, self._checks[name]) for name in names))
                 self._last = (monotonic(), Report(self._state, dict(zip(names, problems, strict=True))))
             return Report(self._state, self._last[1].problems)
 
 
-async def _problem(check: Check) -> str | None:
+async def _problem(name: str, check: Check) -> str | None:
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
             return await guarded(check(), "readiness.check_failed")
     except TimeoutError:
-        return f"no answer within {_CHECK_SECONDS:g} s"
+        return f"no answer within {_CHECK_SECONDS:g} s; {_see(name)}"
     except MeshError as err:
-        return err.reason
+        return f"{err.reason}; {_see(name)}" if err.code in _AWAY else err.reason
+
+
+def _see(name: str) -> str:
+    return f"see that {name} runs and that its address in the configuration is right"

@@ -25,7 +25,10 @@ from tests.e2e.test_trouble import eventually_written
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LOAD = Load(rate=50.0, seconds=20.0, users=2, patients=3)
+BEFORE = Load(rate=50.0, seconds=4.0, users=2, patients=3)
+DURING = Load(rate=50.0, seconds=12.0, users=2, patients=3)
+# Of what was written after the backup the restored member has no replica until somebody reads it.
+NOT_YET_MENDED = "MercyMSP: a blob is not in its Kubo node"
 MEMBER = "mercy"
 
 
@@ -71,14 +74,16 @@ async def test_a_member_destroyed_after_a_backup_under_load_is_restored_with_eve
     async with await people.new_patient() as patient, await people.new_patient() as later:
         before = await eventually_written(people.engine, observation(patient))
         backups: list[dict[str, Any]] = []
-        async with Session(people.stage.home, LOAD) as session:
+        async with Session(people.stage.home, DURING) as session:
+            before_it = await session.run(BEFORE, sample=0)
+            assert not before_it.checked.failures
 
             async def beside() -> None:
                 backups.append(await backed_up(network, f"{tmp_path}/", here))
 
-            ran = await session.run(LOAD, sample=5, beside=beside)
+            ran = await session.run(DURING, sample=5, beside=beside)
             assert not ran.checked.failures
-            assert len(ran.tally.stands) == LOAD.operations, "no record was lost while the backup was taken"
+            assert len(ran.tally.stands) == DURING.operations, "no record was lost while the backup was taken"
             [taken] = backups
             assert 0 < taken["frozen_seconds"] < 3, taken
             print(f"stood still for {taken['frozen_seconds'] * 1000:.0f} ms: {taken}")
@@ -91,10 +96,14 @@ async def test_a_member_destroyed_after_a_backup_under_load_is_restored_with_eve
             code, told = await cbmdhi(network, "restore", taken["place"], "--key", str(key))
             assert code == 0, told
 
-            again = await session.check(ran.tally, sample=20)
+            again = await session.check(before_it.tally, sample=20)
             assert not again.failures
             assert again.decrypted == 20
-            assert again.blobs == 2 * len(ran.tally.stands)
+            assert again.blobs == 2 * BEFORE.operations
+            later_than_it = await session.check(ran.tally, sample=20)
+            assert set(later_than_it.failures) <= {NOT_YET_MENDED}
+            assert later_than_it.decrypted == 20
+            assert later_than_it.verdicts == 2 * DURING.operations
         written_now = [await eventually_written(people.engine, observation(who)) for who in (patient, later)]
         records = [each.record for each in (before, after, written_now[0])]
         await all_are_read(patient, records)
