@@ -13,6 +13,7 @@ from services.ledger import fabric
 from services.ledger.committed import Checkpoint, CommittedBlock, committed
 from services.ledger.fabric import Action, BlockTransaction, Write
 from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
+from services.ledger.health import Health
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.projection import PROJECTION, PUBLICATION, Projection
@@ -431,3 +432,30 @@ async def test_the_lag_of_the_events_is_measured(world: World, stream: Stream, s
     stream.down = False
     await until(lambda: lag() == 0)
     assert (await service.projection.checkpoint(PUBLICATION)).next_block == 2
+
+
+async def test_a_service_whose_peer_refuses_its_blocks_is_not_ready_until_they_come(
+    world: World, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refuses = world.blocks, True
+
+    async def clocks_apart(start: int):
+        if refuses:
+            raise fabric.BlockEventsError(400, "BAD_REQUEST")
+        async for block in real(start):
+            yield block
+
+    monkeypatch.setattr(world, "blocks", clocks_apart)
+    health = Health(world, service.projection, service.ledger_metrics)
+    service.project()
+    await until(lambda: service.projection.refusal is not None, "the peer refused")
+
+    problem = await health.check()
+
+    assert problem is not None
+    assert "refuses to deliver blocks (BAD_REQUEST)" in problem
+    assert "timedatectl" in problem
+    refuses = False
+    await world.commit_writes(entry("1"))
+    assert await service.projection.wait_for(1, 10)
+    assert await health.check() is None
