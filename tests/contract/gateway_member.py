@@ -172,7 +172,8 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
     servers: list[GrpcServer] = []
 
     async def play(name: str, *services: tuple[Any, Any]) -> None:
-        config = Backend(listen_address=f"127.0.0.1:{ports[name]}", **common(name))
+        played = type("Played", (Backend,), {"service_name": name})
+        config = played(listen_address=f"127.0.0.1:{ports[name]}", **common(name))
         life = Lifecycle(config)
         server = GrpcServer(config, life, max_message_bytes=33 * 1024 * 1024)
         for add, servicer in services:
