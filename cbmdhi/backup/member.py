@@ -187,7 +187,7 @@ def _start(network: Network, organisation: str, progress: Progress) -> None:
 @contextmanager
 def _scratch(home: Path) -> Iterator[Path]:
     """A folder on the network's own file system, gone afterwards, as are those of killed commands."""
-    for left in home.glob(f"{_SCRATCH}*"):
+    for left in home.glob(f"{_SCRATCH}[0-9]*-*"):
         if not psutil.pid_exists(int(left.name.split("-")[1])):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f"{_SCRATCH}{os.getpid()}-") as folder:

@@ -1,0 +1,151 @@
+"""What is backed up and given back, and what is refused before anything is touched; of networks at rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cbmdhi.backup import member, recovery_key
+from cbmdhi.backup.errors import BackupError
+from cbmdhi.devnet import Network
+from cbmdhi.devnet.progress import Silent
+
+FILES = {
+    "network.json": json.dumps({"version": 1, "base_port": 17400, "complete": True}),
+    "consortium.json": "{}",
+    "channel/chaincode-genesis.pb": "genesis",
+    "orgs/mercy/ca/ca/ca-key.pem": "key",
+    "orgs/mercy/services/storage/data/storage.db": "vault",
+    "orgs/lakeside/services/storage/data/storage.db": "the vault of another",
+}
+
+
+def home_with(folder: Path, **changes: str) -> Network:
+    for name, content in {**FILES, **changes}.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    (folder / "orgs" / "mercy" / "ca" / "ca" / "ca-key.pem").chmod(0o600)
+    return Network(folder)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    """The private key in its safe, the public one where backups are made."""
+    (tmp_path / "safe").mkdir()
+    (tmp_path / "here").mkdir()
+    private = tmp_path / "safe" / "mercy.key"
+    public = recovery_key.make(private).rename(tmp_path / "here" / "mercy.key.pub")
+    return private, public
+
+
+def nothing(_: int) -> None:
+    return None
+
+
+def taken(network: Network, place: Path, public: Path) -> Path:
+    return Path(member.take(network, "mercy", str(place), [public], Silent(), nothing).place)
+
+
+def restored(network: Network, place: Path, private: Path, *, replace: bool = False) -> member.Restored:
+    return member.restore(network, str(place), private, Silent(), nothing, replace=replace)
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_member_is_given_back_to_an_empty_folder_with_its_network_and_without_others(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    private, public = keys
+    place = taken(home_with(tmp_path / "net"), tmp_path / "mercy.backup", public)
+
+    done = restored(Network(tmp_path / "new"), place, private)
+
+    assert (done.about.organisation, done.replaced, done.started) == ("mercy", None, False)
+    found = files_below(tmp_path / "new")
+    found.pop(".lock")
+    assert found == {name: content for name, content in FILES.items() if "lakeside" not in name}
+    key = tmp_path / "new" / "orgs" / "mercy" / "ca" / "ca" / "ca-key.pem"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_state_that_is_there_is_kept_unless_told_and_then_moved_aside(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    private, public = keys
+    network = home_with(tmp_path / "net")
+    place = taken(network, tmp_path / "mercy.backup", public)
+    home_with(tmp_path / "net", **{"orgs/mercy/services/storage/data/storage.db": "newer"})
+
+    with pytest.raises(BackupError, match="is there already") as refused:
+        restored(network, place, private)
+    assert "--replace" in refused.value.remedy
+    assert files_below(tmp_path / "net")["orgs/mercy/services/storage/data/storage.db"] == "newer"
+
+    done = restored(network, place, private, replace=True)
+    assert done.replaced is not None
+    assert files_below(done.replaced)["services/storage/data/storage.db"] == "newer"
+    assert files_below(tmp_path / "net")["orgs/mercy/services/storage/data/storage.db"] == "vault"
+
+
+def test_a_backup_of_another_network_changes_nothing(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    private, public = keys
+    place = taken(home_with(tmp_path / "net"), tmp_path / "mercy.backup", public)
+    other = home_with(tmp_path / "other", **{"channel/chaincode-genesis.pb": "of others"})
+    before = files_below(tmp_path / "other")
+
+    with pytest.raises(BackupError, match="of another network"):
+        restored(other, place, private, replace=True)
+
+    after = files_below(tmp_path / "other")
+    after.pop(".lock")
+    assert after == before
+
+
+def test_no_backup_is_made_with_the_private_key_beside_it_or_in_its_place(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    private, public = keys
+    network = home_with(tmp_path / "net")
+    private.rename(public.with_name("mercy.key"))
+    with pytest.raises(BackupError, match="beside backups or the member"):
+        taken(network, tmp_path / "mercy.backup", public)
+    with pytest.raises(BackupError, match="is the private recovery key"):
+        taken(network, tmp_path / "mercy.backup", public.with_name("mercy.key"))
+    assert not (tmp_path / "mercy.backup").exists()
+
+
+def test_a_backup_into_a_folder_is_named_by_member_and_time(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    network = home_with(tmp_path / "net")
+    (tmp_path / "tapes").mkdir()
+
+    told = member.take(network, "mercy", f"{tmp_path}/tapes/", [keys[1]], Silent(), nothing)
+
+    [file] = (tmp_path / "tapes").iterdir()
+    assert str(file) == told.place
+    assert file.name.startswith("mercy-20")
+    assert not list((tmp_path / "net").glob(".backup-*"))
+
+
+def test_who_is_not_there_cannot_be_backed_up(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    network = Network(tmp_path / "nothing")
+    for organisation, why in (("nobody", "no organisation 'nobody'"), ("mercy", "There is no mercy")):
+        with pytest.raises(BackupError, match=why):
+            member.take(network, organisation, str(tmp_path / "x"), [keys[1]], Silent(), nothing)
+    assert not os.path.lexists(tmp_path / "x")
+
+
+def test_what_a_killed_backup_left_is_removed_by_the_next(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    network = home_with(tmp_path / "net")
+    left = tmp_path / "net" / ".backup-999999999-abc"
+    left.mkdir()
+    (left / "vault.key").write_text("key")
+
+    taken(network, tmp_path / "mercy.backup", keys[1])
+
+    assert not left.exists()
