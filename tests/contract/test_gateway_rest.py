@@ -132,7 +132,7 @@ async def test_health_readiness_metadata_and_headers(app: App) -> None:
     async with app.http.get(f"{app.base}/readyz") as answer:
         body = orjson.loads(await answer.read())
         assert (answer.status, body["ready"]) == (200, True)
-        assert set(body["checks"]) == {"ledger", "storage", "identity"}
+        assert set(body["checks"]) == {"clock", "ledger", "storage", "identity"}
 
     async def notify_is_well() -> bool:
         async with app.http.get(f"{app.base}/readyz") as answer:
