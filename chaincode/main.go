@@ -21,9 +21,16 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	chaincode := &contract.Contract{GenesisSHA256: config.genesisSHA256, Log: log}
+	tracer, flush, err := tracer(os.Getenv)
+	if err != nil {
+		log.Error("cannot trace: " + err.Error())
+		os.Exit(1)
+	}
+	defer flush()
+	chaincode := &contract.Contract{GenesisSHA256: config.genesisSHA256, Log: log, Tracer: tracer}
 	err = serve(ctx, config, chaincode, func(at net.Addr) { log.Info("serving", "address", at.String()) })
 	if err != nil {
+		flush()
 		log.Error("cannot serve: " + err.Error())
 		os.Exit(1)
 	}

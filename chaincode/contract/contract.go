@@ -3,6 +3,7 @@
 package contract
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
 	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"cbmdhi/chaincode/batch"
@@ -30,8 +32,10 @@ type Contract struct {
 	// SHA-256 of the Genesis that this member's operator agreed to.
 	GenesisSHA256 [sha256.Size]byte
 	// Log gets counts and durations; never an id, an address or a key.
-	Log   *slog.Logger
-	rules batch.Rules
+	Log *slog.Logger
+	// Tracer gets the same; nil: nobody does.
+	Tracer trace.Tracer
+	rules  batch.Rules
 }
 
 // Init belongs to Fabric's old lifecycle. The channel begins with the function `init`.
@@ -49,7 +53,9 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 		if recover() != nil {
 			response = shim.Error(failure(pb.Code_CODE_INTERNAL, "chaincode", "a fault in the chaincode: nothing was done").Error())
 		}
-		c.report(function, began, response, counts)
+		parent := proposer(stub)
+		c.report(parent, function, began, response, counts)
+		c.trace(parent, function, began, response, counts)
 	}()
 	args := stub.GetArgs()
 	if len(args) != 2 {
@@ -188,11 +194,14 @@ func refusal(err error) *peer.Response {
 	return shim.Error(known.Error())
 }
 
-func (c *Contract) report(function string, began time.Time, response *peer.Response, counts []any) {
+func (c *Contract) report(parent context.Context, function string, began time.Time, response *peer.Response, counts []any) {
 	if c.Log == nil {
 		return
 	}
 	attributes := append([]any{"function", function, "ms", float64(time.Since(began).Microseconds()) / 1000}, counts...)
+	if span := trace.SpanContextFromContext(parent); span.IsValid() {
+		attributes = append(attributes, "trace_id", span.TraceID().String())
+	}
 	if response.GetStatus() >= shim.ERRORTHRESHOLD {
 		c.Log.Warn("refused", append(attributes, "error", response.GetMessage())...)
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/queryresult"
 	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -223,4 +226,50 @@ func TestARefusedCallWritesNothingAndNamesItsCode(t *testing.T) {
 func TestAFaultBecomesAnErrorAndTheServerLives(t *testing.T) {
 	c := newContract(sim.Empty(t), &bytes.Buffer{})
 	expect(t, c.Invoke(nil), "CODE_INTERNAL: chaincode: ")
+}
+
+func TestATraceContextChangesNeitherTheAnswerNorWhatIsWritten(t *testing.T) {
+	const sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for transient, spans := range map[string]int{
+		"":                                     0,
+		sampled:                                1,
+		"00-nonsense":                          0,
+		strings.TrimSuffix(sampled, "1") + "0": 0,
+	} {
+		w := sim.New(t)
+		recorder := tracetest.NewSpanRecorder()
+		c := newContract(w, &bytes.Buffer{})
+		c.Tracer = sdk.NewTracerProvider(sdk.WithSpanProcessor(recorder)).Tracer("")
+		patient, engine := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy), w.Active(pb.Role_ROLE_ENGINE, sim.Mercy)
+		argument := sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{w.PutRecord(engine, patient, 1, w.ID())}})
+		plain := newStub(w, "process", argument)
+		plain.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, w.Sealed())}
+		before := maps.Clone(w.State)
+		answer := c.Invoke(plain)
+		expect(t, answer, "")
+		written := maps.Clone(w.State)
+
+		w.State = before
+		traced := newStub(w, "process", argument)
+		traced.transient = maps.Clone(plain.transient)
+		traced.transient[contract.TransientTraceparent] = []byte(transient)
+		if again := c.Invoke(traced); !proto.Equal(answer, again) {
+			t.Fatalf("with %q another answer: %v, not %v", transient, again, answer)
+		}
+		if !maps.EqualFunc(written, w.State, bytes.Equal) {
+			t.Fatalf("with %q something else was written", transient)
+		}
+		ended := recorder.Ended()
+		if len(ended) != spans {
+			t.Fatalf("with %q %d spans", transient, len(ended))
+		}
+		for _, span := range ended {
+			if span.Name() != "chaincode process" || !strings.Contains(sampled, span.Parent().SpanID().String()) {
+				t.Fatalf("span %q under %v", span.Name(), span.Parent())
+			}
+			if !span.EndTime().After(span.StartTime()) {
+				t.Fatal("the span took no time")
+			}
+		}
+	}
 }
