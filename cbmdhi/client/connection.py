@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from cbmdhi.client import tracing
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -115,8 +116,8 @@ class Connection:
         return await self._with_token(method, request)
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Metadata with a valid token, for streams."""
-        return (("authorization", f"Bearer {await self.token()}"),)
+        """Metadata with a valid token, for streams; and the current trace's context."""
+        return (("authorization", f"Bearer {await self.token()}"), *tracing.headers().items())
 
     async def token(self) -> str:
         """A token with some life left, bound to the wallet's certificate (RFC 8705)."""

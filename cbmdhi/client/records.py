@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from cbmdhi.client import tracing
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection, check_size
 from cbmdhi.command.v1 import code_pb2
@@ -103,7 +104,12 @@ class Records:
             channel=self._wallet.consortium.channel,
             lifetime_seconds=lifetime_seconds,
         )
-        item = gateway_pb2.IngestItem(submission_id=record.record_id, group=group, contents=[content])
+        item = gateway_pb2.IngestItem(
+            submission_id=record.record_id,
+            group=group,
+            contents=[content],
+            traceparent=tracing.headers().get("traceparent", ""),
+        )
         return Prepared(record, item)
 
     async def put(self, records: Iterable[NewRecord]) -> list[Written]:

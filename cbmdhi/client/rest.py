@@ -18,6 +18,7 @@ import aiohttp
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from cbmdhi.client import tracing
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError
@@ -120,7 +121,7 @@ class FhirSession:
         if self._http is None:
             raise MeshError(code_pb2.CODE_INVALID, "enter the session first: `async with FhirSession(…)`")
         url = self._member.gateway.rest + path
-        headers = {"DPoP": self._proof(method, url, token)}
+        headers = {"DPoP": self._proof(method, url, token), **tracing.headers()}
         if token:
             headers["Authorization"] = f"DPoP {token}"
         try:

@@ -37,9 +37,9 @@ from services.gateway.searching import Search
 from services.gateway.sessions import Sessions
 from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.token_keys import TokenKeys
-from services.runtime.expiry import note_expiry
 from services.runtime import clock
 from services.runtime.client import connect
+from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.peers import PeerDirectory
 from services.runtime.server import GrpcServer, server_credentials

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
+
+from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestResponse, IngestResult
@@ -15,6 +18,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
 from services.gateway.room import Room
 from services.gateway.submission import Answer, Submission
+from services.runtime import tracing
 from services.runtime.errors import MeshError, to_detail
 
 _LONGEST_ID_BYTES = 64
@@ -42,7 +46,7 @@ class Ingest:
         self, requests: AsyncIterator[Any], session: Session
     ) -> AsyncGenerator[IngestResponse, None]:
         """Results of the submissions, out of order. Raises MeshError when the stream cannot go on."""
-        stream = _Stream(self._pipeline, self._window, self._stopping)
+        stream = _Stream(self._pipeline, self._window, self._stopping, tracing.sampled())
         reader = asyncio.create_task(stream.read(requests), name="ingest-reader")
         self._metrics.streams.inc()
         try:
@@ -89,13 +93,18 @@ class _Results:
 class _Stream:
     """What is under way on one stream. A slot is free again when its result is out."""
 
-    def __init__(self, pipeline: Pipeline, window: int, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, pipeline: Pipeline, window: int, stopping: asyncio.Event, span: SpanContext | None
+    ) -> None:
         self.results = _Results()
         self.slots = Room(window)
         self._pipeline = pipeline
         self._window = window
         self._stopping = stopping
         self._open: set[str] = set()
+        self._span = span
+        self._traces = tracing.exports()
+        self._message_at_ns = 0
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
         """Take submissions until there are no more; then wait until their results are out.
@@ -144,6 +153,7 @@ class _Stream:
     async def _begin(self, items: Any) -> None:
         """Hand on what came together; before waiting for a slot or for room, what has them already."""
         ready: list[Submission] = []
+        self._message_at_ns = time.time_ns()
         try:
             for place, item in enumerate(items):
                 if self.slots.is_full:
@@ -185,7 +195,27 @@ class _Stream:
             return None
         size = item.ByteSize()
         self._open.add(name)
-        return Submission(item.group, item.contents, size, lambda answer: self._done(name, size, answer))
+        if not self._traces:
+            return Submission(item.group, item.contents, size, lambda answer: self._done(name, size, answer))
+        return self._traced(item, name, size)
+
+    def _traced(self, item: Any, name: str, size: int) -> Submission:
+        """With a span when it is sampled, or else when it fails."""
+        span = tracing.begin("record", item.traceparent, self._span)
+        came_at_ns = self._message_at_ns
+
+        def done(answer: Answer) -> None:
+            self._done(name, size, answer)
+            code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
+            if span is not None:
+                tracing.end(span, code)
+            else:
+                tracing.past("record", came_at_ns, code=code)
+
+        submission = Submission(item.group, item.contents, size, done)
+        if span is not None:
+            submission.span = span.get_span_context()
+        return submission
 
     def _check_name(self, name: str) -> None:
         if not 1 <= len(name.encode()) <= _LONGEST_ID_BYTES:

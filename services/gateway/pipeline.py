@@ -33,6 +33,7 @@ from services.gateway.refusals import as_error
 from services.gateway.replays import Replays
 from services.gateway.room import Room
 from services.gateway.submission import Answer, Receipts, Submission
+from services.runtime import tracing
 from services.runtime.batching import MicroBatcher
 from services.runtime.errors import MeshError, guarded, unexpected
 from services.runtime.telemetry import Metrics
@@ -120,7 +121,9 @@ class Pipeline:
         answer: asyncio.Future[Receipts] = asyncio.get_running_loop().create_future()
         # Heard by whoever waits; nobody may.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self.start_all([Submission(group, contents, size, lambda result: _settle(answer, result))])
+        one = Submission(group, contents, size, lambda result: _settle(answer, result))
+        one.span = tracing.sampled()
+        self.start_all([one])
         return answer
 
     def start_all(self, submissions: Sequence[Submission]) -> None:
@@ -208,9 +211,9 @@ class Pipeline:
         self._replays.note(one.commands)
         prepared = Prepared(one.group, one.commands, one.matched, one.size)
         if one.matched:
-            self._wait_for(one, self._sealing.enqueue(prepared))
+            self._wait_for(one, self._sealing.enqueue(prepared, one.span))
         elif all(parsed.name in _ACCESSES for parsed in one.commands):
-            self._wait_for(one, self._accesses.enqueue(prepared))
+            self._wait_for(one, self._accesses.enqueue(prepared, one.span))
         else:
             # One that changes documents may take its time: it holds up nobody.
             self._beside(self._settled(one, self._carry(one, prepared)))
@@ -228,7 +231,8 @@ class Pipeline:
         answer.add_done_callback(done)
 
     async def _carry(self, one: Submission, prepared: Prepared) -> None:
-        answer = (await self._batches.process([prepared]))[0]
+        with tracing.span("document", parent=one.span):
+            answer = (await self._batches.process([prepared]))[0]
         self._answer(one, _as_mesh_error(answer) if isinstance(answer, Exception) else answer)
 
     async def _settled(self, one: Submission, work: Awaitable[None]) -> None:
@@ -281,7 +285,7 @@ class Pipeline:
             self._beside(self._take(others))
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """In a context of its own: it belongs to no caller's deadline."""
+        """In a context of its own: it belongs to no caller's deadline. Its span goes with the submission."""
         task = asyncio.create_task(work, name="submissions", context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from opentelemetry.trace import SpanContext
+
 from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
 from services.gateway.domain.group import Key, Parsed
@@ -26,6 +28,7 @@ class Submission:
     matched    contents by the index of their PutRecord
     followers  the same commands, sent again while these are under way
     since      when it arrived, by `perf_counter`
+    span       what its batch links to; None when it is not sampled
     """
 
     group: CommandGroup
@@ -37,6 +40,7 @@ class Submission:
     matched: Mapping[int, Content] = field(default_factory=dict[int, Content])
     followers: list[Submission] = field(default_factory=list["Submission"])
     since: float = field(default_factory=perf_counter)
+    span: SpanContext | None = None
 
     def says_the_same(self, other: Submission) -> bool:
         """True when the commands are the same to the byte, signatures included."""

@@ -15,11 +15,12 @@ from typing import Any
 import aiohttp
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from opentelemetry.trace import SpanKind
 from yarl import URL
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import signature
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.client import RetryBudget
 from services.runtime.errors import MeshError
 
@@ -92,7 +93,8 @@ class Transport:
         """Send and read. `call` is its name in metrics. Raises MeshError UNAVAILABLE or INTERNAL."""
         started, outcome = perf_counter(), "failed"
         try:
-            answer = await self._with_retry(method, url, body, authorization)
+            with tracing.span(f"fabric_ca {call}", kind=SpanKind.CLIENT):
+                answer = await self._with_retry(method, url, body, authorization)
             outcome = "answered"
             return answer
         except aiohttp.ClientSSLError as exc:
@@ -122,7 +124,7 @@ class Transport:
         return answer
 
     async def _attempt(self, method: str, url: URL, body: bytes, authorization: str) -> Answer:
-        headers = telemetry.inject_headers({"Content-Type": "application/json"})
+        headers = tracing.inject_headers({"Content-Type": "application/json"})
         if authorization:
             headers["Authorization"] = authorization
         async with self._session.request(

@@ -15,8 +15,9 @@ from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
-from services.runtime.expiry import note_expiry
+from services.ledger.traces import Traces
 from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
+from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
@@ -28,11 +29,13 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     channel = await life.enter(FabricChannel(config))
     link = await life.enter(NatsLink(config.nats, "ledger"))
 
-    projection, recent = Projection(database), RecentBlocks()
+    projection, recent, traces = Projection(database), RecentBlocks(), Traces()
     of_chaincode = {"channel_name": config.channel, "chaincode": config.chaincode}
     publisher = Publisher(link, LEDGER_STREAM, source=config.msp_id)
     follower = ProjectionFollower(channel, projection, recent, metrics, **of_chaincode)
-    publication = PublicationFollower(channel, projection, recent, publisher, metrics, **of_chaincode)
+    publication = PublicationFollower(
+        channel, projection, recent, publisher, metrics, **of_chaincode, traces=traces
+    )
     life.spawn("projection", follower.run())
     life.spawn("publication", publication.run())
 
@@ -43,7 +46,7 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
 
     proofs = Proofs(channel, projection, recent)
     health = Health(channel, projection, metrics)
-    submitter = await life.enter(Submitter(Carrier(channel, proofs, metrics), metrics))
+    submitter = await life.enter(Submitter(Carrier(channel, proofs, metrics, traces=traces), metrics))
     life.readiness.add("database", database.check)
     life.readiness.add("peer", health.check)
 

@@ -25,6 +25,8 @@ from services.ledger.domain.failures import Failure, Remedy
 from services.ledger.domain.receipts import Settlement
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.ordering import RefusedByOrderer, UnknownOutcome, order
+from services.ledger.traces import Traces
+from services.runtime import tracing
 from services.runtime.errors import code_name
 
 Submissions = Sequence[ledger_pb2.Submission]
@@ -65,12 +67,18 @@ class Carrier:
     """Carries any number of batches at a time."""
 
     def __init__(
-        self, channel: Channel, blocks: FirstBlocks, metrics: LedgerMetrics, limits: Limits | None = None
+        self,
+        channel: Channel,
+        blocks: FirstBlocks,
+        metrics: LedgerMetrics,
+        limits: Limits | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._channel = channel
         self._blocks = blocks
         self._metrics = metrics
         self._limits = limits or Limits()
+        self._traces = traces or Traces()
 
     async def carry(self, submissions: Submissions) -> GroupReceipts:
         """One GroupReceipt for each submission, in order; what befalls the batch is in them."""
@@ -120,8 +128,12 @@ class Carrier:
     async def _commit(
         self, submissions: Submissions, endorsed: Endorsed, result: state_pb2.BatchResult, budget: Budget
     ) -> GroupReceipts | Failure:
+        self._traces.keep(endorsed.transaction_id, tracing.sampled())
         try:
-            status = await order(endorsed, self._channel, self._metrics, budget.ends_at)
+            with tracing.span("transaction") as span:
+                span.set(tx_id=endorsed.transaction_id)
+                status = await order(endorsed, self._channel, self._metrics, budget.ends_at)
+                span.set(block=status.block_number, code=status.name)
         except RefusedByOrderer:
             return failures.REFUSED_BY_ORDERER
         except UnknownOutcome:

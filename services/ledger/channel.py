@@ -8,6 +8,7 @@ import structlog
 from cbmdhi.command.v1 import code_pb2
 from services.ledger import fabric
 from services.ledger.config import LedgerConfig
+from services.runtime import tracing
 from services.runtime.errors import MeshError
 
 _log = structlog.get_logger()
@@ -41,6 +42,9 @@ class FabricChannel:
 
     async def endorse(self, batch: bytes, sealed_keys: bytes) -> "EndorsedBatch":
         transient = {"sealed_keys": sealed_keys} if sealed_keys else {}
+        if tracing.sampled():
+            # Reaches the chaincodes that endorse, and no block.
+            transient |= {name: value.encode() for name, value in tracing.inject_headers().items()}
         organisations = self._endorsing or await self.members()
         proposal = self._contract.propose("process", batch, transient=transient, organisations=organisations)
         return EndorsedBatch(await proposal.endorse(), self._chaincode)

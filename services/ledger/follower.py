@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
 from services.ledger.chain import Channel
@@ -22,6 +23,8 @@ from services.ledger.fabric import BlockEventsError, FabricError
 from services.ledger.gathering import gathered
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.projection import PROJECTION, PUBLICATION, Projection
+from services.ledger.traces import Traces
+from services.runtime import tracing
 from services.runtime.errors import MeshError, code_name
 from services.runtime.events import TRANSACTION_COMMITTED
 
@@ -133,7 +136,9 @@ class PublicationFollower:
         *,
         channel_name: str,
         chaincode: str,
+        traces: Traces | None = None,
     ) -> None:
+        """`traces`: of the transactions that this service carried; of the others a trace begins here."""
         self._channel = channel
         self._projection = projection
         self._recent = recent
@@ -141,6 +146,7 @@ class PublicationFollower:
         self._metrics = metrics
         self._channel_name = channel_name
         self._chaincode = chaincode
+        self._traces = traces or Traces()
 
     async def run(self) -> None:
         """Publish until cancelled; what cannot be published now is tried again, and nothing is skipped."""
@@ -187,13 +193,16 @@ class PublicationFollower:
 
     async def _publish(self, one: CommittedBlock) -> None:
         for transaction in one.transactions:
-            for message_id, event in events_of(self._channel_name, transaction):
-                await self._publisher.publish(
-                    event,
-                    message_id=message_id,
-                    event_type=TRANSACTION_COMMITTED,
-                    at_ms=transaction.at_ms,
-                )
+            parent = self._traces.take(transaction.tx_id)
+            with tracing.span("publish", parent=parent, kind=SpanKind.PRODUCER) as span:
+                span.set(tx_id=transaction.tx_id, block=one.block.number)
+                for message_id, event in events_of(self._channel_name, transaction):
+                    await self._publisher.publish(
+                        event,
+                        message_id=message_id,
+                        event_type=TRANSACTION_COMMITTED,
+                        at_ms=transaction.at_ms,
+                    )
 
     def _measure(self, checkpoint: Checkpoint) -> None:
         self._metrics.published.set(checkpoint.next_block)

@@ -1,12 +1,17 @@
 """Open streams: who listens to an inbox now, with a bounded queue for each."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+
+from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from services.notify.domain import Notification
+from services.runtime import tracing
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 
@@ -14,11 +19,24 @@ QUEUED_AT_MOST = 256
 _STREAMS_OF_ONE = 8
 
 
+class Offered(NamedTuple):
+    """A notification, since when it waits, and the span under which it came, when that is sampled."""
+
+    notification: Notification
+    at_ns: int
+    span: SpanContext | None
+
+    def delivered(self) -> None:
+        """The listener's stream has taken it."""
+        if self.span is not None:
+            tracing.past("deliver notification", self.at_ns, parent=self.span)
+
+
 class Feed:
     """What came for one listener since it began to listen."""
 
     def __init__(self) -> None:
-        self._queue: deque[Notification] = deque()
+        self._queue: deque[Offered] = deque()
         self._something = asyncio.Event()
         self._end: MeshError | None = None
 
@@ -34,14 +52,14 @@ class Feed:
                 )
             )
         elif self._end is None:
-            self._queue.append(notification)
+            self._queue.append(Offered(notification, time.time_ns(), tracing.sampled()))
             self._something.set()
 
     def end(self, why: MeshError) -> None:
         self._end = self._end or why
         self._something.set()
 
-    async def next(self) -> Notification:
+    async def next(self) -> Offered:
         """The next notification. Raises MeshError when the feed has ended and all was given."""
         while not self._queue:
             if self._end is not None:

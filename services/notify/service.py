@@ -65,9 +65,10 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
                 last = one.notification_id
                 yield notify_pb2.StreamResponse(notification=_message(one))
             while True:
-                one = await feed.next()
-                if one.notification_id > last:
-                    yield notify_pb2.StreamResponse(notification=_message(one))
+                offered = await feed.next()
+                if offered.notification.notification_id > last:
+                    yield notify_pb2.StreamResponse(notification=_message(offered.notification))
+                    offered.delivered()
 
 
 def _place(page_token: str) -> int | None:

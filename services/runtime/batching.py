@@ -10,10 +10,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from opentelemetry import trace
+from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.errors import MeshError, guarded
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class _Waiting(Generic[T, R]):
     size: int
     since: float
     answer: asyncio.Future[R]
-    span: trace.SpanContext
+    span: SpanContext | None
 
 
 class _Series:
@@ -115,9 +115,11 @@ class MicroBatcher(Generic[T, R]):
         """
         return await self.enqueue(item)
 
-    def enqueue(self, item: T) -> "asyncio.Future[R]":
+    def enqueue(self, item: T, span: SpanContext | None = None) -> "asyncio.Future[R]":
         """The future of the item's result; it has exceptions as `submit` raises them. Cancelled before its
         batch leaves, the item stays behind.
+
+        span  sampled, what the batch's span links to; by default the current one, when that is sampled
 
         Raises MeshError TOO_LARGE (alone over max_bytes), RESOURCE_EXHAUSTED (queue full; with a delay),
         UNAVAILABLE (closing).
@@ -139,8 +141,9 @@ class MicroBatcher(Generic[T, R]):
                 retry_after_ms=self._retry_after_ms(),
             )
         loop = asyncio.get_running_loop()
-        span = trace.get_current_span().get_span_context()
-        waiting: _Waiting[T, R] = _Waiting(item, size, loop.time(), loop.create_future(), span)
+        waiting: _Waiting[T, R] = _Waiting(
+            item, size, loop.time(), loop.create_future(), span or tracing.sampled()
+        )
         self._queue.append(waiting)
         self._queued_bytes += size
         # Not at once: what is submitted in the same turn of the loop leaves together.
@@ -205,9 +208,11 @@ class MicroBatcher(Generic[T, R]):
         started = loop.time()
         self._series.batch.observe(len(batch))
         self._series.wait.observe(started - batch[0].since)
-        links = [trace.Link(waiting.span) for waiting in batch[:_MOST_LINKS] if waiting.span.is_valid]
-        with telemetry.tracer.start_as_current_span(self._name, links=links, record_exception=False):
-            await self._answer(batch)
+        # Many items of one call are one link.
+        spans = {waiting.span.span_id: waiting.span for waiting in batch if waiting.span is not None}
+        with tracing.span(self._name, links=[*spans.values()][:_MOST_LINKS]) as span:
+            span.set(count=len(batch))
+            await self._answer(batch, span)
         self._seconds_per_batch += 0.2 * (loop.time() - started - self._seconds_per_batch)
 
     def _finished(self, batch: list[_Waiting[T, R]], task: asyncio.Task[None]) -> None:
@@ -218,14 +223,17 @@ class MicroBatcher(Generic[T, R]):
                 _settle(waiting.answer, why)
         self._send_what_is_due()
 
-    async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
+    async def _answer(self, batch: list[_Waiting[T, R]], span: tracing.span) -> None:
         try:
             results = await guarded(self._results([waiting.item for waiting in batch]), "batch.crashed")
         except MeshError as err:
+            span.fail(err.code)
             for waiting in batch:
                 _settle(waiting.answer, MeshError(err.code, err.reason, err.path, err.retry_after_ms))
         else:
             for waiting, result in zip(batch, results, strict=True):
+                if isinstance(result, MeshError):
+                    span.fail(result.code)
                 _settle(waiting.answer, result)
 
     async def _results(self, items: list[T]) -> list[R | Exception]:

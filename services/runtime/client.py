@@ -6,9 +6,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime import telemetry
+from services.runtime import tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, from_rpc_error, is_foreign
@@ -133,7 +134,7 @@ async def stream(
     Without a deadline it lives until one side ends it: whoever iterates owns it, and closes it
     (`async with aclosing(stream(...)) as answers`).
     """
-    answers = method(request, timeout=deadline_seconds, metadata=telemetry.inject_metadata(metadata))
+    answers = method(request, timeout=deadline_seconds, metadata=tracing.inject_metadata(metadata))
     try:
         async for answer in answers:
             yield answer
@@ -150,8 +151,19 @@ async def _attempt(
     metadata: Metadata | None,
     changes_state: bool,
 ) -> Any:
+    with tracing.span(_name_of(method), kind=SpanKind.CLIENT):
+        return await _sent(method, request, seconds, metadata, changes_state)
+
+
+async def _sent(
+    method: Callable[..., Any],
+    request: Message,
+    seconds: float,
+    metadata: Metadata | None,
+    changes_state: bool,
+) -> Any:
     try:
-        return await method(request, timeout=seconds, metadata=telemetry.inject_metadata(metadata))
+        return await method(request, timeout=seconds, metadata=tracing.inject_metadata(metadata))
     except grpc.aio.AioRpcError as exc:
         err = from_rpc_error(exc)
         # A service that was cut off at its deadline does not know either how far it got.
@@ -164,3 +176,9 @@ async def _attempt(
                 "the answer was lost, so it may have happened; send the same again",
             ) from exc
         raise err from exc
+
+
+def _name_of(method: Callable[..., Any]) -> str:
+    """The full name, as grpcio's callables keep it."""
+    name = getattr(method, "_method", b"rpc")
+    return (name.decode() if isinstance(name, bytes) else str(name)).lstrip("/")

@@ -119,6 +119,7 @@ class ServiceConfig(BaseSettings):
     drain_seconds: float = Field(default=10.0, ge=0, le=300)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str = ""
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)
     data_directory: Annotated[Path | None, BeforeValidator(_none_when_empty)] = None
     tls: Tls
 

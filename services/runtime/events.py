@@ -27,7 +27,7 @@ from nats.js import api
 from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.errors import TRANSIENT, MeshError, code_name, guarded
 from services.runtime.nats_link import NatsLink
 from services.runtime.publisher import (
@@ -178,11 +178,14 @@ class DurableConsumer:
             return False
         self._lag.set(messages[-1].metadata.num_pending)
         with (
-            telemetry.tracer.start_as_current_span(
-                f"consume {self._stream.name}", kind=SpanKind.CONSUMER, record_exception=False
-            ),
+            tracing.span(
+                f"consume {self._stream.name}",
+                kind=SpanKind.CONSUMER,
+                links=[one for message in messages if (one := tracing.sampled_in(message.headers or {}))],
+            ) as span,
             self._seconds.time(),
         ):
+            span.set(count=len(messages))
             try:
                 async with asyncio.timeout(_HANDLER_SECONDS):
                     await guarded(self._together([_event(one) for one in messages]), "event.handler_crashed")
@@ -209,20 +212,21 @@ class DurableConsumer:
         event = _event(message)
         self._lag.set(message.metadata.num_pending)
         with (
-            telemetry.tracer.start_as_current_span(
+            tracing.span(
                 f"consume {self._stream.name}",
-                telemetry.extract(event.headers),
-                SpanKind.CONSUMER,
-                record_exception=False,
-            ),
+                parent=tracing.extract(event.headers),
+                kind=SpanKind.CONSUMER,
+            ) as span,
             self._seconds.time(),
         ):
             try:
                 async with asyncio.timeout(_HANDLER_SECONDS):
                     await guarded(self._handler(event), "event.handler_crashed")
             except TimeoutError:
+                span.fail(code_pb2.CODE_DEADLINE_EXCEEDED)
                 await self._refused(message, event, code_pb2.CODE_DEADLINE_EXCEEDED)
             except MeshError as err:
+                span.fail(err.code)
                 await self._refused(message, event, err.code)
             else:
                 self._failures.pop(event.sequence, None)

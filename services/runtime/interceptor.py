@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.message import Message
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name, guarded, to_status
 from services.runtime.peers import PeerDirectory, current_directory
@@ -101,10 +101,8 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         outcome = "CANCELLED"
         self._running.labels(method).inc()
         self._running_now += 1
-        parent = telemetry.extract(context.invocation_metadata())
-        with telemetry.tracer.start_as_current_span(
-            method.lstrip("/"), parent, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
-        ) as span:
+        parent = tracing.extract(context.invocation_metadata())
+        with tracing.span(method.lstrip("/"), parent=parent, kind=SpanKind.SERVER) as span:
             try:
                 self._check_room()
                 answer = await guarded(_within(seconds, work), "rpc.crashed")
@@ -112,7 +110,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
                 return answer
             except MeshError as err:
                 outcome = code_name(err.code)
-                span.set_status(Status(StatusCode.ERROR, outcome))
+                span.fail(err.code)
                 _log.log(
                     40 if err.code in _OURS_TO_MEND else 20,
                     "rpc.refused",

@@ -30,9 +30,9 @@ import uvloop
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry
-from services.runtime.expiry import note_expiry
 from services.runtime.config import ServiceConfig
 from services.runtime.errors import MeshError, code_name, guarded
+from services.runtime.expiry import note_expiry
 from services.runtime.ops import OpsServer
 from services.runtime.readiness import Readiness
 from services.runtime.tasks import end
@@ -133,6 +133,7 @@ def run(serve: Callable[[C, Lifecycle], Coroutine[Any, Any, None]], config: C) -
         organisation=config.organisation,
         log_level=config.log_level,
         otlp_endpoint=config.otlp_endpoint,
+        trace_ratio=config.trace_ratio,
     )
     # What was imported lives for ever, and requests leave few cycles: by default a service that holds many
     # things at a time spends a tenth of its time looking for them.

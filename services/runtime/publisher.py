@@ -9,7 +9,7 @@ import nats.js.errors
 from nats.js import JetStreamContext, api
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime import telemetry
+from services.runtime import tracing
 from services.runtime.errors import MeshError
 from services.runtime.nats_link import NatsLink
 
@@ -51,7 +51,7 @@ class Publisher:
         Raises MeshError UNAVAILABLE (no acknowledgement: publish again, the id makes that harmless),
         TOO_LARGE (over the NATS server's max_payload).
         """
-        headers = telemetry.inject_headers(
+        headers = tracing.inject_headers(
             {
                 "Nats-Msg-Id": message_id,
                 "ce-specversion": "1.0",

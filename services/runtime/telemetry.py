@@ -5,22 +5,20 @@ value that looks like an address or a UUID is masked. Metric labels come from cl
 """
 
 import logging
-import re
 import time
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import orjson
 import structlog
-from opentelemetry import propagate, trace
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
+
+from services.runtime import tracing
+from services.runtime.log_events import EVENTS, UNLISTED
+from services.runtime.masking import clean
 
 LOG_FIELDS = frozenset(
     (
@@ -48,23 +46,19 @@ LOG_FIELDS = frozenset(
 )
 """Fields that a log line may have. `reason` is for sentences of our own code only."""
 
-_PERSONAL = re.compile(
-    r"\bcb1[a-z2-7]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b",
-    re.IGNORECASE,
-)
-_LONGEST = 400
-_PROPAGATOR = TraceContextTextMapPropagator()
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # A second series for each counter and bucketed series, of which nothing here makes use.
 disable_created_metrics()
 
-tracer = trace.get_tracer("cbmdhi")
-"""Start spans with it: `with tracer.start_as_current_span("endorse", record_exception=False): ...`"""
-
 
 def configure(
-    service: str, *, organisation: str = "", log_level: str = "info", otlp_endpoint: str = ""
+    service: str,
+    *,
+    organisation: str = "",
+    log_level: str = "info",
+    otlp_endpoint: str = "",
+    trace_ratio: float = 0.0,
 ) -> TracerProvider:
     """Set up logs on stdout and traces, once a process. Call `shutdown()` on what comes back."""
     structlog.configure(
@@ -76,37 +70,7 @@ def configure(
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
-    already = trace.get_tracer_provider()
-    if isinstance(already, TracerProvider):  # OpenTelemetry takes one provider a process
-        return already
-    resource = Resource.create({"service.name": f"cbmdhi-{service}", "service.namespace": organisation})
-    provider = TracerProvider(resource=resource)
-    if otlp_endpoint:
-        exporter = OTLPSpanExporter(
-            endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https://"), timeout=5
-        )
-        provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=2048))
-    trace.set_tracer_provider(provider)
-    propagate.set_global_textmap(_PROPAGATOR)
-    return provider
-
-
-def inject_metadata(metadata: Iterable[tuple[str, Any]] | None = None) -> tuple[tuple[str, Any], ...]:
-    """gRPC metadata with the current trace context added."""
-    return (*(metadata or ()), *inject_headers().items())
-
-
-def inject_headers(headers: Mapping[str, str] | None = None) -> dict[str, str]:
-    """HTTP or NATS headers with the current trace context added."""
-    carrier = dict(headers or {})
-    _PROPAGATOR.inject(carrier)
-    return carrier
-
-
-def extract(carrier: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) -> Context:
-    """The trace context that gRPC metadata, HTTP headers or NATS headers carry."""
-    pairs = carrier.items() if isinstance(carrier, Mapping) else carrier or ()
-    return _PROPAGATOR.extract({str(key).lower(): value for key, value in pairs if isinstance(value, str)})
+    return tracing.configure(service, organisation, endpoint=otlp_endpoint, ratio=trace_ratio)
 
 
 def exemplar() -> dict[str, str] | None:
@@ -172,20 +136,12 @@ def _stamp(service: str) -> structlog.types.Processor:
 
 def _only_known_fields(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     strangers = sorted(set(line) - LOG_FIELDS)
-    kept = {key: _clean(value) for key, value in line.items() if key in LOG_FIELDS}
+    kept = {key: clean(value) for key, value in line.items() if key in LOG_FIELDS}
+    if line["event"] not in EVENTS:
+        kept["event"] = UNLISTED
     if strangers:
         kept["dropped_fields"] = strangers
     return kept
-
-
-def _clean(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    if isinstance(value, str):
-        return _PERSONAL.sub("[masked]", value)[:_LONGEST]
-    return f"[{type(value).__name__}]"
 
 
 def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> str:

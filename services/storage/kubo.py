@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 import aiohttp
 import aioipfs
+from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
+from services.runtime import tracing
 from services.runtime.errors import MeshError
 from services.storage.metrics import StorageMetrics
 
@@ -57,7 +59,9 @@ class Kubo:
         Raises MeshError UNAVAILABLE (it may be pinned all the same: unpin it), INTEGRITY.
         """
         try:
-            answer = await self._ask(lambda: self._client.dag.car_import(car), self._import_seconds)
+            answer = await self._ask(
+                "dag/import", lambda: self._client.dag.car_import(car), self._import_seconds
+            )
         except aioipfs.APIError as exc:
             raise _refused("import the batch") from exc
         root = answer.get("Root") if isinstance(answer, dict) else None
@@ -70,7 +74,7 @@ class Kubo:
     async def unpin(self, root_cid: str) -> None:
         """Let go of a pinned root; its blocks fall to the next garbage collection. Idempotent."""
         try:
-            await self._ask(lambda: self._client.pin.rm(root_cid), self._call_seconds)
+            await self._ask("pin/rm", lambda: self._client.pin.rm(root_cid), self._call_seconds)
         except aioipfs.NotPinnedError:
             return
         except aioipfs.APIError as exc:
@@ -84,6 +88,7 @@ class Kubo:
         api = self._client.block
         try:
             data = await self._ask(
+                "block/get",
                 lambda: api.fetch_raw(api.url("block/get"), params={"arg": cid, "offline": "true"}),
                 self._call_seconds,
             )
@@ -105,9 +110,14 @@ class Kubo:
         sees to (swarm.key, LIBP2P_FORCE_PNET=1): it does not start otherwise."""
         repo = self._client.repo
         try:
-            routing = await self._ask(lambda: self._client.config.config("Routing.Type"), self._call_seconds)
-            swarm = await self._ask(lambda: self._client.swarm.peers(verbose=False), self._call_seconds)
+            routing = await self._ask(
+                "config", lambda: self._client.config.config("Routing.Type"), self._call_seconds
+            )
+            swarm = await self._ask(
+                "swarm/peers", lambda: self._client.swarm.peers(verbose=False), self._call_seconds
+            )
             stat = await self._ask(
+                "repo/stat",
                 lambda: repo.fetch_json(repo.url("repo/stat"), params={"size-only": "true"}),
                 self._call_seconds,
             )
@@ -119,8 +129,12 @@ class Kubo:
             return "the Kubo node takes part in public routing; set Routing.Type to none and start it again"
         return None
 
-    async def _ask(self, call: Callable[[], Awaitable[T | None]], seconds: float) -> T:
+    async def _ask(self, name: str, call: Callable[[], Awaitable[T | None]], seconds: float) -> T:
         """One call with a deadline, once more after a lost connection. aioipfs.APIError passes through."""
+        with tracing.span(f"kubo {name}", kind=SpanKind.CLIENT, expected=(aioipfs.APIError,)):
+            return await self._asked(call, seconds)
+
+    async def _asked(self, call: Callable[[], Awaitable[T | None]], seconds: float) -> T:
         lost: Exception | None = None
         try:
             async with asyncio.timeout(seconds):

@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 import structlog
 from aiohttp import web
+from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.rest import outcome
 from services.gateway.rest.fhir import CONTENT_TYPE
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, cannot_bind, code_name, guarded, to_http
@@ -109,16 +110,17 @@ class RestServer:
         resource = request.match_info.route.resource
         route = (resource.name if resource is not None else None) or "unknown"
         method = f"rest.{route}"
-        parent = telemetry.extract(request.headers)
+        parent = tracing.extract(request.headers)
         code = "CANCELLED"
         started = perf_counter()
-        with telemetry.tracer.start_as_current_span(method, parent, record_exception=False):
+        with tracing.span(method, parent=parent, kind=SpanKind.SERVER) as span:
             try:
                 response = await self._answer(request, handler)
                 code = "OK"
                 return response
             except MeshError as err:
                 code = code_name(err.code)
+                span.fail(err.code)
                 _log.info("rest.refused", method=method, code=code)
                 return _error(request, err)
             finally:

@@ -8,13 +8,13 @@ from cbmdhi.devnet.topology import BLOCK, MEMBERS, ORGANISATIONS, Ports
 
 def test_every_listener_has_a_port_of_its_own_inside_the_block() -> None:
     ports = Ports(20_000).all()
-    assert len(ports) == 22 * len(MEMBERS) + 5
+    assert len(ports) == 23 * len(MEMBERS) + 5
     assert min(ports) == 20_000
     assert max(ports) == 20_000 + BLOCK - 1
 
 
 def test_every_port_belongs_to_a_program_under_supervision() -> None:
-    assert set(Ports(20_000).all().values()) == set(topology.all_programs())
+    assert set(Ports(20_000).all().values()) == {*topology.all_programs(), *topology.collectors()}
 
 
 def test_program_names_lead_with_their_organisation() -> None:

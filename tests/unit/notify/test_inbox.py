@@ -94,7 +94,7 @@ async def test_an_event_that_comes_twice_is_told_once(notify: Notify) -> None:
         first, second = await feed.next(), await feed.next()
 
     assert await notify.kinds(PATIENT) == ["access.permitted"] * 2
-    assert [first.notice.tx_id, second.notice.tx_id] == ["tx-1", "tx-2"]
+    assert [one.notification.notice.tx_id for one in (first, second)] == ["tx-1", "tx-2"]
 
 
 async def test_an_inbox_and_who_reviews_survive_a_restart(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_events_that_come_together_are_told_in_their_order_and_once(notify
     with notify.feeds.listen(PATIENT) as feed:
         await notify.hear(read(2))
         await notify.hear_all(read(1), read(2), read(3), read(1))
-        told = [(await feed.next()).notice.tx_id for _ in range(3)]
+        told = [(await feed.next()).notification.notice.tx_id for _ in range(3)]
 
     assert told == ["tx-2", "tx-1", "tx-3"]
     assert await notify.kinds(PATIENT) == ["access.permitted"] * 3

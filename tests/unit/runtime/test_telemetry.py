@@ -7,7 +7,8 @@ import pytest
 import structlog
 from opentelemetry import trace
 
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
+from services.runtime.log_events import EVENTS, UNLISTED
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -16,21 +17,22 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_a_line_is_json_with_time_level_service_event_and_trace(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure("ledger")
-    with telemetry.tracer.start_as_current_span("work") as span:
-        structlog.get_logger().info("block.read", block=7)
+    with tracing.span("work") as span:
+        structlog.get_logger().info("blocks.refused", block=7)
 
     (line,) = lines(capsys)
     assert line["service"] == "ledger"
     assert line["level"] == "info"
-    assert line["event"] == "block.read"
+    assert line["event"] == "blocks.refused"
     assert line["block"] == 7
     assert str(line["ts"]).endswith("Z")
-    assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+    assert line["trace_id"] == f"{span.context.trace_id:032x}"
+    assert line["span_id"] == f"{span.context.span_id:016x}"
 
 
 def test_a_field_that_is_not_on_the_list_is_dropped_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure("ledger")
-    structlog.get_logger().info("record.sealed", patient="cb1x", body="Jane Doe", count=1)
+    structlog.get_logger().info("batch.failed", patient="cb1x", body="Jane Doe", count=1)
 
     (line,) = lines(capsys)
     assert line["dropped_fields"] == ["body", "patient"]
@@ -41,12 +43,14 @@ def test_a_field_that_is_not_on_the_list_is_dropped_and_named(capsys: pytest.Cap
 def test_addresses_and_ids_are_masked_and_objects_never_rendered(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure("ledger")
     address, record = "cb1" + "a2" * 16, "01890a5d-ac96-774b-bcce-b302099a8057"
-    structlog.get_logger().info(f"got.{address}", reason=f"no {address} and {record}.", batch={"x": address})
+    structlog.get_logger().info("batch.failed", reason=f"no {address} and {record}.", batch={"x": address})
+    structlog.get_logger().info(f"got.{address}")
 
     text = capsys.readouterr().out
     assert address not in text
     assert record not in text
     assert "[dict]" in text
+    assert [json.loads(line)["event"] for line in text.splitlines()] == ["batch.failed", UNLISTED]
 
 
 def test_lines_of_libraries_keep_their_template_and_lose_their_arguments(
@@ -70,15 +74,15 @@ def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[st
 
 def test_a_trace_travels_in_headers_and_in_metadata() -> None:
     telemetry.configure("ledger")
-    with telemetry.tracer.start_as_current_span("work") as span:
-        headers = telemetry.inject_headers({"ce-id": "1"})
-        metadata = telemetry.inject_metadata((("cbmdhi-caller", "x"),))
+    with tracing.span("work") as span:
+        headers = tracing.inject_headers({"ce-id": "1"})
+        metadata = tracing.inject_metadata((("cbmdhi-caller", "x"),))
 
     assert headers["ce-id"] == "1"
     assert ("cbmdhi-caller", "x") in metadata
     for carrier in (headers, metadata, {"Traceparent": headers["traceparent"]}):
-        found = trace.get_current_span(telemetry.extract(carrier)).get_span_context()
-        assert found.trace_id == span.get_span_context().trace_id
+        found = trace.get_current_span(tracing.extract(carrier)).get_span_context()
+        assert found.trace_id == span.context.trace_id
 
 
 def test_asking_twice_for_a_metric_gives_the_same() -> None:
@@ -100,3 +104,33 @@ def test_every_log_line_in_the_services_has_fields_of_the_list_alone() -> None:
                     strangers += [f"{file.relative_to(services)}:{node.lineno} {name}" for name in unknown]
 
     assert strangers == [], "add the field to telemetry.LOG_FIELDS if it can never be personal"
+
+
+def _event_of(call: ast.Call) -> ast.expr | None:
+    """Where a call names one: `_log.info(E)`, `_log.log(level, E)`, `guarded(w, E)`, `unexpected(e, E)`."""
+    match call.func:
+        case ast.Attribute(value=ast.Name(id="_log"), attr=method):
+            return call.args[1 if method == "log" else 0]
+        case ast.Name(id="guarded" | "unexpected") if len(call.args) > 1:
+            return call.args[1]
+        case _:
+            return None
+
+
+def test_the_list_of_events_is_exactly_what_the_services_log() -> None:
+    services = Path(telemetry.__file__).parents[1]
+    used = {"library.message", "internal.error"}  # of the handler for libraries; the default of `guarded`
+    unclear: list[str] = []
+    for file in services.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            named = _event_of(node) if isinstance(node, ast.Call) else None
+            match named:
+                case ast.Constant(value=str(event)):
+                    used.add(event)
+                # `errors.py` passes on what those give that call it.
+                case ast.expr() if not (isinstance(named, ast.Name) and file.name == "errors.py"):
+                    unclear.append(f"{file.relative_to(services)}:{named.lineno}")
+
+    assert unclear == [], "name the event by a literal"
+    assert used - EVENTS == set(), "add the event to services/runtime/log_events.py"
+    assert EVENTS - used == set(), "nothing logs this any more"
