@@ -24,8 +24,8 @@ from services.ledger.nats_watch import NatsMetrics
 from services.notify.feeds import Feeds
 from services.notify.intake import Intake
 from services.runtime.batching import MicroBatcher
-from services.runtime.expiry import expiry_gauge
 from services.runtime.events import LEDGER_STREAM, DurableConsumer
+from services.runtime.expiry import expiry_gauge
 from services.runtime.interceptor import MeshInterceptor
 from services.runtime.ops import OpsServer
 from services.runtime.telemetry import Metrics

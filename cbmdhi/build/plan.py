@@ -56,6 +56,7 @@ class Plan:
                 version="github.com/hyperledger/fabric-ca/lib/metadata.Version=1.5.15",
             ),
             self._go_tool("versitygw", "Versity S3 gateway 1.8 (tests of backups to S3)", ["versitygw"], 60),
+            self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 90, package="."),
             self._go_tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
             self._package(),
             *self.protos(),
@@ -218,11 +219,13 @@ class Plan:
         expected_seconds: float,
         version: str = "",
         tags: str = "",
+        package: str = "tool",
     ) -> Step:
         """A pinned tool module of deploy/toolchain: go.sum verifies every byte of it.
 
         `version`: the variable that a product's own build sets when it is linked, and its value.
         `tags`: build tags.
+        `package`: what is built, by default all `tool`s of go.mod.
         """
         folder = self.root / "deploy" / "toolchain" / module
         flags = [*GO_FLAGS, *(["-ldflags", f"-X {version}"] if version else [])]
@@ -230,7 +233,7 @@ class Plan:
 
         def run(log: Path) -> None:
             with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                self._commands.run(["go", "build", *flags, "-o", f"{made}/", "tool"], folder, log)
+                self._commands.run(["go", "build", *flags, "-o", f"{made}/", package], folder, log)
                 for program in programs:
                     self._put(Path(made) / program)
 
@@ -239,7 +242,9 @@ class Plan:
             title=title,
             expected_seconds=expected_seconds,
             fingerprint=lambda: fingerprint.of(
-                self.root, [folder / "go.mod", folder / "go.sum"], [self._machine.go, *flags, *programs]
+                self.root,
+                [folder / "go.mod", folder / "go.sum", *folder.glob("*.go")],
+                [self._machine.go, *flags, *programs],
             ),
             outputs=lambda: [self.bin / program for program in programs],
             run=run,

@@ -9,7 +9,7 @@ import typer
 
 import cbmdhi
 from cbmdhi import operator as operators
-from cbmdhi.cli import backup, consent, demo, hammer, network, records, shared, staff, trail, wallet
+from cbmdhi.cli import backup, consent, demo, hammer, network, records, shared, staff, trace, trail, wallet
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.demo.cast import Stage
@@ -28,6 +28,7 @@ network.register(app, panel=NETWORK)
 backup.register(app, panel=NETWORK)
 app.command("demo", rich_help_panel=NETWORK)(demo.demo)
 app.command("hammer", rich_help_panel=NETWORK)(hammer.hammer)
+app.command("trace", rich_help_panel=NETWORK)(trace.trace)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=PEOPLE)
 app.command("invite", rich_help_panel=PEOPLE)(staff.invite)
 app.add_typer(staff.review, name="review", rich_help_panel=PEOPLE)

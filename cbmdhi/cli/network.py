@@ -34,6 +34,14 @@ _BasePort = Annotated[
         show_default="a free block",
     ),
 ]
+_Traced = Annotated[
+    bool | None,
+    typer.Option(
+        "--traced/--not-traced",
+        help="Every program sends its spans to a collector of its member; see `cbmdhi trace`.",
+        show_default="as it is",
+    ),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -44,10 +52,12 @@ def register(app: typer.Typer, panel: str) -> None:
         app.command(name, rich_help_panel=panel)(command)
 
 
-def up(home: _Home = None, base_port: _BasePort = None, as_json: _Json = False) -> None:
+def up(
+    home: _Home = None, base_port: _BasePort = None, as_json: _Json = False, traced: _Traced = None
+) -> None:
     """Start the network: mercy, lakeside and an ordering organisation. Mends a half-dead one."""
     with Shown(_errors) as progress:
-        network, started = guarded_network(as_json, lambda: _up(home, base_port, progress))
+        network, started = guarded_network(as_json, lambda: _up(home, base_port, progress, traced))
     endpoints = network.endpoints()
     if as_json:
         _print_json(
@@ -123,9 +133,11 @@ def show_doctor(home: _Home = None, as_json: _Json = False) -> None:
     raise typer.Exit(1 if bad else 0)
 
 
-def _up(home: Path | None, base_port: int | None, progress: Shown) -> tuple[Network, Started]:
+def _up(
+    home: Path | None, base_port: int | None, progress: Shown, traced: bool | None
+) -> tuple[Network, Started]:
     network = Network(home, base_port, progress)
-    return network, network.up()
+    return network, network.up(traced=traced)
 
 
 def _sentence(started: Started) -> str:

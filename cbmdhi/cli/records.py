@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +14,10 @@ import typer
 from cbmdhi import fhir
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
+from cbmdhi.cli.trace import TraceOption
 from cbmdhi.client import Client
 from cbmdhi.client.records import Written
+from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, name_of
 
@@ -27,13 +31,15 @@ def put(
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
+    trace: TraceOption = False,
 ) -> None:
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
     async def work(client: Client) -> list[Written]:
         return await client.records.put(fhir.records_of(_document(file), patient))
 
-    written = shared.with_client(wallet, home, member, work)
+    with _kept(trace):
+        written = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps([_row(entry) for entry in written]))
     else:
@@ -63,18 +69,20 @@ def get(
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
+    trace: TraceOption = False,
 ) -> None:
     """Read a record: the decision is committed first, then it is decrypted here."""
     record_id, _, version = record.partition("/")
     if version and not version.isdigit():
         shared.errors.print("a version is a number: ID/VERSION")
         raise typer.Exit(2)
-    reading = shared.with_client(
-        wallet,
-        home,
-        member,
-        lambda client: client.records.read(patient, record_id, int(version or 1), purpose),
-    )
+    with _kept(trace):
+        reading = shared.with_client(
+            wallet,
+            home,
+            member,
+            lambda client: client.records.read(patient, record_id, int(version or 1), purpose),
+        )
     if as_json:
         print(json.dumps({"receipt": shared.plain(reading.receipt), "resource": reading.resource}))
         return
@@ -115,6 +123,17 @@ def list_records(
             str(entry.content_bytes),
         )
     console.print(table if found else "no records that this wallet may search")
+
+
+@contextmanager
+def _kept(trace: bool) -> Iterator[None]:
+    """Have the mesh keep the trace of what is done inside, when that is wished."""
+    if not trace:
+        yield
+        return
+    with traced() as trace_id:
+        shared.errors.print(f"its trace: cbmdhi trace {trace_id}")
+        yield
 
 
 def _row(entry: Written) -> dict[str, Any]:

@@ -14,6 +14,7 @@ _BINARIES = {
     "chaincode": "cbmdhi-chaincode",
     "ipfs": "ipfs",
     "nats": "nats-server",
+    "otelcol": "otelcol",
 }
 
 

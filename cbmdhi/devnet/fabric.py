@@ -1,6 +1,6 @@
 """The Fabric programs: peers, their chaincode servers, the orderer, and how they are configured."""
 
-from cbmdhi.devnet import chaincode_package, genesis
+from cbmdhi.devnet import chaincode_package, collector, genesis
 from cbmdhi.devnet.layout import TEMPLATES, Home, tool
 from cbmdhi.devnet.supervision import Program
 from cbmdhi.devnet.templates import fill, write
@@ -68,6 +68,7 @@ def chaincode_program(home: Home, organisation: str, ports: Ports) -> Program:
             "CHAINCODE_TLS_CLIENT_CA_FILE": str(tls / "ca.crt"),
             "GOGC": _CHAINCODE_GOGC,
             "CBMDHI_GENESIS_SHA256": genesis.sha256(home) if known else "",
+            **(collector.variables(ports, organisation, "chaincode") if home.traced else {}),
         },
         stop_seconds=15,
     )

@@ -88,6 +88,15 @@ def _tls(address: str) -> Answer:
         return Answer(False, f"does not answer ({exc.strerror or exc})")
 
 
+def _tcp(address: str) -> Answer:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_SECONDS):
+            return Answer(True)
+    except OSError as exc:
+        return Answer(False, f"does not answer ({exc.strerror or exc})")
+
+
 def _anyone() -> ssl.SSLContext:
     """Does somebody answer is all that is asked; nothing is sent, nothing believed."""
     context = ssl.create_default_context()
@@ -118,4 +127,5 @@ _INFRASTRUCTURE: dict[str, Callable[[str, Ports], Answer]] = {
     "chaincode": lambda org, ports: _tls(ports.address(org, "chaincode")),
     "ipfs": lambda org, ports: _http(ports.address(org, "ipfs_rpc"), "/api/v0/version", "POST"),
     "nats": lambda org, ports: _http(ports.address(org, "nats_monitor"), "/healthz?js-enabled-only=true"),
+    "otelcol": lambda org, ports: _tcp(ports.address(org, "otelcol")),
 }

@@ -77,6 +77,11 @@ class Organisation:
         """NATS: nats.conf, tls, JetStream."""
         return self.root / "nats"
 
+    @property
+    def collector(self) -> Path:
+        """The OpenTelemetry Collector: otelcol.yaml and what it received."""
+        return self.root / "otelcol"
+
     def service(self, name: str) -> Path:
         """A service: config.toml, tls, data."""
         return self.root / "services" / name
@@ -107,6 +112,16 @@ class Home:
     def consortium_file(self) -> Path:
         """What a wallet pins: members and their roots."""
         return self.path / "consortium.json"
+
+    @property
+    def traced_file(self) -> Path:
+        """There while the network is traced."""
+        return self.path / "traced"
+
+    @property
+    def traced(self) -> bool:
+        """True when every program exports its spans to its member's collector."""
+        return self.traced_file.exists()
 
     @property
     def logs(self) -> Path:
@@ -171,6 +186,6 @@ _PYTHON_TOOLS = ("nats-server", "supervisord")
 TOOLS = (
     *("fabric-ca-server", "fabric-ca-client"),
     *("peer", "orderer", "configtxgen", "osnadmin"),
-    *("ipfs", "cbmdhi-chaincode"),
+    *("ipfs", "cbmdhi-chaincode", "otelcol"),
     *_PYTHON_TOOLS,
 )

@@ -20,6 +20,7 @@ from cbmdhi.devnet.waiting import until
 
 _SERVICES = [program_name(org, service) for service in SERVICES for org in MEMBERS]
 _INFRASTRUCTURE = [name for name in all_programs() if name not in _SERVICES]
+_COLLECTORS = topology.collectors()
 _INFRASTRUCTURE_SECONDS = 45
 _SERVICES_SECONDS = 60
 # How long a program that runs may be silent before mending starts it anew.
@@ -56,10 +57,11 @@ class Network:
 
     # The whole network
 
-    def up(self, *, services: bool = True) -> Started:
+    def up(self, *, services: bool = True, traced: bool | None = None) -> Started:
         """Start the network, or mend it. Over a running one it changes nothing.
 
         `services`: False leaves out the members' services (for tests of the infrastructure).
+        `traced`: whether every program exports spans to a collector of its member; None leaves it as it is.
 
         Raises:
             DevnetError: with what to do about it.
@@ -76,7 +78,9 @@ class Network:
                 self._stop_everything()
                 self._forget()
                 found = None
-            wanted = [*_INFRASTRUCTURE, *(_SERVICES if services else [])]
+            retraced = self._set_traced(traced)
+            collectors = _COLLECTORS if self.files.traced else []
+            wanted = [*collectors, *_INFRASTRUCTURE, *(_SERVICES if services else [])]
             if found is None:
                 self._make(wanted)
                 return Started(True, False, (), time.monotonic() - started)
@@ -86,6 +90,8 @@ class Network:
                     "Leave out --base-port and CBMDHI_BASE_PORT, or forget the network first: make clean.",
                 )
             ran = self.supervisor.alive()
+            if ran and retraced:
+                self._retrace(Ports(found.base_port))
             mended = self._mend(Ports(found.base_port), wanted) if ran else ()
             if not ran:
                 self._start_again(Ports(found.base_port), wanted)
@@ -187,6 +193,24 @@ class Network:
 
     # How
 
+    def _set_traced(self, traced: bool | None) -> bool:
+        """True when that is a change."""
+        if traced is None or traced == self.files.traced:
+            return False
+        if traced:
+            self.files.traced_file.touch()
+        else:
+            self.files.traced_file.unlink()
+        return True
+
+    def _retrace(self, at: Ports) -> None:
+        """Stop what was told otherwise at its start; mending starts it again."""
+        running = [name for name, found in self.supervisor.states().items() if found.up]
+        with self._progress.step("Telling every program whether it is traced"):
+            self._stop_in_order([name for name in running if name in _SERVICES])
+            self._configure(at)
+            self.supervisor.reload()
+
     def _make(self, wanted: list[str]) -> None:
         self.home.chmod(0o700)
         chosen = ports.choose(self.home, self._base_port)
@@ -222,7 +246,7 @@ class Network:
 
     def _start_wanted(self, starter: Starter, wanted: list[str]) -> None:
         """Start all at once: whatever needs another waits for it, as it must when that one restarts later."""
-        infrastructure = [name for name in wanted if name in _INFRASTRUCTURE]
+        infrastructure = [name for name in wanted if name not in _SERVICES]
         services = [name for name in wanted if name in _SERVICES]
         starter.start([*infrastructure, *services])
         with self._progress.step("Certificate authorities, orderer, peers, chaincode, Kubo and NATS ready"):
@@ -250,7 +274,7 @@ class Network:
         dead += old
         deaf: list[str] = []
         # The infrastructure first: services that wait for it are not ready, and not to blame.
-        for part in (_INFRASTRUCTURE, _SERVICES):
+        for part in ([*_COLLECTORS, *_INFRASTRUCTURE], _SERVICES):
             names = [name for name in wanted if name in part]
             deaf += self._wake(starter, [name for name in names if name not in dead])
             if starter.unready(names):
@@ -354,7 +378,7 @@ _STOPPING = (
     ("gateway",),
     ("identity", "storage", "notify"),
     ("ledger",),
-    ("chaincode", "peer", "ipfs", "nats", "ca", "orderer"),
+    ("chaincode", "peer", "ipfs", "nats", "ca", "orderer", "otelcol"),
 )
 
 

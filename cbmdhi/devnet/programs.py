@@ -1,6 +1,6 @@
 """All programs of the network, configured and described for the supervisor."""
 
-from cbmdhi.devnet import fabric, fabric_ca, kubo, nats, services
+from cbmdhi.devnet import collector, fabric, fabric_ca, kubo, nats, services
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.supervision import Program
 from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES, Ports
@@ -17,6 +17,8 @@ def describe(home: Home, ports: Ports) -> list[Program]:
             kubo.program(home, organisation),
             nats.program(home, organisation),
         ]
+        if home.traced:
+            described.append(collector.program(home, organisation))
     described += [services.program(home, org, service) for service in SERVICES for org in MEMBERS]
     return described
 
@@ -29,5 +31,6 @@ def configure(home: Home, ports: Ports) -> None:
     for organisation in MEMBERS:
         fabric.configure_peer(home, organisation, ports)
         nats.configure(home, organisation, ports)
+        collector.configure(home, organisation, ports)
         services.configure(home, organisation, ports)
     kubo.configure(home, ports)

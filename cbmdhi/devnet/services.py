@@ -5,6 +5,7 @@ from typing import Any
 
 import tomli_w
 
+from cbmdhi.devnet import collector
 from cbmdhi.devnet.layout import Home, Organisation
 from cbmdhi.devnet.supervision import Program, python
 from cbmdhi.devnet.templates import write
@@ -67,7 +68,8 @@ def _common(home: Home, organisation: str, service: str, ports: Ports) -> dict[s
         "metrics_address": ports.address(organisation, f"{service}_metrics"),
         "drain_seconds": float(_DRAIN_SECONDS),
         "log_level": "info",
-        "otlp_endpoint": "",
+        "otlp_endpoint": collector.endpoint(ports, organisation) if home.traced else "",
+        "trace_ratio": 1.0 if home.traced else 0.0,
         "data_directory": str(data) if service in _KEEPS_DATA else "",
         "tls": {
             "certificate_file": str(folder / "tls" / "server.crt"),

@@ -11,7 +11,16 @@ from cbmdhi.devnet import health
 from cbmdhi.devnet.errors import NotReady
 from cbmdhi.devnet.network import Network
 from cbmdhi.devnet.supervision import ProgramState
-from cbmdhi.devnet.topology import CHANNEL, MEMBERS, ORDERING, Ports, all_programs, msp_id, split_program
+from cbmdhi.devnet.topology import (
+    CHANNEL,
+    MEMBERS,
+    ORDERING,
+    Ports,
+    all_programs,
+    collectors,
+    msp_id,
+    split_program,
+)
 
 STREAM = "CBMDHI_LEDGER"
 # Blocks that a projection or the publication of events may be behind for a moment.
@@ -77,8 +86,9 @@ def of(network: Network) -> NetworkStatus:
         states = network.supervisor.states()
     except NotReady:
         return NetworkStatus(home, False, problems=["The network is down. Run: make up"])
+    names = [*all_programs(), *(collectors() if network.files.traced else [])]
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(_program, name, states.get(name), at) for name in all_programs()]
+        asked = [pool.submit(_program, name, states.get(name), at) for name in names]
         members_asked = [pool.submit(_member, name, at) for name in MEMBERS]
         orderer = pool.submit(_gauge, at.address(ORDERING, "orderer_operations"), _CONSENSUS_BLOCK)
         programs = [future.result() for future in asked]

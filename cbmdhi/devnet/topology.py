@@ -12,6 +12,8 @@ SERVICES = ("ledger", "notify", "storage", "identity", "gateway")
 
 INFRASTRUCTURE_OF_MEMBER = ("ca", "peer", "chaincode", "ipfs", "nats")
 INFRASTRUCTURE_OF_ORDERING = ("ca", "orderer")
+# Runs in a network that is traced (`cbmdhi up --traced`).
+COLLECTOR = "otelcol"
 
 _PORTS_OF_MEMBER = (
     *("ca", "ca_operations"),
@@ -21,6 +23,7 @@ _PORTS_OF_MEMBER = (
     *("nats", "nats_monitor"),
     *(name for service in SERVICES for name in (service, f"{service}_metrics")),
     *("gateway_first_contact", "gateway_rest"),
+    COLLECTOR,
 )
 _PORTS_OF_ORDERING = ("ca", "ca_operations", "orderer", "orderer_admin", "orderer_operations")
 _STRIDE = 25
@@ -49,9 +52,14 @@ def all_programs() -> list[str]:
     return [program_name(org, program) for org in ORGANISATIONS for program in programs_of(org)]
 
 
+def collectors() -> list[str]:
+    """Names of the programs that run beside these in a network that is traced."""
+    return [program_name(org, COLLECTOR) for org in MEMBERS]
+
+
 def split_program(name: str) -> tuple[str, str]:
     """`mercy-peer` → (`mercy`, `peer`). Raises KeyError when there is no such program."""
-    if name not in all_programs():
+    if name not in all_programs() and name not in collectors():
         raise KeyError(f"no program {name!r}; there are: {', '.join(all_programs())}")
     organisation, _, program = name.partition("-")
     return organisation, program

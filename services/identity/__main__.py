@@ -23,10 +23,10 @@ from services.identity.service import (
 from services.identity.sessions import Sessions
 from services.identity.storage import StorageClient
 from services.identity.tokens import TokenSigner
-from services.runtime.expiry import note_expiry
 from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.errors import MeshError
+from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
 

@@ -9,6 +9,7 @@ process that it passed (docs/adr/0014-traces.md).
 """
 
 import random
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -124,7 +125,14 @@ def configure(
     processor  instead of the exporter to `endpoint` (tests)
     """
     global _now
-    resource = Resource.create({"service.name": f"cbmdhi-{service}", "service.namespace": organisation})
+    resource = Resource.create(
+        {
+            "service.name": f"cbmdhi-{service}",
+            "service.namespace": organisation,
+            # The SDK's own is a UUID, which looks like a record's.
+            "service.instance.id": secrets.token_hex(8),
+        }
+    )
     if processor is None and endpoint:
         exporter = OTLPSpanExporter(
             endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=_EXPORT_SECONDS

@@ -54,7 +54,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     running = Network(home)
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(running.clean)
-        running.up()
+        running.up(traced=True)
         yield running
 
 

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from services.runtime import telemetry
 from services.runtime.batching import MicroBatcher
-from services.runtime.expiry import note_expiry
 from services.runtime.errors import MeshError
+from services.runtime.expiry import note_expiry
 from services.runtime.ops import OpsServer
 from services.runtime.readiness import Readiness
 from tests.support.pki import Consortium
