@@ -89,8 +89,10 @@ class NatsWatch:
         was_up = True
         while True:
             is_up = await self.look()
-            if is_up != was_up:
-                _log.log(20 if is_up else 30, "nats.monitor_back" if is_up else "nats.monitor_away")
+            if is_up and not was_up:
+                _log.info("nats.monitor_back")
+            if was_up and not is_up:
+                _log.warning("nats.monitor_away")
             was_up = is_up
             await asyncio.sleep(self._every_seconds)
 

@@ -16,6 +16,7 @@ EVENTS = frozenset(
         *("key.not_released",),
         *("library.message",),
         *("nats.connected", "nats.disconnected", "nats.error", "nats.refused"),
+        *("nats.monitor_away", "nats.monitor_back"),
         *("policy.unknown",),
         *("read.crashed",),
         *("readiness.check_failed",),
