@@ -16,7 +16,7 @@ import pytest
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
 from cbmdhi.devnet import Network, status
-from cbmdhi.devnet.topology import ORGANISATIONS, program_name, programs_of
+from cbmdhi.devnet.topology import program_name, programs_of
 from cbmdhi.hammer.plan import Load
 from cbmdhi.hammer.session import Session
 from cbmdhi.waiting import until
@@ -165,31 +165,3 @@ async def peers_agree(network: Network) -> None:
         return len(heights) == 1 and all(member.projection_lag_blocks == 0 for member in members)
 
     await until(same_height, "both peers and projections are at one height")
-
-
-@pytest.mark.timeout(300)
-async def test_a_whole_network_that_is_gone_is_restored_organisation_by_organisation(
-    network: Network, people: People, key: Path, tmp_path: Path
-) -> None:
-    here = await made_apart(network, key)
-    async with await people.new_patient() as patient:
-        before = await eventually_written(people.engine, observation(patient))
-        await asyncio.to_thread(network.down)
-        places = [
-            (await backed_up(network, f"{tmp_path}/", here, organisation))["place"]
-            for organisation in ORGANISATIONS
-        ]
-        wallets = tmp_path / "wallets"
-        shutil.move(network.home / "wallets", wallets)
-        shutil.rmtree(network.home)
-        for place in places:
-            code, told = await cbmdhi(network, "restore", place, "--key", str(key))
-            assert code == 0, told
-            assert not told["started"]
-        shutil.move(wallets, network.home / "wallets")
-        await asyncio.to_thread(network.up)
-
-        after = await eventually_written(people.engine, observation(patient))
-        await all_are_read(patient, [before.record, after.record])
-        await audited(patient, [before.record, after.record])
-        await peers_agree(network)
