@@ -56,7 +56,7 @@ class Plan:
                 version="github.com/hyperledger/fabric-ca/lib/metadata.Version=1.5.15",
             ),
             self._go_tool("versitygw", "Versity S3 gateway 1.8 (tests of backups to S3)", ["versitygw"], 60),
-            self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 90, package="."),
+            self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, package="."),
             self._go_tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
             self._package(),
             *self.protos(),
