@@ -23,7 +23,7 @@ from cbmdhi.backup.sealed import SealedReader, SealedWriter
 from cbmdhi.devnet import processes, state
 from cbmdhi.devnet.network import Network
 from cbmdhi.devnet.progress import Progress
-from cbmdhi.devnet.topology import ORGANISATIONS, program_name, programs_of
+from cbmdhi.devnet.topology import ORGANISATIONS
 
 _SCRATCH = ".backup-"
 _READY_SECONDS = 120
@@ -133,8 +133,8 @@ def restore(
         runs = network.supervisor.alive()
         if runs:
             with progress.step(f"Stopping the programs of {about.organisation}"):
-                for program in reversed(programs_of(about.organisation)):
-                    network.stop(program_name(about.organisation, program))
+                for name in reversed(network.programs(about.organisation)):
+                    network.stop(name)
         elif _writers(network, about.organisation):
             raise BackupError(f"Programs of {about.organisation} run unsupervised.", "Run: make down")
         replaced = _put(network, about.organisation, scratch)
@@ -156,7 +156,7 @@ def _photograph(network: Network, organisation: str, into: Path, progress: Progr
 
 
 def _writers(network: Network, organisation: str) -> list[psutil.Process]:
-    wanted = {program_name(organisation, program) for program in programs_of(organisation)}
+    wanted = set(network.programs(organisation))
     found = processes.of_network(network.home)
     return [process for name, running in found.items() if name in wanted for process in running]
 
@@ -177,7 +177,7 @@ def _put(network: Network, organisation: str, scratch: Path) -> Path | None:
 
 
 def _start(network: Network, organisation: str, progress: Progress) -> None:
-    names = [program_name(organisation, program) for program in programs_of(organisation)]
+    names = network.programs(organisation)
     with progress.step(f"Starting the programs of {organisation}, and what it missed is fetched"):
         for name in names:
             network.start(name, wait=False)

@@ -15,7 +15,7 @@ from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.progress import Progress, Silent
 from cbmdhi.devnet.starting import Starter
 from cbmdhi.devnet.supervision import Supervisor
-from cbmdhi.devnet.topology import MEMBERS, SERVICES, Ports, all_programs, program_name
+from cbmdhi.devnet.topology import MEMBERS, SERVICES, Ports, all_programs, program_name, split_program
 from cbmdhi.devnet.waiting import until
 
 _SERVICES = [program_name(org, service) for service in SERVICES for org in MEMBERS]
@@ -160,7 +160,7 @@ class Network:
         Raises:
             NotReady: with the reason and the end of a log.
         """
-        self._starter(self.ports()).wait(names or all_programs(), seconds)
+        self._starter(self.ports()).wait(names or self.programs(), seconds)
 
     # What others ask
 
@@ -168,6 +168,11 @@ class Network:
         """True when the network was made (it need not run)."""
         found = self._state_or_none()
         return bool(found and found.complete)
+
+    def programs(self, organisation: str | None = None) -> list[str]:
+        """Names of all programs, or of an organisation's, in starting order; collectors when it is traced."""
+        names = [*(_COLLECTORS if self.files.traced else []), *all_programs()]
+        return [name for name in names if organisation in (None, split_program(name)[0])]
 
     def ports(self) -> Ports:
         """The network's ports.

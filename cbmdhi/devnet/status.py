@@ -16,8 +16,6 @@ from cbmdhi.devnet.topology import (
     MEMBERS,
     ORDERING,
     Ports,
-    all_programs,
-    collectors,
     msp_id,
     split_program,
 )
@@ -86,7 +84,7 @@ def of(network: Network) -> NetworkStatus:
         states = network.supervisor.states()
     except NotReady:
         return NetworkStatus(home, False, problems=["The network is down. Run: make up"])
-    names = [*all_programs(), *(collectors() if network.files.traced else [])]
+    names = network.programs()
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(_program, name, states.get(name), at) for name in names]
         members_asked = [pool.submit(_member, name, at) for name in MEMBERS]

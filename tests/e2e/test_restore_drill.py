@@ -16,7 +16,6 @@ import pytest
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
 from cbmdhi.devnet import Network, status
-from cbmdhi.devnet.topology import program_name, programs_of
 from cbmdhi.hammer.plan import Load
 from cbmdhi.hammer.session import Session
 from cbmdhi.waiting import until
@@ -113,8 +112,8 @@ async def test_a_member_destroyed_after_a_backup_under_load_is_restored_with_eve
 
 
 def destroy(network: Network) -> None:
-    for program in reversed(programs_of(MEMBER)):
-        network.stop(program_name(MEMBER, program))
+    for name in reversed(network.programs(MEMBER)):
+        network.stop(name)
     shutil.rmtree(network.files.organisation(MEMBER).root)
 
 
