@@ -265,12 +265,17 @@ class Pipeline:
             self._none_open.set()
 
     def _measure(self, one: Submission, receipts: Receipts) -> None:
+        reached, accesses = False, 0
         for parsed, entry in zip(one.commands, receipts, strict=False):
-            self._metrics.count(entry.receipt.code)
+            receipt = entry.receipt
+            code = receipt.code
+            self._metrics.count(code)
+            reached = reached or bool(receipt.tx_id)
             if parsed.name in _ACCESSES:
-                self._metrics.count_decision(parsed.name, entry.receipt.code)
-        if any(entry.receipt.tx_id for entry in receipts):
-            is_access = all(parsed.name in _ACCESSES for parsed in one.commands)
+                accesses += 1
+                self._metrics.count_decision(parsed.name, code)
+        if reached:
+            is_access = accesses == len(one.commands)
             kind = "records" if one.matched else "access" if is_access else "documents"
             self._metrics.observe(kind, time.perf_counter() - one.since)
 
