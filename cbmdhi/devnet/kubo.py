@@ -14,9 +14,9 @@ from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
 _MIB = 1 << 20
 # Blocks are named by hashes, so that every compaction rewrites all of a level: with pebble's own sizes (4 MiB
 # of memory, 64 MiB of base level) that is half of what a node does under load. And it is done at one go:
-# while both nodes did it, 10 to 16 s, a laptop at 1,000 records a second fell behind. With 32 layers of level 0
-# (pebble counts a layer twice) or 500 tables it comes once in 2 GiB, some 1.6 million records of 1 kB, instead
-# of 0.5 GiB. Without compaction a block is looked for in more layers.
+# while both nodes did it, 10 to 16 s, a laptop at 1,000 records a second fell behind. With 32 layers of level
+# 0 (pebble counts a layer twice) or 500 tables it comes once in 2 GiB, some 1.6 million records of 1 kB, and
+# not in 0.5 GiB. Without compaction a block is looked for in more layers.
 _PEBBLE = {
     "memTableSize": 64 * _MIB,
     "memTableStopWritesThreshold": 4,
