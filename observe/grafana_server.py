@@ -13,8 +13,7 @@ import aiohttp
 from cbmdhi.waiting import until
 from observe import grafana
 from observe.docs import ROOT
-
-_STOP_SECONDS = 10.0
+from observe.ending import end
 
 
 def installed() -> str | None:
@@ -60,13 +59,7 @@ class Grafana:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+        await end(self._process)
 
     async def _has_dashboards(self) -> bool:
         try:

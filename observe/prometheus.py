@@ -20,11 +20,11 @@ import aiohttp
 
 from cbmdhi.waiting import until
 from observe import scrape
+from observe.ending import end
 from observe.panels import RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "deploy" / "prometheus"
-_STOP_SECONDS = 10.0
 
 
 class QueryFailed(Exception):
@@ -98,13 +98,7 @@ class Prometheus:
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._session is not None:
             await self._session.close()
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+        await end(self._process)
 
     async def query(self, expr: str) -> list[Sample]:
         """The value of each series now. Raises QueryFailed."""

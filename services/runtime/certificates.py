@@ -12,12 +12,12 @@ from cryptography.x509.oid import NameOID
 
 def check_roots(file: Path) -> None:
     """Raises ValueError when the file holds no certificate."""
-    _certificates(file)
+    certificates_in(file)
 
 
 def check_pair(certificate_file: Path, key_file: Path) -> None:
     """Raises ValueError: no certificate, not valid now, no key, or the key of another one."""
-    certificate = _certificates(certificate_file)[0]
+    certificate = certificates_in(certificate_file)[0]
     _check_time(certificate, certificate_file)
     try:
         key = load_pem_private_key(key_file.read_bytes(), password=None)
@@ -31,8 +31,8 @@ def check_pair(certificate_file: Path, key_file: Path) -> None:
 
 def check_issued(certificate_file: Path, roots: Iterable[Path]) -> None:
     """Raises ValueError when none of the roots issued the certificate."""
-    certificate, *intermediates = _certificates(certificate_file)
-    for issuer in [*intermediates, *(root for file in roots for root in _certificates(file))]:
+    certificate, *intermediates = certificates_in(certificate_file)
+    for issuer in [*intermediates, *(root for file in roots for root in certificates_in(file))]:
         try:
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
@@ -45,7 +45,7 @@ def check_issued(certificate_file: Path, roots: Iterable[Path]) -> None:
 
 def check_name(certificate_file: Path, name: str) -> None:
     """Raises ValueError when the certificate is somebody else's."""
-    subject = _certificates(certificate_file)[0].subject
+    subject = certificates_in(certificate_file)[0].subject
     names = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if name not in names:
         raise ValueError(
@@ -54,7 +54,8 @@ def check_name(certificate_file: Path, name: str) -> None:
         )
 
 
-def _certificates(file: Path) -> list[x509.Certificate]:
+def certificates_in(file: Path) -> list[x509.Certificate]:
+    """Those of a PEM file, its own first. Raises ValueError when it holds none."""
     try:
         return x509.load_pem_x509_certificates(file.read_bytes())
     except ValueError as exc:

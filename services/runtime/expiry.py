@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from cryptography import x509
 from prometheus_client import Gauge
 
 from cbmdhi.command.v1 import code_pb2
+from services.runtime.certificates import certificates_in
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 
@@ -17,10 +17,9 @@ def note_expiry(metrics: Metrics, certificate: str, file: Path) -> None:
     Raises MeshError INVALID when it is no certificate.
     """
     try:
-        ends = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+        ends = certificates_in(file)[0].not_valid_after_utc
     except ValueError as exc:
-        why = f"{file} holds no certificate as PEM; enrol it again"
-        raise MeshError(code_pb2.CODE_INVALID, why) from exc
+        raise MeshError(code_pb2.CODE_INVALID, str(exc)) from exc
     expiry_gauge(metrics).labels(certificate).set(ends.timestamp())
 
 
