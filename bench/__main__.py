@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench import headline, hostile, layers, network, paper_design, progress, quiet, results_files, table
+from bench import (
+    headline,
+    hostile,
+    layers,
+    network,
+    pace,
+    paper_design,
+    progress,
+    quiet,
+    results_files,
+    table,
+)
 from bench.environment import ROOT
 from bench.headline import QUICK, Plan
 from bench.table import Line
@@ -99,7 +110,10 @@ async def _measure(
                     f"{name}{f', {turn + 1} of {repeat}' if repeat > 1 else ''}", file=sys.stderr, flush=True
                 )
                 await quiet.settled(home)
-                measured[name].append(await ROWS[name](session, plan, folder))
+                before = pace.milliseconds()
+                run = await ROWS[name](session, plan, folder)
+                await quiet.settled(home)
+                measured[name].append({**run, "pace_ms": [before, pace.milliseconds()]})
     return measured
 
 

@@ -94,7 +94,15 @@ def records_lines(run: dict[str, Any]) -> list[Line]:
             at_most=True,
             note="" if _reached(first, "latency_ms") else "not all committed in time",
         ),
+        *_pace(run),
     ]
+
+
+def _pace(run: dict[str, Any]) -> list[Line]:
+    """How slow the machine was before and after: what swings from run to run without the mesh."""
+    found: list[float] = run.get("pace_ms", [])
+    measure = "the machine itself: a fixed loop of plain Python, before and after"
+    return [Line(measure, sum(found) / len(found), "ms", at_most=True)] if found else []
 
 
 def reads_lines(run: dict[str, Any]) -> list[Line]:

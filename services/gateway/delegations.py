@@ -14,7 +14,7 @@ from services.gateway.domain import group as rules
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.ttl import Remembered
+from services.runtime.remembered import Remembered
 
 _MAX_LIFETIME_MS = 12 * 60 * 60 * 1000
 _LONGEST_SECONDS = 12 * 60 * 60.0
@@ -36,7 +36,7 @@ class Delegations:
         self._channel = channel
         self._metrics = metrics
         self._clock = clock
-        self._kept: Remembered[tuple[str, str], SignedDelegation] = Remembered(most)
+        self._kept: Remembered[tuple[str, str], SignedDelegation] = Remembered(most, seconds=_LONGEST_SECONDS)
 
     def check(self, signed: SignedDelegation, delegator: IdentityDocument) -> None:
         """That it is the delegator's, to this device, on this channel, now. Raises Refused."""
@@ -76,4 +76,4 @@ class Delegations:
 
     def of(self, session: Session) -> SignedDelegation | None:
         """What the session's person lets the device do; None when nothing."""
-        return self._kept.get((session.address, session.token_id), _LONGEST_SECONDS)
+        return self._kept.get((session.address, session.token_id))

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
-from services.gateway.ttl import Remembered
+from services.runtime.remembered import Remembered
 
 _MOST = 50_000
 _AT_ONCE = 500
@@ -44,7 +44,7 @@ class Identities:
 
     def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
-        self._found: Remembered[str, _Found] = Remembered(_MOST, clock)
+        self._found: Remembered[str, _Found] = Remembered(_MOST, spread=True, clock=clock)
         self._asking: dict[str, asyncio.Task[_Answers]] = {}
 
     async def get(self, address: str, max_age_seconds: float) -> IdentityDocument | None:
@@ -64,7 +64,7 @@ class Identities:
         return {address: (one or answers[address]).document for address, one in found.items()}
 
     def _remembered(self, address: str, max_age_seconds: float) -> _Found | None:
-        found = self._found.get(address, max_age_seconds * _spread(address))
+        found = self._found.get(address, max_age_seconds)
         if found is None or found.is_active:
             return found
         return self._found.get(address, min(max_age_seconds, _SHAKY_SECONDS))
@@ -95,8 +95,3 @@ class Identities:
         for address, found in answers.items():
             self._found.put(address, found)
         return answers
-
-
-def _spread(address: str) -> float:
-    """From 3/4 to 1: who was looked up together shall not be looked up again together."""
-    return 0.75 + (hash(address) & 1023) / 4096

@@ -14,7 +14,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from services.gateway.domain import results
 from services.gateway.domain.group import Key, Parsed
-from services.gateway.ttl import Remembered
+from services.runtime.remembered import Remembered
 
 _REMEMBERED = 100_000
 _REMEMBERED_SECONDS = 3_600.0
@@ -44,7 +44,7 @@ class Replays:
     ) -> None:
         self._ledger = ledger
         self._clock_ms = clock_ms
-        self._seen: Remembered[Key, bool] = Remembered(_REMEMBERED)
+        self._seen: Remembered[Key, bool] = Remembered(_REMEMBERED, seconds=_REMEMBERED_SECONDS)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     def note(self, commands: Sequence[Parsed]) -> None:
@@ -78,8 +78,7 @@ class Replays:
             if parsed.header.expires_at_ms <= now:
                 return True
             if has_contents and (
-                now - parsed.header.issued_at_ms > _FRESH_MS
-                or self._seen.get(parsed.key, _REMEMBERED_SECONDS) is not None
+                now - parsed.header.issued_at_ms > _FRESH_MS or self._seen.get(parsed.key) is not None
             ):
                 return True
         return False

@@ -14,8 +14,8 @@ from services.gateway.domain.session import Session
 from services.gateway.identities import Identities
 from services.gateway.refusals import refusals
 from services.gateway.token_keys import TokenKeys
-from services.gateway.ttl import Remembered
 from services.runtime.errors import MeshError
+from services.runtime.remembered import Remembered
 
 # Suspended means refused within 5 s: at most 1 s until the next look, at a document at most 2 s old.
 STATUS_SECONDS = 2.0
@@ -45,7 +45,7 @@ class Sessions:
     async def of_token(self, token: str) -> Session:
         """The session of a token; the binding is not checked here. Raises UNAUTHENTICATED, UNAVAILABLE."""
         digest = hashlib.sha256(token.encode()).digest()
-        known = self._verified.get(digest, float("inf"))
+        known = self._verified.get(digest)
         if known is not None and known.expires_at > self._clock():
             return known
         with refusals():

@@ -10,7 +10,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import GetProofResponse
 from cbmdhi.protocol import proof
 from services.runtime.errors import MeshError
-from services.storage.cache import Cache
+from services.runtime.remembered import Remembered
 from services.storage.domain import decision
 from services.storage.domain.decision import ReadGrant
 from services.storage.locks import KeyedLocks
@@ -52,7 +52,7 @@ class Decisions:
         self._wait_seconds = wait_seconds
         self._max_age_ms = int(max_age_seconds * 1000)
         self._max_skew_ms = int(max_skew_seconds * 1000)
-        self._verified: Cache[str, proof.VerifiedTransaction] = Cache(_VERIFIED)
+        self._verified: Remembered[str, proof.VerifiedTransaction] = Remembered(_VERIFIED)
         self._locks = KeyedLocks()
 
     async def grants(self, decided: Sequence[tuple[str, str]]) -> list[ReadGrant | MeshError]:

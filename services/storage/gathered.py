@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 from services.runtime.batching import MicroBatcher
 from services.runtime.errors import MeshError
+from services.runtime.remembered import Remembered
 from services.runtime.telemetry import Metrics
-from services.storage.cache import Cache
 from services.storage.together import outcomes
 
 _AT_ONCE = 500
@@ -33,7 +33,7 @@ class Gathered(Generic[K, V]):
     def __init__(
         self,
         ask: Callable[[Sequence[K]], Awaitable[Sequence[V | MeshError]]],
-        known: Cache[K, V],
+        known: Remembered[K, V],
         metrics: Metrics,
         name: str,
         *,

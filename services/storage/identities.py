@@ -11,8 +11,8 @@ from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
 from cbmdhi.protocol import hpke
 from services.runtime.errors import MeshError
+from services.runtime.remembered import Remembered
 from services.runtime.telemetry import Metrics
-from services.storage.cache import Cache
 from services.storage.domain.batch import Refusal
 from services.storage.domain.keys import Patient
 from services.storage.gathered import Gathered
@@ -42,9 +42,13 @@ class Identities:
 
     def __init__(self, source: IdentitySource, metrics: Metrics) -> None:
         self._source = source
-        self._patients: Cache[str, Patient] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
-        self._custodians: Cache[str, tuple[str, ...]] = Cache(_PATIENTS, seconds=_PATIENT_SECONDS)
-        people: Cache[str, IdentityDocument] = Cache(_PEOPLE, seconds=_PERSON_SECONDS)
+        self._patients: Remembered[str, Patient] = Remembered(
+            _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
+        )
+        self._custodians: Remembered[str, tuple[str, ...]] = Remembered(
+            _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
+        )
+        people: Remembered[str, IdentityDocument] = Remembered(_PEOPLE, seconds=_PERSON_SECONDS, spread=True)
         self._people = Gathered(source.identities, people, metrics, "identities")
 
     async def __aenter__(self) -> Identities:

@@ -16,7 +16,7 @@ from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import registration
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
-from services.storage.cache import Cache
+from services.runtime.remembered import Remembered
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
 from services.storage.domain.keys import WriterKeyRef
 from services.storage.records import Place
@@ -50,7 +50,9 @@ class Ledger:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._own_msp = own_msp
         self._retries = RetryBudget()
-        self._consortium: Cache[str, Consortium] = Cache(1, seconds=_CONSORTIUM_SECONDS)
+        self._consortium: Remembered[str, Consortium] = Remembered(
+            1, seconds=_CONSORTIUM_SECONDS, spread=True
+        )
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
         """Identities as they are now, in order, each with its keys checked against its own signed

@@ -9,8 +9,8 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from services.runtime.errors import MeshError
+from services.runtime.remembered import Remembered
 from services.runtime.telemetry import Metrics
-from services.storage.cache import Cache
 from services.storage.gathered import Gathered
 
 _REMEMBERED = 20_000
@@ -32,7 +32,7 @@ class Records:
 
     def __init__(self, source: RecordSource, metrics: Metrics) -> None:
         self._source = source
-        known: Cache[Place, RecordVersion] = Cache(_REMEMBERED)
+        known: Remembered[Place, RecordVersion] = Remembered(_REMEMBERED)
         self._gathered = Gathered(self._ask, known, metrics, "records", lasting=_is_of)
 
     async def __aenter__(self) -> Records:

@@ -12,7 +12,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import hpke
 from services.runtime.errors import MeshError
-from services.storage.cache import Cache
+from services.runtime.remembered import Remembered
 from services.storage.metrics import StorageMetrics
 from services.storage.vault import Vault
 
@@ -66,7 +66,7 @@ class Unwrapping:
         self._sealed_keys = sealed_keys
         self._vault = vault
         self._metrics = metrics
-        self._known: Cache[Place, bytes] = Cache(_REMEMBERED, seconds=_SECONDS)
+        self._known: Remembered[Place, bytes] = Remembered(_REMEMBERED, seconds=_SECONDS, spread=True)
 
     async def writer_keys(self, wanted: Iterable[Wanted]) -> dict[Place, bytes | MeshError]:
         """Writer keys by their places, or why there is none: NOT_FOUND, INTEGRITY, UNAVAILABLE."""

@@ -8,8 +8,8 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED
+from services.runtime import remembered
 from services.runtime.errors import MeshError
-from services.storage import cache
 from services.storage.domain.batch import Refusal
 from services.storage.sealing import SealedItem
 from tests.unit.storage.channel import item
@@ -29,7 +29,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(cache, "time", clock)
+    monkeypatch.setattr(remembered, "time", clock)
     return clock
 
 
