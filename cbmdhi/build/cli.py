@@ -21,8 +21,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="build", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["build", "observe", "proto", "check"],
-        help="everything, Prometheus too, code from protos, or tools only",
+        choices=["build", "observe", "proto", "kubernetes", "check"],
+        help="everything, also Prometheus, only code from protos, a Kubernetes control plane, or only look for "
+        "what a build needs",
     )
     what = parser.parse_args(argv).what
     try:
@@ -50,6 +51,8 @@ def _run(what: str) -> int:
     if what == "proto":
         wanted = {"python", "protoc-gen-go", *(step.name for step in plan.protos())}
         steps = [step for step in steps if step.name in wanted]
+    if what == "kubernetes":
+        steps = plan.kubernetes()
     with Display() as display:
         if not (tools / "stamps").exists():
             display.note(

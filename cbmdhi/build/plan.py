@@ -23,6 +23,14 @@ COMPILED = (
     *("supervisor", "psutil", "typer", "rich"),
 )
 CHAINCODE_PROTOS = "cbmdhi/command/v1"
+KUBERNETES = "v1.36.3"
+KUBERNETES_PROGRAMS = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    **{
+        program: f"k8s.io/kubernetes/cmd/{program}"
+        for program in ("kubectl", "kube-apiserver", "kube-controller-manager")
+    },
+}
 
 
 class Plan:
@@ -58,6 +66,7 @@ class Plan:
             self._go_tool("versitygw", "Versity S3 gateway 1.8 (tests of backups to S3)", ["versitygw"], 60),
             self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, package="."),
             self._go_tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
+            self._go_tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25),
             self._package(),
             *self.protos(),
             self._chaincode(),
@@ -75,6 +84,10 @@ class Plan:
                 tags="remove_all_sd",
             )
         ]
+
+    def kubernetes(self) -> list[Step]:
+        """A control plane, which `make k8s-test` alone needs."""
+        return [self._kubernetes()]
 
     def protos(self) -> list[Step]:
         """Only the steps that generate code."""
@@ -247,6 +260,31 @@ class Plan:
                 [self._machine.go, *flags, *programs],
             ),
             outputs=lambda: [self.bin / program for program in programs],
+            run=run,
+        )
+
+    def _kubernetes(self) -> Step:
+        """Only the programs that are named: the module's other tools would double the time."""
+        folder = self.root / "deploy" / "toolchain" / "kubernetes"
+        flags = [*GO_FLAGS, "-ldflags", f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"]
+
+        def run(log: Path) -> None:
+            with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
+                for program, package in KUBERNETES_PROGRAMS.items():
+                    output = Path(made) / program
+                    self._commands.run(["go", "build", *flags, "-o", output, package], folder, log)
+                    self._put(output)
+
+        return Step(
+            name="kubernetes",
+            title=f"Kubernetes {KUBERNETES} (API server, controllers, kubectl) and etcd",
+            expected_seconds=420,
+            fingerprint=lambda: fingerprint.of(
+                self.root,
+                [folder / "go.mod", folder / "go.sum"],
+                [self._machine.go, *flags, *KUBERNETES_PROGRAMS.values()],
+            ),
+            outputs=lambda: [self.bin / program for program in KUBERNETES_PROGRAMS],
             run=run,
         )
 

@@ -14,8 +14,13 @@ _LOG_FORMAT = "%{time:2006-01-02T15:04:05.000Z07:00} %{level} [%{module}] %{mess
 _PEER_LOGGING = "gateway.responsechecker=error:validation=error:warning"
 
 # Collect garbage less often: measured in bench/NOTES.md. A chaincode server's heap is small; a peer's is not.
-_CHAINCODE_GOGC = "400"
-_PEER_GOGC = "200"
+CHAINCODE_TUNING = {"GOGC": "400"}
+PEER_TUNING = {
+    "FABRIC_LOGGING_SPEC": _PEER_LOGGING,
+    "FABRIC_LOGGING_FORMAT": _LOG_FORMAT,
+    "GOGC": "200",
+}
+ORDERER_TUNING = {"FABRIC_LOGGING_SPEC": "warning", "FABRIC_LOGGING_FORMAT": _LOG_FORMAT}
 
 
 def peer_program(home: Home, organisation: str) -> Program:
@@ -25,12 +30,7 @@ def peer_program(home: Home, organisation: str) -> Program:
         name=program_name(organisation, "peer"),
         argv=[tool("peer"), "node", "start"],
         directory=folder,
-        env={
-            "FABRIC_CFG_PATH": str(folder),
-            "FABRIC_LOGGING_SPEC": _PEER_LOGGING,
-            "FABRIC_LOGGING_FORMAT": _LOG_FORMAT,
-            "GOGC": _PEER_GOGC,
-        },
+        env={"FABRIC_CFG_PATH": str(folder), **PEER_TUNING},
         stop_seconds=15,
     )
 
@@ -42,11 +42,7 @@ def orderer_program(home: Home) -> Program:
         name=program_name(ORDERING, "orderer"),
         argv=[tool("orderer")],
         directory=folder,
-        env={
-            "FABRIC_CFG_PATH": str(folder),
-            "FABRIC_LOGGING_SPEC": "warning",
-            "FABRIC_LOGGING_FORMAT": _LOG_FORMAT,
-        },
+        env={"FABRIC_CFG_PATH": str(folder), **ORDERER_TUNING},
         stop_seconds=15,
     )
 
@@ -66,7 +62,7 @@ def chaincode_program(home: Home, organisation: str, ports: Ports) -> Program:
             "CHAINCODE_TLS_KEY_FILE": str(tls / "server.key"),
             "CHAINCODE_TLS_CERT_FILE": str(tls / "server.crt"),
             "CHAINCODE_TLS_CLIENT_CA_FILE": str(tls / "ca.crt"),
-            "GOGC": _CHAINCODE_GOGC,
+            **CHAINCODE_TUNING,
             "CBMDHI_GENESIS_SHA256": genesis.sha256(home) if known else "",
             **(collector.variables(ports, organisation, "chaincode") if home.traced else {}),
         },
@@ -104,6 +100,7 @@ def configure_orderer(home: Home, ports: Ports) -> None:
         folder / "orderer.yaml",
         fill(
             "fabric/orderer.yaml",
+            listen="127.0.0.1",
             port=ports.of(ORDERING, "orderer"),
             msp_id=msp_id(ORDERING),
             admin_address=ports.address(ORDERING, "orderer_admin"),

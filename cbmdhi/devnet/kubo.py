@@ -26,6 +26,7 @@ _PEBBLE = {
     "bytesPerSync": _MIB,
     "cacheSize": 32 * _MIB,
 }
+ENVIRONMENT = {"IPFS_TELEMETRY": "off", "LIBP2P_FORCE_PNET": "1"}
 
 
 def program(home: Home, organisation: str) -> Program:
@@ -36,7 +37,7 @@ def program(home: Home, organisation: str) -> Program:
         # Compaction wants whole cores for seconds at a time: it shall have what the others leave.
         argv=["nice", "-n", "10", tool("ipfs"), "daemon", "--migrate=false", "--enable-gc=false"],
         directory=folder,
-        env={**_environment(folder), "LIBP2P_FORCE_PNET": "1"},
+        env={"IPFS_PATH": str(folder), **ENVIRONMENT},
         stop_seconds=10,
     )
 
@@ -61,20 +62,20 @@ def configure(home: Home, ports: Ports) -> None:
             for other in MEMBERS
             if other != organisation
         ]
-        _settle(document, _settings(organisation, ports, others))
+        api = f"/ip4/127.0.0.1/tcp/{ports.of(organisation, 'ipfs_rpc')}"
+        settle(document, settings(swarm=_swarm_address(organisation, ports), api=api, peers=others))
         write_secret(home.organisation(organisation).ipfs / "config", json.dumps(document, indent=2) + "\n")
 
 
-def _settings(organisation: str, ports: Ports, others: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each reason is measured or is the private swarm: docs in the Kubo configuration reference."""
+def settings(*, swarm: str, api: str, peers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a node's configuration is brought to. `swarm`, `api`: where it listens; `peers`: the others.
+
+    Each reason is measured or is the private swarm: docs in the Kubo configuration reference.
+    """
     return {
-        "Addresses": {
-            "Swarm": [_swarm_address(organisation, ports)],
-            "API": f"/ip4/127.0.0.1/tcp/{ports.of(organisation, 'ipfs_rpc')}",
-            "Gateway": [],
-        },
+        "Addresses": {"Swarm": [swarm], "API": api, "Gateway": []},
         # Peered nodes are protected from the connection manager and dialled again when lost.
-        "Peering": {"Peers": others},
+        "Peering": {"Peers": peers},
         "Bootstrap": [],
         "Discovery": {"MDNS": {"Enabled": False}},
         "Routing": {"Type": "none", "DelegatedRouters": []},
@@ -107,10 +108,11 @@ def _settings(organisation: str, ports: Ports, others: list[dict[str, Any]]) -> 
     }
 
 
-def _settle(document: dict[str, Any], settings: dict[str, Any]) -> None:
+def settle(document: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Put settings over a configuration, section by section."""
     for name, value in settings.items():
         if isinstance(value, dict) and value and isinstance(document.get(name), dict):
-            _settle(document[name], value)
+            settle(document[name], value)
         else:
             document[name] = value
 

@@ -20,7 +20,7 @@ from cbmdhi.devnet.topology import (
     program_name,
 )
 
-_DRAIN_SECONDS = 10
+DRAIN_SECONDS = 10
 _ENROLMENTS_AT_ONCE = 1_000
 _ENROLMENTS_PER_MINUTE = 6_000.0
 _KEEPS_DATA = ("ledger", "storage", "notify", "identity", "gateway")
@@ -29,6 +29,7 @@ _KEEPS_DATA = ("ledger", "storage", "notify", "identity", "gateway")
 # A batch is some hundred kilobytes: glibc would give such pieces back to the kernel at once, and fetch them
 # again, page by page, for the next one.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "67108864"}
+TUNING = {"PYTHONUNBUFFERED": "1", **_MALLOC}
 
 
 def program(home: Home, organisation: str, service: str) -> Program:
@@ -38,9 +39,9 @@ def program(home: Home, organisation: str, service: str) -> Program:
         name=program_name(organisation, service),
         argv=[python(), "-m", f"services.{service}", "--config", folder / "config.toml"],
         directory=folder,
-        env={"PYTHONUNBUFFERED": "1", **_MALLOC},
+        env=TUNING,
         # A moment more than the service itself takes to drain.
-        stop_seconds=_DRAIN_SECONDS + 5,
+        stop_seconds=DRAIN_SECONDS + 5,
     )
 
 
@@ -66,7 +67,7 @@ def _common(home: Home, organisation: str, service: str, ports: Ports) -> dict[s
         "channel": CHANNEL,
         "listen_address": ports.address(organisation, service),
         "metrics_address": ports.address(organisation, f"{service}_metrics"),
-        "drain_seconds": float(_DRAIN_SECONDS),
+        "drain_seconds": float(DRAIN_SECONDS),
         "log_level": "info",
         "otlp_endpoint": collector.endpoint(ports, organisation) if home.traced else "",
         "trace_ratio": 1.0 if home.traced else 0.0,

@@ -30,9 +30,15 @@ _NONCE_BYTES = 12
 
 
 def read_private_file(path: Path) -> bytes:
-    """A file that holds a key. Raises ValueError when anybody but its owner may touch it."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    """A file that holds a key. Raises ValueError when anybody may touch it but its owner.
+
+    Of a file that belongs to somebody else, this process's group may be the reader: so does Kubernetes mount
+    a Secret, root's, for a process that is not root.
+    """
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    lent = found.st_uid != os.geteuid() and found.st_gid in (os.getegid(), *os.getgroups())
+    if mode & (0o037 if lent else 0o077):
         raise ValueError(f"{path} holds a private key and has mode {mode:04o}; run chmod 600 on it")
     return path.read_bytes()
 

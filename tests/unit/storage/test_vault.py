@@ -1,6 +1,7 @@
 """The vault: keys at rest, and the file they rest on."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -40,6 +41,22 @@ async def test_a_key_file_that_others_may_read_is_not_used(tmp_path: Path) -> No
         read_private_file(key_file)
     key_file.chmod(0o600)
     assert read_private_file(key_file) == PRIVATE
+
+
+async def test_a_key_file_of_root_may_be_lent_to_the_group_as_kubernetes_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_file = tmp_path / "vault.key"
+    key_file.write_bytes(PRIVATE)
+    key_file.chmod(0o440)
+    monkeypatch.setattr(os, "geteuid", lambda: key_file.stat().st_uid + 1)
+    assert read_private_file(key_file) == PRIVATE
+    key_file.chmod(0o460)
+    with pytest.raises(ValueError, match="0460"):
+        read_private_file(key_file)
+    key_file.chmod(0o444)
+    with pytest.raises(ValueError, match="0444"):
+        read_private_file(key_file)
 
 
 async def test_no_writer_key_lies_on_the_disk_in_clear(database: Database, file: Path) -> None:
