@@ -10,11 +10,11 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test lint format proto lock bench bench-soak bench-replicas \
-	bench-growth paper observe observe-build observe-docs
+	bench-growth paper observe observe-build observe-docs k8s-test k8s-generate
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## environment, generated code, pinned tools, chaincode (5 to 10 minutes the first time)
 	@$(BUILD) build
@@ -70,6 +70,13 @@ observe: observe-build ## real Prometheus over the laptop network: every panel a
 
 observe-docs: build ## write docs/metrics.md, the objectives' rules and the dashboards from the code
 	@$(BIN)/python -m observe.docs
+
+k8s-test: build ## every overlay of deploy/k8s on a real Kubernetes API server (builds one first: 10 minutes)
+	@$(BUILD) kubernetes
+	@$(BIN)/python -m cbmdhi.k8s.trial $(OPTIONS)
+
+k8s-generate: build ## write what deploy/k8s shares with the laptop network and the architecture
+	@$(BIN)/python -m cbmdhi.k8s.generate
 
 proto: ## generate Python and Go from protos/
 	@$(BUILD) proto
