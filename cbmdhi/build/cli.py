@@ -21,9 +21,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="build", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["build", "observe", "proto", "kubernetes", "check"],
-        help="everything, also Prometheus, only code from protos, a Kubernetes control plane, or only look for "
-        "what a build needs",
+        choices=["build", "observe", "proto", "kubernetes", "kubernetes-node", "check"],
+        help="everything, also Prometheus, only code from protos, a Kubernetes control plane, also a node, or "
+        "only look for what a build needs",
     )
     what = parser.parse_args(argv).what
     try:
@@ -53,6 +53,8 @@ def _run(what: str) -> int:
         steps = [step for step in steps if step.name in wanted]
     if what == "kubernetes":
         steps = plan.kubernetes()
+    if what == "kubernetes-node":
+        steps = plan.kubernetes_node()
     with Display() as display:
         if not (tools / "stamps").exists():
             display.note(

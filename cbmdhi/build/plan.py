@@ -24,13 +24,12 @@ COMPILED = (
 )
 CHAINCODE_PROTOS = "cbmdhi/command/v1"
 KUBERNETES = "v1.36.3"
+_COMMANDS = "k8s.io/kubernetes/cmd"
 KUBERNETES_PROGRAMS = {
     "etcd": "go.etcd.io/etcd/server/v3",
-    **{
-        program: f"k8s.io/kubernetes/cmd/{program}"
-        for program in ("kubectl", "kube-apiserver", "kube-controller-manager")
-    },
+    **{name: f"{_COMMANDS}/{name}" for name in ("kubectl", "kube-apiserver", "kube-controller-manager")},
 }
+NODE_PROGRAMS = {name: f"{_COMMANDS}/{name}" for name in ("kube-scheduler", "kubelet", "kube-proxy")}
 
 
 class Plan:
@@ -64,7 +63,7 @@ class Plan:
                 version="github.com/hyperledger/fabric-ca/lib/metadata.Version=1.5.15",
             ),
             self._go_tool("versitygw", "Versity S3 gateway 1.8 (tests of backups to S3)", ["versitygw"], 60),
-            self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, package="."),
+            self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, packages=(".",)),
             self._go_tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
             self._go_tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25),
             self._package(),
@@ -86,8 +85,37 @@ class Plan:
         ]
 
     def kubernetes(self) -> list[Step]:
-        """A control plane, which `make k8s-test` alone needs."""
-        return [self._kubernetes()]
+        """A control plane, which `make k8s-test` needs."""
+        return [
+            self._kubernetes(
+                "kubernetes",
+                f"Kubernetes {KUBERNETES} (API server, controllers, kubectl) and etcd",
+                420,
+                KUBERNETES_PROGRAMS,
+            )
+        ]
+
+    def kubernetes_node(self) -> list[Step]:
+        """What `make k8s-run` needs besides: a node's programs, and what runs on every cluster."""
+        return [
+            *self.kubernetes(),
+            self._kubernetes(
+                "kubernetes-node",
+                f"Kubernetes {KUBERNETES} (scheduler, kubelet, proxy)",
+                180,
+                NODE_PROGRAMS,
+                # Most packages are the same: compiled once, not twice at the same time.
+                after=("kubernetes",),
+            ),
+            self._go_tool(
+                "kubernetes-addons",
+                "CoreDNS and metrics-server",
+                ["coredns", "metrics-server"],
+                200,
+                packages=("./coredns", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+            ),
+            self._pause(),
+        ]
 
     def protos(self) -> list[Step]:
         """Only the steps that generate code."""
@@ -232,13 +260,13 @@ class Plan:
         expected_seconds: float,
         version: str = "",
         tags: str = "",
-        package: str = "tool",
+        packages: tuple[str, ...] = ("tool",),
     ) -> Step:
         """A pinned tool module of deploy/toolchain: go.sum verifies every byte of it.
 
         `version`: the variable that a product's own build sets when it is linked, and its value.
         `tags`: build tags.
-        `package`: what is built, by default all `tool`s of go.mod.
+        `packages`: what is built, by default all `tool`s of go.mod.
         """
         folder = self.root / "deploy" / "toolchain" / module
         flags = [*GO_FLAGS, *(["-ldflags", f"-X {version}"] if version else [])]
@@ -246,7 +274,7 @@ class Plan:
 
         def run(log: Path) -> None:
             with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                self._commands.run(["go", "build", *flags, "-o", f"{made}/", package], folder, log)
+                self._commands.run(["go", "build", *flags, "-o", f"{made}/", *packages], folder, log)
                 for program in programs:
                     self._put(Path(made) / program)
 
@@ -256,36 +284,75 @@ class Plan:
             expected_seconds=expected_seconds,
             fingerprint=lambda: fingerprint.of(
                 self.root,
-                [folder / "go.mod", folder / "go.sum", *folder.glob("*.go")],
+                [folder / "go.mod", folder / "go.sum", *folder.rglob("*.go")],
                 [self._machine.go, *flags, *programs],
             ),
             outputs=lambda: [self.bin / program for program in programs],
             run=run,
         )
 
-    def _kubernetes(self) -> Step:
-        """Only the programs that are named: the module's other tools would double the time."""
+    def _kubernetes(
+        self,
+        name: str,
+        title: str,
+        expected_seconds: float,
+        programs: dict[str, str],
+        after: tuple[str, ...] = (),
+    ) -> Step:
+        """Some of the programs of one module: `programs` says of which package each is."""
         folder = self.root / "deploy" / "toolchain" / "kubernetes"
         flags = [*GO_FLAGS, "-ldflags", f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"]
 
         def run(log: Path) -> None:
             with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                for program, package in KUBERNETES_PROGRAMS.items():
+                for program, package in programs.items():
                     output = Path(made) / program
                     self._commands.run(["go", "build", *flags, "-o", output, package], folder, log)
                     self._put(output)
 
         return Step(
-            name="kubernetes",
-            title=f"Kubernetes {KUBERNETES} (API server, controllers, kubectl) and etcd",
-            expected_seconds=420,
+            name=name,
+            title=title,
+            expected_seconds=expected_seconds,
             fingerprint=lambda: fingerprint.of(
                 self.root,
                 [folder / "go.mod", folder / "go.sum"],
-                [self._machine.go, *flags, *KUBERNETES_PROGRAMS.values()],
+                [self._machine.go, *flags, *programs.values()],
             ),
-            outputs=lambda: [self.bin / program for program in KUBERNETES_PROGRAMS],
+            outputs=lambda: [self.bin / program for program in programs],
             run=run,
+            after=after,
+        )
+
+    def _pause(self) -> Step:
+        """What holds a pod's namespaces open: a C file of the Kubernetes module."""
+        folder = self.root / "deploy" / "toolchain" / "kubernetes"
+
+        def run(log: Path) -> None:
+            found = subprocess.run(
+                ["go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if found.returncode:
+                raise BuildError(f"Go does not find the Kubernetes module: {found.stderr.strip()}")
+            source = Path(found.stdout.strip()) / "build" / "pause" / "linux" / "pause.c"
+            with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
+                output = Path(made) / "pause"
+                self._commands.run(["cc", "-Os", "-o", output, source], folder, log)
+                self._put(output)
+
+        return Step(
+            name="pause",
+            title="pause",
+            expected_seconds=2,
+            fingerprint=lambda: fingerprint.of(self.root, [folder / "go.mod", folder / "go.sum"]),
+            outputs=lambda: [self.bin / "pause"],
+            run=run,
+            # Fetches the module.
+            after=("kubernetes",),
         )
 
     def _chaincode(self) -> Step:

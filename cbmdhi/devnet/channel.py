@@ -25,6 +25,7 @@ def make_genesis_block(home: Home, ports: Ports) -> None:
             msp_id=msp_id(organisation),
             raw_msp_id=Raw(msp_id(organisation)),
             msp_directory=home.organisation(organisation).admin / "msp",
+            host=ports.host(organisation, "peer"),
             port=ports.of(organisation, "peer"),
         )
         for organisation in MEMBERS
@@ -35,6 +36,7 @@ def make_genesis_block(home: Home, ports: Ports) -> None:
             "fabric/configtx.yaml",
             members=Raw("".join(members)),
             orderer_address=ports.address(ORDERING, "orderer"),
+            orderer_host=ports.host(ORDERING, "orderer"),
             orderer_port=ports.of(ORDERING, "orderer"),
             orderer_tls_certificate=orderer_tls,
             ordering_msp_id=msp_id(ORDERING),

@@ -117,16 +117,9 @@ def _ordering(home: Home, ports: Ports, pids: Mapping[str, int]) -> dict[str, An
 
 def _any(home: Home, folders: Organisation, ports: Ports, pids: Mapping[str, int]) -> dict[str, Any]:
     org = folders.name
-    registrar = {
-        "fabric_ca_url": f"https://{ports.address(org, 'ca')}",
-        "certificate_file": str(folders.registrar / "cert.pem"),
-        "key_file": str(folders.registrar / "key.pem"),
-        "tls_file": str(folders.tls_ca_certificate),
-        "ca_name": "ca",
-    }
     return {
         "msp_id": msp_id(org),
-        **({"registrar": registrar} if org != ORDERING else {}),
+        **({"registrar": registrar(home, org, ports)} if org != ORDERING else {}),
         "ca": {
             "url": f"https://{ports.address(org, 'ca')}",
             "operations": f"http://{ports.address(org, 'ca_operations')}",
@@ -138,6 +131,18 @@ def _any(home: Home, folders: Organisation, ports: Ports, pids: Mapping[str, int
             name: {"pid": pids.get(name, 0), "log": str(home.log(name))}
             for name in (program_name(org, program) for program in programs_of(org))
         },
+    }
+
+
+def registrar(home: Home, org: str, ports: Ports) -> dict[str, str]:
+    """What a member's operator needs to act as the registrar of its Fabric CA."""
+    folders = home.organisation(org)
+    return {
+        "fabric_ca_url": f"https://{ports.address(org, 'ca')}",
+        "certificate_file": str(folders.registrar / "cert.pem"),
+        "key_file": str(folders.registrar / "key.pem"),
+        "tls_file": str(folders.tls_ca_certificate),
+        "ca_name": "ca",
     }
 
 

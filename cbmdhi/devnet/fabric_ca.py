@@ -22,7 +22,7 @@ from cbmdhi.devnet.commands import run
 from cbmdhi.devnet.errors import CommandFailed
 from cbmdhi.devnet.layout import Home, Organisation, tool
 from cbmdhi.devnet.supervision import Program
-from cbmdhi.devnet.templates import Raw, fill, write, write_secret
+from cbmdhi.devnet.templates import fill, write, write_secret
 from cbmdhi.devnet.topology import Ports, program_name
 
 IDENTITIES = "ca"
@@ -63,7 +63,24 @@ def configure(home: Home, organisation: str, ports: Ports) -> None:
     folders = home.organisation(organisation)
     if not folders.bootstrap_secret.exists():
         write_secret(folders.bootstrap_secret, secrets.token_urlsafe(32))
-    secret = folders.bootstrap_secret.read_text()
+    texts = configurations(
+        organisation,
+        folders.bootstrap_secret.read_text(),
+        port=ports.of(organisation, "ca"),
+        identity_ca_file=_configuration(folders, IDENTITIES),
+        operations_address=ports.address(organisation, "ca_operations"),
+    )
+    for name, text in texts.items():
+        write_secret(_configuration(folders, name), text)
+
+
+def configurations(
+    organisation: str, secret: str, *, port: int, identity_ca_file: Path, operations_address: str
+) -> dict[str, str]:
+    """fabric-ca-server-config.yaml of each of the two CAs; `secret`: of the bootstrap identity.
+
+    identity_ca_file  where the server finds the configuration of the CA for identities
+    """
     texts = {
         name: fill(
             "fabric-ca/ca.yaml",
@@ -77,12 +94,11 @@ def configure(home: Home, organisation: str, ports: Ports) -> None:
     }
     server = fill(
         "fabric-ca/server.yaml",
-        port=ports.of(organisation, "ca"),
-        identity_ca_file=_configuration(folders, IDENTITIES),
-        operations_address=ports.address(organisation, "ca_operations"),
+        port=port,
+        identity_ca_file=identity_ca_file,
+        operations_address=operations_address,
     )
-    write_secret(_configuration(folders, IDENTITIES), texts[IDENTITIES])
-    write_secret(_configuration(folders, TLS), Raw(texts[TLS] + server))
+    return {IDENTITIES: texts[IDENTITIES], TLS: texts[TLS] + server}
 
 
 def _configuration(folders: Organisation, name: str) -> Path:

@@ -77,9 +77,13 @@ class Ports:
             return self.base + _STRIDE * len(MEMBERS) + _PORTS_OF_ORDERING.index(name)
         return self.base + _STRIDE * MEMBERS.index(organisation) + _PORTS_OF_MEMBER.index(name)
 
+    def host(self, organisation: str, name: str) -> str:
+        """Where a listener is, as others call it: here on loopback, whoever it belongs to."""
+        return "127.0.0.1"
+
     def address(self, organisation: str, name: str) -> str:
-        """`127.0.0.1:port` of a listener."""
-        return f"127.0.0.1:{self.of(organisation, name)}"
+        """`host:port` of a listener."""
+        return f"{self.host(organisation, name)}:{self.of(organisation, name)}"
 
     def all(self) -> dict[int, str]:
         """Every port in use, with the program that listens on it."""

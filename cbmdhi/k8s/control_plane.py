@@ -1,6 +1,6 @@
-"""A real Kubernetes API server with its controllers, on loopback, for as long as a `with` block lasts.
+"""A real Kubernetes API server with its controllers, for as long as a `with` block lasts.
 
-No node: what the controllers make of the manifests is seen, and nothing runs.
+No node: what the controllers make of the manifests is seen, and nothing runs. With one: node.py.
 """
 
 import json
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cbmdhi.devnet.layout import tool
 
+SERVICES_RANGE = "10.96.0.0/16"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 
@@ -29,12 +30,16 @@ class ControlPlaneError(Exception):
 
 
 class ControlPlane:
-    """etcd, kube-apiserver and kube-controller-manager, with their state in `folder`."""
+    """etcd, kube-apiserver and kube-controller-manager, with their state in `folder`.
 
-    def __init__(self, folder: Path) -> None:
+    address  of the API server, on which it listens alone
+    """
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self._folder = folder
-        self._kubeconfig = folder / "kubeconfig"
+        self._address = address
         self._stack = ExitStack()
+        self.kubeconfig = folder / "kubeconfig"
 
     def __enter__(self) -> Self:
         try:
@@ -55,15 +60,18 @@ class ControlPlane:
         Raises:
             ControlPlaneError: it ended with an error, or warned of something.
         """
-        ended = subprocess.run(
-            [str(tool("kubectl")), f"--kubeconfig={self._kubeconfig}", *arguments],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
-        )
+        try:
+            ended = subprocess.run(
+                self._kubectl(*arguments),
+                input=given,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                env=self._environment(),
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise ControlPlaneError(f"kubectl {arguments[0]} did not end within {seconds:g} s") from exc
         if ended.returncode or ("Warning:" in ended.stderr and not may_warn):
             raise ControlPlaneError(ended.stderr.strip())
         return ended.stdout
@@ -73,17 +81,28 @@ class ControlPlane:
         where = ["--namespace", namespace] if namespace else ["--all-namespaces"]
         return json.loads(self.kubectl("get", kinds, *where, "--output=json"))["items"]
 
+    def apply(self, documents: Sequence[dict[str, Any]], manager: str) -> None:
+        """Apply documents server-side, strictly, as `manager`. Raises as `kubectl` does."""
+        self.kubectl(
+            "apply",
+            "--server-side",
+            "--validate=strict",
+            f"--field-manager={manager}",
+            "--filename=-",
+            given=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)}),
+        )
+
     def _start(self) -> None:
         etcd, etcd_peer, port = (_free_port() for _ in range(3))
         token = secrets.token_urlsafe(16)
         key = rsa.generate_private_key(65537, 2048)
-        _write(self._folder / "sa.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        _write(
+        write_private(self._folder / "sa.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        write_private(
             self._folder / "sa.pub",
             key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         )
-        _write(self._folder / "tokens.csv", f"{token},admin,admin,system:masters\n".encode())
-        _write(self._kubeconfig, json.dumps(_kubeconfig(port, token)).encode())
+        write_private(self._folder / "tokens.csv", f"{token},admin,admin,system:masters\n".encode())
+        write_private(self.kubeconfig, json.dumps(_kubeconfig(self._address, port, token)).encode())
         self._run(
             "etcd",
             [
@@ -102,31 +121,41 @@ class ControlPlane:
             [
                 f"--etcd-servers=http://127.0.0.1:{etcd}",
                 f"--secure-port={port}",
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                "--endpoint-reconciler-type=none",
-                "--service-cluster-ip-range=10.96.0.0/16",
+                f"--bind-address={self._address}",
+                f"--advertise-address={self._address}",
+                f"--service-cluster-ip-range={SERVICES_RANGE}",
                 f"--cert-dir={self._folder / 'certificates'}",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-signing-key-file={self._folder / 'sa.key'}",
                 f"--service-account-key-file={self._folder / 'sa.pub'}",
                 f"--token-auth-file={self._folder / 'tokens.csv'}",
                 "--authorization-mode=RBAC",
+                *self._server_options(),
             ],
         )
         self.wait(lambda: self._ready(server), "the API server's readiness", _START_SECONDS)
         self._run(
             "kube-controller-manager",
             [
-                f"--kubeconfig={self._kubeconfig}",
+                f"--kubeconfig={self.kubeconfig}",
                 f"--service-account-private-key-file={self._folder / 'sa.key'}",
+                # What pods believe the API server by: it puts its own authority behind its certificate.
+                f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
                 "--use-service-account-credentials=false",
                 "--leader-elect=false",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={_free_port()}",
                 f"--cert-dir={self._folder / 'controller-certificates'}",
+                *self._controller_options(),
             ],
         )
+
+    def _server_options(self) -> list[str]:
+        # Nobody but `kubectl` shall find it.
+        return ["--endpoint-reconciler-type=none"]
+
+    def _controller_options(self) -> list[str]:
+        return []
 
     def wait(self, holds: Callable[[], object], what: str, seconds: float) -> None:
         """Return once `holds`.
@@ -148,11 +177,15 @@ class ControlPlane:
         except ControlPlaneError:
             return False
 
-    def _run(self, program: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _run(
+        self, program: str, arguments: Sequence[str], path: str | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program, which ends with the block; `path` when it is not one that we build."""
         log = self._stack.enter_context((self._folder / f"{program}.log").open("wb"))
         process = subprocess.Popen(
-            [str(tool(program)), *arguments],
+            [path or str(tool(program)), *arguments],
             cwd=self._folder,
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -160,6 +193,13 @@ class ControlPlane:
         )
         self._stack.callback(_end, process)
         return process
+
+    def _kubectl(self, *arguments: str) -> list[str]:
+        return [str(tool("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        """Nothing of a person's own settings: a proxy, or another cluster's configuration."""
+        return {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": str(self._folder)}
 
     def _tail(self, program: str) -> str:
         return "\n".join((self._folder / f"{program}.log").read_text(errors="replace").splitlines()[-15:])
@@ -180,14 +220,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone reads, from the first moment."""
     path.touch(mode=0o600)
     path.write_bytes(content)
 
 
-def _kubeconfig(port: int, token: str) -> dict[str, Any]:
-    # The server makes its certificate itself at the start; the token, and loopback, are what this rests on.
-    cluster = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
+def _kubeconfig(address: str, port: int, token: str) -> dict[str, Any]:
+    # The server makes its certificate itself at the start; the token, and an address that nobody else reaches, are
+    # what this rests on.
+    cluster = {"server": f"https://{address}:{port}", "insecure-skip-tls-verify": True}
     return {
         "apiVersion": "v1",
         "kind": "Config",

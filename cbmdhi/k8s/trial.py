@@ -17,6 +17,7 @@ from cbmdhi.k8s.control_plane import ControlPlane, ControlPlaneError
 from cbmdhi.k8s.rendering import Document, workloads
 
 VERSION = "1.36"
+_MANAGER = "k8s-test"
 _PODS_SECONDS = 90.0
 _GONE_SECONDS = 120.0
 _LEVEL = "pod-security.kubernetes.io/enforce"
@@ -96,11 +97,11 @@ def try_overlay(cluster: ControlPlane, documents: list[Document]) -> str:
     if lax:
         raise TrialFailed(f"{', '.join(lax)}: Pod Security `restricted` is not enforced")
     try:
-        _apply(cluster, namespaces)
+        cluster.apply(namespaces, _MANAGER)
         names = [document["metadata"]["name"] for document in namespaces]
         # Without its service account a namespace refuses every pod for a moment.
         cluster.wait(lambda: all(_has_account(cluster, name) for name in names), "service accounts", 30)
-        _apply(cluster, documents)
+        cluster.apply(documents, _MANAGER)
         pods = _pods(cluster, documents, names)
         return (
             f"{len(documents)} documents applied strictly, {len(workloads(documents))} workloads became"
@@ -115,17 +116,6 @@ def try_overlay(cluster: ControlPlane, documents: list[Document]) -> str:
             f"--timeout={_GONE_SECONDS:g}s",
             seconds=_GONE_SECONDS + 10,
         )
-
-
-def _apply(cluster: ControlPlane, documents: list[Document]) -> None:
-    cluster.kubectl(
-        "apply",
-        "--server-side",
-        "--validate=strict",
-        "--field-manager=k8s-test",
-        "--filename=-",
-        given=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}),
-    )
 
 
 def _pods(cluster: ControlPlane, documents: list[Document], namespaces: list[str]) -> int:

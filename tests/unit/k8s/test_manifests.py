@@ -245,7 +245,7 @@ def test_what_keeps_a_file_runs_once_and_is_not_scaled() -> None:
     [scaled] = of_kind("production", "ScaledObject")
     assert scaled["spec"]["scaleTargetRef"]["name"] == "notify"
     assert scaled["spec"]["maxReplicaCount"] == 1
-    assert 'namespace="mercy"' in scaled["spec"]["triggers"][0]["metadata"]["query"]
+    assert 'organisation="mercy"' in scaled["spec"]["triggers"][0]["metadata"]["query"]
     for document in all_workloads("production"):
         if document["kind"] == "StatefulSet":
             assert document["spec"]["replicas"] == 1
