@@ -6,28 +6,33 @@ from typing import TextIO
 
 
 class Account:
-    """Prints as it is told."""
+    """Prints as it is told. `begun`: of the clock `time.monotonic`, which all processes of a machine share."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, begun: float | None = None, stream: TextIO | None = None) -> None:
+        self._begun = time.monotonic() if begun is None else begun
         self._stream = stream or sys.stdout
-        self._begun = time.monotonic()
         self.proofs = 0
 
     def step(self, title: str) -> None:
         """A step begins."""
-        self._print(f"\n{self._elapsed()}  {title}")
+        self._print("")
+        self._line(title)
 
     def proved(self, text: str) -> None:
         """Something was seen to hold."""
         self.proofs += 1
-        self._print(f"{self._elapsed()}    ✓  {text}")
+        self._line(f"  ✓  {text}")
+
+    def failed(self, text: str) -> None:
+        """Something did not hold."""
+        self._line(f"  ✗  {text}")
 
     def note(self, text: str) -> None:
         """Something else that is worth a line."""
-        self._print(f"{self._elapsed()}       {text}")
+        self._line(f"     {text}")
 
-    def _elapsed(self) -> str:
-        return f"{time.monotonic() - self._begun:6.1f} s"
+    def _line(self, text: str) -> None:
+        self._print(f"{time.monotonic() - self._begun:6.1f} s  {text}")
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)

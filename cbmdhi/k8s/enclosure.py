@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cbmdhi.k8s import cgroups, kernel, machine
@@ -25,7 +25,8 @@ def run(program: Sequence[str]) -> int:
     Gives its exit status; 130 after Ctrl-C.
     """
     # An end from outside is an end like any other.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     name = f"cbmdhi-k8s-{os.getpid()}"
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=machine.temporary()))
     try:
@@ -51,6 +52,7 @@ def _enclosed(program: Sequence[str]) -> int:
                 *program,
             ],
             stdin=subprocess.DEVNULL,
+            env=_environment(os.environ),
             pass_fds=[held],
             # Ctrl-C is ours to answer.
             start_new_session=True,
@@ -64,6 +66,11 @@ def _enclosed(program: Sequence[str]) -> int:
             _wait_until_gone(alive)
     finally:
         os.close(alive)
+
+
+def _environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Without proxies: nothing of outside can be reached, and everything inside directly."""
+    return {name: value for name, value in given.items() if not name.lower().endswith("_proxy")}
 
 
 def _wait_until_gone(alive: int) -> None:

@@ -112,7 +112,13 @@ def _steps(name: str, root: Path) -> None:
 
 def _python_sources() -> list[Path]:
     packages = [path for package in ("services", "cbmdhi") for path in (ROOT / package).rglob("*")]
-    code = [path for path in packages if path.suffix == ".py" or (path.is_file() and "schema" in path.parts)]
+    code = [
+        path
+        for path in packages
+        # This package stays outside of pods, but for one module.
+        if path.parent != Path(__file__).parent or path.name == "kubo_config.py"
+        if path.suffix == ".py" or (path.is_file() and "schema" in path.parts)
+    ]
     return [*code, *(path for path in (_IMAGES / "python").iterdir() if path.is_file())]
 
 

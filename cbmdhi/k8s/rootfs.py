@@ -23,7 +23,7 @@ _FILES = {
 }
 _NOT_OF_THE_LIBRARY = shutil.ignore_patterns(
     *("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"),
-    *("lib2to3", "config-*"),
+    *("lib2to3", "config-*", "_tkinter*"),
 )
 _LOADED = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 _ELF = b"\x7fELF"
@@ -54,11 +54,9 @@ def add_python(root: Path) -> None:
     """The interpreter that runs this, with its standard library, into /usr/local."""
     prefix, local = Path(sys.base_prefix), root / "usr" / "local"
     for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
-        # Of an environment the library is that of the interpreter it was made from.
-        source = prefix / Path(folder).relative_to(_holder(Path(folder), prefix))
         shutil.copytree(
-            source,
-            local / source.relative_to(prefix),
+            folder,
+            local / Path(folder).relative_to(prefix),
             ignore=_NOT_OF_THE_LIBRARY,
             symlinks=False,
             ignore_dangling_symlinks=True,
@@ -98,10 +96,6 @@ def libraries(programs: Iterable[Path]) -> set[Path]:
 def loaded(said: str) -> set[Path]:
     """The libraries in what `ldd` said."""
     return {Path(found) for found in _LOADED.findall(said)}
-
-
-def _holder(folder: Path, prefix: Path) -> Path:
-    return prefix if folder.is_relative_to(prefix) else Path(sys.prefix)
 
 
 def _elf_files(root: Path) -> Iterator[Path]:

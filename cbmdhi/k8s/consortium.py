@@ -1,0 +1,141 @@
+"""Two members and the ordering organisation on a cluster: from its overlay and nothing else to a ready mesh.
+
+What is done is what an operator does: the certificate authorities first, enrolment against them, Secrets and
+ConfigMaps, then the programs, the channel, the chaincode. How each is done is the laptop network's (cbmdhi.devnet):
+only addresses differ.
+"""
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from cbmdhi.demo.cast import Stage
+from cbmdhi.devnet import chaincode_package, channel, endpoints, fabric, genesis, identities, kubo
+from cbmdhi.devnet.layout import Home, tool
+from cbmdhi.devnet.templates import write, write_secret
+from cbmdhi.devnet.topology import MEMBERS, ORDERING, ORGANISATIONS, SERVICES
+from cbmdhi.k8s import material, pods, rendering
+from cbmdhi.k8s.account import Account
+from cbmdhi.k8s.control_plane import ControlPlaneError
+from cbmdhi.k8s.listeners import PORTS
+from cbmdhi.k8s.node import Node
+from cbmdhi.k8s.rendering import Document
+from cbmdhi.k8s.service_ports import ServicePorts
+
+MANAGER = "k8s-run"
+OVERLAY = "laptop"
+_PODS_SECONDS = 180.0
+
+
+class Consortium:
+    """The organisations of the overlay `laptop`. `home`: where their operators keep their files."""
+
+    def __init__(self, node: Node, home: Home, account: Account) -> None:
+        self.node = node
+        self.home = home
+        self.ports = ServicePorts()
+        self.documents = rendering.render(OVERLAY)
+        self._account = account
+
+    def stage(self) -> Stage:
+        """Where the paper's story can be told, through the Services."""
+        organisations: dict[str, Any] = {
+            member: {"registrar": endpoints.registrar(self.home, member, self.ports)} for member in MEMBERS
+        }
+        known = {"consortium_file": str(self.home.consortium_file), "organisations": organisations}
+        return Stage(self.home.path, known, tool("fabric-ca-client"))
+
+    def make(self) -> None:
+        """All of it. Raises ControlPlaneError or DevnetError."""
+        self._certificate_authorities()
+        self._enrol()
+        self._infrastructure()
+        self._channel()
+        self._services()
+
+    def _certificate_authorities(self) -> None:
+        self._account.step("Certificate authorities, as pods")
+        self.node.apply([doc for doc in self.documents if doc["kind"] == "Namespace"], MANAGER)
+        self.node.wait(self._accounts_are_there, "service accounts", 30)
+        for organisation in ORGANISATIONS:
+            secret = secrets.token_urlsafe(32)
+            write_secret(self.home.organisation(organisation).bootstrap_secret, secret)
+            self.node.apply([material.ca_config(organisation, secret)], MANAGER)
+        rest = [doc for doc in self.documents if doc["kind"] not in rendering.WORKLOADS]
+        self._run(rest, lambda name: name == "ca")
+        for organisation in ORGANISATIONS:
+            folders = self.home.organisation(organisation)
+            for path in (folders.ca_certificate, folders.tls_ca_certificate):
+                # By way of the API server, whom the operator knows: the CA's own certificate is what is fetched.
+                inside = material.CA_FOLDER / path.relative_to(folders.ca)
+                write(path, self.node.execute(organisation, "ca-0", "cat", str(inside)))
+        self._account.proved(f"a Fabric CA runs in each of {', '.join(ORGANISATIONS)}; its roots are fetched")
+
+    def _enrol(self) -> None:
+        self._account.step("Enrolment, genesis, Secrets and ConfigMaps")
+        with ThreadPoolExecutor(len(ORGANISATIONS) + 1) as pool:
+            tasks = [
+                pool.submit(kubo.make, self.home),
+                *(pool.submit(identities.enrol, self.home, org, self.ports) for org in ORGANISATIONS),
+            ]
+            for task in tasks:
+                task.result()
+        self._account.proved("programs, registrars, devices and administrators are enrolled with the CAs' Services")
+        genesis.make(self.home)
+        for member in MEMBERS:
+            chaincode_package.make(self.home, member, self.ports)
+            # What `peer` reads when it is the administrator's command.
+            fabric.configure_peer(self.home, member, self.ports)
+        channel.make_genesis_block(self.home, self.ports)
+        endpoints.write_consortium(self.home, self.ports)
+        made = [doc for organisation in ORGANISATIONS for doc in material.documents(self.home, organisation)]
+        self.node.apply(made, MANAGER)
+        kinds = [doc["kind"] for doc in made]
+        self._account.proved(
+            f"{kinds.count('Secret')} Secrets and {kinds.count('ConfigMap')} ConfigMaps are there, by the names of "
+            "docs/kubernetes.md"
+        )
+
+    def _infrastructure(self) -> None:
+        self._account.step("Orderer, peers, chaincode, Kubo and NATS, as pods")
+        count = self._run([], lambda name: name not in (*SERVICES, "ca"))
+        self._account.proved(f"{count} workloads are ready")
+
+    def _channel(self) -> None:
+        self._account.step("Channel and chaincode")
+        admin = PORTS["orderer"]["admin"]
+        with self.node.forwarded(ORDERING, "orderer-0", admin) as address:
+            channel.join_orderer(
+                self.home, replace(self.ports, forwarded={(ORDERING, "orderer_admin"): address})
+            )
+        self._account.proved("the orderer has joined (through `kubectl port-forward`: no Service shows that port)")
+        channel.for_every_member(self.home, self.ports)
+        self._account.proved("both peers have joined; the chaincode is installed, approved by both, committed")
+        channel.initialise(self.home, self.ports)
+        self._account.proved("the chaincode has taken the agreed Genesis, endorsed by both members")
+
+    def _services(self) -> None:
+        self._account.step("The five services of each member, as pods")
+        self._run([], lambda name: name in SERVICES)
+        found = [pod for organisation in ORGANISATIONS for pod in self.node.get("pods", organisation)]
+        late = pods.unready(found)
+        if late:
+            raise ControlPlaneError("\n".join(late))
+        self._account.proved(f"{len(found)} pods are ready in {len(ORGANISATIONS)} namespaces at `restricted`")
+
+    def _run(self, besides: list[Document], chosen: Callable[[str], bool]) -> int:
+        """Apply documents and the chosen workloads, and wait until these are ready; how many they are."""
+        wanted = [
+            doc for doc in rendering.workloads(self.documents) if chosen(str(doc["metadata"]["name"]))
+        ]
+        self.node.apply([*besides, *wanted], MANAGER)
+        pods.roll_out(self.node, wanted, _PODS_SECONDS)
+        return len(wanted)
+
+    def _accounts_are_there(self) -> bool:
+        return all(
+            any(found["metadata"]["name"] == "default" for found in self.node.get("serviceaccounts", name))
+            for name in ORGANISATIONS
+        )

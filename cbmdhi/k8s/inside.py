@@ -1,0 +1,180 @@
+"""What `make k8s-run` does inside its namespaces: node, images, organisations, story, operations. See run.py."""
+
+import argparse
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cbmdhi.client import Client
+from cbmdhi.demo.story import Story, StoryFailed
+from cbmdhi.devnet.errors import DevnetError
+from cbmdhi.devnet.layout import Home
+from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES
+from cbmdhi.errors import MeshError
+from cbmdhi.k8s import addons, images, operations, pods, rendering
+from cbmdhi.k8s.account import Account
+from cbmdhi.k8s.consortium import MANAGER, Consortium
+from cbmdhi.k8s.control_plane import ControlPlaneError
+from cbmdhi.k8s.load import Load, RequestLost
+from cbmdhi.k8s.node import Node
+from cbmdhi.k8s.operations import NotAsItMust, Operations
+from cbmdhi.waiting import until
+
+_FAILURES = (ControlPlaneError, DevnetError, MeshError, StoryFailed, RequestLost, NotAsItMust, OSError)
+_SYSTEM_SECONDS = 60.0
+_NAMES_SECONDS = 20.0
+_POD_LOGS = Path("/var/log/pods")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prove all of it; 0 when everything held."""
+    parser = argparse.ArgumentParser(prog="inside", description=__doc__)
+    parser.add_argument("--begun", type=float, default=time.monotonic())
+    parser.add_argument("--logs", type=Path)
+    parser.add_argument("--stay", action="store_true")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("cgroup")
+    options = parser.parse_args(argv)
+    folder: Path = options.folder
+    account = Account(options.begun)
+    cluster = folder / "cluster"
+    cluster.mkdir()
+    try:
+        account.step("A node: etcd, API server, controllers, scheduler, containerd, kubelet, kube-proxy")
+        with Node(cluster, options.cgroup) as node:
+            try:
+                _prove(node, folder, account)
+                if options.stay:
+                    _stay(node, account)
+            except _FAILURES as exc:
+                account.failed(str(exc))
+                for line in _unready(node):
+                    account.note(line)
+                return 1
+    except ControlPlaneError as exc:
+        account.failed(str(exc))
+        return 1
+    finally:
+        if options.logs:
+            _keep_logs(cluster, options.logs)
+    account.step(f"{account.proofs} things were proved; everything is taken down")
+    return 0
+
+
+def _prove(node: Node, folder: Path, account: Account) -> None:
+    [found] = node.get("nodes")
+    info = found["status"]["nodeInfo"]
+    account.proved(f"Ready: Kubernetes {info['kubeletVersion']}, {info['containerRuntimeVersion']}")
+    _images(node, account)
+    consortium = Consortium(node, Home(folder / "operator"), account)
+    consortium.home.path.mkdir(mode=0o700)
+    _system(node, folder / "volumes", consortium, account)
+    consortium.make()
+    asyncio.run(_use(consortium, account))
+
+
+def _images(node: Node, account: Account) -> None:
+    account.step("The images, imported")
+    for image in images.ALL:
+        node.import_image(image.path)
+    there = node.images()
+    missing = [image.tag for image in images.ALL if image.tag not in there]
+    if missing:
+        raise ControlPlaneError(f"not among containerd's images: {', '.join(missing)}")
+    account.proved(f"containerd has {', '.join(image.tag for image in images.ALL)}")
+
+
+def _system(node: Node, volumes: Path, consortium: Consortium, account: Account) -> None:
+    account.step("What every cluster has: names, volumes, metrics of pods")
+    count = addons.claims(rendering.workloads(consortium.documents))
+    for number in range(count):
+        (volumes / f"disk-{number}").mkdir(parents=True)
+    node.apply([*addons.dns(), *addons.metrics(), *addons.volumes(volumes, count)], MANAGER)
+    for name in ("coredns", "metrics-server"):
+        pods.wait(node, "kube-system", f"deployment/{name}", _SYSTEM_SECONDS)
+    node.wait(_names_are_found, "the name of a Service", _NAMES_SECONDS)
+    account.proved(f"CoreDNS finds Services, metrics-server is ready, {count} volumes wait to be claimed")
+
+
+def _names_are_found() -> bool:
+    with suppress(socket.gaierror):
+        return bool(socket.getaddrinfo("kubernetes.default", 443))
+    return False
+
+
+async def _use(consortium: Consortium, account: Account) -> None:
+    async with Story(consortium.stage()) as story:
+        for number, (title, step) in enumerate(story.steps, 1):
+            account.step(f"The story through the Services, {number}: {title}")
+            for proof in await step():
+                account.proved(proof)
+        written = await _operate(consortium, story, account)
+        await operations.drain(consortium, account)
+        account.step("What was written is there")
+        for member in MEMBERS:
+            await _is_there(story, member, written)
+            account.proved(f"all {len(written)} records that were written under load, each once, at {member}")
+
+
+async def _operate(consortium: Consortium, story: Story, account: Account) -> set[str]:
+    """Everything under load; the ids of the records written meanwhile."""
+    resource = json.loads(story.told.written[0].record.content)
+    wallets = story.engine.wallet, story.patient.wallet
+    async with Load(*wallets, resource, callers=2, records=5, pause_seconds=0.3) as steady:
+        operator = Operations(consortium, MEMBERS[0], steady, account)
+        await operator.scale()
+        for service in SERVICES:
+            await operator.roll(service)
+        for service in ("gateway", "ledger"):
+            await operator.kill(service)
+        await operator.look()
+    async with Load(*wallets, resource, callers=6, records=5, pause_seconds=0.0) as heavy:
+        await Operations(consortium, MEMBERS[0], heavy, account).autoscale()
+    return steady.tally.written | heavy.tally.written
+
+
+async def _is_there(story: Story, member: str, written: set[str]) -> None:
+    """Raises NotAsItMust, or MeshError when it does not come within some time."""
+    async with Client(story.patient.wallet, member) as patient:
+
+        async def complete() -> list[str]:
+            listed = [found.record_id for found in await patient.records.list()]
+            return listed if written <= set(listed) else []
+
+        listed = await until(complete, f"{member} lists every record", deadline_seconds=60, every_seconds=1)
+        if len(listed) != len(set(listed)):
+            raise NotAsItMust(f"{member} lists a record twice")
+
+
+def _stay(node: Node, account: Account) -> None:
+    account.step("Staying. Ctrl-C takes everything down. In another terminal:")
+    account.note('sudo nsenter --target "$(pgrep --newest --full cbmdhi.k8s.reaper)" --all \\')
+    account.note(f"  env KUBECONFIG={node.kubeconfig} PATH={Path(sys.executable).parent}:$PATH sh")
+    signal.pause()
+
+
+def _unready(node: Node) -> list[str]:
+    """What keeps pods from being ready, as far as the API server still tells."""
+    with suppress(ControlPlaneError):
+        found = [pod for namespace in (*ORGANISATIONS, "kube-system") for pod in node.get("pods", namespace)]
+        return pods.unready(found)
+    return []
+
+
+def _keep_logs(cluster: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for log in cluster.glob("*.log"):
+        shutil.copy(log, target)
+    if _POD_LOGS.exists():
+        shutil.copytree(_POD_LOGS, target / "pods", dirs_exist_ok=True, ignore_dangling_symlinks=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
