@@ -10,7 +10,7 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test lint format proto lock bench bench-soak bench-replicas \
-	bench-growth paper observe observe-build observe-docs k8s-test k8s-generate
+	bench-growth paper observe observe-build observe-docs k8s-test k8s-run k8s-generate
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
@@ -74,6 +74,11 @@ observe-docs: build ## write docs/metrics.md, the objectives' rules and the dash
 k8s-test: build ## every overlay of deploy/k8s on a real Kubernetes API server (builds one first: 10 minutes)
 	@$(BUILD) kubernetes
 	@$(BIN)/python -m cbmdhi.k8s.trial $(OPTIONS)
+
+k8s-run: build ## a real Kubernetes node here, the mesh as its pods, the story and an operator's day on it; needs root
+	@$(BIN)/python -m cbmdhi.k8s.machine
+	@$(BUILD) kubernetes-node
+	@$(BIN)/python -m cbmdhi.k8s.run $(OPTIONS)
 
 k8s-generate: build ## write what deploy/k8s shares with the laptop network and the architecture
 	@$(BIN)/python -m cbmdhi.k8s.generate

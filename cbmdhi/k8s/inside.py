@@ -146,11 +146,12 @@ async def _is_there(story: Story, member: str, written: set[str]) -> None:
 
         async def complete() -> list[str]:
             listed = [found.record_id for found in await patient.records.list()]
-            return listed if written <= set(listed) else []
+            ours = [record_id for record_id in listed if record_id in written]
+            return ours if written == set(ours) else []
 
-        listed = await until(complete, f"{member} lists every record", deadline_seconds=60, every_seconds=1)
-        if len(listed) != len(set(listed)):
-            raise NotAsItMust(f"{member} lists a record twice")
+        ours = await until(complete, f"{member} lists every record", deadline_seconds=60, every_seconds=1)
+        if len(ours) != len(written):
+            raise NotAsItMust(f"{member} lists {len(ours) - len(written)} records twice")
 
 
 def _stay(node: Node, account: Account) -> None:

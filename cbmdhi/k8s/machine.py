@@ -41,6 +41,14 @@ def missing() -> list[str]:
     return found
 
 
+def main() -> int:
+    """Say what is missing; 1 when something is. Asked before anything is built."""
+    problems = missing()
+    for problem in problems:
+        print(f"  ✗  {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
 def temporary() -> Path:
     """Under which the run keeps what it needs while it lasts."""
     return Path(tempfile.gettempdir()).resolve()
@@ -89,3 +97,7 @@ def _folders(needed: Iterable[Path]) -> list[str]:
 
 def _gigabytes(count: int) -> str:
     return f"{count / 1024**3:.1f} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
