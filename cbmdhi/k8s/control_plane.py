@@ -40,6 +40,8 @@ class ControlPlane:
         self._address = address
         self._stack = ExitStack()
         self.kubeconfig = folder / "kubeconfig"
+        # It makes its certificate itself, and puts its own authority behind it in the file.
+        self.roots = folder / "certificates" / "apiserver.crt"
 
     def __enter__(self) -> Self:
         try:
@@ -139,13 +141,14 @@ class ControlPlane:
             [
                 f"--kubeconfig={self.kubeconfig}",
                 f"--service-account-private-key-file={self._folder / 'sa.key'}",
-                # What pods believe the API server by: it puts its own authority behind its certificate.
-                f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
+                f"--root-ca-file={self.roots}",
                 "--use-service-account-credentials=false",
                 "--leader-elect=false",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={_free_port()}",
                 f"--cert-dir={self._folder / 'controller-certificates'}",
+                # It makes the folder when it is not there.
+                f"--flex-volume-plugin-dir={self._folder / 'volume-plugins'}",
                 *self._controller_options(),
             ],
         )

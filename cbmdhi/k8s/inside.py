@@ -18,10 +18,11 @@ from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES
 from cbmdhi.errors import MeshError
-from cbmdhi.k8s import addons, images, operations, pods, rendering
+from cbmdhi.k8s import addons, images, node_config, operations, pods, rendering
 from cbmdhi.k8s.account import Account
 from cbmdhi.k8s.consortium import MANAGER, Consortium
 from cbmdhi.k8s.control_plane import ControlPlaneError
+from cbmdhi.k8s.enforcer import Enforcer
 from cbmdhi.k8s.load import Load, RequestLost
 from cbmdhi.k8s.node import Node
 from cbmdhi.k8s.operations import NotAsItMust, Operations
@@ -75,9 +76,11 @@ def _prove(node: Node, folder: Path, account: Account) -> None:
     _images(node, account)
     consortium = Consortium(node, Home(folder / "operator"), account)
     consortium.home.path.mkdir(mode=0o700)
-    _system(node, folder / "volumes", consortium, account)
-    consortium.make()
-    asyncio.run(_use(consortium, account))
+    with Enforcer(node.kubeconfig, node.roots, node_config.PODS_RANGE) as enforcer:
+        _system(node, folder / "volumes", consortium, account)
+        consortium.make()
+        asyncio.run(_use(consortium, account))
+        enforcer.check()
 
 
 def _images(node: Node, account: Account) -> None:
@@ -135,6 +138,7 @@ async def _operate(consortium: Consortium, story: Story, account: Account) -> se
         for service in ("gateway", "ledger"):
             await operator.kill(service)
         await operator.look()
+        await operator.forbid()
     async with Load(*wallets, resource, callers=6, records=5, pause_seconds=0.0) as heavy:
         await Operations(consortium, MEMBERS[0], heavy, account).autoscale()
     return steady.tally.written | heavy.tally.written

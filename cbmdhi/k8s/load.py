@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from cbmdhi.client import Client
-from cbmdhi.client.records import NewRecord
+from cbmdhi.client.records import NewRecord, Prepared
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -20,7 +20,14 @@ from cbmdhi.wallet import Wallet
 # A program that runs once is away for as long as it drains and starts; a caller asks again until then.
 PATIENCE_SECONDS = 120.0
 _AGAIN_SECONDS = 0.5
-_AGAIN = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED, code_pb2.CODE_UNAUTHENTICATED)
+# What says nothing of the request itself. A signed record is sent again as it is, so that it has no second effect.
+_AGAIN = (
+    code_pb2.CODE_UNAVAILABLE,
+    code_pb2.CODE_RESOURCE_EXHAUSTED,
+    code_pb2.CODE_UNAUTHENTICATED,
+    code_pb2.CODE_DEADLINE_EXCEEDED,
+    code_pb2.CODE_UNKNOWN_OUTCOME,
+)
 _LONGEST_SECONDS = 900.0
 _STOP_SECONDS = PATIENCE_SECONDS + 30
 
@@ -31,11 +38,12 @@ class RequestLost(Exception):
 
 @dataclass
 class Tally:
-    """What was answered, and the longest that anybody waited, in seconds."""
+    """What was answered, how often a caller had to ask again for it, and the longest wait in seconds."""
 
     written: set[str] = field(default_factory=set[str])
     reads: int = 0
     looks: int = 0
+    again: int = 0
     longest: float = 0.0
 
 
@@ -76,14 +84,18 @@ class Load:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopping.set()
-        done, pending = await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
-        for task in pending:
+        # After a failure nobody's answer is waited for.
+        seconds = _STOP_SECONDS if kind is None else 0.0
+        _, waiting = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in waiting:
             task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         if kind is None:
-            if pending:
-                raise RequestLost(f"{len(pending)} callers still wait for an answer")
-            for task in done:
-                task.result()
+            if waiting:
+                raise RequestLost(f"{len(waiting)} callers still wait for an answer")
+            for end in ends:
+                if isinstance(end, BaseException):
+                    raise end
 
     def check(self) -> None:
         """Raise RequestLost when a request was lost so far."""
@@ -91,9 +103,9 @@ class Load:
             if task.done():
                 task.result()
 
-    def forget_longest(self) -> None:
-        """From now on the longest wait is counted anew."""
-        self.tally.longest = 0.0
+    def begin_anew(self) -> None:
+        """From now on waits, and what was asked again, are counted anew."""
+        self.tally.again, self.tally.longest = 0, 0.0
 
     async def moves_on(self, records: int) -> None:
         """Return once so many more records are written. Raises RequestLost."""
@@ -120,37 +132,45 @@ class Load:
                 Client(self._engine, deadline_seconds=PATIENCE_SECONDS) as engine,
                 Client(self._patient, deadline_seconds=PATIENCE_SECONDS) as patient,
             ):
-                await self._timed(self._write(engine, records))
+                prepared = {record.record_id: engine.records.prepare(record) for record in records}
+                await self._answered(lambda: self._write(engine, prepared))
                 if known is not None:
-                    await self._timed(self._read(patient, known))
-                await self._timed(self._look(patient))
-                self.tally.looks += 1
+                    await self._answered(lambda: self._read(patient, known))
+                await self._answered(lambda: self._look(patient))
         except MeshError as error:
             raise RequestLost(f"a caller has an answer that it must not get: {error}") from error
         return records[0]
 
-    async def _write(self, engine: Client, records: Iterable[NewRecord]) -> None:
-        """Send until each has its receipt; what is sent again has no second effect."""
-        left = {record.record_id: engine.records.prepare(record) for record in records}
-        ends = time.monotonic() + PATIENCE_SECONDS
-        while left:
-            problem: MeshError | None = None
+    async def _answered(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask until there is an answer. Raises RequestLost, or MeshError when it is the wrong one."""
+        begun = time.monotonic()
+        while True:
             try:
-                async for written in engine.records.send(list(left.values())):
-                    if written.ok:
-                        del left[written.record.record_id]
-                        self.tally.written.add(written.record.record_id)
-                    elif written.error is not None:
-                        problem = _worth_another(written.error)
-                    else:
-                        receipt = written.receipt.receipt
-                        raise RequestLost(f"a record was refused: {receipt.reason} {receipt.path}")
+                await ask()
+                break
             except MeshError as error:
-                problem = _worth_another(error)
-            if left:
-                if time.monotonic() > ends:
-                    raise RequestLost(f"{len(left)} records have no receipt: {problem}")
-                await asyncio.sleep(_AGAIN_SECONDS)
+                if error.code not in _AGAIN:
+                    raise
+                if time.monotonic() - begun > PATIENCE_SECONDS:
+                    raise RequestLost(f"no answer within {PATIENCE_SECONDS:g} s: {error}") from error
+            self.tally.again += 1
+            await asyncio.sleep(_AGAIN_SECONDS)
+        self.tally.longest = max(self.tally.longest, time.monotonic() - begun)
+
+    async def _write(self, engine: Client, left: dict[str, Prepared]) -> None:
+        """Send what is left. Raises the last MeshError of those that have no receipt yet."""
+        problem: MeshError | None = None
+        async for written in engine.records.send(list(left.values())):
+            if written.ok:
+                del left[written.record.record_id]
+                self.tally.written.add(written.record.record_id)
+            elif written.error is not None:
+                problem = written.error
+            else:
+                receipt = written.receipt.receipt
+                raise RequestLost(f"a record was refused: {receipt.reason} {receipt.path}")
+        if problem is not None:
+            raise problem
 
     async def _read(self, patient: Client, record: NewRecord) -> None:
         reading = await patient.records.read(record.patient, record.record_id, record.version, "PATRQT")
@@ -161,21 +181,8 @@ class Load:
     async def _look(self, patient: Client) -> None:
         stub = notify_pb2_grpc.InboxServiceStub(patient.connection.authenticated)
         await patient.connection.call(stub.List, notify_pb2.ListRequest(page_size=1))
-
-    async def _timed(self, call: Any) -> Any:
-        begun = time.monotonic()
-        try:
-            return await call
-        finally:
-            self.tally.longest = max(self.tally.longest, time.monotonic() - begun)
+        self.tally.looks += 1
 
     def _new(self) -> NewRecord:
         record_id = uuid7()
         return NewRecord.of(self._patient.address, {**self._resource, "id": record_id}, record_id)
-
-
-def _worth_another(error: MeshError) -> MeshError:
-    """The error, when the same may be sent again. Raises RequestLost when not."""
-    if error.code not in _AGAIN:
-        raise RequestLost(f"a record has an answer that it must not get: {error}") from error
-    return error

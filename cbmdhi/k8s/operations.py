@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from cbmdhi.devnet.layout import ROOT
-from cbmdhi.devnet.topology import ORGANISATIONS, SERVICES
+from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES
 from cbmdhi.k8s import addons, pods, rendering
 from cbmdhi.k8s.account import Account
 from cbmdhi.k8s.consortium import MANAGER, Consortium
@@ -32,6 +32,18 @@ _SCALED_SECONDS = 180.0
 _DRAIN_SECONDS = 240.0
 _RECORDS = 20
 _ANSWERED = "cbmdhi_gateway_rpc_requests_total"
+
+
+# The address is looked up first: a name that is not found is another failure than a packet that is dropped.
+_CONNECT = """
+import socket, sys
+[found, *_] = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), type=socket.SOCK_STREAM)
+try:
+    socket.create_connection(found[4], 3).close()
+    print("connected")
+except TimeoutError:
+    print("timed out")
+"""
 
 
 class NotAsItMust(Exception):
@@ -118,17 +130,40 @@ class Operations:
             self._account.note(line)
         self._account.proved(f"`kubectl top pods`: {len(top)} pods of {self._member}")
 
+    async def forbid(self) -> None:
+        """What the NetworkPolicies draw can be reached, and its neighbour not."""
+        self._begin("NetworkPolicies are enforced")
+        other = next(member for member in MEMBERS if member != self._member)
+        ipfs, ledger = PORTS["ipfs"]["rpc"], PORTS["ledger"]["grpc"]
+        for namespace, service, target, port, through in (
+            (self._member, "storage", f"ipfs.{self._member}", ipfs, True),
+            (self._member, "gateway", f"ipfs.{self._member}", ipfs, False),
+            (other, "storage", f"ipfs.{self._member}", ipfs, False),
+            (other, "gateway", f"ledger.{self._member}", ledger, False),
+            (other, "storage", f"storage.{self._member}", PORTS["storage"]["grpc"], True),
+        ):
+            said = await self._do(self._connects, namespace, service, target, port)
+            if said != ("connected" if through else "timed out"):
+                raise NotAsItMust(f"{namespace}/{service} to {target}:{port}: {said}")
+            self._account.proved(f"{namespace}/{service} to {target}:{port}: {said}")
+
+    def _connects(self, namespace: str, service: str, target: str, port: int) -> str:
+        """Try it from inside a pod; what came of it."""
+        [pod, *_] = pods.of(self._node, namespace, service)
+        name = pod["metadata"]["name"]
+        return self._node.execute(namespace, name, "python", "-c", _CONNECT, target, str(port)).strip()
+
     def _begin(self, title: str) -> None:
         self._account.step(title)
         self._load.check()
-        self._load.forget_longest()
+        self._load.begin_anew()
 
     def _proved(self, what: str) -> None:
         self._load.check()
         tally = self._load.tally
         self._account.proved(
-            f"{what}; no request lost: {len(tally.written)} records, {tally.reads} reads so far, longest wait "
-            f"{tally.longest:.1f} s"
+            f"{what}; no request lost ({len(tally.written)} records and {tally.reads} reads so far; {tally.again} "
+            f"asked again; longest wait {tally.longest:.1f} s)"
         )
 
     def _kind(self, service: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from cbmdhi.k8s import arrows
 from cbmdhi.k8s.arrows import Arrow
 from cbmdhi.k8s.listeners import PORTS
-from tests.support.network_policies import Actor, allowed
+from cbmdhi.k8s.reach import Actor, allowed
 from tests.unit.k8s.manifests import OVERLAYS, all_workloads, container, of_kind, program
 
 Connection = tuple[str, str, int]

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+INGRESS, EGRESS = "Ingress", "Egress"
+
+
 @dataclass(frozen=True)
 class Actor:
     """A pod, or with `address` and without namespace somebody outside of the cluster."""
@@ -22,27 +25,47 @@ class Actor:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-def allowed(policies: Sequence[dict[str, Any]], source: Actor, target: Actor, port: int) -> bool:
-    """May `source` open a TCP connection to a port of `target`?"""
-    return _passes(policies, source, target, port, "Egress") and _passes(
-        policies, target, source, port, "Ingress"
-    )
+def allowed(
+    policies: Sequence[dict[str, Any]], source: Actor, target: Actor, port: int, protocol: str = "TCP"
+) -> bool:
+    """May `source` open a connection to a port of `target`?"""
+    outwards = _Way(target, port, protocol, target)
+    inwards = _Way(source, port, protocol, target)
+    return _passes(policies, source, EGRESS, outwards) and _passes(policies, target, INGRESS, inwards)
 
 
-def _passes(policies: Sequence[dict[str, Any]], pod: Actor, other: Actor, port: int, direction: str) -> bool:
-    """Do the policies that select `pod` let this through? Without any, everything passes."""
-    selecting = [
+def isolated(policies: Sequence[dict[str, Any]], pod: Actor, direction: str) -> bool:
+    """Is a pod refused everything in a direction but what its policies let through?"""
+    return bool(_selecting(policies, pod, direction))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The connection as one end sees it: who is at the other, and which port of the listener it is to."""
+
+    other: Actor
+    port: int
+    protocol: str
+    listener: Actor
+
+
+def _selecting(policies: Sequence[dict[str, Any]], pod: Actor, direction: str) -> list[dict[str, Any]]:
+    return [
         policy["spec"]
         for policy in policies
         if policy["metadata"]["namespace"] == pod.namespace
         and _matches(policy["spec"]["podSelector"], pod.labels)
         and direction in policy["spec"]["policyTypes"]
     ]
-    rules, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
-    listener = other if direction == "Egress" else pod
+
+
+def _passes(policies: Sequence[dict[str, Any]], pod: Actor, direction: str, way: _Way) -> bool:
+    """Do the policies that select `pod` let this through? Without any, everything passes."""
+    selecting = _selecting(policies, pod, direction)
+    rules, peers = ("egress", "to") if direction == EGRESS else ("ingress", "from")
     return not selecting or any(
-        (not rule.get(peers) or any(_is(peer, pod.namespace, other) for peer in rule[peers]))
-        and (not rule.get("ports") or any(_is_port(wanted, port, listener) for wanted in rule["ports"]))
+        (not rule.get(peers) or any(_is(peer, pod.namespace, way.other) for peer in rule[peers]))
+        and (not rule.get("ports") or any(_is_port(wanted, way) for wanted in rule["ports"]))
         for spec in selecting
         for rule in spec.get(rules, [])
     )
@@ -62,13 +85,14 @@ def _is(peer: Mapping[str, Any], own_namespace: str, other: Actor) -> bool:
     return in_namespace and _matches(peer.get("podSelector", {}), other.labels)
 
 
-def _is_port(wanted: Mapping[str, Any], port: int, listener: Actor) -> bool:
-    if wanted.get("protocol", "TCP") != "TCP":
+def _is_port(wanted: Mapping[str, Any], way: _Way) -> bool:
+    if wanted.get("protocol", "TCP") != way.protocol:
         return False
     named = wanted["port"]
-    return port == (named if isinstance(named, int) else listener.ports.get(named))
+    return way.port == (named if isinstance(named, int) else way.listener.ports.get(named))
 
 
 def _matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    assert set(selector) <= {"matchLabels"}, f"not worked out here: {selector}"
+    if not set(selector) <= {"matchLabels"}:
+        raise ValueError(f"not worked out here: {selector}")
     return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
