@@ -3,27 +3,26 @@
 As small as it may be for that: no watching, no other node, policies as this repository writes them (reach.py).
 """
 
+import http.client
 import json
 import shutil
 import ssl
 import subprocess
 import threading
-import urllib.error
-import urllib.request
+import urllib.parse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from cbmdhi.k8s import packet_filter
 from cbmdhi.k8s.control_plane import ControlPlaneError
+from cbmdhi.k8s.packet_filter import Pod
 
 _EVERY_SECONDS = 0.5
 _SECONDS = 5.0
-_PATHS = {
-    "pods": "/api/v1/pods",
-    "namespaces": "/api/v1/namespaces",
-    "policies": "/apis/networking.k8s.io/v1/networkpolicies",
-}
+_PODS = "/api/v1/pods"
+_NAMESPACES = "/api/v1/namespaces"
+_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 
 
 class Enforcer:
@@ -35,12 +34,17 @@ class Enforcer:
 
     def __init__(self, kubeconfig: Path, roots: Path, addresses: str) -> None:
         document = json.loads(kubeconfig.read_text())
-        self._server: str = document["clusters"][0]["cluster"]["server"]
         self._token: str = document["users"][0]["user"]["token"]
-        self._context = ssl.create_default_context(cafile=str(roots))
+        context = ssl.create_default_context(cafile=str(roots))
+        # What the API server makes for itself lacks an extension that later Pythons ask for.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        server = urllib.parse.urlsplit(document["clusters"][0]["cluster"]["server"])
+        self._api = http.client.HTTPSConnection(
+            server.hostname or "", server.port, timeout=_SECONDS, context=context
+        )
         self._addresses = addresses
         self._nft = shutil.which("nft") or "/usr/sbin/nft"
-        self._set = ""
+        self._enforced: tuple[list[Pod], list[dict[str, Any]]] | None = None
         self._problem = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="enforcer", daemon=True)
@@ -63,27 +67,34 @@ class Enforcer:
         while not self._ending.wait(_EVERY_SECONDS):
             try:
                 self._enforce()
-            except (ControlPlaneError, OSError, ValueError) as exc:
+            except (ControlPlaneError, OSError, http.client.HTTPException, ValueError) as exc:
                 self._problem = str(exc)
+                # Opened again by the next question.
+                self._api.close()
             else:
                 self._problem = ""
 
     def _enforce(self) -> None:
-        found = {name: self._items(path) for name, path in _PATHS.items()}
-        known = packet_filter.pods(found["pods"], found["namespaces"])
-        wanted = packet_filter.ruleset(known, found["policies"], self._addresses)
-        if wanted == self._set:
+        known = packet_filter.pods(self._items(_PODS), self._items(_NAMESPACES))
+        policies = self._items(_POLICIES)
+        if (known, policies) == self._enforced:
             return
         ended = subprocess.run(
-            [self._nft, "-f", "-"], input=wanted, capture_output=True, text=True, timeout=_SECONDS, check=False
+            [self._nft, "-f", "-"],
+            input=packet_filter.ruleset(known, policies, self._addresses),
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
         )
         if ended.returncode:
             raise ControlPlaneError(f"nft: {ended.stderr.strip()}")
-        self._set = wanted
+        self._enforced = known, policies
 
     def _items(self, path: str) -> list[dict[str, Any]]:
-        request = urllib.request.Request(  # noqa: S310 - the API server's own https address
-            f"{self._server}{path}", headers={"Authorization": f"Bearer {self._token}"}
-        )
-        with urllib.request.urlopen(request, timeout=_SECONDS, context=self._context) as response:  # noqa: S310
-            return json.load(response)["items"]
+        self._api.request("GET", path, headers={"Authorization": f"Bearer {self._token}"})
+        response = self._api.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise ControlPlaneError(f"{path}: {response.status} {body[:200]!r}")
+        return json.loads(body)["items"]

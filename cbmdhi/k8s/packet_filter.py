@@ -54,22 +54,22 @@ def ruleset(known: Sequence[Pod], policies: Sequence[dict[str, Any]], addresses:
     return f"""table {TABLE} {{}}
 delete table {TABLE}
 table {TABLE} {{
-  set tcp {{ type ipv4_addr . ipv4_addr . inet_service; {_elements(allowed["tcp"])} }}
-  set udp {{ type ipv4_addr . ipv4_addr . inet_service; {_elements(allowed["udp"])} }}
-  set free {{ type ipv4_addr; {_elements(free)} }}
+  set tcp_ways {{ type ipv4_addr . ipv4_addr . inet_service; {_elements(allowed["tcp"])} }}
+  set udp_ways {{ type ipv4_addr . ipv4_addr . inet_service; {_elements(allowed["udp"])} }}
+  set goes_out {{ type ipv4_addr; {_elements(free)} }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
     ct state established,related accept
-    ip saddr . ip daddr . tcp dport @tcp accept
-    ip saddr . ip daddr . udp dport @udp accept
+    ip saddr . ip daddr . tcp dport @tcp_ways accept
+    ip saddr . ip daddr . udp dport @udp_ways accept
     ip daddr {addresses} drop
-    ip saddr @free accept
+    ip saddr @goes_out accept
     ip saddr {addresses} drop
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
     ct state established,related accept
-    ip saddr @free accept
+    ip saddr @goes_out accept
     ip saddr {addresses} drop
   }}
 }}

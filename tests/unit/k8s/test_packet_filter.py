@@ -68,18 +68,18 @@ def _running(metadata: dict[str, Any], template: dict[str, Any]) -> dict[str, An
 def test_connections_are_as_the_policies_say(
     rules: str, addresses: dict[str, str], source: str, target: str, port: int, through: bool
 ) -> None:
-    assert (f"{addresses[source]} . {addresses[target]} . {port}" in _set(rules, "tcp")) is through
+    assert (f"{addresses[source]} . {addresses[target]} . {port}" in _set(rules, "tcp_ways")) is through
 
 
 def test_names_are_asked_of_the_clusters_dns(rules: str, addresses: dict[str, str]) -> None:
     dns = addresses["kube-system/coredns"]
-    assert f"{addresses['mercy/gateway']} . {dns} . 53" in _set(rules, "udp")
+    assert f"{addresses['mercy/gateway']} . {dns} . 53" in _set(rules, "udp_ways")
 
 
 def test_a_pod_without_policies_goes_out_and_one_with_them_does_not(
     rules: str, addresses: dict[str, str]
 ) -> None:
-    free = _set(rules, "free")
+    free = _set(rules, "goes_out")
     assert addresses["kube-system/coredns"] in free
     assert addresses["mercy/gateway"] not in free
 
