@@ -67,6 +67,8 @@ def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
     entry.mtime = int(entry.mtime)
+    # Whatever the mask of whoever made it: what its owner may read or run, everybody may.
+    entry.mode |= (entry.mode & 0o500) >> 3 | (entry.mode & 0o500) >> 6
     return entry
 
 

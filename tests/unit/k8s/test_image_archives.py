@@ -43,7 +43,7 @@ def test_an_archive_holds_the_files_as_roots_with_their_times(tmp_path: Path) ->
     root = tmp_path / "root"
     (root / "bin").mkdir(parents=True)
     (root / "bin" / "program").write_bytes(b"code")
-    (root / "bin" / "program").chmod(0o755)
+    (root / "bin" / "program").chmod(0o700)
     (root / "link").symlink_to("bin/program")
     archive.write(tmp_path / "made.tar", "local.test/made:1", root, {"User": "1:1"}, "x86_64")
 
