@@ -6,7 +6,7 @@ from typing import TextIO
 
 
 class Account:
-    """Prints as it is told. `begun`: of the clock `time.monotonic`, which all processes of a machine share."""
+    """Prints as it is told. `begun`: as `time.monotonic` says, one clock for the whole machine."""
 
     def __init__(self, begun: float | None = None, stream: TextIO | None = None) -> None:
         self._begun = time.monotonic() if begun is None else begun

@@ -1,4 +1,4 @@
-"""Container images as archives (`docker save`'s format): a root file system in one layer, and how it is run."""
+"""Container images as archives (`docker save`'s format): one layer of files, and how they are run."""
 
 import hashlib
 import io

@@ -8,7 +8,10 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 # Of version 1; each is a hierarchy of its own, some may be one folder under two names.
-_HIERARCHIES = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb", "systemd")
+_HIERARCHIES = (
+    *("cpu", "cpuacct", "cpuset", "memory", "pids"),
+    *("devices", "freezer", "blkio", "hugetlb", "systemd"),
+)
 _CONTROLLERS = "+cpu +cpuset +memory +pids"
 _GONE_SECONDS = 20.0
 
@@ -29,7 +32,8 @@ def group(name: str, root: Path = ROOT) -> Iterator[None]:
 def _folders(name: str, root: Path) -> list[Path]:
     if (root / "cgroup.controllers").exists():
         return [root / name]
-    return [root / hierarchy / name for hierarchy in _HIERARCHIES if (root / hierarchy / "cgroup.procs").exists()]
+    found = [root / hierarchy for hierarchy in _HIERARCHIES]
+    return [folder / name for folder in found if (folder / "cgroup.procs").exists()]
 
 
 def _inherit(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Two members and the ordering organisation on a cluster: from its overlay and nothing else to a ready mesh.
 
 What is done is what an operator does: the certificate authorities first, enrolment against them, Secrets and
-ConfigMaps, then the programs, the channel, the chaincode. How each is done is the laptop network's (cbmdhi.devnet):
-only addresses differ.
+ConfigMaps, then the programs, the channel, the chaincode. How each is done is the laptop network's, in
+cbmdhi.devnet: only addresses differ.
 """
 
 import secrets
@@ -68,7 +68,7 @@ class Consortium:
         for organisation in ORGANISATIONS:
             folders = self.home.organisation(organisation)
             for path in (folders.ca_certificate, folders.tls_ca_certificate):
-                # By way of the API server, whom the operator knows: the CA's own certificate is what is fetched.
+                # By way of the API server, whom the operator knows: by nothing yet is the CA itself believed.
                 inside = material.CA_FOLDER / path.relative_to(folders.ca)
                 write(path, self.node.execute(organisation, "ca-0", "cat", str(inside)))
         self._account.proved(f"a Fabric CA runs in each of {', '.join(ORGANISATIONS)}; its roots are fetched")
@@ -82,7 +82,7 @@ class Consortium:
             ]
             for task in tasks:
                 task.result()
-        self._account.proved("programs, registrars, devices and administrators are enrolled with the CAs' Services")
+        self._account.proved("programs, registrars, devices, administrators are enrolled with the CAs' Services")
         genesis.make(self.home)
         for member in MEMBERS:
             chaincode_package.make(self.home, member, self.ports)
@@ -94,8 +94,8 @@ class Consortium:
         self.node.apply(made, MANAGER)
         kinds = [doc["kind"] for doc in made]
         self._account.proved(
-            f"{kinds.count('Secret')} Secrets and {kinds.count('ConfigMap')} ConfigMaps are there, by the names of "
-            "docs/kubernetes.md"
+            f"{kinds.count('Secret')} Secrets and {kinds.count('ConfigMap')} ConfigMaps are there, by the names "
+            "of docs/kubernetes.md"
         )
 
     def _infrastructure(self) -> None:
@@ -110,9 +110,9 @@ class Consortium:
             channel.join_orderer(
                 self.home, replace(self.ports, forwarded={(ORDERING, "orderer_admin"): address})
             )
-        self._account.proved("the orderer has joined (through `kubectl port-forward`: no Service shows that port)")
+        self._account.proved("the orderer has joined, through `kubectl port-forward`: no Service shows that port")
         channel.for_every_member(self.home, self.ports)
-        self._account.proved("both peers have joined; the chaincode is installed, approved by both, committed")
+        self._account.proved("both peers have joined; the chaincode is installed, approved, committed")
         channel.initialise(self.home, self.ports)
         self._account.proved("the chaincode has taken the agreed Genesis, endorsed by both members")
 
@@ -123,7 +123,7 @@ class Consortium:
         late = pods.unready(found)
         if late:
             raise ControlPlaneError("\n".join(late))
-        self._account.proved(f"{len(found)} pods are ready in {len(ORGANISATIONS)} namespaces at `restricted`")
+        self._account.proved(f"{len(found)} pods are ready, in {len(ORGANISATIONS)} namespaces at `restricted`")
 
     def _run(self, besides: list[Document], chosen: Callable[[str], bool]) -> int:
         """Apply documents and the chosen workloads, and wait until these are ready; how many they are."""

@@ -1,6 +1,6 @@
-"""Enforces the NetworkPolicies of a cluster of one node: asks the API server twice a second, and sets the packet filter.
+"""Enforces the NetworkPolicies of one node: asks the API server twice a second, and sets the packet filter.
 
-As small as it may be for that: no watching, no other node, policies as this repository writes them (reach.py).
+As small as it may be for that: no watch, no other node, policies as this repository writes them (reach.py).
 """
 
 import http.client

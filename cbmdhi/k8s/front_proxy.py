@@ -1,4 +1,4 @@
-"""Who the API server is to servers that extend it, such as metrics-server: a client certificate of its own."""
+"""Who the API server is to servers that extend it, such as metrics-server: a certificate of its own."""
 
 import datetime
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The images of a trial, made from the steps of deploy/images without Docker and without a registry.
 
-Their bases are this machine's own files (rootfs.py). Each is an archive in .tools/images, made anew when what it is made
-from has changed.
+Their bases are this machine's own files (rootfs.py). Each is an archive in .tools/images, made anew when what it
+is made from has changed.
 """
 
 import os
@@ -107,7 +107,8 @@ def _steps(name: str, root: Path) -> None:
         check=False,
     )
     if ended.returncode:
-        raise ImageFailed(f"the steps of {name} ended with {ended.returncode}: {ended.stderr.strip()[-2000:]}")
+        told = ended.stderr.strip()[-2000:]
+        raise ImageFailed(f"the steps of {name} ended with {ended.returncode}: {told}")
 
 
 def _python_sources() -> list[Path]:

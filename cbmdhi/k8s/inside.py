@@ -1,4 +1,4 @@
-"""What `make k8s-run` does inside its namespaces: node, images, organisations, story, operations. See run.py."""
+"""What `make k8s-run` does inside its namespaces: node, images, organisations, story, operations (run.py)."""
 
 import argparse
 import asyncio

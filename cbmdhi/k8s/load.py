@@ -20,7 +20,7 @@ from cbmdhi.wallet import Wallet
 # A program that runs once is away for as long as it drains and starts; a caller asks again until then.
 PATIENCE_SECONDS = 120.0
 _AGAIN_SECONDS = 0.5
-# What says nothing of the request itself. A signed record is sent again as it is, so that it has no second effect.
+# What says nothing of the request itself. A signed record is sent again as it is: it has no second effect.
 _AGAIN = (
     code_pb2.CODE_UNAVAILABLE,
     code_pb2.CODE_RESOURCE_EXHAUSTED,
@@ -48,10 +48,10 @@ class Tally:
 
 
 class Load:
-    """Callers of a member's gateway, in rounds: an engine writes records, their patient reads one of the round
-    before and looks at the inbox.
+    """Callers of a member's gateway, in rounds: an engine writes, the patient reads a record of the round before
+    and looks at the inbox.
 
-    Every round opens connections of its own, as new callers do, and logs in. To be entered; it ends with the block.
+    Every round opens connections of its own, as new callers do, and logs in. To be entered; ends with the block.
 
     callers         at the same time
     records         written in a round

@@ -35,8 +35,8 @@ def missing() -> list[str]:
     free = shutil.disk_usage(temporary()).free
     if free < _FREE_BYTES:
         found.append(
-            f"{_gigabytes(free)} are free in {temporary()}, and {_gigabytes(_FREE_BYTES)} are needed: make room, "
-            "or name another folder with TMPDIR"
+            f"{_gigabytes(free)} are free in {temporary()}, and {_gigabytes(_FREE_BYTES)} are needed: "
+            "make room, or name another folder with TMPDIR"
         )
     return found
 

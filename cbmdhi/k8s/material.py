@@ -1,4 +1,4 @@
-"""The Secrets and ConfigMaps that the manifests name (docs/kubernetes.md), out of what was enrolled and agreed."""
+"""The Secrets and ConfigMaps that the manifests name (docs/kubernetes.md), out of what was enrolled."""
 
 import base64
 import json
@@ -64,8 +64,9 @@ def config_maps(home: Home, organisation: str) -> dict[str, dict[str, str]]:
         folders = home.organisation(other)
         consortium[f"{msp_id(other)}.pem"] = folders.ca_certificate.read_text()
         consortium[f"{msp_id(other)}-tls.pem"] = folders.tls_ca_certificate.read_text()
+    others = [other for other in MEMBERS if other != organisation]
     consortium["ipfs-peers"] = json.dumps(
-        [{"ID": _peer_id(home, other), "Addrs": [_swarm(other)]} for other in MEMBERS if other != organisation]
+        [{"ID": _peer_id(home, other), "Addrs": [_swarm(other)]} for other in others]
     )
     release = {
         "package-id": chaincode_package.package_id(home, organisation),

@@ -1,7 +1,7 @@
 """A real Kubernetes node, with its control plane, for as long as a `with` block lasts.
 
-It changes the network, the mounts and the host name that it finds: only for a process in namespaces of its own
-(enclosure.py).
+It changes the network, the mounts and the host name that it finds: only for a process in namespaces of its
+own (enclosure.py).
 """
 
 import json
@@ -188,5 +188,6 @@ def is_ready(document: dict[str, Any]) -> bool:
 def _command(*command: str, seconds: float = 30.0) -> str:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     if ended.returncode:
-        raise ControlPlaneError(f"`{' '.join(command)}` ended with {ended.returncode}: {ended.stderr.strip()}")
+        told = ended.stderr.strip()
+        raise ControlPlaneError(f"`{' '.join(command)}` ended with {ended.returncode}: {told}")
     return ended.stdout

@@ -162,8 +162,8 @@ class Operations:
         self._load.check()
         tally = self._load.tally
         self._account.proved(
-            f"{what}; no request lost ({len(tally.written)} records and {tally.reads} reads so far; {tally.again} "
-            f"asked again; longest wait {tally.longest:.1f} s)"
+            f"{what}; no request lost ({len(tally.written)} records and {tally.reads} reads so far; "
+            f"{tally.again} asked again; longest wait {tally.longest:.1f} s)"
         )
 
     def _kind(self, service: str) -> str:
@@ -244,7 +244,7 @@ class Operations:
 
 
 async def drain(consortium: Consortium, account: Account) -> None:
-    """Empty the node as for its maintenance, and give it back; callers must have paused: there is no other node."""
+    """Empty the node as for its maintenance, and give it back. Nobody may call: there is no other node."""
     node = consortium.node
     account.step("The node is drained and comes back")
     before = {name: pods.ids(node.get("pods", name)) for name in ORGANISATIONS}

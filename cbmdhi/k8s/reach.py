@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-
 INGRESS, EGRESS = "Ingress", "Egress"
 
 

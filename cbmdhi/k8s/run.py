@@ -1,4 +1,4 @@
-"""`make k8s-run`: a real node on this machine, two members and the ordering organisation as its pods, put to use.
+"""`make k8s-run`: a real node on this machine, two members and the ordering organisation as its pods, in use.
 
 This part is what the machine sees: it looks for what a node needs, makes the images, and encloses the rest
 (inside.py) in namespaces of its own, of which nothing is left afterwards.
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     parser = argparse.ArgumentParser(prog="k8s-run", description=__doc__)
     parser.add_argument("--logs", type=Path, help="keep the logs of all programs and pods in this folder")
-    parser.add_argument("--stay", action="store_true", help="keep the cluster until Ctrl-C when all is proved")
+    parser.add_argument("--stay", action="store_true", help="keep the cluster when all is proved")
     options = parser.parse_args(argv)
     account = Account(begun)
     account.step("What a node needs, and the images")
