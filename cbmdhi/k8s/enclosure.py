@@ -7,7 +7,6 @@ ends with us, even when we are killed; with it the kernel ends every other one, 
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,6 @@ def run(program: Sequence[str]) -> int:
 
     Gives its exit status; 130 after Ctrl-C.
     """
-    # An end from outside is an end like any other.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
     name = f"cbmdhi-k8s-{os.getpid()}"
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=machine.temporary()))
     try:

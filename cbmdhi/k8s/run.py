@@ -5,6 +5,7 @@ This part is what the machine sees: it looks for what a node needs, makes the im
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         program += ["--logs", str(options.logs.resolve())]
     if options.stay:
         program.append("--stay")
+    # An end from outside is an end like any other.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     return enclosure.run(program)
 
 
