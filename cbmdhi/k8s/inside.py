@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import resource
 import shutil
 import signal
 import socket
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     account = Account(options.begun)
     cluster = folder / "cluster"
     cluster.mkdir()
+    # Containers inherit it from containerd; peers and Kubo hold many files open.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         account.step("A node: etcd, API server, controllers, scheduler, containerd, kubelet, kube-proxy")
         with Node(cluster, options.cgroup) as node:

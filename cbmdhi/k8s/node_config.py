@@ -9,7 +9,8 @@ GATEWAY = "10.100.0.254"
 PODS_RANGE = "10.200.0.0/24"
 DNS_ADDRESS = "10.96.0.10"
 DOMAIN = "cluster.local"
-SOCKET = Path("/run/containerd.sock")
+# Where others than the kubelet look for it: the run's /run is its own.
+SOCKET = Path("/run/containerd/containerd.sock")
 # Of containerd's pods, and of the cluster's own services: images.py makes it.
 IMAGE = "local.test/kubernetes:1"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cbmdhi.devnet.waiting import until
 from cbmdhi.k8s import cgroups, enclosure, machine
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "mount"))),
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 PROGRAM = """
 mount -t tmpfs tmpfs /run && touch /run/inside
 mkdir /sys/fs/cgroup/pids/$4/below 2>/dev/null
-(setsid sleep 1000 & echo $! > "$3/orphan")
+(setsid sh -c 'sleep 1000; :' "$3" &)
 echo "$3 $4 $(readlink /proc/self/ns/net)" > "$1"
 [ "$2" = ends ] && exit 3
 sleep 1000
