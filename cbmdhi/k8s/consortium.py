@@ -82,7 +82,9 @@ class Consortium:
             ]
             for task in tasks:
                 task.result()
-        self._account.proved("programs, registrars, devices, administrators are enrolled with the CAs' Services")
+        self._account.proved(
+            "programs, registrars, devices, administrators are enrolled with the CAs' Services"
+        )
         genesis.make(self.home)
         for member in MEMBERS:
             chaincode_package.make(self.home, member, self.ports)
@@ -110,7 +112,9 @@ class Consortium:
             channel.join_orderer(
                 self.home, replace(self.ports, forwarded={(ORDERING, "orderer_admin"): address})
             )
-        self._account.proved("the orderer has joined, through `kubectl port-forward`: no Service shows that port")
+        self._account.proved(
+            "the orderer has joined, through `kubectl port-forward`: no Service shows that port"
+        )
         channel.for_every_member(self.home, self.ports)
         self._account.proved("both peers have joined; the chaincode is installed, approved, committed")
         channel.initialise(self.home, self.ports)
@@ -123,13 +127,13 @@ class Consortium:
         late = pods.unready(found)
         if late:
             raise ControlPlaneError("\n".join(late))
-        self._account.proved(f"{len(found)} pods are ready, in {len(ORGANISATIONS)} namespaces at `restricted`")
+        self._account.proved(
+            f"{len(found)} pods are ready, in {len(ORGANISATIONS)} namespaces at `restricted`"
+        )
 
     def _run(self, besides: list[Document], chosen: Callable[[str], bool]) -> int:
         """Apply documents and the chosen workloads, and wait until these are ready; how many they are."""
-        wanted = [
-            doc for doc in rendering.workloads(self.documents) if chosen(str(doc["metadata"]["name"]))
-        ]
+        wanted = [doc for doc in rendering.workloads(self.documents) if chosen(str(doc["metadata"]["name"]))]
         self.node.apply([*besides, *wanted], MANAGER)
         pods.roll_out(self.node, wanted, _PODS_SECONDS)
         return len(wanted)

@@ -98,7 +98,9 @@ class ControlPlane:
         etcd, etcd_peer, port = (_free_port() for _ in range(3))
         token = secrets.token_urlsafe(16)
         key = rsa.generate_private_key(65537, 2048)
-        write_private(self._folder / "sa.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        write_private(
+            self._folder / "sa.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
         write_private(
             self._folder / "sa.pub",
             key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),

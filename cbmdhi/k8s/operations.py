@@ -73,9 +73,7 @@ class Operations:
         """The autoscaler makes three gateways of one by itself."""
         self._begin("The HorizontalPodAutoscaler scales the gateway under load (metrics-server)")
         [described] = [doc for doc in yaml.safe_load_all(_AUTOSCALER.read_text()) if doc]
-        await self._do(
-            self._node.apply, [addons.from_component(described, self._member, BUSY_CPU)], MANAGER
-        )
+        await self._do(self._node.apply, [addons.from_component(described, self._member, BUSY_CPU)], MANAGER)
         try:
             await self._until(self._is_scaled, "the autoscaler asks for 3 gateways", _SCALED_SECONDS)
             await self._roll_out("deployment/gateway")
@@ -196,7 +194,9 @@ class Operations:
             now = {address: (await self._metrics(address)).get(_ANSWERED, 0.0) for address in addresses}
             return all(now[address] > before[address] for address in addresses)
 
-        await until(all_more, "every gateway answers callers", deadline_seconds=_METRICS_SECONDS, every_seconds=1)
+        await until(
+            all_more, "every gateway answers callers", deadline_seconds=_METRICS_SECONDS, every_seconds=1
+        )
 
     def _is_scaled(self) -> bool:
         deployments = self._node.get("deployments", self._member)

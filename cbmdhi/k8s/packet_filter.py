@@ -48,7 +48,9 @@ def ruleset(known: Sequence[Pod], policies: Sequence[dict[str, Any]], addresses:
     )
     free = sorted(pod.address for pod in known if not reach.isolated(policies, pod.actor, reach.EGRESS))
     allowed = {
-        protocol: [f"{source} . {target} . {port}" for source, target, used, port in connections if used == protocol]
+        protocol: [
+            f"{source} . {target} . {port}" for source, target, used, port in connections if used == protocol
+        ]
         for protocol in ("tcp", "udp")
     }
     return f"""table {TABLE} {{}}

@@ -48,7 +48,9 @@ def test_a_program_that_ends_leaves_nothing(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_interrupted_leaves_nothing(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_interrupted_leaves_nothing(
+    folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     told = tmp_path / "told"
     code = (
         "import signal, sys; from pathlib import Path; from cbmdhi.k8s import enclosure, machine\n"

@@ -22,7 +22,9 @@ def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "operator")
     for organisation in ORGANISATIONS:
         folders = made.organisation(organisation)
-        named = [path for files in material.secret_files(made, organisation).values() for path in files.values()]
+        named = [
+            path for files in material.secret_files(made, organisation).values() for path in files.values()
+        ]
         for path in [*named, folders.ca_certificate, folders.tls_ca_certificate]:
             _write(path, f"{organisation} {path.name}")
         _write(folders.ipfs / "config", json.dumps({"Identity": {"PeerID": f"id-of-{organisation}"}}))

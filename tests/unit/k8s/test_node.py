@@ -159,7 +159,10 @@ def test_a_pod_that_waits_is_explained_by_its_status() -> None:
             "conditions": [{"type": "Ready", "status": "False", "message": "containers not ready"}],
             "initContainerStatuses": [{"name": "first", "state": {"terminated": {"reason": "Completed"}}}],
             "containerStatuses": [
-                {"name": "ledger", "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "no image"}}}
+                {
+                    "name": "ledger",
+                    "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "no image"}},
+                }
             ],
         },
     }

@@ -21,7 +21,9 @@ def test_a_metrics_samples_are_added_up() -> None:
 def test_what_the_autoscaler_measured_is_told() -> None:
     autoscaler = {
         "spec": {"metrics": [{"resource": {"target": {"averageValue": "50m"}}}]},
-        "status": {"currentMetrics": [{"type": "Resource", "resource": {"current": {"averageValue": "180m"}}}]},
+        "status": {
+            "currentMetrics": [{"type": "Resource", "resource": {"current": {"averageValue": "180m"}}}]
+        },
     }
     assert operations.described(autoscaler) == "the autoscaler: CPU 180m a pod, wanted 50m"
     assert "unknown" in operations.described({**autoscaler, "status": {}})
