@@ -22,8 +22,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "what",
         choices=["build", "observe", "proto", "kubernetes", "kubernetes-node", "check"],
-        help="everything, also Prometheus, only code from protos, a Kubernetes control plane, also a node, or "
-        "only look for what a build needs",
+        help="everything, also Prometheus, only code from protos, a Kubernetes control plane, also a node, "
+        "or only look for what a build needs",
     )
     what = parser.parse_args(argv).what
     try:

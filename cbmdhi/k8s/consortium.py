@@ -96,8 +96,8 @@ class Consortium:
         self.node.apply(made, MANAGER)
         kinds = [doc["kind"] for doc in made]
         self._account.proved(
-            f"{kinds.count('Secret')} Secrets and {kinds.count('ConfigMap')} ConfigMaps are there, by the names "
-            "of docs/kubernetes.md"
+            f"{kinds.count('Secret')} Secrets and {kinds.count('ConfigMap')} ConfigMaps are there, by the "
+            "names of docs/kubernetes.md"
         )
 
     def _infrastructure(self) -> None:

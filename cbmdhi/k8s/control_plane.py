@@ -232,8 +232,8 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _kubeconfig(address: str, port: int, token: str) -> dict[str, Any]:
-    # The server makes its certificate itself at the start; the token, and an address that nobody else reaches,
-    # are what this rests on.
+    # The server makes its certificate itself at the start; the token, and an address that nobody else
+    # reaches, are what this rests on.
     cluster = {"server": f"https://{address}:{port}", "insecure-skip-tls-verify": True}
     return {
         "apiVersion": "v1",

@@ -1,7 +1,7 @@
 """The images of a trial, made from the steps of deploy/images without Docker and without a registry.
 
-Their bases are this machine's own files (rootfs.py). Each is an archive in .tools/images, made anew when what it
-is made from has changed.
+Their bases are this machine's own files (rootfs.py). Each is an archive in .tools/images, made anew when what
+it is made from has changed.
 """
 
 import os

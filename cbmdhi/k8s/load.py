@@ -48,10 +48,10 @@ class Tally:
 
 
 class Load:
-    """Callers of a member's gateway, in rounds: an engine writes, the patient reads a record of the round before
-    and looks at the inbox.
+    """Callers of a member's gateway, in rounds: an engine writes, the patient reads a record of the round
+    before and looks at the inbox.
 
-    Every round opens connections of its own, as new callers do, and logs in. To be entered; ends with the block.
+    Every round opens connections of its own, as new callers do, and logs in. To be entered.
 
     callers         at the same time
     records         written in a round
@@ -86,7 +86,7 @@ class Load:
         self._stopping.set()
         # After a failure nobody's answer is waited for.
         seconds = _STOP_SECONDS if kind is None else 0.0
-        _, waiting = await asyncio.wait(self._tasks, timeout=seconds)
+        waiting = (await asyncio.wait(self._tasks, timeout=seconds))[1]
         for task in waiting:
             task.cancel()
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,8 +1,8 @@
 """NetworkPolicies as rules of the node's packet filter (nftables). Pure.
 
-Whatever goes from or to a pod passes the node, because each pod has a cable of its own to it (node_config.py).
-What is worked out is who may open which connection (reach.py); everything else of the pods' addresses is dropped,
-also for a pod so new that nothing is known of it yet. The node's own calls, such as probes, are not looked at.
+Whatever goes from or to a pod passes the node, because each pod has a cable of its own (node_config.py). What
+is worked out is who may open which connection (reach.py); everything else of the pods' addresses is dropped,
+also for a pod so new that nothing is known of it yet. The node's own calls, such as probes, are let through.
 """
 
 from collections.abc import Iterable, Sequence

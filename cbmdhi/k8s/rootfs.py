@@ -1,7 +1,7 @@
 """A root file system made of this machine's own files: what an image's base brings, without a registry.
 
-Programs are copied with the libraries that the loader finds for them: so the base fits what was built here, on any
-distribution.
+Programs are copied with the libraries that the loader finds for them: so the base fits what was built here, on
+any distribution.
 """
 
 import os
@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,10 +52,11 @@ def add_programs(root: Path, names: Iterable[str]) -> None:
 def add_python(root: Path) -> None:
     """The interpreter that runs this, with its standard library, into /usr/local."""
     prefix, local = Path(sys.base_prefix), root / "usr" / "local"
-    for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
+    compiled = [Path(path).parent for path in sys.path if Path(path).name == "lib-dynload"]
+    for folder in {Path(os.__file__).parent, *compiled}:
         shutil.copytree(
             folder,
-            local / Path(folder).relative_to(prefix),
+            local / folder.relative_to(prefix),
             ignore=_NOT_OF_THE_LIBRARY,
             symlinks=False,
             ignore_dangling_symlinks=True,

@@ -11,7 +11,7 @@ _CALLED = {"operations": "ops", "metrics": "ops", "first_contact": "first-contac
 
 @dataclass(frozen=True)
 class ServicePorts(Ports):
-    """By the names of Services, to which certificates are made out: a namespace is called as its organisation.
+    """By the names of Services, which certificates bear: a namespace is called as its organisation.
 
     forwarded  address of a listener that no Service has, by organisation and name: of `kubectl port-forward`
     """

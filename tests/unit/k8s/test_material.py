@@ -90,7 +90,7 @@ def test_the_ca_finds_its_other_half_where_its_pod_has_it() -> None:
 
 
 def _asked(namespace: str, kind: str, field: str) -> list[tuple[str, set[str]]]:
-    """Names of mounted volumes of a kind, with the keys that something in the namespace names below the mount."""
+    """Names of mounted volumes of a kind, with the keys that something names below the mount."""
     found: list[tuple[str, set[str]]] = []
     for document in all_workloads("laptop"):
         if document["metadata"]["namespace"] != namespace:
