@@ -10,7 +10,7 @@ ROOT = Path("/sys/fs/cgroup")
 # Of version 1; each is a hierarchy of its own, some may be one folder under two names.
 _HIERARCHIES = (
     *("cpu", "cpuacct", "cpuset", "memory", "pids"),
-    *("devices", "freezer", "blkio", "hugetlb", "systemd"),
+    *("devices", "freezer", "blkio", "hugetlb", "systemd", "unified"),
 )
 _CONTROLLERS = "+cpu +cpuset +memory +pids"
 _GONE_SECONDS = 20.0
