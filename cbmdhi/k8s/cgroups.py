@@ -37,7 +37,9 @@ def _folders(name: str, root: Path) -> list[Path]:
 
 
 def _inherit(folder: Path) -> None:
-    if (folder.parent / "cgroup.subtree_control").exists():
+    offered = folder.parent / "cgroup.controllers"
+    # Beside version 1 there may be a hierarchy of version 2 with no controllers.
+    if offered.exists() and "memory" in offered.read_text().split():
         (folder.parent / "cgroup.subtree_control").write_text(_CONTROLLERS)
         (folder / "cgroup.subtree_control").write_text(_CONTROLLERS)
     # In version 1 a new group may use no processor and no memory until it is told which.
