@@ -89,6 +89,7 @@ def metrics() -> list[Document]:
             # The kubelet's certificate is of its own making.
             "--kubelet-insecure-tls",
             "--metric-resolution=10s",
+            "--kubelet-request-timeout=5s",
         ],
         "ports": [{"name": "https", "containerPort": _METRICS_PORT}],
         "readinessProbe": {
