@@ -6,6 +6,7 @@ cbmdhi.devnet: only addresses differ.
 """
 
 import secrets
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,6 +28,7 @@ from cbmdhi.k8s.service_ports import ServicePorts
 MANAGER = "k8s-run"
 OVERLAY = "laptop"
 _PODS_SECONDS = 180.0
+_SERVICE_SECONDS = 20.0
 
 
 class Consortium:
@@ -136,6 +138,11 @@ class Consortium:
         wanted = [doc for doc in rendering.workloads(self.documents) if chosen(str(doc["metadata"]["name"]))]
         self.node.apply([*besides, *wanted], MANAGER)
         pods.roll_out(self.node, wanted, _PODS_SECONDS)
+        # A pod is ready a moment before kube-proxy sends its Service's connections there.
+        for document in wanted:
+            name, organisation = document["metadata"]["name"], document["metadata"]["namespace"]
+            where = self.ports.host(organisation, name), self.ports.of(organisation, name)
+            self.node.wait(lambda where=where: _accepts(where), f"{where[0]}:{where[1]}", _SERVICE_SECONDS)
         return len(wanted)
 
     def _accounts_are_there(self) -> bool:
@@ -143,3 +150,11 @@ class Consortium:
             any(found["metadata"]["name"] == "default" for found in self.node.get("serviceaccounts", name))
             for name in ORGANISATIONS
         )
+
+
+def _accepts(where: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(where, 2).close()
+    except OSError:
+        return False
+    return True
