@@ -121,7 +121,7 @@ async def _use(consortium: Consortium, account: Account) -> None:
         for number, (title, step) in enumerate(story.steps, 1):
             account.step(f"The story through the Services, {number}: {title}")
             for proof in await step():
-                account.proved(proof)
+                account.proved(proof.removeprefix("✓ "))
         written = await _operate(consortium, story, account)
         await operations.drain(consortium, account)
         account.step("What was written is there")

@@ -167,8 +167,11 @@ class Load:
             elif written.error is not None:
                 problem = written.error
             else:
+                # A receipt may also say that its outcome is not known.
                 receipt = written.receipt.receipt
-                raise RequestLost(f"a record was refused: {receipt.reason} {receipt.path}")
+                problem = MeshError(receipt.code, receipt.reason, receipt.path)
+                if receipt.code not in _AGAIN:
+                    raise problem
         if problem is not None:
             raise problem
 
