@@ -1,7 +1,7 @@
 """A root file system made of this machine's own files: what an image's base brings, without a registry.
 
-Programs are copied with the libraries that the loader finds for them: the base fits what was built here, on any
-distribution.
+Programs are copied with the libraries that the loader finds for them, so that the base fits what was built
+here, on any distribution.
 """
 
 import os
