@@ -113,6 +113,8 @@ class Operations:
     async def look(self) -> None:
         """Logs, metrics and what pods use, as an operator reads them."""
         self._begin("Logs and metrics")
+        # Services that were ready may not be for a moment after one that they call was killed.
+        await self._until(self._all_are_ready, "every pod is ready", _ROLL_SECONDS)
         for service in SERVICES:
             said = await self._kubectl("logs", f"{self._kind(service)}/{service}", "--tail=-1", may_warn=True)
             events = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
@@ -202,6 +204,9 @@ class Operations:
         deployments = self._node.get("deployments", self._member)
         [found] = [doc for doc in deployments if doc["metadata"]["name"] == "gateway"]
         return int(found["spec"]["replicas"]) == GATEWAYS
+
+    def _all_are_ready(self) -> bool:
+        return not pods.unready(self._node.get("pods", self._member))
 
     def _autoscaler_says(self) -> str:
         [found] = self._node.get("hpa", self._member)
