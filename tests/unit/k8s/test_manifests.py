@@ -21,6 +21,7 @@ from services.notify.config import NotifyConfig
 from services.runtime import lifecycle
 from services.runtime.config import ServiceConfig
 from services.storage.config import StorageConfig
+from tests.support.pki import Issued, MemberCa
 from tests.unit.k8s.manifests import (
     OVERLAYS,
     all_workloads,
@@ -88,7 +89,7 @@ def test_kubo_and_nats_are_settled_as_on_the_laptop() -> None:
     node = json.loads(_file("laptop", "mercy", "ipfs", "kubo.json", init=True))
     on_the_laptop = kubo.settings(swarm="", api="", peers=[])
     assert {**node, "Addresses": {}} == {**on_the_laptop, "Addresses": {}}
-    assert node["Datastore"]["Spec"]["l0CompactionThreshold"] == 16
+    assert node["Datastore"]["Spec"]["l0CompactionThreshold"] == 64
     assert "sync_interval: always" in _file("laptop", "mercy", "nats", "nats.conf")
 
 
@@ -102,6 +103,8 @@ def test_a_service_takes_the_configuration_that_its_pod_gives_it(
     text = _file(overlay, "mercy", service, "config.toml")
     # Whatever a volume brings is there, under a folder of this test's.
     mounts = [mount["mountPath"] for mount in container(document)["volumeMounts"]]
+    authority = MemberCa(tmp_path, "authority")
+    issued = authority.issue(service)
     files = set(
         re.findall(r'"((?:/run|/etc)/[^"]+)"', text + json.dumps(list(variables.values())).replace("\\", ""))
     )
@@ -115,7 +118,7 @@ def test_a_service_takes_the_configuration_that_its_pod_gives_it(
             here.mkdir(parents=True, exist_ok=True)
         else:
             here.parent.mkdir(parents=True, exist_ok=True)
-            here.touch()
+            here.write_bytes(_like(here.name, authority, issued))
     moved = tmp_path / "config.toml"
     moved.write_text(re.sub(r'"(/run|/etc|/var)/', rf'"{tmp_path}/\1/'.replace("//", "/"), text))
     for name in [name for name in os.environ if name.startswith("CBMDHI_")]:
@@ -134,6 +137,15 @@ def test_a_service_takes_the_configuration_that_its_pod_gives_it(
     if isinstance(config, LedgerConfig):
         assert config.peer.tls_server_name == "peer.mercy"
     assert (config.data_directory is None) == (document["kind"] == "Deployment")
+
+
+def _like(name: str, authority: MemberCa, issued: Issued) -> bytes:
+    """What a Secret or ConfigMap holds under that name: a key, a program's certificate, or roots."""
+    if "key" in name:
+        return issued.key_file.read_bytes()
+    if name in ("tls.crt", "cert.pem", "certificate.pem"):
+        return issued.certificate_file.read_bytes()
+    return authority.ca_file.read_bytes()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
