@@ -22,6 +22,7 @@ _PODS_SECONDS = 90.0
 _GONE_SECONDS = 120.0
 _LEVEL = "pod-security.kubernetes.io/enforce"
 _WARNING = "pod-security.kubernetes.io/warn"
+_MISSPELT = "terminationGraceSeconds"
 
 
 class TrialFailed(Exception):
@@ -188,14 +189,17 @@ def _refused(cluster: ControlPlane, namespace: str) -> list[str]:
 
 def _refusals(cluster: ControlPlane, documents: list[Document]) -> None:
     """See the trial fail: a document that asks for too much, and one with a key that does not exist."""
-    for what, bad in (
-        ("a workload that asks for root", _as_root(documents)),
-        ("a key that does not exist", _misspelt(documents)),
+    for what, bad, by in (
+        ("a workload that asks for root", _as_root(documents), "violates PodSecurity"),
+        ("a key that does not exist", _misspelt(documents), f'unknown field "{_MISSPELT}"'),
     ):
         try:
             try_overlay(cluster, bad)
         except (TrialFailed, ControlPlaneError) as exc:
-            _say(f"{what} is refused, as it must be: {str(exc).splitlines()[0][:110]} …")
+            _, found, _ = str(exc).partition(by)
+            if not found:
+                raise TrialFailed(f"{what} was refused, but for another reason: {exc}") from exc
+            _say(f"{what} is refused, as it must be: {by}")
         else:
             raise TrialFailed(f"{what} was let through: this trial proves nothing")
 
@@ -205,14 +209,14 @@ def _as_root(documents: list[Document]) -> list[Document]:
     for document in bad:
         if document["kind"] == "Namespace":
             # Without the warning at once: it is the pods that have to be refused.
-            document["metadata"]["labels"].pop(_WARNING, None)
-    workloads(bad)[0]["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+            document["metadata"]["labels"][_WARNING] = "privileged"
+    workloads(bad)[0]["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"runAsUser": 0}
     return bad
 
 
 def _misspelt(documents: list[Document]) -> list[Document]:
     bad = _copy(documents)
-    workloads(bad)[0]["spec"]["template"]["spec"]["terminationGraceSeconds"] = 10
+    workloads(bad)[0]["spec"]["template"]["spec"][_MISSPELT] = 10
     return bad
 
 
