@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench import network, progress, quiet, results_files
+from bench import network, pace, progress, quiet, results_files
 from bench.headline import Plan
 from cbmdhi.devnet import Network
 from cbmdhi.hammer import plots, report
@@ -25,6 +26,7 @@ from cbmdhi.hammer.session import Session
 _MIB = 2**20
 _BASE_RECORDS = 10_000
 _ALLOWED_RISE = 1.5
+_LOOKS = 3
 _PARTS = {
     "peers": "orgs/*/peer",
     "orderer": "orgs/*/orderer",
@@ -71,8 +73,9 @@ async def _step(home: Path, plan: Plan, records: int, rate: float) -> dict[str, 
     load = plan.load(rate, records / rate)
     async with Session(home, load, progress.spoken(load, stages=False)) as session:
         await quiet.settled(home)
+        pace_ms = pace.milliseconds()
         result = report.report(await session.run(load, 50))
-    return {**result, "disk_mib": disk(home)}
+    return {**result, "disk_mib": disk(home), "pace_ms": pace_ms}
 
 
 def _restart(running: Network) -> float:
@@ -100,10 +103,17 @@ def _bytes_of(folder: Path) -> int:
 
 
 def cost_rise(points: list[dict[str, Any]]) -> float:
-    """CPU of a record at the end as a multiple of that at ten thousand records, or of the first look's."""
-    first = next((point for point in points if point["records"] >= _BASE_RECORDS), points[0])
-    last, base = (point["cpu"]["us_per_operation_in_all"] for point in (points[-1], first))
+    """CPU of a record at the end as a multiple of that from ten thousand records on.
+
+    Medians of three looks: the machine swings from one to the next.
+    """
+    from_base = [point for point in points if point["records"] >= _BASE_RECORDS] or points
+    base, last = _median_us(from_base[:_LOOKS]), _median_us(points[-_LOOKS:])
     return last / base if base else 1.0
+
+
+def _median_us(points: list[dict[str, Any]]) -> float:
+    return statistics.median(point["cpu"]["us_per_operation_in_all"] for point in points)
 
 
 def draw(points: list[dict[str, Any]], folder: Path) -> None:
@@ -143,7 +153,7 @@ def _told(point: dict[str, Any]) -> str:
     return (
         f"{point['records']:>9,} records: {point['cpu']['us_per_operation_in_all']:,.0f} µs each, "
         f"p95 {point['latency_ms'].get('p95', float('nan')):,.0f} ms, "
-        f"{sum(point['disk_mib'].values()):,.0f} MiB on disk"
+        f"{sum(point['disk_mib'].values()):,.0f} MiB on disk; the machine's loop {point['pace_ms']:,.0f} ms"
     )
 
 

@@ -118,8 +118,10 @@ def test_growth_is_measured_against_ten_thousand_records_not_against_the_empty_c
     def point(records: int, us: float) -> dict[str, object]:
         return {"records": records, "cpu": {"us_per_operation_in_all": us}}
 
-    points = [point(1_000, 900.0), point(10_000, 1_000.0), point(1_000_000, 1_400.0)]
-    assert growth.cost_rise(points) == pytest.approx(1.4)
+    begun = [point(1_000, 900.0), point(10_000, 1_000.0), point(30_000, 990.0), point(50_000, 1_600.0)]
+    # One look in a slow moment of the machine is neither the beginning nor the end.
+    grown = [point(960_000, 1_390.0), point(980_000, 5_000.0), point(1_000_000, 1_400.0)]
+    assert growth.cost_rise([*begun, point(500_000, 1_200.0), *grown]) == pytest.approx(1.4)
 
 
 def test_what_jmeter_measured_is_summed_up_with_its_failures() -> None:
