@@ -1,7 +1,8 @@
 """A server of mercy's notify and whoever wants to call it, over real mTLS connections."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,10 +53,15 @@ class Net:
     def stub(self, service: str = "gateway", organisation: str = "mercy") -> notify_pb2_grpc.InboxServiceStub:
         return notify_pb2_grpc.InboxServiceStub(self.channel(service, organisation))
 
-    def channel(self, service: str = "gateway", organisation: str = "mercy", **more: Any) -> grpc.aio.Channel:
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.ports[0]}"
+
+    def channel(
+        self, service: str = "gateway", organisation: str = "mercy", address: str = "", **more: Any
+    ) -> grpc.aio.Channel:
         tls = self.consortium.tls(service, organisation)
-        address = f"127.0.0.1:{self.server.ports[0]}"
-        channel = connect(address, tls, service="notify", organisation="mercy", **more)
+        channel = connect(address or self.address, tls, service="notify", organisation="mercy", **more)
         self.channels.append(channel)
         return channel
 
@@ -67,3 +73,28 @@ async def refusal(work: Awaitable[Any]) -> MeshError:
     with pytest.raises(MeshError) as caught:
         await work
     return caught.value
+
+
+@asynccontextmanager
+async def slow_to_begin(address: str, seconds: float) -> AsyncIterator[str]:
+    """An address that leads to another, whose connections stand still for so long before anything passes."""
+    host, _, port = address.rpartition(":")
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.sleep(seconds)
+        await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
+
+    server = await asyncio.start_server(lead, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while found := await source.read(65536):
+            target.write(found)
+            await target.drain()
+    target.close()

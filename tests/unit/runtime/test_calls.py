@@ -13,7 +13,7 @@ from services.runtime import telemetry, tracing
 from services.runtime.client import RetryBudget, call
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError
-from tests.unit.runtime.net import Start, refusal
+from tests.unit.runtime.net import Start, nothing, refusal, slow_to_begin
 
 
 async def test_an_error_arrives_whole_and_a_fault_arrives_without_its_text(start: Start) -> None:
@@ -57,6 +57,14 @@ async def test_a_message_over_the_limit_is_refused_with_the_limit(start: Start) 
     assert "1000" in just_over.reason
     assert "1000" in before_sending.reason
     assert net.inbox.calls == 0
+
+
+async def test_a_server_that_is_slow_to_shake_hands_is_reached_at_the_first_attempt(start: Start) -> None:
+    net = await start(nothing)
+    async with slow_to_begin(net.address, seconds=0.7) as address:
+        stub = notify_pb2_grpc.InboxServiceStub(net.channel(address=address))
+        await call(stub.List, notify_pb2.ListRequest(), deadline_seconds=10)
+    assert net.inbox.calls == 1
 
 
 async def test_a_call_without_a_deadline_gets_the_servers(start: Start) -> None:
