@@ -174,6 +174,7 @@ def problems_of(run: dict[str, Any]) -> list[str]:
         *run.get("steps", ()),
         *run.get("nuisances", ()),
         *([run["bad"]] if "nuisances" in run else ()),
+        *([run["first"]] if "first" in run else ()),
     ):
         found += problems_of(step)
     return found
