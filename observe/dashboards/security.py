@@ -18,7 +18,8 @@ SECURITY = Dashboard(
         panel(
             "Glass broken",
             "short",
-            f'sum by (organisation) (increase({parts.GATEWAY}_access_decisions_total{{kind="break_glass"}}[1h]))',
+            "sum by (organisation) "
+            f'(increase({parts.GATEWAY}_access_decisions_total{{kind="break_glass"}}[1h]))',
         ),
         panel(
             "Keys released",
