@@ -9,6 +9,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol, cast
@@ -23,26 +24,23 @@ _LARGEST_DOCUMENT = 1 << 28
 _TAKE_ANOTHER = "Take another backup; this one was not used."
 
 
+# What a backup was taken from: folders of a laptop network; claims and Secrets of a Kubernetes namespace.
+NETWORK, NAMESPACE = "network", "namespace"
+
+
 @dataclass(frozen=True)
 class About:
-    """What a backup is of. `network`: hash of the channel's genesis; `taken`: when, UTC, ISO 8601."""
+    """What a backup is of. `network`: hash of the channel's genesis; `taken`: when, UTC, ISO 8601.
+
+    kind  NETWORK or NAMESPACE: the one is not given back to the other
+    """
 
     version: int
     organisation: str
     network: str
     taken: str
     cbmdhi: str
-
-
-@dataclass(frozen=True)
-class Taken:
-    """A file or folder to be packed: `source` as `name`. `size`: how many bytes of it count."""
-
-    name: str
-    source: Path
-    mode: int
-    size: int
-    is_folder: bool = False
+    kind: str = NETWORK
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,20 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A file or folder to be packed: `source` as `name`. `size`: how many bytes of it count.
+
+    source  a file, or where its bytes come next, which gives all that it is asked for until it ends
+    """
+
+    name: str
+    source: Path | Readable
+    mode: int
+    size: int
+    is_folder: bool = False
+
+
 def pack(out: Writable, about: About, taken: Iterable[Taken], told: Callable[[int], None]) -> Counted:
     """Write the archive. `told` is given the bytes of each file as it is done.
 
@@ -83,7 +95,7 @@ def pack(out: Writable, about: About, taken: Iterable[Taken], told: Callable[[in
                 tar.addfile(info)
                 continue
             info.size = each.size
-            with each.source.open("rb") as stream:
+            with _opened(each.source) as stream:
                 hashed = _Hashing(stream)
                 try:
                     tar.addfile(info, cast(io.BufferedReader, hashed))
@@ -144,10 +156,14 @@ def unpack(source: Readable, folder: Path | None, told: Callable[[int], None]) -
     return about, Counted(len(found), sum(each["size"] for each in found.values()))
 
 
+def _opened(source: Path | Readable) -> AbstractContextManager[Readable]:
+    return source.open("rb") if isinstance(source, Path) else nullcontext(source)
+
+
 class _Hashing:
     """Hashes what is read through it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
 

@@ -16,7 +16,7 @@ import psutil
 
 import cbmdhi
 from cbmdhi.backup import recovery_key, stores
-from cbmdhi.backup.archive import About, Counted, pack, unpack
+from cbmdhi.backup.archive import NETWORK, About, Counted, pack, unpack
 from cbmdhi.backup.errors import BackupError
 from cbmdhi.backup.photograph import Photograph, photograph
 from cbmdhi.backup.sealed import SealedReader, SealedWriter
@@ -74,8 +74,7 @@ def take(
             f"There is no {organisation} in a network at {network.home}.", "Name its folder with --home."
         )
     now = datetime.now(UTC)
-    if place.endswith("/"):
-        place += f"{organisation}-{now:%Y%m%dT%H%M%SZ}.cbmdhi-backup"
+    place = stores.named(place, organisation, now)
     about = About(1, organisation, _genesis(network.home), now.isoformat(), cbmdhi.__version__)
     with stores.writing(place) as sink, _scratch(network.home) as scratch, ExitStack() as lock:
         lock.enter_context(state.exclusively(network.files))
@@ -118,6 +117,10 @@ def restore(
     with state.exclusively(network.files), _scratch(network.home) as scratch:
         with progress.step("Reading the backup, checking every byte"), stores.reading(place) as source:
             about, holds = unpack(SealedReader(source, private), scratch, told)
+        if about.kind != NETWORK:
+            raise BackupError(
+                "The backup is of a member on Kubernetes.", "Give it back there: docs/kubernetes.md, Backups."
+            )
         _known(about.organisation)
         target = network.files.organisation(about.organisation).root
         if (network.home / _GENESIS).exists() and _genesis(network.home) != about.network:

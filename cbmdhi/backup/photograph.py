@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -29,10 +30,9 @@ from cbmdhi.backup.errors import BackupError
 # Longer is an outage: the guard ends it and the backup is given up.
 LONGEST_SECONDS = 10.0
 _STOPPING_SECONDS = 3.0
-# Tables of LevelDB and pebble are written once.
-_WRITTEN_ONCE = (".ldb", ".sst")
-# Fabric's block files only grow: their first bytes stay.
-_ONLY_GROWING = "blockfile_"
+# Files whose path this matches keep the bytes that they have: tables of LevelDB and pebble are written once,
+# Fabric's block files only grow. It is a POSIX extended regular expression, too.
+LINKED = r".*/([^/]*\.(ldb|sst)|blockfile_[^/]*)"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _copy(sources: Sequence[Path], base: Path, into: Path) -> tuple[list[Taken],
 
 def _linked(path: Path, target: Path) -> bool:
     """Link a file that will stay as it is; False for others, and on another file system."""
-    if path.suffix not in _WRITTEN_ONCE and not path.name.startswith(_ONLY_GROWING):
+    if not re.fullmatch(LINKED, str(path)):
         return False
     try:
         os.link(path, target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -24,6 +25,11 @@ class Sink(Protocol):
     """Takes the bytes of a backup in order."""
 
     def write(self, data: bytes, /) -> object: ...
+
+
+def named(place: str, organisation: str, taken: datetime) -> str:
+    """`place`; where it ends with /, with a name made of organisation and time."""
+    return f"{place}{organisation}-{taken:%Y%m%dT%H%M%SZ}.cbmdhi-backup" if place.endswith("/") else place
 
 
 @contextmanager
