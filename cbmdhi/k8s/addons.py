@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cbmdhi.k8s import node_config
-from cbmdhi.k8s.rendering import Document
+from cbmdhi.k8s.rendering import WORKLOADS, Document
 
 _SYSTEM = "kube-system"
 _COREFILE = f""".:53 {{
@@ -165,12 +165,14 @@ def volumes(folder: Path, claims: int) -> list[Document]:
     return made
 
 
-def claims(workloads: Sequence[Document]) -> int:
-    """How many volumes workloads will claim, all replicas together."""
-    return sum(
+def claims(documents: Sequence[Document]) -> int:
+    """How many volumes will be claimed: by workloads, all replicas together, and beside them."""
+    of_workloads = sum(
         len(document["spec"].get("volumeClaimTemplates", [])) * document["spec"].get("replicas", 1)
-        for document in workloads
+        for document in documents
+        if document["kind"] in WORKLOADS
     )
+    return of_workloads + sum(document["kind"] == "PersistentVolumeClaim" for document in documents)
 
 
 def from_component(autoscaler: Document, namespace: str, cpu: str) -> Document:

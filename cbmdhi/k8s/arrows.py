@@ -9,6 +9,8 @@ HEADING = "## Who speaks to whom"
 COLUMNS = ("from", "to", "listener", "where")
 OWN, MEMBERS, ORDERING = "own", "members", "ordering"
 ANYONE, MONITORING, COLLECTOR = "anyone", "monitoring", "collector"
+# Where they are is another matter in each cluster.
+ANYWHERE = ("apiserver", "store")
 
 
 @dataclass(frozen=True, order=True)

@@ -32,12 +32,13 @@ class ControlPlaneError(Exception):
 class ControlPlane:
     """etcd, kube-apiserver and kube-controller-manager, with their state in `folder`.
 
-    address  of the API server, on which it listens alone
+    address  of the API server, on which it listens alone; port: 0 for one that is free
     """
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1", port: int = 0) -> None:
         self._folder = folder
         self._address = address
+        self._port = port
         self._stack = ExitStack()
         self.kubeconfig = folder / "kubeconfig"
         # It makes its certificate itself, and puts its own authority behind it in the file.
@@ -95,7 +96,8 @@ class ControlPlane:
         )
 
     def _start(self) -> None:
-        etcd, etcd_peer, port = (_free_port() for _ in range(3))
+        etcd, etcd_peer, free = (_free_port() for _ in range(3))
+        port = self._port or free
         token = secrets.token_urlsafe(16)
         key = rsa.generate_private_key(65537, 2048)
         write_private(

@@ -66,6 +66,9 @@ def files() -> dict[Path, str]:
         components / "consortium-elsewhere" / "generated" / "network-policies.yaml": _documents(
             policies.across(known, of_member, ELSEWHERE)
         ),
+        components / "backup" / "generated" / "network-policies.yaml": _documents(
+            policies.of_programs(known, ("backup", "restore"))
+        ),
         components / "monitoring" / "generated" / "prometheus-rules.yaml": _documents(_rules()),
     }
 

@@ -23,8 +23,11 @@ FOLDER = ROOT / ".tools" / "images"
 _IMAGES = ROOT / "deploy" / "images"
 _GO_PROGRAMS = ("peer", "orderer", "fabric-ca-server", "ipfs", "cbmdhi-chaincode")
 _CLUSTER_PROGRAMS = ("pause", "coredns", "metrics-server")
-# The base of the Go image: the peer's builder scripts are of the shell.
-_SHELL = ("sh", "cat", "cp", "grep", "mkdir", "tr")
+# What bases have in real images, too: for the peer's builder scripts, and for backups (backup/photograph.sh).
+SHELL = (
+    *("sh", "cat", "cp", "grep", "mkdir", "tr"),
+    *("date", "find", "head", "rm", "sleep", "timeout", "xargs"),
+)
 
 
 class ImageFailed(Exception):
@@ -78,13 +81,13 @@ def _settings(image: Image) -> dict[str, object]:
 
 
 def _fill_python(root: Path) -> None:
-    rootfs.add_programs(root, _SHELL)
+    rootfs.add_programs(root, SHELL)
     rootfs.add_python(root)
     _steps("python", root)
 
 
 def _fill_go(root: Path) -> None:
-    rootfs.add_programs(root, _SHELL)
+    rootfs.add_programs(root, SHELL)
     _steps("go", root)
 
 
@@ -118,7 +121,7 @@ def _python_sources() -> list[Path]:
         for path in packages
         # This package stays outside of pods, but for one module.
         if path.parent != Path(__file__).parent or path.name == "kubo_config.py"
-        if path.suffix == ".py" or (path.is_file() and "schema" in path.parts)
+        if path.suffix in (".py", ".sh") or (path.is_file() and "schema" in path.parts)
     ]
     return [*code, *(path for path in (_IMAGES / "python").iterdir() if path.is_file())]
 

@@ -19,7 +19,7 @@ from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES
 from cbmdhi.errors import MeshError
-from cbmdhi.k8s import addons, images, node_config, operations, pods, rendering
+from cbmdhi.k8s import addons, images, node_config, operations, pods
 from cbmdhi.k8s.account import Account
 from cbmdhi.k8s.consortium import MANAGER, Consortium
 from cbmdhi.k8s.control_plane import ControlPlaneError
@@ -100,7 +100,7 @@ def _images(node: Node, account: Account) -> None:
 
 def _system(node: Node, volumes: Path, consortium: Consortium, account: Account) -> None:
     account.step("What every cluster has: names, volumes, metrics of pods")
-    count = addons.claims(rendering.workloads(consortium.documents))
+    count = addons.claims(consortium.documents)
     for number in range(count):
         (volumes / f"disk-{number}").mkdir(parents=True)
     node.apply([*addons.dns(), *addons.metrics(), *addons.volumes(volumes, count)], MANAGER)

@@ -13,6 +13,9 @@ PORTS: dict[str, dict[str, int]] = {
     "nats": {"client": 4222, "monitor": 8222},
     # The operator's own.
     "collector": {"otlp": 4317},
+    # Behind its Service; many clusters have it on the port of `store`.
+    "apiserver": {"https": 6443},
+    "store": {"https": 443},
 }
 # The peer's listener for chaincode that dials in; nothing does, so that it stays inside the pod.
 PEER_CHAINCODE_PORT = 7052

@@ -16,6 +16,7 @@ from typing import Any
 
 from cbmdhi.k8s import front_proxy, node_config
 from cbmdhi.k8s.control_plane import ControlPlane, ControlPlaneError, write_private
+from cbmdhi.k8s.listeners import PORTS
 
 # Where distributions put the programs of the pod network.
 PLUGIN_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
@@ -32,7 +33,7 @@ class Node(ControlPlane):
     """A cluster of one node. `cgroup`: the name under which pods live, in every hierarchy."""
 
     def __init__(self, folder: Path, cgroup: str) -> None:
-        super().__init__(folder, node_config.ADDRESS)
+        super().__init__(folder, node_config.ADDRESS, PORTS["apiserver"]["https"])
         self._cgroup = cgroup
 
     def import_image(self, archive: Path) -> None:

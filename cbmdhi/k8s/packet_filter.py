@@ -47,6 +47,9 @@ def ruleset(known: Sequence[Pod], policies: Sequence[dict[str, Any]], addresses:
         if source is target or reach.allowed(policies, source.actor, target.actor, port, protocol)
     )
     free = sorted(pod.address for pod in known if not reach.isolated(policies, pod.actor, reach.EGRESS))
+    out = sorted(
+        f"{pod.address} . {port}" for pod in known for port in reach.open_ports(policies, pod.actor)
+    )
     allowed = {
         protocol: [
             f"{source} . {target} . {port}" for source, target, used, port in connections if used == protocol
@@ -59,6 +62,7 @@ table {TABLE} {{
   set tcp_ways {{ type ipv4_addr . ipv4_addr . inet_service; {_elements(allowed["tcp"])} }}
   set udp_ways {{ type ipv4_addr . ipv4_addr . inet_service; {_elements(allowed["udp"])} }}
   set goes_out {{ type ipv4_addr; {_elements(free)} }}
+  set goes_out_at {{ type ipv4_addr . inet_service; {_elements(out)} }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
     ct state established,related accept
@@ -66,12 +70,14 @@ table {TABLE} {{
     ip saddr . ip daddr . udp dport @udp_ways accept
     ip daddr {addresses} drop
     ip saddr @goes_out accept
+    ip saddr . tcp dport @goes_out_at accept
     ip saddr {addresses} drop
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
     ct state established,related accept
     ip saddr @goes_out accept
+    ip saddr . tcp dport @goes_out_at accept
     ip saddr {addresses} drop
   }}
 }}

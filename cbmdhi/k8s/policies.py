@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cbmdhi.k8s.arrows import ANYONE, COLLECTOR, MEMBERS, MONITORING, ORDERING, OWN, Arrow
+from cbmdhi.k8s.arrows import ANYONE, ANYWHERE, COLLECTOR, MEMBERS, MONITORING, ORDERING, OWN, Arrow
 from cbmdhi.k8s.listeners import PORTS
 
 Document = dict[str, Any]
@@ -16,7 +16,7 @@ OPERATOR = {MONITORING: {ROLE: "monitoring"}, COLLECTOR: {ROLE: "collector"}}
 
 def within(arrows: Sequence[Arrow], programs: Iterable[str]) -> list[Document]:
     """The policies of one namespace: nothing, DNS, and for each program the arrows that stay at home."""
-    documents = [
+    return [
         _policy("default-deny", {}, {"policyTypes": ["Ingress", "Egress"]}),
         _policy(
             "dns",
@@ -36,7 +36,13 @@ def within(arrows: Sequence[Arrow], programs: Iterable[str]) -> list[Document]:
                 ],
             },
         ),
+        *of_programs(arrows, programs),
     ]
+
+
+def of_programs(arrows: Sequence[Arrow], programs: Iterable[str]) -> list[Document]:
+    """For each program the arrows that stay at home."""
+    documents: list[Document] = []
     for program in programs:
         ingress = [
             {**_from(arrow), "ports": [_port_of(arrow)]}
@@ -88,7 +94,8 @@ def _from(arrow: Arrow) -> Document:
 
 
 def _to(arrow: Arrow) -> Document:
-    return {"to": [_pods(arrow.target)]}
+    # No peer at all: to everywhere.
+    return {} if arrow.target in ANYWHERE else {"to": [_pods(arrow.target)]}
 
 
 def _pods(name: str) -> Document:

@@ -38,6 +38,18 @@ def isolated(policies: Sequence[dict[str, Any]], pod: Actor, direction: str) -> 
     return bool(_selecting(policies, pod, direction))
 
 
+def open_ports(policies: Sequence[dict[str, Any]], pod: Actor) -> set[int]:
+    """The TCP ports at which a pod's policies let it out to whatever address it likes."""
+    return {
+        wanted["port"]
+        for spec in _selecting(policies, pod, EGRESS)
+        for rule in spec.get("egress", [])
+        if not rule.get("to")
+        for wanted in rule["ports"]
+        if wanted.get("protocol", "TCP") == "TCP"
+    }
+
+
 @dataclass(frozen=True)
 class _Way:
     """The connection as one end sees it: who is at the other, and which port of the listener it is to."""

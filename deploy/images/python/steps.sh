@@ -10,7 +10,7 @@ mkdir -p "$app/lib" "$app/app"
 python3 -m pip install --disable-pip-version-check --no-input --no-compile --require-hashes --quiet \
   --target "$app/lib" --requirement "$checkout/deploy/images/python/requirements.lock"
 for package in services cbmdhi; do
-  (cd "$checkout" && find "$package" -type f \( -name '*.py' -o -path '*/schema/*' \) -print0) |
+  (cd "$checkout" && find "$package" -type f \( -name '*.py' -o -name photograph.sh -o -path '*/schema/*' \) -print0) |
     tar -C "$checkout" --null --files-from=- -cf - | tar -C "$app/app" -xf -
 done
 # The image's own inventory: the lock is what was installed, file by file. Its maker stays out of the image.
