@@ -187,5 +187,9 @@ class Load:
         self.tally.looks += 1
 
     def _new(self) -> NewRecord:
-        record_id = uuid7()
-        return NewRecord.of(self._patient.address, {**self._resource, "id": record_id}, record_id)
+        return record_of(self._patient.address, self._resource, uuid7())
+
+
+def record_of(patient: str, resource: dict[str, Any], record_id: str) -> NewRecord:
+    """What a caller writes under this id."""
+    return NewRecord.of(patient, {**resource, "id": record_id}, record_id)
