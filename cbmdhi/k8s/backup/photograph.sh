@@ -10,7 +10,8 @@
 #   done NANOSECONDS   send     the programs go on
 #   a line TYPE MODE SIZE NAME for each folder and file, an empty line; then the bytes of the files, one after the other
 #
-# Whatever goes wrong, the programs go on: when stdin ends, when this is ended, and after SECONDS by a guard.
+# Whatever goes wrong, the programs go on: when stdin ends, when another word is heard, when this is ended, and after
+# SECONDS by a guard.
 set -eu
 export LC_ALL=C
 umask 077
@@ -99,12 +100,22 @@ copy() {
 }
 
 send() {
+  # When whoever listened is gone, nothing reads on, and the writing below would wait for ever.
+  exec 3<&0
+  (
+    read -r _ <&3 || :
+    kill 0
+  ) >/dev/null 2>&1 &
+  watch=$!
+  cat "$photo/list"
+  echo
   cd "$photo/files"
   while read -r type _ size name; do
     if [ "$type" = f ]; then
       head -c "$size" -- "$name"
     fi
   done <"$photo/list"
+  kill "$watch"
 }
 
 take() {
@@ -133,8 +144,6 @@ take() {
   thaw
   echo "done $(($(date +%s%N) - begun))"
   kill "$guard" 2>/dev/null || :
-  cat "$photo/list"
-  echo
   heard send
   send
 }

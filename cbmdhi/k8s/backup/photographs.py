@@ -10,11 +10,10 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cbmdhi.backup.archive import Readable, Taken
+from cbmdhi.backup.archive import Taken
 from cbmdhi.backup.errors import BackupError
 from cbmdhi.backup.photograph import LINKED, LONGEST_SECONDS
 from cbmdhi.k8s.backup.api import Api
@@ -43,6 +42,11 @@ class Bytes:
         """Have them come. Raises BackupError."""
         self._wait(self._execution.say("send"))
 
+    def lines(self) -> Iterator[str]:
+        """Lines up to an empty one. Raises BackupError."""
+        while line := self._wait(self._execution.line()):
+            yield line
+
     def read(self, size: int = -1, /) -> bytes:
         """`size` bytes; fewer only where they end."""
         while len(self._here) < size and (more := self._wait(self._execution.read())):
@@ -61,28 +65,43 @@ class Bytes:
         return asyncio.run_coroutine_threadsafe(answer, self._loop).result()
 
 
-@dataclass(frozen=True)
 class Photograph:
-    """What a pod's photograph shows. `seconds`: how long the pod's programs stood still.
+    """A pod's photograph, which lies in its volume until it was read.
 
-    taken  files and folders below the claim's name; the bytes of the files come in this order, once
+    seconds       how long the pod's programs stood still
+    copied_bytes  of the files that were not linked; known once it was read
     """
 
-    volume: Volume
-    seconds: float
-    taken: Sequence[Taken]
-    copied_bytes: int
-    source: Bytes
+    def __init__(self, volume: Volume, seconds: float, execution: Execution) -> None:
+        self.seconds = seconds
+        self.copied_bytes = 0
+        self._volume = volume
+        self._source = Bytes(execution)
 
     def contents(self) -> Iterator[Taken]:
-        """What it shows, while the bytes come: for a thread that reads each file before it takes the next.
+        """What it shows, below the claim's name, while the bytes come.
+
+        For a thread that reads each file before it takes the next.
 
         Raises:
             BackupError: they do not all come.
         """
-        self.source.begin()
-        yield from self.taken
-        self.source.finish()
+        self._source.begin()
+        for taken in [self._entry(line) for line in self._source.lines()]:
+            if not re.fullmatch(LINKED, f"/{taken.name}"):
+                self.copied_bytes += taken.size
+            yield taken
+        self._source.finish()
+
+    def _entry(self, line: str) -> Taken:
+        parts = line.split(" ", 3)
+        if len(parts) != 4 or parts[0] not in ("d", "f"):
+            raise BackupError(f"{self._volume.pod}: a file's name has a line break in it.", "Rename it.")
+        kind, mode, size, name = parts
+        name = f"claims/{self._volume.claim}/{name}"
+        if kind == "d":
+            return Taken(name, self._source, int(mode, 8), 0, is_folder=True)
+        return Taken(name, self._source, int(mode, 8), int(size))
 
 
 @asynccontextmanager
@@ -114,8 +133,8 @@ async def _take(volumes: Sequence[Volume], executions: Sequence[Execution]) -> l
             await _together(each.expect("still") for each in executions)
             await _together(each.say("all") for each in executions)
             stood = await _together(each.expect("done") for each in executions)
-        async with asyncio.timeout(_BEGIN_SECONDS):
-            return await _together(map(_listed, volumes, executions, stood))
+        pairs = zip(volumes, executions, stood, strict=True)
+        return [Photograph(volume, int(took) / 1e9, each) for volume, each, took in pairs]
     except TimeoutError as exc:
         raise BackupError("Not all pods stood still in time; all go on.", "Try again.") from exc
 
@@ -128,27 +147,6 @@ async def _together(calls: Iterable[Awaitable[T]]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def _listed(volume: Volume, execution: Execution, nanoseconds: str) -> Photograph:
-    """Read the list that comes before the bytes."""
-    source = Bytes(execution)
-    taken: list[Taken] = []
-    while line := await execution.line():
-        taken.append(_entry(volume, line, source))
-    copied = sum(each.size for each in taken if not re.fullmatch(LINKED, f"/{each.name}"))
-    return Photograph(volume, int(nanoseconds) / 1e9, taken, copied, source)
-
-
-def _entry(volume: Volume, line: str, source: Readable) -> Taken:
-    parts = line.split(" ", 3)
-    if len(parts) != 4 or parts[0] not in ("d", "f"):
-        raise BackupError(f"{volume.pod}: a file's name has a line break in it.", "Rename it.")
-    kind, mode, size, name = parts
-    name = f"claims/{volume.claim}/{name}"
-    if kind == "d":
-        return Taken(name, source, int(mode, 8), 0, is_folder=True)
-    return Taken(name, source, int(mode, 8), int(size))
 
 
 def _command(volume: Volume) -> list[str]:

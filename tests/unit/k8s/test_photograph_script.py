@@ -94,6 +94,8 @@ async def test_what_it_shows_is_as_long_as_it_was_and_the_program_goes_on(
         assert word == "done"
         assert 0 < int(nanoseconds) < 10e9
         await until(partner.goes_on(), "the program goes on")
+        assert (partner.volume / PHOTO / "files" / GROWS).samefile(partner.volume / GROWS)
+        pod.say("send")
         shown = {}
         while line := pod.hears():
             kind, mode, size, name = line.split(" ", 3)
@@ -101,8 +103,6 @@ async def test_what_it_shows_is_as_long_as_it_was_and_the_program_goes_on(
         assert set(shown) == {"empty folder", "key.pem", "blocks", GROWS, REWRITTEN}
         assert shown["key.pem"] == ("f", "600", 3)
         assert shown[GROWS][2] == length
-        assert (partner.volume / PHOTO / "files" / GROWS).samefile(partner.volume / GROWS)
-        pod.say("send")
         assert pod.process.stdout is not None
         content = pod.process.stdout.read()
         assert len(content) == sum(size for _, _, size in shown.values())
