@@ -26,7 +26,7 @@ _CLUSTER_PROGRAMS = ("pause", "coredns", "metrics-server")
 # What bases have in real images, too: for the peer's builder scripts, and for backups (backup/photograph.sh).
 SHELL = (
     *("sh", "cat", "cp", "grep", "mkdir", "tr"),
-    *("date", "find", "head", "rm", "sleep", "timeout", "xargs"),
+    *("date", "find", "head", "rm", "sleep", "timeout"),
 )
 
 

@@ -17,6 +17,8 @@ from cbmdhi.backup.errors import BackupError
 from cbmdhi.backup.sealed import SealedReader
 from cbmdhi.k8s.backup.api import Document
 
+# In a backup: the list of the claims that it holds.
+HELD = "claims.json"
 # Nothing of this name is photographed: photograph.sh.
 _OURS = ".cbmdhi-"
 _ARRIVING = f"{_OURS}restored"
@@ -70,7 +72,7 @@ def _read(place: str, private: bytes, volumes: Sequence[Path], scratch: Path) ->
         raise BackupError(told, "A volume needs room for what it holds and for what comes back.") from exc
     if about.kind != NAMESPACE:
         raise BackupError("The backup is of a laptop network.", "Give it back there: cbmdhi restore.")
-    held, mounted = ({path.name for path in each} for each in ((scratch / "claims").iterdir(), volumes))
+    held, mounted = set(json.loads((scratch / HELD).read_text())), {volume.name for volume in volumes}
     if held != mounted:
         raise BackupError(
             f"The backup and this Job are not of the same claims: {', '.join(sorted(held ^ mounted))}.",

@@ -66,7 +66,7 @@ class Bytes:
 
 
 class Photograph:
-    """A pod's photograph, which lies in its volume until it was read.
+    """A pod's photograph, which lies in its volume until it was read. `claim`: that of the volume.
 
     seconds       how long the pod's programs stood still
     copied_bytes  of the files that were not linked; known once it was read
@@ -75,7 +75,8 @@ class Photograph:
     def __init__(self, volume: Volume, seconds: float, execution: Execution) -> None:
         self.seconds = seconds
         self.copied_bytes = 0
-        self._volume = volume
+        self.claim = volume.claim
+        self._pod = volume.pod
         self._source = Bytes(execution)
 
     def contents(self) -> Iterator[Taken]:
@@ -96,9 +97,9 @@ class Photograph:
     def _entry(self, line: str) -> Taken:
         parts = line.split(" ", 3)
         if len(parts) != 4 or parts[0] not in ("d", "f"):
-            raise BackupError(f"{self._volume.pod}: a file's name has a line break in it.", "Rename it.")
+            raise BackupError(f"{self._pod}: a file's name has a line break in it.", "Rename it.")
         kind, mode, size, name = parts
-        name = f"claims/{self._volume.claim}/{name}"
+        name = f"claims/{self.claim}/{name}"
         if kind == "d":
             return Taken(name, self._source, int(mode, 8), 0, is_folder=True)
         return Taken(name, self._source, int(mode, 8), int(size))

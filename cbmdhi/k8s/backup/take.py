@@ -27,6 +27,7 @@ from cbmdhi.backup.member import Backup
 from cbmdhi.backup.sealed import SealedWriter
 from cbmdhi.k8s.backup import api, stateful
 from cbmdhi.k8s.backup.api import Api, Document
+from cbmdhi.k8s.backup.claims import HELD
 from cbmdhi.k8s.backup.photographs import Photograph, photographs
 
 SETTINGS = Path("/etc/backup")
@@ -85,7 +86,11 @@ async def take(server: Api, place: str, recipients: Sequence[Path]) -> Backup:
 def _packed(
     sealed: SealedWriter, about: About, beside: Sequence[Document], taken: Sequence[Photograph]
 ) -> Counted:
-    everything = itertools.chain(map(_document, beside), *(each.contents() for each in taken))
+    held = _document(HELD, [each.claim for each in taken])
+    objects = (
+        _document(f"objects/{found['kind']}-{found['metadata']['name']}.json", found) for found in beside
+    )
+    everything = itertools.chain([held], objects, *(each.contents() for each in taken))
     return pack(sealed, about, everything, lambda _: None)
 
 
@@ -107,9 +112,8 @@ async def _found(server: Api, kind: str, name: str) -> Document:
     return {"apiVersion": "v1", "kind": names[kind], "metadata": {"name": name}, **kept}
 
 
-def _document(document: Document) -> Taken:
+def _document(name: str, document: object) -> Taken:
     content = json.dumps(document).encode()
-    name = f"objects/{document['kind']}-{document['metadata']['name']}.json"
     return Taken(name, io.BytesIO(content), 0o600, len(content))
 
 

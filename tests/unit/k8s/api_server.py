@@ -91,10 +91,12 @@ class Namespace:
         # As the real one does, to say that the connection stands.
         await socket.send_bytes(bytes([STDOUT]))
         listening = asyncio.create_task(_listen(socket, process.stdin))
+        telling = [
+            asyncio.create_task(_tell(socket, STDOUT, process.stdout, pod.sends)),
+            asyncio.create_task(_tell(socket, STDERR, process.stderr)),
+        ]
         try:
-            await asyncio.gather(
-                _tell(socket, STDOUT, process.stdout, pod.sends), _tell(socket, STDERR, process.stderr)
-            )
+            await asyncio.gather(*telling)
             code = await process.wait()
             status = {"status": "Failure", "message": f"exit code {code}"} if code else {"status": "Success"}
             await socket.send_bytes(bytes([STATUS]) + json.dumps(status).encode())
@@ -104,7 +106,12 @@ class Namespace:
             process.stdin.close()
             await socket.close()
             await listening
+            for task in telling:
+                task.cancel()
+            await asyncio.gather(*telling, return_exceptions=True)
+            # Nobody reads what it still says until it has ended.
             await process.wait()
+            await asyncio.gather(process.stdout.read(), process.stderr.read())
         return socket
 
     @asynccontextmanager
