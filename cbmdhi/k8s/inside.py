@@ -23,8 +23,9 @@ from cbmdhi.k8s import addons, images, node_config, operations, pods
 from cbmdhi.k8s.account import Account
 from cbmdhi.k8s.consortium import MANAGER, Consortium
 from cbmdhi.k8s.control_plane import ControlPlaneError
+from cbmdhi.k8s.drill import Drill
 from cbmdhi.k8s.enforcer import Enforcer
-from cbmdhi.k8s.load import Load, RequestLost
+from cbmdhi.k8s.load import Load, RequestLost, record_of
 from cbmdhi.k8s.node import Node
 from cbmdhi.k8s.operations import NotAsItMust, Operations
 from cbmdhi.waiting import until
@@ -32,6 +33,7 @@ from cbmdhi.waiting import until
 _FAILURES = (ControlPlaneError, DevnetError, MeshError, StoryFailed, RequestLost, NotAsItMust, OSError)
 _SYSTEM_SECONDS = 60.0
 _NAMES_SECONDS = 20.0
+_RECORDS = 20
 _POD_LOGS = Path("/var/log/pods")
 
 
@@ -124,6 +126,7 @@ async def _use(consortium: Consortium, account: Account) -> None:
                 account.proved(proof.removeprefix("✓ "))
         written = await _operate(consortium, story, account)
         await operations.drain(consortium, account)
+        written |= await _drill(consortium, story, account, written)
         account.step("What was written is there")
         for member in MEMBERS:
             await _is_there(story, member, written)
@@ -146,6 +149,29 @@ async def _operate(consortium: Consortium, story: Story, account: Account) -> se
     async with Load(*wallets, resource, callers=6, records=5, pause_seconds=0.0) as heavy:
         await Operations(consortium, MEMBERS[0], heavy, account).autoscale()
     return steady.tally.written | heavy.tally.written
+
+
+async def _drill(consortium: Consortium, story: Story, account: Account, before: set[str]) -> set[str]:
+    """A member backed up, destroyed, restored, read; the ids of the records written meanwhile."""
+    resource = json.loads(story.told.written[0].record.content)
+    wallets = story.engine.wallet, story.patient.wallet
+    drill = Drill(consortium, MEMBERS[0], account)
+    await drill.prepare()
+    async with Load(*wallets, resource, callers=2, records=5, pause_seconds=0.3) as load:
+        place = await drill.back_up(load)
+    await drill.destroy()
+    await drill.restore(place)
+    written = before | load.tally.written
+    records = [entry.record for entry in story.told.written]
+    records += [record_of(story.patient.wallet.address, resource, record_id) for record_id in sorted(written)]
+    async with Client(story.patient.wallet) as patient:
+        await drill.read(patient, records)
+        first = story.told.written[0].receipt.receipt
+        await drill.verify(patient, first.tx_id, first.command_id)
+    async with Load(*wallets, resource, callers=2, records=5, pause_seconds=0.0) as after:
+        await after.moves_on(_RECORDS)
+    account.proved(f"{len(after.tally.written)} new records are written there")
+    return load.tally.written | after.tally.written
 
 
 async def _is_there(story: Story, member: str, written: set[str]) -> None:

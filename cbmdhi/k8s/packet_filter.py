@@ -47,9 +47,7 @@ def ruleset(known: Sequence[Pod], policies: Sequence[dict[str, Any]], addresses:
         if source is target or reach.allowed(policies, source.actor, target.actor, port, protocol)
     )
     free = sorted(pod.address for pod in known if not reach.isolated(policies, pod.actor, reach.EGRESS))
-    out = sorted(
-        f"{pod.address} . {port}" for pod in known for port in reach.open_ports(policies, pod.actor)
-    )
+    out = sorted(f"{pod.address} . {port}" for pod in known for port in reach.open_ports(policies, pod.actor))
     allowed = {
         protocol: [
             f"{source} . {target} . {port}" for source, target, used, port in connections if used == protocol

@@ -65,7 +65,7 @@ async def take(server: Api, place: str, recipients: Sequence[Path]) -> Backup:
     workloads = {kind: await server.every(kind) for kind in WORKLOADS}
     volumes = stateful.volumes(workloads["statefulsets"])
     beside = [
-        *[await _found(server, "secrets", name) for name in _mounted(itertools.chain(*workloads.values()))],
+        *[await _found(server, "secrets", name) for name in mounted(itertools.chain(*workloads.values()))],
         *[await _found(server, "configmaps", name) for name in CONFIG_MAPS],
     ]
     network = next(doc["data"]["genesis-sha256"] for doc in beside if doc["metadata"]["name"] == RELEASE)
@@ -94,7 +94,7 @@ def _packed(
     return pack(sealed, about, everything, lambda _: None)
 
 
-def _mounted(workloads: Iterable[Document]) -> list[str]:
+def mounted(workloads: Iterable[Document]) -> list[str]:
     """The Secrets that pods mount."""
     volumes = (
         volume for found in workloads for volume in found["spec"]["template"]["spec"].get("volumes", [])

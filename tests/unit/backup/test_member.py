@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from cbmdhi.backup import member, recovery_key
+from cbmdhi.backup.archive import NAMESPACE, About, Taken, pack
 from cbmdhi.backup.errors import BackupError
+from cbmdhi.backup.sealed import SealedWriter
 from cbmdhi.devnet import Network
 from cbmdhi.devnet.progress import Silent
 
@@ -103,6 +106,27 @@ def test_a_backup_of_another_network_changes_nothing(tmp_path: Path, keys: tuple
         restored(other, place, private, replace=True)
 
     after = files_below(tmp_path / "other")
+    after.pop(".lock")
+    assert after == before
+
+
+def test_a_backup_of_a_member_on_kubernetes_is_not_given_back_here(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    private, public = keys
+    network = home_with(tmp_path / "net")
+    place = tmp_path / "mercy.backup"
+    about = About(1, "mercy", "00ff", "2026-11-23T02:17:00+00:00", "0.1.0", NAMESPACE)
+    with place.open("wb") as stream:
+        writer = SealedWriter(stream, [recovery_key.public(public)])
+        pack(writer, about, [Taken("claims.json", io.BytesIO(b"[]"), 0o600, 2)], nothing)
+        writer.finish()
+    before = files_below(tmp_path / "net")
+
+    with pytest.raises(BackupError, match="of a member on Kubernetes"):
+        restored(network, place, private, replace=True)
+
+    after = files_below(tmp_path / "net")
     after.pop(".lock")
     assert after == before
 

@@ -25,6 +25,11 @@ def all_workloads(overlay: str) -> list[Document]:
     return workloads(list(rendered(overlay)))
 
 
+def cron_jobs(overlay: str) -> list[Document]:
+    """Its CronJobs."""
+    return of_kind(overlay, "CronJob")
+
+
 def workload(overlay: str, namespace: str, name: str) -> Document:
     """One of them."""
     [found] = [
@@ -35,14 +40,20 @@ def workload(overlay: str, namespace: str, name: str) -> Document:
     return found
 
 
+def template(document: Document) -> dict[str, Any]:
+    """After what a workload or a CronJob makes its pods."""
+    spec = document["spec"]["jobTemplate"]["spec"] if document["kind"] == "CronJob" else document["spec"]
+    return spec["template"]
+
+
 def program(document: Document) -> str:
     """What it runs: `gateway`, `peer`, …"""
-    return document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]
+    return template(document)["metadata"]["labels"]["app.kubernetes.io/name"]
 
 
 def pod(document: Document) -> dict[str, Any]:
     """The pod that it makes."""
-    return document["spec"]["template"]["spec"]
+    return template(document)["spec"]
 
 
 def container(document: Document) -> dict[str, Any]:

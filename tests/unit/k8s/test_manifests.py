@@ -27,6 +27,7 @@ from tests.unit.k8s.manifests import (
     all_workloads,
     config_map,
     container,
+    cron_jobs,
     environment,
     of_kind,
     pod,
@@ -154,7 +155,7 @@ def test_all_images_come_from_one_place(overlay: str) -> None:
     expected = {f"{image['newName']}:{image['newTag']}" for image in said}
     used = {
         part["image"]
-        for document in all_workloads(overlay)
+        for document in [*all_workloads(overlay), *cron_jobs(overlay)]
         for part in [*pod(document)["containers"], *pod(document).get("initContainers", [])]
     }
     assert used == expected
@@ -197,9 +198,10 @@ def test_the_chaincode_has_the_time_it_needs_to_drain() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_have_no_rights_they_do_not_need(overlay: str) -> None:
-    for document in all_workloads(overlay):
+    for document in [*all_workloads(overlay), *cron_jobs(overlay)]:
         spec = pod(document)
-        assert spec["automountServiceAccountToken"] is False
+        # Backups alone have a service account of their own, whose rights test_backup_manifests.py looks at.
+        assert spec["automountServiceAccountToken"] is (document["kind"] == "CronJob")
         assert spec["enableServiceLinks"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
         for part in [*spec["containers"], *spec.get("initContainers", [])]:

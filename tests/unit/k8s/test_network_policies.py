@@ -8,7 +8,7 @@ from cbmdhi.k8s import arrows
 from cbmdhi.k8s.arrows import Arrow
 from cbmdhi.k8s.listeners import PORTS
 from cbmdhi.k8s.reach import Actor, allowed
-from tests.unit.k8s.manifests import OVERLAYS, all_workloads, container, of_kind, program
+from tests.unit.k8s.manifests import OVERLAYS, all_workloads, container, cron_jobs, of_kind, program, template
 
 Connection = tuple[str, str, int]
 
@@ -18,6 +18,9 @@ MONITORING = Actor("prometheus", "monitoring", {}, {"cbmdhi/role": "monitoring"}
 COLLECTOR = Actor("collector", "tracing", {}, {"cbmdhi/role": "collector"}, ports={"otlp": 4317, "other": 9})
 # Of an organisation in another cluster: an address of the ranges reserved for documentation.
 REMOTE = Actor("remote", address="192.0.2.10", ports={"odd": 9, **PORTS["peer"], **PORTS["orderer"]})
+# Somewhere: neither can be named by a policy of every cluster.
+API_SERVER = Actor("apiserver", address="198.51.100.1", ports={"https": 6443, "other": 2379})
+STORE = Actor("store", address="203.0.113.9", ports={"https": 443, "other": 22})
 
 
 def pods(overlay: str) -> list[Actor]:
@@ -29,11 +32,11 @@ def pods(overlay: str) -> list[Actor]:
         Actor(
             document["metadata"]["name"],
             document["metadata"]["namespace"],
-            document["spec"]["template"]["metadata"]["labels"],
+            template(document)["metadata"]["labels"],
             labels[document["metadata"]["namespace"]],
-            ports={port["name"]: port["containerPort"] for port in container(document)["ports"]},
+            ports={port["name"]: port["containerPort"] for port in container(document).get("ports", [])},
         )
-        for document in all_workloads(overlay)
+        for document in [*all_workloads(overlay), *cron_jobs(overlay)]
     ]
 
 
@@ -83,6 +86,8 @@ def _drawn(arrow: Arrow, inside: list[Actor], others: list[Actor]) -> set[Connec
     sources = {"anyone": others, "monitoring": [MONITORING]}.get(arrow.source, of(arrow.source))
     targets = {"collector": [COLLECTOR]}.get(arrow.target, of(arrow.target))
     port = PORTS[arrow.target][arrow.listener]
+    if arrow.target in arrows.ANYWHERE:
+        targets = [actor for actor in [*inside, *others] if port in actor.ports.values()]
     pairs = [
         (source, target)
         for source in sources
@@ -103,7 +108,7 @@ def _drawn(arrow: Arrow, inside: list[Actor], others: list[Actor]) -> set[Connec
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_may_speak_is_what_the_architecture_draws(overlay: str) -> None:
     inside = pods(overlay)
-    others = [OUTSIDE, FOREIGN, MONITORING, COLLECTOR]
+    others = [OUTSIDE, FOREIGN, MONITORING, COLLECTOR, API_SERVER, STORE]
     if overlay == "production":
         others.append(REMOTE)
     actors = [*inside, *strangers(inside), *others]
@@ -112,6 +117,17 @@ def test_what_may_speak_is_what_the_architecture_draws(overlay: str) -> None:
 
     assert len(found) > 30
     assert found == drawn(overlay, inside, others)
+
+
+def test_a_backup_reaches_the_api_server_and_the_store_and_no_program() -> None:
+    inside = pods("laptop")
+    actors = [*inside, *strangers(inside), FOREIGN, MONITORING, COLLECTOR, API_SERVER, STORE]
+    found = let_through(of_kind("laptop", "NetworkPolicy"), actors)
+    for name in ("backup", "restore"):
+        assert {(target, port) for source, target, port in found if source == f"mercy/{name}"} == {
+            ("apiserver", 6443),
+            ("store", 443),
+        }
 
 
 def test_a_policy_that_is_lost_is_missed() -> None:

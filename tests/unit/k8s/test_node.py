@@ -11,7 +11,6 @@ from cbmdhi.devnet.topology import Ports
 from cbmdhi.k8s import addons, cgroups, enclosure, kernel, machine, node, node_config, pods, trial
 from cbmdhi.k8s.account import Account
 from cbmdhi.k8s.control_plane import SERVICES_RANGE
-from cbmdhi.k8s.rendering import workloads
 from cbmdhi.k8s.service_ports import ServicePorts
 from tests.unit.k8s.manifests import of_kind, rendered
 
@@ -42,9 +41,9 @@ def test_what_every_cluster_has_is_as_the_schemas_say(tmp_path: Path) -> None:
 
 
 def test_there_is_a_volume_for_every_claim_of_the_overlay() -> None:
-    claimed = addons.claims(workloads(list(rendered("laptop"))))
-    kept = [document for document in rendered("laptop") if document["kind"] == "StatefulSet"]
-    assert claimed == len(kept)
+    claimed = addons.claims(list(rendered("laptop")))
+    kept = ("StatefulSet", "PersistentVolumeClaim")
+    assert claimed == sum(document["kind"] in kept for document in rendered("laptop"))
     made = [doc for doc in addons.volumes(Path("/volumes"), claimed) if doc["kind"] == "PersistentVolume"]
     assert len({document["spec"]["local"]["path"] for document in made}) == claimed
 

@@ -7,7 +7,7 @@ import pytest
 
 from cbmdhi.k8s import packet_filter, reach
 from cbmdhi.k8s.node_config import PODS_RANGE
-from tests.unit.k8s.manifests import all_workloads, of_kind
+from tests.unit.k8s.manifests import all_workloads, cron_jobs, of_kind, template
 
 KUBE_SYSTEM = {"kubernetes.io/metadata.name": "kube-system"}
 
@@ -20,7 +20,8 @@ def addresses() -> dict[str, str]:
 @pytest.fixture
 def rules(addresses: dict[str, str]) -> str:
     """Of the overlay `laptop`, with a DNS server and a stranger."""
-    documents = [_running(doc["metadata"], doc["spec"]["template"]) for doc in all_workloads("laptop")]
+    described = [*all_workloads("laptop"), *cron_jobs("laptop")]
+    documents = [_running(doc["metadata"], template(doc)) for doc in described]
     dns: dict[str, Any] = {
         "metadata": {"name": "coredns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
         "spec": {"containers": [{"ports": [{"containerPort": 53, "protocol": "UDP"}]}]},
@@ -82,6 +83,18 @@ def test_a_pod_without_policies_goes_out_and_one_with_them_does_not(
     free = _set(rules, "goes_out")
     assert addresses["kube-system/coredns"] in free
     assert addresses["mercy/gateway"] not in free
+
+
+def test_a_backup_goes_out_at_the_ports_of_the_api_server_and_the_store(
+    rules: str, addresses: dict[str, str]
+) -> None:
+    out = _set(rules, "goes_out_at")
+    backup = addresses["mercy/backup"]
+    assert {way for way in out if way.startswith(f"{backup} ")} == {f"{backup} . 443", f"{backup} . 6443"}
+    assert not any(way.startswith(f"{addresses['mercy/gateway']} ") for way in out)
+    # Not to any pod: those are decided before.
+    forward = rules.partition("chain forward")[2]
+    assert forward.index(f"ip daddr {PODS_RANGE} drop") < forward.index("@goes_out_at accept")
 
 
 def test_whatever_is_not_known_is_dropped(rules: str) -> None:
