@@ -22,6 +22,9 @@ from cbmdhi.backup.errors import BackupError
 
 _SECRET = "restore"  # noqa: S105 - its name
 _WORKLOADS = "deployments,statefulsets"
+# Of KEDA, where a cluster has it.
+_SCALED_OBJECTS = "scaledobjects.keda.sh"
+_PAUSED = "autoscaling.keda.sh/paused-replicas"
 _PART = "app.kubernetes.io/part-of=cbmdhi"
 _GONE_SECONDS = 180.0
 # Longer than the Job may take (components/backup/restore.yaml): it fails by itself before.
@@ -67,15 +70,16 @@ def restore(kubectl: Kubectl, namespace: str, place: str, key: Path, say: Say) -
     # One that is at 0 is what a try that was broken off has left.
     replicas = {name: count or 1 for name, count in member.replicas().items()}
     say(f"{len(replicas)} workloads of {namespace} are scaled to 0")
+    member.pause_autoscalers()
     member.scale(dict.fromkeys(replicas, 0))
     try:
         member.wait_gone()
     except BackupError:
-        member.scale(replicas)
+        member.run_again(replicas)
         raise
     say(f"{place} is checked, then put in place")
     told = member.put(place, key)
-    member.scale(replicas)
+    member.run_again(replicas)
     if "error" in told:
         raise BackupError(told["error"]["problem"], told["error"]["remedy"])
     holds = told["holds"]
@@ -109,6 +113,17 @@ class _Member:
         for count in sorted(set(wanted.values())):
             names = [name for name, number in wanted.items() if number == count]
             self._run("scale", f"--replicas={count}", *names, self._where)
+
+    def pause_autoscalers(self) -> None:
+        """KEDA lets nothing stay at 0 that it has a minimum for."""
+        for name in self._autoscalers():
+            self._run("annotate", name, f"{_PAUSED}=0", "--overwrite", self._where)
+
+    def run_again(self, replicas: dict[str, int]) -> None:
+        """Want as many as before, and let KEDA decide again."""
+        self.scale(replicas)
+        for name in self._autoscalers():
+            self._run("annotate", name, f"{_PAUSED}-", self._where)
 
     def wait_gone(self) -> None:
         """Return once no pod of a workload is left. Raises BackupError."""
@@ -162,6 +177,12 @@ class _Member:
 
     def _forget_key(self) -> None:
         self._run("delete", "secret", _SECRET, "--ignore-not-found", self._where)
+
+    def _autoscalers(self) -> list[str]:
+        known = self._run("api-resources", "--api-group=keda.sh", "--output=name", self._where).split()
+        if _SCALED_OBJECTS not in known:
+            return []
+        return self._run("get", _SCALED_OBJECTS, "--output=name", self._where).split()
 
     def _pods_of_workloads(self) -> list[str]:
         kinds = ("ReplicaSet", "StatefulSet")

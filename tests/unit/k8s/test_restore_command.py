@@ -23,8 +23,9 @@ GOOD = {
 class Cluster:
     """`kubectl` of a namespace with three workloads, in which the Job prints `said`."""
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, said: str, *, keda: bool = False) -> None:
         self.said = said
+        self.keda = keda
         self.replicas = {"Deployment/gateway": 2, "StatefulSet/peer": 1, "StatefulSet/storage": 0}
         self.ending = 2
         self.done: list[str] = []
@@ -59,6 +60,12 @@ class Cluster:
             case ["scale", *names]:
                 [count] = [part.removeprefix("--replicas=") for part in arguments if "replicas" in part]
                 self.done.append(f"{' '.join(sorted(names))} to {count}")
+            case ["api-resources"]:
+                return "scaledjobs.keda.sh\nscaledobjects.keda.sh\n" if self.keda else ""
+            case ["get", "scaledobjects.keda.sh"]:
+                return "scaledobject.keda.sh/notify\n"
+            case ["annotate", "scaledobject.keda.sh/notify", annotation]:
+                self.done.append(annotation.removeprefix("autoscaling.keda.sh/"))
             case ["rollout", "status", name]:
                 self.done.append(f"waited for {name}")
             case _:
@@ -104,6 +111,13 @@ def test_workloads_stand_at_0_while_the_job_works_and_then_are_as_many_as_before
     assert cluster.done == [f"{ALL} to 0", "job", *UP, *waited]
     assert cluster.secret is None, "the private key does not stay in the cluster"
     assert "Secret/storage-keys was made again" in told
+
+
+def test_keda_does_not_scale_up_meanwhile_what_it_has_a_minimum_for(key: Path) -> None:
+    cluster = Cluster(json.dumps(GOOD), keda=True)
+    restored(cluster, key)
+    assert cluster.done[:2] == ["paused-replicas=0", f"{ALL} to 0"]
+    assert cluster.done[2:6] == ["job", *UP, "paused-replicas-"]
 
 
 def test_a_backup_that_is_refused_lets_the_member_run_as_it_was(key: Path) -> None:
