@@ -85,9 +85,16 @@ thaw() {
   done
 }
 
+leave() {
+  thaw
+  rm -rf "$photo"
+  kill $guard $watch 2>/dev/null || :
+}
+
 # In one walk, but for what the arguments say. Folders are in the list: there is no need of copies of them.
 copy() {
-  find . -mindepth 1 -regextype posix-extended \( "$@" \) -prune -o \( -type d -o -type f \) -fprintf "$photo/list" '%y %m %s %P\n' -type f \( \
+  find . -mindepth 1 -regextype posix-extended \( "$@" \) -prune -o \
+    \( -type d -o -type f \) -fprintf "$photo/list" '%y %m %s %P\n' -type f \( \
     -regex "$linked" -exec cp --link --parents -t "$photo/files" -- {} + -o \
     ! -regex "$linked" -exec cp --parents -t "$photo/files" -- {} + \)
 }
@@ -108,14 +115,14 @@ send() {
       head -c "$size" -- "$name"
     fi
   done <"$photo/list"
-  kill "$watch"
 }
 
 take() {
   session_of $$
   ours=$session
   check
-  trap 'thaw; rm -rf "$photo"' EXIT
+  guard= watch=
+  trap leave EXIT
   trap 'exit 1' HUP INT TERM PIPE
   rm -rf "$photo"
   mkdir -p "$photo/files"
@@ -145,7 +152,6 @@ take() {
   fi
   thaw
   echo "done $(($(date +%s%N) - begun))"
-  kill "$guard" 2>/dev/null || :
   heard send
   send
 }

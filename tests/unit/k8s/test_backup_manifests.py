@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cbmdhi.devnet.layout import ROOT
 from cbmdhi.k8s.backup import stateful, take
 from tests.unit.k8s.manifests import all_workloads, container, of_kind, pod
 
@@ -111,3 +112,16 @@ def test_the_recovery_key_and_secrets_out_of_a_backup_lie_in_memory(overlay: str
     }
     assert volumes["scratch"]["emptyDir"]["medium"] == "Memory"
     assert volumes["restore"]["secret"]["defaultMode"] == 0o440
+
+
+def test_a_missing_backup_is_told_with_a_page_that_says_what_to_do() -> None:
+    rules = {
+        rule["alert"]: rule
+        for document in of_kind("production", "PrometheusRule")
+        for group in document["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    missing = rules["BackupMissing"]
+    assert 'cronjob="backup"' in missing["expr"]
+    assert (ROOT / missing["annotations"]["runbook"]).exists()
