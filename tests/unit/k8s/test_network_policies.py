@@ -19,7 +19,7 @@ COLLECTOR = Actor("collector", "tracing", {}, {"cbmdhi/role": "collector"}, port
 # Of an organisation in another cluster: an address of the ranges reserved for documentation.
 REMOTE = Actor("remote", address="192.0.2.10", ports={"odd": 9, **PORTS["peer"], **PORTS["orderer"]})
 # Somewhere: neither can be named by a policy of every cluster.
-API_SERVER = Actor("apiserver", address="198.51.100.1", ports={"https": 6443, "other": 2379})
+API_SERVER = Actor("apiserver", address="203.0.113.8", ports={"https": 6443, "other": 2379})
 STORE = Actor("store", address="203.0.113.9", ports={"https": 443, "other": 22})
 
 

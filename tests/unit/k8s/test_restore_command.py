@@ -44,6 +44,10 @@ class Cluster:
                 return json.dumps(
                     {"items": [_pod("peer-0", "StatefulSet")] * self.ending + [_pod("j", "Job")]}
                 )
+            case ["api-resources"]:
+                return "scaledjobs.keda.sh\nscaledobjects.keda.sh\n" if self.keda else ""
+            case ["get", "scaledobjects.keda.sh"]:
+                return "scaledobject.keda.sh/notify\n"
             case ["get", job]:
                 assert job.startswith("job/restore-")
                 failed = {"type": "Failed" if "error" in self.said else "Complete", "status": "True"}
@@ -60,10 +64,6 @@ class Cluster:
             case ["scale", *names]:
                 [count] = [part.removeprefix("--replicas=") for part in arguments if "replicas" in part]
                 self.done.append(f"{' '.join(sorted(names))} to {count}")
-            case ["api-resources"]:
-                return "scaledjobs.keda.sh\nscaledobjects.keda.sh\n" if self.keda else ""
-            case ["get", "scaledobjects.keda.sh"]:
-                return "scaledobject.keda.sh/notify\n"
             case ["annotate", "scaledobject.keda.sh/notify", annotation]:
                 self.done.append(annotation.removeprefix("autoscaling.keda.sh/"))
             case ["rollout", "status", name]:
