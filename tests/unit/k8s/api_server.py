@@ -42,6 +42,7 @@ class Namespace:
     pods: dict[str, Pod] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     executed: list[str] = field(default_factory=list)
+    commands: set[asyncio.Task[web.StreamResponse]] = field(default_factory=set)
 
     def add(self, kind: str, name: str, **content: Any) -> None:
         """Have an object."""
@@ -54,7 +55,10 @@ class Namespace:
         _, _, of_namespace = request.path.partition("/namespaces/mercy/")
         kind, _, name = of_namespace.partition("/")
         if name.endswith("/exec"):
-            return await self._execute(request, name.removesuffix("/exec"))
+            command = asyncio.create_task(self._execute(request, name.removesuffix("/exec")))
+            self.commands.add(command)
+            # A command outlives its connection.
+            return await asyncio.shield(command)
         if name in self.forbidden:
             return _refused(403, f'{kind} "{name}" is forbidden')
         found = self.objects.setdefault(kind, {})
@@ -121,6 +125,8 @@ class Namespace:
         app.router.add_route("*", "/{path:.*}", self.answer)
         async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
             yield Api(session, account)
+            # What ran has ended before the loop does.
+            await asyncio.gather(*self.commands)
 
 
 def service_account(folder: Path) -> Path:
