@@ -9,7 +9,7 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,24 @@ def windowed(expr: str, window: str) -> str:
 
 
 class Prometheus:
-    """`async with Prometheus(folder, port, endpoints)`: runs until left. Data and log are in the folder."""
+    """`async with Prometheus(folder, port, endpoints)`: runs until left. Data and log are in the folder.
 
-    def __init__(self, folder: Path, port: int, endpoints: Mapping[str, Any]) -> None:
+    `change`: called with the folder that holds the copy of deploy/prometheus, before it is read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        endpoints: Mapping[str, Any],
+        change: Callable[[Path], None] = lambda _: None,
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "prometheus.log"
         self._folder = folder
         self._port = port
         self._endpoints = endpoints
+        self._change = change
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -75,6 +85,7 @@ class Prometheus:
         configuration = self._folder / "configuration"
         shutil.rmtree(configuration, ignore_errors=True)
         shutil.copytree(CONFIGURATION, configuration)
+        self._change(configuration)
         self.targets = scrape.write(self._endpoints, configuration / "targets")
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
         try:
@@ -118,6 +129,10 @@ class Prometheus:
         """Every rule as Prometheus has loaded it, with its health and last error."""
         found = await self._ask("/api/v1/rules")
         return [rule for group in found["groups"] for rule in group["rules"]]
+
+    async def alerts(self) -> list[Mapping[str, Any]]:
+        """Alerts that are pending or firing now, with labels, annotations and state."""
+        return (await self._ask("/api/v1/alerts"))["alerts"]
 
     async def selectors(self, expr: str) -> list[str]:
         """The selectors of series within an expression, without their ranges. Raises QueryFailed."""

@@ -206,6 +206,9 @@ class Supervisor:
                 f"minfds={_descriptors()}",
                 # Some programs (the CAs' databases and issuer keys) would let others read what they write.
                 "umask=077",
+                # For people: supervisorctl -c .devnet/supervisor/supervisord.conf stop lakeside-ipfs
+                "[supervisorctl]",
+                f"serverurl={_escape(f'unix://{self.socket}')}",
                 "[rpcinterface:supervisor]",
                 "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
                 "",

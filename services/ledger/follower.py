@@ -86,6 +86,8 @@ class ProjectionFollower:
         while True:
             checkpoint = await self._projection.checkpoint(PROJECTION)
             await self._projection.advanced(checkpoint.next_block)
+            # Also before the first new block: after a start in a quiet hour nothing is behind.
+            self._metrics.projected.set(checkpoint.next_block)
             try:
                 await self._follow(checkpoint)
             except BlockEventsError as exc:

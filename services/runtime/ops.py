@@ -10,7 +10,11 @@ from prometheus_client.exposition import choose_encoder
 
 from services.runtime.errors import cannot_bind
 from services.runtime.readiness import Readiness, Report
+from services.runtime.tasks import end
 from services.runtime.telemetry import Metrics
+
+# Prometheus does not wait for long, and what depends on a program that hangs shall not look as if it did too.
+_PATIENCE_SECONDS = 0.5
 
 
 class OpsServer:
@@ -22,6 +26,7 @@ class OpsServer:
         self._registry = metrics.registry
         self._ready = metrics.gauge("ready", "bool", "1 when the service can do its work, as /readyz says")
         self._runner: web.AppRunner | None = None
+        self._asking: asyncio.Task[Report] | None = None
         self.port = 0
 
     async def __aenter__(self) -> "OpsServer":
@@ -46,9 +51,14 @@ class OpsServer:
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._asking is not None:
+            await end(self._asking)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        await self._report()
+        # When a check takes longer, what it says is shown the next time.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._report(), name="readiness")
+        await asyncio.wait({self._asking}, timeout=_PATIENCE_SECONDS)
         # Exemplars are in OpenMetrics alone: Prometheus asks for it.
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         body = await asyncio.to_thread(encode, self._registry)

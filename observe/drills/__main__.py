@@ -1,0 +1,126 @@
+"""`make drills`: a laptop network of its own, a real Prometheus with the real rules, and every runbook followed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from cbmdhi.devnet import DevnetError, Network
+from cbmdhi.devnet.progress import Shown
+from cbmdhi.errors import MeshError
+from observe.drills import pages, people, plan
+from observe.drills.account import Account, Outcome
+from observe.drills.faster import FAST, REAL, Pace, hasten
+from observe.drills.follow import Drilling
+from observe.drills.mesh import Mesh
+from observe.drills.shell import Shell
+from observe.prometheus import Prometheus
+
+_console = Console(highlight=False)
+if not _console.is_terminal:  # a log: the table would be squeezed into 80 columns
+    _console = Console(highlight=False, width=200)
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(help="Follow this alert's page alone; repeat for several.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the drills, and what cannot be tried.")] = False,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast/--real",
+            help="Times of the alerts divided by 15, of the objectives by 360; or as they are (hours).",
+        ),
+    ] = True,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the drills' network, which is kept; by default one that is removed."),
+    ] = None,
+) -> None:
+    """Break a network of its own in every way that a runbook is about, and mend it as the runbook says.
+
+    Ends with 1 when an alert does not fire, does not end, or the mesh does not work afterwards.
+    """
+    if show:
+        _list()
+        return
+    try:
+        drills = plan.named(only or [])
+        outcomes = asyncio.run(_at_home(home, drills, FAST if fast else REAL))
+    except (DevnetError, MeshError, FileNotFoundError, KeyError) as error:
+        _console.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from error
+    raise typer.Exit(1 if any(one.problem for one in outcomes) else 0)
+
+
+def _list() -> None:
+    for drill in plan.DRILLS:
+        labels = ", ".join(f"{name}={value}" for name, value in drill.labels.items())
+        _console.print(f"{drill.alert:<24} {labels}")
+    for alert in plan.NOT_TRIED:
+        _console.print(f"{alert:<24} not tried: {pages.read(alert).not_tried}", soft_wrap=True)
+
+
+async def _at_home(home: Path | None, drills: Sequence[plan.Drill], pace: Pace) -> list[Outcome]:
+    """The network is ended whatever happens: removed, or stopped when its folder was named."""
+    chosen = home or Path(tempfile.mkdtemp(prefix="cbmdhi-drills-"))
+    with Shown(Console(stderr=True, highlight=False)) as progress:
+        network = Network(chosen, progress=progress)
+        try:
+            await asyncio.to_thread(network.up)
+            return await _follow_all(network, drills, pace)
+        finally:
+            # Also after Ctrl-C. In this thread: nothing else is to be done meanwhile.
+            if home is None:
+                network.clean()
+                shutil.rmtree(chosen, ignore_errors=True)
+            else:
+                network.down()
+
+
+async def _follow_all(network: Network, drills: Sequence[plan.Drill], pace: Pace) -> list[Outcome]:
+    folder = network.home / "observe"
+    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    account, outcomes = Account(_console), list[Outcome]()
+    started = time.monotonic()
+    async with AsyncExitStack() as running:
+        gathered = await people.gather(network.home, running)
+        prometheus = await running.enter_async_context(
+            Prometheus(folder, _free_port(), network.endpoints(), lambda copy: hasten(copy, pace))
+        )
+        _console.print(
+            f"Prometheus at {prometheus.url} scrapes {prometheus.targets} targets; times of the alerts are "
+            f"divided by {pace.alerts:g}, of the objectives by {pace.objectives:g}, thresholds are as they are."
+        )
+        shell = Shell(network.home, folder / "drills.log")
+        mesh = Mesh(network, gathered)
+        await mesh.works(60)
+        drilling = Drilling(mesh, prometheus, shell, account, pace)
+        for drill in drills:
+            outcomes.append(await drilling.follow(drill, pages.read(drill.alert)))
+    not_tried = {alert: pages.read(alert).not_tried for alert in plan.NOT_TRIED}
+    account.conclude(outcomes, not_tried, time.monotonic() - started)
+    return outcomes
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,80 @@
+"""What a runbook says: the commands under its *Try it*, and the rest that a drill compares.
+
+    ## Try it
+
+    Send records:                     while it is tried, in the background; may be left out
+
+        python -m observe.drills.traffic
+
+    Break it:                         may go on until the alert fires: then it is stopped
+
+        supervisorctl -c .devnet/supervisor/supervisord.conf signal STOP lakeside-notify
+
+    Look at it:                       while the alert fires; each command has to succeed; may be left out
+
+        cbmdhi status | grep lakeside-notify
+
+    Mend it:                          what *What to do* says; may be left out where the page says that it ends by itself
+
+        cbmdhi up
+
+A page without *Break it* says *Not tried on one machine*, and why.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from observe.docs import ROOT
+
+FOLDER = ROOT / "docs" / "runbooks"
+SEND, BREAK, LOOK, MEND = "Send records", "Break it", "Look at it", "Mend it"
+STEPS = (SEND, BREAK, LOOK, MEND)
+NOT_TRIED = "Not tried on one machine: "
+FOLLOWED = "Followed by `make drills`"
+
+_SECTION = re.compile(r"^## (.+)\n\n((?:(?!## ).*\n)*)", re.MULTILINE)
+_STEP = re.compile(rf"^({'|'.join(STEPS)}):\n\n((?:    .*\n)+)", re.MULTILINE)
+_METRIC = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)(?=[`{])")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A runbook: its sections by heading."""
+
+    alert: str
+    sections: dict[str, str]
+
+    @property
+    def steps(self) -> dict[str, str]:
+        """Commands by step, as they are typed in the checkout."""
+        found = _STEP.findall(self.sections.get("Try it", ""))
+        return {step: re.sub("^    ", "", commands, flags=re.MULTILINE).strip() for step, commands in found}
+
+    @property
+    def not_tried(self) -> str:
+        """Why nobody can try it on one machine; empty when it can be tried."""
+        _, said, why = self.sections.get("Try it", "").partition(NOT_TRIED)
+        return " ".join(why.split()) if said else ""
+
+    @property
+    def followed(self) -> bool:
+        """True when the page says that its drill was seen to pass."""
+        return FOLLOWED in self.sections.get("Try it", "")
+
+    @property
+    def metrics(self) -> list[str]:
+        """Series that the page sends its reader to, in the order of the page."""
+        return list(dict.fromkeys(_METRIC.findall("".join(self.sections.values()))))
+
+
+def parse(alert: str, text: str) -> Page:
+    """A page of its text."""
+    return Page(alert, dict(_SECTION.findall(text)))
+
+
+def read(alert: str, folder: Path = FOLDER) -> Page:
+    """The page of an alert."""
+    return parse(alert, (folder / f"{alert}.md").read_text(encoding="utf-8"))
