@@ -10,7 +10,7 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test lint format proto lock bench bench-soak bench-replicas \
-	bench-growth paper observe observe-build observe-docs k8s-test k8s-run k8s-generate
+	bench-growth paper observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
@@ -67,6 +67,9 @@ observe-build: ## as build, and Prometheus
 
 observe: observe-build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay
 	@$(BIN)/python -m observe $(OPTIONS)
+
+drills: observe-build ## break a network of its own as each runbook says, and mend it; ONLY=NatsDown OPTIONS=--list
+	@$(BIN)/python -m observe.drills $(foreach alert,$(ONLY),--only $(alert)) $(OPTIONS)
 
 observe-docs: build ## write docs/metrics.md, the objectives' rules and the dashboards from the code
 	@$(BIN)/python -m observe.docs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -24,6 +23,7 @@ from cbmdhi.hammer.plan import Load
 from observe import evaluate, grafana_server, load, plots
 from observe.dashboards import ALL, OVERVIEW
 from observe.evaluate import Evaluated
+from observe.ports import free_port
 from observe.prometheus import Prometheus
 
 _console = Console(highlight=False)
@@ -65,11 +65,11 @@ async def _observe(network: Network, wanted: Load, pictures: Path | None, stay: 
     folder.mkdir(exist_ok=True)
     async with AsyncExitStack() as running:
         endpoints = network.endpoints()
-        prometheus = await running.enter_async_context(Prometheus(folder, _free_port(), endpoints))
+        prometheus = await running.enter_async_context(Prometheus(folder, free_port(), endpoints))
         _console.print(f"Prometheus at {prometheus.url} scrapes {prometheus.targets} targets.")
         grafana = None
         if program := grafana_server.installed():
-            server = grafana_server.Grafana(program, folder, _free_port(), prometheus.url)
+            server = grafana_server.Grafana(program, folder, free_port(), prometheus.url)
             grafana = await running.enter_async_context(server)
         started = time.time()
         with _console.status(f"{wanted.rate:g} records and reads a second for {wanted.seconds:g} s"):
@@ -150,12 +150,6 @@ async def _conclude(
     )
     if not problems:
         _console.print("[green]Every panel and every alert is evaluated on real data, and none is wrong.[/]")
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What administrators do: invite, review."""
+"""What administrators do: invite, review, suspend; and privacy officers, who review a broken glass."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 
 review = typer.Typer(
-    no_args_is_help=True, help="Registrations that wait for this member's vote (administrators)."
+    no_args_is_help=True,
+    help="Registrations that wait for a vote, broken glass, and whom to stop (administrators).",
 )
 
 
@@ -95,6 +97,62 @@ def reject(
 ) -> None:
     """Vote against a registration: one rejection ends it."""
     _vote(address, wallet, member, home, as_json, approve=False, reason_code=reason)
+
+
+@review.command()
+def glass(
+    break_glass_id: Annotated[str, typer.Argument(help="`command_id` in `cbmdhi inbox --json`.")],
+    clinician: Annotated[str, typer.Argument(help="Address of who broke the glass: `actor` there.")],
+    justified: Annotated[bool, typer.Option("--justified/--not-justified", help="What came out.")],
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Close a break-glass of this member's clinician (privacy officers and administrators)."""
+    receipt = shared.with_client(
+        wallet,
+        home,
+        member,
+        lambda client: client.registration.review_break_glass(break_glass_id, clinician, justified=justified),
+    )
+    _show(receipt, "reviewed", as_json)
+
+
+@review.command()
+def suspend(
+    address: str,
+    reason: Annotated[str, typer.Option(help="lost-key, left, misuse or other.")],
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop an identity of this member: nobody lets it do anything from then on."""
+    receipt = shared.with_client(
+        wallet, home, member, lambda client: client.registration.suspend(address, reason)
+    )
+    _show(receipt, "suspended", as_json)
+
+
+@review.command()
+def reinstate(
+    address: str,
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a suspended identity of this member act again."""
+    receipt = shared.with_client(wallet, home, member, lambda client: client.registration.reinstate(address))
+    _show(receipt, "reinstated", as_json)
+
+
+def _show(receipt: Receipt, done: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(shared.plain(receipt)))
+    else:
+        console.print(f"[green]{done}[/green] in block {receipt.block}")
 
 
 def _vote(

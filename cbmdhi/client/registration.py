@@ -10,8 +10,9 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
+from cbmdhi.client.commands import submit
 from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -128,11 +129,37 @@ class Registration:
         _accepted(response.receipt)
         return response
 
+    async def suspend(self, address: str, reason_code: str) -> Receipt:
+        """As an administrator of its home member: stop an identity. Raises NotCommitted.
+
+        `reason_code`: `lost-key`, `left`, `misuse` or `other`.
+        """
+        return await self._submit(pb.SuspendIdentity(address=address, suspend=True, reason_code=reason_code))
+
+    async def reinstate(self, address: str) -> Receipt:
+        """As an administrator of its home member: let an identity act again. Raises NotCommitted."""
+        return await self._submit(
+            pb.SuspendIdentity(address=address, suspend=False, reason_code="reinstated")
+        )
+
+    async def review_break_glass(self, break_glass_id: str, clinician: str, *, justified: bool) -> Receipt:
+        """As a privacy officer or administrator of the clinician's member: close it. Raises NotCommitted.
+
+        break_glass_id  the command by which the glass was broken
+        clinician       address of who did it
+        """
+        return await self._submit(
+            pb.ReviewBreakGlass(break_glass_id=break_glass_id, clinician=clinician, justified=justified)
+        )
+
     async def identity(self, address: str = "") -> IdentityDocument:
         """The document of an address, by default the wallet's own."""
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
         request = identity_pb2.GetIdentityRequest(address=address or self._wallet.address)
         return (await self._connection.anonymous(stub.GetIdentity, request)).identity
+
+    async def _submit(self, body: Message) -> Receipt:
+        return (await submit(self._connection, body))[0].receipt
 
     def _certified(self, reviewers: identity_pb2.ListReviewersResponse) -> list[IdentityDocument]:
         """The administrators, each certified by a pinned root: nobody else is sealed to."""

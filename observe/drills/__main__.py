@@ -1,10 +1,10 @@
-"""`make drills`: a laptop network of its own, a real Prometheus with the real rules, and every runbook followed."""
+"""`make drills`: a laptop network of its own, a Prometheus with the real rules, each runbook followed."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from observe.drills.faster import FAST, REAL, Pace, hasten
 from observe.drills.follow import Drilling
 from observe.drills.mesh import Mesh
 from observe.drills.shell import Shell
+from observe.ports import free_port
 from observe.prometheus import Prometheus
 
 _console = Console(highlight=False)
@@ -56,6 +57,8 @@ def main(
     if show:
         _list()
         return
+    # As Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         drills = plan.named(only or [])
         outcomes = asyncio.run(_at_home(home, drills, FAST if fast else REAL))
@@ -99,11 +102,11 @@ async def _follow_all(network: Network, drills: Sequence[plan.Drill], pace: Pace
     async with AsyncExitStack() as running:
         gathered = await people.gather(network.home, running)
         prometheus = await running.enter_async_context(
-            Prometheus(folder, _free_port(), network.endpoints(), lambda copy: hasten(copy, pace))
+            Prometheus(folder, free_port(), network.endpoints(), lambda copy: hasten(copy, pace))
         )
         _console.print(
-            f"Prometheus at {prometheus.url} scrapes {prometheus.targets} targets; times of the alerts are "
-            f"divided by {pace.alerts:g}, of the objectives by {pace.objectives:g}, thresholds are as they are."
+            f"Prometheus at {prometheus.url} scrapes {prometheus.targets} targets. Thresholds stay; times "
+            f"are divided by {pace.alerts:g}, those of the objectives by {pace.objectives:g}."
         )
         shell = Shell(network.home, folder / "drills.log")
         mesh = Mesh(network, gathered)
@@ -114,12 +117,6 @@ async def _follow_all(network: Network, drills: Sequence[plan.Drill], pace: Pace
     not_tried = {alert: pages.read(alert).not_tried for alert in plan.NOT_TRIED}
     account.conclude(outcomes, not_tried, time.monotonic() - started)
     return outcomes
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import aiohttp
@@ -30,6 +30,9 @@ _ENDINGS = ("", "_bucket", "_sum", "_count")
 
 class DrillFailed(Exception):
     """The alert, the page or the mesh did not do what it should."""
+
+
+_FAILURES = (DrillFailed, CommandsFailed, MeshError, DevnetError, QueryFailed, aiohttp.ClientError)
 
 
 class Drilling:
@@ -159,12 +162,14 @@ class Drilling:
 
     async def _bring_back(self, page: Page) -> None:
         """After a failure: undo what was done, so that the next drill begins with a mesh that works."""
-        try:
-            if MEND in page.steps:
+        if MEND in page.steps:
+            # What was not broken need not be mended.
+            with suppress(CommandsFailed):
                 await self._shell.run(page.steps[MEND], _COMMAND_SECONDS)
+        try:
             await asyncio.to_thread(self._mesh.network.up)
             await self._mesh.works(_WORKS_SECONDS)
-        except (CommandsFailed, MeshError, DevnetError) as error:
+        except (MeshError, DevnetError) as error:
             problems = await self._mesh.problems()
             self._account.tell("failed", f"the mesh does not come back: {error} {problems}", "red")
 

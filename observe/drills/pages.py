@@ -14,7 +14,7 @@
 
         cbmdhi status | grep lakeside-notify
 
-    Mend it:                          what *What to do* says; may be left out where the page says that it ends by itself
+    Mend it:                          what *What to do* says; left out where it ends by itself
 
         cbmdhi up
 
@@ -37,7 +37,8 @@ FOLLOWED = "Followed by `make drills`"
 
 _SECTION = re.compile(r"^## (.+)\n\n((?:(?!## ).*\n)*)", re.MULTILINE)
 _STEP = re.compile(rf"^({'|'.join(STEPS)}):\n\n((?:    .*\n)+)", re.MULTILINE)
-_METRIC = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)(?=[`{])")
+# What begins as the series of our services, of Fabric, of Kubo and of etcd do; other names are settings.
+_METRIC = re.compile(r"`((?:cbmdhi|ledger|gossip|consensus|ipfs|etcd|tls)(?:_[a-z0-9]+)+)(?=[`{])")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from types import TracebackType
 from observe.docs import ROOT
 
 _STOP_SECONDS = 5.0
-_SHOWN_LINES = 4
+_SHOWN_LINES = 2
+_SHOWN_SIGNS = 180
 
 
 class CommandsFailed(Exception):
@@ -97,9 +98,8 @@ class Running:
         """Raises CommandsFailed when they ended with an error."""
         if self.failed:
             assert self._process is not None
-            raise CommandsFailed(
-                f"{self._commands!r} ended with {self._process.returncode}: {self.said() or 'it said nothing'}"
-            )
+            said = self.said() or "it said nothing"
+            raise CommandsFailed(f"{self._commands!r} ended with {self._process.returncode}: {said}")
 
     async def stop(self) -> None:
         """End what still runs of them, as Ctrl-C does, and kill what has not ended soon after."""
@@ -118,5 +118,5 @@ class Running:
         with self._shell.log.open("rb") as log:
             log.seek(self._begins)
             lines = log.read().decode(errors="replace").strip().splitlines()
-        told = [line.strip() for line in lines if line.strip() and not line.startswith("$ ")]
-        return " / ".join(told[-_SHOWN_LINES:])
+        told = [line.strip()[:_SHOWN_SIGNS] for line in lines if line.strip() and not line.startswith("$ ")]
+        return "\n".join(told[-_SHOWN_LINES:])

@@ -68,6 +68,8 @@ class Replicas:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     receipts += [receipt for task in done if (receipt := task.result()) is not None]
         except TimeoutError:
+            # Who hangs fails no less than who refuses.
+            self._metrics.replicas_failed.inc(len(running))
             _log.warning("replicas.late", count=len(receipts))
         finally:
             for task in running:

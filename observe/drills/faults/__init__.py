@@ -1,1 +1,1 @@
-"""Faults that no signal to a program makes: `python -m observe.drills.faults NAME`, on a running laptop network."""
+"""Faults that no signal to a program makes: `python -m observe.drills.faults NAME`."""

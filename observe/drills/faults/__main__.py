@@ -15,7 +15,9 @@ from cbmdhi.devnet.layout import home_at
 from cbmdhi.errors import MeshError
 from observe.drills import people
 from observe.drills.faults import callers, certificate, fabric, stores
+from observe.drills.faults.orderers import Orderers
 from observe.drills.people import People
+from observe.ports import free_port
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -68,8 +70,14 @@ def fill(
 
 
 @app.command()
+def empty(member: _Member, home: _Home = None) -> None:
+    """Remove that stream."""
+    _told(lambda: stores.empty(Network(home).endpoints(), member))
+
+
+@app.command()
 def cut_off(member: _Member, home: _Home = None) -> None:
-    """The peer looks for the orderer where nobody is. Undone by removing `addressOverrides` from core.yaml."""
+    """The peer looks for the orderer where nobody is, by `addressOverrides` in its core.yaml."""
     _told(lambda: fabric.cut_off(Network(home), member))
 
 
@@ -83,13 +91,31 @@ def crowd(member: _Member, seconds: _Seconds = 1800.0, home: _Home = None) -> No
 
 
 @app.command()
+def join_orderer(home: _Home = None) -> None:
+    """Make a second orderer a consenter of the channel: from then on both are needed."""
+    _told(lambda: asyncio.to_thread(Orderers(Network(home), free_port).join))
+
+
+@app.command()
+def start_orderer(home: _Home = None) -> None:
+    """Start the second orderer again."""
+    _told(lambda: asyncio.to_thread(Orderers(Network(home), free_port).start))
+
+
+@app.command()
+def leave_orderer(home: _Home = None) -> None:
+    """Take the second orderer out of the channel, and end it."""
+    _told(lambda: asyncio.to_thread(Orderers(Network(home), free_port).leave))
+
+
+@app.command()
 def short_certificate(
     member: _Member,
     service: Annotated[str, typer.Argument(help="Whose TLS certificate.")],
     hours: Annotated[float, typer.Option(min=0.1, help="How long it holds.")] = 36.0,
     home: _Home = None,
 ) -> None:
-    """Replace a service's TLS certificate by one of the same CA that ends soon; then start the service again."""
+    """Give a service a TLS certificate of the same CA that ends soon, and start it again."""
 
     async def work() -> None:
         await asyncio.to_thread(certificate.shorten, Network(home), member, service, hours)

@@ -35,7 +35,7 @@ async def cut_off(network: Network, member: str) -> None:
 
 
 async def crowd(network: Network, member: str, seconds: float) -> None:
-    """Follow a peer's blocks on the only place that it has, until cancelled. Raises DevnetError, MeshError."""
+    """Follow a peer's blocks on the only place that it has, for a time. Raises DevnetError, MeshError."""
     core = network.files.organisation(member).peer / "core.yaml"
     core.write_text(core.read_text().replace(f"{_MANY},", f"{_ONE},"))
     ledger = f"{member}-ledger"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import nats
+from nats.aio.client import Client
 from nats.js import api
 
 from cbmdhi.devnet import Network
 from cbmdhi.devnet.commands import run
 from cbmdhi.devnet.layout import tool
-from cbmdhi.devnet.waiting import until
 from cbmdhi.protocol import cid as cids
 from observe.drills.people import People
 
@@ -25,14 +26,18 @@ _CID_HEAD_BYTES = 2
 
 
 async def rot(network: Network, users: People) -> None:
-    """Write a record, spoil its block in mercy's Kubo node, and read it. Raises MeshError, DevnetError."""
+    """Write a record, spoil its block in mercy's Kubo node, read it; print its transaction and command.
+
+    Raises MeshError, DevnetError.
+    """
     [written] = await users.engine.records.put([users.record()])
     if written.error is not None:
         raise written.error
     await asyncio.to_thread(_spoil, network, written.receipt.stored.cid)
-    record = written.record
-    reading = await users.patient.records.read(record.patient, record.record_id, record.version, "PATRQT")
-    print(f"read all the same: {reading.content == record.content}; a block of mercy's was others'")
+    record, receipt = written.record, written.receipt.receipt
+    # It is read all the same: its commitment is checked by the client.
+    await users.patient.records.read(record.patient, record.record_id, record.version, "PATRQT")
+    print(receipt.tx_id, receipt.command_id)
 
 
 def _spoil(network: Network, cid: str) -> None:
@@ -50,25 +55,34 @@ def _spoil(network: Network, cid: str) -> None:
     finally:
         network.start("mercy-ipfs")
     # Storage remembers what it stored; a new process asks its node.
-    was = network.kill("mercy-storage")
-    until(
-        lambda: network.supervisor.states()["mercy-storage"].pid not in (0, was) or None, "a new storage", 30
-    )
-    network.wait_ready("mercy-storage")
+    network.restart("mercy-storage")
 
 
 async def fill(endpoints: Mapping[str, Any], member: str, share: float) -> None:
     """Publish to a stream of its own until JetStream keeps that share of what it may."""
     where = endpoints["organisations"][member]["nats"]
-    context = ssl.create_default_context(cafile=where["ca_file"])
-    context.load_cert_chain(where["certificate_file"], where["key_file"])
-    client = await nats.connect(where["url"], tls=context, max_reconnect_attempts=3)
-    try:
+    async with _connected(where) as client:
         jetstream = client.jetstream(timeout=20)
         await jetstream.add_stream(name=FILLER, subjects=["fire.drill"], storage=api.StorageType.FILE)
         while (kept := await _kept(where["monitor"])) < share:
             await jetstream.publish("fire.drill", bytes(_MESSAGE_BYTES))
         print(f"JetStream of {member} is {kept:.0%} full")
+
+
+async def empty(endpoints: Mapping[str, Any], member: str) -> None:
+    """Remove that stream."""
+    async with _connected(endpoints["organisations"][member]["nats"]) as client:
+        await client.jetstream(timeout=20).delete_stream(FILLER)
+        print(f"the stream is gone from {member}'s JetStream")
+
+
+@asynccontextmanager
+async def _connected(where: Mapping[str, str]) -> AsyncIterator[Client]:
+    context = ssl.create_default_context(cafile=where["ca_file"])
+    context.load_cert_chain(where["certificate_file"], where["key_file"])
+    client = await nats.connect(where["url"], tls=context, max_reconnect_attempts=3)
+    try:
+        yield client
     finally:
         await client.close()
 

@@ -272,6 +272,24 @@ async def test_a_follower_goes_on_where_it_stopped(world: World, stream: Stream,
     assert starts == [0, 2]
 
 
+async def test_a_service_that_starts_in_a_quiet_hour_does_not_look_behind(
+    world: World, stream: Stream, tmp_path: Path
+) -> None:
+    file = tmp_path / "projection.db"
+    async with Service(world, stream, file) as service:
+        service.project()
+        await world.commit_writes(entry("1"))
+        assert await service.projection.wait_for(len(world.chain) - 1, 5)
+
+    async with Service(world, stream, file) as service:
+
+        def projected() -> float | None:
+            return service.metrics.registry.get_sample_value("cbmdhi_ledger_projected_height_blocks")
+
+        service.project()
+        await until(lambda: projected() == len(world.chain))
+
+
 async def test_a_projection_that_was_deleted_comes_back_the_same(
     world: World, stream: Stream, tmp_path: Path
 ) -> None:

@@ -53,6 +53,30 @@ async def test_readiness_is_a_metric() -> None:
     assert "cbmdhi_ledger_ready_bool 1.0" in await shown(telemetry.Metrics("ledger"), {})
 
 
+async def test_metrics_come_at_once_while_what_the_service_depends_on_hangs() -> None:
+    metrics, readiness = telemetry.Metrics("gateway"), Readiness()
+    readiness.set_state("ready")
+
+    async def hangs() -> str | None:
+        await asyncio.Event().wait()
+        return None
+
+    readiness.add("ledger", hangs)
+    async with (
+        OpsServer("127.0.0.1:0", readiness, metrics) as server,
+        aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as http,
+    ):
+
+        async def says_not_ready() -> bool:
+            # Sooner than the check itself gives up.
+            async with asyncio.timeout(1.5), http.get("/metrics") as answer:
+                return "cbmdhi_gateway_ready_bool 0.0" in await answer.text()
+
+        metrics.gauge("ready", "bool", "as it was").set(1)
+        assert not await says_not_ready()
+        await until(says_not_ready, "the check has given up")
+
+
 async def test_the_age_of_a_queue_is_that_of_its_oldest_item() -> None:
     metrics = telemetry.Metrics("ledger")
     may_answer = asyncio.Event()
