@@ -122,7 +122,7 @@ def glass(
 @review.command()
 def suspend(
     address: str,
-    reason: Annotated[str, typer.Option(help="lost-key, left, misuse or other.")],
+    reason: Annotated[str, typer.Argument(help="lost-key, left, misuse or other.")],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from cbmdhi.devnet import DevnetError, Network
 from cbmdhi.devnet.progress import Shown
+from cbmdhi.devnet.waiting import until
 from cbmdhi.errors import MeshError
 from observe.drills import pages, people, plan
 from observe.drills.account import Account, Outcome
@@ -31,6 +32,8 @@ from observe.prometheus import Prometheus
 _console = Console(highlight=False)
 if not _console.is_terminal:  # a log: the table would be squeezed into 80 columns
     _console = Console(highlight=False, width=200)
+
+_END_SECONDS = 120.0
 
 
 def main(
@@ -57,14 +60,15 @@ def main(
     if show:
         _list()
         return
-    # As Ctrl-C: what was started is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         drills = plan.named(only or [])
         outcomes = asyncio.run(_at_home(home, drills, FAST if fast else REAL))
     except (DevnetError, MeshError, FileNotFoundError, KeyError) as error:
         _console.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
+    except asyncio.CancelledError as error:
+        _console.print("Interrupted; what was started is ended.")
+        raise typer.Exit(130) from error
     raise typer.Exit(1 if any(one.problem for one in outcomes) else 0)
 
 
@@ -78,6 +82,7 @@ def _list() -> None:
 
 async def _at_home(home: Path | None, drills: Sequence[plan.Drill], pace: Pace) -> list[Outcome]:
     """The network is ended whatever happens: removed, or stopped when its folder was named."""
+    _end_when_interrupted()
     chosen = home or Path(tempfile.mkdtemp(prefix="cbmdhi-drills-"))
     with Shown(Console(stderr=True, highlight=False)) as progress:
         network = Network(chosen, progress=progress)
@@ -85,12 +90,31 @@ async def _at_home(home: Path | None, drills: Sequence[plan.Drill], pace: Pace) 
             await asyncio.to_thread(network.up)
             return await _follow_all(network, drills, pace)
         finally:
-            # Also after Ctrl-C. In this thread: nothing else is to be done meanwhile.
-            if home is None:
-                network.clean()
-                shutil.rmtree(chosen, ignore_errors=True)
-            else:
-                network.down()
+            # In this thread: nothing else is to be done meanwhile.
+            _end(network, keep=home is not None)
+
+
+def _end_when_interrupted() -> None:
+    """Ctrl-C and SIGTERM cancel what is being done, so that all of it is undone in its order."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def _end(network: Network, *, keep: bool) -> None:
+    """Raises DevnetError when something goes on changing the network."""
+
+    def ended() -> bool:
+        try:
+            network.down() if keep else network.clean()
+        except DevnetError:  # a command of a page, or mending of ours, has not let go of it yet
+            return False
+        return True
+
+    until(lambda: ended() or None, "the end of the drills' network", _END_SECONDS)
+    if not keep:
+        shutil.rmtree(network.home, ignore_errors=True)
 
 
 async def _follow_all(network: Network, drills: Sequence[plan.Drill], pace: Pace) -> list[Outcome]:
