@@ -107,7 +107,10 @@ def _end(network: Network, *, keep: bool) -> None:
 
     def ended() -> bool:
         try:
-            network.down() if keep else network.clean()
+            if keep:
+                network.down()
+            else:
+                network.clean()
         except DevnetError:  # a command of a page, or mending of ours, has not let go of it yet
             return False
         return True

@@ -39,6 +39,11 @@ FAST = Pace(15.0, 360.0, least_seconds=4.0, every_seconds=1.0)
 REAL = Pace(1.0, 1.0)
 
 
+def slower(pace: Pace, file: str) -> float:
+    """How many times longer than at the fast pace an alert of that rule file takes."""
+    return FAST.of(file) / pace.of(file)
+
+
 def seconds(text: str) -> float:
     """`5m` → 300.0. Raises ValueError for anything else than a whole number and a unit."""
     found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)

@@ -13,9 +13,9 @@ import aiohttp
 from cbmdhi.devnet import DevnetError
 from cbmdhi.errors import MeshError
 from observe.drills.account import Account, Outcome
-from observe.drills.faster import Pace
+from observe.drills.faster import Pace, slower
 from observe.drills.mesh import Mesh
-from observe.drills.pages import BREAK, LOOK, MEND, SEND, Page
+from observe.drills.pages import BREAK, BREAK_ON, LOOK, MEND, SEND, Page
 from observe.drills.plan import Drill
 from observe.drills.shell import CommandsFailed, Running, Shell
 from observe.prometheus import Prometheus, QueryFailed
@@ -53,36 +53,32 @@ class Drilling:
         self._account.begin(f"{drill.alert}: {', '.join(drill.labels.values()) or 'any member'}")
         try:
             await self._follow(drill, page, outcome)
-        except (
-            DrillFailed,
-            CommandsFailed,
-            MeshError,
-            DevnetError,
-            QueryFailed,
-            aiohttp.ClientError,
-        ) as error:
+        except _FAILURES as error:
             outcome.problem = str(error)
             self._account.tell("failed", str(error), "red")
             await self._bring_back(page)
         return outcome
 
     async def _follow(self, drill: Drill, page: Page, outcome: Outcome) -> None:
-        seconds = drill.seconds * self._divisor(drill)
+        seconds = drill.seconds * slower(self._pace, drill.rules)
         await self._until_quiet(drill)
         async with AsyncExitStack() as running:
             if SEND in page.steps:
                 sending = await running.enter_async_context(self._shell.start(page.steps[SEND]))
                 await self._said(sending, "sending")
                 self._account.tell("sending", page.steps[SEND])
-            self._account.tell("break", page.steps[BREAK])
+            commands = page.steps.get(BREAK) or page.steps[BREAK_ON]
+            self._account.tell("break", commands)
             broken = time.monotonic()
-            async with self._shell.start(page.steps[BREAK]) as breaking:
+            async with self._shell.start(commands) as breaking:
                 alert = await self._fires(drill, seconds, breaking)
                 outcome.fired = time.monotonic() - broken
                 self._account.tell(
                     "fires", f"{alert['annotations']['summary']} {_plain(alert['labels'])}", "red"
                 )
                 await self._look(page)
+                if BREAK in page.steps:
+                    await breaking.ended(_COMMAND_SECONDS)
             mended = time.monotonic()
             if MEND in page.steps:
                 self._account.tell("mend", page.steps[MEND])
@@ -92,14 +88,9 @@ class Drilling:
             self._account.tell("ended", "the alert is gone", "green")
         self._account.tell("works", await self._mesh.works(_WORKS_SECONDS), "green")
 
-    def _divisor(self, drill: Drill) -> float:
-        """How many times longer things take at this pace than at the fast one."""
-        of_objective = drill.alert.endswith("BudgetBurn")
-        return 1.0 if self._pace.alerts > 1 else (360.0 if of_objective else 15.0)
-
     async def _until_quiet(self, drill: Drill) -> None:
         """An alert that an earlier fault left behind would be taken for this one's."""
-        deadline = time.monotonic() + _QUIET_SECONDS * self._divisor(drill)
+        deadline = time.monotonic() + _QUIET_SECONDS * slower(self._pace, drill.rules)
         if not await self._alerts(drill):
             return
         self._account.tell("waiting", "until the alert that an earlier drill left behind is gone")

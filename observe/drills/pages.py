@@ -6,7 +6,7 @@
 
         python -m observe.drills.traffic
 
-    Break it:                         may go on until the alert fires: then it is stopped
+    Break it:                         or *Break it until it fires*: what goes on until it is stopped then
 
         supervisorctl -c .devnet/supervisor/supervisord.conf signal STOP lakeside-notify
 
@@ -30,8 +30,9 @@ from pathlib import Path
 from observe.docs import ROOT
 
 FOLDER = ROOT / "docs" / "runbooks"
-SEND, BREAK, LOOK, MEND = "Send records", "Break it", "Look at it", "Mend it"
-STEPS = (SEND, BREAK, LOOK, MEND)
+SEND, LOOK, MEND = "Send records", "Look at it", "Mend it"
+BREAK, BREAK_ON = "Break it", "Break it until it fires"
+STEPS = (SEND, BREAK, BREAK_ON, LOOK, MEND)
 NOT_TRIED = "Not tried on one machine: "
 FOLLOWED = "Followed by `make drills`"
 

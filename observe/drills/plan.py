@@ -22,6 +22,11 @@ class Drill:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 60.0
 
+    @property
+    def rules(self) -> str:
+        """The file that the alert is in."""
+        return "slo.yml" if self.alert.endswith("BudgetBurn") else "alerts.yml"
+
 
 DRILLS = (
     Drill("AvailabilityBudgetBurn", MERCY | PAGE, 120),

@@ -169,6 +169,33 @@ async def test_a_clinician_breaks_the_glass_and_the_patient_sees_who_and_why(peo
         assert not broken.break_glass_review.reviewed
 
 
+async def test_who_broke_the_glass_without_need_is_reviewed_and_stopped(people: People) -> None:
+    office = people.lakeside_administrator.registration
+    clinician = await cast.member_of_staff(
+        people.stage, "lakeside", f"clinician-{uuid7()}", pb.ROLE_CLINICIAN, people.lakeside_administrator
+    )
+    async with clinician, await people.new_patient() as patient:
+        record = await written(people.engine, observation(patient))
+        reading = await clinician.records.break_glass(record.patient, record.record_id, 1, "unconscious")
+        address = clinician.wallet.address
+
+        await office.review_break_glass(reading.receipt.command_id, address, justified=False)
+        await office.suspend(address, "misuse")
+
+        async def is_reviewed() -> bool:
+            broken = [
+                entry.entry for entry in await patient.trail.audit() if entry.entry.action == "break-glass"
+            ]
+            return [
+                (one.break_glass_review.reviewed, one.break_glass_review.justified) for one in broken
+            ] == [(True, False)]
+
+        await until(is_reviewed, "the patient sees what the review found")
+        assert not await cast.is_active(clinician)
+        await office.reinstate(address)
+        assert await cast.is_active(clinician)
+
+
 async def test_only_a_clinician_breaks_the_glass(people: People, patient: Client) -> None:
     record = await written(people.engine, observation(patient))
     with pytest.raises(AccessRefused):

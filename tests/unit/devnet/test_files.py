@@ -56,6 +56,8 @@ def test_the_supervisors_configuration_survives_odd_paths(home: Home) -> None:
     assert 'KEY="a=b c"' in section["environment"]
     assert f'CBMDHI_NETWORK_HOME="{home.path}"'.replace("%", "%%") in section["environment"]
     assert section["directory"].replace("%%", "%") == str(home.path / "peer")
+    # With this `supervisorctl -c …` finds it.
+    assert parser["supervisorctl"]["serverurl"].replace("%%", "%") == f"unix://{supervisor.socket}"
 
 
 @pytest.mark.parametrize("sign", ['"', "'", ";", ",", "\n"])

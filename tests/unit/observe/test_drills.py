@@ -8,7 +8,7 @@ import pytest
 from observe import prometheus
 from observe.drills import faster, pages, plan
 from observe.drills.faster import FAST, REAL
-from observe.drills.pages import BREAK, FOLDER, LOOK, MEND, SEND, STEPS
+from observe.drills.pages import BREAK, BREAK_ON, FOLDER, LOOK, MEND, SEND, STEPS
 from services.runtime.log_events import EVENTS
 
 RULES = {file.name: file.read_text() for file in (prometheus.CONFIGURATION / "rules").glob("*.yml")}
@@ -26,7 +26,7 @@ def test_every_alert_has_a_drill_or_a_reason_why_not() -> None:
 def test_a_page_that_is_drilled_breaks_something_and_says_that_it_was_followed(alert: str) -> None:
     page = pages.read(alert)
 
-    assert BREAK in page.steps
+    assert (BREAK in page.steps) != (BREAK_ON in page.steps)
     assert not page.not_tried
     assert page.followed, f"say `{pages.FOLLOWED}` once you have seen it pass"
 
@@ -128,6 +128,13 @@ def test_a_copy_of_the_configuration_is_hastened_and_prometheus_takes_it(tmp_pat
     assert "scrape_interval: 1000ms" in (folder / "prometheus.yml").read_text()
     said = prometheus.check_rules("check", "config", folder / "prometheus.yml")
     assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_the_rules_of_a_drill_are_in_the_file_that_it_names() -> None:
+    for drill in plan.DRILLS:
+        assert f"- alert: {drill.alert}\n" in RULES[drill.rules]
+        assert faster.slower(FAST, drill.rules) == 1
+        assert faster.slower(REAL, drill.rules) == FAST.of(drill.rules)
 
 
 def test_drills_are_chosen_by_name_in_their_own_order() -> None:
