@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_PROBLEM_SIGNS = 100
+
 
 @dataclass
 class Outcome:
@@ -54,7 +56,9 @@ class Account:
         table.add_column("ended after", justify="right")
         table.add_column("")
         for one in outcomes:
-            said = f"[red]✗ {escape(one.problem)}[/]" if one.problem else "[green]✓[/] followed"
+            said = (
+                f"[red]✗ {escape(one.problem[:_PROBLEM_SIGNS])}[/]" if one.problem else "[green]✓[/] followed"
+            )
             table.add_row(one.alert, _seconds(one.fired), _seconds(one.gone), said)
         self._console.print("", table, "")
         for alert, why in not_tried.items():

@@ -33,7 +33,10 @@ class Mesh:
     async def works(self, deadline_seconds: float) -> str:
         """Wait until every program is well, a record is written, and its patient reads it through both
         members and is told of it; a sentence that says so. Raises MeshError, DevnetError."""
-        await until(self._green, "`cbmdhi status` is green", deadline_seconds=deadline_seconds)
+        try:
+            await until(self._green, "`cbmdhi status` is green", deadline_seconds=deadline_seconds)
+        except MeshError as error:
+            raise MeshError(error.code, f"{error.reason}: {await self.problems()}") from error
         record = self._people.record()
         prepared = self._people.engine.records.prepare(record)
         written = await until(

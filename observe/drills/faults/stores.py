@@ -26,7 +26,7 @@ _CID_HEAD_BYTES = 2
 
 
 async def rot(network: Network, users: People) -> None:
-    """Write a record, spoil its block in mercy's Kubo node, read it; print its transaction and command.
+    """Write a record, spoil its block in mercy's Kubo node, read it; print what `cbmdhi get` needs for it.
 
     Raises MeshError, DevnetError.
     """
@@ -34,10 +34,10 @@ async def rot(network: Network, users: People) -> None:
     if written.error is not None:
         raise written.error
     await asyncio.to_thread(_spoil, network, written.receipt.stored.cid)
-    record, receipt = written.record, written.receipt.receipt
+    record = written.record
     # It is read all the same: its commitment is checked by the client.
     await users.patient.records.read(record.patient, record.record_id, record.version, "PATRQT")
-    print(receipt.tx_id, receipt.command_id)
+    print(f"{record.record_id} --patient {record.patient}")
 
 
 def _spoil(network: Network, cid: str) -> None:
