@@ -86,9 +86,10 @@ thaw() {
 }
 
 leave() {
+  trap '' HUP INT TERM PIPE
   thaw
   rm -rf "$photo"
-  kill $guard $watch 2>/dev/null || :
+  kill -KILL $guard $watch 2>/dev/null || :
 }
 
 # In one walk, but for what the arguments say. Folders are in the list: there is no need of copies of them.
@@ -103,8 +104,13 @@ send() {
   # When whoever listened is gone, nothing reads on, and the writing below would wait for ever.
   exec 3<&0
   (
+    trap '' TERM
     read -r _ <&3 || :
-    kill 0
+    # Once would not do: a command that begins just then has not heard it, and is waited for.
+    while kill -0 $$; do
+      kill 0
+      sleep 0.1
+    done
   ) >/dev/null 2>&1 &
   watch=$!
   cat "$photo/list"

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 from cbmdhi.k8s.backup.api import Api
 from cbmdhi.k8s.backup.execution import PROTOCOL, STATUS, STDERR, STDIN, STDOUT
 from cbmdhi.k8s.backup.photographs import SCRIPT
+from tests.support.waiting import until
 
 TOKEN = "a token"
 FOLDER = "/var/lib/cbmdhi"
@@ -113,8 +114,8 @@ class Namespace:
             for task in telling:
                 task.cancel()
             await asyncio.gather(*telling, return_exceptions=True)
-            # Nobody reads what it still says until it has ended.
-            await process.wait()
+            # Nobody reads what it still says until it has ended; `wait` would want the end of what it says.
+            await until(lambda: process.returncode is not None, "the command ends")
             await asyncio.gather(process.stdout.read(), process.stderr.read())
         return socket
 
