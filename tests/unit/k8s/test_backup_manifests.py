@@ -1,11 +1,15 @@
 """Backups on Kubernetes: the rights that they need and no others, and nothing that is left out."""
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cbmdhi.devnet.layout import ROOT
 from cbmdhi.k8s.backup import stateful, take
+from observe import prometheus
 from tests.unit.k8s.manifests import all_workloads, container, of_kind, pod
 
 BACKED_UP = [("laptop", "mercy"), ("laptop", "lakeside"), ("production", "mercy")]
@@ -125,3 +129,56 @@ def test_a_missing_backup_is_told_with_a_page_that_says_what_to_do() -> None:
     missing = rules["BackupMissing"]
     assert 'cronjob="backup"' in missing["expr"]
     assert (ROOT / missing["annotations"]["runbook"]).exists()
+
+
+TRIED = """
+rule_files: [rules.yml]
+evaluation_interval: 1h
+tests:
+  - interval: 1h
+    input_series:
+      # Ends well each night, but for the last two.
+      - series: kube_cronjob_status_last_successful_time{namespace="mercy", cronjob="backup"}
+        values: 0x23 86400x60
+      # Never ended well.
+      - series: kube_cronjob_created{namespace="lakeside", cronjob="backup"}
+        values: 0x80
+    alert_rule_test:
+      - {eval_time: 35h, alertname: BackupMissing}
+      - eval_time: 37h
+        alertname: BackupMissing
+        exp_alerts:
+          - exp_labels: {namespace: lakeside, severity: ticket}
+            exp_annotations:
+              summary: lakeside has had no backup for a day and a half
+              runbook: docs/runbooks/BackupMissing.md
+      - eval_time: 61h
+        alertname: BackupMissing
+        exp_alerts:
+          - exp_labels: {namespace: lakeside, severity: ticket}
+            exp_annotations:
+              summary: lakeside has had no backup for a day and a half
+              runbook: docs/runbooks/BackupMissing.md
+          - exp_labels: {namespace: mercy, severity: ticket}
+            exp_annotations:
+              summary: mercy has had no backup for a day and a half
+              runbook: docs/runbooks/BackupMissing.md
+"""
+
+
+def test_a_backup_is_missing_after_a_day_and_a_half_also_when_there_never_was_one(tmp_path: Path) -> None:
+    [rules] = [
+        document
+        for document in of_kind("production", "PrometheusRule")
+        if document["metadata"]["name"] == "cbmdhi-backup"
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules["spec"]))
+    (tmp_path / "test.yml").write_text(TRIED)
+    ended = subprocess.run(
+        [prometheus.program("promtool"), "test", "rules", "test.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -6,13 +6,18 @@ from pathlib import Path
 import pytest
 
 from observe import prometheus
+from observe.docs import ROOT
 from observe.drills import faster, pages, plan
 from observe.drills.faster import FAST, REAL
 from observe.drills.pages import BREAK, BREAK_ON, FOLDER, LOOK, MEND, SEND, STEPS
 from services.runtime.log_events import EVENTS
 
 RULES = {file.name: file.read_text() for file in (prometheus.CONFIGURATION / "rules").glob("*.yml")}
-ALERTS = sorted({name for text in RULES.values() for name in re.findall(r"- alert: (\w+)", text)})
+# Those of Kubernetes alone are with its manifests.
+OF_KUBERNETES = (ROOT / "deploy/k8s/components/monitoring/backup-rules.yaml").read_text()
+ALERTS = sorted(
+    {name for text in (*RULES.values(), OF_KUBERNETES) for name in re.findall(r"- alert: (\w+)", text)}
+)
 DRILLED = {drill.alert: drill for drill in plan.DRILLS}
 
 
