@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,8 +11,8 @@ import pytest
 
 from cbmdhi.backup.errors import BackupError
 from cbmdhi.backup.stores import reading, writing
-from cbmdhi.devnet.layout import ROOT
-from tests.support.waiting import free_port, until
+from tests.support.s3 import s3_server
+from tests.support.waiting import free_port
 
 MIB = 1 << 20
 
@@ -32,34 +30,10 @@ def break_off(place: str, size: int) -> None:
 @pytest.fixture
 async def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
     """The folder behind a running server with the bucket `backups`; the environment names the server."""
-    folder = tmp_path / "s3"
-    (folder / "backups").mkdir(parents=True)
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(str(ROOT / ".tools" / "bin" / "versitygw"), "--port", f"127.0.0.1:{port}", "posix", str(folder)),
-        env={"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": "access", "ROOT_SECRET_KEY": "secret"},
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "access",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        await until(listens, "the S3 server listens")
-        yield folder
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with s3_server(tmp_path / "s3", "backups") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path / "s3"
 
 
 @pytest.mark.parametrize("size", [10, 16 * MIB, 40 * MIB + 7])

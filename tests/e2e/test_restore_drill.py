@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
@@ -21,6 +22,7 @@ from cbmdhi.hammer.session import Session
 from cbmdhi.waiting import until
 from tests.e2e.conftest import People, observation
 from tests.e2e.test_trouble import eventually_written
+from tests.support.s3 import s3_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -54,6 +56,15 @@ def key(tmp_path: Path) -> Path:
     return tmp_path / "safe" / "mercy.key"
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The folder behind a server with the bucket `backups`, which the command finds by its environment."""
+    async with s3_server(tmp_path / "s3", "backups") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path / "s3"
+
+
 async def made_apart(network: Network, key: Path) -> Path:
     """Make the pair, take the public half to where backups are made; that half without `.pub`."""
     key.parent.mkdir()
@@ -66,8 +77,8 @@ async def made_apart(network: Network, key: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
-async def test_a_member_destroyed_after_a_backup_under_load_is_restored_with_everything(
-    network: Network, people: People, key: Path, tmp_path: Path
+async def test_a_member_destroyed_after_a_backup_under_load_to_s3_is_restored_with_everything(
+    network: Network, people: People, key: Path, s3: Path
 ) -> None:
     here = await made_apart(network, key)
     async with await people.new_patient() as patient, await people.new_patient() as later:
@@ -78,7 +89,7 @@ async def test_a_member_destroyed_after_a_backup_under_load_is_restored_with_eve
             assert not before_it.checked.failures
 
             async def beside() -> None:
-                backups.append(await backed_up(network, f"{tmp_path}/", here))
+                backups.append(await backed_up(network, "s3://backups/", here))
 
             ran = await session.run(DURING, sample=5, beside=beside)
             assert not ran.checked.failures
@@ -91,7 +102,8 @@ async def test_a_member_destroyed_after_a_backup_under_load_is_restored_with_eve
             first_of_later = await eventually_written(people.engine, observation(later))
 
             await asyncio.to_thread(destroy, network)
-            await refuses_what_is_not_whole(network, Path(taken["place"]), key)
+            assert taken["place"].startswith("s3://backups/mercy-")
+            await refuses_what_is_not_whole(network, s3 / taken["place"].removeprefix("s3://"), key)
             code, told = await cbmdhi(network, "restore", taken["place"], "--key", str(key))
             assert code == 0, told
 
@@ -118,7 +130,7 @@ def destroy(network: Network) -> None:
 
 
 def spoiled(backup: Path) -> list[Path]:
-    """The backup cut off, the backup with one bit changed, and something else."""
+    """The backup cut off, the backup with one bit changed, and something else: files."""
     whole = backup.read_bytes()
     contents = {
         "cut": whole[: len(whole) * 2 // 3],
