@@ -1,6 +1,7 @@
 """Runbooks and drills say the same, and rules are shortened without being changed otherwise."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,6 @@ def test_thresholds_labels_and_names_are_the_same_at_the_fast_pace(name: str) ->
 
 
 def test_a_copy_of_the_configuration_is_hastened_and_prometheus_takes_it(tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "configuration"
     shutil.copytree(prometheus.CONFIGURATION, folder)
     faster.hasten(folder, FAST)
