@@ -94,6 +94,7 @@ def main(
 async def _measure(
     names: list[str], plan: Plan, repeat: int, home: Path, folder: Path, *, quick: bool
 ) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each row; `folder` gets the plots of each row's worst run."""
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     # Reads, so that the clinicians who read are there too.
     people = plan.load(1.0, 2.0, reads=0.5)
@@ -111,9 +112,11 @@ async def _measure(
                 )
                 await quiet.settled(home)
                 before = pace.milliseconds()
-                run = await ROWS[name](session, plan, folder)
+                run = await ROWS[name](session, plan, results_files.drawings(name, turn))
                 await quiet.settled(home)
                 measured[name].append({**run, "pace_ms": [before, pace.milliseconds()]})
+    for name, runs in measured.items():
+        results_files.keep_drawings(name, headline.worst_run(runs), folder)
     return measured
 
 

@@ -7,6 +7,7 @@ the bar are probed first, so that a machine that cannot sustain one does not spe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,17 @@ def _first_reads(run: dict[str, Any]) -> list[Line]:
 def lone_lines(run: dict[str, Any]) -> list[Line]:
     """p95 of a lone record."""
     return [Line("p95 of a lone record", run["latency_ms"].get("p95"), "ms", 350, 200, at_most=True)]
+
+
+def worst_run(runs: Sequence[dict[str, Any]]) -> int:
+    """Which of a row's runs had the highest p95 at the bar's rate: its plots say what went wrong."""
+    return max(range(len(runs)), key=lambda at: _slowest(runs[at]))
+
+
+def _slowest(run: dict[str, Any]) -> float:
+    first = run["steps"][0] if "steps" in run else run
+    found = (first.get(key, {}).get("p95", 0.0) for key in ("latency_ms", "read_latency_ms"))
+    return max(found)
 
 
 async def _ladder(

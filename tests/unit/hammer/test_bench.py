@@ -61,6 +61,24 @@ def test_of_several_runs_the_worst_counts() -> None:
     assert table.worst([*late, Line("p95", None, "ms", 200)]).value is None
 
 
+def test_the_plots_that_are_kept_are_those_of_the_worst_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results_files, "_DRAWINGS", tmp_path / "runs")
+    kept = tmp_path / "results"
+    kept.mkdir()
+    (kept / "records-1300-cpu.png").write_text("of an earlier measurement")
+    (kept / "figure-5.png").write_text("another's")
+    for at in range(3):
+        (results_files.drawings("records", at) / "records-1000-cpu.png").write_text(f"run {at}")
+    runs = [{"steps": [step(1000, p95), step(1150, 9_000)]} for p95 in (551, 4_755, 761)]
+    results_files.keep_drawings("records", headline.worst_run(runs), kept)
+    assert {file.name: file.read_text() for file in kept.iterdir()} == {
+        "figure-5.png": "another's",
+        "records-1000-cpu.png": "run 1",
+    }
+
+
 def test_an_aim_that_is_met_is_told_from_a_bar_that_is() -> None:
     text = table.markdown([[Line("a", 1800, "/s", 1000, 1800), Line("b", 1000, "/s", 1000, 1800)]])
     assert "| a | ≥ 1,000/s | ≥ 1,800/s | 1,800/s | aim met |" in text
