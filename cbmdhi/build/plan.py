@@ -96,9 +96,10 @@ class Plan:
         ]
 
     def kubernetes_node(self) -> list[Step]:
-        """What `make k8s-run` needs besides: a node's programs, and what runs on every cluster."""
+        """What `make k8s-run` needs besides: a node's programs, what runs on any cluster, and Prometheus."""
         return [
             *self.kubernetes(),
+            *self.observability(),
             self._kubernetes(
                 "kubernetes-node",
                 f"Kubernetes {KUBERNETES} (scheduler, kubelet, proxy)",
@@ -114,6 +115,7 @@ class Plan:
                 200,
                 packages=("./coredns", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
             ),
+            self._go_tool("kube-state-metrics", "kube-state-metrics 2.18", ["kube-state-metrics"], 60),
             self._pause(),
         ]
 

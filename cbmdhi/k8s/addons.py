@@ -22,6 +22,7 @@ _COREFILE = f""".:53 {{
 """
 _STORAGE_CLASS = "local"
 _METRICS_PORT = 4443
+STATES_PORT = 8080
 
 
 def dns() -> list[Document]:
@@ -129,6 +130,21 @@ def metrics() -> list[Document]:
             },
         },
     ]
+
+
+def states() -> list[Document]:
+    """kube-state-metrics, of CronJobs alone: when each ended well, as the rules of backups ask."""
+    name = "kube-state-metrics"
+    labels = {"app.kubernetes.io/name": name}
+    rules = [{"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["list", "watch"]}]
+    container = {
+        "name": name,
+        "command": [name, "--resources=cronjobs", f"--port={STATES_PORT}", "--telemetry-port=8081"],
+        "ports": [{"name": "http-metrics", "containerPort": STATES_PORT}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 1},
+        "securityContext": {**_security(), "runAsNonRoot": True, "runAsUser": 1000},
+    }
+    return [*_account(name, rules), _deployment(name, labels, container, [])]
 
 
 def volumes(folder: Path, claims: int) -> list[Document]:

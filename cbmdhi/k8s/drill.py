@@ -13,7 +13,7 @@ from cbmdhi.backup import recovery_key
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
 from cbmdhi.errors import MeshError
-from cbmdhi.k8s import restore
+from cbmdhi.k8s import missed_night, restore
 from cbmdhi.k8s.account import Account
 from cbmdhi.k8s.consortium import MANAGER, Consortium
 from cbmdhi.k8s.load import Load
@@ -77,6 +77,10 @@ class Drill:
             f"longest wait {tally.longest:.1f} s)"
         )
         return str(told["place"])
+
+    async def miss_a_night(self, folder: Path) -> None:
+        """See missed_night.py; `folder` is made, for Prometheus."""
+        await missed_night.follow(self._node, self._member, self._key.parent, folder, self._account)
 
     async def destroy(self) -> None:
         """Empty every volume of the member, as after the loss of its disks."""

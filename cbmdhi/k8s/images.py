@@ -22,7 +22,7 @@ from cbmdhi.k8s import archive, node_config, rootfs
 FOLDER = ROOT / ".tools" / "images"
 _IMAGES = ROOT / "deploy" / "images"
 _GO_PROGRAMS = ("peer", "orderer", "fabric-ca-server", "ipfs", "cbmdhi-chaincode")
-_CLUSTER_PROGRAMS = ("pause", "coredns", "metrics-server")
+_CLUSTER_PROGRAMS = ("pause", "coredns", "metrics-server", "kube-state-metrics")
 # What bases have in real images, too: for the peer's builder scripts, and for backups (backup/photograph.sh).
 SHELL = (
     *("sh", "cat", "cp", "grep", "mkdir", "tr"),

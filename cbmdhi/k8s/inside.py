@@ -105,11 +105,14 @@ def _system(node: Node, volumes: Path, consortium: Consortium, account: Account)
     count = addons.claims(consortium.documents)
     for number in range(count):
         (volumes / f"disk-{number}").mkdir(parents=True)
-    node.apply([*addons.dns(), *addons.metrics(), *addons.volumes(volumes, count)], MANAGER)
-    for name in ("coredns", "metrics-server"):
+    node.apply([*addons.dns(), *addons.metrics(), *addons.states(), *addons.volumes(volumes, count)], MANAGER)
+    for name in ("coredns", "metrics-server", "kube-state-metrics"):
         pods.wait(node, "kube-system", f"deployment/{name}", _SYSTEM_SECONDS)
     node.wait(_names_are_found, "the name of a Service", _NAMES_SECONDS)
-    account.proved(f"CoreDNS finds Services, metrics-server is ready, {count} volumes wait to be claimed")
+    account.proved(
+        "CoreDNS finds Services, metrics-server and kube-state-metrics are ready, "
+        f"{count} volumes wait to be claimed"
+    )
 
 
 def _names_are_found() -> bool:
@@ -159,6 +162,7 @@ async def _drill(consortium: Consortium, story: Story, account: Account, before:
     await drill.prepare()
     async with Load(*wallets, resource, callers=2, records=5, pause_seconds=0.3) as load:
         place = await drill.back_up(load)
+    await drill.miss_a_night(consortium.home.path / "prometheus")
     await drill.destroy()
     await drill.restore(place)
     written = before | load.tally.written

@@ -76,8 +76,8 @@ def _list() -> None:
     for drill in plan.DRILLS:
         labels = ", ".join(f"{name}={value}" for name, value in drill.labels.items())
         _console.print(f"{drill.alert:<24} {labels}")
-    for alert in plan.NOT_TRIED:
-        _console.print(f"{alert:<24} not tried: {pages.read(alert).not_tried}", soft_wrap=True)
+    for alert in plan.ON_KUBERNETES:
+        _console.print(f"{alert:<24} followed by `make k8s-run`", soft_wrap=True)
 
 
 async def _at_home(home: Path | None, drills: Sequence[plan.Drill], pace: Pace) -> list[Outcome]:
@@ -141,8 +141,7 @@ async def _follow_all(network: Network, drills: Sequence[plan.Drill], pace: Pace
         drilling = Drilling(mesh, prometheus, shell, account, pace)
         for drill in drills:
             outcomes.append(await drilling.follow(drill, pages.read(drill.alert)))
-    not_tried = {alert: pages.read(alert).not_tried for alert in plan.NOT_TRIED}
-    account.conclude(outcomes, not_tried, time.monotonic() - started)
+    account.conclude(outcomes, plan.ON_KUBERNETES, time.monotonic() - started)
     return outcomes
 
 

@@ -48,7 +48,7 @@ class Account:
         for line in lines[1:]:
             self._console.print(f"{'':21}{escape(line)}", soft_wrap=True)
 
-    def conclude(self, outcomes: Sequence[Outcome], not_tried: dict[str, str], seconds: float) -> None:
+    def conclude(self, outcomes: Sequence[Outcome], elsewhere: Sequence[str], seconds: float) -> None:
         """The table of all."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("runbook")
@@ -61,8 +61,8 @@ class Account:
             )
             table.add_row(one.alert, _seconds(one.fired), _seconds(one.gone), said)
         self._console.print("", table, "")
-        for alert, why in not_tried.items():
-            self._console.print(f"not tried: {alert}: {escape(why)}", soft_wrap=True)
+        for alert in elsewhere:
+            self._console.print(f"{alert} is followed by `make k8s-run`.", soft_wrap=True)
         failed = sum(bool(one.problem) for one in outcomes)
         verdict = f"[red]{failed} of {len(outcomes)} failed[/]" if failed else "[green]all were followed[/]"
         self._console.print(f"{len(outcomes)} drills in {seconds:.0f} s: {verdict}.")

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,14 +24,22 @@ class CommandsFailed(Exception):
 
 
 class Shell:
-    """`.devnet` in a command is the network's home; programs of the checkout are found by their names."""
+    """`.devnet` in a command is the network's home; programs of the checkout are found by their names.
 
-    def __init__(self, home: Path, log: Path) -> None:
+    folder       where commands run
+    environment  what they find in theirs besides
+    """
+
+    def __init__(
+        self, home: Path, log: Path, folder: Path = ROOT, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         self._home = home
+        self._folder = folder
         own = (str(Path(sys.executable).parent), str(ROOT / ".tools" / "bin"))
         self._environment = {
             **os.environ,
+            **(environment or {}),
             "CBMDHI_HOME": str(home),
             "PATH": os.pathsep.join((*own, os.environ.get("PATH", os.defpath))),
         }
@@ -53,7 +62,7 @@ class Shell:
             log.flush()
             return await asyncio.create_subprocess_exec(
                 *("bash", "-euc", text),
-                cwd=ROOT,
+                cwd=self._folder,
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
