@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -113,22 +115,29 @@ class Operations:
     async def look(self) -> None:
         """Logs, metrics and what pods use, as an operator reads them."""
         self._begin("Logs and metrics")
-        # Services that were ready may not be for a moment after one that they call was killed.
-        await self._until(self._all_are_ready, "every pod is ready", _ROLL_SECONDS)
         for service in SERVICES:
             said = await self._kubectl("logs", f"{self._kind(service)}/{service}", "--tail=-1", may_warn=True)
             events = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
             if "service.ready" not in events:
                 raise NotAsItMust(f"the log of {service} does not say that it was ready: {said[-500:]}")
-            names = await self._metrics(f"{service}.{self._member}")
-            ready = names.get(f"cbmdhi_{service}_ready_bool")
-            if ready != 1.0:
-                raise NotAsItMust(f"cbmdhi_{service}_ready_bool is {ready}")
+            await until(
+                partial(self._says_ready, service),
+                f"{service} says by its metrics that it is ready",
+                deadline_seconds=_ROLL_SECONDS,
+                every_seconds=1,
+            )
         self._account.proved(f"{', '.join(SERVICES)}: JSON logs by `kubectl logs`, metrics by their Services")
         top = await self._until(self._top, "metrics-server knows what every pod uses", _METRICS_SECONDS)
         for line in top:
             self._account.note(line)
         self._account.proved(f"`kubectl top pods`: {len(top)} pods of {self._member}")
+
+    async def _says_ready(self, service: str) -> bool:
+        """By its Service. After one that it calls was killed, it may be out of it, now or in a moment."""
+        with suppress(OSError, aiohttp.ClientError):
+            names = await self._metrics(f"{service}.{self._member}")
+            return names.get(f"cbmdhi_{service}_ready_bool") == 1.0
+        return False
 
     async def forbid(self) -> None:
         """What the NetworkPolicies draw can be reached, and its neighbour not."""
@@ -204,9 +213,6 @@ class Operations:
         deployments = self._node.get("deployments", self._member)
         [found] = [doc for doc in deployments if doc["metadata"]["name"] == "gateway"]
         return int(found["spec"]["replicas"]) == GATEWAYS
-
-    def _all_are_ready(self) -> bool:
-        return not pods.unready(self._node.get("pods", self._member))
 
     def _autoscaler_says(self) -> str:
         [found] = self._node.get("hpa", self._member)
