@@ -17,10 +17,14 @@ _MIB = 1 << 20
 # while both nodes did it, 10 to 16 s, a laptop at 1,000 records a second fell behind. With 32 layers of level
 # 0 (pebble counts a layer twice) or 500 tables it comes once in 2 GiB, some 1.6 million records of 1 kB, and
 # not in 0.5 GiB. Without compaction a block is looked for in more layers.
+LAYERS = 64
+# On a laptop the members' nodes share the cores and hold the same blocks: with one threshold both would
+# compact in the same seconds. The second one does so after every ninth memory table.
+_LAYERS: dict[str, int] = dict(zip(MEMBERS, (LAYERS, 18), strict=True))
 _PEBBLE = {
     "memTableSize": 64 * _MIB,
     "memTableStopWritesThreshold": 4,
-    "l0CompactionThreshold": 64,
+    "l0CompactionThreshold": LAYERS,
     "l0StopWritesThreshold": 256,
     "lBaseMaxBytes": 1024 * _MIB,
     "bytesPerSync": _MIB,
@@ -63,12 +67,17 @@ def configure(home: Home, ports: Ports) -> None:
             if other != organisation
         ]
         api = f"/ip4/127.0.0.1/tcp/{ports.of(organisation, 'ipfs_rpc')}"
-        settle(document, settings(swarm=_swarm_address(organisation, ports), api=api, peers=others))
+        own = settings(
+            swarm=_swarm_address(organisation, ports), api=api, peers=others, layers=_LAYERS[organisation]
+        )
+        settle(document, own)
         write_secret(home.organisation(organisation).ipfs / "config", json.dumps(document, indent=2) + "\n")
 
 
-def settings(*, swarm: str, api: str, peers: list[dict[str, Any]]) -> dict[str, Any]:
+def settings(*, swarm: str, api: str, peers: list[dict[str, Any]], layers: int = LAYERS) -> dict[str, Any]:
     """What a node's configuration is brought to. `swarm`, `api`: where it listens; `peers`: the others.
+
+    `layers`: of level 0, each counted twice, before pebble compacts them.
 
     Each reason is measured or is the private swarm: docs in the Kubo configuration reference.
     """
@@ -104,7 +113,7 @@ def settings(*, swarm: str, api: str, peers: list[dict[str, Any]]) -> dict[str, 
             },
         },
         "Version": {"SwarmCheckDisabled": True},
-        "Datastore": {"Spec": _PEBBLE},
+        "Datastore": {"Spec": {**_PEBBLE, "l0CompactionThreshold": layers}},
     }
 
 
