@@ -14,12 +14,11 @@ from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
 _MIB = 1 << 20
 # Blocks are named by hashes, so that every compaction rewrites all of a level: with pebble's own sizes (4 MiB
 # of memory, 64 MiB of base level) that is half of what a node does under load. And it is done at one go, 1 to
-# 4 s of CPU. With 32 layers of level 0 (pebble counts a layer twice, and a memory table makes two) or 500
-# tables it comes once in some 600,000 records of 1 kB. Without compaction a block is looked for in more layers.
+# 4 s of CPU. With 32 layers of level 0 (pebble counts a layer twice) or 500 tables it comes once in some
+# 600,000 records of 1 kB. Without compaction a block is looked for in more layers.
 LAYERS = 64
 # On a laptop the members' nodes share the cores and hold the same blocks: with one threshold both would
-# compact in the same seconds. Here they do so after every seventh and every fifth memory table, a third as
-# much at a time.
+# compact in the same seconds. Here they do so after every 500 tables and after every ninth memory table.
 _LAYERS: dict[str, int] = dict(zip(MEMBERS, (28, 18), strict=True))
 _PEBBLE = {
     "memTableSize": 64 * _MIB,
