@@ -18,7 +18,8 @@ _MIB = 1 << 20
 # 600,000 records of 1 kB. Without compaction a block is looked for in more layers.
 LAYERS = 64
 # On a laptop the members' nodes share the cores and hold the same blocks: with one threshold both would
-# compact in the same seconds. Here they do so after every 500 tables and after every ninth memory table.
+# compact in the same seconds. Here the first does so after 14 memory tables or 500 tables, the second
+# after nine memory tables.
 _LAYERS: dict[str, int] = dict(zip(MEMBERS, (28, 18), strict=True))
 _PEBBLE = {
     "memTableSize": 64 * _MIB,
