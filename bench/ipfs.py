@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -18,15 +18,20 @@ class NotStored(Exception):
     """A node did not take what it was given, or names it otherwise."""
 
 
-class Nodes:
-    """`async with` it."""
+def of_network(endpoints: dict[str, Any]) -> dict[str, str]:
+    """URL of the RPC of each member's node, by MSP id."""
+    return {
+        entry["msp_id"]: entry["ipfs"]["rpc"]
+        for entry in endpoints["organisations"].values()
+        if "ipfs" in entry
+    }
 
-    def __init__(self, endpoints: dict[str, Any]) -> None:
-        self._rpcs = {
-            entry["msp_id"]: entry["ipfs"]["rpc"]
-            for entry in endpoints["organisations"].values()
-            if "ipfs" in entry
-        }
+
+class Nodes:
+    """Those at these RPC URLs, by name. `async with` it."""
+
+    def __init__(self, rpcs: Mapping[str, str]) -> None:
+        self._rpcs = rpcs
 
     async def __aenter__(self) -> Nodes:
         self._http = aiohttp.ClientSession(
@@ -55,17 +60,6 @@ class Nodes:
                 held, _ = await node.held(roots, wanted)
             count += len(wanted) - len(held)
         return count
-
-    async def unpin(self, roots: Iterable[str]) -> None:
-        """Let the next garbage collection have them."""
-        turns = asyncio.Semaphore(8)
-
-        async def one(rpc: str, root: str) -> None:
-            async with turns, self._http.post(f"{rpc}/api/v0/pin/rm", params={"arg": root}) as answer:
-                await answer.read()
-
-        named = [(rpc, root) for root in roots for rpc in self._rpcs.values()]
-        await asyncio.gather(*(one(rpc, root) for rpc, root in named))
 
     async def _everywhere(self, command: str, parameters: dict[str, str], raw: bytes, right: Any) -> None:
         await asyncio.gather(

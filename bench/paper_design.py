@@ -15,7 +15,7 @@ from typing import Any
 from bench import quiet, sealed
 from bench.channel import Endorsing
 from bench.headline import Plan
-from bench.ipfs import Nodes
+from bench.ipfs import Nodes, of_network
 from bench.layers import closed_loop
 from bench.table import Line
 from cbmdhi.command.v1.state_pb2 import Batch
@@ -36,7 +36,7 @@ async def measure(session: Session, plan: Plan, folder: Path, clients: int = CLI
     tally = Tally(load)
     async with (
         Endorsing(session.stage.endpoints, "mercy") as channel,
-        Nodes(session.stage.endpoints) as nodes,
+        Nodes(of_network(session.stage.endpoints)) as nodes,
     ):
 
         async def one(index: int) -> int:

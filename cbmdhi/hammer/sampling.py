@@ -59,6 +59,8 @@ class Watch:
         self._found = {
             name: found for name, found in processes.of_network(home).items() if name != processes.SUPERVISOR
         }
+        # A program of the network may be a child of this process.
+        self._counted = {process for found in self._found.values() for process in found}
         self._own = psutil.Process()
         self._gone: dict[str, float] = {}
         self._last: dict[psutil.Process, float] = {}
@@ -84,7 +86,8 @@ class Watch:
                 yield name, process
         yield GENERATOR, self._own
         for child in self._own.children(recursive=True):
-            yield PREPARING, child
+            if child not in self._counted:
+                yield PREPARING, child
 
     @asynccontextmanager
     async def over(self, every_seconds: float = 1.0) -> AsyncIterator[Usage]:
