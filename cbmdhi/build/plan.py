@@ -1,21 +1,17 @@
 """What is built, from what, and in which order."""
 
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from . import fingerprint
 from .commands import Commands
 from .errors import BuildError
+from .programs import KUBERNETES, Programs
 from .requirements import Machine
 from .steps import Step
 
-# Version-control state is left out: the same sources give the same binary in every clone.
-GO_FLAGS = ("-buildvcs=false",)
 # What ten services import at the same moment when the network is started for the first time.
 COMPILED = (
     *("grpc", "google", "fabric_protos", "cryptography", "opentelemetry", "aiohttp", "pydantic"),
@@ -23,13 +19,12 @@ COMPILED = (
     *("supervisor", "psutil", "typer", "rich"),
 )
 CHAINCODE_PROTOS = "cbmdhi/command/v1"
-KUBERNETES = "v1.36.3"
 _COMMANDS = "k8s.io/kubernetes/cmd"
-KUBERNETES_PROGRAMS = {
+_KUBERNETES_PROGRAMS = {
     "etcd": "go.etcd.io/etcd/server/v3",
     **{name: f"{_COMMANDS}/{name}" for name in ("kubectl", "kube-apiserver", "kube-controller-manager")},
 }
-NODE_PROGRAMS = {name: f"{_COMMANDS}/{name}" for name in ("kube-scheduler", "kubelet", "kube-proxy")}
+_NODE_PROGRAMS = {name: f"{_COMMANDS}/{name}" for name in ("kube-scheduler", "kubelet", "kube-proxy")}
 
 
 class Plan:
@@ -37,44 +32,44 @@ class Plan:
 
     def __init__(self, root: Path, machine: Machine, commands: Commands) -> None:
         self.root = root
-        self.bin = root / ".tools" / "bin"
         self.venv = root / ".venv"
         self.python = self.venv / "bin" / "python"
         self._machine = machine
         self._commands = commands
+        self._go = Programs(root, machine, commands)
 
     def everything(self) -> list[Step]:
         """All steps, the longest first among those that can start at once."""
         return [
             self._environment(),
-            self._go_tool("kubo", "Kubo 0.43 (IPFS node)", ["ipfs"], 280),
-            self._go_tool(
+            self._go.tool("kubo", "Kubo 0.43 (IPFS node)", ["ipfs"], 280),
+            self._go.tool(
                 "fabric",
                 "Fabric 3.1.1 (peer, orderer and their tools)",
                 ["peer", "orderer", "configtxgen", "configtxlator", "osnadmin"],
                 105,
                 version="github.com/hyperledger/fabric/common/metadata.Version=v3.1.1",
             ),
-            self._go_tool(
+            self._go.tool(
                 "fabric-ca",
                 "Fabric CA 1.5.15",
                 ["fabric-ca-server", "fabric-ca-client"],
                 105,
                 version="github.com/hyperledger/fabric-ca/lib/metadata.Version=1.5.15",
             ),
-            self._go_tool("versitygw", "Versity S3 gateway 1.8 (tests of backups to S3)", ["versitygw"], 60),
-            self._go_tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, packages=(".",)),
-            self._go_tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
-            self._go_tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25),
+            self._go.tool("versitygw", "Versity S3 gateway 1.8 (backups to S3)", ["versitygw"], 60),
+            self._go.tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, packages=(".",)),
+            self._go.tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
+            self._go.tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25),
             self._package(),
             *self.protos(),
-            self._chaincode(),
+            self._go.chaincode(),
         ]
 
     def observability(self) -> list[Step]:
         """What `make observe` and the tests need beside `everything`."""
         return [
-            self._go_tool(
+            self._go.tool(
                 "prometheus",
                 "Prometheus 3.13.5 (prometheus, promtool)",
                 ["prometheus", "promtool"],
@@ -87,11 +82,11 @@ class Plan:
     def kubernetes(self) -> list[Step]:
         """A control plane, which `make k8s-test` needs."""
         return [
-            self._kubernetes(
+            self._go.kubernetes(
                 "kubernetes",
                 f"Kubernetes {KUBERNETES} (API server, controllers, kubectl) and etcd",
                 420,
-                KUBERNETES_PROGRAMS,
+                _KUBERNETES_PROGRAMS,
             )
         ]
 
@@ -100,23 +95,23 @@ class Plan:
         return [
             *self.kubernetes(),
             *self.observability(),
-            self._kubernetes(
+            self._go.kubernetes(
                 "kubernetes-node",
                 f"Kubernetes {KUBERNETES} (scheduler, kubelet, proxy)",
                 180,
-                NODE_PROGRAMS,
+                _NODE_PROGRAMS,
                 # Most packages are the same: compiled once, not twice at the same time.
                 after=("kubernetes",),
             ),
-            self._go_tool(
+            self._go.tool(
                 "kubernetes-addons",
                 "CoreDNS and metrics-server",
                 ["coredns", "metrics-server"],
                 200,
                 packages=("./coredns", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
             ),
-            self._go_tool("kube-state-metrics", "kube-state-metrics 2.18", ["kube-state-metrics"], 60),
-            self._pause(),
+            self._go.tool("kube-state-metrics", "kube-state-metrics 2.18", ["kube-state-metrics"], 60),
+            self._go.pause(),
         ]
 
     def protos(self) -> list[Step]:
@@ -226,7 +221,7 @@ class Plan:
 
     def _go_from_protos(self) -> Step:
         sources = self._proto_files(CHAINCODE_PROTOS)
-        plugin = self.bin / "protoc-gen-go"
+        plugin = self._go.bin / "protoc-gen-go"
         output = self.root / "chaincode" / "gen"
 
         def run(log: Path) -> None:
@@ -254,143 +249,6 @@ class Plan:
             after=("python", "protoc-gen-go"),
         )
 
-    def _go_tool(
-        self,
-        module: str,
-        title: str,
-        programs: list[str],
-        expected_seconds: float,
-        version: str = "",
-        tags: str = "",
-        packages: tuple[str, ...] = ("tool",),
-    ) -> Step:
-        """A pinned tool module of deploy/toolchain: go.sum verifies every byte of it.
-
-        `version`: the variable that a product's own build sets when it is linked, and its value.
-        `tags`: build tags.
-        `packages`: what is built, by default all `tool`s of go.mod.
-        """
-        folder = self.root / "deploy" / "toolchain" / module
-        flags = [*GO_FLAGS, *(["-ldflags", f"-X {version}"] if version else [])]
-        flags += ["-tags", tags] if tags else []
-
-        def run(log: Path) -> None:
-            with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                self._commands.run(["go", "build", *flags, "-o", f"{made}/", *packages], folder, log)
-                for program in programs:
-                    self._put(Path(made) / program)
-
-        return Step(
-            name=module,
-            title=title,
-            expected_seconds=expected_seconds,
-            fingerprint=lambda: fingerprint.of(
-                self.root,
-                [folder / "go.mod", folder / "go.sum", *folder.rglob("*.go")],
-                [self._machine.go, *flags, *programs],
-            ),
-            outputs=lambda: [self.bin / program for program in programs],
-            run=run,
-        )
-
-    def _kubernetes(
-        self,
-        name: str,
-        title: str,
-        expected_seconds: float,
-        programs: dict[str, str],
-        after: tuple[str, ...] = (),
-    ) -> Step:
-        """Some of the programs of one module: `programs` says of which package each is."""
-        folder = self.root / "deploy" / "toolchain" / "kubernetes"
-        flags = [*GO_FLAGS, "-ldflags", f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"]
-
-        def run(log: Path) -> None:
-            with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                for program, package in programs.items():
-                    output = Path(made) / program
-                    self._commands.run(["go", "build", *flags, "-o", output, package], folder, log)
-                    self._put(output)
-
-        return Step(
-            name=name,
-            title=title,
-            expected_seconds=expected_seconds,
-            fingerprint=lambda: fingerprint.of(
-                self.root,
-                [folder / "go.mod", folder / "go.sum"],
-                [self._machine.go, *flags, *programs.values()],
-            ),
-            outputs=lambda: [self.bin / program for program in programs],
-            run=run,
-            after=after,
-        )
-
-    def _pause(self) -> Step:
-        """What holds a pod's namespaces open: a C file of the Kubernetes module."""
-        folder = self.root / "deploy" / "toolchain" / "kubernetes"
-
-        def run(log: Path) -> None:
-            found = subprocess.run(
-                ["go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if found.returncode:
-                raise BuildError(f"Go does not find the Kubernetes module: {found.stderr.strip()}")
-            source = Path(found.stdout.strip()) / "build" / "pause" / "linux" / "pause.c"
-            with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                output = Path(made) / "pause"
-                self._commands.run(["cc", "-Os", "-o", output, source], folder, log)
-                self._put(output)
-
-        return Step(
-            name="pause",
-            title="pause",
-            expected_seconds=2,
-            fingerprint=lambda: fingerprint.of(self.root, [folder / "go.mod", folder / "go.sum"]),
-            outputs=lambda: [self.bin / "pause"],
-            run=run,
-            # Fetches the module.
-            after=("kubernetes",),
-        )
-
-    def _chaincode(self) -> Step:
-        folder = self.root / "chaincode"
-
-        def run(log: Path) -> None:
-            with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                program = Path(made) / "cbmdhi-chaincode"
-                self._commands.run(["go", "build", *GO_FLAGS, "-o", program, "."], folder, log)
-                self._put(program)
-
-        return Step(
-            name="chaincode",
-            title="Chaincode",
-            expected_seconds=25,
-            fingerprint=lambda: fingerprint.of(self.root, _go_sources(folder), [self._machine.go, *GO_FLAGS]),
-            outputs=lambda: [self.bin / "cbmdhi-chaincode"],
-            run=run,
-            after=("protos-go",),
-        )
-
-    def _workspace(self) -> Path:
-        """On the same file system as the programs, so that putting one in place is a rename."""
-        workspace = self.root / ".tools" / "work"
-        workspace.mkdir(parents=True, exist_ok=True)
-        return workspace
-
-    def _put(self, made: Path) -> None:
-        """Replace a program in one step; one that runs keeps its own copy."""
-        self.bin.mkdir(parents=True, exist_ok=True)
-        if not made.exists():
-            raise BuildError(
-                f"The build did not make {made.name}.", "Is it named in the `tool` part of go.mod?"
-            )
-        os.replace(made, self.bin / made.name)
-
     def _pip(self, log: Path, *arguments: str | Path) -> None:
         self._commands.run(
             [self.python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments],
@@ -403,10 +261,3 @@ class Plan:
         if not files:
             raise BuildError(f"No .proto files under protos/{under}.", "Is this a whole checkout?")
         return files
-
-
-def _go_sources(folder: Path) -> Iterable[Path]:
-    """What the chaincode binary is made from: Go files (not tests), embedded files, module files."""
-    for path in folder.rglob("*"):
-        if path.is_file() and "testdata" not in path.parts and not path.name.endswith("_test.go"):
-            yield path

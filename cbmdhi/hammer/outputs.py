@@ -1,4 +1,4 @@
-"""CSV: a line for each second, and one for each operation. Ids are not in them."""
+"""CSV: a line for each second, for each operation, and of each process's memory. Ids are not in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import math
 from pathlib import Path
 
 from cbmdhi.hammer.report import Second, seconds
+from cbmdhi.hammer.sampling import Usage
 from cbmdhi.hammer.tally import Tally, name
+
+_MIB = 2**20
 
 
 def write_seconds(file: Path, tally: Tally) -> None:
@@ -28,6 +31,18 @@ def write_records(file: Path, tally: Tally) -> None:
         for number, (latency, code) in enumerate(zip(tally.latencies, tally.codes, strict=True)):
             took = "" if math.isnan(latency) else f"{latency * 1000:.2f}"
             writer.writerow((f"{load.due_seconds(number):.4f}", load.kind(number), took, name(code)))
+
+
+def write_memory(file: Path, usage: Usage) -> None:
+    """`seconds,program…`: resident MiB of each program at each sample; empty where it was not there."""
+    names = sorted({name for sample in usage.samples for name in sample.rss_bytes})
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(("seconds", *names))
+        for sample in usage.samples:
+            found = (sample.rss_bytes.get(name) for name in names)
+            resident = ("" if value is None else round(value / _MIB, 1) for value in found)
+            writer.writerow((round(sample.at, 1), *resident))
 
 
 def _absent(value: float) -> bool:

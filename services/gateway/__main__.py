@@ -103,6 +103,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
             limits=Limits(
                 batch_submissions=config.batch_submissions,
                 linger_seconds=config.batch_linger_seconds,
+                spacing_seconds=config.batch_spacing_seconds,
+                most_spacing_seconds=config.batch_spacing_at_most_seconds,
                 batches_in_flight=config.batches_in_flight,
                 in_flight_bytes=config.in_flight_bytes,
             ),

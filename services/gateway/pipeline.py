@@ -56,6 +56,8 @@ class Limits:
     linger_seconds: float
     batches_in_flight: int
     in_flight_bytes: int
+    spacing_seconds: float = 0.0
+    most_spacing_seconds: float = 0.0
 
 
 class Pipeline:
@@ -100,6 +102,8 @@ class Pipeline:
             max_count=limits.batch_submissions,
             max_bytes=_BATCH_BYTES,
             linger_seconds=limits.linger_seconds,
+            spacing_seconds=limits.spacing_seconds,
+            most_spacing_seconds=limits.most_spacing_seconds,
             max_queue=_QUEUE,
             size_of=lambda prepared: prepared.size,
             max_in_flight=limits.batches_in_flight,

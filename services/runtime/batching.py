@@ -58,6 +58,9 @@ class MicroBatcher(Generic[T, R]):
     linger_seconds  how long an item may wait for company for each batch that is in flight. When none is,
                     a batch leaves at once: idle is quick, busy is full, and in between the distance
                     between batches settles by itself
+    spacing_seconds, most_spacing_seconds  a batch leaves no sooner after the last one than this for each item
+                    that the last one had, and at most that. Above one item in `spacing_seconds` each batch is
+                    larger than the last until the distance is `most_spacing_seconds`; below, there is none
     enough          items that are worth a batch of their own: they do not wait for company
     max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
     max_in_flight   batches being processed at a time
@@ -77,6 +80,8 @@ class MicroBatcher(Generic[T, R]):
         size_of: Callable[[T], int],
         max_in_flight: int,
         enough: int | None = None,
+        spacing_seconds: float = 0.0,
+        most_spacing_seconds: float = 0.0,
         metrics: telemetry.Metrics | None = None,
         name: str = "batch",
     ) -> None:
@@ -85,6 +90,9 @@ class MicroBatcher(Generic[T, R]):
         self._enough = min(enough or max_count, max_count)
         self._max_bytes = max_bytes
         self._linger_seconds = linger_seconds
+        self._spacing_seconds = spacing_seconds
+        self._most_spacing_seconds = most_spacing_seconds
+        self._next_at = 0.0
         self._max_queue = max_queue
         self._size_of = size_of
         self._max_in_flight = max_in_flight
@@ -167,9 +175,11 @@ class MicroBatcher(Generic[T, R]):
     def _due_at(self) -> float:
         """Loop time at which the oldest item shall leave."""
         full = len(self._queue) >= self._enough or self._queued_bytes >= self._max_bytes
-        if full or self._closing or not self._tasks:
+        if full or self._closing:
             return 0.0
-        return self._queue[0].since + self._linger_seconds * len(self._tasks)
+        if not self._tasks:
+            return self._next_at
+        return max(self._queue[0].since + self._linger_seconds * len(self._tasks), self._next_at)
 
     def _send_what_is_due(self) -> None:
         self._clear_timers()
@@ -182,6 +192,7 @@ class MicroBatcher(Generic[T, R]):
             batch = self._take()
             if not batch:
                 continue
+            self._next_at = now + min(self._spacing_seconds * len(batch), self._most_spacing_seconds)
             # A context of its own: a batch belongs to no single caller, and to no one's deadline.
             task = asyncio.create_task(self._run(batch), context=contextvars.Context(), name=self._name)
             self._tasks.add(task)

@@ -127,6 +127,52 @@ async def test_enough_for_a_batch_does_not_wait_for_more() -> None:
         await asyncio.gather(first, *others)
 
 
+async def left_after_a_batch(batches: MicroBatcher[str, str], items: str) -> float:
+    """Seconds between a batch of these items and the one after it."""
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    await asyncio.gather(*map(batches.submit, items))
+    await batches.submit("next")
+    return loop.time() - since
+
+
+async def test_the_more_a_batch_had_the_later_leaves_the_next() -> None:
+    async with batcher(Ledger(), spacing_seconds=0.03, most_spacing_seconds=60.0) as batches:
+        assert await left_after_a_batch(batches, "abcd") >= 0.12
+        assert await left_after_a_batch(batches, "abcdefgh") >= 0.24
+
+
+async def test_batches_are_no_further_apart_than_the_most_however_large_they_are() -> None:
+    async with (
+        asyncio.timeout(5),
+        batcher(Ledger(), spacing_seconds=60.0, most_spacing_seconds=0.1) as batches,
+    ):
+        assert await left_after_a_batch(batches, "abcdefgh") >= 0.1
+
+
+async def test_a_full_batch_keeps_no_distance() -> None:
+    ledger = Ledger()
+    async with (
+        asyncio.timeout(5),
+        batcher(ledger, max_count=2, spacing_seconds=60.0, most_spacing_seconds=60.0) as batches,
+    ):
+        await asyncio.gather(*map(batches.submit, "abcdef"))
+
+    assert ledger.batches == [["a", "b"], ["c", "d"], ["e", "f"]]
+
+
+async def test_closing_keeps_no_distance() -> None:
+    ledger = Ledger()
+    async with (
+        asyncio.timeout(5),
+        batcher(ledger, spacing_seconds=60.0, most_spacing_seconds=60.0) as batches,
+    ):
+        await batches.submit("a")
+        left = batches.enqueue("b")
+
+    assert left.result() == "B"
+
+
 async def test_what_was_cancelled_in_the_queue_stays_behind_and_takes_nobodys_place() -> None:
     ledger = Ledger()
     async with batcher(ledger, max_queue=2, max_in_flight=1) as batches:
