@@ -54,6 +54,8 @@ def test_a_run_that_is_interrupted_leaves_nothing(
     told = tmp_path / "told"
     code = (
         "import signal, sys; from pathlib import Path; from cbmdhi.k8s import enclosure, machine\n"
+        # A shell has what it starts in the background ignore SIGINT, and so all that comes of it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGTERM, lambda received, _: sys.exit(128 + received))\n"
         "machine.temporary = lambda: Path(sys.argv[1])\n"
         "sys.exit(enclosure.run(sys.argv[2:]))"
