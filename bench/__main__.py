@@ -42,9 +42,8 @@ ROWS: dict[str, Row] = {
     "hostile": hostile.measure,
 }
 _HEADLINE = [name for name in ROWS if name != "hostile"]
-# Memory that is touched for the first time and caches that fill make the first half minute dearer: in ten
-# minutes at 1,000/s p50 was 690 ms in it, and 180 to 380 ms from then on.
-_WARM_RATE, _WARM_SECONDS = 400.0, 30.0
+# Memory that is touched for the first time and caches that fill make the first seconds dearer.
+_WARM_RATE, _WARM_SECONDS = 400.0, 20.0
 _console = Console(highlight=False, soft_wrap=True)
 
 
@@ -121,7 +120,7 @@ async def _measure(
 
 
 async def _warm(session: Session, plan: Plan) -> None:
-    """Before each run of the ladder: the rows between let caches go cold and heaps shrink."""
+    """Before each run of the ladder, not only before the first."""
     print(f"{_WARM_SECONDS:.0f} s at the bar's rate, not counted", file=sys.stderr, flush=True)
     await session.run(plan.load(plan.rates[0], _WARM_SECONDS), 0)
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import psutil
 
-from cbmdhi.devnet import kubo, ports, processes
+from cbmdhi.devnet import health, kubo, ports, processes
 from cbmdhi.devnet.commands import environment
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
+from cbmdhi.devnet.waiting import until
 
 _START_SECONDS = 30.0
-
-
-class DidNotStart(Exception):
-    """A node ended at once, or does not answer; with the last that it said."""
 
 
 @asynccontextmanager
@@ -33,20 +28,18 @@ async def running(network: Path) -> AsyncIterator[Mapping[str, str]]:
     `mercy-ipfs-alone`, and `make down` ends what an interrupted measurement left.
 
     Raises:
-        DidNotStart: see there.
-        DevnetError: no ports are free, or a tool is missing.
+        DevnetError: no ports are free, a tool is missing, or a node ended or does not answer (NotReady).
     """
     with tempfile.TemporaryDirectory(prefix="kubo-alone-", dir=network) as made:
         home = Home(Path(made))
         block = await asyncio.to_thread(_make, home)
         async with AsyncExitStack() as stack:
-            for member in MEMBERS:
-                process = _start(home, member, network)
+            started = {member: _start(home, member, network) for member in MEMBERS}
+            for process in started.values():
                 stack.push_async_callback(asyncio.to_thread, _end, process)
-            rpcs = {member: f"http://{block.address(member, 'ipfs_rpc')}" for member in MEMBERS}
-            for member, rpc in rpcs.items():
-                await _answers(rpc, home.log(member))
-            yield rpcs
+            for member, process in started.items():
+                await asyncio.to_thread(_answers, member, block, process, home.log(member))
+            yield {member: f"http://{block.address(member, 'ipfs_rpc')}" for member in MEMBERS}
 
 
 def _make(home: Home) -> Ports:
@@ -76,18 +69,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-async def _answers(rpc: str, log: Path) -> None:
-    ends = time.monotonic() + _START_SECONDS
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as http:
-        while time.monotonic() < ends:
-            try:
-                async with http.post(f"{rpc}/api/v0/id") as answer:
-                    if answer.status == 200:
-                        return
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            await asyncio.sleep(0.1)
-    raise DidNotStart(f"a Kubo node of the measurement does not answer:\n{_last_words(log)}")
+def _answers(member: str, block: Ports, process: subprocess.Popen[bytes], log: Path) -> None:
+    name = program_name(member, "ipfs")
+    until(
+        lambda: health.ask(name, block).ready,
+        lambda: f"An answer of the measurement's {name}",
+        _START_SECONDS,
+        remedy=lambda: _last_words(log),
+        give_up=lambda: None if process.poll() is None else f"The measurement's {name} ended at once.",
+    )
 
 
 def _last_words(log: Path) -> str:

@@ -62,7 +62,6 @@ class Watch:
         # A program of the network may be a child of this process.
         self._counted = {process for found in self._found.values() for process in found}
         self._own = psutil.Process()
-        self._gone: dict[str, float] = {}
         self._last: dict[psutil.Process, float] = {}
 
     def sample(self) -> Sample:

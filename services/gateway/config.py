@@ -50,9 +50,10 @@ class GatewayConfig(ServiceConfig):
     batch_linger_seconds: float = Field(default=1.0, ge=0, le=1)
     """How long a submission may wait for company for each batch in flight; when none is, it leaves."""
     batch_spacing_seconds: float = Field(default=0.0015, ge=0, le=1)
-    """For each submission of a batch: so long after it the next one leaves, if 400 do not wait sooner. Above
-    1 / 0.0015 = 667 submissions a second batches grow, each of which costs much whatever is in it."""
+    """For each submission of a batch: so long after it the next one leaves, unless `batch_submissions` wait
+    sooner. A batch costs much whatever is in it; above 1 / 0.0015 = 667 submissions a second they grow."""
     batch_spacing_at_most_seconds: float = Field(default=0.2, ge=0, le=1)
+    """However many the last batch had."""
     batches_in_flight: int = Field(default=3, ge=1)
     open_sessions: int = Field(default=10_000, ge=1)
     """Tokens and delegations that are remembered."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import csv
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.devnet import processes
 from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.hammer import outputs, payloads, register, wire
@@ -21,7 +25,7 @@ from cbmdhi.hammer.plan import BAD_KINDS, GOOD, READ, REPLAY, SCHEMA, Load
 from cbmdhi.hammer.prepare import Item, id_at
 from cbmdhi.hammer.report import report, seconds
 from cbmdhi.hammer.run import Feed
-from cbmdhi.hammer.sampling import Sample, Usage, grown_bytes_per_minute
+from cbmdhi.hammer.sampling import PREPARING, Sample, Usage, Watch, grown_bytes_per_minute
 from cbmdhi.hammer.session import Ran
 from cbmdhi.hammer.tally import Kept, Stands, Tally, quantile
 from cbmdhi.protocol import ids
@@ -162,6 +166,31 @@ def test_a_stall_shows_in_the_seconds_when_records_were_due(tmp_path: Path) -> N
     assert len(list(csv.DictReader((tmp_path / "seconds.csv").open()))) == 3
     last = list(csv.DictReader((tmp_path / "records.csv").open()))[-1]
     assert last == {"due_seconds": "2.5000", "kind": "good", "latency_ms": "400.00", "code": "OK"}
+
+
+def test_a_program_of_the_network_that_this_process_started_is_counted_once(tmp_path: Path) -> None:
+    marked = {**os.environ, **processes.marks(tmp_path, "mercy-ipfs-alone")}
+    code = "print('runs', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=marked, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        resident = Watch(tmp_path).sample().rss_bytes
+        process.communicate(b"\n")
+    assert resident["mercy-ipfs-alone"] > 0
+    assert PREPARING not in resident
+
+
+def test_each_programs_memory_is_written_and_left_empty_where_it_was_not_there(tmp_path: Path) -> None:
+    mib = 2**20
+    samples = [Sample(0.0, {}, {"peer": 3 * mib}), Sample(1.0, {}, {"peer": 4 * mib, "gateway": 2 * mib})]
+    outputs.write_memory(tmp_path / "memory.csv", Usage(samples=samples))
+    assert (tmp_path / "memory.csv").read_text().split() == [
+        "seconds,gateway,peer",
+        "0.0,,3.0",
+        "1.0,2.0,4.0",
+    ]
 
 
 def test_growth_is_told_from_the_noise_of_the_first_minute() -> None:
