@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cbmdhi.devnet import chaincode_package
 from cbmdhi.devnet.commands import run
+from cbmdhi.devnet.errors import CommandFailed
 from cbmdhi.devnet.gateway_submit import Signer, submit
 from cbmdhi.devnet.layout import Home, tool
 from cbmdhi.devnet.templates import Raw, fill, write
@@ -14,6 +15,9 @@ from cbmdhi.devnet.waiting import until
 
 _VERSION = "1"
 _SEQUENCE = "1"
+# What an orderer says of itself (etcdraft, chain.go): it took nothing, and the same may be sent again.
+_NO_LEADER = "no Raft leader"
+_LEADER_SECONDS = 20.0
 
 
 def make_genesis_block(home: Home, ports: Ports) -> None:
@@ -76,15 +80,14 @@ def join_peer_and_install(home: Home, organisation: str, ports: Ports) -> None:
 
 
 def approve(home: Home, organisation: str, ports: Ports) -> None:
-    """A member's approval of the chaincode's definition, committed."""
-    _peer(
-        home,
-        organisation,
-        ports,
-        [
-            *("lifecycle", "chaincode", "approveformyorg", *_definition(), *_to_orderer(home, ports)),
-            *("--package-id", chaincode_package.package_id(home, organisation)),
-        ],
+    """A member's approval of the chaincode's definition, committed, once the orderers have a leader."""
+    package = chaincode_package.package_id(home, organisation)
+    arguments = ["lifecycle", "chaincode", "approveformyorg", *_definition(), *_to_orderer(home, ports)]
+    until(
+        lambda: _ordered(home, organisation, ports, [*arguments, "--package-id", package]),
+        "a Raft leader among the orderers",
+        _LEADER_SECONDS,
+        remedy=f"See what the orderer says in {home.logs}.",
     )
 
 
@@ -165,6 +168,17 @@ def _approved_by_all(home: Home, organisation: str, ports: Ports) -> bool:
         ["lifecycle", "chaincode", "checkcommitreadiness", *_definition(), "--output", "json"],
     )
     return all(json.loads(answer)["approvals"].values())
+
+
+def _ordered(home: Home, organisation: str, ports: Ports, arguments: list[str | Path]) -> bool:
+    """Whether the orderer took what a command sent; False when it has no leader yet."""
+    try:
+        _peer(home, organisation, ports, arguments)
+    except CommandFailed as failed:
+        if _NO_LEADER in failed.problem:
+            return False
+        raise
+    return True
 
 
 def _peer(home: Home, organisation: str, ports: Ports, arguments: list[str | Path]) -> str:

@@ -14,15 +14,15 @@ from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
 _MIB = 1 << 20
 # Blocks are named by hashes, so that every compaction rewrites all of a level: with pebble's own sizes (4 MiB
 # of memory, 64 MiB of base level) that is half of what a node does under load. And it is done at one go, 1 to
-# 4 s of CPU. With 32 layers of level 0 (pebble counts a layer twice) or 500 tables it comes once in some
+# 4 s of CPU. With 84 layers of level 0 (pebble counts a layer twice) or 500 tables it comes once in some
 # 600,000 records of 1 kB. Without compaction a block is looked for in more layers.
-LAYERS = 64
+LAYERS = 168
 # On a laptop the members' nodes share the cores and hold the same blocks: with one threshold both would
-# compact in the same seconds. Here the first does so after 14 memory tables or 500 tables, the second
-# after nine memory tables.
-_LAYERS: dict[str, int] = dict(zip(MEMBERS, (28, 18), strict=True))
+# compact in the same seconds. Here the first does so after 37 memory tables, the second after 24.
+_LAYERS: dict[str, int] = dict(zip(MEMBERS, (74, 48), strict=True))
 _PEBBLE = {
-    "memTableSize": 64 * _MIB,
+    # Three are in use by turns: at 1,000 records of 1 kB a second all of them are touched within a minute.
+    "memTableSize": 24 * _MIB,
     "memTableStopWritesThreshold": 4,
     "l0CompactionThreshold": LAYERS,
     "l0StopWritesThreshold": 256,

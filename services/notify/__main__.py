@@ -15,9 +15,14 @@ from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 
+# An inbox is written at its end: few of its pages are needed again.
+_CACHE_MIB = 4
+
 
 async def serve(config: NotifyConfig, life: Lifecycle) -> None:
-    database = await life.enter(Database(config.require_data_directory() / "inbox.db", MIGRATIONS))
+    database = await life.enter(
+        Database(config.require_data_directory() / "inbox.db", MIGRATIONS, cache_mib=_CACHE_MIB)
+    )
     link = await life.enter(NatsLink(config.nats, "notify"))
     ledger = await life.enter(
         connect(

@@ -14,10 +14,14 @@ from grpc_health.v1 import _async as aio_health  # pyright: ignore[reportAttribu
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.readiness import Check
+from services.runtime.remembered import Remembered
 
 MOST_SECONDS = 60.0
 _TIME_KEY = "cbmdhi-time-ms"
 _CALL_SECONDS = 1.5
+
+# Clocks drift apart in hours, and a readiness check is asked each second.
+_AGREED_SECONDS = 10.0
 
 
 class TellsTime(aio_health.HealthServicer):
@@ -29,25 +33,37 @@ class TellsTime(aio_health.HealthServicer):
         return await super().Check(request, context)
 
 
-def agrees_with(channels: Mapping[str, grpc.aio.Channel], now: Callable[[], float] = time.time) -> Check:
-    """A readiness check: None while no service that answers is more than a minute off. By service's name."""
+def agrees_with(
+    channels: Mapping[str, grpc.aio.Channel],
+    now: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] = time.monotonic,
+) -> Check:
+    """A readiness check: None while no service that answers is more than a minute off. By service's name.
+
+    A service that agreed is asked again after ten seconds; one that is off, or did not say, each time.
+    """
+    agreed = Remembered[str, bool](len(channels), seconds=_AGREED_SECONDS, clock=elapsed)
 
     async def check() -> str | None:
-        apart = await asyncio.gather(*(_ahead_seconds(channel, now) for channel in channels.values()))
-        for name, ahead in zip(channels, apart, strict=True):
+        asked = [name for name in channels if not agreed.get(name)]
+        apart = await asyncio.gather(*(_ahead_seconds(channels[name], now) for name in asked))
+        for name, ahead in zip(asked, apart, strict=True):
+            if ahead is None:
+                continue
             if abs(ahead) > MOST_SECONDS:
                 how = "ahead of" if ahead > 0 else "behind"
                 return (
                     f"this machine's clock is {abs(ahead) / 60:.1f} minutes {how} that of {name};"
                     " set both by a time server (timedatectl set-ntp true)"
                 )
+            agreed.put(name, True)
         return None
 
     return check
 
 
-async def _ahead_seconds(channel: grpc.aio.Channel, now: Callable[[], float]) -> float:
-    """How far this clock is ahead of the server's, at least; 0 when it does not say (its own check tells)."""
+async def _ahead_seconds(channel: grpc.aio.Channel, now: Callable[[], float]) -> float | None:
+    """How far this clock is ahead of the server's, at least; None when it does not say."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     before = now()
     try:
@@ -56,7 +72,7 @@ async def _ahead_seconds(channel: grpc.aio.Channel, now: Callable[[], float]) ->
         await call
         theirs = int(metadata[_TIME_KEY]) / 1000
     except (grpc.aio.AioRpcError, KeyError, ValueError):
-        return 0.0
+        return None
     after = now()
     # Its answer came from some moment between the two.
     return before - theirs if theirs < before else min(after - theirs, 0.0)

@@ -19,7 +19,7 @@ from services.runtime.errors import MeshError
 T = TypeVar("T")
 
 _ROWS_TOGETHER = 32
-_CACHE_KIB = 32 * 1024
+_CACHE_MIB = 32
 _WAL_PAGES = 8_000  # of 4 KiB
 _CACHED_STATEMENTS = 512
 _LEAST_FREE_BYTES = 64 << 20
@@ -34,6 +34,7 @@ class Database:
     can_be_rebuilt  what it holds follows from elsewhere: then a power cut may take the last transactions
                     (https://www.sqlite.org/pragma.html#pragma_synchronous, NORMAL with WAL). When False each
                     transaction is on the disk before it counts
+    cache_mib       pages that each of three connections keeps in memory at most
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Database:
         *,
         can_be_rebuilt: bool = True,
         busy_timeout_seconds: float = 5.0,
+        cache_mib: int = _CACHE_MIB,
     ) -> None:
         self._path = path
+        self._cache_kib = cache_mib * 1024
         self._synchronous = "NORMAL" if can_be_rebuilt else "FULL"
         self._migrations = migrations
         self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
@@ -161,7 +164,7 @@ class Database:
             f"PRAGMA busy_timeout = {self._busy_timeout_ms}",
             "PRAGMA foreign_keys = ON",
             # Indexes by person are written at random: pages shall stay in memory, and be written back seldom.
-            f"PRAGMA cache_size = -{_CACHE_KIB}",
+            f"PRAGMA cache_size = -{self._cache_kib}",
             f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}",
         )
 

@@ -477,3 +477,23 @@ async def test_a_service_whose_peer_refuses_its_blocks_is_not_ready_until_they_c
     await world.commit_writes(entry("1"))
     assert await service.projection.wait_for(1, 10)
     assert await health.check() is None
+
+
+async def test_however_many_ask_for_the_height_the_peer_is_asked_once_a_second(
+    world: World, service: Service
+) -> None:
+    health = Health(world, service.projection, service.ledger_metrics)
+    await world.commit_writes(entry("1"))
+    height = await health.height()
+
+    world.down = True
+    assert [await health.height() for _ in range(3)] == [height] * 3
+
+    async def is_noticed() -> bool:
+        try:
+            await health.height()
+        except MeshError as err:
+            return err.code == code_pb2.CODE_UNAVAILABLE
+        return False
+
+    await until(is_noticed, "the peer is asked again")

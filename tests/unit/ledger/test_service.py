@@ -27,6 +27,7 @@ from services.runtime.peers import PeerDirectory, current_directory
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.pki import Consortium
+from tests.support.waiting import until
 from tests.unit.ledger.test_follower import entry, identity, record
 from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World, command_id, of_record
 
@@ -299,4 +300,7 @@ async def test_a_projection_far_behind_makes_the_service_unready(surface: Surfac
     for number in range(60):
         await surface.world.commit_writes(entry(str(number)))
 
-    assert await surface.health.check() == "the projection is 61 blocks behind the peer"
+    async def said() -> bool:
+        return await surface.health.check() == "the projection is 61 blocks behind the peer"
+
+    await until(said, "the height is asked again after a second")
