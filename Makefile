@@ -53,7 +53,7 @@ bench: build ## measure the headline table and write it into the README; ROW=rea
 bench-soak: build ## ten minutes at the bar's rate: does memory grow?
 	@$(BIN)/python -m bench.soak $(OPTIONS)
 
-bench-replicas: build ## records a second with 1, 2 and 4 gateways
+bench-replicas: build ## records a second with 1, 2 and 4 gateways, a storage to each
 	@$(BIN)/python -m bench.replicas $(OPTIONS)
 
 bench-growth: build ## to 1,000,000 records: cost, disk and start-up time on the way; resumable

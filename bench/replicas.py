@@ -1,11 +1,10 @@
-"""`make bench-replicas`: records a second and their cost with 1, 2 and 4 gateways of one member.
+"""`make bench-replicas`: records a second and their cost with 1, 2 and 4 pairs of gateway and storage.
 
-What can be shown depends on the machine. With cores to spare each gateway is kept to one of its own (as
-`taskset` does) and the rate rises with them. Where both members share two cores nothing can rise; what shows
-is whether a record's cost stays flat, so that a gateway adds no work of its own when it is scaled out.
+What can be shown depends on the machine. With cores to spare each of these processes is kept to one of its
+own (as `taskset` does) and the rate rises with them. Where both members share two cores nothing can rise; what
+shows is whether a record's cost stays flat, so that a replica adds no work of its own when it is scaled out.
 
-Gateways alone: two storage processes of one member cannot share its state, since pins are guarded by locks
-inside the process and writer keys are kept in its own SQLite.
+The storages share the member's folder and its Kubo node (ADR 0011).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +37,11 @@ from cbmdhi.hammer.session import Session
 from cbmdhi.wallet import Wallet
 
 _MEMBER = "mercy"
-_ADDRESSES = ("listen_address", "first_contact_address", "rest_address", "metrics_address")
+_TITLE = "Cost of a record with more gateways and storages"
+_ADDRESSES = {
+    "gateway": ("listen_address", "first_contact_address", "rest_address", "metrics_address"),
+    "storage": ("listen_address", "metrics_address"),
+}
 _READY_SECONDS = 60.0
 _CORES_TO_SPARE = 8
 # Of the hundred ports that a network reserves it uses the first 55.
@@ -46,16 +49,28 @@ _FIRST_SPARE_PORT = 60
 _FLOOD_RATE = 50_000.0
 
 
-@dataclass(frozen=True)
-class Gateway:
-    """A gateway beside the network's own."""
+@dataclass
+class Spare:
+    """Ports and cores that nobody has yet."""
 
-    grpc: str
-    process: psutil.Process
+    next_port: int
+    next_core: int = 0
+
+    def address(self) -> str:
+        self.next_port += 1
+        return f"127.0.0.1:{self.next_port - 1}"
+
+    def core(self) -> int | None:
+        """None where there are so few that keeping to one says nothing."""
+        cores = psutil.cpu_count() or 1
+        if cores < _CORES_TO_SPARE:
+            return None
+        self.next_core += 1
+        return (self.next_core - 1) % cores
 
 
 def main(
-    counts: Annotated[str, typer.Option(help="How many gateways to try.")] = "1,2,4",
+    counts: Annotated[str, typer.Option(help="How many gateways, each with a storage, to try.")] = "1,2,4",
     records: Annotated[int, typer.Option(min=100, help="Records with each.")] = 20_000,
     patients: Annotated[int, typer.Option(min=2, max=5000, help="Whom the records are about.")] = 2_000,
     home: network.HomeOption = network.DEFAULT_HOME,
@@ -66,19 +81,22 @@ def main(
     wanted = [int(count) for count in counts.split(",")]
     with network.running(home) as running, ExitStack() as started:
         document = running.endpoints()
-        config = Path(document["organisations"][_MEMBER]["services"]["gateway"]["config"])
-        spare = document["base_port"] + _FIRST_SPARE_PORT
-        more = [
-            started.enter_context(_gateway(home, config, number, spare + len(_ADDRESSES) * number))
-            for number in range(1, max(wanted))
-        ]
+        services = document["organisations"][_MEMBER]["services"]
+        configs = {service: Path(services[service]["config"]) for service in _ADDRESSES}
+        spare = Spare(document["base_port"] + _FIRST_SPARE_PORT)
+        more: list[str] = []
+        for number in range(2, max(wanted) + 1):
+            storage = _replica(home, "storage", configs["storage"], number, spare)
+            its_storage = {"storage_address": started.enter_context(storage)}
+            gateway = _replica(home, "gateway", configs["gateway"], number, spare, its_storage)
+            more.append(started.enter_context(gateway))
         points = asyncio.run(_measure(home, plan, wanted, records, more))
     results_files.write(results, "replicas", points)
     _draw(points, results)
     for point in points:
         cost = point["cpu"]["us_per_operation_in_all"]
         typer.echo(
-            f"{point['gateways']} gateways: {point['records_per_second']:,.0f}/s, {cost:,.0f} µs a record, "
+            f"{point['replicas']} of each: {point['records_per_second']:,.0f}/s, {cost:,.0f} µs a record, "
             f"{point['cpu']['cores_busy']:.2f} cores busy"
         )
     if not all(point["stands"] for point in points):
@@ -87,14 +105,14 @@ def main(
 
 
 async def _measure(
-    home: Path, plan: Plan, wanted: list[int], records: int, more: list[Gateway]
+    home: Path, plan: Plan, wanted: list[int], records: int, more: list[str]
 ) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = []
     people = Load(1.0, 1.0, plan.users, max(wanted), plan.patients)
     async with Session(home, people, progress.spoken(people)) as session, AsyncExitStack() as clients:
         own = list(session.cast.carriers)
         away = [
-            await clients.enter_async_context(Client(_pointed(carrier.wallet, gateway.grpc), _MEMBER))
+            await clients.enter_async_context(Client(_pointed(carrier.wallet, gateway), _MEMBER))
             for carrier, gateway in zip(own[1:], more, strict=False)
         ]
         session.cast.carriers[:] = [own[0], *away]
@@ -103,7 +121,7 @@ async def _measure(
         for count in wanted:
             await quiet.settled(home)
             load = Load(_FLOOD_RATE, records / _FLOOD_RATE, plan.users, count, plan.patients)
-            points.append({"gateways": count, **report.report(await session.run(load, 100))})
+            points.append({"replicas": count, **report.report(await session.run(load, 100))})
     return points
 
 
@@ -116,30 +134,36 @@ def _pointed(wallet: Wallet, grpc: str) -> Wallet:
 
 
 @contextmanager
-def _gateway(home: Path, config: Path, number: int, first: int) -> Iterator[Gateway]:
-    """Another gateway process of the member, with its own ports and data, ended at the end."""
+def _replica(
+    home: Path,
+    service: str,
+    config: Path,
+    number: int,
+    spare: Spare,
+    changed: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Another process of a member's service, with its own ports, ended at the end: its gRPC address."""
     settings = tomllib.loads(config.read_text())
-    ports = {name: f"127.0.0.1:{first + index}" for index, name in enumerate(_ADDRESSES)}
-    folder = config.parent.with_name(f"gateway-{number + 1}")
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+    addresses = {name: spare.address() for name in _ADDRESSES[service]}
+    folder = config.parent.with_name(f"{service}-{number}")
+    folder.mkdir(parents=True, exist_ok=True)
     own = folder / "config.toml"
-    own.write_text(tomli_w.dumps({**settings, **ports, "data_directory": str(folder / "data")}))
-    name = f"{_MEMBER}-gateway-{number + 1}"
+    own.write_text(tomli_w.dumps({**settings, **addresses, **(changed or {})}))
+    marks = processes.marks(home.resolve(), f"{_MEMBER}-{service}-{number}")
     with (folder / "log").open("w") as log:
         started = subprocess.Popen(
-            [sys.executable, "-m", "services.gateway", "--config", own],
+            [sys.executable, "-m", f"services.{service}", "--config", own],
             cwd=ROOT,
-            env={**psutil.Process().environ(), **processes.marks(home.resolve(), name)},
+            env={**psutil.Process().environ(), **marks},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
-        process = psutil.Process(started.pid)
-        cores = psutil.cpu_count() or 1
-        if cores >= _CORES_TO_SPARE:
-            process.cpu_affinity([number % cores])
-        _wait_until_ready(f"http://{ports['metrics_address']}/readyz")
-        yield Gateway(ports["listen_address"], process)
+        core = spare.core()
+        if core is not None:
+            psutil.Process(started.pid).cpu_affinity([core])
+        _wait_until_ready(f"http://{addresses['metrics_address']}/readyz")
+        yield addresses["listen_address"]
     finally:
         started.terminate()
         started.wait()
@@ -158,9 +182,9 @@ def _wait_until_ready(url: str) -> None:
 
 
 def _draw(points: list[dict[str, Any]], folder: Path) -> None:
-    at = [f"{point['gateways']}" for point in points]
+    at = [f"{point['replicas']}" for point in points]
     subtitle = f"{points[0]['sent']:,} records of 1 kB, as fast as the mesh takes them"
-    with plots.figure(folder / "replicas.png", "Cost of a record with more gateways", subtitle) as axes:
+    with plots.figure(folder / "replicas.png", _TITLE, subtitle) as axes:
         costs = [point["cpu"]["us_per_operation_in_all"] for point in points]
         drawn = axes.bar(at, costs, color=plots.BLUE, width=0.5)
         rates = [
@@ -170,7 +194,7 @@ def _draw(points: list[dict[str, Any]], folder: Path) -> None:
         axes.bar_label(drawn, labels=rates, padding=4, fontsize=9, color=plots.INK)
         axes.grid(False, axis="x")
         axes.margins(y=0.2)
-        axes.set_xlabel("gateways of one member")
+        axes.set_xlabel("gateways of one member, each with a storage")
         axes.set_ylabel("CPU of all processes for a record, µs")
 
 

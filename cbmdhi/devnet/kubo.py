@@ -13,12 +13,13 @@ from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
 
 _MIB = 1 << 20
 # Blocks are named by hashes, so that every compaction rewrites all of a level: with pebble's own sizes (4 MiB
-# of memory, 64 MiB of base level) that is half of what a node does under load. And it is done at one go, 1 to
-# 4 s of CPU. With 84 layers of level 0 (pebble counts a layer twice) or 500 tables it comes once in some
-# 600,000 records of 1 kB. Without compaction a block is looked for in more layers.
+# of memory, 64 MiB of base level) that is half of what a node does under load. And it is done at one go, in
+# seconds of CPU. With 84 layers of level 0 (pebble counts a layer twice) or 500 tables, which come first, it
+# is once in some 700,000 records of 1 kB. Without compaction a block is looked for in more layers.
 LAYERS = 168
 # On a laptop the members' nodes share the cores and hold the same blocks: with one threshold both would
-# compact in the same seconds. Here the first does so after 37 memory tables, the second after 24.
+# compact in the same seconds. Here the first does so after 37 memory tables, the second after 24. Each keeps
+# the priority of all: at nice 19 its imports, for which records wait, starve beside its compaction.
 _LAYERS: dict[str, int] = dict(zip(MEMBERS, (74, 48), strict=True))
 _PEBBLE = {
     # Three are in use by turns: at 1,000 records of 1 kB a second all of them are touched within a minute.
@@ -38,8 +39,7 @@ def program(home: Home, organisation: str) -> Program:
     folder = home.organisation(organisation).ipfs
     return Program(
         name=program_name(organisation, "ipfs"),
-        # Compaction wants whole cores for seconds at a time: it shall have what the others leave.
-        argv=["nice", "-n", "19", tool("ipfs"), "daemon", "--migrate=false", "--enable-gc=false"],
+        argv=[tool("ipfs"), "daemon", "--migrate=false", "--enable-gc=false"],
         directory=folder,
         env={"IPFS_PATH": str(folder), **ENVIRONMENT},
         stop_seconds=10,

@@ -37,6 +37,7 @@ from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from services.storage.sealing import Sealing
 from services.storage.service import StorageServicer
+from services.storage.sharing import SharedFolder
 from services.storage.unwrapping import Unwrapping
 from services.storage.vault import Vault, read_private_file
 from services.storage.writer_keys import WriterKeys
@@ -47,6 +48,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     own = config.msp_id
     metrics = StorageMetrics(life.metrics)
     private_key, signing_key = _keys(config)
+    folder = await life.enter(SharedFolder(config.require_data_directory()))
     database_file = config.require_data_directory() / "storage.db"
     # Writer keys are made here, and nothing else holds them before they are on the channel.
     database = await life.enter(Database(database_file, MIGRATIONS, can_be_rebuilt=False))
@@ -66,9 +68,9 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     vault = Vault(database, database_file, own, private_key)
 
     roots = Roots(database)
-    pins = Pins(roots, kubo)
+    pins = Pins(roots, kubo, folder.locks("pins"))
     replicas = Replicas(members, metrics, push_seconds=config.push_seconds)
-    keeper = Keeper(own, roots, pins, replicas, members, metrics, now_ms)
+    keeper = Keeper(own, roots, pins, replicas, members, metrics, now_ms, folder.locks("roots"))
     recent = RecentBlocks(config.recent_mib * MIB)
     blocks = Blocks(own, kubo, recent, pins, members, metrics)
     decisions = Decisions(
@@ -85,7 +87,9 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     budget = ByteBudget(config.in_flight_mib * MIB)
     sealing = Sealing(own, ledger, identities, WriterKeys(vault, ledger), keeper, recent, budget, metrics)
     hosting = Hosting(own, signing_key, pins, recent, budget, metrics, now_ms)
-    await keeper.recover()
+    if folder.alone:
+        await keeper.recover()
+        folder.admit()
     life.spawn("keeper", keeper.run())
 
     registration = Registration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))

@@ -74,6 +74,7 @@ class Keeper:
         members: Unpinner,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
+        locks: KeyedLocks | None = None,
     ) -> None:
         self._own_msp = own_msp
         self._roots = roots
@@ -82,7 +83,7 @@ class Keeper:
         self._members = members
         self._metrics = metrics
         self._now_ms = now_ms
-        self._locks = KeyedLocks()
+        self._locks = locks or KeyedLocks()
         self._wake = asyncio.Event()
 
     async def store(
@@ -142,7 +143,7 @@ class Keeper:
         self._wake.set()
 
     async def recover(self) -> None:
-        """Once, before anything is stored: what an earlier process began and did not finish is undone."""
+        """By a process that is alone, before it stores: what an earlier one did not finish is undone."""
         await self._roots.hurry(self._now_ms())
 
     async def run(self) -> None:
@@ -163,9 +164,13 @@ class Keeper:
                 await asyncio.gather(*(self._let_go(due) for due in page[start : start + _SWEEP_AT_ONCE]))
 
     async def _let_go(self, due: Due) -> None:
-        async with self._locks.hold(due.root):
-            if await self._roots.is_due(due, self._now_ms()):
-                await self._try(due)
+        try:
+            async with self._locks.hold(due.root):
+                if await self._roots.is_due(due, self._now_ms()):
+                    await self._try(due)
+        except MeshError as err:
+            # Another process of this storage keeps the root: it is still storing it, or it hangs.
+            await self._again_later(due, err)
 
     async def _try(self, due: Due) -> None:
         try:

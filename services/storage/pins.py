@@ -31,10 +31,10 @@ class BlockStore(Protocol):
 class Pins:
     """Pins and unpins roots in the own Kubo node; all of it is idempotent and may be tried again."""
 
-    def __init__(self, roots: Roots, store: BlockStore) -> None:
+    def __init__(self, roots: Roots, store: BlockStore, locks: KeyedLocks | None = None) -> None:
         self._roots = roots
         self._store = store
-        self._locks = KeyedLocks()
+        self._locks = locks or KeyedLocks()
 
     async def pin(self, packed: batch.Packed, msp: str) -> None:
         """Import a CAR that was checked and pin its root on behalf of a member. Raises MeshError."""

@@ -41,11 +41,13 @@ class Mesh:
         return self.channel.register(ROLE_PATIENT, custodians or (MERCY, LAKESIDE))
 
     @asynccontextmanager
-    async def calling(self, service: str, organisation: str, of: str = "mercy") -> AsyncIterator[Any]:
-        """A channel to the storage of `of`, as a service of `organisation` has it."""
+    async def calling(
+        self, service: str, organisation: str, of: str = "mercy", at: StorageProcess | None = None
+    ) -> AsyncIterator[Any]:
+        """A channel to the storage of `of`, or one process of it, as a service of `organisation` has it."""
         tls = self.consortium.tls(service, organisation)
         async with connect(
-            self.storage[of].address,
+            (at or self.storage[of]).address,
             tls,
             service="storage",
             organisation=of,
@@ -53,7 +55,9 @@ class Mesh:
         ) as channel:
             yield channel
 
-    async def seal(self, *items: Item, of: str = "mercy") -> storage_pb2.SealResponse:
+    async def seal(
+        self, *items: Item, of: str = "mercy", at: StorageProcess | None = None
+    ) -> storage_pb2.SealResponse:
         """As the member's gateway."""
         request = storage_pb2.SealRequest(
             items=[
@@ -68,7 +72,7 @@ class Mesh:
                 for each in items
             ]
         )
-        async with self.calling("gateway", of, of) as channel:
+        async with self.calling("gateway", of, of, at) as channel:
             stub = storage_pb2_grpc.StorageServiceStub(channel)
             return await call(
                 stub.Seal, request, deadline_seconds=SECONDS, max_message_bytes=MAX_MESSAGE_BYTES

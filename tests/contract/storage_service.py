@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ class StorageProcess:
         self.address = f"127.0.0.1:{free_port()}"
         self._metrics_address = f"127.0.0.1:{free_port()}"
         self._folder = folder
+        self._config, self._log = "config.toml", "log"
         self._process: asyncio.subprocess.Process | None = None
 
     def configure(
@@ -160,17 +162,26 @@ class StorageProcess:
             ],
             "orderer": {"msp_id": "OrderingMSP", "ca_file": str(self._folder / "ordering.pem")},
         }
-        (self._folder / "config.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+        (self._folder / self._config).write_text(tomli_w.dumps(document), encoding="utf-8")
+
+    def twin(self) -> StorageProcess:
+        """Another process of the same storage: its folder and keys, ports of its own. It is not started."""
+        twin = StorageProcess(self._folder, self.organisation)
+        twin._config, twin._log = "twin.toml", "twin.log"
+        document = tomllib.loads((self._folder / self._config).read_text(encoding="utf-8"))
+        own = {"listen_address": twin.address, "metrics_address": twin._metrics_address}
+        (self._folder / twin._config).write_text(tomli_w.dumps({**document, **own}), encoding="utf-8")
+        return twin
 
     async def start(self, *, ready: bool = True) -> None:
         """Start it, and return when it is ready."""
-        with (self._folder / "log").open("ab") as log:
+        with (self._folder / self._log).open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "services.storage",
                 "--config",
-                str(self._folder / "config.toml"),
+                str(self._folder / self._config),
                 stdout=log,
                 stderr=log,
             )
@@ -216,4 +227,4 @@ class StorageProcess:
 
     def log(self) -> str:
         """What it has printed."""
-        return (self._folder / "log").read_text(encoding="utf-8")
+        return (self._folder / self._log).read_text(encoding="utf-8")

@@ -150,6 +150,54 @@ async def test_a_storage_that_was_killed_finds_its_keys(mesh: Mesh) -> None:
     assert before.results[0].sealed_keys == after.results[0].sealed_keys
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def twin(mesh: Mesh) -> AsyncIterator[StorageProcess]:
+    """Another process of mercy's storage, not started yet."""
+    twin = mesh.storage["mercy"].twin()
+    try:
+        yield twin
+    finally:
+        await twin.stop()
+
+
+async def test_two_processes_of_a_storage_seal_for_the_same_new_patient_under_one_key(
+    mesh: Mesh, twin: StorageProcess
+) -> None:
+    await twin.start()
+    patient, reader = mesh.patient(), mesh.channel.register(ROLE_CLINICIAN)
+    items = [item(patient.address, f"finding {n}".encode()) for n in range(8)]
+
+    sealed = await asyncio.gather(
+        *(mesh.seal(each, at=twin if n % 2 else None) for n, each in enumerate(items))
+    )
+
+    assert len({answer.results[0].stored.writer_key.key_id for answer in sealed}) == 1
+    for each, answer in zip(items, sealed, strict=True):
+        mesh.commit((each,), answer)
+        tx_id, command_id = mesh.channel.decide(reader, each)
+        opened = await mesh.open(tx_id, command_id, "mercy")
+        assert decrypt(reader, opened, command_id, each) == each.content
+
+
+async def test_a_process_that_joins_another_undoes_nothing_that_is_being_stored(
+    mesh: Mesh, twin: StorageProcess
+) -> None:
+    pinned = await mesh.kubo["mercy"].pins()
+    mesh.kubo["lakeside"].pause(True)
+    try:
+        sealing = asyncio.create_task(mesh.seal(item(mesh.patient().address)))
+        await until(lambda: _more_pins(mesh.kubo["mercy"], pinned), "mercy pins")
+        await twin.start()
+        assert await _more_pins(mesh.kubo["mercy"], pinned), (
+            "the second process let go of the first one's batch"
+        )
+    finally:
+        mesh.kubo["lakeside"].pause(False)
+    sealed = await sealing
+    assert sealed.results[0].code == code_pb2.CODE_OK
+    assert sealed.root_cid in await mesh.kubo["mercy"].pins()
+
+
 async def test_without_the_other_member_nothing_is_kept_and_later_all_works(mesh: Mesh) -> None:
     patient = mesh.patient()
     pinned = await mesh.kubo["mercy"].pins()
