@@ -1,8 +1,8 @@
 """`make bench-replicas`: records a second and their cost with 1, 2 and 4 pairs of gateway and storage.
 
 What can be shown depends on the machine. With cores to spare each of these processes is kept to one of its
-own (as `taskset` does) and the rate rises with them. Where both members share two cores nothing can rise; what
-shows is whether a record's cost stays flat, so that a replica adds no work of its own when it is scaled out.
+own (as `taskset` does) and the rate rises with them. Where both members share two cores nothing can rise;
+what shows is whether the cost of a record stays flat, so that a replica adds no work of its own.
 
 The storages share the member's folder and its Kubo node (ADR 0011).
 """
