@@ -7,15 +7,14 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-import psutil
-
+from bench import beside
 from cbmdhi.devnet import health, kubo, ports, processes
 from cbmdhi.devnet.commands import environment
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
-from cbmdhi.devnet.waiting import until
 
 _START_SECONDS = 30.0
 
@@ -36,9 +35,13 @@ async def running(network: Path) -> AsyncIterator[Mapping[str, str]]:
         async with AsyncExitStack() as stack:
             started = {member: _start(home, member, network) for member in MEMBERS}
             for process in started.values():
-                stack.push_async_callback(asyncio.to_thread, _end, process)
+                stack.push_async_callback(asyncio.to_thread, beside.end, process)
             for member, process in started.items():
-                await asyncio.to_thread(_answers, member, block, process, home.log(member))
+                name = program_name(member, "ipfs")
+                ready = partial(_answers, name, block)
+                await asyncio.to_thread(
+                    beside.wait_ready, name, ready, process, home.log(member), _START_SECONDS
+                )
             yield {member: f"http://{block.address(member, 'ipfs_rpc')}" for member in MEMBERS}
 
 
@@ -63,22 +66,5 @@ def _start(home: Home, member: str, network: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        processes.end([psutil.Process(process.pid)])
-        process.wait()
-
-
-def _answers(member: str, block: Ports, process: subprocess.Popen[bytes], log: Path) -> None:
-    name = program_name(member, "ipfs")
-    until(
-        lambda: health.ask(name, block).ready,
-        lambda: f"An answer of the measurement's {name}",
-        _START_SECONDS,
-        remedy=lambda: _last_words(log),
-        give_up=lambda: None if process.poll() is None else f"The measurement's {name} ended at once.",
-    )
-
-
-def _last_words(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+def _answers(name: str, block: Ports) -> bool:
+    return health.ask(name, block).ready

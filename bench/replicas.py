@@ -12,13 +12,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,11 +24,11 @@ import psutil
 import tomli_w
 import typer
 
-from bench import network, progress, quiet, results_files
+from bench import beside, network, progress, quiet, results_files
 from bench.environment import ROOT
 from bench.headline import Plan
 from cbmdhi.client import Client
-from cbmdhi.devnet import processes
+from cbmdhi.devnet import health, processes
 from cbmdhi.hammer import plots, report
 from cbmdhi.hammer.plan import Load
 from cbmdhi.hammer.session import Session
@@ -149,7 +147,8 @@ def _replica(
     folder.mkdir(parents=True, exist_ok=True)
     own = folder / "config.toml"
     own.write_text(tomli_w.dumps({**settings, **addresses, **(changed or {})}))
-    marks = processes.marks(home.resolve(), f"{_MEMBER}-{service}-{number}")
+    name = f"{_MEMBER}-{service}-{number}"
+    marks = processes.marks(home.resolve(), name)
     with (folder / "log").open("w") as log:
         started = subprocess.Popen(
             [sys.executable, "-m", f"services.{service}", "--config", own],
@@ -162,23 +161,15 @@ def _replica(
         core = spare.core()
         if core is not None:
             psutil.Process(started.pid).cpu_affinity([core])
-        _wait_until_ready(f"http://{addresses['metrics_address']}/readyz")
+        ready = partial(_is_ready, addresses["metrics_address"])
+        beside.wait_ready(name, ready, started, folder / "log", _READY_SECONDS)
         yield addresses["listen_address"]
     finally:
-        started.terminate()
-        started.wait()
+        beside.end(started)
 
 
-def _wait_until_ready(url: str) -> None:
-    ends = time.monotonic() + _READY_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - a loopback address of ours
-                return
-        except (urllib.error.URLError, OSError):
-            if time.monotonic() > ends:
-                raise
-            time.sleep(0.2)
+def _is_ready(metrics_address: str) -> bool:
+    return health.get(metrics_address, "/readyz")[0] == 200
 
 
 def _draw(points: list[dict[str, Any]], folder: Path) -> None:

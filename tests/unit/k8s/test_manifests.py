@@ -90,7 +90,7 @@ def test_kubo_and_nats_are_settled_as_on_the_laptop() -> None:
     node = json.loads(_file("laptop", "mercy", "ipfs", "kubo.json", init=True))
     on_the_laptop = kubo.settings(swarm="", api="", peers=[])
     assert {**node, "Addresses": {}} == {**on_the_laptop, "Addresses": {}}
-    assert node["Datastore"]["Spec"]["l0CompactionThreshold"] == kubo.LAYERS
+    assert node["Datastore"]["Spec"]["l0CompactionThreshold"] == 168
     assert "sync_interval: always" in _file("laptop", "mercy", "nats", "nats.conf")
 
 

@@ -1,4 +1,4 @@
-"""What tests of the projection share."""
+"""What tests of the ledger service share."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,9 +8,27 @@ import pytest
 from services.ledger.schema import MIGRATIONS
 from services.runtime.sqlite import Database
 from tests.unit.ledger.book import Book
+from tests.unit.ledger.following import Service, Stream
+from tests.unit.ledger.world import World
 
 
 @pytest.fixture
 async def book(tmp_path: Path) -> AsyncIterator[Book]:
     async with Database(tmp_path / "projection.db", MIGRATIONS) as database:
         yield Book(database)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def stream() -> Stream:
+    return Stream()
+
+
+@pytest.fixture
+async def service(world: World, stream: Stream, tmp_path: Path) -> AsyncIterator[Service]:
+    async with Service(world, stream, tmp_path / "projection.db") as service:
+        yield service

@@ -38,11 +38,6 @@ class FirstBlocks:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def metrics() -> Metrics:
     return Metrics("ledger")
 

@@ -1,137 +1,23 @@
 """Blocks become rows and events: each once in the projection, none skipped, whoever crashes in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
-from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
+from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger import fabric
 from services.ledger.committed import Checkpoint, CommittedBlock, committed
 from services.ledger.fabric import Action, BlockTransaction, Write
-from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
-from services.ledger.health import Health
-from services.ledger.lists import Lists
-from services.ledger.metrics import LedgerMetrics
-from services.ledger.projection import PROJECTION, PUBLICATION, Projection
+from services.ledger.projection import PROJECTION, PUBLICATION
 from services.ledger.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
-from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
+from tests.unit.ledger.following import Service, Stream, entry, identity, record
 from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World
-
-
-@dataclass
-class Stream:
-    """JetStream as a publisher sees it; down when told so."""
-
-    down: bool = False
-    published: list[tuple[str, events_pb2.TransactionCommitted]] = field(default_factory=list)
-
-    async def publish(
-        self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
-    ) -> int:
-        if self.down:
-            raise MeshError(code_pb2.CODE_UNAVAILABLE, "NATS does not answer")
-        self.published.append((message_id, events_pb2.TransactionCommitted.FromString(data)))
-        return len(self.published)
-
-    def blocks(self) -> list[int]:
-        return [event.block for _, event in self.published]
-
-
-class Service:
-    """Both followers over one file, as the service runs them."""
-
-    def __init__(self, world: World, stream: Stream, file: Path) -> None:
-        self.world, self.stream = world, stream
-        self.database = Database(file, MIGRATIONS)
-        self.metrics = Metrics("ledger")
-        self.tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> "Service":
-        await self.database.__aenter__()
-        self.projection = Projection(self.database)
-        self.lists = Lists(self.database)
-        self.recent = RecentBlocks()
-        self.ledger_metrics = LedgerMetrics(self.metrics)
-        return self
-
-    def _named(self) -> dict[str, str]:
-        return {"channel_name": CHANNEL, "chaincode": CHAINCODE}
-
-    def project(self) -> None:
-        follower = ProjectionFollower(
-            self.world, self.projection, self.recent, self.ledger_metrics, **self._named()
-        )
-        self.tasks.append(asyncio.create_task(follower.run()))
-
-    def publish(self) -> None:
-        follower = PublicationFollower(
-            self.world, self.projection, self.recent, self.stream, self.ledger_metrics, **self._named()
-        )
-        self.tasks.append(asyncio.create_task(follower.run()))
-
-    async def crash(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        if self.tasks:
-            await asyncio.wait(self.tasks)
-        self.tasks = []
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.crash()
-        await self.database.__aexit__(None, None, None)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def stream() -> Stream:
-    return Stream()
-
-
-@pytest.fixture
-async def service(world: World, stream: Stream, tmp_path: Path) -> AsyncIterator[Service]:
-    async with Service(world, stream, tmp_path / "projection.db") as service:
-        yield service
-
-
-def entry(
-    command_id: str, *, patient: str = PATIENT, tx_id: str = "tx", reason: str = ""
-) -> dict[str, bytes]:
-    document = state_pb2.AuditEntry(
-        command_id=command_id, signer="s", patient=patient, code=code_pb2.CODE_OK, tx_id=tx_id, reason=reason
-    )
-    return {f"z/{command_id}/aud/s": document.SerializeToString()}
-
-
-def record(
-    record_id: str, version: int, *, category: str = "observations", patient: str = PATIENT
-) -> dict[str, bytes]:
-    document = state_pb2.RecordVersion(
-        record_id=record_id,
-        version=version,
-        patient=patient,
-        category=category,
-        writer_msp=MERCY,
-        content=state_pb2.StoredContent(
-            writer_key=state_pb2.WriterKey(key_id=f"key {version}", epoch=version)
-        ),
-    )
-    return {f"z/{record_id}/rec/{version:08x}": document.SerializeToString()}
-
-
-def identity(address: str, status: int = state_pb2.IDENTITY_STATUS_ACTIVE) -> dict[str, bytes]:
-    document = state_pb2.IdentityDocument(address=address, home_msp=MERCY, role=1, status=status)  # type: ignore[arg-type]
-    return {f"id/{address}": document.SerializeToString()}
 
 
 async def test_a_committed_transaction_is_in_the_lists_and_announced_once(
@@ -450,50 +336,3 @@ async def test_the_lag_of_the_events_is_measured(world: World, stream: Stream, s
     stream.down = False
     await until(lambda: lag() == 0)
     assert (await service.projection.checkpoint(PUBLICATION)).next_block == 2
-
-
-async def test_a_service_whose_peer_refuses_its_blocks_is_not_ready_until_they_come(
-    world: World, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, refuses = world.blocks, True
-
-    async def clocks_apart(start: int):
-        if refuses:
-            raise fabric.BlockEventsError(400, "BAD_REQUEST")
-        async for block in real(start):
-            yield block
-
-    monkeypatch.setattr(world, "blocks", clocks_apart)
-    health = Health(world, service.projection, service.ledger_metrics)
-    service.project()
-    await until(lambda: service.projection.refusal is not None, "the peer refused")
-
-    problem = await health.check()
-
-    assert problem is not None
-    assert "refuses to deliver blocks (BAD_REQUEST)" in problem
-    assert "timedatectl" in problem
-    refuses = False
-    await world.commit_writes(entry("1"))
-    assert await service.projection.wait_for(1, 10)
-    assert await health.check() is None
-
-
-async def test_however_many_ask_for_the_height_the_peer_is_asked_once_a_second(
-    world: World, service: Service
-) -> None:
-    health = Health(world, service.projection, service.ledger_metrics)
-    await world.commit_writes(entry("1"))
-    height = await health.height()
-
-    world.down = True
-    assert [await health.height() for _ in range(3)] == [height] * 3
-
-    async def is_noticed() -> bool:
-        try:
-            await health.height()
-        except MeshError as err:
-            return err.code == code_pb2.CODE_UNAVAILABLE
-        return False
-
-    await until(is_noticed, "the peer is asked again")

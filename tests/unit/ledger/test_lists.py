@@ -6,7 +6,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.runtime.errors import MeshError
 from tests.unit.ledger.book import Book
-from tests.unit.ledger.test_follower import entry, identity, record
+from tests.unit.ledger.following import entry, identity, record
 from tests.unit.ledger.world import MERCY, PATIENT
 
 

@@ -28,7 +28,7 @@ from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.pki import Consortium
 from tests.support.waiting import until
-from tests.unit.ledger.test_follower import entry, identity, record
+from tests.unit.ledger.following import entry, identity, record
 from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World, command_id, of_record
 
 ADMITTED = {

@@ -33,11 +33,6 @@ WAIT = 5.0
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 async def submitter(world: World) -> AsyncIterator[Submitter]:
     metrics = LedgerMetrics(Metrics("ledger"))
     limits = Limits(deadline_seconds=5.0, first_delay_seconds=0.001, longest_delay_seconds=0.002)

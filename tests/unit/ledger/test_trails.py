@@ -9,7 +9,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.runtime.errors import MeshError
 from tests.unit.ledger.book import Book, Writes
-from tests.unit.ledger.test_follower import entry, record
+from tests.unit.ledger.following import entry, record
 from tests.unit.ledger.world import PATIENT
 
 OTHER = "cb1other"

@@ -35,7 +35,7 @@ async def main():
         folder.admit()
         async with folder.locks("roots").hold("a"):
             print("held", flush=True)
-            await asyncio.sleep(600)
+            await asyncio.Event().wait()
 asyncio.run(main())
 """
 
