@@ -59,6 +59,11 @@ def codec(binary_cid: bytes) -> int:
     raise ValueError("not a CIDv1 of raw or dag-cbor with SHA-256")
 
 
+def is_raw(binary_cid: bytes) -> bool:
+    """Whether a binary CID names a raw block."""
+    return binary_cid.startswith(_HEADS[RAW])
+
+
 def to_bytes(cid: str) -> bytes:
     """Binary CID. Raises ValueError for anything but a CIDv1 as this project makes them."""
     if _TEXT.fullmatch(cid) is None:

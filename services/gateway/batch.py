@@ -93,7 +93,7 @@ class BatchProcessor:
                 answers.append(await self._settle(group, next(settled), replicas, kept))
         sealed = sum(len(group.stored) for group in groups)
         if sealed > len(kept):
-            await self._discards.discard(root_cid, kept, sealed - len(kept))
+            self._discards.discard(root_cid, kept, sealed - len(kept))
         return answers
 
     async def _seal(self, batch: Sequence[Prepared]) -> tuple[list[_Sealed], str, list[ReplicaReceipt]]:

@@ -1,4 +1,4 @@
-"""Letting go of what was sealed and not committed: at once, and again later when storage does not answer."""
+"""Letting go of what was sealed and not committed: beside the answers, and again when storage is away."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _MOST_WAITING = 1_000
 _MOST_ATTEMPTS = 10
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 60.0
+_FINISH_SECONDS = 5.0
 
 
 class Store(Protocol):
@@ -32,11 +33,12 @@ class Store(Protocol):
 class _Waiting:
     root_cid: str
     keep_cids: Sequence[str]
-    attempts: int
+    count: int
+    attempts: int = 0
 
 
 class Discards:
-    """What cannot be let go now waits, within bounds; what is lost of it is counted."""
+    """Batches to let go of, one after the other: nobody's receipt waits for it. What is lost is counted."""
 
     def __init__(
         self, store: Store, metrics: GatewayMetrics, first_delay_seconds: float = _FIRST_DELAY_SECONDS
@@ -46,42 +48,58 @@ class Discards:
         self._first_delay_seconds = first_delay_seconds
         self._waiting: deque[_Waiting] = deque()
         self._more = asyncio.Event()
+        self._done = asyncio.Event()
+        self._done.set()
 
-    async def discard(self, root_cid: str, keep_cids: Sequence[str], count: int) -> None:
-        """Let go of `count` contents of a batch: all but `keep_cids`. Raises nothing."""
-        with self._metrics.stage("discard"):
-            if await self._try(_Waiting(root_cid, keep_cids, 0)):
-                self._metrics.discarded.labels("done").inc(count)
-                return
+    def discard(self, root_cid: str, keep_cids: Sequence[str], count: int) -> None:
+        """Have `run` let go of `count` contents of a batch: all but `keep_cids`. Raises nothing."""
         if len(self._waiting) >= _MOST_WAITING:
-            self._metrics.discarded.labels("lost").inc(count)
-            _log.error("discard.lost", count=count)
+            self._lose(count)
             return
-        self._waiting.append(_Waiting(root_cid, keep_cids, 1))
+        self._waiting.append(_Waiting(root_cid, keep_cids, count))
+        self._done.clear()
         self._more.set()
 
     async def run(self) -> None:
-        """Try again, for as long as the service lives."""
+        """Let go, for as long as the service lives."""
         while True:
             await self._more.wait()
             while self._waiting:
-                entry = self._waiting[0]
-                await asyncio.sleep(
-                    backoff_seconds(
-                        entry.attempts - 1, first=self._first_delay_seconds, longest=_LONGEST_DELAY_SECONDS
-                    )
-                )
-                done = await self._try(entry)
-                entry.attempts += 1
-                if done or entry.attempts >= _MOST_ATTEMPTS:
-                    self._waiting.popleft()
-                    self._metrics.discarded.labels("late" if done else "lost").inc()
+                await self._let_go(self._waiting[0])
+                self._waiting.popleft()
             self._more.clear()
+            self._done.set()
+
+    async def finish(self) -> None:
+        """Before `run` is cancelled: wait a little until nothing is waiting; what is left is lost."""
+        try:
+            async with asyncio.timeout(_FINISH_SECONDS):
+                await self._done.wait()
+        except TimeoutError:
+            self._lose(sum(entry.count for entry in self._waiting))
+
+    async def _let_go(self, entry: _Waiting) -> None:
+        while not await self._try(entry):
+            entry.attempts += 1
+            if entry.attempts >= _MOST_ATTEMPTS:
+                self._lose(entry.count)
+                return
+            await asyncio.sleep(
+                backoff_seconds(
+                    entry.attempts - 1, first=self._first_delay_seconds, longest=_LONGEST_DELAY_SECONDS
+                )
+            )
+        self._metrics.discarded.labels("late" if entry.attempts else "done").inc(entry.count)
 
     async def _try(self, entry: _Waiting) -> bool:
         try:
-            await self._store.discard(entry.root_cid, entry.keep_cids)
+            with self._metrics.stage("discard"):
+                await self._store.discard(entry.root_cid, entry.keep_cids)
         except MeshError as err:
             _log.warning("discard.failed", code=code_name(err.code), attempt=entry.attempts)
             return False
         return True
+
+    def _lose(self, count: int) -> None:
+        self._metrics.discarded.labels("lost").inc(count)
+        _log.error("discard.lost", count=count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -53,7 +53,7 @@ class Hosting:
             )
         with self._budget.take(2 * len(car)):
             try:
-                blocks = await by_size(len(car), batch.check_car, car, root_cid)
+                checked = await by_size(len(car), batch.check_car, car, root_cid)
             except cids.HashMismatch as exc:
                 self._metrics.integrity_failures.labels("member-block").inc()
                 raise MeshError(
@@ -61,14 +61,14 @@ class Hosting:
                 ) from exc
             except batch.NotABatch as exc:
                 raise MeshError(code_pb2.CODE_INVALID, f"the CAR cannot be held: {exc}", "car") from exc
-            await self._pins.pin(batch.Packed(root_cid, car), msp)
-            self._recent.put_all(blocks)
+            await self._pins.pin(checked.packed, msp)
+            self._recent.put_all(checked.blocks)
         self._metrics.replicated.inc()
         return replica.sign_receipt(self._signing_key, root_cid, self._own_msp, self._now_ms())
 
-    async def unpin(self, msp: str, root_cid: str, keep: Sequence[str]) -> None:
-        """Let go of a root that this member had replicated, but for what is kept. Idempotent.
+    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
+        """Let go of roots that this member had replicated, but for what is kept of each. Idempotent.
 
         Raises MeshError INVALID, UNAVAILABLE.
         """
-        await self._pins.unpin(root_cid, msp, keep)
+        await self._pins.unpin(msp, kept_of)

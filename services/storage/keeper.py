@@ -26,6 +26,9 @@ _UNDO_AFTER_MS = 10 * 60 * 1000
 _SWEEP_EVERY_SECONDS = 15.0
 _SWEEP_AT_ONCE = 4
 _SWEEP_PAGE = 100
+# Under load each batch has something that was refused: let go of together, it costs a fraction.
+_GATHER_SECONDS = 5.0
+_TOGETHER = 25
 _FIRST_DELAY_MS = 2_000
 _LONGEST_DELAY_MS = 10 * 60 * 1000
 _MOST_ATTEMPTS = 1_000
@@ -41,8 +44,8 @@ class Unpinner(Protocol):
         """Who can be asked."""
         ...
 
-    async def unpin(self, msp: str, root: str, keep: Sequence[str]) -> None:
-        """Have a member let go of a root. Raises MeshError."""
+    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
+        """Have a member let go of roots, but for what is kept of each. Raises MeshError."""
         ...
 
 
@@ -75,8 +78,10 @@ class Keeper:
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
         locks: KeyedLocks | None = None,
+        gather_seconds: float = _GATHER_SECONDS,
     ) -> None:
         self._own_msp = own_msp
+        self._gather_seconds = gather_seconds
         self._roots = roots
         self._pins = pins
         self._replicas = replicas
@@ -126,8 +131,8 @@ class Keeper:
             return Stored((self._own_msp, *holding), tuple(pushed))
 
     async def release(self, root: str, keep: Sequence[str]) -> None:
-        """Let go of one of this member's roots but for what is kept of it: here now, at the replicas soon,
-        and wherever it does not work at once, as soon as it does.
+        """Have one of this member's roots let go, but for what is kept of it: here and at the replicas, with
+        others, some seconds from now or as soon as it works.
 
         Raises MeshError INVALID (a CID to keep is not below it), UNAVAILABLE. Idempotent.
         """
@@ -135,11 +140,10 @@ class Keeper:
             if not await self._roots.holds(root, self._own_msp):
                 return
             kept = tuple(await self._roots.with_chunks(root, keep))
-            if kept and set(kept) == set(await self._pins.check_below(root, kept)):
+            if kept and await self._pins.survivors(root, kept) is None:
                 return
             holders = (self._own_msp, *await self._roots.replicas(root))
             await self._roots.release(root, holders, kept, self._now_ms())
-            await self._try(Due(root, self._own_msp, kept, 0))
         self._wake.set()
 
     async def recover(self) -> None:
@@ -157,40 +161,56 @@ class Keeper:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+            await asyncio.sleep(self._gather_seconds)
 
     async def _sweep(self) -> None:
         while page := await self._roots.due(self._now_ms(), _SWEEP_PAGE):
-            for start in range(0, len(page), _SWEEP_AT_ONCE):
-                await asyncio.gather(*(self._let_go(due) for due in page[start : start + _SWEEP_AT_ONCE]))
+            groups = _groups(page)
+            for start in range(0, len(groups), _SWEEP_AT_ONCE):
+                await asyncio.gather(
+                    *(self._let_go(group) for group in groups[start : start + _SWEEP_AT_ONCE])
+                )
 
-    async def _let_go(self, due: Due) -> None:
+    async def _let_go(self, group: Sequence[Due]) -> None:
+        """Of roots that one member holds."""
         try:
-            async with self._locks.hold(due.root):
-                if await self._roots.is_due(due, self._now_ms()):
-                    await self._try(due)
+            async with self._locks.hold(*(due.root for due in group)):
+                dues = await self._roots.still_due(group, self._now_ms())
+                if dues:
+                    await self._unpin(dues[0].msp, {due.root: due.keep for due in dues})
+                    await self._roots.released(dues)
         except MeshError as err:
-            # Another process of this storage keeps the root: it is still storing it, or it hangs.
-            await self._again_later(due, err)
+            # Of the node, the member, another process of this storage that keeps a root, or one of the roots.
+            for due in group:
+                await self._again_later(due, err, alone=len(group) == 1)
 
-    async def _try(self, due: Due) -> None:
-        try:
-            if due.msp not in (self._own_msp, *self._members.msps):
-                raise MeshError(code_pb2.CODE_NOT_FOUND, "it is not a member any more")
-            if due.msp == self._own_msp:
-                await self._pins.unpin(due.root, self._own_msp, due.keep)
-            else:
-                await self._members.unpin(due.msp, due.root, due.keep)
-        except MeshError as err:
-            await self._again_later(due, err)
+    async def _unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
+        if msp == self._own_msp:
+            await self._pins.unpin(msp, kept_of)
+        elif msp in self._members.msps:
+            await self._members.unpin(msp, kept_of)
         else:
-            await self._roots.released(due)
+            raise MeshError(code_pb2.CODE_NOT_FOUND, "it is not a member any more")
 
-    async def _again_later(self, due: Due, err: MeshError) -> None:
+    async def _again_later(self, due: Due, err: MeshError, *, alone: bool) -> None:
         code = err.code
-        if code in _HOPELESS or due.attempts >= _MOST_ATTEMPTS:
+        if (alone and code in _HOPELESS) or due.attempts >= _MOST_ATTEMPTS:
             _log.error("unpin.given_up", member=due.msp, code=code_name(code), attempt=due.attempts)
-            await self._roots.released(due)
+            await self._roots.released([due])
             return
         _log.warning("unpin.postponed", member=due.msp, code=code_name(code), attempt=due.attempts)
         delay_ms = min(_LONGEST_DELAY_MS, _FIRST_DELAY_MS * 2 ** min(due.attempts, 20))
         await self._roots.postpone(due, self._now_ms() + delay_ms)
+
+
+def _groups(page: Sequence[Due]) -> list[list[Due]]:
+    """What is let go of together: roots of one member. What failed before is tried alone, so that it holds
+    up no other."""
+    groups = [[due] for due in page if due.attempts]
+    fresh: dict[str, list[Due]] = {}
+    for due in page:
+        if not due.attempts:
+            fresh.setdefault(due.msp, []).append(due)
+    for dues in fresh.values():
+        groups += [dues[start : start + _TOGETHER] for start in range(0, len(dues), _TOGETHER)]
+    return groups

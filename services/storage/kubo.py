@@ -8,7 +8,8 @@ that ends here: what leaves is an answer or a MeshError.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
 from services.runtime import tracing
 from services.runtime.errors import MeshError
+from services.storage.domain.batch import Root
 from services.storage.metrics import StorageMetrics
 
 T = TypeVar("T")
@@ -71,14 +73,57 @@ class Kubo:
             self._metrics.integrity_failures.labels("import").inc()
             raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
 
-    async def unpin(self, root_cid: str) -> None:
-        """Let go of a pinned root; its blocks fall to the next garbage collection. Idempotent."""
-        try:
-            await self._ask("pin/rm", lambda: self._client.pin.rm(root_cid), self._call_seconds)
-        except aioipfs.NotPinnedError:
+    async def pin_roots(self, roots: Sequence[Root]) -> None:
+        """Store roots and pin them with all that they link to, which is here already. Idempotent.
+
+        Kubo stores and pins under one lock, against garbage collection, and does not read what is linked: an
+        import reads every block of it again (measured, 500 blocks: 1.7 ms instead of 5).
+
+        Raises MeshError UNAVAILABLE (some may be pinned all the same: unpin them), INTEGRITY.
+        """
+        if not roots:
             return
+        api = self._client.block
+        params = {"cid-codec": "dag-cbor", "mhtype": "sha2-256", "pin": "true", "allow-big-block": "true"}
+
+        async def put() -> Any:
+            form = aiohttp.FormData()
+            for root in roots:
+                form.add_field("data", root.block, filename=root.cid, content_type="application/octet-stream")
+            return await api.post(api.url("block/put"), data=form, params=params)
+
+        try:
+            answer = await self._ask("block/put", put, self._call_seconds)
         except aioipfs.APIError as exc:
-            raise _refused("unpin the batch") from exc
+            raise _refused("pin the batches") from exc
+        # A line for each, in order; fewer when it failed half-way.
+        keys = [json.loads(line).get("Key") for line in answer.splitlines()]
+        if len(keys) != len(roots):
+            raise _refused("pin the batches")
+        if keys != [root.cid for root in roots]:
+            self._metrics.integrity_failures.labels("import").inc()
+            raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
+
+    async def unpin(self, root_cids: Sequence[str]) -> None:
+        """Let go of pinned roots; their blocks fall to the next garbage collection. Idempotent.
+
+        Raises MeshError UNAVAILABLE: some may be unpinned all the same.
+        """
+        if not root_cids:
+            return
+        api = self._client.pin
+        params = [("arg", root_cid) for root_cid in root_cids]
+        try:
+            await self._ask(
+                "pin/rm", lambda: api.fetch_json(api.url("pin/rm"), params=params), self._call_seconds
+            )
+        except aioipfs.NotPinnedError:
+            # Kubo stops at the first that is not pinned.
+            if len(root_cids) > 1:
+                for root_cid in root_cids:
+                    await self.unpin([root_cid])
+        except aioipfs.APIError as exc:
+            raise _refused("unpin the batches") from exc
 
     async def get(self, cid: str) -> bytes | None:
         """A block that this node itself holds, checked against its CID; None when it does not give one.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.errors import MeshError
 from services.runtime.peers import require_peer
 from services.storage.blocks import Blocks
 from services.storage.hosting import Hosting
 from services.storage.releasing import Releasing
 
 _STORAGE = frozenset({"storage"})
+_MOST_UNPINS = 100
 
 
 class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
@@ -30,7 +33,12 @@ class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
 
     async def Unpin(self, request: storage_pb2.UnpinRequest, context: Any) -> storage_pb2.UnpinResponse:
         peer = require_peer(context, services=_STORAGE, any_member=True)
-        await self._hosting.unpin(peer.msp_id, request.root_cid, list(request.keep_cids))
+        if not 1 <= len(request.roots) <= _MOST_UNPINS:
+            raise MeshError(
+                code_pb2.CODE_INVALID, f"1 to {_MOST_UNPINS} roots are let go at once; name so many", "roots"
+            )
+        kept_of = {root.root_cid: list(root.keep_cids) for root in request.roots}
+        await self._hosting.unpin(peer.msp_id, kept_of)
         return storage_pb2.UnpinResponse()
 
     async def ReleaseKey(

@@ -57,9 +57,10 @@ class OtherMembers:
         )
         return answer.receipt
 
-    async def unpin(self, msp: str, root: str, keep: Sequence[str]) -> None:
-        """Have a member let go of a root."""
-        request = storage_pb2.UnpinRequest(root_cid=root, keep_cids=keep)
+    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
+        """Have a member let go of roots, but for what is kept of each."""
+        roots = [storage_pb2.UnpinRoot(root_cid=root, keep_cids=keep) for root, keep in kept_of.items()]
+        request = storage_pb2.UnpinRequest(roots=roots)
         await call(self._others[msp].stub.Unpin, request, deadline_seconds=_UNPIN_SECONDS)
 
     async def release_key(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
+from services.runtime.remembered import Remembered
 from services.storage.domain import batch
 from services.storage.locks import KeyedLocks
 from services.storage.roots import Roots
+
+# Roots of batches that were pinned lately, of at most some 50 kB each: what is refused of a batch is let go
+# moments after it was sealed.
+_ROOTS = 64
 
 
 class BlockStore(Protocol):
@@ -19,7 +24,11 @@ class BlockStore(Protocol):
         """Store and pin. Raises MeshError."""
         ...
 
-    async def unpin(self, root_cid: str) -> None:
+    async def pin_roots(self, roots: Sequence[batch.Root]) -> None:
+        """Store roots of blocks that are here, and pin them. Raises MeshError."""
+        ...
+
+    async def unpin(self, root_cids: Sequence[str]) -> None:
         """Let go. Raises MeshError."""
         ...
 
@@ -35,47 +44,55 @@ class Pins:
         self._roots = roots
         self._store = store
         self._locks = locks or KeyedLocks()
+        self._root_blocks: Remembered[str, bytes] = Remembered(_ROOTS)
 
     async def pin(self, packed: batch.Packed, msp: str) -> None:
         """Import a CAR that was checked and pin its root on behalf of a member. Raises MeshError."""
         async with self._locks.hold(packed.root_cid):
-            await self._roots.hold(packed.root_cid, msp)
+            await self._roots.hold([packed.root_cid], msp)
             await self._store.import_car(packed.root_cid, packed.car)
+        if packed.root_block:
+            self._root_blocks.put(packed.root_cid, packed.root_block)
 
-    async def unpin(self, root: str, msp: str, keep: Sequence[str] = ()) -> None:
-        """Let go of a root that was pinned on behalf of a member, but for what is kept of it.
+    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
+        """Let go of roots that were pinned on behalf of a member, but for what is kept of each.
+
+        Raises MeshError INVALID (a CID to keep is not below its root), UNAVAILABLE.
+        """
+        gone: list[str] = []
+        made: dict[str, batch.Root] = {}
+        for root in await self._roots.held(kept_of, msp):
+            if kept_of[root]:
+                kept = await self.survivors(root, kept_of[root])
+                if kept is None:
+                    continue
+                made[kept.cid] = kept
+            gone.append(root)
+        if made:
+            async with self._locks.hold(*made):
+                await self._roots.hold(made, msp)
+                await self._store.pin_roots(list(made.values()))
+        if gone:
+            async with self._locks.hold(*gone):
+                wanted = await self._roots.held_for_others(gone, msp)
+                await self._store.unpin([root for root in gone if root not in wanted])
+                await self._roots.forget(gone, msp)
+
+    async def survivors(self, root: str, keep: Sequence[str]) -> batch.Root | None:
+        """A new root over what is kept of a pinned batch; None when that is all of it.
 
         Raises MeshError INVALID (a CID to keep is not below the root), UNAVAILABLE.
         """
-        if not await self._roots.holds(root, msp):
-            return
-        if keep:
-            below = await self.check_below(root, keep)
-            survivors = tuple(dict.fromkeys(keep))
-            if len(survivors) == len(below):
-                return
-            await self.pin(batch.pack_survivors(survivors), msp)
-        async with self._locks.hold(root):
-            if not await self._roots.held_for_others(root, msp):
-                await self._store.unpin(root)
-            await self._roots.forget(root, msp)
-
-    async def check_below(self, root: str, keep: Sequence[str]) -> tuple[str, ...]:
-        """The blocks that a pinned batch's root links to, among which those to keep are.
-
-        Raises MeshError INVALID, UNAVAILABLE.
-        """
-        block = await self._store.get(root)
+        block = self._root_blocks.get(root) or await self._store.get(root)
         if block is None:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE, "the Kubo node does not give the batch's root; see its log"
             )
         try:
-            below = batch.links_of(root, block)
+            return batch.survivors(root, block, keep)
         except batch.NotABatch as exc:
             raise MeshError(code_pb2.CODE_INVALID, "that CID is not the root of a batch") from exc
-        if not set(keep) <= set(below):
+        except ValueError as exc:
             raise MeshError(
                 code_pb2.CODE_INVALID, "a CID to keep is not one of that batch; name CIDs of its records"
-            )
-        return below
+            ) from exc

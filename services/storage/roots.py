@@ -30,23 +30,39 @@ class Roots:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def hold(self, root: str, msp: str) -> None:
-        """Remember, before it is pinned, that this node pins `root` on behalf of `msp`."""
+    async def hold(self, roots: Iterable[str], msp: str) -> None:
+        """Remember, before they are pinned, that this node pins roots on behalf of `msp`."""
         async with self._database.transaction() as connection:
-            await connection.execute("INSERT OR IGNORE INTO held_root VALUES (?, ?)", (root, msp))
-
-    async def forget(self, root: str, msp: str) -> None:
-        """It is no longer pinned on behalf of `msp`."""
-        async with self._database.transaction() as connection:
-            await connection.execute("DELETE FROM held_root WHERE root = ? AND msp = ?", (root, msp))
-            await connection.execute(
-                "DELETE FROM chunked WHERE root = ? AND root NOT IN (SELECT root FROM held_root)", (root,)
+            await connection.executemany(
+                "INSERT OR IGNORE INTO held_root VALUES (?, ?)", [(root, msp) for root in roots]
             )
 
-    async def held_for_others(self, root: str, msp: str) -> bool:
-        """True when `root` is pinned here on behalf of somebody beside `msp`."""
-        row = await self._database.row("SELECT 1 FROM held_root WHERE root = ? AND msp <> ?", (root, msp))
-        return row is not None
+    async def forget(self, roots: Sequence[str], msp: str) -> None:
+        """They are no longer pinned on behalf of `msp`."""
+        async with self._database.transaction() as connection:
+            await connection.executemany(
+                "DELETE FROM held_root WHERE root = ? AND msp = ?", [(root, msp) for root in roots]
+            )
+            await connection.executemany(
+                "DELETE FROM chunked WHERE root = ? AND root NOT IN (SELECT root FROM held_root)",
+                [(root,) for root in roots],
+            )
+
+    async def held(self, roots: Iterable[str], msp: str) -> list[str]:
+        """Those that are pinned here on behalf of `msp`."""
+        rows = await self._database.rows(
+            "SELECT root FROM held_root WHERE root IN (SELECT value FROM json_each(?)) AND msp = ?",
+            (json.dumps(list(roots)), msp),
+        )
+        return [row["root"] for row in rows]
+
+    async def held_for_others(self, roots: Iterable[str], msp: str) -> set[str]:
+        """Those that are pinned here on behalf of somebody beside `msp`."""
+        rows = await self._database.rows(
+            "SELECT root FROM held_root WHERE root IN (SELECT value FROM json_each(?)) AND msp <> ?",
+            (json.dumps(list(roots)), msp),
+        )
+        return {row["root"] for row in rows}
 
     async def holds(self, root: str, msp: str) -> bool:
         """True when `root` is pinned here on behalf of `msp`."""
@@ -133,20 +149,22 @@ class Roots:
                 "UPDATE unpin_due SET due_at_ms = ? WHERE due_at_ms > ?", (now_ms, now_ms)
             )
 
-    async def is_due(self, due: Due, now_ms: int) -> bool:
-        """True when that is still to be done: a root that was sealed anew meanwhile is not."""
-        row = await self._database.row(
-            "SELECT 1 FROM unpin_due WHERE root = ? AND msp = ? AND keep = ? AND due_at_ms <= ?",
-            (due.root, due.msp, json.dumps(list(due.keep)), now_ms),
+    async def still_due(self, dues: Sequence[Due], now_ms: int) -> list[Due]:
+        """Those that are still to be done: a root that was sealed anew meanwhile is not."""
+        rows = await self._database.rows(
+            "SELECT root, msp, keep FROM unpin_due WHERE root IN (SELECT value FROM json_each(?))"
+            " AND due_at_ms <= ?",
+            (json.dumps([due.root for due in dues]), now_ms),
         )
-        return row is not None
+        there = {(row["root"], row["msp"], row["keep"]) for row in rows}
+        return [due for due in dues if (due.root, due.msp, json.dumps(list(due.keep))) in there]
 
-    async def released(self, due: Due) -> None:
-        """A member has let go."""
+    async def released(self, dues: Iterable[Due]) -> None:
+        """Members have let go."""
+        keys = [(due.root, due.msp) for due in dues]
         async with self._database.transaction() as connection:
-            key = (due.root, due.msp)
-            await connection.execute("DELETE FROM unpin_due WHERE root = ? AND msp = ?", key)
-            await connection.execute("DELETE FROM replica WHERE root = ? AND msp = ?", key)
+            await connection.executemany("DELETE FROM unpin_due WHERE root = ? AND msp = ?", keys)
+            await connection.executemany("DELETE FROM replica WHERE root = ? AND msp = ?", keys)
 
     async def postpone(self, due: Due, due_at_ms: int) -> None:
         """A member did not answer: ask again later."""

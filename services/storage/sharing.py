@@ -100,7 +100,10 @@ class SharedFolder:
 
 
 class SharedLocks(KeyedLocks):
-    """KeyedLocks that hold against the folder's other processes too."""
+    """KeyedLocks that hold against the folder's other processes too.
+
+    `hold` raises MeshError UNAVAILABLE when another process does not let go.
+    """
 
     def __init__(self, folder: SharedFolder, purpose: str) -> None:
         super().__init__()
@@ -108,9 +111,8 @@ class SharedLocks(KeyedLocks):
         self._purpose = purpose
 
     @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[None]:
-        """Wait for the key and keep it. Raises MeshError UNAVAILABLE when another process does not let go."""
-        async with super().hold(key), self._folder.hold(_place(self._purpose, key)):
+    async def _hold_one(self, key: str) -> AsyncIterator[None]:
+        async with super()._hold_one(key), self._folder.hold(_place(self._purpose, key)):
             yield
 
 

@@ -18,6 +18,7 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from services.storage.domain import batch
+from services.storage.domain.batch import Root
 from services.storage.kubo import Kubo
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import Pins
@@ -87,7 +88,7 @@ async def test_a_full_batch_is_stored(nodes: tuple[KuboNode, KuboNode], kubo: Ku
     packed = batch.pack(blocks(*[batch.MIB + 16] * 32))
     await kubo.import_car(packed.root_cid, packed.car)
     assert packed.root_cid in await nodes[0].pins()
-    await kubo.unpin(packed.root_cid)
+    await kubo.unpin([packed.root_cid])
 
 
 async def test_a_blob_is_its_own_root(nodes: tuple[KuboNode, KuboNode], kubo: Kubo) -> None:
@@ -104,18 +105,36 @@ async def test_what_was_unpinned_falls_to_garbage_collection_and_the_survivors_d
     async with Database(tmp_path / "storage.db", MIGRATIONS) as database:
         pins = Pins(Roots(database), kubo)
         await pins.pin(packed, "MercyMSP")
-        await pins.unpin(packed.root_cid, "MercyMSP", [kept[0]])
-        await pins.unpin(packed.root_cid, "MercyMSP", [kept[0]])
+        kept_of = {packed.root_cid: [kept[0]]}
+        await pins.unpin("MercyMSP", kept_of)
+        await pins.unpin("MercyMSP", kept_of)
     pinned = await nodes[0].pins()
     assert packed.root_cid not in pinned
-    assert batch.pack_survivors([kept[0]]).root_cid in pinned
+    new_root = cids.batch_root([cids.to_bytes(kept[0])])
+    assert cids.from_bytes(new_root.cid) in pinned
     await nodes[0].run("repo", "gc", "--quiet")
     assert await kubo.get(kept[0]) == kept[1]
     assert await kubo.get(dropped[0]) is None
 
 
-async def test_unpinning_what_is_not_pinned_is_no_error(kubo: Kubo) -> None:
-    await kubo.unpin(blocks(10)[0][0])
+async def test_many_are_pinned_and_unpinned_at_once_and_what_is_not_pinned_is_no_error(
+    nodes: tuple[KuboNode, KuboNode], kubo: Kubo
+) -> None:
+    stored = [batch.pack(blocks(100)) for _ in range(3)]
+    for packed in stored:
+        await kubo.import_car(packed.root_cid, packed.car)
+    linked = [cids.batch_root([cids.to_bytes(packed.root_cid)]) for packed in stored]
+    roots = [Root(cids.from_bytes(root.cid), root.block) for root in linked]
+    await kubo.pin_roots(roots)
+    await kubo.pin_roots(roots)
+    names = [root.cid for root in roots]
+    assert set(names) <= await nodes[0].pins()
+
+    await kubo.unpin([blocks(10)[0][0], *names])
+    assert not set(names) & await nodes[0].pins()
+    await kubo.unpin(names)
+    await kubo.unpin([])
+    await kubo.pin_roots([])
 
 
 async def test_a_block_that_is_not_here_is_not_waited_for(kubo: Kubo) -> None:
@@ -136,7 +155,12 @@ async def test_a_cars_damage_is_an_error_and_nothing_is_pinned(
 async def test_another_root_than_was_sent_is_noticed(kubo: Kubo) -> None:
     sent, other = batch.pack(blocks(10)), batch.pack(blocks(10))
     await failed(kubo.import_car(other.root_cid, sent.car), code_pb2.CODE_INTEGRITY)
-    await kubo.unpin(sent.root_cid)
+    await kubo.unpin([sent.root_cid])
+
+    made = cids.batch_root([cids.to_bytes(name) for name, _ in blocks(10)])
+    root = Root(other.root_cid, made.block)
+    await failed(kubo.pin_roots([root]), code_pb2.CODE_INTEGRITY)
+    await kubo.unpin([cids.from_bytes(made.cid)])
 
 
 async def test_the_swarm_is_private_and_the_node_says_how_it_is(
@@ -177,7 +201,7 @@ async def test_a_node_that_was_restarted_is_found_again(nodes: tuple[KuboNode, K
     later = batch.pack(blocks(300))
     for work in (
         kubo.get(stored[0][0]),
-        kubo.unpin(packed.root_cid),
+        kubo.unpin([packed.root_cid]),
         kubo.import_car(later.root_cid, later.car),
         kubo.check(),
     ):

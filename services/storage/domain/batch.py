@@ -86,17 +86,18 @@ def seal_item(item: Item, key: WriterKey) -> SealedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch in one CAR."""
+    """A batch in one CAR. `root_block`: the list of links that holds it together; empty for a blob."""
 
     root_cid: str
     car: bytes
+    root_block: bytes = b""
 
 
 def pack(blocks: Sequence[tuple[str, bytes]]) -> Packed:
     """One CAR under a root that links to every block: pinning the root pins them all."""
     named = [(cid.to_bytes(name), data) for name, data in blocks]
     root = cid.batch_root([name for name, _ in named])
-    return Packed(cid.from_bytes(root.cid), car.write(root.cid, [(root.cid, root.block), *named]))
+    return Packed(cid.from_bytes(root.cid), car.write(root.cid, [(root.cid, root.block), *named]), root.block)
 
 
 def pack_blob(blob: bytes) -> Packed:
@@ -105,25 +106,43 @@ def pack_blob(blob: bytes) -> Packed:
     return Packed(cid.from_bytes(name), car.write(name, [(name, blob)]))
 
 
-def pack_survivors(keep: Sequence[str]) -> Packed:
-    """A CAR with nothing but a new root over blocks that are stored already."""
-    root = cid.batch_root([cid.to_bytes(name) for name in keep])
-    return Packed(cid.from_bytes(root.cid), car.write(root.cid, [(root.cid, root.block)]))
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A block that holds others together: its CID and its bytes."""
+
+    cid: str
+    block: bytes
 
 
-def links_of(root_cid: str, root_block: bytes) -> tuple[str, ...]:
-    """The blocks that a batch's root holds: raw ones, named as this project names them. Raises NotABatch."""
+def survivors(root_cid: str, root_block: bytes, keep: Sequence[str]) -> Root | None:
+    """A new root over what is kept of a batch; None when that is all of it.
+
+    Raises NotABatch, and ValueError for a CID to keep that is not below the batch's root.
+    """
     try:
         root = cid.to_bytes(root_cid)
     except ValueError as error:
         raise NotABatch("the root is not a list of links") from error
-    return tuple(cid.from_bytes(link) for link in _links_of(root, root_block))
+    held = set(_links_of(root, root_block))
+    kept = dict.fromkeys(cid.to_bytes(name) for name in keep)
+    if not held.issuperset(kept):
+        raise ValueError("a CID to keep is not one of that batch")
+    if len(kept) == len(held):
+        return None
+    made = cid.batch_root(list(kept))
+    return Root(cid.from_bytes(made.cid), made.block)
 
 
-def check_car(packed: bytes, root_cid: str) -> dict[bytes, bytes]:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A CAR that is what it says: its blocks by binary CID, a batch's root not among them."""
+
+    packed: Packed
+    blocks: dict[bytes, bytes]
+
+
+def check_car(packed: bytes, root_cid: str) -> Checked:
     """Check that a CAR is a batch or a blob of `root_cid`, complete and with nothing beside it.
-
-    Gives its blocks by binary CID, each checked against it; a batch's root is not among them.
 
     Raises NotABatch, and cid.HashMismatch when a block is not what its CID names.
     """
@@ -140,9 +159,8 @@ def check_car(packed: bytes, root_cid: str) -> dict[bytes, bytes]:
     wanted = _links_of(root, held[root]) if cid.codec(root) == cid.DAG_CBOR else ()
     if held.keys() != {root, *wanted}:
         raise NotABatch("the CAR holds other blocks than its root links to")
-    if wanted:
-        del held[root]
-    return held
+    root_block = held.pop(root) if wanted else b""
+    return Checked(Packed(root_cid, packed, root_block), held)
 
 
 def _links_of(root: bytes, root_block: bytes) -> list[bytes]:
@@ -152,7 +170,7 @@ def _links_of(root: bytes, root_block: bytes) -> list[bytes]:
         raise NotABatch("the root is not a list of links in its one canonical form") from error
     if cid.binary(cid.DAG_CBOR, root_block) != root:
         raise NotABatch("the root's CID is not that of the list of links")
-    if any(cid.codec(link) != cid.RAW for link in links):
+    if not all(map(cid.is_raw, links)):
         raise NotABatch("the root links to more than raw blocks")
     return links
 

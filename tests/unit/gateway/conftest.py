@@ -1,5 +1,6 @@
 """A pipeline over a ledger and a storage in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Limits, Pipeline
 from services.gateway.replays import Replays
 from services.runtime.errors import code_name
+from services.runtime.tasks import end
 from services.runtime.telemetry import Metrics
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.gateway.people import CHANNEL, Person, Put, checker
@@ -71,6 +73,7 @@ async def world() -> AsyncIterator[World]:
     engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(engine, patient)
     pipeline, discards, identities = build(ledger, storage)
+    letting_go = asyncio.create_task(discards.run())
     async with pipeline:
         yield World(
             ledger,
@@ -83,3 +86,4 @@ async def world() -> AsyncIterator[World]:
             patient,
         )
         ledger.hold.set()
+    await end(letting_go)

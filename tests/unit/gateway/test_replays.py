@@ -103,6 +103,7 @@ async def test_what_may_have_been_committed_is_never_let_go(world: World, code: 
     world.ledger.lost = MeshError(code, "the answer was lost")
 
     assert await world.code_of(one) == "UNKNOWN_OUTCOME"
+    await world.discards.finish()
     assert not world.storage.discards
     (cid,) = world.storage.stored
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -18,7 +18,7 @@ from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
 from services.storage.decisions import Decisions
-from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed
+from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
 from services.storage.hosting import Hosting
 from services.storage.identities import Identities
 from services.storage.keeper import Keeper
@@ -55,9 +55,17 @@ class FakeKubo:
             raise MeshError(code_pb2.CODE_UNAVAILABLE, "nothing to pin")
         self.pinned.add(root_cid)
 
-    async def unpin(self, root_cid: str) -> None:
+    async def pin_roots(self, roots: Sequence[Root]) -> None:
         self._answer()
-        self.pinned.discard(root_cid)
+        for root in roots:
+            cids.check(root.cid, root.block)
+            # Like Kubo, it does not look whether what is linked is here.
+            self.blocks[root.cid] = root.block
+            self.pinned.add(root.cid)
+
+    async def unpin(self, root_cids: Sequence[str]) -> None:
+        self._answer()
+        self.pinned.difference_update(root_cids)
 
     async def get(self, cid: str) -> bytes | None:
         self._answer()
@@ -84,13 +92,15 @@ class FakeKubo:
 
 
 class Wire:
-    """The other members as one member reaches them; `down`: who does not answer; `asked`: for keys."""
+    """The other members as one member reaches them; `down`: who does not answer; `asked`: for keys;
+    `unpinned`: how many roots at once."""
 
     def __init__(self, own: str, hospitals: dict[str, Hospital]) -> None:
         self.own = own
         self.down: set[str] = set()
         self.lying: set[str] = set()
         self.asked: list[str] = []
+        self.unpinned: list[tuple[str, int]] = []
         self._hospitals = hospitals
 
     @property
@@ -103,8 +113,10 @@ class Wire:
             receipt.held_at_ms += 1
         return receipt
 
-    async def unpin(self, msp: str, root: str, keep: Sequence[str]) -> None:
-        await self._reach(msp).hosting.unpin(self.own, root, keep)
+    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
+        hosting = self._reach(msp).hosting
+        self.unpinned.append((msp, len(kept_of)))
+        await hosting.unpin(self.own, kept_of)
 
     async def release_key(
         self, msp: str, tx_id: str, command_id: str, header: bytes, seconds: float
@@ -157,6 +169,7 @@ class Hospital:
             self.wire,
             metrics,
             lambda: self.clock_ms(),
+            gather_seconds=0.01,
         )
         self.recent = RecentBlocks(MIB)
         self.blocks = Blocks(msp, self.kubo, self.recent, self.pins, self.wire, metrics)

@@ -83,15 +83,15 @@ async def test_a_car_over_the_limit_is_refused(world: World) -> None:
 async def test_only_the_member_that_sent_a_root_can_have_it_let_go(world: World) -> None:
     sent = packed(b"one")
     await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
-    await world.lakeside.hosting.unpin(THIRD, sent.root_cid, [])
+    await world.lakeside.hosting.unpin(THIRD, {sent.root_cid: []})
     assert sent.root_cid in world.lakeside.kubo.pinned
-    await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
     assert not world.lakeside.kubo.pinned
 
 
 async def test_what_no_member_sent_is_not_let_go_for_one(world: World) -> None:
     world.lakeside.kubo.pinned.add("the operator's own")
-    await world.lakeside.hosting.unpin(MERCY, "the operator's own", [])
+    await world.lakeside.hosting.unpin(MERCY, {"the operator's own": []})
     assert world.lakeside.kubo.pinned == {"the operator's own"}
 
 
@@ -99,9 +99,9 @@ async def test_a_root_that_two_members_sent_stays_until_both_let_go(world: World
     sent = packed(b"one")
     for msp in (MERCY, THIRD):
         await world.lakeside.hosting.replicate(msp, sent.car, sent.root_cid)
-    await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
     assert sent.root_cid in world.lakeside.kubo.pinned
-    await world.lakeside.hosting.unpin(THIRD, sent.root_cid, [])
+    await world.lakeside.hosting.unpin(THIRD, {sent.root_cid: []})
     assert not world.lakeside.kubo.pinned
 
 
@@ -110,9 +110,9 @@ async def test_a_let_go_that_failed_can_be_tried_again(world: World) -> None:
     await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
     world.lakeside.kubo.down = True
     with pytest.raises(MeshError):
-        await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+        await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
     world.lakeside.kubo.down = False
-    await world.lakeside.hosting.unpin(MERCY, sent.root_cid, [])
+    await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
     assert not world.lakeside.kubo.pinned
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED
+from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import hpke
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import MIB, Item, Refusal
+from services.storage.ledger import now_ms
 from services.storage.sealing import SealedBatch, SealedItem
 from tests.support.waiting import until
 from tests.unit.storage.channel import LAKESIDE, MERCY, item
@@ -177,8 +179,7 @@ async def test_discard_keeps_the_survivors_and_their_chunks_here_and_there(world
         kept = hospital.kubo.kept() - hospital.kubo.pinned
         return kept == survivors and batch.root_cid not in hospital.kubo.pinned
 
-    assert only_survivors(world.mercy)
-    await swept(world.mercy, lambda: only_survivors(world.lakeside))
+    await swept(world.mercy, lambda: only_survivors(world.mercy) and only_survivors(world.lakeside))
     assert dropped.cid not in world.lakeside.kubo.kept()
 
 
@@ -186,8 +187,45 @@ async def test_discard_of_everything_leaves_nothing_and_can_be_sent_again(world:
     batch = await world.mercy.sealing.seal([item(world.patient().address)])
     await world.mercy.sealing.discard(batch.root_cid, [])
     await world.mercy.sealing.discard(batch.root_cid, [])
-    await swept(world.mercy, lambda: not world.lakeside.kubo.pinned)
-    assert not world.mercy.kubo.pinned
+    await swept(world.mercy, lambda: not world.lakeside.kubo.pinned and not world.mercy.kubo.pinned)
+
+
+async def test_what_is_refused_of_many_batches_is_let_go_of_together(world: World) -> None:
+    patient = world.patient()
+    batches = [
+        await world.mercy.sealing.seal([item(patient.address), item(patient.address)]) for _ in range(30)
+    ]
+    kept = [sealed_of(batch, 0).record.cid for batch in batches]
+    for batch, cid in zip(batches, kept, strict=True):
+        await world.mercy.sealing.discard(batch.root_cid, [cid])
+
+    def done(hospital: Hospital) -> bool:
+        return hospital.kubo.kept() - hospital.kubo.pinned == set(kept)
+
+    await swept(world.mercy, lambda: done(world.mercy) and done(world.lakeside))
+    assert world.mercy.wire.unpinned == [(LAKESIDE, 25), (LAKESIDE, 5)]
+
+
+async def test_a_batch_that_cannot_be_let_go_holds_up_no_other(world: World) -> None:
+    patient = world.patient()
+    batches = [
+        await world.mercy.sealing.seal([item(patient.address), item(patient.address)]) for _ in range(3)
+    ]
+    kept = [sealed_of(batch, 0).record.cid for batch in batches]
+    for batch, cid in zip(batches, kept, strict=True):
+        await world.mercy.sealing.discard(batch.root_cid, [cid])
+    # The replica will not keep what is not below that root.
+    await world.mercy.roots.release(batches[1].root_cid, [LAKESIDE], [cids.raw(b"never sealed")], 0)
+
+    async def postponed() -> bool:
+        dues = await world.mercy.roots.due(now_ms() + 60_000, 100)
+        return [(due.msp, due.attempts) for due in dues] == [(LAKESIDE, 1)] * 3
+
+    await swept(world.mercy, postponed)
+    world.mercy.clock_ms = lambda: now_ms() + 60_000
+    others = {batches[0].root_cid, batches[2].root_cid}
+    await swept(world.mercy, lambda: others.isdisjoint(world.lakeside.kubo.pinned))
+    assert batches[1].root_cid in world.lakeside.kubo.pinned
 
 
 async def test_discard_keeps_nothing_that_was_not_in_the_batch(world: World) -> None:

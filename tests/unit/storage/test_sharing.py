@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -143,10 +143,10 @@ class SlowKubo(FakeKubo):
         super().__init__()
         self.asked, self.may = asyncio.Event(), asyncio.Event()
 
-    async def unpin(self, root_cid: str) -> None:
+    async def unpin(self, root_cids: Sequence[str]) -> None:
         self.asked.set()
         await self.may.wait()
-        await super().unpin(root_cid)
+        await super().unpin(root_cids)
 
 
 async def test_a_root_that_one_process_lets_go_of_while_another_pins_it_stays_pinned(
@@ -164,7 +164,7 @@ async def test_a_root_that_one_process_lets_go_of_while_another_pins_it_stays_pi
         )
         await here.pin(packed, MERCY)
 
-        letting_go = asyncio.create_task(here.unpin(packed.root_cid, MERCY))
+        letting_go = asyncio.create_task(here.unpin(MERCY, {packed.root_cid: []}))
         await until(kubo.asked.is_set, "the first process asks Kubo to unpin")
         pinning = asyncio.create_task(there.pin(packed, LAKESIDE))
         await asyncio.wait([pinning], timeout=0.2)
