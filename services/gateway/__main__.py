@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.gateway.allowance import Allowances
 from services.gateway.authentic import Authenticator
 from services.gateway.batch import BatchProcessor
 from services.gateway.certificates import ClientCertificates
@@ -87,6 +88,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     discards = Discards(storage, metrics)
     registrar = Registrar(device, ledger, channel=config.channel, msp_id=config.msp_id)
     life.spawn("discards", discards.run())
+    life.defer(discards.finish)
     life.spawn("device", registrar.run())
     life.spawn("optional", optional.run())
     # Entered before the pipeline, left after it: what it has committed is still opened.
@@ -119,7 +121,13 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         gate=gate,
         commands=Commands(pipeline, ledger),
         records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
-        ingest=Ingest(pipeline, metrics, window=config.in_flight_per_stream, stopping=life.stopping),
+        ingest=Ingest(
+            pipeline,
+            metrics,
+            window=config.in_flight_per_stream,
+            allowances=Allowances(config.refusals_at_once, config.refusals_per_second),
+            stopping=life.stopping,
+        ),
         forwarders={
             Target.IDENTITY: Forwarder(channels["identity"]),
             Target.NOTIFY: Forwarder(channels["notify"]),

@@ -44,6 +44,10 @@ class GatewayConfig(ServiceConfig):
 
     in_flight_per_stream: int = Field(default=4_000, ge=1)
     """Submissions of one stream whose result is not out yet; then the stream is not read."""
+    refusals_at_once: int = Field(default=500, ge=1)
+    refusals_per_second: float = Field(default=50.0, gt=0)
+    """Of one client's submissions to streams, refused through its own doing; then its streams are not read
+    until some are left again: many more, and each costs the others what a good one would."""
     in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
     """Of all submissions in memory; then no stream is read."""
     batch_submissions: int = Field(default=400, ge=1, le=1_000)

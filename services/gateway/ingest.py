@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestResponse, IngestResult
+from services.gateway.allowance import Allowance, Allowances
 from services.gateway.domain.session import Session
 from services.gateway.forward import check_size
 from services.gateway.metrics import GatewayMetrics
@@ -24,29 +25,42 @@ from services.runtime.errors import MeshError, to_detail
 _LONGEST_ID_BYTES = 64
 _MOST_ITEMS = 1_000
 _RESULTS_AT_ONCE = 500
+# Then it is looked at again: other streams of the client may have spent more.
+_LONGEST_PAUSE_SECONDS = 1.0
 
 
 class Ingest:
     """IngestService.
 
-    window    submissions of one stream whose result is not out: then the stream is not read, and
-              HTTP/2's flow control stops the sender
-    stopping  set when the service shuts down: streams take nothing more, finish, and end
+    window      submissions of one stream whose result is not out: then the stream is not read, and
+                HTTP/2's flow control stops the sender
+    allowances  of refused submissions, by client: who is over it is not read either, for as long
+    stopping    set when the service shuts down: streams take nothing more, finish, and end
     """
 
     def __init__(
-        self, pipeline: Pipeline, metrics: GatewayMetrics, *, window: int, stopping: asyncio.Event
+        self,
+        pipeline: Pipeline,
+        metrics: GatewayMetrics,
+        *,
+        window: int,
+        allowances: Allowances,
+        stopping: asyncio.Event,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
         self._window = window
+        self._allowances = allowances
         self._stopping = stopping
 
     async def stream(
         self, requests: AsyncIterator[Any], session: Session
     ) -> AsyncGenerator[IngestResponse, None]:
         """Results of the submissions, out of order. Raises MeshError when the stream cannot go on."""
-        stream = _Stream(self._pipeline, self._window, self._stopping, tracing.sampled())
+        allowance = self._allowances.of(session.address)
+        stream = _Stream(
+            self._pipeline, self._metrics, self._window, allowance, self._stopping, tracing.sampled()
+        )
         reader = asyncio.create_task(stream.read(requests), name="ingest-reader")
         self._metrics.streams.inc()
         try:
@@ -94,12 +108,20 @@ class _Stream:
     """What is under way on one stream. A slot is free again when its result is out."""
 
     def __init__(
-        self, pipeline: Pipeline, window: int, stopping: asyncio.Event, span: SpanContext | None
+        self,
+        pipeline: Pipeline,
+        metrics: GatewayMetrics,
+        window: int,
+        allowance: Allowance,
+        stopping: asyncio.Event,
+        span: SpanContext | None,
     ) -> None:
         self.results = _Results()
         self.slots = Room(window)
         self._pipeline = pipeline
+        self._metrics = metrics
         self._window = window
+        self._allowance = allowance
         self._stopping = stopping
         self._open: set[str] = set()
         self._span = span
@@ -144,11 +166,18 @@ class _Stream:
             # A message is read only when there is a slot for the first of it at least.
             await self.slots.take(1)
             self.slots.give(1)
+            await self._have_allowance()
             try:
                 request = await anext(requests)
             except StopAsyncIteration:
                 return
             await self._begin(request.items if isinstance(request, IngestRequest) else [request])
+
+    async def _have_allowance(self) -> None:
+        if self._allowance.wait_seconds() > 0:
+            self._metrics.paused.inc()
+        while (seconds := self._allowance.wait_seconds()) > 0:  # noqa: ASYNC110 - until a time that moves
+            await asyncio.sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
 
     async def _begin(self, items: Any) -> None:
         """Hand on what came together; before waiting for a slot or for room, what has them already."""
@@ -191,6 +220,7 @@ class _Stream:
                     "items",
                 )
         except MeshError as err:
+            self._allowance.note(err)
             self.results.put(_failure(name[:_LONGEST_ID_BYTES], err))
             return None
         size = item.ByteSize()
@@ -234,6 +264,7 @@ class _Stream:
     def _done(self, name: str, size: int, answer: Answer) -> None:
         self._pipeline.room.give(size)
         self._open.discard(name)
+        self._allowance.note(answer)
         if isinstance(answer, MeshError):
             self.results.put(_failure(name, answer))
         else:

@@ -47,6 +47,9 @@ class GatewayMetrics:
         self.in_flight = metrics.gauge("submissions_in_flight", "count", "Groups taken and not answered yet")
         self.in_flight_bytes = metrics.gauge("submissions_in_flight", "bytes", "Size of those groups")
         self.streams = metrics.gauge("ingest_streams", "count", "Open ingest streams")
+        self.paused = metrics.counter(
+            "ingest_pauses", "Times a stream was not read since its client had too much refused"
+        )
         self.stages = metrics.histogram("stage", "seconds", "Time in a stage of the pipeline", ("stage",))
         self.discarded = metrics.counter("discarded", "Sealed contents let go, by outcome", ("outcome",))
         self.not_admitted = metrics.counter("not_admitted", "Calls without a valid session", ("code",))

@@ -8,11 +8,13 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest, IngestResult
+from services.gateway.allowance import Allowances
 from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.forward import Unreadable
 from services.gateway.ingest import Ingest
 from services.gateway.room import Room
 from services.runtime.errors import MeshError, code_name
+from services.runtime.tasks import end
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World
 from tests.unit.gateway.people import Person, put
@@ -41,19 +43,32 @@ def submission(world: World, name: str, **changed: object) -> IngestItem:
     return IngestItem(submission_id=name, group=one.group, contents=one.contents)
 
 
-def ingest(world: World, stopping: asyncio.Event | None = None) -> Ingest:
-    return Ingest(world.pipeline, world.metrics, window=WINDOW, stopping=stopping or asyncio.Event())
+def ingest(
+    world: World, stopping: asyncio.Event | None = None, allowances: Allowances | None = None
+) -> Ingest:
+    return Ingest(
+        world.pipeline,
+        world.metrics,
+        window=WINDOW,
+        allowances=allowances or Allowances(10_000, 10_000),
+        stopping=stopping or asyncio.Event(),
+    )
 
 
-def session(world: World) -> Session:
-    return Session(world.engine.address, "engine", "MercyMSP", "t", CERTIFICATE, "x", 1 << 40)
+def session(person: Person) -> Session:
+    return Session(person.address, "engine", "MercyMSP", "t", CERTIFICATE, "x", 1 << 40)
 
 
 async def stream(
-    world: World, sender: Sender, stopping: asyncio.Event | None = None
+    world: World,
+    sender: Sender,
+    stopping: asyncio.Event | None = None,
+    allowances: Allowances | None = None,
+    person: Person | None = None,
 ) -> AsyncGenerator[IngestResult, None]:
     """The results, one by one."""
-    responses = ingest(world, stopping).stream(aiter(sender), session(world))
+    caller = session(person or world.engine)
+    responses = ingest(world, stopping, allowances).stream(aiter(sender), caller)
     async with aclosing(responses):
         async for response in responses:
             for result in response.results:
@@ -128,6 +143,58 @@ async def test_of_a_message_with_too_many_submissions_the_first_thousand_are_tak
     late = [one.submission_id for one in results if code_name(one.error.code) == "TOO_LARGE"]
     assert late == ["s1000", "s1001"]
     assert len(results) == 1_002
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fast_as_it_is_allowed(
+    world: World,
+) -> None:
+    clock = Clock()
+    allowances = Allowances(5, 100.0, clock)
+    bad = Sender(*(submission(world, f"bad{number}", version=0) for number in range(30)))
+    answered: list[str] = []
+
+    async def listen() -> None:
+        async for result in stream(world, bad, None, allowances):
+            answered.append(code_name(result.receipts[0].receipt.code))
+
+    listening = asyncio.create_task(listen())
+    try:
+        # Some are on their way when the first five have been refused: no more than the window.
+        await until(lambda: len(answered) >= 5, "as many as are allowed at once are answered")
+        good = Sender(*(submission(world, f"good{number}") for number in range(10)))
+        others = [one async for one in stream(world, good, None, allowances, world.patient)]
+        assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in others)
+        assert bad.taken <= 5 + WINDOW
+        assert world.metrics.paused._value.get() == 1  # type: ignore[attr-defined]
+
+        clock.seconds += 10.0
+        await until(lambda: len(answered) >= 10, "the stream is read again")
+        while not listening.done():
+            clock.seconds += 10.0
+            await asyncio.sleep(0.005)
+    finally:
+        await end(listening)
+    assert answered == ["INVALID"] * 30
+
+
+async def test_what_the_mesh_could_not_do_is_not_counted_against_the_client(world: World) -> None:
+    world.ledger.away = True
+    allowances = Allowances(1, 0.001, Clock())
+    sender = Sender(*(submission(world, f"s{number}") for number in range(20)))
+
+    codes = [code_name(one.error.code) async for one in stream(world, sender, None, allowances)]
+
+    assert codes == ["UNAVAILABLE"] * 20
 
 
 async def test_a_quick_result_overtakes_a_slow_one(world: World) -> None:

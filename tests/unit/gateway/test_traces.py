@@ -9,6 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest
+from services.gateway.allowance import Allowances
+from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.ingest import Ingest
 from services.runtime import tracing
 from services.runtime.errors import MeshError
@@ -41,9 +43,13 @@ async def send(world: World, *traceparents: str) -> list[int]:
     async def requests():
         yield IngestRequest(items=items)
 
-    ingest = Ingest(world.pipeline, world.metrics, window=100, stopping=asyncio.Event())
+    allowances = Allowances(100, 100)
+    ingest = Ingest(
+        world.pipeline, world.metrics, window=100, allowances=allowances, stopping=asyncio.Event()
+    )
+    session = Session(world.engine.address, "engine", "MercyMSP", "t", CERTIFICATE, "x", 1 << 40)
     results = []
-    async for response in ingest.stream(requests(), None):  # type: ignore[arg-type]
+    async for response in ingest.stream(requests(), session):
         results += response.results
     return [one.error.code or one.receipts[0].receipt.code for one in results]
 
