@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cbmdhi.devnet import fabric, kubo, services
+from cbmdhi.devnet import fabric, kubo, nats, services
 from cbmdhi.devnet.layout import ROOT
 from cbmdhi.devnet.templates import fill, write
 from cbmdhi.devnet.topology import INFRASTRUCTURE_OF_MEMBER, INFRASTRUCTURE_OF_ORDERING, SERVICES
@@ -50,6 +50,7 @@ def files() -> dict[Path, str]:
         member / "peer.env": _environment(fabric.PEER_TUNING),
         member / "chaincode.env": _environment(fabric.CHAINCODE_TUNING),
         member / "ipfs.env": _environment(kubo.ENVIRONMENT),
+        member / "nats.env": _environment(nats.TUNING),
         member / "core.yaml": _NOTE + _core(),
         member / "nats.conf": _NOTE + _nats(),
         member / "kubo.json": json.dumps(_kubo(), indent=2) + "\n",

@@ -22,10 +22,15 @@ from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 
+# Of the projection the last pages of some indexes are needed again and again: these.
+_CACHE_MIB = 8
+
 
 async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     metrics = LedgerMetrics(life.metrics)
-    database = await life.enter(Database(config.require_data_directory() / "projection.db", MIGRATIONS))
+    database = await life.enter(
+        Database(config.require_data_directory() / "projection.db", MIGRATIONS, cache_mib=_CACHE_MIB)
+    )
     channel = await life.enter(FabricChannel(config))
     link = await life.enter(NatsLink(config.nats, "ledger"))
 

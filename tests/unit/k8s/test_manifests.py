@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cbmdhi.devnet import fabric, kubo, layout, services
+from cbmdhi.devnet import fabric, kubo, layout, nats, services
 from cbmdhi.devnet.topology import SERVICES, Ports
 from cbmdhi.k8s import generate, kubo_config
 from cbmdhi.k8s.listeners import PORTS
@@ -65,6 +65,7 @@ def test_every_program_is_tuned_as_on_the_laptop(overlay: str, tmp_path: Path) -
         "peer": fabric.peer_program(home, "mercy").env,
         "chaincode": fabric.chaincode_program(home, "mercy", ports).env,
         "ipfs": kubo.program(home, "mercy").env,
+        "nats": nats.program(home, "mercy").env,
         "orderer": fabric.orderer_program(home).env,
         **{service: services.program(home, "mercy", service).env for service in SERVICES},
     }
@@ -76,7 +77,13 @@ def test_every_program_is_tuned_as_on_the_laptop(overlay: str, tmp_path: Path) -
             assert name in there, f"{program(document)} is not told {name}"
             of_this_machine = str(home.path) in value or "127.0.0.1" in value or not value
             assert of_this_machine or there[name] == value, f"{name} of {program(document)}"
-    assert {"GOGC", "MALLOC_TRIM_THRESHOLD_", "FABRIC_LOGGING_SPEC", "LIBP2P_FORCE_PNET"} <= seen
+    assert {
+        "GOGC",
+        "GOMEMLIMIT",
+        "MALLOC_TRIM_THRESHOLD_",
+        "FABRIC_LOGGING_SPEC",
+        "LIBP2P_FORCE_PNET",
+    } <= seen
 
 
 def test_the_peer_keeps_no_history_index_and_reads_many_keys_at_once() -> None:
