@@ -43,6 +43,7 @@ class Plan:
     streams: int = 1
     patients: int = 5_000
     layer_seconds: float = 15.0
+    flood_records: int = 12_000
     hostile_rate: float = 300.0
     hostile_seconds: float = 20.0
 
@@ -62,6 +63,7 @@ QUICK = Plan(
     users=4,
     patients=20,
     layer_seconds=2.0,
+    flood_records=150,
     hostile_rate=50.0,
     hostile_seconds=3.0,
 )

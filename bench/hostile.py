@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from bench import nuisance
@@ -17,7 +18,8 @@ from cbmdhi.hammer.session import Session
 # Everything due at once: the stream's window then lets in what the mesh can do, and no more.
 _FLOOD_RATE = 50_000.0
 _BAD = 0.01
-_PAIRS = 3
+_PAIRS = 5
+_LOOKS = 2
 
 _NUISANCES: dict[str, Nuisance] = {
     "a client that never reads its receipts": nuisance.never_reads,
@@ -36,36 +38,54 @@ async def measure(session: Session, plan: Plan, folder: Path) -> dict[str, Any]:
 
 async def _bad(session: Session, plan: Plan) -> dict[str, Any]:
     """Floods without and with bad records in turn, so that a machine that slows down slows both."""
-    records = round(plan.hostile_rate * plan.hostile_seconds)
-    clean = plan.load(_FLOOD_RATE, records / _FLOOD_RATE)
+    clean = plan.load(_FLOOD_RATE, plan.flood_records / _FLOOD_RATE)
     dirty = replace(clean, bad=_BAD)
     order: list[Load] = [
         load for turn in range(_PAIRS) for load in ((clean, dirty), (dirty, clean))[turn % 2]
     ]
-    rates: dict[float, list[float]] = {0.0: [], _BAD: []}
+    results: dict[float, list[dict[str, Any]]] = {0.0: [], _BAD: []}
     problems: dict[str, int] = {}
     for load in order:
         result = report.report(await session.run(load, sample=0))
-        rates[load.bad].append(result["records_per_second"])
+        results[load.bad].append(result)
         problems |= result["problems"]
     # Of as many records one in a hundred is no good: the rate of the good ones may fall by that much besides.
-    without, with_bad = (sum(rates[share]) / _PAIRS for share in (0.0, _BAD))
-    loss = 1 - with_bad / (without * (1 - _BAD))
-    return {"share": _BAD, "without": rates[0.0], "with": rates[_BAD], "loss": loss, "problems": problems}
+    without, with_bad = (_rate(results[share]) for share in (0.0, _BAD))
+    return {
+        "share": _BAD,
+        "without": [result["records_per_second"] for result in results[0.0]],
+        "with": [result["records_per_second"] for result in results[_BAD]],
+        "loss": 1 - with_bad / (without * (1 - _BAD)),
+        "cpu_us_without": [_cpu(result) for result in results[0.0]],
+        "cpu_us_with": [_cpu(result) for result in results[_BAD]],
+        "problems": problems,
+    }
+
+
+def _rate(floods: list[dict[str, Any]]) -> float:
+    """Good records a second of several floods together."""
+    return sum(flood["committed"] for flood in floods) / sum(flood["seconds"] for flood in floods)
+
+
+def _cpu(flood: dict[str, Any]) -> float:
+    return flood["cpu"]["us_per_operation_in_all"]
 
 
 async def _beside(session: Session, plan: Plan, name: str, made: Nuisance) -> dict[str, Any]:
+    """Without, with, without, with, without: what the machine does meanwhile is in both."""
     load = plan.load(plan.hostile_rate, plan.hostile_seconds)
-    before = report.report(await session.run(load, sample=0))
-    async with made(session):
-        during = report.report(await session.run(load, sample=0))
-    after = report.report(await session.run(load, sample=0))
-    quiet = (before["latency_ms"]["p99"] + after["latency_ms"]["p99"]) / 2
+    results = [report.report(await session.run(load, sample=0))]
+    for _ in range(_LOOKS):
+        async with made(session):
+            results.append(report.report(await session.run(load, sample=0)))
+        results.append(report.report(await session.run(load, sample=0)))
+    p99s = [result["latency_ms"]["p99"] for result in results]
+    problems = {why: count for result in results for why, count in result["problems"].items()}
     return {
         "name": name,
-        "p99_ms": [result["latency_ms"]["p99"] for result in (before, during, after)],
-        "rise": during["latency_ms"]["p99"] / quiet - 1,
-        "problems": before["problems"] | during["problems"] | after["problems"],
+        "p99_ms": p99s,
+        "rise": fmean(p99s[1::2]) / fmean(p99s[::2]) - 1,
+        "problems": problems,
     }
 
 
@@ -82,7 +102,6 @@ def lines(run: dict[str, Any]) -> list[Line]:
         )
     ]
     for entry in run["nuisances"]:
-        before, during, after = entry["p99_ms"]
         found.append(
             Line(
                 f"{entry['name']}: rise of the others' p99",
@@ -90,7 +109,7 @@ def lines(run: dict[str, Any]) -> list[Line]:
                 "%",
                 10.0,
                 at_most=True,
-                note=f"p99 {before:,.0f} → {during:,.0f} → {after:,.0f} ms",
+                note=f"p99 {' → '.join(f'{p99:,.0f}' for p99 in entry['p99_ms'])} ms",
             )
         )
     return found
