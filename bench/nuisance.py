@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import resource
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -25,29 +28,52 @@ _DESCRIPTORS = 8_192
 # HTTP/2's preface and an empty SETTINGS frame (RFC 9113, 3.4): a client that said hello, and then nothing.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
+_BEGIN_SECONDS = 30.0
+_LAST = 19
+
 Nuisance = Callable[[Session], AbstractAsyncContextManager[None]]
+
+
+class _Login(NamedTuple):
+    """What another process needs to call the gateway as a client does."""
+
+    address: str
+    name: str
+    tls_ca_pem: bytes
+    private_key_pem: bytes
+    certificate_pem: bytes
+    metadata: tuple[tuple[str, str], ...]
 
 
 @asynccontextmanager
 async def never_reads(session: Session) -> AsyncIterator[None]:
-    """One stream that sends for ever, and whose receipts nobody takes."""
-    client: Client = session.cast.carriers[0]
-    channel = _own_channel(client)
-    stub = gateway_pb2_grpc.IngestServiceStub(channel)
+    """One stream that sends for ever, and whose receipts nobody takes.
 
-    async def requests() -> AsyncIterator[gateway_pb2.IngestRequest]:
-        number = 0
-        while True:
-            number += 1
-            item = gateway_pb2.IngestItem(submission_id=f"unread-{number}" + "x" * 30)
-            yield gateway_pb2.IngestRequest(items=[item])
-
-    call: Any = stub.Ingest(requests(), metadata=await client.connection.metadata())
+    From a process of its own, which is last in the queue for a core: what it costs to send is no cost of the
+    mesh, and the load generator's event loop would have to wait for it.
+    """
+    client: Client = session.cast.neighbour
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    login = _Login(
+        client.member.gateway.grpc,
+        f"gateway.{client.member.name}",
+        client.member.tls_ca_pem.encode(),
+        client.wallet.private_key_pem,
+        client.wallet.certificate_pem.encode(),
+        tuple((str(key), str(value)) for key, value in await client.connection.metadata()),
+    )
+    process = context.Process(target=_send_unread, args=(login, begun), daemon=True)
+    process.start()
     try:
+        if not await asyncio.to_thread(begun.wait, _BEGIN_SECONDS):
+            raise TimeoutError("the client that never reads has not sent anything")
         yield
+        if not process.is_alive():
+            raise RuntimeError("the client that never reads was gone before the end")
     finally:
-        call.cancel()
-        await channel.close()
+        process.kill()
+        await asyncio.to_thread(process.join)
 
 
 @asynccontextmanager
@@ -102,18 +128,28 @@ async def _connections(session: Session, count: int) -> AsyncIterator[list[async
             writer.transport.abort()
 
 
-def _own_channel(client: Client) -> grpc.aio.Channel:
-    """A connection that no honest stream shares: what is not read must fill this one's window alone."""
-    credentials = grpc.ssl_channel_credentials(
-        client.member.tls_ca_pem.encode(),
-        client.wallet.private_key_pem,
-        client.wallet.certificate_pem.encode(),
-    )
-    options = [
-        ("grpc.ssl_target_name_override", f"gateway.{client.member.name}"),
-        ("grpc.use_local_subchannel_pool", 1),
-    ]
-    return grpc.aio.secure_channel(client.member.gateway.grpc, credentials, options=options)
+def _send_unread(login: _Login, begun: Event) -> None:
+    os.nice(_LAST)
+    asyncio.run(_unread(login, begun))
+
+
+async def _unread(login: _Login, begun: Event) -> None:
+    credentials = grpc.ssl_channel_credentials(login.tls_ca_pem, login.private_key_pem, login.certificate_pem)
+    options = [("grpc.ssl_target_name_override", login.name)]
+
+    async def requests() -> AsyncIterator[gateway_pb2.IngestRequest]:
+        number = 0
+        while True:
+            number += 1
+            item = gateway_pb2.IngestItem(submission_id=f"unread-{number}" + "x" * 30)
+            yield gateway_pb2.IngestRequest(items=[item])
+            begun.set()
+
+    async with grpc.aio.secure_channel(login.address, credentials, options=options) as channel:
+        call: Any = gateway_pb2_grpc.IngestServiceStub(channel).Ingest(requests(), metadata=login.metadata)
+        # Ends only when the gateway ends it.
+        await call.wait_for_connection()
+        await call.code()
 
 
 def _context(client: Client) -> ssl.SSLContext:

@@ -24,15 +24,17 @@ Progress = Callable[[int], None]
 class Cast:
     """Everybody, active on the channel.
 
-    authors   clinicians of mercy, who sign
-    carriers  integration engines of mercy, one for each stream, who hold it open
-    readers   clinicians of lakeside, who read under the patients' consent; none when nothing is read
-    outsider  a patient, whose records about others are forbidden
+    authors    clinicians of mercy, who sign
+    carriers   integration engines of mercy, one for each stream, who hold it open
+    neighbour  another client of mercy's gateway, on whom nothing of the load depends
+    readers    clinicians of lakeside, who read under the patients' consent; none when nothing is read
+    outsider   a patient, whose records about others are forbidden
     """
 
     stage: Stage
     authors: list[Key]
     carriers: list[Client]
+    neighbour: Client
     readers: list[Client]
     patients: list[Person]
     outsider: Key
@@ -68,6 +70,7 @@ async def gather(stage: Stage, load: Load, clients: AsyncExitStack, tick: Progre
         stage,
         [Key(client.wallet.address, client.wallet.private_key_pem) for client in authors],
         carriers,
+        authors[0],
         readers,
         patients[: load.patients] if load.patients > 1 else patients,
         Key(outsider.address, outsider.private_key_pem),

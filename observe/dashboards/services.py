@@ -35,6 +35,7 @@ GATEWAY = parts.service(
         legend=parts.BY + "{{route}}",
     ),
     panel("Ingest streams", "short", f"{parts.GATEWAY}_ingest_streams_count"),
+    panel("Streams paused: too much was refused", "reqps", rate(f"{parts.GATEWAY}_ingest_pauses_total")),
     panel("Groups answered from before", "reqps", rate(f"{parts.GATEWAY}_replays_total")),
     panel(
         "Contents sealed and let go",

@@ -52,6 +52,8 @@ class GrpcServer:
     max_message_bytes         of one request; over it: CODE_TOO_LARGE naming the limit
     max_running               calls being answered at a time, streams included; more are refused with
                               CODE_RESOURCE_EXHAUSTED
+    read_ahead_bytes          of a stream that is not read: then flow control stops its sender. None: what
+                              gRPC finds that the line can hold, megabytes on a quick one
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class GrpcServer:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         default_deadline_seconds: float = 30.0,
         max_running: int = 2_000,
+        read_ahead_bytes: int | None = None,
     ) -> None:
         self._life = life
         self._health = clock.TellsTime()
@@ -79,7 +82,7 @@ class GrpcServer:
                     max_running=max_running,
                 ),
             ),
-            options=[*message_options(max_message_bytes), *_OPTIONS],
+            options=[*message_options(max_message_bytes), *_OPTIONS, *_window(read_ahead_bytes)],
         )
         self.ports: list[int] = []
         """Bound ports, in the order in which they were given; filled by `start`."""
@@ -140,3 +143,9 @@ class _Recorder:
 
     def add_registered_method_handlers(self, service_name: str, handlers: Any) -> None:
         self._server.add_registered_method_handlers(service_name, handlers)
+
+
+def _window(read_ahead_bytes: int | None) -> list[tuple[str, int]]:
+    if read_ahead_bytes is None:
+        return []
+    return [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", read_ahead_bytes)]
