@@ -96,8 +96,11 @@ class Kubo:
             answer = await self._ask("block/put", put, self._call_seconds)
         except aioipfs.APIError as exc:
             raise _refused("pin the batches") from exc
-        # A line for each, in order; fewer when it failed half-way.
-        keys = [json.loads(line).get("Key") for line in answer.splitlines()]
+        # A line for each, in order; fewer, or an error's, when it failed half-way.
+        try:
+            keys = [json.loads(line)["Key"] for line in answer.splitlines()]
+        except (ValueError, KeyError) as exc:
+            raise _refused("pin the batches") from exc
         if len(keys) != len(roots):
             raise _refused("pin the batches")
         if keys != [root.cid for root in roots]:
