@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.submission import Answer
+from services.runtime.bucket import Bucket
 from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
 
@@ -34,29 +35,19 @@ _BLAMELESS = frozenset(
 class Allowance:
     """Of one client. `clock` in seconds, never going back."""
 
-    def __init__(self, most: int, per_second: float, clock: Callable[[], float]) -> None:
-        self._most = float(most)
-        self._per_second = per_second
+    def __init__(self, bucket: Bucket, clock: Callable[[], float]) -> None:
+        self._bucket = bucket
         self._clock = clock
-        self._left = self._most
-        self._at = clock()
 
     def note(self, answer: Answer) -> None:
         """A submission was answered; one refused through the sender's own doing is spent."""
         code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
         if code not in _BLAMELESS:
-            self._fill()
-            self._left -= 1
+            self._bucket.spend(self._clock())
 
     def wait_seconds(self) -> float:
         """How long to read nothing from the client; 0 while something is left."""
-        self._fill()
-        return max(0.0, (1 - self._left) / self._per_second)
-
-    def _fill(self) -> None:
-        now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
-        self._at = now
+        return self._bucket.wait_seconds(self._clock())
 
 
 class Allowances:
@@ -74,6 +65,6 @@ class Allowances:
         """That of the client with this address."""
         known = self._known.get(address)
         if known is None:
-            known = Allowance(self._most, self._per_second, self._clock)
+            known = Allowance(Bucket(self._most, self._per_second), self._clock)
             self._known.put(address, known)
         return known

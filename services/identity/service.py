@@ -5,6 +5,7 @@ Everything but GetTokenKeys is for the own member's gateway, which offers it to 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,11 @@ from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import address as addresses
 from services.identity import names
 from services.identity.domain import csr, review, roles
-from services.identity.domain.bucket import Bucket
 from services.identity.domain.refusal import Refused, Why
 from services.identity.enrolment import Enroller
 from services.identity.registration import Ledger, Registrations
 from services.identity.sessions import Sessions
+from services.runtime.bucket import Bucket
 from services.runtime.errors import MeshError
 from services.runtime.peers import caller_of, require_peer
 
@@ -36,6 +37,14 @@ def refusals() -> Iterator[None]:
     except Refused as refused:
         code = code_pb2.Code.Value(f"CODE_{refused.why}")
         raise MeshError(code, refused.reason, refused.path, refused.retry_after_ms) from refused
+
+
+def _take_turn(bucket: Bucket) -> None:
+    now = time.monotonic()
+    if wait := bucket.wait_seconds(now):
+        reason = "too many enrolments at this moment; come back then"
+        raise Refused(Why.RESOURCE_EXHAUSTED, reason, "", math.ceil(wait * 1000))
+    bucket.spend(now)
 
 
 class AdministratorCheck:
@@ -71,8 +80,8 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         self._enroller = enroller
         self._ledger = ledger
         self._administrators = administrators
-        self._patients = Bucket(at_once, per_minute)
-        self._invited = Bucket(at_once, per_minute)
+        self._patients = Bucket(at_once, per_minute / 60)
+        self._invited = Bucket(at_once, per_minute / 60)
 
     async def Invite(self, request: identity_pb2.InviteRequest, context: Any) -> identity_pb2.InviteResponse:
         require_peer(context, services=_GATEWAY)
@@ -94,10 +103,10 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
             roles.check_enrollable(role, request.secret)
             wanted = csr.check(request.csr_pem)
             if role == roles.PATIENT:
-                self._patients.take(time.monotonic(), "enrolments")
+                _take_turn(self._patients)
                 enrolled = await self._enroller.enrol_patient(wanted)
             else:
-                self._invited.take(time.monotonic(), "enrolments")
+                _take_turn(self._invited)
                 enrolled = await self._enroller.enrol_invited(wanted, role, request.secret)
         return identity_pb2.EnrolResponse(
             certificate_pem=enrolled.certificate_pem, ca_certificates_pem=enrolled.chain_pem

@@ -68,10 +68,10 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     vault = Vault(database, database_file, own, private_key)
 
     roots = Roots(database)
-    pins = Pins(roots, kubo, folder.locks("pins"))
+    recent = RecentBlocks(config.recent_mib * MIB)
+    pins = Pins(roots, kubo, recent, folder.locks("pins"))
     replicas = Replicas(members, metrics, push_seconds=config.push_seconds)
     keeper = Keeper(own, roots, pins, replicas, members, metrics, now_ms, folder.locks("roots"))
-    recent = RecentBlocks(config.recent_mib * MIB)
     blocks = Blocks(own, kubo, recent, pins, members, metrics)
     decisions = Decisions(
         ledger,

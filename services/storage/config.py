@@ -31,7 +31,7 @@ class StorageConfig(ServiceConfig):
     push_seconds              to have a batch held by other members
     release_seconds           for each member that is asked for a key
     in_flight_mib             memory for batches that are worked on; over it: RESOURCE_EXHAUSTED
-    recent_mib                memory for envelopes (ciphertext) that were stored, replicated or read lately
+    recent_mib                memory for blocks (ciphertext, roots) stored, replicated or read lately
     """
 
     service_name = "storage"

@@ -7,14 +7,10 @@ from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
-from services.runtime.remembered import Remembered
 from services.storage.domain import batch
 from services.storage.locks import KeyedLocks
+from services.storage.recent import RecentBlocks
 from services.storage.roots import Roots
-
-# Roots of batches that were pinned lately, of at most some 50 kB each: what is refused of a batch is let go
-# moments after it was sealed.
-_ROOTS = 64
 
 
 class BlockStore(Protocol):
@@ -40,11 +36,13 @@ class BlockStore(Protocol):
 class Pins:
     """Pins and unpins roots in the own Kubo node; all of it is idempotent and may be tried again."""
 
-    def __init__(self, roots: Roots, store: BlockStore, locks: KeyedLocks | None = None) -> None:
+    def __init__(
+        self, roots: Roots, store: BlockStore, recent: RecentBlocks, locks: KeyedLocks | None = None
+    ) -> None:
         self._roots = roots
         self._store = store
+        self._recent = recent
         self._locks = locks or KeyedLocks()
-        self._root_blocks: Remembered[str, bytes] = Remembered(_ROOTS)
 
     async def pin(self, packed: batch.Packed, msp: str) -> None:
         """Import a CAR that was checked and pin its root on behalf of a member. Raises MeshError."""
@@ -52,7 +50,8 @@ class Pins:
             await self._roots.hold([packed.root_cid], msp)
             await self._store.import_car(packed.root_cid, packed.car)
         if packed.root_block:
-            self._root_blocks.put(packed.root_cid, packed.root_block)
+            # What is refused of a batch is let go moments after it was sealed.
+            self._recent.put(packed.root_cid, packed.root_block)
 
     async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
         """Let go of roots that were pinned on behalf of a member, but for what is kept of each.
@@ -83,7 +82,7 @@ class Pins:
 
         Raises MeshError INVALID (a CID to keep is not below the root), UNAVAILABLE.
         """
-        block = self._root_blocks.get(root) or await self._store.get(root)
+        block = self._recent.get(root) or await self._store.get(root)
         if block is None:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE, "the Kubo node does not give the batch's root; see its log"

@@ -1,4 +1,4 @@
-"""Envelopes that were stored, replicated or read lately: ciphertext, which is read soon if at all."""
+"""Envelopes that were stored, replicated or read lately, and roots: what is asked for soon if at all."""
 
 from __future__ import annotations
 

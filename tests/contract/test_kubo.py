@@ -22,6 +22,7 @@ from services.storage.domain.batch import Root
 from services.storage.kubo import Kubo
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import Pins
+from services.storage.recent import RecentBlocks
 from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from tests.contract.kubo_node import KuboNode, new_swarm_key
@@ -103,7 +104,7 @@ async def test_what_was_unpinned_falls_to_garbage_collection_and_the_survivors_d
     kept, dropped = blocks(700, 800)
     packed = batch.pack([kept, dropped])
     async with Database(tmp_path / "storage.db", MIGRATIONS) as database:
-        pins = Pins(Roots(database), kubo)
+        pins = Pins(Roots(database), kubo, RecentBlocks(0))
         await pins.pin(packed, "MercyMSP")
         kept_of = {packed.root_cid: [kept[0]]}
         await pins.unpin("MercyMSP", kept_of)

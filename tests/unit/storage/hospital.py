@@ -160,7 +160,8 @@ class Hospital:
         self.wire = Wire(msp, hospitals)
         self.vault = Vault(database, database_file, msp, vault_key)
         self.roots = Roots(database)
-        self.pins = Pins(self.roots, self.kubo)
+        self.recent = RecentBlocks(MIB)
+        self.pins = Pins(self.roots, self.kubo, self.recent)
         self.keeper = Keeper(
             msp,
             self.roots,
@@ -171,7 +172,6 @@ class Hospital:
             lambda: self.clock_ms(),
             gather_seconds=0.01,
         )
-        self.recent = RecentBlocks(MIB)
         self.blocks = Blocks(msp, self.kubo, self.recent, self.pins, self.wire, metrics)
         decisions = Decisions(
             self.ledger,

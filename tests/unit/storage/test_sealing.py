@@ -190,14 +190,21 @@ async def test_discard_of_everything_leaves_nothing_and_can_be_sent_again(world:
     await swept(world.mercy, lambda: not world.lakeside.kubo.pinned and not world.mercy.kubo.pinned)
 
 
-async def test_what_is_refused_of_many_batches_is_let_go_of_together(world: World) -> None:
+async def refused_in_part(world: World, count: int) -> tuple[list[str], list[str]]:
+    """Roots of batches of two records, of which the second was refused; and the CIDs of the first."""
     patient = world.patient()
-    batches = [
-        await world.mercy.sealing.seal([item(patient.address), item(patient.address)]) for _ in range(30)
-    ]
-    kept = [sealed_of(batch, 0).record.cid for batch in batches]
-    for batch, cid in zip(batches, kept, strict=True):
-        await world.mercy.sealing.discard(batch.root_cid, [cid])
+    roots: list[str] = []
+    kept: list[str] = []
+    for _ in range(count):
+        batch = await world.mercy.sealing.seal([item(patient.address), item(patient.address)])
+        roots.append(batch.root_cid)
+        kept.append(sealed_of(batch, 0).record.cid)
+        await world.mercy.sealing.discard(roots[-1], kept[-1:])
+    return roots, kept
+
+
+async def test_what_is_refused_of_many_batches_is_let_go_of_together(world: World) -> None:
+    _, kept = await refused_in_part(world, 30)
 
     def done(hospital: Hospital) -> bool:
         return hospital.kubo.kept() - hospital.kubo.pinned == set(kept)
@@ -207,15 +214,9 @@ async def test_what_is_refused_of_many_batches_is_let_go_of_together(world: Worl
 
 
 async def test_a_batch_that_cannot_be_let_go_holds_up_no_other(world: World) -> None:
-    patient = world.patient()
-    batches = [
-        await world.mercy.sealing.seal([item(patient.address), item(patient.address)]) for _ in range(3)
-    ]
-    kept = [sealed_of(batch, 0).record.cid for batch in batches]
-    for batch, cid in zip(batches, kept, strict=True):
-        await world.mercy.sealing.discard(batch.root_cid, [cid])
+    (first, stuck, last), _ = await refused_in_part(world, 3)
     # The replica will not keep what is not below that root.
-    await world.mercy.roots.release(batches[1].root_cid, [LAKESIDE], [cids.raw(b"never sealed")], 0)
+    await world.mercy.roots.release(stuck, [LAKESIDE], [cids.raw(b"never sealed")], 0)
 
     async def postponed() -> bool:
         dues = await world.mercy.roots.due(now_ms() + 60_000, 100)
@@ -223,9 +224,8 @@ async def test_a_batch_that_cannot_be_let_go_holds_up_no_other(world: World) -> 
 
     await swept(world.mercy, postponed)
     world.mercy.clock_ms = lambda: now_ms() + 60_000
-    others = {batches[0].root_cid, batches[2].root_cid}
-    await swept(world.mercy, lambda: others.isdisjoint(world.lakeside.kubo.pinned))
-    assert batches[1].root_cid in world.lakeside.kubo.pinned
+    await swept(world.mercy, lambda: world.lakeside.kubo.pinned.isdisjoint({first, last}))
+    assert stuck in world.lakeside.kubo.pinned
 
 
 async def test_discard_keeps_nothing_that_was_not_in_the_batch(world: World) -> None:

@@ -19,6 +19,7 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.storage.domain import batch
 from services.storage.pins import Pins
+from services.storage.recent import RecentBlocks
 from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from services.storage.sharing import SharedFolder
@@ -159,7 +160,7 @@ async def test_a_root_that_one_process_lets_go_of_while_another_pins_it_stays_pi
             await stack.enter_async_context(Database(tmp_path / "storage.db", MIGRATIONS)) for _ in folders
         ]
         here, there = (
-            Pins(Roots(database), kubo, folder.locks("pins"))
+            Pins(Roots(database), kubo, RecentBlocks(0), folder.locks("pins"))
             for database, folder in zip(opened, folders, strict=True)
         )
         await here.pin(packed, MERCY)
