@@ -60,7 +60,7 @@ def seal(session: Session, keys: dict[str, WriterKey], load: Load) -> list[Seale
     recipe = Recipe(
         load,
         session.stage.endpoints["channel"],
-        session.cast.authors[: load.users],
+        session.cast.keys[: load.users],
         session.cast.outsider,
         list(keys),
         int(time.time() * 1000),

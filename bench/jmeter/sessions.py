@@ -1,4 +1,4 @@
-"""What the plan needs: records to read, and sessions of clinicians, as CSV for JMeter.
+"""What a plan needs: sessions of clinicians and what they read or write, as files for JMeter.
 
 The sessions' file holds tokens and the keys that prove them: it goes into a folder of mode 0700 that `run`
 removes. A token lives five minutes, so a run is shorter than that.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import csv
 import json
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
 from urllib.parse import urlsplit
@@ -21,40 +22,80 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench import network
+from cbmdhi.client import Client
 from cbmdhi.client.rest import FhirSession
 from cbmdhi.hammer.payloads import templates
+from cbmdhi.hammer.people import Person
 from cbmdhi.hammer.plan import Load
 from cbmdhi.hammer.session import Session
+from cbmdhi.protocol.ids import uuid7
 
 _RECORDS = 500
+_BODIES = 2_000
 _RATE = 100.0
 _SIZE = 1000
+_PATIENTS = 20
+# What naming the patient adds to a resource.
+_SUBJECT_BYTES = 70
+
+
+class Plan(StrEnum):
+    """What the users do."""
+
+    READS = "reads"
+    WRITES = "writes"
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Where the CSV files go.")],
-    sessions: Annotated[int, typer.Option(min=1, max=100, help="Clinicians who read.")] = 20,
+    plan: Annotated[Plan, typer.Argument(help="What the users will do.")],
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    sessions: Annotated[int, typer.Option(min=1, max=100, help="Clinicians who log in.")] = 20,
     home: network.HomeOption = network.DEFAULT_HOME,
 ) -> None:
-    """Write `sessions.csv`, `records.csv` and `target` (host and port of the REST interface)."""
-    asyncio.run(_write(folder, sessions, home))
+    """Write `sessions.tsv`, `records.tsv` or `bodies.tsv`, and `target`, the host and port of REST."""
+    asyncio.run(_write(plan, folder, sessions, home))
 
 
-async def _write(folder: Path, sessions: int, home: Path) -> None:
-    load = Load(_RATE, _RECORDS / _RATE, users=sessions, patients=20, size=_SIZE, reads=0.5)
+async def _write(plan: Plan, folder: Path, sessions: int, home: Path) -> None:
+    reads = plan is Plan.READS
+    load = Load(
+        _RATE, _RECORDS / _RATE, users=sessions, patients=_PATIENTS, size=_SIZE, reads=0.5 if reads else 0.0
+    )
     async with Session(home, load) as session, AsyncExitStack() as logins:
-        written = await session.run(replace(load, reads=0.0), sample=0)
-        made = templates(_SIZE)
-        rows = [
-            (_type_of(made[number % len(made)].head), kept.record_id)
-            for number, kept in written.tally.kept.items()
-            if number in written.tally.stands
-        ]
-        _save(folder / "records.csv", rows)
-        opened = [await logins.enter_async_context(reader.fhir()) for reader in session.cast.readers]
-        _save(folder / "sessions.csv", [_row(one) for one in opened])
-        rest = urlsplit(session.cast.readers[0].member.gateway.rest)
+        if reads:
+            _save(folder / "records.tsv", await _records(session, load))
+        else:
+            _save(folder / "bodies.tsv", bodies(session.cast.patients))
+        people: list[Client] = session.cast.readers if reads else session.cast.authors
+        actions = ["read"] if reads else ["write"]
+        opened = [await logins.enter_async_context(one.fhir(actions=actions)) for one in people]
+        _save(folder / "sessions.tsv", [_row(one) for one in opened])
+        rest = urlsplit(people[0].member.gateway.rest)
         _save(folder / "target", [(str(rest.hostname), str(rest.port))])
+
+
+async def _records(session: Session, load: Load) -> list[tuple[str, str]]:
+    """Type and id of records that were written for it."""
+    written = await session.run(replace(load, reads=0.0), sample=0)
+    made = templates(_SIZE)
+    return [
+        (_type_of(made[number % len(made)].head), kept.record_id)
+        for number, kept in written.tally.kept.items()
+        if number in written.tally.stands
+    ]
+
+
+def bodies(patients: Sequence[Person]) -> list[tuple[str, str, str, str]]:
+    """Number, patient's name, type and resource: about 1 kB each, as a plain FHIR client sends them."""
+    made = templates(_SIZE - _SUBJECT_BYTES)
+    rows: list[tuple[str, str, str, str]] = []
+    for number in range(_BODIES):
+        patient = patients[number % len(patients)]
+        resource = json.loads(made[number % len(made)].content(uuid7()))
+        resource["subject"] = {"reference": f"Patient/{patient.address}"}
+        body = json.dumps(resource, separators=(",", ":"))
+        rows.append((str(number), patient.name, resource["resourceType"], body))
+    return rows
 
 
 def _row(session: FhirSession) -> tuple[str, str, str]:
@@ -69,9 +110,9 @@ def _type_of(head: bytes) -> str:
     return head.partition(b'"resourceType":"')[2].partition(b'"')[0].decode()
 
 
-def _save(file: Path, rows: list[tuple[str, ...]]) -> None:
-    with file.open("w", newline="") as opened:
-        csv.writer(opened, lineterminator="\n").writerows(rows)
+def _save(file: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Fields apart by tabs, which no JSON of ours holds: JMeter needs no quotes then."""
+    file.write_text("".join("\t".join(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

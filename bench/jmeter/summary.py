@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from collections import Counter
@@ -11,20 +12,32 @@ from typing import Annotated, Any
 
 import typer
 
+from bench import network
+from bench.jmeter.check import check
 from cbmdhi.hammer.report import latencies
 
 
-def main(jtl: Annotated[Path, typer.Argument(help="JMeter's results as CSV.")]) -> None:
-    """Print the figures as JSON. Ends with 1 when a request failed."""
+def main(
+    jtl: Annotated[Path, typer.Argument(help="JMeter's results as CSV.")],
+    bodies: Annotated[
+        Path | None, typer.Option(help="The bodies that were sent: then every receipt is checked.")
+    ] = None,
+    home: network.HomeOption = network.DEFAULT_HOME,
+) -> None:
+    """Print the figures as JSON. Ends with 1 when a request failed, or a receipt does not stand."""
     with jtl.open(newline="") as opened:
-        result = summary(csv.DictReader(opened))
+        rows = list(csv.DictReader(opened))
+    result = summary(rows)
+    if bodies is not None:
+        answered = [row for row in rows if row["success"] == "true"]
+        result |= asyncio.run(check(home, answered, bodies.read_text().splitlines()))
     print(json.dumps(result, indent=2))
-    if result["failed"] or not result["requests"]:
+    if result["failed"] or not result["requests"] or not result.get("stands", True):
         raise typer.Exit(1)
 
 
 def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
-    """Requests, reads a second from the first's start to the last's end, times in ms, failures by status."""
+    """Requests, good ones a second from the first's start to the last's end, times in ms, failures."""
     entries = list(rows)
     starts = [int(row["timeStamp"]) for row in entries]
     took = [int(row["elapsed"]) for row in entries]
@@ -34,7 +47,7 @@ def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     good = len(entries) - failed.total()
     return {
         "requests": len(entries),
-        "reads_per_second": round(1000 * good / span, 1) if span else 0.0,
+        "per_second": round(1000 * good / span, 1) if span else 0.0,
         "average_ms": round(sum(took) / len(took), 1) if took else 0.0,
         "latency_ms": latencies([ms / 1000 for ms in took]),
         "failed": dict(failed),

@@ -10,7 +10,8 @@ import base64
 import hashlib
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,21 @@ from cbmdhi.wallet import Wallet
 
 _DEADLINE = aiohttp.ClientTimeout(total=30)
 _LONGEST_DELEGATION_SECONDS = 12 * 3600
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A version of a record that is committed, and where `cbmdhi verify` finds it."""
+
+    record_id: str
+    version: int
+    tx_id: str
+    command_id: str
+    block: int
+
+
+class _NoAnswer(MeshError):
+    """Nothing came back."""
 
 
 class FhirSession:
@@ -84,6 +100,43 @@ class FhirSession:
         path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")
         return await self._json("GET", path, token=self._token)
 
+    async def create(self, resource: dict[str, Any]) -> Stored:
+        """POST /fhir/TYPE: a new record, committed and replicated. Its patient is who the resource names, as
+        `Patient/<address>`. The session needs the action `write`, and TREAT among its purposes.
+
+        Raises MeshError. UNKNOWN_OUTCOME leaves open whether it was written: `update` with an id of your own
+        can be sent again.
+        """
+        return await self._store("POST", f"/fhir/{resource.get('resourceType')}", resource, {})
+
+    async def update(self, resource: dict[str, Any], after: int | None = None) -> Stored:
+        """PUT /fhir/TYPE/ID: the next version of the record that has the resource's id, a UUIDv7.
+
+        after  the version that it follows, 0 for the first: then nothing doubles when it is sent again, and
+               MeshError CONFLICT says that this version is there. None: whichever is next
+        """
+        condition = {} if after is None else {"If-Match": f'W/"{after}"'} if after else {"If-None-Match": "*"}
+        path = f"/fhir/{resource.get('resourceType')}/{resource.get('id')}"
+        return await self._store("PUT", path, resource, condition)
+
+    async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
+        try:
+            _, answered = await self._request(method, path, resource, self._token, headers)
+        except _NoAnswer as error:
+            if isinstance(error.__cause__, aiohttp.ClientConnectorError):
+                raise  # it was not even asked
+            raise MeshError(
+                code_pb2.CODE_UNKNOWN_OUTCOME, "the answer was lost: it may have been written"
+            ) from error
+        *_, record_id, _, version = answered["Location"].split("/")
+        return Stored(
+            record_id,
+            int(version),
+            answered["Cbmdhi-Transaction"],
+            answered["Cbmdhi-Command"],
+            int(answered["Cbmdhi-Block"]),
+        )
+
     async def _login(self) -> None:
         address = self._wallet.address
         challenge = await self._json("POST", "/v1/session/challenge", {"address": address})
@@ -118,10 +171,16 @@ class FhirSession:
         ).SerializeToString(deterministic=True)
 
     async def _json(self, method: str, path: str, body: Any = None, token: str = "") -> dict[str, Any]:
+        return (await self._request(method, path, body, token, {}))[0]
+
+    async def _request(
+        self, method: str, path: str, body: Any, token: str, wanted: dict[str, str]
+    ) -> tuple[Any, Mapping[str, str]]:
+        """The answer as JSON (None when it is empty) and its headers."""
         if self._http is None:
             raise MeshError(code_pb2.CODE_INVALID, "enter the session first: `async with FhirSession(…)`")
         url = self._member.gateway.rest + path
-        headers = {"DPoP": self._proof(method, url, token), **tracing.headers()}
+        headers = {"DPoP": self._proof(method, url, token), **tracing.headers(), **wanted}
         if token:
             headers["Authorization"] = f"DPoP {token}"
         try:
@@ -129,9 +188,9 @@ class FhirSession:
                 answer = await response.json(content_type=None)
                 if response.status >= 400:
                     raise _refusal(answer)
-                return answer
+                return answer, response.headers
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise MeshError(
+            raise _NoAnswer(
                 code_pb2.CODE_UNAVAILABLE, "the gateway's REST interface did not answer"
             ) from error
 

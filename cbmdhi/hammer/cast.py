@@ -26,18 +26,26 @@ class Cast:
 
     authors    clinicians of mercy, who sign
     carriers   integration engines of mercy, one for each stream, who hold it open
-    neighbour  another client of mercy's gateway, on whom nothing of the load depends
     readers    clinicians of lakeside, who read under the patients' consent; none when nothing is read
     outsider   a patient, whose records about others are forbidden
     """
 
     stage: Stage
-    authors: list[Key]
+    authors: list[Client]
     carriers: list[Client]
-    neighbour: Client
     readers: list[Client]
     patients: list[Person]
     outsider: Key
+
+    @property
+    def keys(self) -> list[Key]:
+        """The authors' keys, for processes that sign."""
+        return [Key(author.wallet.address, author.wallet.private_key_pem) for author in self.authors]
+
+    @property
+    def neighbour(self) -> Client:
+        """Another client of mercy's gateway than the carriers, on whom nothing of the load depends."""
+        return self.authors[0]
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,8 @@ async def gather(stage: Stage, load: Load, clients: AsyncExitStack, tick: Progre
     outsider = stage.wallet(patients[0].name, "mercy", pb.ROLE_PATIENT)
     return Cast(
         stage,
-        [Key(client.wallet.address, client.wallet.private_key_pem) for client in authors],
+        authors,
         carriers,
-        authors[0],
         readers,
         patients[: load.patients] if load.patients > 1 else patients,
         Key(outsider.address, outsider.private_key_pem),

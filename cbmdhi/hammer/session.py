@@ -141,7 +141,7 @@ class Session:
         return Recipe(
             load,
             self.stage.endpoints["channel"],
-            self.cast.authors[: load.users],
+            self.cast.keys[: load.users],
             self.cast.outsider,
             [person.address for person in self.cast.patients[: max(load.patients, 1)]],
             start_ms=0,

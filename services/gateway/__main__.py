@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.gateway.acting import ActingDevice
 from services.gateway.allowance import Allowances
 from services.gateway.authentic import Authenticator
 from services.gateway.batch import BatchProcessor
@@ -11,6 +12,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.delegations import Delegations
 from services.gateway.device import Device, Registrar
 from services.gateway.discards import Discards
+from services.gateway.domain.incoming import PATIENT_ELEMENTS
 from services.gateway.domain.paging import PageTokens
 from services.gateway.fhir_data import load_checker
 from services.gateway.forward import Forwarder
@@ -29,15 +31,18 @@ from services.gateway.reading import FhirReader
 from services.gateway.records import Reader, Records
 from services.gateway.replays import Replays
 from services.gateway.rest.auth import Authentication
+from services.gateway.rest.body import Bodies
 from services.gateway.rest.fhir import FhirRoutes
 from services.gateway.rest.replay import UsedProofs
 from services.gateway.rest.server import RestServer
 from services.gateway.rest.sessions import SessionRoutes
+from services.gateway.rest.writes import FhirWriteRoutes
 from services.gateway.routes import LOGIN, Target
 from services.gateway.searching import Search
 from services.gateway.sessions import Sessions
 from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.token_keys import TokenKeys
+from services.gateway.writing import FhirWriter
 from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.expiry import note_expiry
@@ -46,6 +51,7 @@ from services.runtime.peers import PeerDirectory
 from services.runtime.server import GrpcServer, server_credentials
 
 _USED_PROOFS = 200_000
+_REST_BODIES_BYTES = 128 * 1024 * 1024
 # Of a stream that is not read. With 100 ms to the sender and back: 2,600 records of 1 kB a second.
 _READ_AHEAD_BYTES = 256 * 1024
 
@@ -114,20 +120,21 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
             ),
         )
     )
-    reader = Reader(pipeline, opens)
+    reader, commands = Reader(pipeline, opens), Commands(pipeline, ledger)
+    allowances = Allowances(config.refusals_at_once, config.refusals_per_second)
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
     gate = Gate(certificates, sessions, metrics)
     front = Front(
         gate=gate,
-        commands=Commands(pipeline, ledger),
+        commands=commands,
         records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
         ingest=Ingest(
             pipeline,
             metrics,
             window=config.in_flight_per_stream,
-            allowances=Allowances(config.refusals_at_once, config.refusals_per_second),
+            allowances=allowances,
             stopping=life.stopping,
         ),
         forwarders={
@@ -155,27 +162,27 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     )
     front.add_to(first_contact, first_contact=True)
 
-    # REST: sessions, and FHIR read by the device inside its callers' delegations.
+    # REST: sessions, and FHIR read and written by the device inside its callers' delegations.
     delegations = Delegations(
         device=device.address, channel=config.channel, most=config.open_sessions, metrics=metrics
     )
     authentication = Authentication(sessions, UsedProofs(_USED_PROOFS))
-    fhir = FhirReader(
-        device=device,
-        delegations=delegations,
-        ledger=ledger,
-        reader=reader,
-        channel=config.channel,
-        is_registered=lambda: registrar.is_active,
+    acting = ActingDevice(
+        device, delegations, channel=config.channel, is_registered=lambda: registrar.is_active
     )
+    reads = FhirReader(acting, ledger, reader)
+    writes = FhirWriter(acting, ledger=ledger, commands=commands, checker=checker, allowances=allowances)
+    bodies = Bodies(_REST_BODIES_BYTES)
+    writable = schemas.with_any_of(PATIENT_ELEMENTS)
     rest = RestServer(
         address=config.rest_address,
         tls=config.tls,
         readiness=life.readiness,
         metrics=life.metrics,
         routes=[
-            *SessionRoutes(identity, sessions, identities, delegations, authentication).routes(),
-            *FhirRoutes(fhir, authentication, schemas.types).routes(),
+            *SessionRoutes(identity, sessions, identities, delegations, authentication, bodies).routes(),
+            *FhirRoutes(reads, authentication, schemas.types, writable).routes(),
+            *FhirWriteRoutes(writes, authentication, bodies, writable).routes(),
         ],
         drain_seconds=config.drain_seconds,
         optional=optional.well,

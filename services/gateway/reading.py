@@ -4,7 +4,6 @@ and the channel says so. What it decrypts is checked against what the author sig
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,8 +14,7 @@ from cbmdhi.command.v1.command_pb2 import Access, SignedCommand
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.protocol import released
-from services.gateway.delegations import Delegations
-from services.gateway.device import Device
+from services.gateway.acting import ActingDevice
 from services.gateway.domain.session import Session
 from services.runtime.errors import MeshError
 
@@ -45,37 +43,16 @@ class Resource:
 class FhirReader:
     """Reads resources for sessions with a delegation. Raises MeshError."""
 
-    def __init__(
-        self,
-        *,
-        device: Device,
-        delegations: Delegations,
-        ledger: Ledger,
-        reader: Reader,
-        channel: str,
-        is_registered: Callable[[], bool],
-    ) -> None:
-        self._device = device
-        self._delegations = delegations
+    def __init__(self, acting: ActingDevice, ledger: Ledger, reader: Reader) -> None:
+        self._acting = acting
         self._ledger = ledger
         self._reader = reader
-        self._channel = channel
-        self._is_registered = is_registered
 
     async def read(
         self, session: Session, resource_type: str, record_id: str, version: int, purpose: str
     ) -> Resource:
         """One version; 0: the latest. Raises NOT_FOUND (none of that type), FORBIDDEN with the reason."""
-        delegation = self._delegations.of(session)
-        if delegation is None:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN,
-                "this session lets the gateway read nothing: log in with a delegation to its device",
-            )
-        if not self._is_registered():
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE, "the gateway's device is not registered yet; send again", "", 1_000
-            )
+        sign = self._acting.signer(session)
         record = await self._ledger.record(record_id, version)
         if record is None:
             raise _not_found()
@@ -86,7 +63,7 @@ class FhirReader:
             purpose=purpose,
             action="history" if version else "read",
         )
-        answer = await self._reader.read(self._device.sign(access, self._channel, delegation))
+        answer = await self._reader.read(sign(access))
         receipt = answer.receipt
         if receipt.code != code_pb2.CODE_OK:
             raise MeshError(receipt.code, receipt.reason, receipt.path)
@@ -98,7 +75,8 @@ class FhirReader:
 
     def _open(self, answer: ReadResponse, record: RecordVersion) -> bytes:
         """Decrypt, and check against the ledger's own entry, not against what storage says it is."""
-        reader = released.Reader(self._device.address, self._device.hpke_private, answer.receipt.command_id)
+        device = self._acting.device
+        reader = released.Reader(device.address, device.hpke_private, answer.receipt.command_id)
         try:
             return released.open_released(record, answer.opened.blocks, answer.opened.sealed_data_key, reader)
         except released.NotAsCommitted as error:

@@ -10,6 +10,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role, SignedDelegation
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import signature
+from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_backends import CHALLENGE
 from tests.contract.gateway_member import Member
 from tests.support.waiting import until
@@ -38,6 +39,21 @@ class App:
         proof = proof or self.key.proof("GET", url, self.token)
         sent = {"Authorization": f"DPoP {self.token}", "DPoP": proof, **headers}
         async with self.http.get(url, headers=sent) as answer:
+            return answer.status, await answer.read(), answer.headers
+
+    async def send(
+        self, method: str, path: str, body: bytes | dict[str, Any], **headers: str
+    ) -> tuple[int, bytes, Any]:
+        """A write of a resource, with a proof."""
+        url = self.base + path
+        sent = {
+            "Authorization": f"DPoP {self.token}",
+            "DPoP": self.key.proof(method, url, self.token),
+            "Content-Type": "application/fhir+json",
+            **headers,
+        }
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        async with self.http.request(method, url, data=raw, headers=sent) as answer:
             return answer.status, await answer.read(), answer.headers
 
     async def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
@@ -82,6 +98,18 @@ async def ready_to_read(app: App) -> Put:
     assert status == 200
     await until(lambda: app.member.device.address in app.member.ledger.people, "the device is registered", 10)
     return one
+
+
+async def ready_to_write(app: App) -> None:
+    """Logged in with a delegation to write and read, and the device seen to be registered."""
+    device = app.member.device.address
+    status, _ = await app.login(CLINICIAN.delegate(device, actions=("read", "write")))
+    assert status == 200
+
+    async def registered() -> bool:
+        return (await app.get(f"/fhir/Observation/{uuid7()}"))[0] != 503
+
+    await until(registered, "the device may act", 10)
 
 
 async def reading(app: App, path: str, **headers: str) -> tuple[int, Any, Any]:

@@ -14,6 +14,7 @@ from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.verify import verify_receipt
 from cbmdhi.waiting import until
 from tests.e2e.conftest import People, observation
 
@@ -67,6 +68,45 @@ async def test_a_fhir_application_without_the_patients_consent_gets_an_operation
             return "OK"
 
         assert await until(refused, "lakeside knows the record") == "FORBIDDEN"
+
+
+async def test_a_fhir_application_writes_and_the_trail_names_who_stood_behind_the_device(
+    people: People,
+) -> None:
+    async with await people.new_patient() as patient:
+        resource = json.loads(observation(patient).content)
+        resource["subject"] = {"reference": f"Patient/{patient.wallet.address}"}
+        async with people.mercy_clinician.fhir(actions=["write"]) as session:
+            created = await session.create(resource)
+            amended = {**resource, "id": created.record_id, "status": "amended"}
+            updated = await session.update(amended, after=1)
+            with pytest.raises(MeshError) as again:
+                await session.update(amended, after=1)
+        assert (created.version, updated.version, again.value.code_name) == (1, 2, "CONFLICT")
+        first = await patient.records.read(patient.wallet.address, created.record_id, 1, "PATRQT")
+        second = await patient.records.read(patient.wallet.address, created.record_id, 2, "PATRQT")
+        assert first.resource == {**resource, "id": created.record_id}
+        assert second.resource["status"] == "amended"
+        assert (await verify_receipt(patient, created.tx_id, created.command_id)).ok
+
+        async def recorded() -> bool:
+            entries = [entry.entry for entry in await patient.trail.audit()]
+            behind = [
+                entry for entry in entries if entry.on_behalf_of == people.mercy_clinician.wallet.address
+            ]
+            return [entry.action for entry in behind].count("write") >= 2
+
+        await until(recorded, "the trail names the clinician behind the gateway's device")
+
+
+async def test_a_delegation_to_read_is_none_to_write(people: People, patient: Client) -> None:
+    resource = json.loads(observation(patient).content)
+    resource["subject"] = {"reference": f"Patient/{patient.wallet.address}"}
+    async with people.mercy_clinician.fhir() as session:
+        with pytest.raises(MeshError) as caught:
+            await session.create(resource)
+    assert caught.value.code_name == "FORBIDDEN"
+    assert "write" in caught.value.reason
 
 
 async def test_a_delegation_for_one_purpose_is_none_for_another(people: People, patient: Client) -> None:

@@ -11,7 +11,7 @@ choices such as `medication[x]`, of which exactly one, or at most one, is allowe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 Json = dict[str, Any]
@@ -29,11 +29,17 @@ class ResourceSchemas:
             for name, body in definitions.items()
             if body.get("properties", {}).get("resourceType", {}).get("const") == name
         )
+        self._elements = {name: frozenset[str](definitions[name]["properties"]) for name in self.types}
         self._dialect = str(schema["$schema"])
         self._definitions = {
             name: {"type": "object"} if name == _ANY_RESOURCE else _reduced(body, cardinality.get(name))
             for name, body in definitions.items()
         }
+
+    def with_any_of(self, elements: Iterable[str]) -> frozenset[str]:
+        """The types that have at least one of these elements."""
+        wanted = frozenset(elements)
+        return frozenset(name for name, there in self._elements.items() if there & wanted)
 
     def of_type(self, resource_type: str) -> Json:
         """A schema that stands by itself, for one of `types`."""

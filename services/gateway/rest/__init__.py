@@ -1,1 +1,1 @@
-"""The REST side: sessions with DPoP, and a first FHIR read."""
+"""The REST side: sessions with DPoP, and FHIR reads and writes."""

@@ -1,4 +1,4 @@
-"""GET /fhir/…: a first read of FHIR R4 (http://hl7.org/fhir/R4/http.html#read, #vread)."""
+"""GET /fhir/…: reads of FHIR R4 (http://hl7.org/fhir/R4/http.html#read, #vread)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from collections.abc import Set
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -15,22 +14,27 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import categories, ids
 from services.gateway.reading import FhirReader
 from services.gateway.rest.auth import Authentication
+from services.gateway.rest.capability import PURPOSE_HEADER, capability_statement
 from services.runtime.errors import MeshError
 
 CONTENT_TYPE = "application/fhir+json"
-PURPOSE_HEADER = "X-Purpose-Of-Use"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_PUBLISHED = "2026-11-01"
 
 
 class FhirRoutes:
-    """read, vread and metadata. `id` is the record id; no search and no write yet."""
+    """read, vread and metadata. `id` is the record id; no search yet."""
 
-    def __init__(self, reader: FhirReader, authentication: Authentication, resource_types: Set[str]) -> None:
+    def __init__(
+        self,
+        reader: FhirReader,
+        authentication: Authentication,
+        resource_types: Set[str],
+        writable_types: Set[str],
+    ) -> None:
         self._reader = reader
         self._authentication = authentication
         self._types = resource_types
-        self._capabilities = orjson.dumps(capability_statement(resource_types))
+        self._capabilities = orjson.dumps(capability_statement(resource_types, writable_types))
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application. HEAD is not offered: a read is an access, body or not."""
@@ -65,35 +69,3 @@ class FhirRoutes:
             "Last-Modified": format_datetime(written, usegmt=True),
         }
         return web.Response(body=found.content, headers=headers)
-
-
-def capability_statement(resource_types: Set[str]) -> dict[str, Any]:
-    """What is there, and no more."""
-    return {
-        "resourceType": "CapabilityStatement",
-        "status": "active",
-        "date": _PUBLISHED,
-        "kind": "instance",
-        "implementation": {"description": "Gateway of a member of a CBMDHI consortium"},
-        "fhirVersion": "4.0.1",
-        "format": ["json"],
-        "rest": [
-            {
-                "mode": "server",
-                "security": {
-                    "description": "A DPoP-bound token (RFC 9449) from /v1/session, with a delegation to the "
-                    f"gateway's device; the purpose of use goes in the header {PURPOSE_HEADER} (or TREAT). "
-                    "Every read is decided and recorded on the consortium's channel before it is answered."
-                },
-                "resource": [
-                    {
-                        "type": resource_type,
-                        "interaction": [{"code": "read"}, {"code": "vread"}],
-                        "versioning": "versioned",
-                        "readHistory": True,
-                    }
-                    for resource_type in sorted(resource_types)
-                ],
-            }
-        ],
-    }

@@ -43,7 +43,12 @@ _HEADERS = {
 _CODES: dict[int, tuple[int, str]] = {
     404: (code_pb2.CODE_NOT_FOUND, "there is nothing at this address"),
     405: (code_pb2.CODE_INVALID, "this method is not offered here"),
+    412: (
+        code_pb2.CODE_CONFLICT,
+        "the latest version is another than the request names: read it, and decide",
+    ),
     413: (code_pb2.CODE_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes (16 MiB): send less at once"),
+    415: (code_pb2.CODE_INVALID, "a body is application/fhir+json or application/json, in UTF-8"),
 }
 
 

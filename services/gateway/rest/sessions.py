@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from typing import Any, Protocol, cast
@@ -17,10 +16,10 @@ from services.gateway.delegations import Delegations
 from services.gateway.identities import Identities
 from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
+from services.gateway.rest.body import Bodies
 from services.gateway.sessions import Sessions
 from services.runtime.errors import MeshError
 
-_BODY_SECONDS = 10.0
 _BODY_BYTES = 64 * 1024
 
 
@@ -42,12 +41,14 @@ class SessionRoutes:
         identities: Identities,
         delegations: Delegations,
         authentication: Authentication,
+        bodies: Bodies,
     ) -> None:
         self._identity = identity
         self._sessions = sessions
         self._identities = identities
         self._delegations = delegations
         self._authentication = authentication
+        self._bodies = bodies
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application."""
@@ -58,7 +59,7 @@ class SessionRoutes:
 
     async def challenge(self, request: web.Request) -> web.Response:
         """`{address}` -> `{challenge, expires_at_ms, device, channel}`."""
-        body = await _json(request)
+        body = await self._object(request)
         answer = await self._identity.challenge(_text(body, "address"))
         return _answer(
             challenge=base64.urlsafe_b64encode(answer.challenge).rstrip(b"=").decode(),
@@ -73,7 +74,7 @@ class SessionRoutes:
         The delegation is kept in memory until its session is forgotten. A DPoP proof in the header, when
         there is one, must be of the same key.
         """
-        body = await _json(request)
+        body = await self._object(request)
         address, thumbprint = _text(body, "address"), _text(body, "dpop_jkt")
         if "DPoP" in request.headers and self._authentication.proof(request, None).thumbprint != thumbprint:
             raise MeshError(
@@ -92,6 +93,10 @@ class SessionRoutes:
             self._delegations.keep(await self._sessions.of_token(answer.token), delegation)
         return _answer(token=answer.token, token_type="DPoP", expires_at_ms=answer.expires_at_ms)  # noqa: S106
 
+    async def _object(self, request: web.Request) -> dict[str, Any]:
+        async with self._bodies.of(request, _BODY_BYTES) as raw:
+            return _object(raw)
+
     async def _delegation(self, given: object, address: str) -> SignedDelegation | None:
         if given is None:
             return None
@@ -109,17 +114,7 @@ class SessionRoutes:
         return signed
 
 
-async def _json(request: web.Request) -> dict[str, Any]:
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            raw = await request.read()
-    except TimeoutError as exc:
-        raise MeshError(
-            code_pb2.CODE_DEADLINE_EXCEEDED,
-            f"the body was not there within {_BODY_SECONDS:g} s; send it faster",
-        ) from exc
-    if len(raw) > _BODY_BYTES:
-        raise MeshError(code_pb2.CODE_TOO_LARGE, f"the body has at most {_BODY_BYTES} bytes")
+def _object(raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -123,13 +123,18 @@ class FakeLedger:
                 for key, signed, first in zip(keys, commands, known, strict=True)
                 if first is not None
             ]
-        refused = [self.refuse.get(header.command_id) for header in headers]
+        refused = [
+            self.refuse.get(header.command_id) or self._taken(signed)
+            for header, signed in zip(headers, commands, strict=True)
+        ]
         tx_id = hashlib.sha256(repr(keys).encode()).hexdigest()
         receipts: list[Receipt] = []
         for key, why in zip(keys, refused, strict=True):
             if any(refused):
                 code, reason = why or (code_pb2.CODE_GROUP_REFUSED, "another command was refused")
                 receipts.append(_receipt(key, code, reason))
+                if code == code_pb2.CODE_CONFLICT:
+                    receipts[-1].path = "body.put_record.version"
             else:
                 receipts.append(_receipt(key, code_pb2.CODE_OK, "", tx_id))
         for index, (key, signed, receipt) in enumerate(zip(keys, commands, receipts, strict=True)):
@@ -139,6 +144,15 @@ class FakeLedger:
             if receipt.code == code_pb2.CODE_OK:
                 self._keep(submission, index, signed, key)
         return receipts
+
+    def _taken(self, signed: SignedCommand) -> tuple[int, str] | None:
+        body = command.parse(signed)[1]
+        if (
+            body.HasField("put_record")
+            and (body.put_record.record_id, body.put_record.version) in self.records_kept
+        ):
+            return code_pb2.CODE_CONFLICT, "this version is there already: write the next one"
+        return None
 
     def _keep(self, submission: Submission, index: int, signed: SignedCommand, key: tuple[str, str]) -> None:
         body = command.parse(signed)[1]

@@ -88,14 +88,20 @@ class Person:
         body = Access(patient=patient, record_id=record_id, version=version, purpose=purpose, action="read")
         return self.sign_command(command.make(body, channel=CHANNEL))
 
-    def delegate(self, device: str, channel: str = CHANNEL, hours: float = 1.0) -> SignedDelegation:
+    def delegate(
+        self,
+        device: str,
+        channel: str = CHANNEL,
+        hours: float = 1.0,
+        actions: tuple[str, ...] = ("read", "history"),
+    ) -> SignedDelegation:
         now = time.time_ns() // 1_000_000
         delegation = Delegation(
             delegation_id=uuid7(),
             channel=channel,
             delegator=self.address,
             delegate=device,
-            actions=["read", "history"],
+            actions=actions,
             purposes=["TREAT"],
             issued_at_ms=now - 1000,
             expires_at_ms=now + int(hours * 3_600_000),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench
 from bench import growth, headline, results_files, soak, table
-from bench.jmeter import summary
+from bench.jmeter import sessions, summary
 from bench.progress import People
 from bench.table import BEGIN, END, Line
+from cbmdhi.hammer.people import Person
 from cbmdhi.hammer.sampling import Sample, Usage
+from tests.unit.gateway.people import checker
 
 
 def step(rate: float, p95: float, *, stands: bool = True) -> dict[str, object]:
@@ -149,6 +152,18 @@ def test_what_jmeter_measured_is_summed_up_with_its_failures() -> None:
         {"timeStamp": "1600", "elapsed": "300", "success": "false", "responseCode": "503"},
     ]
     result = summary.summary(rows)
-    assert (result["requests"], result["reads_per_second"], result["average_ms"]) == (3, 2.0, 300.0)
+    assert (result["requests"], result["per_second"], result["average_ms"]) == (3, 2.0, 300.0)
     assert result["failed"] == {"503": 1}
-    assert summary.summary([])["reads_per_second"] == 0.0
+    assert summary.summary([])["per_second"] == 0.0
+
+
+def test_what_jmeter_writes_is_valid_about_its_patient_and_of_a_kilobyte() -> None:
+    patients = [Person("one", "cb1" + "a" * 32), Person("two", "cb1" + "b" * 32)]
+    rows = sessions.bodies(patients)
+    for number, name, kind, body in rows[:8]:
+        resource = json.loads(body)
+        assert checker().check(body.encode()) == kind
+        assert resource["subject"]["reference"] == f"Patient/{patients[int(number) % 2].address}"
+        assert name == patients[int(number) % 2].name
+        assert 900 <= len(body) <= 1_050
+        assert "\t" not in body

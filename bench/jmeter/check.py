@@ -1,0 +1,107 @@
+"""After a run of writes: does every receipt stand, in both peers' blocks, in both Kubo nodes, and as read?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cbmdhi import operator
+from cbmdhi.client import Client
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.demo.cast import Stage
+from cbmdhi.errors import MeshError
+from cbmdhi.hammer.blobs import Node
+from cbmdhi.hammer.chain import Peer
+from cbmdhi.protocol import consortium, proof
+
+_SAMPLE = 1_000
+_AT_ONCE = 12
+
+Rows = Sequence[Mapping[str, str]]
+"""Requests that were answered 201: `record`, `tx`, `command`, `block` of the answer, `number` of the body."""
+
+
+async def check(home: Path, rows: Rows, bodies: Sequence[str]) -> dict[str, Any]:
+    """How many verdicts, blobs and contents were found right, and what was not, by kind.
+
+    bodies  the lines that `sessions` wrote
+    """
+    stage = Stage.of(home, operator.endpoints(home))
+    trust = proof.Trust.of(consortium.load(stage.consortium_file))
+    checked: Counter[str] = Counter()
+    problems: Counter[str] = Counter()
+    for member in stage.endpoints["organisations"].values():
+        if "peer" in member:
+            await _member(stage, member, rows, trust, checked, problems)
+    sent = [line.split("\t") for line in bodies]
+    turns = asyncio.Semaphore(_AT_ONCE)
+    by_patient: dict[str, list[tuple[str, str]]] = {}
+    chosen = random.Random(0).sample(rows, min(_SAMPLE, len(rows)))  # noqa: S311 - not a secret
+    for row in chosen:
+        _, name, _, body = sent[int(row["number"])]
+        by_patient.setdefault(name, []).append((row["record"], body))
+    await asyncio.gather(
+        *(_patient(stage, name, records, turns, checked, problems) for name, records in by_patient.items())
+    )
+    return {"checked": dict(checked), "problems": dict(problems), "stands": bool(rows) and not problems}
+
+
+async def _member(
+    stage: Stage,
+    member: Mapping[str, Any],
+    rows: Rows,
+    trust: proof.Trust,
+    checked: Counter[str],
+    problems: Counter[str],
+) -> None:
+    wanted: dict[int, set[str]] = {}
+    for row in rows:
+        wanted.setdefault(int(row["block"]), set()).add(row["tx"])
+    async with Peer(member, stage.endpoints["channel"]) as peer:
+        found, failures = await peer.verdicts(wanted, trust)
+    problems.update(failures)
+    cids: set[str] = set()
+    for row in rows:
+        verdicts = {name: verdict for (name, _), verdict in found.get(row["tx"], {}).items()}
+        verdict = verdicts.get(row["command"])
+        if verdict is None or verdict.code != code_pb2.CODE_OK:
+            problems[f"{peer.msp_id}: an answer of 201 without its verdict in the block"] += 1
+        else:
+            checked["verdicts"] += 1
+            cids.add(verdict.cid)
+    async with Node(member["msp_id"], member["ipfs"]["rpc"]) as node:
+        held, failures = await node.held((), cids)
+    problems.update(failures)
+    checked["blobs"] += len(held)
+    if len(held) < len(cids):
+        problems[f"{node.name}: a blob is not in its Kubo node"] += len(cids) - len(held)
+
+
+async def _patient(
+    stage: Stage,
+    name: str,
+    records: Sequence[tuple[str, str]],
+    turns: asyncio.Semaphore,
+    checked: Counter[str],
+    problems: Counter[str],
+) -> None:
+    async with (
+        turns,
+        Client(await asyncio.to_thread(stage.wallet, name, "mercy", pb.ROLE_PATIENT)) as patient,
+    ):
+        for record_id, body in records:
+            try:
+                reading = await patient.records.read(patient.wallet.address, record_id, 1, "PATRQT")
+            except MeshError as error:
+                problems[f"a record cannot be read: {error}"] += 1
+                continue
+            if reading.resource == {**json.loads(body), "id": record_id}:
+                checked["decrypted"] += 1
+            else:
+                problems["a record does not read as it was sent"] += 1

@@ -1,0 +1,113 @@
+"""POST and PUT /fhir/…: create and update of FHIR R4 (http://hl7.org/fhir/R4/http.html#create, #update)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set
+
+from aiohttp import web
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import ids
+from services.gateway.rest.auth import Authentication
+from services.gateway.rest.body import Bodies
+from services.gateway.rest.fhir import CONTENT_TYPE
+from services.gateway.rest.server import MAX_BODY_BYTES
+from services.gateway.writing import FhirWriter, Written
+from services.runtime.errors import MeshError
+
+TRANSACTION_HEADER = "Cbmdhi-Transaction"
+COMMAND_HEADER = "Cbmdhi-Command"
+BLOCK_HEADER = "Cbmdhi-Block"
+_TYPES = (CONTENT_TYPE, "application/json")
+_ETAG = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+_VERSION_PATH = "body.put_record.version"
+
+
+class FhirWriteRoutes:
+    """create and update, for types that name a patient. The receipt is in the headers of the answer."""
+
+    def __init__(
+        self, writer: FhirWriter, authentication: Authentication, bodies: Bodies, resource_types: Set[str]
+    ) -> None:
+        self._writer = writer
+        self._authentication = authentication
+        self._bodies = bodies
+        self._types = resource_types
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to add to the application."""
+        return [
+            web.post("/fhir/{type}", self.create, name="create"),
+            web.put("/fhir/{type}/{id}", self.update, name="update"),
+        ]
+
+    async def create(self, request: web.Request) -> web.Response:
+        """A new record, under an id of the server's."""
+        session = await self._authentication.session(request)
+        resource_type = self._type(request)
+        if "If-None-Exist" in request.headers:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "a conditional create is not offered: PUT with an id of yours and `If-None-Match: *`",
+            )
+        async with self._bodies.of(request, MAX_BODY_BYTES) as body:
+            return _answer(request, await self._writer.create(session, resource_type, body))
+
+    async def update(self, request: web.Request) -> web.Response:
+        """The next version of a record, or the first under an id of the client's."""
+        session = await self._authentication.session(request)
+        resource_type, record_id = self._type(request), request.match_info["id"]
+        if not ids.is_uuid7(record_id):
+            raise MeshError(code_pb2.CODE_INVALID, "an id is a UUIDv7 in canonical lower-case text")
+        version = _version(request)
+        async with self._bodies.of(request, MAX_BODY_BYTES) as body:
+            try:
+                written = await self._writer.update(session, resource_type, body, record_id, version)
+            except MeshError as err:
+                if version and err.code == code_pb2.CODE_CONFLICT and err.path == _VERSION_PATH:
+                    raise web.HTTPPreconditionFailed from err
+                raise
+            return _answer(request, written)
+
+    def _type(self, request: web.Request) -> str:
+        resource_type = request.match_info["type"]
+        if resource_type not in self._types:
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND,
+                "this is not a FHIR R4 resource type that names a patient: others cannot be written here",
+            )
+        if request.content_type not in _TYPES or (request.charset or "utf-8").lower() != "utf-8":
+            raise web.HTTPUnsupportedMediaType
+        return resource_type
+
+
+def _version(request: web.Request) -> int:
+    """The version that an update asks for; 0: whichever is next."""
+    match, none_match = request.headers.get("If-Match"), request.headers.get("If-None-Match")
+    if match is None and none_match is None:
+        return 0
+    if match is None and none_match == "*":
+        return 1
+    found = _ETAG.fullmatch(match or "")
+    if found is None or none_match is not None:
+        raise MeshError(
+            code_pb2.CODE_INVALID,
+            'an update takes `If-Match: W/"<version>"` or `If-None-Match: *`, or neither',
+        )
+    return int(found[1]) + 1
+
+
+def _answer(request: web.Request, written: Written) -> web.Response:
+    place = f"{request.scheme}://{request.host}/fhir/{request.match_info['type']}/{written.record_id}"
+    headers = {
+        "Content-Type": CONTENT_TYPE,
+        "ETag": f'W/"{written.version}"',
+        "Location": f"{place}/_history/{written.version}",
+        TRANSACTION_HEADER: written.receipt.tx_id,
+        COMMAND_HEADER: written.receipt.command_id,
+        BLOCK_HEADER: str(written.receipt.block),
+    }
+    status = 201 if written.version == 1 else 200
+    wants_it = "return=representation" in request.headers.get("Prefer", "")
+    return web.Response(status=status, body=written.content if wants_it else b"", headers=headers)

@@ -1,0 +1,152 @@
+"""A FHIR write for a caller who cannot sign each command: the gateway's device signs, inside the caller's
+delegation, and the channel says so. Nothing is answered before it is committed and replicated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import CommandGroup, PutRecord
+from cbmdhi.command.v1.state_pb2 import RecordVersion
+from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt, SubmitRequest, SubmitResponse
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol import categories, envelope
+from cbmdhi.protocol.ids import uuid7
+from services.gateway.acting import ActingDevice
+from services.gateway.allowance import Allowances
+from services.gateway.domain.fhir import ResourceChecker
+from services.gateway.domain.incoming import Incoming, incoming
+from services.gateway.domain.refusal import Refused
+from services.gateway.domain.session import Session
+from services.gateway.refusals import refusals
+from services.runtime.deadline import current_deadline
+from services.runtime.errors import MeshError
+
+_LARGE_BYTES = 64 * 1024
+# Before whoever waits for the answer gives up, who could not tell what has become of the command.
+_BEFORE_THE_END_SECONDS = 0.5
+
+
+class Ledger(Protocol):
+    """The ledger (services.gateway.ledger), or a fake."""
+
+    async def record(self, record_id: str, version: int) -> RecordVersion | None: ...
+
+
+class Commands(Protocol):
+    """Submits a group (services.gateway.commands)."""
+
+    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse: ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """A version that is committed, and its receipt. content: as it was committed."""
+
+    record_id: str
+    version: int
+    receipt: Receipt
+    content: bytes = field(repr=False)
+
+
+class FhirWriter:
+    """Writes resources for sessions with a delegation. Raises MeshError."""
+
+    def __init__(
+        self,
+        acting: ActingDevice,
+        *,
+        ledger: Ledger,
+        commands: Commands,
+        checker: ResourceChecker,
+        allowances: Allowances,
+    ) -> None:
+        self._acting = acting
+        self._ledger = ledger
+        self._commands = commands
+        self._checker = checker
+        self._allowances = allowances
+
+    async def create(self, session: Session, resource_type: str, body: bytes) -> Written:
+        """The first version of a record with a new id."""
+        return await self._write(session, resource_type, body, uuid7(), 1, names_id=False)
+
+    async def update(
+        self, session: Session, resource_type: str, body: bytes, record_id: str, version: int
+    ) -> Written:
+        """That version of the record; 0: the one after the latest. Raises CONFLICT when it is there, or
+        the one before it is not."""
+        return await self._write(session, resource_type, body, record_id, version, names_id=True)
+
+    async def _write(
+        self,
+        session: Session,
+        resource_type: str,
+        body: bytes,
+        record_id: str,
+        version: int,
+        *,
+        names_id: bool,
+    ) -> Written:
+        sign = self._acting.signer(session)
+        allowance = self._allowances.of(session.address)
+        if (seconds := allowance.wait_seconds()) > 0:
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                "too many of this caller's writes were refused: mend them, and send again after the delay",
+                retry_after_ms=int(seconds * 1000) + 1,
+            )
+        try:
+            if len(body) > _LARGE_BYTES:
+                made = await asyncio.to_thread(self._made, body, resource_type, record_id, names_id)
+            else:
+                made = self._made(body, resource_type, record_id, names_id)
+            version = version or await self._next_version(record_id)
+            salt = envelope.new_salt()
+            put = PutRecord(
+                record_id=record_id,
+                version=version,
+                patient=made.patient,
+                category=categories.of_resource(resource_type),
+                content_commitment=envelope.commitment(salt, made.content),
+                content_bytes=len(made.content),
+            )
+            request = SubmitRequest(
+                group=CommandGroup(commands=[sign(put)]),
+                contents=[Content(command_index=0, content=made.content, salt=salt)],
+            )
+            receipt = (await self._submit(request, session)).receipt
+            if receipt.code != code_pb2.CODE_OK:
+                raise MeshError(receipt.code, receipt.reason, receipt.path)
+        except MeshError as err:
+            allowance.note(err)
+            raise
+        return Written(record_id, version, receipt, made.content)
+
+    def _made(self, body: bytes, resource_type: str, record_id: str, names_id: bool) -> Incoming:
+        with refusals():
+            if self._checker.check(body) != resource_type:
+                raise Refused(
+                    code_pb2.CODE_INVALID,
+                    "resourceType is another than the URL's",
+                    f"{resource_type}.resourceType",
+                )
+            return incoming(body, record_id, names_id=names_id)
+
+    async def _next_version(self, record_id: str) -> int:
+        latest = await self._ledger.record(record_id, 0)
+        return 1 if latest is None else latest.version + 1
+
+    async def _submit(self, request: SubmitRequest, session: Session) -> RecordReceipt:
+        ends_at = current_deadline.get()
+        try:
+            async with asyncio.timeout_at(None if ends_at is None else ends_at - _BEFORE_THE_END_SECONDS):
+                return (await self._commands.submit(request, session)).receipts[0]
+        except TimeoutError as error:
+            raise MeshError(
+                code_pb2.CODE_UNKNOWN_OUTCOME,
+                "it is not answered yet and may be committed: look for it later",
+            ) from error

@@ -1,0 +1,70 @@
+"""Bodies of requests: bounded together, and nothing is left of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from cbmdhi.command.v1 import code_pb2
+from services.gateway.rest.body import Bodies
+from services.runtime.errors import MeshError
+
+
+class Content:
+    """A request whose body comes in these chunks; `after`: raised then."""
+
+    def __init__(self, *chunks: bytes, after: Exception | None = None) -> None:
+        self._chunks, self._after = chunks, after
+
+    @property
+    def content(self) -> "Content":
+        return self
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            await asyncio.sleep(0)
+            yield chunk
+        if self._after is not None:
+            raise self._after
+
+
+def request(*chunks: bytes, after: Exception | None = None) -> web.Request:
+    return cast(Any, Content(*chunks, after=after))
+
+
+async def test_a_body_is_held_as_long_as_it_is_needed_and_no_longer() -> None:
+    bodies = Bodies(100)
+    async with bodies.of(request(b"ab", b"c"), 10) as body:
+        assert (body, bodies.held_bytes) == (b"abc", 3)
+    assert bodies.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (request(b"x" * 8, b"x" * 3), code_pb2.CODE_TOO_LARGE),
+        (request(b"x", after=ConnectionResetError()), code_pb2.CODE_INVALID),
+        (request(b"x", after=web.RequestPayloadError()), code_pb2.CODE_INVALID),
+    ],
+)
+async def test_what_was_held_of_a_body_that_is_not_taken_is_given_back(sent: web.Request, code: int) -> None:
+    bodies = Bodies(100)
+    with pytest.raises(MeshError) as refused:
+        async with bodies.of(sent, 10):
+            pass
+    assert (refused.value.code, bodies.held_bytes) == (code, 0)
+
+
+async def test_beyond_what_all_may_hold_senders_are_asked_to_come_back_and_those_there_go_on() -> None:
+    bodies = Bodies(10)
+    async with bodies.of(request(b"x" * 8), 10) as body:
+        with pytest.raises(MeshError) as refused:
+            async with bodies.of(request(b"y" * 3), 10):
+                pass
+        assert refused.value.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+        assert refused.value.retry_after_ms > 0
+        assert body == b"x" * 8
+    async with bodies.of(request(b"y" * 3), 10) as body:
+        assert body == b"yyy"

@@ -1,0 +1,97 @@
+"""Writes of plain FHIR clients, as far as time and allowances decide."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Role
+from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt, SubmitRequest, SubmitResponse
+from services.gateway.acting import ActingDevice
+from services.gateway.allowance import Allowances
+from services.gateway.delegations import Delegations
+from services.gateway.device import Device
+from services.gateway.domain.session import Session
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.writing import FhirWriter
+from services.runtime.deadline import current_deadline
+from services.runtime.errors import MeshError
+from services.runtime.telemetry import Metrics
+from tests.unit.gateway.mesh import FakeLedger
+from tests.unit.gateway.people import CHANNEL, Person, an_observation, checker
+
+CLINICIAN, PATIENT, DEVICE = Person(role=Role.ROLE_CLINICIAN), Person(role=Role.ROLE_PATIENT), Person()
+SESSION = Session(CLINICIAN.address, "clinician", "MercyMSP", "", "jkt", "", 2**40)
+GOOD = orjson.dumps({**an_observation(), "subject": {"reference": f"Patient/{PATIENT.address}"}})
+
+
+@dataclass
+class Commands:
+    """Commits whatever comes, as long as `open` is set."""
+
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    submitted: list[SubmitRequest] = field(default_factory=list)
+
+    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
+        self.submitted.append(request)
+        await self.open.wait()
+        receipt = RecordReceipt()
+        receipt.receipt.code = code_pb2.CODE_OK
+        return SubmitResponse(receipts=[receipt])
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
+    delegations = Delegations(
+        device=DEVICE.address, channel=CHANNEL, most=10, metrics=GatewayMetrics(Metrics("gateway"))
+    )
+    delegations.keep(SESSION, CLINICIAN.delegate(DEVICE.address, actions=("write",)))
+    device = Device(DEVICE.key, DEVICE.hpke_keys[0], b"", DEVICE.address)
+    return FhirWriter(
+        ActingDevice(device, delegations, channel=CHANNEL, is_registered=lambda: True),
+        ledger=FakeLedger(),
+        commands=commands,
+        checker=checker(),
+        allowances=Allowances(most, 1.0, clock),
+    )
+
+
+async def test_who_sends_what_is_refused_without_end_waits_and_then_may_go_on() -> None:
+    commands, clock = Commands(), Clock()
+    commands.open.set()
+    writer = writer_of(commands, clock)
+    for _ in range(2):
+        with pytest.raises(MeshError) as refused:
+            await writer.create(SESSION, "Observation", b"{}")
+        assert refused.value.code == code_pb2.CODE_INVALID
+
+    with pytest.raises(MeshError) as waits:
+        await writer.create(SESSION, "Observation", GOOD)
+
+    assert waits.value.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+    assert waits.value.retry_after_ms > 0
+    clock.now += waits.value.retry_after_ms / 1000
+    assert (await writer.create(SESSION, "Observation", GOOD)).version == 1
+
+
+async def test_a_commit_that_outlasts_the_callers_deadline_is_unknown_and_not_failed() -> None:
+    commands = Commands()
+    writer = writer_of(commands, Clock())
+    ends_at = asyncio.get_running_loop().time() + 1.0
+    current_deadline.set(ends_at)
+
+    with pytest.raises(MeshError) as late:
+        async with asyncio.timeout_at(ends_at):
+            await writer.create(SESSION, "Observation", GOOD)
+
+    assert late.value.code == code_pb2.CODE_UNKNOWN_OUTCOME
+    assert len(commands.submitted) == 1
