@@ -21,6 +21,7 @@ from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming, incoming
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
+from services.gateway.forward import check_size
 from services.gateway.refusals import refusals
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError
@@ -118,6 +119,7 @@ class FhirWriter:
                 group=CommandGroup(commands=[sign(put)]),
                 contents=[Content(command_index=0, content=made.content, salt=salt)],
             )
+            check_size(request)
             receipt = (await self._submit(request, session)).receipt
             if receipt.code != code_pb2.CODE_OK:
                 raise MeshError(receipt.code, receipt.reason, receipt.path)

@@ -83,6 +83,19 @@ async def test_who_sends_what_is_refused_without_end_waits_and_then_may_go_on() 
     assert (await writer.create(SESSION, "Observation", GOOD)).version == 1
 
 
+async def test_a_resource_that_fills_its_message_is_too_large_and_goes_nowhere() -> None:
+    commands = Commands()
+    commands.open.set()
+    note = "x" * (16 * 1024 * 1024 - len(GOOD) - 30)
+    large = orjson.dumps({**orjson.loads(GOOD), "note": [{"text": note}]})
+    assert len(large) <= 16 * 1024 * 1024
+
+    with pytest.raises(MeshError) as refused:
+        await writer_of(commands, Clock()).create(SESSION, "Observation", large)
+
+    assert (refused.value.code, commands.submitted) == (code_pb2.CODE_TOO_LARGE, [])
+
+
 async def test_a_commit_that_outlasts_the_callers_deadline_is_unknown_and_not_failed() -> None:
     commands = Commands()
     writer = writer_of(commands, Clock())
