@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.demo.cast import Stage
 from cbmdhi.errors import MeshError
-from cbmdhi.hammer.blobs import Node
 from cbmdhi.hammer.chain import Peer
+from cbmdhi.hammer.check import Checked, blobs
 from cbmdhi.protocol import consortium, proof
 
 _SAMPLE = 1_000
@@ -28,17 +28,16 @@ Rows = Sequence[Mapping[str, str]]
 
 
 async def check(home: Path, rows: Rows, bodies: Sequence[str]) -> dict[str, Any]:
-    """How many verdicts, blobs and contents were found right, and what was not, by kind.
+    """How many transactions, verdicts, blobs and contents were found right, and what was not, by kind.
 
     bodies  the lines that `sessions` wrote
     """
     stage = Stage.of(home, operator.endpoints(home))
     trust = proof.Trust.of(consortium.load(stage.consortium_file))
-    checked: Counter[str] = Counter()
-    problems: Counter[str] = Counter()
+    checked = Checked()
     for member in stage.endpoints["organisations"].values():
         if "peer" in member:
-            await _member(stage, member, rows, trust, checked, problems)
+            await _member(checked, stage, member, rows, trust)
     sent = [line.split("\t") for line in bodies]
     turns = asyncio.Semaphore(_AT_ONCE)
     by_patient: dict[str, list[tuple[str, str]]] = {}
@@ -47,49 +46,37 @@ async def check(home: Path, rows: Rows, bodies: Sequence[str]) -> dict[str, Any]
         _, name, _, body = sent[int(row["number"])]
         by_patient.setdefault(name, []).append((row["record"], body))
     await asyncio.gather(
-        *(_patient(stage, name, records, turns, checked, problems) for name, records in by_patient.items())
+        *(_patient(checked, stage, name, records, turns) for name, records in by_patient.items())
     )
-    return {"checked": dict(checked), "problems": dict(problems), "stands": bool(rows) and not problems}
+    found = asdict(checked)
+    problems = dict(found.pop("failures"))
+    return {"checked": found, "problems": problems, "stands": bool(rows) and not problems}
 
 
 async def _member(
-    stage: Stage,
-    member: Mapping[str, Any],
-    rows: Rows,
-    trust: proof.Trust,
-    checked: Counter[str],
-    problems: Counter[str],
+    checked: Checked, stage: Stage, member: Mapping[str, Any], rows: Rows, trust: proof.Trust
 ) -> None:
     wanted: dict[int, set[str]] = {}
     for row in rows:
         wanted.setdefault(int(row["block"]), set()).add(row["tx"])
     async with Peer(member, stage.endpoints["channel"]) as peer:
         found, failures = await peer.verdicts(wanted, trust)
-    problems.update(failures)
+    checked.transactions += len(found)
+    checked.failures.update(failures)
     cids: set[str] = set()
     for row in rows:
-        verdicts = {name: verdict for (name, _), verdict in found.get(row["tx"], {}).items()}
+        verdicts = {command_id: verdict for (command_id, _), verdict in found.get(row["tx"], {}).items()}
         verdict = verdicts.get(row["command"])
         if verdict is None or verdict.code != code_pb2.CODE_OK:
-            problems[f"{peer.msp_id}: an answer of 201 without its verdict in the block"] += 1
+            checked.failures[f"{peer.msp_id}: an answer of 201 without its verdict in the block"] += 1
         else:
-            checked["verdicts"] += 1
+            checked.verdicts += 1
             cids.add(verdict.cid)
-    async with Node(member["msp_id"], member["ipfs"]["rpc"]) as node:
-        held, failures = await node.held((), cids)
-    problems.update(failures)
-    checked["blobs"] += len(held)
-    if len(held) < len(cids):
-        problems[f"{node.name}: a blob is not in its Kubo node"] += len(cids) - len(held)
+    await blobs(checked, member, set(), cids)
 
 
 async def _patient(
-    stage: Stage,
-    name: str,
-    records: Sequence[tuple[str, str]],
-    turns: asyncio.Semaphore,
-    checked: Counter[str],
-    problems: Counter[str],
+    checked: Checked, stage: Stage, name: str, records: Sequence[tuple[str, str]], turns: asyncio.Semaphore
 ) -> None:
     async with (
         turns,
@@ -99,9 +86,9 @@ async def _patient(
             try:
                 reading = await patient.records.read(patient.wallet.address, record_id, 1, "PATRQT")
             except MeshError as error:
-                problems[f"a record cannot be read: {error}"] += 1
+                checked.failures[f"a record cannot be read: {error}"] += 1
                 continue
             if reading.resource == {**json.loads(body), "id": record_id}:
-                checked["decrypted"] += 1
+                checked.decrypted += 1
             else:
-                problems["a record does not read as it was sent"] += 1
+                checked.failures["a record does not read as it was sent"] += 1

@@ -11,6 +11,7 @@ import hashlib
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -69,14 +70,14 @@ class FhirSession:
 
     async def __aenter__(self) -> FhirSession:
         context = ssl.create_default_context(cadata=self._member.tls_ca_pem)
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context), timeout=_DEADLINE, raise_for_status=False
-        )
-        try:
+        async with AsyncExitStack() as opened:
+            self._http = await opened.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context), timeout=_DEADLINE, raise_for_status=False
+                )
+            )
             await self._login()
-        except BaseException:
-            await self._http.close()
-            raise
+            opened.pop_all()
         return self
 
     async def __aexit__(

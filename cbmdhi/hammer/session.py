@@ -62,20 +62,17 @@ class Session:
         self.show = show or Show()
         self.stage = Stage.of(home, operator.endpoints(home))
         self._load = load
-        self._resources = AsyncExitStack()
         self._targets: list[Kept] = []
 
     async def __aenter__(self) -> Session:
         self.show.stage("authors and patients")
-        try:
-            self.cast: Cast = await cast.gather(self.stage, self._load, self._resources, self.show.people)
-        except BaseException:
-            await self._resources.aclose()
-            raise
+        async with AsyncExitStack() as clients:
+            self.cast: Cast = await cast.gather(self.stage, self._load, clients, self.show.people)
+            self._clients = clients.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._resources.aclose()
+        await self._clients.aclose()
 
     async def run(self, load: Load, sample: int, beside: Beside | None = None) -> Ran:
         """Apply the load and check it. Its people must be among the session's.

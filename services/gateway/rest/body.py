@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from cbmdhi.command.v1 import code_pb2
-from services.gateway.room import Room
 from services.runtime.errors import MeshError
 
 _SECONDS = 10.0
@@ -21,46 +20,41 @@ class Bodies:
     """All bodies that are in memory at a time, `most_bytes` together. Raises MeshError."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._room = Room(most_bytes)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the bodies that are in memory now."""
-        return self._room.used
+        self._most = most_bytes
+        self.held_bytes = 0
 
     @asynccontextmanager
     async def of(self, request: web.Request, most_bytes: int) -> AsyncIterator[bytes]:
         """The body of a request, of at most so many bytes, for as long as it is needed."""
-        chunks: list[bytes] = []
-        taken = 0
+        body = bytearray()
         try:
-            try:
-                async with asyncio.timeout(_SECONDS):
-                    async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
-                        if taken + len(chunk) > most_bytes:
-                            raise MeshError(
-                                code_pb2.CODE_TOO_LARGE, f"the body has at most {most_bytes} bytes: send less"
-                            )
-                        await self._take(len(chunk))
-                        taken += len(chunk)
-                        chunks.append(chunk)
-            except TimeoutError as error:
-                raise MeshError(
-                    code_pb2.CODE_DEADLINE_EXCEEDED,
-                    f"the body was not there within {_SECONDS:g} s; send it faster",
-                ) from error
-            except (ConnectionError, web.RequestPayloadError) as error:
-                raise MeshError(code_pb2.CODE_INVALID, "the body broke off; send it again") from error
-            yield b"".join(chunks)
+            await self._read(request, most_bytes, body)
+            yield bytes(body)
         finally:
-            self._room.give(taken)
+            self.held_bytes -= len(body)
 
-    async def _take(self, size: int) -> None:
+    async def _read(self, request: web.Request, most_bytes: int, body: bytearray) -> None:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+                    self._check_room(len(body) + len(chunk), most_bytes, len(chunk))
+                    body += chunk
+                    self.held_bytes += len(chunk)
+        except TimeoutError as error:
+            raise MeshError(
+                code_pb2.CODE_DEADLINE_EXCEEDED,
+                f"the body was not there within {_SECONDS:g} s; send it faster",
+            ) from error
+        except (ConnectionError, web.RequestPayloadError) as error:
+            raise MeshError(code_pb2.CODE_INVALID, "the body broke off; send it again") from error
+
+    def _check_room(self, size: int, most_bytes: int, more: int) -> None:
+        if size > most_bytes:
+            raise MeshError(code_pb2.CODE_TOO_LARGE, f"the body has at most {most_bytes} bytes: send less")
         # Not waited for: who waits with half a body would keep the other half's place from others who wait.
-        if self._room.lacks(size):
+        if self.held_bytes + more > self._most:
             raise MeshError(
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
                 "too much is under way; send again after the delay",
                 retry_after_ms=_RETRY_MS,
             )
-        await self._room.take(size)

@@ -1,6 +1,5 @@
 """Bodies of requests: bounded together, and nothing is left of them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -24,7 +23,6 @@ class Content:
 
     async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
-            await asyncio.sleep(0)
             yield chunk
         if self._after is not None:
             raise self._after

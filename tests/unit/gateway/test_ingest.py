@@ -23,17 +23,23 @@ WINDOW = 8
 
 
 class Sender:
-    """Sends submissions, one in a message, and counts how many were taken. Ends when `finish` is set."""
+    """Sends submissions, one in a message. Ends when `finish` is set.
+
+    taken       how many were read from it
+    returned    how many results came out (`stream` counts)
+    most_ahead  by how many what was read was ever ahead of what came out
+    """
 
     def __init__(self, *items: object) -> None:
         self.waiting = [IngestRequest(items=[one]) if isinstance(one, IngestItem) else one for one in items]
-        self.taken = 0
+        self.taken = self.returned = self.most_ahead = 0
         self.finish = asyncio.Event()
         self.finish.set()
 
     async def __aiter__(self) -> AsyncIterator[object]:
         for request in self.waiting:
             self.taken += 1
+            self.most_ahead = max(self.most_ahead, self.taken - self.returned)
             yield request
         await self.finish.wait()
 
@@ -72,6 +78,7 @@ async def stream(
     async with aclosing(responses):
         async for response in responses:
             for result in response.results:
+                sender.returned += 1
                 yield result
 
 
@@ -222,13 +229,11 @@ async def test_a_full_window_stops_the_reading_until_results_are_out(world: Worl
     collecting = asyncio.create_task(collect())
     await until(lambda: sender.taken == WINDOW, "the window is full")
     await until(lambda: len(world.storage.stored) == WINDOW, "all of it is under way")
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert sender.taken == WINDOW
 
     world.ledger.hold.set()
     await asyncio.wait_for(collecting, 10)
     assert len(collected) == 3 * WINDOW
+    assert sender.most_ahead == WINDOW
 
 
 async def test_results_that_nobody_takes_stop_the_reading_too(world: World) -> None:
@@ -237,10 +242,9 @@ async def test_results_that_nobody_takes_stop_the_reading_too(world: World) -> N
     await anext(results)
 
     await until(lambda: len(world.ledger.committed) == WINDOW, "the window is committed")
-    for _ in range(50):
-        await asyncio.sleep(0)
     assert sender.taken == WINDOW
     assert len([result async for result in results]) == 3 * WINDOW - 1
+    assert sender.most_ahead == WINDOW
 
 
 async def test_memory_that_is_full_stops_the_reading_of_every_stream(world: World) -> None:
@@ -347,7 +351,7 @@ async def test_room_is_given_in_the_order_of_asking_and_back_when_the_asker_goes
     await room.take(8)
     large = asyncio.ensure_future(room.take(6))
     small = asyncio.ensure_future(room.take(1))
-    await asyncio.sleep(0)
+    await until(lambda: room.is_full, "somebody waits")
     assert not small.done()
 
     large.cancel()
