@@ -72,7 +72,7 @@ async def _verify(
     number = verified.block_number
     verification.passed("hash-chain", f"block {number} follows block {number - 1} by its hash")
     verification.passed("data-hash", "the block's transactions are those of its header")
-    verification.passed("orderer", f"signed by an orderer of {trust.orderer_msp}")
+    verification.passed("orderer", f"signed by an orderer of {' or '.join(trust.orderer_roots)}")
     if verified.valid:
         verification.passed("valid", "the peer committed the transaction as valid")
     else:

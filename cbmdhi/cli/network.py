@@ -34,6 +34,14 @@ _BasePort = Annotated[
         show_default="a free block",
     ),
 ]
+_Members = Annotated[
+    int | None,
+    typer.Option(
+        "--members",
+        help="Members of the consortium, 2 or 3, decided at the first start. Of three, any one may be away.",
+        show_default="2, or as many as it has",
+    ),
+]
 _Traced = Annotated[
     bool | None,
     typer.Option(
@@ -53,11 +61,15 @@ def register(app: typer.Typer, panel: str) -> None:
 
 
 def up(
-    home: _Home = None, base_port: _BasePort = None, as_json: _Json = False, traced: _Traced = None
+    home: _Home = None,
+    base_port: _BasePort = None,
+    members: _Members = None,
+    as_json: _Json = False,
+    traced: _Traced = None,
 ) -> None:
-    """Start the network: mercy, lakeside and an ordering organisation. Mends a half-dead one."""
+    """Start the network: mercy, lakeside, perhaps northgate, and who orders. Mends a half-dead one."""
     with Shown(_errors) as progress:
-        network, started = guarded_network(as_json, lambda: _up(home, base_port, progress, traced))
+        network, started = guarded_network(as_json, lambda: _up(home, base_port, members, progress, traced))
     endpoints = network.endpoints()
     if as_json:
         _print_json(
@@ -134,9 +146,9 @@ def show_doctor(home: _Home = None, as_json: _Json = False) -> None:
 
 
 def _up(
-    home: Path | None, base_port: int | None, progress: Shown, traced: bool | None
+    home: Path | None, base_port: int | None, members: int | None, progress: Shown, traced: bool | None
 ) -> tuple[Network, Started]:
-    network = Network(home, base_port, progress)
+    network = Network(home, base_port, progress, members)
     return network, network.up(traced=traced)
 
 

@@ -15,7 +15,6 @@ from cbmdhi import traces
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
 from cbmdhi.devnet.layout import home_at
-from cbmdhi.devnet.topology import MEMBERS
 from cbmdhi.traces import Node, Span
 
 _LISTED = 20
@@ -57,7 +56,7 @@ def trace(
 def files(home: Path) -> list[Path]:
     """What the members' collectors wrote, the files before included."""
     found = home_at(home)
-    folders = [found.organisation(member).collector for member in MEMBERS]
+    folders = [found.organisation(member).collector for member in found.members]
     return [file for folder in folders for file in sorted(folder.glob("traces*.jsonl"))]
 
 

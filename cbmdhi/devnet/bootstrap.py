@@ -16,40 +16,43 @@ from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.progress import Progress
 from cbmdhi.devnet.starting import Starter
 from cbmdhi.devnet.supervision import Supervisor
-from cbmdhi.devnet.topology import MEMBERS, ORDERING, ORGANISATIONS, Ports, program_name
+from cbmdhi.devnet.topology import ORDERER, Ports, program_name
 
 
 def bootstrap(home: Home, ports: Ports, supervisor: Supervisor, starter: Starter, progress: Progress) -> None:
     """Make the network and leave all programs starting. Nothing of it may exist before."""
-    with progress.step("Certificate authorities of mercy, lakeside and ordering"):
-        for organisation in ORGANISATIONS:
+    organisations = home.organisations
+    with progress.step(f"Certificate authorities of {', '.join(organisations[:-1])} and {organisations[-1]}"):
+        for organisation in organisations:
             fabric_ca.configure(home, organisation, ports)
-        supervisor.configure([fabric_ca.program(home, organisation) for organisation in ORGANISATIONS])
+        supervisor.configure([fabric_ca.program(home, organisation) for organisation in organisations])
         supervisor.start()
-        starter.start_and_wait([program_name(organisation, "ca") for organisation in ORGANISATIONS], 30)
-    with ThreadPoolExecutor(len(ORGANISATIONS) + 1) as pool:
+        starter.start_and_wait([program_name(organisation, "ca") for organisation in organisations], 30)
+    with ThreadPoolExecutor(len(organisations) + 1) as pool:
         making_ipfs = pool.submit(_make_ipfs, home, progress)
         with progress.step("Identities and TLS certificates, enrolled from them"):
-            _all([pool.submit(identities.enrol, home, organisation, ports) for organisation in ORGANISATIONS])
+            _all([pool.submit(identities.enrol, home, organisation, ports) for organisation in organisations])
         making_ipfs.result()
     with progress.step("Genesis of the channel and of the chaincode"):
         genesis.make(home)
-        for organisation in MEMBERS:
+        for organisation in home.members:
             chaincode_package.make(home, organisation, ports)
         channel.make_genesis_block(home, ports)
         endpoints.write_consortium(home, ports)
         programs.configure(home, ports)
         supervisor.configure(programs.describe(home, ports))
         supervisor.reload()
-    with progress.step("Orderer, peers, chaincode, Kubo and NATS"):
-        fabric_programs = [program_name(ORDERING, "orderer"), *_of_members("peer")]
-        starter.start([*fabric_programs, *_of_members("chaincode", "ipfs", "nats")])
+    with progress.step("Orderers, peers, chaincode, Kubo and NATS"):
+        orderers = [program_name(organisation, ORDERER) for organisation in home.orderers]
+        fabric_programs = [*orderers, *_of_members(home, "peer")]
+        starter.start([*fabric_programs, *_of_members(home, "chaincode", "ipfs", "nats")])
         starter.wait(fabric_programs, 30)
-    with progress.step("Channel: orderer and peers join, chaincode is approved and committed"):
-        channel.join_orderer(home, ports)
+    with progress.step("Channel: orderers and peers join, chaincode is approved and committed"):
+        for organisation in home.orderers:
+            channel.join_orderer(home, organisation, ports)
         channel.for_every_member(home, ports)
-    with progress.step("Chaincode takes the agreed genesis, endorsed by both members"):
-        starter.wait(_of_members("chaincode"), 20)
+    with progress.step("Chaincode takes the agreed genesis, endorsed by every member"):
+        starter.wait(_of_members(home, "chaincode"), 20)
         channel.initialise(home, ports)
 
 
@@ -58,8 +61,8 @@ def _make_ipfs(home: Home, progress: Progress) -> None:
         kubo.make(home)
 
 
-def _of_members(*names: str) -> list[str]:
-    return [program_name(organisation, name) for name in names for organisation in MEMBERS]
+def _of_members(home: Home, *names: str) -> list[str]:
+    return [program_name(organisation, name) for name in names for organisation in home.members]
 
 
 def _all(futures: list[Future[None]]) -> None:

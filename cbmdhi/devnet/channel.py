@@ -10,7 +10,7 @@ from cbmdhi.devnet.errors import CommandFailed
 from cbmdhi.devnet.gateway_submit import Signer, submit
 from cbmdhi.devnet.layout import Home, tool
 from cbmdhi.devnet.templates import Raw, fill, write
-from cbmdhi.devnet.topology import CHAINCODE, CHANNEL, MEMBERS, ORDERING, Ports, msp_id
+from cbmdhi.devnet.topology import CHAINCODE, CHANNEL, ORDERER, ORDERING, Ports, msp_id
 from cbmdhi.devnet.waiting import until
 
 _VERSION = "1"
@@ -21,8 +21,7 @@ _LEADER_SECONDS = 20.0
 
 
 def make_genesis_block(home: Home, ports: Ports) -> None:
-    """Write the channel's genesis block: members with their anchor peers, one Raft consenter."""
-    orderer_tls = home.organisation(ORDERING).orderer / "tls" / "server.crt"
+    """Write the channel's genesis block: members with their anchor peers, and the Raft consenters."""
     members = [
         fill(
             "fabric/configtx-member.yaml",
@@ -32,20 +31,34 @@ def make_genesis_block(home: Home, ports: Ports) -> None:
             host=ports.host(organisation, "peer"),
             port=ports.of(organisation, "peer"),
         )
-        for organisation in MEMBERS
+        for organisation in home.members
+    ]
+    ordering = [
+        fill(
+            "fabric/configtx-orderer.yaml",
+            msp_id=msp_id(organisation),
+            raw_msp_id=Raw(msp_id(organisation)),
+            msp_directory=home.organisation(organisation).admin / "msp",
+            address=ports.address(organisation, ORDERER),
+        )
+        for organisation in home.orderers
+    ]
+    consenters = [
+        fill(
+            "fabric/configtx-consenter.yaml",
+            host=ports.host(organisation, ORDERER),
+            port=ports.of(organisation, ORDERER),
+            tls_certificate=home.organisation(organisation).orderer / "tls" / "server.crt",
+        )
+        for organisation in home.orderers
     ]
     write(
         home.channel / "configtx.yaml",
         fill(
             "fabric/configtx.yaml",
             members=Raw("".join(members)),
-            orderer_address=ports.address(ORDERING, "orderer"),
-            orderer_host=ports.host(ORDERING, "orderer"),
-            orderer_port=ports.of(ORDERING, "orderer"),
-            orderer_tls_certificate=orderer_tls,
-            ordering_msp_id=msp_id(ORDERING),
-            raw_ordering_msp_id=Raw(msp_id(ORDERING)),
-            ordering_msp_directory=home.organisation(ORDERING).admin / "msp",
+            orderers=Raw("".join(ordering)),
+            consenters=Raw("".join(consenters)),
         ),
     )
     run(
@@ -57,15 +70,15 @@ def make_genesis_block(home: Home, ports: Ports) -> None:
     )
 
 
-def join_orderer(home: Home, ports: Ports) -> None:
-    """Have the orderer start the channel."""
-    tls = home.organisation(ORDERING).admin / "tls"
+def join_orderer(home: Home, organisation: str, ports: Ports) -> None:
+    """Have the orderer of an organisation start the channel."""
+    tls = home.organisation(organisation).admin / "tls"
     run(
         home,
         [
             *(tool("osnadmin"), "channel", "join", "--channelID", CHANNEL),
             *("--config-block", _genesis_block(home)),
-            *("--orderer-address", ports.address(ORDERING, "orderer_admin")),
+            *("--orderer-address", ports.address(organisation, "orderer_admin")),
             *("--ca-file", tls / "ca.crt"),
             *("--client-cert", tls / "server.crt", "--client-key", tls / "server.key"),
         ],
@@ -93,16 +106,16 @@ def approve(home: Home, organisation: str, ports: Ports) -> None:
 
 def commit(home: Home, ports: Ports) -> None:
     """Commit the definition that every member approved, once every peer knows the approvals."""
-    for organisation in MEMBERS:
+    for organisation in home.members:
         until(
             lambda organisation=organisation: _approved_by_all(home, organisation, ports) or None,
             f"the approvals' arrival at the peer of {organisation}",
             20,
         )
-    peers = [part for organisation in MEMBERS for part in _endorser(home, organisation, ports)]
+    peers = [part for organisation in home.members for part in _endorser(home, organisation, ports)]
     _peer(
         home,
-        MEMBERS[0],
+        home.members[0],
         ports,
         ["lifecycle", "chaincode", "commit", *_definition(), *_to_orderer(home, ports), *peers],
     )
@@ -114,7 +127,7 @@ def initialise(home: Home, ports: Ports) -> None:
     `peer chaincode invoke` carries arguments as JSON text; the Genesis is bytes. So this goes through the
     peer's Gateway service, as every later transaction does.
     """
-    organisation = MEMBERS[0]
+    organisation = home.members[0]
     admin = home.organisation(organisation).admin / "msp"
     signer = Signer(
         msp_id(organisation),
@@ -128,16 +141,16 @@ def initialise(home: Home, ports: Ports) -> None:
         channel=CHANNEL,
         chaincode=CHAINCODE,
         arguments=[b"init", home.chaincode_genesis.read_bytes()],
-        endorsing_msp_ids=[msp_id(member) for member in MEMBERS],
+        endorsing_msp_ids=[msp_id(member) for member in home.members],
         seconds=20,
     )
 
 
 def for_every_member(home: Home, ports: Ports) -> None:
     """Join, install and approve for all members at once, then commit the definition."""
-    with ThreadPoolExecutor(len(MEMBERS)) as pool:
+    with ThreadPoolExecutor(len(home.members)) as pool:
         for step in (join_peer_and_install, approve):
-            for future in [pool.submit(step, home, organisation, ports) for organisation in MEMBERS]:
+            for future in [pool.submit(step, home, organisation, ports) for organisation in home.members]:
                 future.result()
     commit(home, ports)
 

@@ -19,7 +19,7 @@ from cryptography import x509
 from cbmdhi.devnet import age, health, layout, ports, processes, state, status
 from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.network import Network
-from cbmdhi.devnet.topology import MEMBERS, ORDERING, SERVICES, program_name
+from cbmdhi.devnet.topology import SERVICES, program_name
 
 _DISK_BAD_BYTES = 1 * 1024**3
 _DISK_TIGHT_BYTES = 4 * 1024**3
@@ -175,12 +175,13 @@ def _clocks_of_programs(network: Network) -> Iterator[Finding]:
     at = network.ports()
     addresses = {
         program_name(org, service): at.address(org, f"{service}_metrics")
-        for org in MEMBERS
+        for org in network.files.members
         for service in SERVICES
     }
-    for org in MEMBERS:
+    for org in network.files.members:
         addresses[program_name(org, "peer")] = at.address(org, "peer_operations")
-    addresses[program_name(ORDERING, "orderer")] = at.address(ORDERING, "orderer_operations")
+    for org in network.files.orderers:
+        addresses[program_name(org, "orderer")] = at.address(org, "orderer_operations")
     for name, address in addresses.items():
         theirs = health.date(address)
         ahead = 0.0 if theirs is None else theirs - time.time()

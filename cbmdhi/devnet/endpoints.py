@@ -11,7 +11,7 @@ from cbmdhi.devnet.templates import write
 from cbmdhi.devnet.topology import (
     CHAINCODE,
     CHANNEL,
-    MEMBERS,
+    ORDERER,
     ORDERING,
     SERVICES,
     Ports,
@@ -23,8 +23,8 @@ from cbmdhi.devnet.topology import (
 
 def write_endpoints(home: Home, ports: Ports, supervisor: Supervisor, pids: Mapping[str, int]) -> None:
     """Write endpoints.json; `pids` by program."""
-    organisations = {org: _member(home, org, ports, pids) for org in MEMBERS}
-    organisations[ORDERING] = _ordering(home, ports, pids)
+    organisations = {org: _member(home, org, ports, pids) for org in home.members}
+    organisations[ORDERING] = _any(home, home.organisation(ORDERING), ports, pids)
     document = {
         "version": 1,
         "channel": CHANNEL,
@@ -43,7 +43,6 @@ def write_endpoints(home: Home, ports: Ports, supervisor: Supervisor, pids: Mapp
 
 def write_consortium(home: Home, ports: Ports) -> None:
     """Write consortium.json: what a wallet pins."""
-    ordering = home.organisation(ORDERING)
     document = {
         "version": 1,
         "channel": CHANNEL,
@@ -57,13 +56,16 @@ def write_consortium(home: Home, ports: Ports) -> None:
                 "vault_public_key": genesis.vault_public_key(home, org).hex(),
                 "gateway": _gateway(org, ports),
             }
-            for org in MEMBERS
+            for org in home.members
         ],
-        "orderer": {
-            "msp_id": msp_id(ORDERING),
-            "ca_pem": ordering.ca_certificate.read_text(),
-            "tls_ca_pem": ordering.tls_ca_certificate.read_text(),
-        },
+        "orderers": [
+            {
+                "msp_id": msp_id(org),
+                "ca_pem": home.organisation(org).ca_certificate.read_text(),
+                "tls_ca_pem": home.organisation(org).tls_ca_certificate.read_text(),
+            }
+            for org in home.orderers
+        ],
     }
     write(home.consortium_file, json.dumps(document, indent=2) + "\n")
 
@@ -102,16 +104,12 @@ def _member(home: Home, org: str, ports: Ports, pids: Mapping[str, int]) -> dict
     }
 
 
-def _ordering(home: Home, ports: Ports, pids: Mapping[str, int]) -> dict[str, Any]:
-    folders = home.organisation(ORDERING)
+def _orderer(folders: Organisation, ports: Ports) -> dict[str, str]:
     return {
-        **_any(home, folders, ports, pids),
-        "orderer": {
-            "address": ports.address(ORDERING, "orderer"),
-            "admin": ports.address(ORDERING, "orderer_admin"),
-            "operations": f"http://{ports.address(ORDERING, 'orderer_operations')}",
-            "tls_ca_file": str(folders.tls_ca_certificate),
-        },
+        "address": ports.address(folders.name, ORDERER),
+        "admin": ports.address(folders.name, "orderer_admin"),
+        "operations": f"http://{ports.address(folders.name, 'orderer_operations')}",
+        "tls_ca_file": str(folders.tls_ca_certificate),
     }
 
 
@@ -124,12 +122,13 @@ def _any(home: Home, folders: Organisation, ports: Ports, pids: Mapping[str, int
             "url": f"https://{ports.address(org, 'ca')}",
             "operations": f"http://{ports.address(org, 'ca_operations')}",
         },
+        **({"orderer": _orderer(folders, ports)} if org in home.orderers else {}),
         "admin_msp_directory": str(folders.admin / "msp"),
         "tls_ca_file": str(folders.tls_ca_certificate),
         "ca_file": str(folders.ca_certificate),
         "programs": {
             name: {"pid": pids.get(name, 0), "log": str(home.log(name))}
-            for name in (program_name(org, program) for program in programs_of(org))
+            for name in (program_name(org, program) for program in programs_of(org, home.members))
         },
     }
 

@@ -1,10 +1,10 @@
-"""The Fabric programs: peers, their chaincode servers, the orderer, and how they are configured."""
+"""The Fabric programs: peers, their chaincode servers, the orderers, and how they are configured."""
 
 from cbmdhi.devnet import chaincode_package, collector, genesis
 from cbmdhi.devnet.layout import TEMPLATES, Home, tool
 from cbmdhi.devnet.supervision import Program
 from cbmdhi.devnet.templates import fill, write
-from cbmdhi.devnet.topology import ORDERING, Ports, msp_id, program_name
+from cbmdhi.devnet.topology import ORDERER, Ports, msp_id, program_name
 
 _LOG_FORMAT = "%{time:2006-01-02T15:04:05.000Z07:00} %{level} [%{module}] %{message}"
 
@@ -38,11 +38,11 @@ def peer_program(home: Home, organisation: str) -> Program:
     )
 
 
-def orderer_program(home: Home) -> Program:
-    """The orderer."""
-    folder = home.organisation(ORDERING).orderer
+def orderer_program(home: Home, organisation: str) -> Program:
+    """The orderer of an organisation."""
+    folder = home.organisation(organisation).orderer
     return Program(
-        name=program_name(ORDERING, "orderer"),
+        name=program_name(organisation, ORDERER),
         argv=[tool("orderer")],
         directory=folder,
         env={"FABRIC_CFG_PATH": str(folder), **ORDERER_TUNING},
@@ -96,18 +96,18 @@ def configure_peer(home: Home, organisation: str, ports: Ports) -> None:
     )
 
 
-def configure_orderer(home: Home, ports: Ports) -> None:
-    """Write the orderer's orderer.yaml."""
-    folder = home.organisation(ORDERING).orderer
+def configure_orderer(home: Home, organisation: str, ports: Ports) -> None:
+    """Write an orderer's orderer.yaml."""
+    folder = home.organisation(organisation).orderer
     write(
         folder / "orderer.yaml",
         fill(
             "fabric/orderer.yaml",
             listen="127.0.0.1",
-            port=ports.of(ORDERING, "orderer"),
-            msp_id=msp_id(ORDERING),
-            admin_address=ports.address(ORDERING, "orderer_admin"),
-            operations_address=ports.address(ORDERING, "orderer_operations"),
+            port=ports.of(organisation, ORDERER),
+            msp_id=msp_id(organisation),
+            admin_address=ports.address(organisation, "orderer_admin"),
+            operations_address=ports.address(organisation, "orderer_operations"),
             msp_directory=folder / "msp",
             data_directory=folder / "data",
             wal_directory=folder / "data" / "etcdraft" / "wal",

@@ -8,7 +8,7 @@ from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.devnet.errors import ToolMissing
 from cbmdhi.devnet.layout import DEFAULT_POLICY, Home
 from cbmdhi.devnet.templates import write
-from cbmdhi.devnet.topology import CHANNEL, MEMBERS, msp_id
+from cbmdhi.devnet.topology import CHANNEL, msp_id
 from cbmdhi.protocol import hpke
 
 # role: members that must approve a registration, and whether only the home member may review it.
@@ -42,7 +42,7 @@ def make(home: Home) -> None:
         min_replicas=MIN_REPLICAS,
     )
     genesis = state_pb2.Genesis(
-        channel=CHANNEL, members=[_member(home, organisation) for organisation in MEMBERS], policy=policy
+        channel=CHANNEL, members=[_member(home, organisation) for organisation in home.members], policy=policy
     )
     write(home.chaincode_genesis, genesis.SerializeToString(deterministic=True))
 

@@ -27,23 +27,28 @@ def enrol(home: Home, organisation: str, ports: Ports) -> None:
     """Enrol everything an organisation needs, from its own running Fabric CA."""
     ca = FabricCa(home, organisation, ports)
     ca.begin()
-    tasks = _of_ordering(home, ca) if organisation == ORDERING else _of_member(home, organisation, ca)
+    tasks = _of_any(home, organisation, ca)
+    if organisation in home.orderers:
+        tasks += _of_orderer(home, organisation, ca)
+    if organisation != ORDERING:
+        tasks += _of_member(home, organisation, ca)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for future in [pool.submit(task) for task in tasks]:
             future.result()
     forget_client(home, organisation)
 
 
-def _of_ordering(home: Home, ca: FabricCa) -> list[Callable[[], None]]:
-    folders = home.organisation(ORDERING)
+def _of_orderer(home: Home, organisation: str, ca: FabricCa) -> list[Callable[[], None]]:
+    folders = home.organisation(organisation)
 
     def orderer() -> None:
         write_msp(folders.orderer / "msp", folders, ca.identity(Identity("orderer", "orderer")))
 
     def orderer_tls() -> None:
-        write_tls(folders.orderer / "tls", ca.tls("orderer", "orderer.ordering"), folders.tls_ca_certificate)
+        made = ca.tls("orderer", f"orderer.{organisation}")
+        write_tls(folders.orderer / "tls", made, folders.tls_ca_certificate)
 
-    return [*_of_any(home, ORDERING, ca), orderer, orderer_tls]
+    return [orderer, orderer_tls]
 
 
 def _of_member(home: Home, organisation: str, ca: FabricCa) -> list[Callable[[], None]]:
@@ -81,7 +86,6 @@ def _of_member(home: Home, organisation: str, ca: FabricCa) -> list[Callable[[],
         return lambda: write_tls(folders.service(name) / "tls", ca.tls(name, f"{name}.{organisation}"), root)
 
     return [
-        *_of_any(home, organisation, ca),
         *(peer, peer_tls, chaincode_tls, chaincode_client, nats_tls, registrar, ledger_identity),
         *(service_tls(name) for name in SERVICES),
         lambda: _device(home, organisation, ca),

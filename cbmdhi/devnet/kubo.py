@@ -9,7 +9,7 @@ from cbmdhi.devnet.commands import run
 from cbmdhi.devnet.layout import Home, tool
 from cbmdhi.devnet.supervision import Program
 from cbmdhi.devnet.templates import write_secret
-from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
+from cbmdhi.devnet.topology import POSSIBLE_MEMBERS, Ports, program_name
 
 _MIB = 1 << 20
 # Blocks are named by hashes, so that every compaction rewrites all of a level: with pebble's own sizes (4 MiB
@@ -18,9 +18,9 @@ _MIB = 1 << 20
 # is once in some 700,000 records of 1 kB. Without compaction a block is looked for in more layers.
 LAYERS = 168
 # On a laptop the members' nodes share the cores and hold the same blocks: with one threshold both would
-# compact in the same seconds. Here the first does so after 37 memory tables, the second after 24. Each keeps
+# compact in the same seconds. Here they do so after 37, 24 and 30 memory tables. Each keeps
 # the priority of all: at nice 19 its imports, for which records wait, starve beside its compaction.
-_LAYERS: dict[str, int] = dict(zip(MEMBERS, (74, 48), strict=True))
+_LAYERS: dict[str, int] = dict(zip(POSSIBLE_MEMBERS, (74, 48, 60), strict=True))
 _PEBBLE = {
     # Three are in use by turns: at 1,000 records of 1 kB a second all of them are touched within a minute.
     "memTableSize": 24 * _MIB,
@@ -49,7 +49,7 @@ def program(home: Home, organisation: str) -> Program:
 def make(home: Home) -> None:
     """Make each member's repository and the key of their swarm, once."""
     swarm_key = f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n"
-    for organisation in MEMBERS:
+    for organisation in home.members:
         folder = home.organisation(organisation).ipfs
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(home, [tool("ipfs"), "init", "--profile", "pebbleds,autoconf-off"], _environment(folder))
@@ -58,12 +58,12 @@ def make(home: Home) -> None:
 
 def configure(home: Home, ports: Ports) -> None:
     """Bring each node's settings to what the swarm needs; its identity stays."""
-    documents = {org: _read(home.organisation(org).ipfs / "config") for org in MEMBERS}
+    documents = {org: _read(home.organisation(org).ipfs / "config") for org in home.members}
     peer_ids = {org: str(document["Identity"]["PeerID"]) for org, document in documents.items()}
     for organisation, document in documents.items():
         others = [
             {"ID": peer_ids[other], "Addrs": [_swarm_address(other, ports)]}
-            for other in MEMBERS
+            for other in home.members
             if other != organisation
         ]
         api = f"/ip4/127.0.0.1/tcp/{ports.of(organisation, 'ipfs_rpc')}"

@@ -1,11 +1,14 @@
 """Where everything of a network lies on the disk (docs/conventions.md, "The laptop network")."""
 
+import json
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cbmdhi.devnet import topology
 from cbmdhi.devnet.errors import DevnetError, ToolMissing
+from cbmdhi.devnet.topology import MEMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "deploy" / "devnet"
@@ -89,9 +92,17 @@ class Organisation:
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that holds all state of one network."""
+    """The folder that holds all state of one network, and who its members are."""
 
     path: Path
+    members: tuple[str, ...] = MEMBERS
+    # The organisations that run an orderer.
+    orderers: tuple[str, ...] = topology.orderers()
+
+    @property
+    def organisations(self) -> tuple[str, ...]:
+        """The members and the ordering organisation."""
+        return topology.organisations(self.members)
 
     @property
     def state_file(self) -> Path:
@@ -167,7 +178,19 @@ def home_at(path: Path | None) -> Home:
             "which supervisord's configuration cannot carry.",
             "Choose another folder with --home or CBMDHI_HOME.",
         )
-    return Home(resolved)
+    return Home(resolved, _members_of(resolved))
+
+
+def _members_of(home: Path) -> tuple[str, ...]:
+    """Whom a network that was made has as members; the usual two where none was.
+
+    `state.read` says what is wrong with a file that cannot be read.
+    """
+    try:
+        count = int(json.loads((home / "network.json").read_text())["members"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return MEMBERS
+    return topology.POSSIBLE_MEMBERS[:count]
 
 
 def tool(name: str) -> Path:

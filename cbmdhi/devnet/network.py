@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.progress import Progress, Silent
 from cbmdhi.devnet.starting import Starter
 from cbmdhi.devnet.supervision import Supervisor
-from cbmdhi.devnet.topology import MEMBERS, SERVICES, Ports, all_programs, program_name, split_program
+from cbmdhi.devnet.topology import (
+    POSSIBLE_MEMBERS,
+    SERVICES,
+    Ports,
+    all_programs,
+    collectors,
+    program_name,
+    split_program,
+)
 from cbmdhi.devnet.waiting import until
 
-_SERVICES = [program_name(org, service) for service in SERVICES for org in MEMBERS]
-_INFRASTRUCTURE = [name for name in all_programs() if name not in _SERVICES]
-_COLLECTORS = topology.collectors()
 _INFRASTRUCTURE_SECONDS = 45
 _SERVICES_SECONDS = 60
 # How long a program that runs may be silent before mending starts it anew.
@@ -44,12 +49,26 @@ class Network:
     """The network whose state lies under `home` (default: CBMDHI_HOME, else `.devnet` of the checkout).
 
     `base_port`: the first of its block of ports, decided when the network is made; None takes a free block.
+    `members`: how many members it has, decided then too; None: two, or as many as it has.
     """
 
     def __init__(
-        self, home: Path | None = None, base_port: int | None = None, progress: Progress | None = None
+        self,
+        home: Path | None = None,
+        base_port: int | None = None,
+        progress: Progress | None = None,
+        members: int | None = None,
     ) -> None:
         self.files: Home = layout.home_at(home)
+        self._wanted_members = members
+        if members is not None:
+            if not 2 <= members <= len(POSSIBLE_MEMBERS):
+                raise DevnetError(
+                    f"A network on one machine has 2 to {len(POSSIBLE_MEMBERS)} members, not {members}.",
+                    "Name as many: --members 3.",
+                )
+            if not self.files.state_file.exists():
+                self.files = replace(self.files, members=POSSIBLE_MEMBERS[:members])
         self.home: Path = self.files.path
         self.supervisor = Supervisor(self.files)
         self._base_port = base_port
@@ -79,11 +98,15 @@ class Network:
                 self._forget()
                 found = None
             retraced = self._set_traced(traced)
-            collectors = _COLLECTORS if self.files.traced else []
-            wanted = [*collectors, *_INFRASTRUCTURE, *(_SERVICES if services else [])]
+            wanted = [*self._collectors(), *self._infrastructure, *(self._services if services else [])]
             if found is None:
                 self._make(wanted)
                 return Started(True, False, (), time.monotonic() - started)
+            if self._wanted_members not in (None, found.members):
+                raise DevnetError(
+                    f"This network has {found.members} members; they are part of its channel.",
+                    "Leave out --members, or forget the network first: make clean.",
+                )
             if self._base_port not in (None, found.base_port):
                 raise DevnetError(
                     f"This network's ports begin at {found.base_port}; they are part of its channel.",
@@ -91,10 +114,10 @@ class Network:
                 )
             ran = self.supervisor.alive()
             if ran and retraced:
-                self._retrace(Ports(found.base_port))
-            mended = self._mend(Ports(found.base_port), wanted) if ran else ()
+                self._retrace(self._ports_at(found.base_port))
+            mended = self._mend(self._ports_at(found.base_port), wanted) if ran else ()
             if not ran:
-                self._start_again(Ports(found.base_port), wanted)
+                self._start_again(self._ports_at(found.base_port), wanted)
             return Started(False, ran, mended, time.monotonic() - started)
 
     def down(self) -> int:
@@ -105,7 +128,7 @@ class Network:
             stopped = self._stop_everything()
             found = self._state_or_none()
             if found and found.complete:
-                self._write_endpoints(Ports(found.base_port))
+                self._write_endpoints(self._ports_at(found.base_port))
             return stopped
 
     def clean(self) -> bool:
@@ -171,7 +194,7 @@ class Network:
 
     def programs(self, organisation: str | None = None) -> list[str]:
         """Names of all programs, or of an organisation's, in starting order; collectors when it is traced."""
-        names = [*(_COLLECTORS if self.files.traced else []), *all_programs()]
+        names = [*self._collectors(), *all_programs(self.files.members)]
         return [name for name in names if organisation in (None, split_program(name)[0])]
 
     def ports(self) -> Ports:
@@ -183,7 +206,7 @@ class Network:
         found = state.read(self.files)
         if found is None:
             raise DevnetError(f"There is no network at {self.home}.", "Run: make up")
-        return Ports(found.base_port)
+        return self._ports_at(found.base_port)
 
     def endpoints(self) -> dict[str, Any]:
         """endpoints.json as it is now, process ids included.
@@ -212,18 +235,19 @@ class Network:
         """Stop what was told otherwise at its start; mending starts it again."""
         running = [name for name, found in self.supervisor.states().items() if found.up]
         with self._progress.step("Telling every program whether it is traced"):
-            self._stop_in_order([name for name in running if name in _SERVICES])
+            self._stop_in_order([name for name in running if name in self._services])
             self._configure(at)
             self.supervisor.reload()
 
     def _make(self, wanted: list[str]) -> None:
         self.home.chmod(0o700)
-        chosen = ports.choose(self.home, self._base_port)
-        state.save(self.files, state.State(state.VERSION, chosen.base, complete=False))
+        members = self.files.members
+        chosen = ports.choose(self.home, self._base_port, members)
+        state.save(self.files, state.State(state.VERSION, chosen.base, complete=False, members=len(members)))
         self._end_strays()
         starter = self._starter(chosen)
         bootstrap(self.files, chosen, self.supervisor, starter, self._progress)
-        state.save(self.files, state.State(state.VERSION, chosen.base, complete=True))
+        state.save(self.files, state.State(state.VERSION, chosen.base, complete=True, members=len(members)))
         self._start_wanted(starter, wanted)
         self._write_endpoints(chosen)
 
@@ -251,13 +275,13 @@ class Network:
 
     def _start_wanted(self, starter: Starter, wanted: list[str]) -> None:
         """Start all at once: whatever needs another waits for it, as it must when that one restarts later."""
-        infrastructure = [name for name in wanted if name not in _SERVICES]
-        services = [name for name in wanted if name in _SERVICES]
+        infrastructure = [name for name in wanted if name not in self._services]
+        services = [name for name in wanted if name in self._services]
         starter.start([*infrastructure, *services])
-        with self._progress.step("Certificate authorities, orderer, peers, chaincode, Kubo and NATS ready"):
+        with self._progress.step("Certificate authorities, orderers, peers, chaincode, Kubo and NATS ready"):
             starter.wait(infrastructure, _INFRASTRUCTURE_SECONDS)
         if services:
-            with self._progress.step("Services of both members ready"):
+            with self._progress.step("Services of the members ready"):
                 starter.wait(services, _SERVICES_SECONDS)
 
     def _mend(self, at: Ports, wanted: list[str]) -> tuple[str, ...]:
@@ -279,7 +303,7 @@ class Network:
         dead += old
         deaf: list[str] = []
         # The infrastructure first: services that wait for it are not ready, and not to blame.
-        for part in ([*_COLLECTORS, *_INFRASTRUCTURE], _SERVICES):
+        for part in ([*collectors(self.files.members), *self._infrastructure], self._services):
             names = [name for name in wanted if name in part]
             deaf += self._wake(starter, [name for name in names if name not in dead])
             if starter.unready(names):
@@ -366,6 +390,21 @@ class Network:
             return state.read(self.files)
         except DevnetError:
             return None
+
+    @property
+    def _services(self) -> list[str]:
+        return [program_name(org, service) for service in SERVICES for org in self.files.members]
+
+    @property
+    def _infrastructure(self) -> list[str]:
+        services = self._services
+        return [name for name in all_programs(self.files.members) if name not in services]
+
+    def _collectors(self) -> list[str]:
+        return collectors(self.files.members) if self.files.traced else []
+
+    def _ports_at(self, base: int) -> Ports:
+        return Ports(base, self.files.members)
 
     def _starter(self, at: Ports) -> Starter:
         return Starter(self.files, at, self.supervisor)

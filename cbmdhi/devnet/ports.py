@@ -11,7 +11,7 @@ import psutil
 
 from cbmdhi.devnet.errors import DevnetError, PortTaken
 from cbmdhi.devnet.processes import HOME_MARK
-from cbmdhi.devnet.topology import BLOCK, Ports
+from cbmdhi.devnet.topology import BLOCK, MEMBERS, Ports
 
 # Below the range from which the system gives out ports by itself.
 FIRST_BASE = 17400
@@ -21,7 +21,7 @@ STEP = 100
 _ANEW = "or make the network anew on other ports (make clean, which forgets its state)"
 
 
-def choose(home: Path, base: int | None) -> Ports:
+def choose(home: Path, base: int | None, members: tuple[str, ...] = MEMBERS) -> Ports:
     """A free block: the one at `base` when given, else the first that nobody listens on or has reserved.
 
     Raises:
@@ -34,10 +34,10 @@ def choose(home: Path, base: int | None) -> Ports:
                 f"{base} cannot be the first of {BLOCK} ports.", f"Choose one from 1024 to {65535 - BLOCK}."
             )
         _reserve(home, base)
-        require_free(Ports(base), "or name another first port (--base-port, CBMDHI_BASE_PORT)")
-        return Ports(base)
+        require_free(Ports(base, members), "or name another first port (--base-port, CBMDHI_BASE_PORT)")
+        return Ports(base, members)
     for candidate in range(FIRST_BASE, LAST_BASE, STEP):
-        ports = Ports(candidate)
+        ports = Ports(candidate, members)
         if _reserve(home, candidate) and not taken(ports.all()):
             return ports
     raise DevnetError(

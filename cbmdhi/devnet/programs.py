@@ -3,14 +3,14 @@
 from cbmdhi.devnet import collector, fabric, fabric_ca, kubo, nats, services
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.supervision import Program
-from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES, Ports
+from cbmdhi.devnet.topology import SERVICES, Ports
 
 
 def describe(home: Home, ports: Ports) -> list[Program]:
     """Every program, in starting order."""
-    described = [fabric_ca.program(home, organisation) for organisation in ORGANISATIONS]
-    described.append(fabric.orderer_program(home))
-    for organisation in MEMBERS:
+    described = [fabric_ca.program(home, organisation) for organisation in home.organisations]
+    described += [fabric.orderer_program(home, organisation) for organisation in home.orderers]
+    for organisation in home.members:
         described += [
             fabric.peer_program(home, organisation),
             fabric.chaincode_program(home, organisation, ports),
@@ -19,16 +19,17 @@ def describe(home: Home, ports: Ports) -> list[Program]:
         ]
         if home.traced:
             described.append(collector.program(home, organisation))
-    described += [services.program(home, org, service) for service in SERVICES for org in MEMBERS]
+    described += [services.program(home, org, service) for service in SERVICES for org in home.members]
     return described
 
 
 def configure(home: Home, ports: Ports) -> None:
     """Write every program's configuration anew: a newer checkout's templates, a moved folder take effect."""
-    for organisation in ORGANISATIONS:
+    for organisation in home.organisations:
         fabric_ca.configure(home, organisation, ports)
-    fabric.configure_orderer(home, ports)
-    for organisation in MEMBERS:
+    for organisation in home.orderers:
+        fabric.configure_orderer(home, organisation, ports)
+    for organisation in home.members:
         fabric.configure_peer(home, organisation, ports)
         nats.configure(home, organisation, ports)
         collector.configure(home, organisation, ports)

@@ -12,8 +12,6 @@ from cbmdhi.devnet.templates import write
 from cbmdhi.devnet.topology import (
     CHAINCODE,
     CHANNEL,
-    MEMBERS,
-    ORDERING,
     SERVICES,
     Ports,
     msp_id,
@@ -77,7 +75,7 @@ def _common(home: Home, organisation: str, service: str, ports: Ports) -> dict[s
             "key_file": str(folder / "tls" / "server.key"),
             "members": [
                 {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).tls_ca_certificate)}
-                for member in MEMBERS
+                for member in home.members
             ],
         },
     }
@@ -123,9 +121,12 @@ def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
                 "storage_address": ports.address(member, "storage"),
                 "fabric_ca_file": str(home.organisation(member).ca_certificate),
             }
-            for member in MEMBERS
+            for member in home.members
         ],
-        "orderer": {"msp_id": msp_id(ORDERING), "ca_file": str(home.organisation(ORDERING).ca_certificate)},
+        "orderers": [
+            {"msp_id": msp_id(organisation), "ca_file": str(home.organisation(organisation).ca_certificate)}
+            for organisation in home.orderers
+        ],
     }
 
 
@@ -155,7 +156,7 @@ def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         "device_key_directory": str(_device(home.organisation(organisation))),
         "client_ca": [
             {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}
-            for member in MEMBERS
+            for member in home.members
         ],
     }
 

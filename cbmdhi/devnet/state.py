@@ -1,4 +1,4 @@
-"""What is remembered about a network between two commands: its ports, and whether it was finished."""
+"""What is remembered about a network between two commands: ports, members, whether it was finished."""
 
 import json
 import os
@@ -10,17 +10,20 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.templates import write
+from cbmdhi.devnet.topology import POSSIBLE_MEMBERS
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class State:
-    """`complete`: the channel was made and the chaincode initialised; else nothing is worth keeping."""
+    """`complete`: the channel was made and the chaincode initialised; else nothing is worth keeping.
+    `members`: how many the consortium has, decided when the network is made."""
 
     version: int
     base_port: int
     complete: bool
+    members: int
 
 
 def read(home: Home) -> State | None:
@@ -31,7 +34,15 @@ def read(home: Home) -> State | None:
     """
     try:
         document = json.loads(home.state_file.read_text())
-        state = State(int(document["version"]), int(document["base_port"]), bool(document["complete"]))
+        state = State(
+            int(document["version"]),
+            int(document["base_port"]),
+            bool(document["complete"]),
+            # Absent in one of another version, which is told apart below.
+            int(document.get("members", 2)),
+        )
+        if not 2 <= state.members <= len(POSSIBLE_MEMBERS):
+            raise ValueError(f"{state.members} members")
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as exc:

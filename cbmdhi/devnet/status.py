@@ -13,8 +13,6 @@ from cbmdhi.devnet.network import Network
 from cbmdhi.devnet.supervision import ProgramState
 from cbmdhi.devnet.topology import (
     CHANNEL,
-    MEMBERS,
-    ORDERING,
     Ports,
     msp_id,
     split_program,
@@ -87,12 +85,15 @@ def of(network: Network) -> NetworkStatus:
     names = network.programs()
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(_program, name, states.get(name), at) for name in names]
-        members_asked = [pool.submit(_member, name, at) for name in MEMBERS]
-        orderer = pool.submit(_gauge, at.address(ORDERING, "orderer_operations"), _CONSENSUS_BLOCK)
+        members_asked = [pool.submit(_member, name, at) for name in network.files.members]
+        orderers = [
+            pool.submit(_gauge, at.address(org, "orderer_operations"), _CONSENSUS_BLOCK)
+            for org in network.files.orderers
+        ]
         programs = [future.result() for future in asked]
         members = [future.result() for future in members_asked]
-        committed = orderer.result()
-    height = None if committed is None else committed + 1
+        committed = [number for future in orderers if (number := future.result()) is not None]
+    height = max(committed) + 1 if committed else None
     problems = [*_of_programs(programs), *_of_members(members)]
     return NetworkStatus(home, True, height, programs, members, problems)
 

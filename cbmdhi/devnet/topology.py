@@ -1,22 +1,27 @@
 """Who is in the laptop network: organisations, their programs and what each of them listens on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CHANNEL = "cbmdhi"
 CHAINCODE = "cbmdhi"
-MEMBERS = ("mercy", "lakeside")
 ORDERING = "ordering"
-ORGANISATIONS = (*MEMBERS, ORDERING)
+# Whom a network can have as members, and who they are unless more are asked for (`cbmdhi up --members 3`).
+POSSIBLE_MEMBERS = ("mercy", "lakeside", "northgate")
+MEMBERS = POSSIBLE_MEMBERS[:2]
 # In the order in which they come to depend on one another.
 SERVICES = ("ledger", "notify", "storage", "identity", "gateway")
 
+ORDERER = "orderer"
 INFRASTRUCTURE_OF_MEMBER = ("ca", "peer", "chaincode", "ipfs", "nats")
-INFRASTRUCTURE_OF_ORDERING = ("ca", "orderer")
+INFRASTRUCTURE_OF_ORDERING = ("ca", ORDERER)
 # Runs in a network that is traced (`cbmdhi up --traced`).
 COLLECTOR = "otelcol"
 
+_PORTS_OF_ORDERER = (ORDERER, f"{ORDERER}_admin", f"{ORDERER}_operations")
+_PORTS_OF_ANY = ("ca", "ca_operations", *_PORTS_OF_ORDERER)
 _PORTS_OF_MEMBER = (
-    *("ca", "ca_operations"),
+    *_PORTS_OF_ANY,
     *("peer", "peer_chaincode", "peer_operations"),
     "chaincode",
     *("ipfs_swarm", "ipfs_rpc"),
@@ -25,9 +30,10 @@ _PORTS_OF_MEMBER = (
     *("gateway_first_contact", "gateway_rest"),
     COLLECTOR,
 )
-_PORTS_OF_ORDERING = ("ca", "ca_operations", "orderer", "orderer_admin", "orderer_operations")
-_STRIDE = 25
-BLOCK = _STRIDE * len(MEMBERS) + len(_PORTS_OF_ORDERING)
+_STRIDE = 30
+# The ordering organisation's ports lead: they stay where they are, however many members there are.
+_ORDERING_PORTS = 10
+BLOCK = _ORDERING_PORTS + _STRIDE * len(POSSIBLE_MEMBERS)
 
 
 def msp_id(organisation: str) -> str:
@@ -35,11 +41,26 @@ def msp_id(organisation: str) -> str:
     return f"{organisation.capitalize()}MSP"
 
 
-def programs_of(organisation: str) -> tuple[str, ...]:
+def organisations(members: Sequence[str] = MEMBERS) -> tuple[str, ...]:
+    """The members and the ordering organisation."""
+    return (*members, ORDERING)
+
+
+def orderers(members: Sequence[str] = MEMBERS) -> tuple[str, ...]:
+    """The organisations that run an orderer: three, so that any one of them may be away and the others still
+    agree on the order."""
+    return (ORDERING, *members[:2])
+
+
+ORGANISATIONS = organisations()
+
+
+def programs_of(organisation: str, members: Sequence[str] = MEMBERS) -> tuple[str, ...]:
     """Names of the programs of an organisation, without its prefix, in starting order."""
     if organisation == ORDERING:
         return INFRASTRUCTURE_OF_ORDERING
-    return (*INFRASTRUCTURE_OF_MEMBER, *SERVICES)
+    orderer = (ORDERER,) if organisation in orderers(members) else ()
+    return (*INFRASTRUCTURE_OF_MEMBER, *orderer, *SERVICES)
 
 
 def program_name(organisation: str, program: str) -> str:
@@ -47,20 +68,25 @@ def program_name(organisation: str, program: str) -> str:
     return f"{organisation}-{program}"
 
 
-def all_programs() -> list[str]:
+def all_programs(members: Sequence[str] = MEMBERS) -> list[str]:
     """Names of all programs under supervision."""
-    return [program_name(org, program) for org in ORGANISATIONS for program in programs_of(org)]
+    return [
+        program_name(organisation, program)
+        for organisation in organisations(members)
+        for program in programs_of(organisation, members)
+    ]
 
 
-def collectors() -> list[str]:
+def collectors(members: Sequence[str] = MEMBERS) -> list[str]:
     """Names of the programs that run beside these in a network that is traced."""
-    return [program_name(org, COLLECTOR) for org in MEMBERS]
+    return [program_name(member, COLLECTOR) for member in members]
 
 
 def split_program(name: str) -> tuple[str, str]:
     """`mercy-peer` → (`mercy`, `peer`). Raises KeyError when there is no such program."""
-    if name not in all_programs() and name not in collectors():
-        raise KeyError(f"no program {name!r}; there are: {', '.join(all_programs())}")
+    known = all_programs(POSSIBLE_MEMBERS)
+    if name not in known and name not in collectors(POSSIBLE_MEMBERS):
+        raise KeyError(f"no program {name!r}; there are: {', '.join(known)}")
     organisation, _, program = name.partition("-")
     return organisation, program
 
@@ -70,12 +96,14 @@ class Ports:
     """What every program listens on: one block of ports from `base`, all on 127.0.0.1."""
 
     base: int
+    members: tuple[str, ...] = MEMBERS
 
     def of(self, organisation: str, name: str) -> int:
         """The port of an organisation's listener, such as `peer_operations`."""
         if organisation == ORDERING:
-            return self.base + _STRIDE * len(MEMBERS) + _PORTS_OF_ORDERING.index(name)
-        return self.base + _STRIDE * MEMBERS.index(organisation) + _PORTS_OF_MEMBER.index(name)
+            return self.base + _PORTS_OF_ANY.index(name)
+        first = self.base + _ORDERING_PORTS + _STRIDE * POSSIBLE_MEMBERS.index(organisation)
+        return first + _PORTS_OF_MEMBER.index(name)
 
     def host(self, organisation: str, name: str) -> str:
         """Where a listener is, as others call it: here on loopback, whoever it belongs to."""
@@ -88,8 +116,10 @@ class Ports:
     def all(self) -> dict[int, str]:
         """Every port in use, with the program that listens on it."""
         listeners: dict[int, str] = {}
-        for organisation in ORGANISATIONS:
-            names = _PORTS_OF_ORDERING if organisation == ORDERING else _PORTS_OF_MEMBER
-            for name in names:
-                listeners[self.of(organisation, name)] = program_name(organisation, name.partition("_")[0])
+        for organisation in organisations(self.members):
+            programs = (*programs_of(organisation, self.members), COLLECTOR)
+            for name in _PORTS_OF_ANY if organisation == ORDERING else _PORTS_OF_MEMBER:
+                program = name.partition("_")[0]
+                if program in programs:
+                    listeners[self.of(organisation, name)] = program_name(organisation, program)
         return listeners

@@ -112,7 +112,7 @@ class Consortium:
         admin = PORTS["orderer"]["admin"]
         with self.node.forwarded(ORDERING, "orderer-0", admin) as address:
             channel.join_orderer(
-                self.home, replace(self.ports, forwarded={(ORDERING, "orderer_admin"): address})
+                self.home, ORDERING, replace(self.ports, forwarded={(ORDERING, "orderer_admin"): address})
             )
         self._account.proved(
             "the orderer has joined, through `kubectl port-forward`: no Service shows that port"

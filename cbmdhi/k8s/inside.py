@@ -17,7 +17,7 @@ from cbmdhi.client import Client
 from cbmdhi.demo.story import Story, StoryFailed
 from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.layout import Home
-from cbmdhi.devnet.topology import MEMBERS, ORGANISATIONS, SERVICES
+from cbmdhi.devnet.topology import MEMBERS, ORDERING, ORGANISATIONS, SERVICES
 from cbmdhi.errors import MeshError
 from cbmdhi.k8s import addons, images, node_config, operations, pods
 from cbmdhi.k8s.account import Account
@@ -80,7 +80,7 @@ def _prove(node: Node, folder: Path, account: Account) -> None:
     info = found["status"]["nodeInfo"]
     account.proved(f"Ready: Kubernetes {info['kubeletVersion']}, {info['containerRuntimeVersion']}")
     _images(node, account)
-    consortium = Consortium(node, Home(folder / "operator"), account)
+    consortium = Consortium(node, Home(folder / "operator", orderers=(ORDERING,)), account)
     consortium.home.path.mkdir(mode=0o700)
     with Enforcer(node.kubeconfig, node.roots, node_config.PODS_RANGE) as enforcer:
         _system(node, folder / "volumes", consortium, account)

@@ -32,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Orderer:
-    """The ordering organisation."""
+    """An organisation that runs orderers."""
 
     msp_id: str
     ca_pem: str
@@ -46,7 +46,7 @@ class Consortium:
     channel: str
     chaincode: str
     members: dict[str, Member]
-    orderer: Orderer
+    orderers: tuple[Orderer, ...]
 
     def member_named(self, name: str) -> Member:
         """The member of that name or MSP id. Raises KeyError with those that there are."""
@@ -80,4 +80,5 @@ def parse(document: dict[str, Any]) -> Consortium:
         )
         for entry in document["members"]
     }
-    return Consortium(document["channel"], document["chaincode"], members, Orderer(**document["orderer"]))
+    orderers = tuple(Orderer(**entry) for entry in document["orderers"])
+    return Consortium(document["channel"], document["chaincode"], members, orderers)

@@ -37,20 +37,19 @@ class ProofError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Roots that the verifier pinned: PEM of the identity CA of each member and of the orderers."""
+    """Roots that the verifier pinned: PEM of the identity CA of each member and of who orders."""
 
     channel: str
     chaincode: str
     member_roots: dict[str, str]
-    orderer_msp: str
-    orderer_pem: str
+    orderer_roots: dict[str, str]
 
     @classmethod
     def of(cls, consortium: Consortium) -> Trust:
         """The trust that follows from a consortium file."""
         roots = {msp_id: member.ca_pem for msp_id, member in consortium.members.items()}
-        orderer = consortium.orderer
-        return cls(consortium.channel, consortium.chaincode, roots, orderer.msp_id, orderer.ca_pem)
+        orderers = {orderer.msp_id: orderer.ca_pem for orderer in consortium.orderers}
+        return cls(consortium.channel, consortium.chaincode, roots, orderers)
 
     @property
     def majority(self) -> int:
@@ -191,7 +190,8 @@ def _check_orderer(block: Block, at_ms: int, trust: Trust) -> None:
     except blocks.MalformedBlock as error:
         raise ProofError("orderer", str(error)) from error
     for signed in signatures:
-        if signed.msp_id == trust.orderer_msp and _holds(signed, trust.orderer_pem, at_ms, "orderer"):
+        roots = trust.orderer_roots.get(signed.msp_id)
+        if roots is not None and _holds(signed, roots, at_ms, "orderer"):
             return
     raise ProofError("orderer", "no orderer of the consortium signed the block")
 

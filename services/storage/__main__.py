@@ -126,8 +126,7 @@ def _trust(config: StorageConfig) -> proof.Trust:
         channel=config.channel,
         chaincode=config.chaincode,
         member_roots={member.msp_id: member.fabric_ca_file.read_text() for member in config.members},
-        orderer_msp=config.orderer.msp_id,
-        orderer_pem=config.orderer.ca_file.read_text(),
+        orderer_roots={orderer.msp_id: orderer.ca_file.read_text() for orderer in config.orderers},
     )
 
 

@@ -42,7 +42,7 @@ class StorageConfig(ServiceConfig):
     vault_key_file: ReadableFile
     storage_signing_key_file: ReadableFile
     members: tuple[Member, ...] = Field(min_length=1)
-    orderer: Orderer
+    orderers: tuple[Orderer, ...] = Field(min_length=1)
     decision_max_age_seconds: float = Field(default=600, gt=0, le=600)
     clock_skew_seconds: float = Field(default=60, ge=0, le=600)
     commit_wait_seconds: float = Field(default=5, ge=0, le=10)

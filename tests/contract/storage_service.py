@@ -160,7 +160,7 @@ class StorageProcess:
                 }
                 for name, address in addresses.items()
             ],
-            "orderer": {"msp_id": "OrderingMSP", "ca_file": str(self._folder / "ordering.pem")},
+            "orderers": [{"msp_id": "OrderingMSP", "ca_file": str(self._folder / "ordering.pem")}],
         }
         (self._folder / self._config).write_text(tomli_w.dumps(document), encoding="utf-8")
 

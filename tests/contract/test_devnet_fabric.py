@@ -125,7 +125,7 @@ def test_the_gateways_device_is_certified_under_its_address(network: Network, me
 def test_the_consortium_file_names_both_members(network: Network) -> None:
     found = consortium.load(network.files.consortium_file)
     assert sorted(found.members) == ["LakesideMSP", "MercyMSP"]
-    assert found.orderer.msp_id == "OrderingMSP"
+    assert [orderer.msp_id for orderer in found.orderers] == ["OrderingMSP", "MercyMSP", "LakesideMSP"]
 
 
 def test_the_kubo_nodes_form_one_private_swarm(network: Network) -> None:
@@ -200,7 +200,7 @@ def test_status_for_machines_is_not_green_while_the_services_are_left_out(networ
     assert document["running"] is True
     assert document["green"] is False
     healthy = {program["name"] for program in document["programs"] if program["healthy"]}
-    assert {"mercy-peer", "lakeside-chaincode", "ordering-orderer"} <= healthy
+    assert {"mercy-peer", "lakeside-chaincode", "ordering-orderer", "mercy-orderer"} <= healthy
     assert "mercy-gateway is STOPPED: Not started" in document["problems"]
 
 

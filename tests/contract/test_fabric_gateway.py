@@ -12,12 +12,13 @@ import grpc
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
-from cbmdhi.devnet import Network
+from cbmdhi.devnet import Network, topology
 from services.ledger import fabric
 from tests.contract.people import CHANNEL, IdentityCa, Person, batch
 
 T = TypeVar("T")
 
+_ORDERERS = [topology.program_name(organisation, topology.ORDERER) for organisation in topology.orderers()]
 BOTH = ("MercyMSP", "LakesideMSP")
 
 
@@ -236,20 +237,38 @@ async def test_a_member_that_is_away_is_named(network: Network, client: Client, 
     await _submitted(client, registration)
 
 
-async def test_an_orderer_that_is_away_is_a_failed_submission_that_may_have_happened(
+async def test_when_no_orderer_is_there_the_submission_failed_and_may_have_happened(
     network: Network, client: Client, registration: bytes
 ) -> None:
     transaction = await _endorsed(client, registration)
-    await asyncio.to_thread(network.stop, "ordering-orderer")
+    await _each(network.stop)
     try:
         with pytest.raises(fabric.SubmitError) as failure:
             await transaction.submit()
         assert failure.value.may_have_happened
     finally:
-        await asyncio.to_thread(network.start, "ordering-orderer")
+        await _each(network.start)
     # The same transaction again is no other one.
     commit = await _until_it_works(transaction.submit)
     assert (await commit.status()).successful
+
+
+async def test_with_one_of_three_orderers_away_transactions_are_ordered(
+    network: Network, client: Client, registration: bytes
+) -> None:
+    transaction = await _endorsed(client, registration)
+    await asyncio.to_thread(network.stop, _ORDERERS[0])
+    try:
+        # It may have led: the others agree on a leader within seconds, and the peer follows another one.
+        commit = await _until_it_works(transaction.submit)
+        assert (await commit.status()).successful
+    finally:
+        await asyncio.to_thread(network.start, _ORDERERS[0])
+
+
+async def _each(work: Callable[[str], None]) -> None:
+    for orderer in _ORDERERS:
+        await asyncio.to_thread(work, orderer)
 
 
 async def test_the_members_of_the_channel_are_read_from_its_configuration(client: Client) -> None:

@@ -85,7 +85,7 @@ class Network:
     def trust(self) -> Trust:
         """What a verifier would have pinned."""
         roots = {member.msp_id: member.pem for member in (self.mercy, self.lakeside)}
-        return Trust(CHANNEL, CHAINCODE, roots, self.ordering.msp_id, self.ordering.pem)
+        return Trust(CHANNEL, CHAINCODE, roots, {self.ordering.msp_id: self.ordering.pem})
 
     def transaction(
         self,

@@ -15,9 +15,7 @@ from cbmdhi.devnet.layout import home_at
 from cbmdhi.errors import MeshError
 from observe.drills import people
 from observe.drills.faults import callers, certificate, fabric, stores
-from observe.drills.faults.orderers import Orderers
 from observe.drills.people import People
-from observe.ports import free_port
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -88,24 +86,6 @@ def crowd(member: _Member, seconds: _Seconds = 1800.0, home: _Home = None) -> No
     Undone by `deliverService: 2500` in core.yaml, and a start of the peer.
     """
     _told(lambda: fabric.crowd(Network(home), member, seconds))
-
-
-@app.command()
-def join_orderer(home: _Home = None) -> None:
-    """Make a second orderer a consenter of the channel: from then on both are needed."""
-    _told(lambda: asyncio.to_thread(Orderers(Network(home), free_port).join))
-
-
-@app.command()
-def start_orderer(home: _Home = None) -> None:
-    """Start the second orderer again."""
-    _told(lambda: asyncio.to_thread(Orderers(Network(home), free_port).start))
-
-
-@app.command()
-def leave_orderer(home: _Home = None) -> None:
-    """Take the second orderer out of the channel, and end it."""
-    _told(lambda: asyncio.to_thread(Orderers(Network(home), free_port).leave))
 
 
 @app.command()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing, suppress
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.devnet import Network
-from cbmdhi.devnet.topology import ORDERING
+from cbmdhi.devnet.topology import ORDERER
 from cbmdhi.errors import MeshError
 from services.ledger import fabric
 
@@ -22,14 +23,17 @@ async def cut_off(network: Network, member: str) -> None:
     folders, ports = network.files.organisation(member), network.ports()
     core = folders.peer / "core.yaml"
     text = core.read_text()
-    override = {
-        "from": ports.address(ORDERING, "orderer"),
-        "to": "127.0.0.1:1",
-        "caCertsFile": str(network.files.organisation(ORDERING).tls_ca_certificate),
-    }
-    entry = ", ".join(f'{name}: "{value}"' for name, value in override.items())
+    overrides = [
+        {
+            "from": ports.address(organisation, ORDERER),
+            "to": "127.0.0.1:1",
+            "caCertsFile": str(network.files.organisation(organisation).tls_ca_certificate),
+        }
+        for organisation in network.files.orderers
+    ]
     if "addressOverrides" not in text:
-        core.write_text(text.replace(_SECTION, f"{_SECTION}    addressOverrides: [{{{entry}}}]\n"))
+        # JSON, which YAML reads too.
+        core.write_text(text.replace(_SECTION, f"{_SECTION}    addressOverrides: {json.dumps(overrides)}\n"))
     await asyncio.to_thread(network.restart, f"{member}-peer")
     print(f"{member}-peer finds no orderer")
 

@@ -17,7 +17,7 @@ from cbmdhi.devnet import Network
 from cbmdhi.devnet.progress import Silent
 
 FILES = {
-    "network.json": json.dumps({"version": 1, "base_port": 17400, "complete": True}),
+    "network.json": json.dumps({"version": 2, "base_port": 17400, "complete": True, "members": 2}),
     "consortium.json": "{}",
     "channel/chaincode-genesis.pb": "genesis",
     "orgs/mercy/ca/ca/ca-key.pem": "key",

@@ -32,7 +32,7 @@ def consortium(tmp_path: Path) -> Path:
         "channel": "cbmdhi",
         "chaincode": "cbmdhi",
         "members": [member],
-        "orderer": {"msp_id": "OrderingMSP", "ca_pem": "", "tls_ca_pem": ""},
+        "orderers": [{"msp_id": "OrderingMSP", "ca_pem": "", "tls_ca_pem": ""}],
     }
     path = tmp_path / "consortium.json"
     path.write_text(json.dumps(document))

@@ -98,7 +98,7 @@ def test_services_are_configured_with_the_fields_of_the_conventions(home: Home) 
 
 def test_state_is_read_as_it_was_saved(home: Home) -> None:
     assert state.read(home) is None
-    saved = state.State(state.VERSION, 20_000, complete=True)
+    saved = state.State(state.VERSION, 20_000, complete=True, members=3)
     state.save(home, saved)
     assert state.read(home) == saved
 

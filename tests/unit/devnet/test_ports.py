@@ -1,14 +1,14 @@
 """Choosing ports so that two networks that start side by side do not meet."""
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cbmdhi.devnet import ports
+from cbmdhi.devnet import ports, state
 from cbmdhi.devnet.errors import DevnetError, PortTaken
+from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.topology import BLOCK
 
 
@@ -34,7 +34,7 @@ def taken() -> Iterator[int]:
 def made(home: Path, base: int) -> None:
     """What a network that was made leaves behind."""
     home.mkdir()
-    (home / "network.json").write_text(json.dumps({"version": 1, "base_port": base, "complete": True}))
+    state.save(Home(home), state.State(state.VERSION, base, complete=True, members=2))
 
 
 def test_a_block_of_a_network_that_is_down_is_not_given_away(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_block_of_a_network_that_is_gone_is_given_again(tmp_path: Path) -> Non
 def test_a_wanted_block_with_a_taken_port_is_refused_with_the_port_and_its_owner(
     tmp_path: Path, taken: int
 ) -> None:
-    with pytest.raises(PortTaken, match=f"Port {taken}, which mercy-peer listens on, is taken by `.*process"):
+    with pytest.raises(PortTaken, match=f"Port {taken}, which ordering-orderer listens on, .* `.*process"):
         ports.choose(tmp_path / "home", taken - 2)
 
 

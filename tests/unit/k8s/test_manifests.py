@@ -66,7 +66,7 @@ def test_every_program_is_tuned_as_on_the_laptop(overlay: str, tmp_path: Path) -
         "chaincode": fabric.chaincode_program(home, "mercy", ports).env,
         "ipfs": kubo.program(home, "mercy").env,
         "nats": nats.program(home, "mercy").env,
-        "orderer": fabric.orderer_program(home).env,
+        "orderer": fabric.orderer_program(home, "ordering").env,
         **{service: services.program(home, "mercy", service).env for service in SERVICES},
     }
     seen: set[str] = set()
