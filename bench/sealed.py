@@ -59,7 +59,7 @@ def seal(session: Session, keys: dict[str, WriterKey], load: Load) -> list[Seale
     """The records of a load, signed by its authors and sealed, about the patients of these writer keys."""
     recipe = Recipe(
         load,
-        session.stage.endpoints["channel"],
+        session.cast.carriers[0].wallet.consortium.signed_channel,
         session.cast.keys[: load.users],
         session.cast.outsider,
         list(keys),

@@ -21,8 +21,8 @@ type vector struct {
 	CommandHex       string `json:"command_hex"`
 	SignatureHex     string `json:"signature_hex"`
 	Valid            bool   `json:"valid"`
-	// Set when the command belongs to a group: the hash over the bodies of all its commands.
-	BodiesSHA256Hex string `json:"bodies_sha256_hex"`
+	// Set when the command belongs to a group: the hash over the bodies and signers of all its commands.
+	MembersSHA256Hex string `json:"members_sha256_hex"`
 }
 
 func TestTheTestVectorsOfTheContractHold(t *testing.T) {
@@ -32,6 +32,7 @@ func TestTheTestVectorsOfTheContractHold(t *testing.T) {
 	}
 	var file struct {
 		Channel    string `json:"channel"`
+		Genesis    string `json:"genesis_sha256_hex"`
 		Commitment struct {
 			SaltHex       string `json:"salt_hex"`
 			ContentHex    string `json:"content_hex"`
@@ -57,8 +58,8 @@ func TestTheTestVectorsOfTheContractHold(t *testing.T) {
 	if hex.EncodeToString(commitment[:]) != file.Commitment.CommitmentHex {
 		t.Fatalf("commitment %x, want %s", commitment, file.Commitment.CommitmentHex)
 	}
-	// The bodies of each group, in the order of their places.
-	groups := map[string][][]byte{}
+	// The parts of each group, in the order of their places.
+	groups := map[string][]signing.Part{}
 	header := func(v vector) *pb.Command {
 		command := &pb.Command{}
 		if err := proto.Unmarshal(decode(t, v.CommandHex), command); err != nil {
@@ -67,13 +68,13 @@ func TestTheTestVectorsOfTheContractHold(t *testing.T) {
 		return command
 	}
 	for _, v := range file.Commands {
-		if v.BodiesSHA256Hex != "" {
+		if v.MembersSHA256Hex != "" {
 			command := header(v)
 			id := command.GetGroup().GetGroupId()
 			if int(command.GetGroup().GetIndex()) != len(groups[id]) {
 				t.Fatalf("%s: the commands of a group stand in their order", v.Name)
 			}
-			groups[id] = append(groups[id], command.GetBody())
+			groups[id] = append(groups[id], signing.Part{Body: command.GetBody(), Signer: v.Address})
 		}
 	}
 	for _, v := range file.Commands {
@@ -89,18 +90,18 @@ func TestTheTestVectorsOfTheContractHold(t *testing.T) {
 			if got := signing.Verify(key, signing.CommandPrefix, command, decode(t, v.SignatureHex)); got != v.Valid {
 				t.Fatalf("signature valid: %v, want %v", got, v.Valid)
 			}
-			if v.BodiesSHA256Hex == "" {
+			if v.Valid && (header(v).GetChannel() != file.Channel || hex.EncodeToString(header(v).GetGenesisSha256()) != file.Genesis) {
+				t.Fatalf("signed for channel %s that began with %x", header(v).GetChannel(), header(v).GetGenesisSha256())
+			}
+			if v.MembersSHA256Hex == "" {
 				return
 			}
 			group := header(v).GetGroup()
-			if got := hex.EncodeToString(signing.BodiesSHA256(groups[group.GetGroupId()])); got != v.BodiesSHA256Hex {
-				t.Fatalf("bodies %s, want %s", got, v.BodiesSHA256Hex)
+			if got := hex.EncodeToString(signing.MembersSHA256(groups[group.GetGroupId()])); got != v.MembersSHA256Hex {
+				t.Fatalf("members %s, want %s", got, v.MembersSHA256Hex)
 			}
-			if got := hex.EncodeToString(group.GetBodiesSha256()); got != v.BodiesSHA256Hex {
-				t.Fatalf("the command names bodies %s, want %s", got, v.BodiesSHA256Hex)
-			}
-			if header(v).GetChannel() != file.Channel {
-				t.Fatalf("signed for channel %s", header(v).GetChannel())
+			if got := hex.EncodeToString(group.GetMembersSha256()); got != v.MembersSHA256Hex {
+				t.Fatalf("the command names members %s, want %s", got, v.MembersSHA256Hex)
 			}
 		})
 	}

@@ -32,7 +32,7 @@ async def submit_group(
 async def submit(connection: Connection, *bodies: Message) -> list[gateway_pb2.RecordReceipt]:
     """Sign bodies in person, as one group, and send them."""
     wallet = connection.wallet
-    channel = wallet.consortium.channel
+    channel = wallet.consortium.signed_channel
     return await submit_group(
         connection, command.make_group([(wallet, body) for body in bodies], channel=channel)
     )

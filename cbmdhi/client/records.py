@@ -101,7 +101,7 @@ class Records:
         body, content = put_record(record)
         group = command.make_group(
             [(self._wallet, body)],
-            channel=self._wallet.consortium.channel,
+            channel=self._wallet.consortium.signed_channel,
             lifetime_seconds=lifetime_seconds,
         )
         item = gateway_pb2.IngestItem(
@@ -151,7 +151,7 @@ class Records:
     ) -> list[gateway_pb2.RecordReceipt]:
         """Write a record and do something else, such as a consent, as one transaction or not at all."""
         body, content = put_record(record)
-        group = command.make_group([(author, body), *others], channel=self._wallet.consortium.channel)
+        group = command.make_group([(author, body), *others], channel=self._wallet.consortium.signed_channel)
         return await submit_group(self._connection, group, [content])
 
     async def read(
@@ -220,7 +220,7 @@ class Records:
         return await self._read_signed(body, self._signed(body))
 
     def _signed(self, body: pb.Access | pb.BreakGlass) -> pb.SignedCommand:
-        return self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
+        return self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
 
     async def _read_signed(self, body: pb.Access | pb.BreakGlass, signed: pb.SignedCommand) -> Reading:
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)

@@ -72,7 +72,7 @@ class Registration:
             administrators = self._certified(reviewers)
             request.sealed_evidence = _seal_evidence(wallet.address, evidence or {}, administrators)
             body.evidence_cid = cid.raw(request.sealed_evidence)
-        signed = wallet.sign_command(command.make(body, channel=wallet.consortium.channel))
+        signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
         request.command.CopyFrom(signed)
         receipt = (await self._connection.anonymous(stub.Register, request)).receipt
         return _accepted(receipt)
@@ -123,7 +123,7 @@ class Registration:
             decision=pb.DECISION_APPROVE if approve else pb.DECISION_REJECT,
             reason_code=reason_code,
         )
-        signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.channel))
+        signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
         response = await self._connection.call(stub.Review, identity_pb2.ReviewRequest(command=signed))
         _accepted(response.receipt)

@@ -143,7 +143,7 @@ class FhirSession:
         challenge = await self._json("POST", "/v1/session/challenge", {"address": address})
         thumbprint = self._key.thumbprint()
         raw = _unbase64(challenge["challenge"])
-        delegation = self._delegation(challenge["device"], challenge["channel"])
+        delegation = self._delegation(challenge["device"])
         signed = self._wallet.sign(signature.DELEGATION, delegation)
         answer = await self._json(
             "POST",
@@ -158,11 +158,13 @@ class FhirSession:
         )
         self._token = answer["token"]
 
-    def _delegation(self, device: str, channel: str) -> bytes:
+    def _delegation(self, device: str) -> bytes:
         now_ms = time.time_ns() // 1_000_000
+        channel = self._wallet.consortium.signed_channel
         return pb.Delegation(
             delegation_id=uuid7(),
-            channel=channel,
+            channel=channel.name,
+            genesis_sha256=channel.genesis_sha256,
             delegator=self._wallet.address,
             delegate=device,
             actions=self._actions,

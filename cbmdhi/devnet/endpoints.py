@@ -46,6 +46,7 @@ def write_consortium(home: Home, ports: Ports) -> None:
     document = {
         "version": 1,
         "channel": CHANNEL,
+        "genesis_sha256": genesis.sha256(home),
         "chaincode": CHAINCODE,
         "members": [
             {

@@ -5,7 +5,7 @@ from typing import Any
 
 import tomli_w
 
-from cbmdhi.devnet import collector
+from cbmdhi.devnet import collector, genesis
 from cbmdhi.devnet.layout import Home, Organisation
 from cbmdhi.devnet.supervision import Program, python
 from cbmdhi.devnet.templates import write
@@ -133,6 +133,7 @@ def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
 def _identity(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     folders = home.organisation(organisation)
     return {
+        "genesis_sha256": genesis.sha256(home),
         "ledger_address": ports.address(organisation, "ledger"),
         "storage_address": ports.address(organisation, "storage"),
         "fabric_ca_url": f"https://{ports.address(organisation, 'ca')}",
@@ -150,6 +151,7 @@ def _identity(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
 
 def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     return {
+        "genesis_sha256": genesis.sha256(home),
         **{f"{name}_address": ports.address(organisation, name) for name in SERVICES if name != "gateway"},
         "first_contact_address": ports.address(organisation, "gateway_first_contact"),
         "rest_address": ports.address(organisation, "gateway_rest"),

@@ -24,6 +24,7 @@ from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.hammer.payloads import Template, templates
 from cbmdhi.hammer.plan import FORBIDDEN, GOOD, READ, REPLAY, SCHEMA, SIGNATURE, Load
 from cbmdhi.protocol import command, envelope, signature
+from cbmdhi.protocol.channel import Channel
 
 LIFETIME_SECONDS = 600
 _CHUNK = 1_000
@@ -49,7 +50,7 @@ class Recipe:
     """
 
     load: Load
-    channel: str
+    channel: Channel
     authors: Sequence[Key]
     outsider: Key
     patients: Sequence[str]

@@ -132,7 +132,7 @@ async def _vote(administrator: Client, documents: Sequence[IdentityDocument]) ->
         if document.status == state_pb2.IDENTITY_STATUS_PENDING
         and wallet.member not in {vote.msp for vote in document.reviews}
     }
-    channel = wallet.consortium.channel
+    channel = wallet.consortium.signed_channel
     groups = {name: command.make_group([(wallet, body)], channel=channel) for name, body in bodies.items()}
     if groups:
         await carry(administrator, groups)
@@ -143,7 +143,7 @@ async def _consent(carrier: Client, wallets: Sequence[Wallet]) -> None:
     groups = {
         wallet.address: command.make_group(
             [(wallet, consent(wallet.address, provision(role=pb.ROLE_CLINICIAN, msp=READERS_MSP)))],
-            channel=wallet.consortium.channel,
+            channel=wallet.consortium.signed_channel,
         )
         for wallet in wallets
     }

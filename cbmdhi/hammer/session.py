@@ -137,7 +137,7 @@ class Session:
         """What preparing processes need to know; the start is theirs to say."""
         return Recipe(
             load,
-            self.stage.endpoints["channel"],
+            self.cast.carriers[0].wallet.consortium.signed_channel,
             self.cast.keys[: load.users],
             self.cast.outsider,
             [person.address for person in self.cast.patients[: max(load.patients, 1)]],

@@ -21,11 +21,12 @@ from cbmdhi.command.v1.command_pb2 import (
 )
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import signature
+from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.ids import uuid7
 
 MAX_LIFETIME_SECONDS = 600
 MAX_GROUP = 16
-_GROUP_LABEL = b"cbmdhi/group/v1\x00"
+_GROUP_LABEL = b"cbmdhi/group/v2\x00"
 _FIELDS: dict[str, str] = {
     field.message_type.name: field.name for field in CommandBody.DESCRIPTOR.fields if field.message_type
 }
@@ -85,7 +86,7 @@ def body_bytes(body: Message) -> bytes:
 def make(
     body: Message,
     *,
-    channel: str,
+    channel: Channel,
     lifetime_seconds: int = 300,
     group: GroupMembership | None = None,
     now_ms: int | None = None,
@@ -99,30 +100,31 @@ def make(
     issued = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     return Command(
         command_id=command_id or uuid7(),
-        channel=channel,
+        channel=channel.name,
         issued_at_ms=issued,
         expires_at_ms=issued + lifetime_seconds * 1000,
         group=group,
         body=body_bytes(body),
         delegation_sha256=hashlib.sha256(delegation.delegation).digest() if delegation else b"",
+        genesis_sha256=channel.genesis_sha256,
     ).SerializeToString(deterministic=True)
 
 
 def make_group(
     meant: Sequence[tuple[Signer, Message]],
     *,
-    channel: str,
+    channel: Channel,
     lifetime_seconds: int = 300,
     now_ms: int | None = None,
 ) -> CommandGroup:
     """A group of bodies, each with its signer, that takes effect as a whole or not at all."""
     if not 1 <= len(meant) <= MAX_GROUP:
         raise ValueError(f"a group has 1 to {MAX_GROUP} commands, not {len(meant)}")
-    digest = bodies_sha256([body_bytes(body) for _, body in meant])
+    digest = members_sha256([(body_bytes(body), signer.address) for signer, body in meant])
     group_id = uuid7()
     commands: list[SignedCommand] = []
     for index, (signer, body) in enumerate(meant):
-        membership = GroupMembership(group_id=group_id, size=len(meant), index=index, bodies_sha256=digest)
+        membership = GroupMembership(group_id=group_id, size=len(meant), index=index, members_sha256=digest)
         command = make(
             body,
             channel=channel,
@@ -135,9 +137,14 @@ def make_group(
     return CommandGroup(commands=commands)
 
 
-def bodies_sha256(bodies: Sequence[bytes]) -> bytes:
-    """What binds the commands of a group together: SHA-256(label || SHA-256(body) of each)."""
-    return hashlib.sha256(_GROUP_LABEL + b"".join(hashlib.sha256(body).digest() for body in bodies)).digest()
+def members_sha256(members: Sequence[tuple[bytes, str]]) -> bytes:
+    """What binds the commands of a group together, from the body and the signer's address of each:
+    SHA-256(label || SHA-256(body) || SHA-256(address) || …)."""
+    digest = hashlib.sha256(_GROUP_LABEL)
+    for body, signer in members:
+        digest.update(hashlib.sha256(body).digest())
+        digest.update(hashlib.sha256(signer.encode()).digest())
+    return digest.digest()
 
 
 def parse(signed: SignedCommand) -> tuple[Command, CommandBody]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cbmdhi.protocol.channel import Channel
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayAddresses:
@@ -44,9 +46,16 @@ class Consortium:
     """All that is needed to reach the members and to check what they say."""
 
     channel: str
+    # SHA-256 of the chaincode's Genesis: signed for this channel, not for another of its name.
+    genesis_sha256: bytes
     chaincode: str
     members: dict[str, Member]
     orderers: tuple[Orderer, ...]
+
+    @property
+    def signed_channel(self) -> Channel:
+        """The channel, as commands and delegations name it."""
+        return Channel(self.channel, self.genesis_sha256)
 
     def member_named(self, name: str) -> Member:
         """The member of that name or MSP id. Raises KeyError with those that there are."""
@@ -80,5 +89,10 @@ def parse(document: dict[str, Any]) -> Consortium:
         )
         for entry in document["members"]
     }
-    orderers = tuple(Orderer(**entry) for entry in document["orderers"])
-    return Consortium(document["channel"], document["chaincode"], members, orderers)
+    return Consortium(
+        channel=document["channel"],
+        genesis_sha256=bytes.fromhex(document["genesis_sha256"]),
+        chaincode=document["chaincode"],
+        members=members,
+        orderers=tuple(Orderer(**entry) for entry in document["orderers"]),
+    )

@@ -137,6 +137,10 @@ func TestADelegationHoldsWithinItsBoundsOnly(t *testing.T) {
 			d.Channel = "elsewhere"
 			return s.patient.Within(d, c)
 		}, pb.Code_CODE_WRONG_CHANNEL, false},
+		{"for a channel of the same name that began otherwise", func(s *story, d *pb.Delegation, c *pb.SignedCommand) *pb.SignedCommand {
+			d.GenesisSha256 = make([]byte, 32)
+			return s.patient.Within(d, c)
+		}, pb.Code_CODE_WRONG_CHANNEL, false},
 		{"for another device", func(s *story, d *pb.Delegation, c *pb.SignedCommand) *pb.SignedCommand {
 			d.Delegate = s.Active(pb.Role_ROLE_DEVICE, sim.Lakeside).Address
 			return s.patient.Within(d, c)

@@ -21,6 +21,10 @@ func (r *run) authenticate(c *command) *refusal {
 	if c.header.GetChannel() != r.call.Channel {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "channel", "signed for another channel: sign it for this one")
 	}
+	if !r.isGenesis(c.header.GetGenesisSha256()) {
+		return refuse(pb.Code_CODE_WRONG_CHANNEL, "genesis_sha256",
+			"signed for a channel of this name that began otherwise: sign it with the genesis hash of this one")
+	}
 	late := r.checkTimes(c.header)
 	if c.misnamed != nil {
 		return orElse(late, c.misnamed)
@@ -47,6 +51,9 @@ func (r *run) authenticate(c *command) *refusal {
 	}
 	return r.admit(c, signer)
 }
+
+// isGenesis compares what was signed with how this channel began.
+func (r *run) isGenesis(digest []byte) bool { return bytes.Equal(digest, r.call.GenesisSHA256[:]) }
 
 // admit decides whether an identified signer may act at all, and for whom.
 func (r *run) admit(c *command, signer *pb.IdentityDocument) *refusal {

@@ -45,6 +45,12 @@ func TestACommandIsRefusedForTheFirstThingThatIsWrongWithIt(t *testing.T) {
 		{"another channel", func(s *story) *pb.SignedCommand {
 			return s.patient.Sign(s.consentBody(), func(c *pb.Command) { c.Channel = "elsewhere" })
 		}, pb.Code_CODE_WRONG_CHANNEL, "channel"},
+		{"a channel of the same name that began otherwise", func(s *story) *pb.SignedCommand {
+			return s.patient.Sign(s.consentBody(), func(c *pb.Command) { c.GenesisSha256 = make([]byte, 32) })
+		}, pb.Code_CODE_WRONG_CHANNEL, "genesis_sha256"},
+		{"no beginning at all", func(s *story) *pb.SignedCommand {
+			return s.patient.Sign(s.consentBody(), func(c *pb.Command) { c.GenesisSha256 = nil })
+		}, pb.Code_CODE_WRONG_CHANNEL, "genesis_sha256"},
 		{"expired at this very moment", func(s *story) *pb.SignedCommand {
 			return s.patient.Sign(s.consentBody(), func(c *pb.Command) {
 				c.IssuedAtMs, c.ExpiresAtMs = s.Now.UnixMilli()-minute, s.Now.UnixMilli()

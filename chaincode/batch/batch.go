@@ -8,6 +8,7 @@
 package batch
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
@@ -23,7 +24,9 @@ const (
 // Call is what the transaction carries besides its argument.
 type Call struct {
 	Channel string
-	TxID    string
+	// SHA-256 of the Genesis that this member's operator agreed to. What init wrote must be the same.
+	GenesisSHA256 [sha256.Size]byte
+	TxID          string
 	// Time of the transaction as its creator stated it, Unix ms; Fabric bounds its error.
 	TimeMs int64
 	// MSP id of the transaction's creator: the member whose services carry the batch.
@@ -118,11 +121,8 @@ func (r *run) fetch(groups []*group, ledger Ledger) *Failure {
 		return failure
 	}
 	r.state = state
-	if load[pb.PolicyState](r.state, policyKey) == nil {
-		return fail(pb.Code_CODE_NOT_FOUND, "genesis", "this channel has no genesis yet: call init first")
-	}
-	if load[pb.MemberDocument](r.state, memberKey(r.call.CreatorMSP)) == nil {
-		return fail(pb.Code_CODE_FORBIDDEN, "creator", "the transaction's creator does not belong to a member of this channel")
+	if failure := admitCall(r.call, r.state); failure != nil {
+		return failure
 	}
 	if wantsMembers {
 		members, err := ledger.Members()

@@ -199,8 +199,11 @@ func allKnown(message protoreflect.Message) bool {
 // plan lists, sorted, every state key that any command of the batch could need, and tells whether
 // the number of members matters.
 func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
-	wanted := map[string]struct{}{policyKey: {}, memberKey(call.CreatorMSP): {}}
+	wanted := map[string]struct{}{policyKey: {}}
 	need := func(key string) { wanted[key] = struct{}{} }
+	for _, key := range callKeys(call) {
+		need(key)
+	}
 	for _, g := range groups {
 		for _, c := range g.commands {
 			if c.undecodable != nil || c.misnamed != nil {

@@ -30,6 +30,10 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 	if d.GetChannel() != r.call.Channel {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.channel", "the delegation was signed for another channel")
 	}
+	if !r.isGenesis(d.GetGenesisSha256()) {
+		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.genesis_sha256",
+			"the delegation was signed for a channel of this name that began otherwise: log in again with the genesis hash of this one")
+	}
 	if why := checkPeriod(d.GetIssuedAtMs(), d.GetExpiresAtMs(), r.call.TimeMs, maxDelegationLifetimeMs,
 		"delegation.", "12 hours: log in again"); why != nil {
 		return why

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 
@@ -8,12 +9,12 @@ import (
 	"cbmdhi/chaincode/signing"
 )
 
-// Init writes the beginning of a channel: the members and the first policy. `pin` is the SHA-256 of
-// the Genesis that this member's operator agreed to; the chaincode endorses no other, so that no
-// single member decides who the others are.
-func (rules *Rules) Init(call Call, pin [sha256.Size]byte, raw []byte, ledger Ledger) (writes []Write, err error) {
+// Init writes the beginning of a channel: the members, the first policy, and the hash of this very
+// Genesis. The chaincode endorses none but the one that its operator agreed to, so that no single
+// member decides who the others are.
+func (rules *Rules) Init(call Call, raw []byte, ledger Ledger) (writes []Write, err error) {
 	defer recoverFault(&err)
-	if sha256.Sum256(raw) != pin {
+	if sha256.Sum256(raw) != call.GenesisSHA256 {
 		return nil, fail(pb.Code_CODE_FORBIDDEN, "genesis", "not the genesis that this member's operator agreed to (CBMDHI_GENESIS_SHA256)")
 	}
 	var genesis pb.Genesis
@@ -37,6 +38,7 @@ func (rules *Rules) Init(call Call, pin [sha256.Size]byte, raw []byte, ledger Le
 	if failure := rules.checkGenesis(call, &genesis); failure != nil {
 		return nil, failure
 	}
+	s.put(channelKey, &pb.ChannelState{GenesisSha256: call.GenesisSHA256[:]})
 	s.put(policyKey, &pb.PolicyState{Policy: genesis.GetPolicy()})
 	for _, member := range genesis.GetMembers() {
 		s.put(memberKey(member.GetMsp()), member)
@@ -70,6 +72,25 @@ func (rules *Rules) checkGenesis(call Call, genesis *pb.Genesis) *Failure {
 	}
 	if why := checkPolicy("policy", genesis.GetPolicy(), len(seen), &rules.policies); why != nil {
 		return fail(why.code, "genesis", "%s: %s", why.path, why.reason)
+	}
+	return nil
+}
+
+// callKeys are the keys by which a call is admitted; every call reads them.
+func callKeys(call Call) []string { return []string{channelKey, memberKey(call.CreatorMSP)} }
+
+// admitCall is who may call this channel's chaincode, and with what beginning in mind: one rule for
+// `process` and `query`.
+func admitCall(call Call, s *state) *Failure {
+	began := load[pb.ChannelState](s, channelKey)
+	switch {
+	case began == nil:
+		return fail(pb.Code_CODE_NOT_FOUND, "genesis", "this channel has no genesis yet: call init first")
+	case !bytes.Equal(began.GetGenesisSha256(), call.GenesisSHA256[:]):
+		return fail(pb.Code_CODE_WRONG_CHANNEL, "genesis", "this member's chaincode server holds the hash of another genesis: "+
+			"set CBMDHI_GENESIS_SHA256 to the one that the members agreed to")
+	case load[pb.MemberDocument](s, memberKey(call.CreatorMSP)) == nil:
+		return fail(pb.Code_CODE_FORBIDDEN, "creator", "the transaction's creator does not belong to a member of this channel")
 	}
 	return nil
 }

@@ -27,11 +27,11 @@ func checkMembership(commands []*command) *refusal {
 		}
 		return nil
 	}
-	bodies := make([][]byte, len(commands))
+	parts := make([]signing.Part, len(commands))
 	for i, c := range commands {
-		bodies[i] = c.header.GetBody()
+		parts[i] = signing.Part{Body: c.header.GetBody(), Signer: c.signed.GetSigner()}
 	}
-	digest := signing.BodiesSHA256(bodies)
+	digest := signing.MembersSHA256(parts)
 	type name struct{ id, signer string }
 	seen := map[name]bool{}
 	for i, c := range commands {
@@ -45,8 +45,8 @@ func checkMembership(commands []*command) *refusal {
 			return invalid("group.size", "not the number of commands in the group")
 		case int(membership.GetIndex()) != i:
 			return invalid("group.index", "not the command's place in the group")
-		case !bytes.Equal(membership.GetBodiesSha256(), digest):
-			return invalid("group.bodies_sha256", "does not match the bodies of the group")
+		case !bytes.Equal(membership.GetMembersSha256(), digest):
+			return invalid("group.members_sha256", "does not match the bodies and signers of the group")
 		case seen[name{c.id(), c.signed.GetSigner()}]:
 			return invalid("command_id", "used twice in the group")
 		}

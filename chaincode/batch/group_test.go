@@ -100,13 +100,13 @@ func TestNoCommandCanBeTakenOutOfItsGroup(t *testing.T) {
 
 func TestAGroupThatDoesNotHoldTogetherIsInvalidAltogether(t *testing.T) {
 	change := map[string]func(s *story, h []*pb.Command){
-		"another group's id":     func(s *story, h []*pb.Command) { h[1].Group.GroupId = s.ID() },
-		"a wrong size":           func(_ *story, h []*pb.Command) { h[1].Group.Size = 3 },
-		"a wrong place":          func(_ *story, h []*pb.Command) { h[1].Group.Index = 0 },
-		"no membership":          func(_ *story, h []*pb.Command) { h[1].Group = nil },
-		"a hash of other bodies": func(_ *story, h []*pb.Command) { h[1].Group.BodiesSha256[0] ^= 1 },
-		"an exchanged body":      func(s *story, h []*pb.Command) { h[1].Body = sim.Marshal(s.t, s.consentBody()) },
-		"the same id twice":      func(_ *story, h []*pb.Command) { h[1].CommandId = h[0].CommandId },
+		"another group's id": func(s *story, h []*pb.Command) { h[1].Group.GroupId = s.ID() },
+		"a wrong size":       func(_ *story, h []*pb.Command) { h[1].Group.Size = 3 },
+		"a wrong place":      func(_ *story, h []*pb.Command) { h[1].Group.Index = 0 },
+		"no membership":      func(_ *story, h []*pb.Command) { h[1].Group = nil },
+		"a hash of others":   func(_ *story, h []*pb.Command) { h[1].Group.MembersSha256[0] ^= 1 },
+		"an exchanged body":  func(s *story, h []*pb.Command) { h[1].Body = sim.Marshal(s.t, s.consentBody()) },
+		"the same id twice":  func(_ *story, h []*pb.Command) { h[1].CommandId = h[0].CommandId },
 	}
 	for name, damage := range change {
 		t.Run(name, func(t *testing.T) {
@@ -180,4 +180,21 @@ func TestContentsThatBelongToNoRecordAreRefused(t *testing.T) {
 	s.untouched(func() { s.expectAll(s.settle(item), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID) })
 	item.Contents[1].CommandIndex = 0 // The record's, again.
 	s.untouched(func() { s.expectAll(s.settle(item), pb.Code_CODE_INVALID, pb.Code_CODE_INVALID) })
+}
+
+func TestNobodyTakesAnothersPlaceInAGroup(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	// The clinician agrees to read together with the patient's consent. The patient's neighbour signs the
+	// clinician's part instead, word for word.
+	headers := s.GroupHeaders(sim.Part{By: s.patient, Body: s.consentBody()},
+		sim.Part{By: s.clinician, Body: sim.Read(s.patient, record, "TREAT")})
+	consent := s.patient.SignHeader(headers[0])
+	headers[1].CommandId = s.ID()
+	s.untouched(func() {
+		for _, v := range s.Do(consent, s.stranger.SignHeader(headers[1])) {
+			s.expectAt(v, pb.Code_CODE_INVALID, "group.members_sha256")
+		}
+	})
+	s.expectAll(s.Do(consent, s.clinician.SignHeader(headers[1])), pb.Code_CODE_OK, pb.Code_CODE_OK)
 }

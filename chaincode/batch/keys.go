@@ -15,6 +15,7 @@ import (
 // their time-ordered id (UUIDv7): what is new always comes after what is there, and the state database
 // (LevelDB) appends where it would otherwise merge each new table with the old ones. docs/adr/0010 has the figure.
 const (
+	channelKey     = "chan"
 	policyKey      = "pol"
 	timelinePrefix = "z/"
 )

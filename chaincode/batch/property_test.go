@@ -101,7 +101,9 @@ func (d *draws) bad(neighbour *pb.BatchItem) *pb.BatchItem {
 }
 
 func (d *draws) endorse(items []*pb.BatchItem) batch.Output {
-	out, err := d.Rules.Process(batch.Call{Channel: sim.Channel, TxID: "tx", TimeMs: d.Now.UnixMilli(), CreatorMSP: sim.Mercy},
+	call := d.Call()
+	call.TxID = "tx" // The same transaction, endorsed again.
+	out, err := d.Rules.Process(call,
 		sim.Marshal(d.t, &pb.Batch{Items: items}), sim.Marshal(d.t, d.Sealed()), sim.Ledger{World: d.World})
 	if err != nil {
 		d.rt.Fatalf("process: %v", err)

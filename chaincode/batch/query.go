@@ -27,9 +27,9 @@ func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.Quer
 	var failure *Failure
 	switch q := query.GetQuery().(type) {
 	case *pb.Query_GetKeys:
-		result, failure = getKeys(q.GetKeys.GetKeys(), ledger)
+		result, failure = getKeys(call, q.GetKeys.GetKeys(), ledger)
 	case *pb.Query_GetSealedKeys:
-		result, failure = getSealedKeys(q.GetSealedKeys.GetKeys(), ledger)
+		result, failure = getSealedKeys(call, q.GetSealedKeys.GetKeys(), ledger)
 	case *pb.Query_Explain:
 		result, failure = rules.explain(call, q.Explain.GetItems(), ledger)
 	default:
@@ -41,19 +41,20 @@ func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.Quer
 	return result, nil
 }
 
-func getKeys(keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
+func getKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
 	if len(keys) > MaxQueryKeys {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQueryKeys)
 	}
 	for i, key := range keys {
-		if key != policyKey && !hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, timelinePrefix) {
-			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, z/", i)
+		if key != policyKey && key != channelKey && !hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, timelinePrefix) {
+			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, chan, z/", i)
 		}
 	}
-	return valuesOf(keys, ledger.States)
+	values, failure := statesFor(call, keys, ledger)
+	return &pb.QueryResult{Values: values}, failure
 }
 
-func getSealedKeys(keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
+func getSealedKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
 	if len(keys) > MaxQuerySealed {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQuerySealed)
 	}
@@ -62,18 +63,28 @@ func getSealedKeys(keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
 			return nil, fail(pb.Code_CODE_INVALID, "query", "get_sealed_keys.keys[%d] has none of the prefixes rk/, wk/", i)
 		}
 	}
-	return valuesOf(keys, ledger.Sealed)
-}
-
-func valuesOf(keys []string, read func([]string) ([][]byte, error)) (*pb.QueryResult, *Failure) {
-	if len(keys) == 0 {
-		return &pb.QueryResult{}, nil
+	if _, failure := statesFor(call, nil, ledger); failure != nil || len(keys) == 0 {
+		return &pb.QueryResult{}, failure
 	}
-	values, err := read(keys)
+	values, err := ledger.Sealed(keys)
 	if err != nil || len(values) != len(keys) {
 		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the keys could not be read from the peer")
 	}
 	return &pb.QueryResult{Values: values}, nil
+}
+
+// statesFor reads state for a call that may be answered, in one multi-get with what that is seen by.
+func statesFor(call Call, keys []string, ledger Ledger) ([][]byte, *Failure) {
+	all := append(callKeys(call), keys...)
+	values, err := ledger.States(all)
+	if err != nil || len(values) != len(all) {
+		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the keys could not be read from the peer")
+	}
+	own := len(all) - len(keys)
+	if failure := admitCall(call, stateOf(all[:own], values[:own])); failure != nil {
+		return nil, failure
+	}
+	return values[own:], nil
 }
 
 func hasPrefix(key string, prefixes ...string) bool {
@@ -85,7 +96,7 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 	if len(items) > MaxExplainItems {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d items", MaxExplainItems)
 	}
-	first := []string{policyKey}
+	first := append(callKeys(call), policyKey)
 	for _, item := range items {
 		if checkExplain(item) == nil {
 			first = append(first, identityKey(item.GetPrincipal()), recordKey(item.GetRecordId(), item.GetVersion()))
@@ -95,8 +106,8 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 	if failure != nil {
 		return nil, failure
 	}
-	if load[pb.PolicyState](s, policyKey) == nil {
-		return nil, fail(pb.Code_CODE_NOT_FOUND, "genesis", "this channel has no genesis yet: call init first")
+	if failure := admitCall(call, s); failure != nil {
+		return nil, failure
 	}
 	var second []string
 	for _, item := range items {

@@ -129,3 +129,28 @@ func TestSealedKeysComeFromTheQueryingMembersOwnCollection(t *testing.T) {
 		t.Fatal("an empty query")
 	}
 }
+
+func TestNobodyIsAnsweredButAMember(t *testing.T) {
+	queries := map[string]*pb.Query{
+		"keys":        {Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"pol"}}}},
+		"sealed keys": {Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: []string{"wk/any"}}}},
+		"decisions":   {Query: &pb.Query_Explain{Explain: &pb.Explain{}}},
+	}
+	for name, query := range queries {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			if _, err := s.query(query); err != nil {
+				t.Fatal(err)
+			}
+			s.Creator = "OrderingMSP"
+			if _, err := s.query(query); err == nil || !strings.HasPrefix(err.Error(), "CODE_FORBIDDEN: creator: ") {
+				t.Fatalf("who is no member: %v", err)
+			}
+			s.Creator = sim.Mercy
+			s.GenesisSHA256[0] ^= 1
+			if _, err := s.query(query); err == nil || !strings.HasPrefix(err.Error(), "CODE_WRONG_CHANNEL: genesis: ") {
+				t.Fatalf("a chaincode server with another hash: %v", err)
+			}
+		})
+	}
+}

@@ -143,7 +143,8 @@ func TestTheGenesisIsTheOneThatTheOperatorAgreedToAndHappensOnce(t *testing.T) {
 		if pin != nil {
 			agreed = *pin
 		}
-		_, err := w.Rules.Init(w.Call(), agreed, raw, sim.Ledger{World: w})
+		w.GenesisSHA256 = agreed
+		_, err := w.Rules.Init(w.Call(), raw, sim.Ledger{World: w})
 		return err
 	}
 	expect := func(t *testing.T, err error, code pb.Code) {
@@ -166,7 +167,7 @@ func TestTheGenesisIsTheOneThatTheOperatorAgreedToAndHappensOnce(t *testing.T) {
 	w := sim.Empty(t)
 	expect(t, try(w, w.Genesis(), &[32]byte{}), pb.Code_CODE_FORBIDDEN)
 	w.Init(w.Genesis())
-	if len(w.State) != 4 {
+	if len(w.State) != 5 {
 		t.Fatalf("%d documents after the genesis of three members", len(w.State))
 	}
 	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
@@ -197,6 +198,11 @@ func TestABatchAsAWholeIsRefusedWithACodeInTheMessage(t *testing.T) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
+	w.GenesisSHA256[0] ^= 1
+	if err := run(good, nil); err == nil || !strings.HasPrefix(err.Error(), "CODE_WRONG_CHANNEL: genesis: ") {
+		t.Errorf("a chaincode server with another hash: %v", err)
+	}
+	w.GenesisSHA256[0] ^= 1
 	w.Creator = "NowhereMSP"
 	if err := run(good, nil); err == nil || !strings.HasPrefix(err.Error(), "CODE_FORBIDDEN: creator: ") {
 		t.Errorf("an outsider's batch: %v", err)

@@ -41,13 +41,17 @@ func fetchState(ledger Ledger, keys []string) (*state, *Failure) {
 	if err != nil || len(values) != len(keys) {
 		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the state could not be read from the peer")
 	}
+	return stateOf(keys, values), nil
+}
+
+func stateOf(keys []string, values [][]byte) *state {
 	documents := make([]document, len(keys))
 	fetched := make(map[string]*document, len(keys))
 	for i, key := range keys {
 		documents[i].raw = values[i]
 		fetched[key] = &documents[i]
 	}
-	return &state{fetched: fetched, batch: newLayer(), group: newLayer()}, nil
+	return &state{fetched: fetched, batch: newLayer(), group: newLayer()}
 }
 
 // load gives the document under a key, nil when there is none. The key must have been planned:

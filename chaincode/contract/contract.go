@@ -61,7 +61,7 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 	if len(args) != 2 {
 		return refusal(failure(pb.Code_CODE_INVALID, "function", "takes a function name and one serialized argument"))
 	}
-	call, err := callOf(stub)
+	call, err := c.callOf(stub)
 	if err != nil {
 		return refusal(err)
 	}
@@ -86,7 +86,7 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 }
 
 func (c *Contract) init(stub shim.ChaincodeStubInterface, call batch.Call, arg []byte) error {
-	writes, err := c.rules.Init(call, c.GenesisSHA256, arg, &ledger{stub, call.CreatorMSP})
+	writes, err := c.rules.Init(call, arg, &ledger{stub, call.CreatorMSP})
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func commit(stub shim.ChaincodeStubInterface, writes []batch.Write) error {
 	return nil
 }
 
-func callOf(stub shim.ChaincodeStubInterface) (batch.Call, error) {
+func (c *Contract) callOf(stub shim.ChaincodeStubInterface) (batch.Call, error) {
 	creator, err := stub.GetCreator()
 	var identity msp.SerializedIdentity
 	if err != nil || proto.Unmarshal(creator, &identity) != nil || identity.GetMspid() == "" {
@@ -168,7 +168,7 @@ func callOf(stub shim.ChaincodeStubInterface) (batch.Call, error) {
 		return batch.Call{}, failure(pb.Code_CODE_INVALID, "timestamp", "the transaction has no valid time")
 	}
 	return batch.Call{
-		Channel: stub.GetChannelID(), TxID: stub.GetTxID(),
+		Channel: stub.GetChannelID(), GenesisSHA256: c.GenesisSHA256, TxID: stub.GetTxID(),
 		TimeMs: timestamp.AsTime().UnixMilli(), CreatorMSP: identity.GetMspid(),
 	}, nil
 }

@@ -2,7 +2,6 @@ package contract_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"log/slog"
 	"maps"
 	"strings"
@@ -122,7 +121,7 @@ func newStub(w *sim.World, function string, argument []byte) *stub {
 
 func newContract(w *sim.World, log *bytes.Buffer) *contract.Contract {
 	return &contract.Contract{
-		GenesisSHA256: sha256.Sum256(sim.Marshal(w.T, w.Genesis())),
+		GenesisSHA256: w.GenesisSHA256,
 		Log:           slog.New(slog.NewJSONHandler(log, nil)),
 	}
 }
@@ -146,7 +145,7 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}))), "CODE_NOT_FOUND: genesis: ")
 	begin := newStub(w, "init", sim.Marshal(t, w.Genesis()))
 	expect(t, c.Invoke(begin), "")
-	if begin.batches != 1 || len(w.State) != 4 || len(begin.events) != 0 {
+	if begin.batches != 1 || len(w.State) != 5 || len(begin.events) != 0 {
 		t.Fatalf("%d batches, %d documents, events %v", begin.batches, len(w.State), begin.events)
 	}
 	expect(t, c.Invoke(newStub(w, "init", sim.Marshal(t, w.Genesis()))), "CODE_CONFLICT: genesis: ")

@@ -18,7 +18,7 @@ import (
 const (
 	CommandPrefix    = "cbmdhi/command/v1\x00"
 	DelegationPrefix = "cbmdhi/delegation/v1\x00"
-	groupPrefix      = "cbmdhi/group/v1\x00"
+	groupPrefix      = "cbmdhi/group/v2\x00"
 )
 
 const (
@@ -88,14 +88,21 @@ func hasLowS(signature []byte) bool {
 	return new(big.Int).SetBytes(signature[afterR+2:]).Cmp(halfOrder) <= 0
 }
 
-// BodiesSHA256 binds the commands of a group to one another: SHA-256 over a prefix and the
-// SHA-256 of each body, in order.
-func BodiesSHA256(bodies [][]byte) []byte {
+// Part is one command of a group: what is meant, and who means it.
+type Part struct {
+	Body   []byte
+	Signer string
+}
+
+// MembersSHA256 binds the commands of a group to one another: SHA-256 over a prefix and, for each
+// command in order, SHA-256 of its body and SHA-256 of its signer's address.
+func MembersSHA256(parts []Part) []byte {
 	h := sha256.New()
 	h.Write([]byte(groupPrefix))
-	for _, body := range bodies {
-		digest := sha256.Sum256(body)
-		h.Write(digest[:])
+	for _, part := range parts {
+		body, signer := sha256.Sum256(part.Body), sha256.Sum256([]byte(part.Signer))
+		h.Write(body[:])
+		h.Write(signer[:])
 	}
 	return h.Sum(nil)
 }

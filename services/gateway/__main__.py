@@ -94,7 +94,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         TokenKeys(identity.token_keys), identities, own_msp=config.msp_id, most=config.open_sessions
     )
     discards = Discards(storage, metrics)
-    registrar = Registrar(device, ledger, channel=config.channel, msp_id=config.msp_id)
+    registrar = Registrar(device, ledger, channel=config.signed_channel, msp_id=config.msp_id)
     life.spawn("discards", discards.run())
     life.defer(discards.finish)
     life.spawn("device", registrar.run())
@@ -103,8 +103,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     opens = await life.enter(Opens(storage, life.metrics))
     pipeline = await life.enter(
         Pipeline(
-            channel=config.channel,
-            authenticator=Authenticator(identities, config.channel),
+            channel=config.signed_channel,
+            authenticator=Authenticator(identities, config.signed_channel),
             replays=Replays(ledger),
             checker=checker,
             batches=BatchProcessor(ledger, storage, discards, metrics),
@@ -164,11 +164,11 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
 
     # REST: sessions, and FHIR read and written by the device inside its callers' delegations.
     delegations = Delegations(
-        device=device.address, channel=config.channel, most=config.open_sessions, metrics=metrics
+        device=device.address, channel=config.signed_channel, most=config.open_sessions, metrics=metrics
     )
     authentication = Authentication(sessions, UsedProofs(_USED_PROOFS))
     acting = ActingDevice(
-        device, delegations, channel=config.channel, is_registered=lambda: registrar.is_active
+        device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
     reads = FhirReader(acting, ledger, reader)
     writes = FhirWriter(acting, ledger=ledger, commands=commands, checker=checker, allowances=allowances)

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.protocol.channel import Channel
 from services.gateway.delegations import Delegations
 from services.gateway.device import Device
 from services.gateway.domain.session import Session
@@ -21,7 +22,7 @@ class ActingDevice:
     """Signs for callers who cannot sign each command. Chaincode decides whether the delegation covers it."""
 
     def __init__(
-        self, device: Device, delegations: Delegations, *, channel: str, is_registered: Callable[[], bool]
+        self, device: Device, delegations: Delegations, *, channel: Channel, is_registered: Callable[[], bool]
     ) -> None:
         self.device = device
         self._delegations = delegations

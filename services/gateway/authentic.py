@@ -8,6 +8,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol.channel import Channel
 from services.gateway.domain import group as rules
 from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
@@ -24,7 +25,7 @@ Known = Mapping[str, IdentityDocument | None]
 class Authenticator:
     """Checks signers, delegators and patients. Raises Refused, blaming a command."""
 
-    def __init__(self, identities: Identities, channel: str) -> None:
+    def __init__(self, identities: Identities, channel: Channel) -> None:
         self._identities = identities
         self._channel = channel
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from services.runtime.config import Address, RootsFile, Section, ServiceConfig
+from services.runtime.config import Address, RootsFile, Section, SignedChannelConfig
 
 MIB = 1024 * 1024
 
@@ -25,7 +25,7 @@ class ClientCa(Section):
     ca_file: RootsFile
 
 
-class GatewayConfig(ServiceConfig):
+class GatewayConfig(SignedChannelConfig):
     """What the gateway is told, besides what every service is."""
 
     service_name: ClassVar[str] = "gateway"

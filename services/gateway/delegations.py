@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Delegation, SignedDelegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.protocol.channel import Channel
 from services.gateway.domain import group as rules
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
@@ -27,7 +28,7 @@ class Delegations:
         self,
         *,
         device: str,
-        channel: str,
+        channel: Channel,
         most: int,
         metrics: GatewayMetrics,
         clock: Callable[[], float] = time.time,
@@ -56,10 +57,7 @@ class Delegations:
                 "the delegation is made out to another device: the challenge names this one",
                 "delegation.delegate",
             )
-        if delegation.channel != self._channel:
-            raise Refused(
-                code_pb2.CODE_WRONG_CHANNEL, "the delegation is for another channel", "delegation.channel"
-            )
+        rules.check_delegation_channel(delegation, self._channel)
         lifetime = delegation.expires_at_ms - delegation.issued_at_ms
         if delegation.expires_at_ms <= self._clock() * 1000 or not 0 < lifetime <= _MAX_LIFETIME_MS:
             raise Refused(

@@ -25,6 +25,7 @@ from cbmdhi.command.v1.state_pb2 import BatchItem, IdentityDocument, IdentitySta
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Submission
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import command, hpke, signature
+from cbmdhi.protocol.channel import Channel
 from services.runtime.errors import MeshError, code_name
 from services.runtime.retry import backoff_seconds
 
@@ -72,7 +73,9 @@ class Device:
         """What only this member's gateways know, to derive keys from that never leave them."""
         return self.signing_key.private_numbers().private_value.to_bytes(32, "big")
 
-    def sign(self, body: Message, channel: str, delegation: SignedDelegation | None = None) -> SignedCommand:
+    def sign(
+        self, body: Message, channel: Channel, delegation: SignedDelegation | None = None
+    ) -> SignedCommand:
         """A command of the device's; with a delegation, on behalf of who signed that."""
         signer = command.KeySigner(self.signing_key, delegation)
         return signer.sign_command(command.make(body, channel=channel, delegation=delegation))
@@ -92,7 +95,7 @@ class Device:
 class Registrar:
     """Sees to it that the device is registered on the channel."""
 
-    def __init__(self, device: Device, ledger: Ledger, *, channel: str, msp_id: str) -> None:
+    def __init__(self, device: Device, ledger: Ledger, *, channel: Channel, msp_id: str) -> None:
         self._device = device
         self._ledger = ledger
         self._channel = channel

@@ -20,6 +20,7 @@ from typing import Any
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
+from cbmdhi.protocol.channel import Channel
 from services.gateway.authentic import Authenticator, Known
 from services.gateway.batch import BatchProcessor, Prepared
 from services.gateway.domain import contents as content_rules
@@ -66,7 +67,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        channel: str,
+        channel: Channel,
         authenticator: Authenticator,
         replays: Replays,
         checker: ResourceChecker,

@@ -48,7 +48,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
     device = _device(config)
 
     administrators = AdministratorCheck(ledger, config.msp_id)
-    registrations = Registrations(ledger, storage, msp_id=config.msp_id, channel=config.channel)
+    registrations = Registrations(ledger, storage, msp_id=config.msp_id, channel=config.signed_channel)
     sessions = Sessions(ledger, signer, msp_id=config.msp_id, used_challenges=_USED_CHALLENGES)
     enrolments = EnrolmentServicer(
         Enroller(ca),

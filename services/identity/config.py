@@ -7,10 +7,10 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from services.runtime import certificates
-from services.runtime.config import Address, ReadableFile, RootsFile, ServiceConfig
+from services.runtime.config import Address, ReadableFile, RootsFile, SignedChannelConfig
 
 
-class IdentityConfig(ServiceConfig):
+class IdentityConfig(SignedChannelConfig):
     """What the identity service is told, besides what every service is."""
 
     service_name: ClassVar[str] = "identity"

@@ -16,6 +16,7 @@ from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol import signature
+from cbmdhi.protocol.channel import Channel
 from services.identity import names
 from services.identity.domain import registration, review
 from services.identity.domain.refusal import Refused, Why
@@ -57,7 +58,7 @@ class Blobs(Protocol):
 class Registrations:
     """Takes registrations and votes. Raises Refused and MeshError."""
 
-    def __init__(self, ledger: Ledger, storage: Blobs, *, msp_id: str, channel: str) -> None:
+    def __init__(self, ledger: Ledger, storage: Blobs, *, msp_id: str, channel: Channel) -> None:
         self._ledger = ledger
         self._storage = storage
         self._msp_id = msp_id
@@ -77,7 +78,7 @@ class Registrations:
         return identity_pb2.ListReviewersResponse(
             administrators=administrators,
             members=known.members,
-            channel=self._channel,
+            channel=self._channel.name,
             registrations=registrations,
         )
 
@@ -197,6 +198,7 @@ def _registration(
     return registration.Registration(
         signer=signed.signer,
         channel=header.channel,
+        genesis_sha256=header.genesis_sha256,
         address=body.address,
         role=names.role(body.role),
         home_msp=body.home_msp,

@@ -10,6 +10,7 @@ config = LedgerConfig.load()        # reads --config FILE; exits 2 with sentence
 
 import argparse
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol.channel import Channel
 from services.runtime import certificates
 from services.runtime.errors import MeshError
 
@@ -52,6 +54,12 @@ def _host_and_port(address: str) -> str:
     return address
 
 
+def _sha256(value: object) -> bytes:
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
+        return bytes.fromhex(value)
+    raise ValueError("is not a SHA-256 in lower-case hex, 64 digits")
+
+
 def _none_when_empty(value: object) -> object:
     return None if value == "" else value
 
@@ -61,6 +69,9 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 RootsFile = Annotated[Path, AfterValidator(_readable), AfterValidator(_with_certificates)]
 """A file with certificates of a CA (PEM)."""
+
+Sha256 = Annotated[bytes, BeforeValidator(_sha256)]
+"""32 bytes, as 64 hex digits."""
 
 Address = Annotated[str, AfterValidator(_host_and_port)]
 """`host:port`."""
@@ -186,6 +197,19 @@ class ServiceConfig(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
+
+
+class SignedChannelConfig(ServiceConfig):
+    """Of a service that makes or checks what is signed for the channel."""
+
+    genesis_sha256: Sha256
+    """SHA-256 of the chaincode's Genesis that the operator agreed to: a channel's name can be used twice, its
+    beginning cannot."""
+
+    @property
+    def signed_channel(self) -> Channel:
+        """The channel, as commands and delegations name it."""
+        return Channel(self.channel, self.genesis_sha256)
 
 
 def _stray_variables(prefix: str, fields: Mapping[str, object]) -> list[str]:

@@ -33,6 +33,7 @@ from tests.contract.gateway_backends import (
     SessionServicer,
     StorageServicer,
 )
+from tests.support.channel import CHANNEL
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
@@ -202,6 +203,7 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
         identity_address=f"127.0.0.1:{ports['identity']}",
         notify_address=f"127.0.0.1:{ports['notify']}",
         device_key_directory=keys,
+        genesis_sha256=CHANNEL.genesis_sha256.hex(),
         client_ca=(
             ClientCa(msp_id="MercyMSP", ca_file=identity_ca.ca_file),
             ClientCa(msp_id="LakesideMSP", ca_file=other_ca.ca_file),

@@ -28,10 +28,10 @@ class Care:
     @classmethod
     async def begin(cls, submit: Submit, mercy: IdentityCa, lakeside: IdentityCa) -> "Care":
         """Registered, reviewed by both members, active."""
-        reviewers = [Person(), Person()]
+        reviewers = [Person(mercy.channel), Person(lakeside.channel)]
         for reviewer, ca in zip(reviewers, (mercy, lakeside), strict=True):
             await _done(submit, reviewer.means(reviewer.registration(ca)))
-        patient, engine = Person(), Person()
+        patient, engine = Person(mercy.channel), Person(mercy.channel)
         await _register(submit, patient, mercy, command_pb2.ROLE_PATIENT, reviewers)
         await _register(submit, engine, mercy, command_pb2.ROLE_ENGINE, reviewers[:1])
         sealed_key = os.urandom(1_200)

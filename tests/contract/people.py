@@ -13,7 +13,8 @@ from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
-from cbmdhi.protocol import hpke, signature
+from cbmdhi.protocol import consortium, hpke, signature
+from cbmdhi.protocol.channel import Channel
 
 CHANNEL = "cbmdhi"
 
@@ -27,6 +28,7 @@ class IdentityCa:
     msp_id: str
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+    channel: Channel
 
     @classmethod
     def of(cls, network: Network, organisation: str) -> "IdentityCa":
@@ -36,7 +38,8 @@ class IdentityCa:
             key = serialization.load_pem_private_key(file.read_bytes(), None)
             if key.public_key() == certificate.public_key():
                 assert isinstance(key, ec.EllipticCurvePrivateKey)
-                return cls(described["msp_id"], certificate, key)
+                pinned = consortium.load(Path(network.endpoints()["consortium_file"]))
+                return cls(described["msp_id"], certificate, key, pinned.signed_channel)
         raise AssertionError(f"the key of {organisation}'s Fabric CA was not found")
 
     def certify(self, person: "Person", role: str) -> bytes:
@@ -59,8 +62,9 @@ class IdentityCa:
 
 @dataclass(frozen=True)
 class Person:
-    """A key pair. Whatever is signed with it is meant."""
+    """A key pair, and the channel it signs for. Whatever is signed with it is meant."""
 
+    channel: Channel
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     @property
@@ -87,7 +91,7 @@ class Person:
 
     def means(self, *bodies: object) -> ledger_pb2.Submission:
         """A group of commands of this person."""
-        group = commands.make_group([(self.signer, body) for body in bodies], channel=CHANNEL)  # type: ignore[misc]
+        group = commands.make_group([(self.signer, body) for body in bodies], channel=self.channel)  # type: ignore[misc]
         return ledger_pb2.Submission(item=state_pb2.BatchItem(group=group))
 
 

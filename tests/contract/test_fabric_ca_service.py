@@ -38,6 +38,7 @@ from tests.contract.fabric_ca_server import (
     free_ports,
     registrar_of,
 )
+from tests.support.channel import CHANNEL
 from tests.support.waiting import until
 from tests.unit.identity.authority import Root, Wallet
 
@@ -119,7 +120,8 @@ async def config_of(files: Files, fabric_ca: FabricCaServer, ledger_port: int) -
     return IdentityConfig(
         organisation="mercy",
         msp_id=MERCY,
-        channel="cbmdhi",
+        channel=CHANNEL.name,
+        genesis_sha256=CHANNEL.genesis_sha256.hex(),
         listen_address=f"127.0.0.1:{own}",
         metrics_address=f"127.0.0.1:{metrics}",
         drain_seconds=1,

@@ -50,8 +50,9 @@ async def client(network: Network) -> AsyncIterator[Client]:
 @pytest.fixture
 def registration(network: Network) -> bytes:
     """A batch that changes something: an administrator nobody knows yet."""
-    person = Person()
-    return batch(person.means(person.registration(IdentityCa.of(network, "mercy"))))
+    ca = IdentityCa.of(network, "mercy")
+    person = Person(ca.channel)
+    return batch(person.means(person.registration(ca)))
 
 
 def code_of(result: bytes) -> int:

@@ -128,7 +128,7 @@ async def events(services: Network, stack: AsyncExitStack) -> list[events_pb2.Tr
 
 
 def registers(ca: IdentityCa) -> tuple[Person, ledger_pb2.Submission]:
-    person = Person()
+    person = Person(ca.channel)
     return person, person.means(person.registration(ca))
 
 
@@ -194,7 +194,7 @@ async def test_a_batch_holds_good_and_bad_and_each_hears_about_itself(mercy: Led
 async def test_two_members_that_write_the_same_documents_at_a_time_both_get_answers(
     mercy: Ledger, lakeside: Ledger, ca: IdentityCa
 ) -> None:
-    people = [Person() for _ in range(12)]
+    people = [Person(ca.channel) for _ in range(12)]
     rivals = [
         [person.means(person.registration(ca)) for person in people],
         [person.means(person.registration(ca)) for person in people],

@@ -8,6 +8,7 @@ from cbmdhi.command.v1.command_pb2 import SignedDelegation
 from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_app import CLINICIAN, ENGINE, PATIENT, App, issue, reading, ready_to_read
 from tests.contract.gateway_backends import CHALLENGE
+from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.support.waiting import until
 from tests.unit.gateway.people import Person, checker
 from tests.unit.gateway.tokens import DpopKey, b64
@@ -92,13 +93,15 @@ async def test_delegations_that_are_not_the_callers_to_this_device_are_refused_a
     forged.signature = PATIENT.delegate(device).signature
     bad = {
         "FORBIDDEN": CLINICIAN.delegate(ENGINE.address),
-        "WRONG_CHANNEL": CLINICIAN.delegate(device, channel="another"),
+        "WRONG_CHANNEL": CLINICIAN.delegate(device, channel=ELSEWHERE),
         "EXPIRED": CLINICIAN.delegate(device, hours=13),
         "BAD_SIGNATURE": forged,
         "INVALID": SignedDelegation(delegation=b"\xff\xff", signature=b"x"),
     }
 
-    for code, delegation in bad.items():
+    begun_otherwise = CLINICIAN.delegate(device, channel=REUSED_NAME)
+
+    for code, delegation in [*bad.items(), ("WRONG_CHANNEL", begun_otherwise)]:
         _, answer = await app.login(delegation)
         assert (answer["code"], app.token) == (code, "")
     _, answer = await app.login(PATIENT.delegate(device))

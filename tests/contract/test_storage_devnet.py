@@ -116,7 +116,7 @@ async def register(
     at: Member, role: int, reviewers: list[tuple[Member, Person]], custodians: tuple[str, ...] = ()
 ) -> Known:
     """An active identity; a patient's record key is sealed to the custodians' vaults."""
-    person, (private, public) = Person(), hpke.generate()
+    person, (private, public) = Person(at.ca.channel), hpke.generate()
     body = person.registration(at.ca, role)
     body.hpke_public_key = public
     known = await call(at.ledger.ListMembers, ledger_pb2.ListMembersRequest(), deadline_seconds=SECONDS)
@@ -154,7 +154,7 @@ class Case:
 
     @classmethod
     async def make(cls, mercy: Member, lakeside: Member, *custodians: str) -> Case:
-        reviewers = [(mercy, Person()), (lakeside, Person())]
+        reviewers = [(at, Person(at.ca.channel)) for at in (mercy, lakeside)]
         for member, reviewer in reviewers:
             await member.done(reviewer.means(reviewer.registration(member.ca)))
         patient = await register(mercy, pb.ROLE_PATIENT, reviewers, custodians)

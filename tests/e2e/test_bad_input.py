@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -41,7 +42,7 @@ def signed_anew(
 ) -> Prepared:
     """The same record under another header."""
     body, content = put_record(good.record)
-    arguments = {"channel": "cbmdhi", **changes}
+    arguments = {"channel": people.engine.wallet.consortium.signed_channel, **changes}
     signed = (signer or people.engine.wallet).sign_command(command.make(body, **arguments))  # type: ignore[arg-type]
     item = IngestItem(
         submission_id=good.record.record_id,
@@ -63,7 +64,13 @@ def by_an_unknown_signer(people: People, good: Prepared) -> Prepared:
 
 
 def for_another_channel(people: People, good: Prepared) -> Prepared:
-    return signed_anew(people, good, channel="elsewhere")
+    pinned = people.engine.wallet.consortium.signed_channel
+    return signed_anew(people, good, channel=replace(pinned, name="elsewhere"))
+
+
+def for_a_channel_that_began_otherwise(people: People, good: Prepared) -> Prepared:
+    pinned = people.engine.wallet.consortium.signed_channel
+    return signed_anew(people, good, channel=replace(pinned, genesis_sha256=bytes(32)))
 
 
 def expired(people: People, good: Prepared) -> Prepared:
@@ -95,7 +102,8 @@ def by_an_unregistered_device(people: People, good: Prepared) -> Prepared:
     now = int(time.time() * 1000)
     delegation = pb.Delegation(
         delegation_id=uuid7(),
-        channel="cbmdhi",
+        channel=delegator.consortium.channel,
+        genesis_sha256=delegator.consortium.genesis_sha256,
         delegator=delegator.address,
         delegate=command.KeySigner(device).address,
         actions=["write"],
@@ -114,6 +122,7 @@ SPOILT: list[tuple[Spoil, str]] = [
     (by_an_unknown_signer, "UNKNOWN_SIGNER"),
     (by_an_unregistered_device, "UNKNOWN_SIGNER"),
     (for_another_channel, "WRONG_CHANNEL"),
+    (for_a_channel_that_began_otherwise, "WRONG_CHANNEL"),
     (expired, "EXPIRED"),
     (living_too_long, "EXPIRED"),
     (not_a_command, "INVALID"),

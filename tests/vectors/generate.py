@@ -6,6 +6,7 @@ changes only when the protocol does.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import address, command, envelope, signature
+from cbmdhi.protocol.channel import Channel
 
-CHANNEL = "cbmdhi"
+CHANNEL = Channel("cbmdhi", hashlib.sha256(b"an agreed beginning").digest())
 AT_MS = 1_790_000_000_000
 ID = "0199c82c-c000-7000-8000-{:012x}"
 
@@ -56,9 +58,14 @@ def vectors() -> dict[str, object]:
             )
         ],
     )
-    digest = command.bodies_sha256([command.body_bytes(record), command.body_bytes(consent)])
+    digest = command.members_sha256(
+        [
+            (command.body_bytes(record), address.of_public_key(author.public_key())),
+            (command.body_bytes(consent), patient_address),
+        ]
+    )
     members = [
-        pb.GroupMembership(group_id=ID.format(3), size=2, index=index, bodies_sha256=digest)
+        pb.GroupMembership(group_id=ID.format(3), size=2, index=index, members_sha256=digest)
         for index in (0, 1)
     ]
     lone = command.make(record, channel=CHANNEL, now_ms=AT_MS, command_id=ID.format(4))
@@ -80,7 +87,8 @@ def vectors() -> dict[str, object]:
     good = vector("a lone PutRecord", author, lone)
     high_s = bytes.fromhex(str(good["signature_hex"]))
     return {
-        "channel": CHANNEL,
+        "channel": CHANNEL.name,
+        "genesis_sha256_hex": CHANNEL.genesis_sha256.hex(),
         "commitment": {
             "salt_hex": salt.hex(),
             "content_hex": content.hex(),
@@ -88,8 +96,8 @@ def vectors() -> dict[str, object]:
         },
         "commands": [
             good,
-            vector("first of a group of two", author, first, bodies_sha256_hex=digest.hex()),
-            vector("second of a group of two", patient, second, bodies_sha256_hex=digest.hex()),
+            vector("first of a group of two", author, first, members_sha256_hex=digest.hex()),
+            vector("second of a group of two", patient, second, members_sha256_hex=digest.hex()),
             {
                 **good,
                 "name": "changed by one bit",

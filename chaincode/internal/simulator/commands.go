@@ -29,7 +29,7 @@ func (p *Person) Header(body *pb.CommandBody, changes ...Change) *pb.Command {
 	w := p.World
 	header := &pb.Command{
 		CommandId: w.ID(), Channel: Channel, IssuedAtMs: w.Now.UnixMilli(),
-		ExpiresAtMs: w.Now.UnixMilli() + 5*60*1000, Body: Marshal(w.T, body),
+		ExpiresAtMs: w.Now.UnixMilli() + 5*60*1000, Body: Marshal(w.T, body), GenesisSha256: w.GenesisSHA256[:],
 	}
 	for _, change := range changes {
 		change(header)
@@ -92,15 +92,15 @@ func (w *World) Group(parts ...Part) []*pb.SignedCommand {
 
 // GroupHeaders are the group's commands before they are signed.
 func (w *World) GroupHeaders(parts ...Part) []*pb.Command {
-	bodies := make([][]byte, len(parts))
+	members := make([]signing.Part, len(parts))
 	for i, part := range parts {
-		bodies[i] = Marshal(w.T, part.Body)
+		members[i] = signing.Part{Body: Marshal(w.T, part.Body), Signer: part.By.Address}
 	}
-	id, digest := w.ID(), signing.BodiesSHA256(bodies)
+	id, digest := w.ID(), signing.MembersSHA256(members)
 	headers := make([]*pb.Command, len(parts))
 	for i, part := range parts {
 		headers[i] = part.By.Header(part.Body, func(c *pb.Command) {
-			c.Group = &pb.GroupMembership{GroupId: id, Size: uint32(len(parts)), Index: uint32(i), BodiesSha256: digest}
+			c.Group = &pb.GroupMembership{GroupId: id, Size: uint32(len(parts)), Index: uint32(i), MembersSha256: digest}
 		})
 	}
 	return headers
@@ -112,7 +112,7 @@ func (p *Person) Delegation(device *Person) *pb.Delegation {
 	return &pb.Delegation{
 		DelegationId: w.ID(), Channel: Channel, Delegator: p.Address, Delegate: device.Address,
 		Actions: []string{"read", "search", "write"}, Purposes: []string{"TREAT", "PATRQT"},
-		IssuedAtMs: w.Now.UnixMilli(), ExpiresAtMs: w.Now.UnixMilli() + 60*60*1000,
+		IssuedAtMs: w.Now.UnixMilli(), ExpiresAtMs: w.Now.UnixMilli() + 60*60*1000, GenesisSha256: w.GenesisSHA256[:],
 	}
 }
 

@@ -40,6 +40,8 @@ type World struct {
 	T       T
 	Rules   *batch.Rules
 	Members map[string]*Member
+	// What every operator agreed to.
+	GenesisSHA256 [sha256.Size]byte
 	// Public and private state, the latter by collection.
 	State   map[string][]byte
 	Private map[string]map[string][]byte
@@ -75,6 +77,7 @@ func Empty(t T) *World {
 	for _, msp := range []string{Mercy, Lakeside, Insurer} {
 		w.Members[msp] = newMember(w, msp)
 	}
+	w.GenesisSHA256 = sha256.Sum256(Marshal(t, w.Genesis()))
 	return w
 }
 
@@ -112,7 +115,8 @@ func DefaultPolicy(t T) *pb.PolicyDocument {
 func (w *World) Init(genesis *pb.Genesis) {
 	w.T.Helper()
 	raw := Marshal(w.T, genesis)
-	writes, err := w.Rules.Init(w.Call(), sha256.Sum256(raw), raw, Ledger{w})
+	w.GenesisSHA256 = sha256.Sum256(raw)
+	writes, err := w.Rules.Init(w.Call(), raw, Ledger{w})
 	if err != nil {
 		w.T.Fatalf("init: %v", err)
 	}
@@ -124,7 +128,8 @@ func (w *World) Call() batch.Call {
 	w.transactions++
 	w.Reads, w.ReadKeys = 0, nil
 	return batch.Call{
-		Channel: Channel, TxID: fmt.Sprintf("tx-%d", w.transactions), TimeMs: w.Now.UnixMilli(), CreatorMSP: w.Creator,
+		Channel: Channel, GenesisSHA256: w.GenesisSHA256, TxID: fmt.Sprintf("tx-%d", w.transactions),
+		TimeMs: w.Now.UnixMilli(), CreatorMSP: w.Creator,
 	}
 }
 

@@ -93,7 +93,7 @@ async def flood(network: Network, users: People, reads: int) -> None:
     body = pb.Access(
         patient=record.patient, record_id=record.record_id, version=1, purpose="PATRQT", action="read"
     )
-    channel = patient.wallet.consortium.channel
+    channel = patient.wallet.consortium.signed_channel
     charts = [
         gateway_pb2.ReadManyRequest(
             commands=[patient.wallet.sign_command(command.make(body, channel=channel)) for _ in range(_CHART)]

@@ -23,6 +23,7 @@ from cbmdhi.command.v1.command_pb2 import (
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories, command, ids, signature
+from cbmdhi.protocol.channel import Channel
 from services.gateway.domain.refusal import Refused
 
 MAX_CLOCK_AHEAD_MS = 2 * 60 * 1000
@@ -84,14 +85,21 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
     return tuple(parsed)
 
 
-def check_form(commands: tuple[Parsed, ...], channel: str) -> None:
+def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
     """Channel, membership, bodies. Raises Refused with the index of the command to blame."""
     for index, parsed in enumerate(commands):
-        if parsed.header.channel != channel:
+        if parsed.header.channel != channel.name:
             raise Refused(
                 code_pb2.CODE_WRONG_CHANNEL,
                 "signed for another channel: sign it for the one that the challenge names",
                 "channel",
+                index,
+            )
+        if parsed.header.genesis_sha256 != channel.genesis_sha256:
+            raise Refused(
+                code_pb2.CODE_WRONG_CHANNEL,
+                "signed for a channel of this name that began otherwise: sign it with its genesis hash",
+                "genesis_sha256",
                 index,
             )
         if parsed.name is None:
@@ -162,17 +170,14 @@ def delegation_of(parsed: Parsed) -> Delegation | None:
 
 
 def check_delegation(
-    parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: str, now_ms: int
+    parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: Channel, now_ms: int
 ) -> None:
     """That the delegation is the delegator's, for this device, channel and time. Raises Refused."""
     if delegation.delegate != parsed.signed.signer:
         raise Refused(
             code_pb2.CODE_FORBIDDEN, "the delegation is made out to another device", "delegation.delegate"
         )
-    if delegation.channel != channel:
-        raise Refused(
-            code_pb2.CODE_WRONG_CHANNEL, "the delegation is for another channel", "delegation.channel"
-        )
+    check_delegation_channel(delegation, channel)
     if delegator is None:
         raise Refused(
             code_pb2.CODE_UNKNOWN_SIGNER,
@@ -185,6 +190,20 @@ def check_delegation(
         raise _expired("the delegation expired: log in again with a new one", "delegation.expires_at_ms")
     if delegator.status != IdentityStatus.IDENTITY_STATUS_ACTIVE:
         raise Refused(code_pb2.CODE_INACTIVE_SIGNER, "who delegates is not active", "delegation.delegator")
+
+
+def check_delegation_channel(delegation: Delegation, channel: Channel) -> None:
+    """That it was signed for this channel, as it began. Raises Refused WRONG_CHANNEL."""
+    if delegation.channel != channel.name:
+        raise Refused(
+            code_pb2.CODE_WRONG_CHANNEL, "the delegation is for another channel", "delegation.channel"
+        )
+    if delegation.genesis_sha256 != channel.genesis_sha256:
+        raise Refused(
+            code_pb2.CODE_WRONG_CHANNEL,
+            "the delegation is for a channel of this name that began otherwise: sign a new one",
+            "delegation.genesis_sha256",
+        )
 
 
 def check_delegation_signature(delegation: bytes, signed: bytes, delegator: IdentityDocument) -> None:
@@ -231,7 +250,7 @@ def _check_membership(commands: tuple[Parsed, ...]) -> None:
         if commands[0].header.HasField("group"):
             raise _invalid("the command belongs to a group of two or more: send the whole group", "group", 0)
         return
-    digest = command.bodies_sha256([parsed.header.body for parsed in commands])
+    digest = command.members_sha256([(parsed.header.body, parsed.signed.signer) for parsed in commands])
     group_id = commands[0].header.group.group_id
     keys: set[Key] = set()
     for index, parsed in enumerate(commands):
@@ -244,8 +263,10 @@ def _check_membership(commands: tuple[Parsed, ...]) -> None:
             raise _invalid("not the number of commands in the group", "group.size", index)
         if membership.index != index:
             raise _invalid("not the command's place in the group", "group.index", index)
-        if membership.bodies_sha256 != digest:
-            raise _invalid("does not match the bodies of the group", "group.bodies_sha256", index)
+        if membership.members_sha256 != digest:
+            raise _invalid(
+                "does not match the bodies and signers of the group", "group.members_sha256", index
+            )
         if parsed.key in keys:
             raise _invalid("used twice in the group", "command_id", index)
         keys.add(parsed.key)

@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import cid, signature
+from cbmdhi.protocol.channel import Channel
 from services.identity.domain import certificate, roles
 from services.identity.domain.refusal import Refused, Why
 
@@ -38,6 +39,7 @@ class Registration:
 
     signer: str
     channel: str
+    genesis_sha256: bytes
     address: str
     role: str
     home_msp: str
@@ -51,14 +53,22 @@ class Registration:
 class Place:
     """Where a registration arrives: the channel, and the identity CA roots (PEM) of each member."""
 
-    channel: str
+    channel: Channel
     ca_roots_pem: Mapping[str, str]
 
 
 def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey], place: Place) -> None:
     """Check all but the signature and the clock. Raises Refused."""
-    if registration.channel != place.channel:
-        raise Refused(Why.WRONG_CHANNEL, f"signed for another channel; sign for {place.channel}", "channel")
+    if registration.channel != place.channel.name:
+        raise Refused(
+            Why.WRONG_CHANNEL, f"signed for another channel; sign for {place.channel.name}", "channel"
+        )
+    if registration.genesis_sha256 != place.channel.genesis_sha256:
+        raise Refused(
+            Why.WRONG_CHANNEL,
+            "signed for a channel of this name that began otherwise; sign with its genesis hash",
+            "genesis_sha256",
+        )
     _check_key(registration)
     _check_certificate(registration, place)
     if registration.role == roles.PATIENT:

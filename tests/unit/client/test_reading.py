@@ -20,6 +20,7 @@ from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
+from tests.support.channel import CHANNEL
 
 _WRITER_KEY = bytes(32)
 PATIENT = "cb1patient"
@@ -31,7 +32,7 @@ class Wallet:
 
     signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
     keys: tuple[bytes, bytes] = field(default_factory=hpke.generate)
-    consortium: Any = field(default_factory=lambda: SimpleNamespace(channel="cbmdhi"))
+    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
 
     @property
     def address(self) -> str:

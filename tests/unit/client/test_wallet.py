@@ -30,6 +30,7 @@ def consortium(tmp_path: Path) -> Path:
     document = {
         "version": 1,
         "channel": "cbmdhi",
+        "genesis_sha256": "ab" * 32,
         "chaincode": "cbmdhi",
         "members": [member],
         "orderers": [{"msp_id": "OrderingMSP", "ca_pem": "", "tls_ca_pem": ""}],
@@ -88,7 +89,7 @@ def test_the_certificate_request_names_the_address_and_no_person(tmp_path: Path,
 
 def test_a_signed_command_verifies_under_the_registered_key(tmp_path: Path, consortium: Path) -> None:
     wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
-    signed = wallet.sign_command(command.make(pb.Access(), channel="cbmdhi"))
+    signed = wallet.sign_command(command.make(pb.Access(), channel=wallet.consortium.signed_channel))
     command.verify(signed, wallet.spki)
     assert signed.signer == wallet.address
 

@@ -1,6 +1,7 @@
 """What the network writes: templates, packages, the supervisor's configuration, state."""
 
 import configparser
+import hashlib
 import io
 import json
 import shlex
@@ -14,7 +15,7 @@ from cbmdhi.devnet import chaincode_package, layout, services, state
 from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.supervision import Program, Supervisor
-from cbmdhi.devnet.templates import fill, write_secret
+from cbmdhi.devnet.templates import fill, write, write_secret
 from cbmdhi.devnet.topology import SERVICES, Ports
 
 
@@ -87,6 +88,7 @@ def test_the_same_package_has_the_same_id(home: Home) -> None:
 
 
 def test_services_are_configured_with_the_fields_of_the_conventions(home: Home) -> None:
+    write(home.chaincode_genesis, b"agreed")
     services.configure(home, "lakeside", Ports(20_000))
     for service in SERVICES:
         file = home.organisation("lakeside").service(service) / "config.toml"
@@ -94,6 +96,8 @@ def test_services_are_configured_with_the_fields_of_the_conventions(home: Home) 
         assert document["msp_id"] == "LakesideMSP"
         assert {member["msp_id"] for member in document["tls"]["members"]} == {"MercyMSP", "LakesideMSP"}
         assert document["listen_address"].startswith("127.0.0.1:")
+        if service in ("gateway", "identity"):
+            assert document["genesis_sha256"] == hashlib.sha256(b"agreed").hexdigest()
 
 
 def test_state_is_read_as_it_was_saved(home: Home) -> None:

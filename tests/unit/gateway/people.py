@@ -22,11 +22,12 @@ from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.gateway.v1.gateway_pb2 import Content
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories, command, envelope, hpke, signature
+from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.fhir_data import load_checker
+from tests.support.channel import CHANNEL
 
-CHANNEL = "cbmdhi"
 NOW_ACTIVE = IdentityStatus.IDENTITY_STATUS_ACTIVE
 
 
@@ -91,14 +92,15 @@ class Person:
     def delegate(
         self,
         device: str,
-        channel: str = CHANNEL,
+        channel: Channel = CHANNEL,
         hours: float = 1.0,
         actions: tuple[str, ...] = ("read", "history"),
     ) -> SignedDelegation:
         now = time.time_ns() // 1_000_000
         delegation = Delegation(
             delegation_id=uuid7(),
-            channel=channel,
+            channel=channel.name,
+            genesis_sha256=channel.genesis_sha256,
             delegator=self.address,
             delegate=device,
             actions=actions,
@@ -132,7 +134,7 @@ def put(
     patient: Person | str,
     resource: dict[str, object] | bytes | None = None,
     *others: tuple[Person, Message],
-    channel: str = CHANNEL,
+    channel: Channel = CHANNEL,
     record_id: str = "",
     now_ms: int | None = None,
     **changed: object,

@@ -13,6 +13,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import Content
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError, code_name
+from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World
 from tests.unit.gateway.people import CHANNEL, Person, Put, an_observation, put
@@ -75,6 +76,12 @@ def exchanged_in_its_group(world: World) -> Put:
     return Put(CommandGroup(commands=[one.group.commands[0], other.group.commands[1]]), one.contents)
 
 
+def in_anothers_place(world: World) -> Put:
+    one = put(world.engine, world.patient, None, (world.patient, consent(world.patient)))
+    one.group.commands[0].CopyFrom(Person().sign_command(one.group.commands[0].command))
+    return one
+
+
 def content_for_nothing(world: World) -> Put:
     one = put(world.engine, world.patient)
     one.contents.append(Content(command_index=1, content=b"{}", salt=bytes(32)))
@@ -89,7 +96,8 @@ BAD: list[tuple[Callable[[World], Put], str, str]] = [
     (tampered_signature, "BAD_SIGNATURE", "signature"),
     (high_s, "BAD_SIGNATURE", "signature"),
     (lambda w: put(Person(), w.patient), "UNKNOWN_SIGNER", "signer"),
-    (lambda w: put(w.engine, w.patient, channel="another"), "WRONG_CHANNEL", "channel"),
+    (lambda w: put(w.engine, w.patient, channel=ELSEWHERE), "WRONG_CHANNEL", "channel"),
+    (lambda w: put(w.engine, w.patient, channel=REUSED_NAME), "WRONG_CHANNEL", "genesis_sha256"),
     (lambda w: put(w.engine, w.patient, now_ms=long_ago()), "EXPIRED", "expires_at_ms"),
     (
         lambda w: put(w.engine, w.patient, now_ms=time.time_ns() // 1_000_000 + 600_000),
@@ -120,7 +128,8 @@ BAD: list[tuple[Callable[[World], Put], str, str]] = [
     (two_contents, "INVALID", "contents[1].command_index"),
     (content_for_nothing, "INVALID", "contents[1].command_index"),
     (outside_its_group, "INVALID", "group"),
-    (exchanged_in_its_group, "INVALID", "group.bodies_sha256"),
+    (exchanged_in_its_group, "INVALID", "group.members_sha256"),
+    (in_anothers_place, "INVALID", "group.members_sha256"),
     (
         lambda w: put(w.engine, w.patient, {**an_observation(), "status": "?"}),
         "INVALID",
@@ -205,8 +214,10 @@ async def test_an_access_is_delegated_only_with_the_delegators_own_signature(wor
     assert await code_with(forged) == ("BAD_SIGNATURE", "delegation.signature")
     assert await code_with(Person().delegate(device.address)) == ("UNKNOWN_SIGNER", "delegation.delegator")
     assert await code_with(clinician.delegate(Person().address)) == ("FORBIDDEN", "delegation.delegate")
-    elsewhere = clinician.delegate(device.address, channel="another")
+    elsewhere = clinician.delegate(device.address, channel=ELSEWHERE)
     assert await code_with(elsewhere) == ("WRONG_CHANNEL", "delegation.channel")
+    begun_otherwise = clinician.delegate(device.address, channel=REUSED_NAME)
+    assert await code_with(begun_otherwise) == ("WRONG_CHANNEL", "delegation.genesis_sha256")
     past = clinician.delegate(device.address, hours=-1)
     assert await code_with(past) == ("EXPIRED", "delegation.expires_at_ms")
 

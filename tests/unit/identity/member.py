@@ -40,9 +40,9 @@ from services.identity.sessions import Sessions
 from services.identity.tokens import TokenSigner
 from services.runtime.errors import MeshError
 from services.runtime.peers import Caller, PeerDirectory, caller_metadata, current_directory
+from tests.support.channel import CHANNEL
 from tests.unit.identity.authority import FakeCa, Root, Wallet
 
-CHANNEL = "cbmdhi"
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
 ACTIVE = IdentityStatus.IDENTITY_STATUS_ACTIVE
 PENDING = IdentityStatus.IDENTITY_STATUS_PENDING
@@ -79,7 +79,7 @@ class FakeLedger:
 
     async def members(self) -> ledger_pb2.ListMembersResponse:
         return ledger_pb2.ListMembersResponse(
-            members=self.member_documents, policy=self.policy, channel=CHANNEL
+            members=self.member_documents, policy=self.policy, channel=CHANNEL.name
         )
 
     async def submit(
@@ -165,7 +165,7 @@ class Member:
             self.ledger, self.signer, msp_id=MERCY, used_challenges=used_challenges, clock=self.clock
         )
         self.session = SessionServicer(
-            sessions, device=self.device.address, channel=CHANNEL, jwks_json=self.signer.jwks_json
+            sessions, device=self.device.address, channel=CHANNEL.name, jwks_json=self.signer.jwks_json
         )
 
     def by(self, caller: Wallet | None = None, *, msp: str = MERCY, service: str = "gateway") -> FakeContext:

@@ -19,6 +19,8 @@ from cbmdhi.command.v1.command_pb2 import (
 from cbmdhi.command.v1.state_pb2 import SealedKey
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import command
+from cbmdhi.protocol.channel import Channel
+from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.unit.identity.authority import Wallet
 from tests.unit.identity.member import (
     CHANNEL,
@@ -152,11 +154,12 @@ async def test_a_member_that_is_none_cannot_be_a_home(member: Member) -> None:
     assert (error.code, error.path) == (INVALID, "body.register_identity.home_msp")
 
 
-async def test_a_registration_for_another_channel_is_refused(member: Member) -> None:
+@pytest.mark.parametrize("channel", [ELSEWHERE, REUSED_NAME])
+async def test_a_registration_for_another_channel_is_refused(member: Member, channel: Channel) -> None:
     patient = Wallet()
     request = member.registration_of(patient)
     body = command.parse(request.command)[1].register_identity
-    elsewhere = command.make(body, channel="elsewhere")
+    elsewhere = command.make(body, channel=channel)
     request.command.CopyFrom(command.KeySigner(patient.key).sign_command(elsewhere))
     assert (await rejected(member, request)).code == code_pb2.CODE_WRONG_CHANNEL
 
@@ -250,7 +253,7 @@ async def test_what_reviewers_are_there_is_for_anyone_to_know(member: Member) ->
     answer = await member.registration.ListReviewers(identity_pb2.ListReviewersRequest(), member.by())
     assert {one.address for one in answer.administrators} == {ours.address, theirs.address}
     assert [one.msp for one in answer.members] == [LAKESIDE, MERCY]
-    assert answer.channel == CHANNEL
+    assert answer.channel == CHANNEL.name
 
 
 async def test_an_identity_is_public_and_one_that_is_not_there_is_not_found(member: Member) -> None:

@@ -65,7 +65,7 @@ async def test_a_challenge_says_until_when_for_which_channel_and_which_device(
     answer = await member.session.Challenge(request, member.by())
     assert len(answer.challenge) == 32
     assert answer.expires_at_ms == member.clock.now_ms + 60_000
-    assert (answer.device, answer.channel) == (member.device.address, CHANNEL)
+    assert (answer.device, answer.channel) == (member.device.address, CHANNEL.name)
 
 
 async def test_a_token_is_bound_to_the_dpop_key_that_was_signed_for(

@@ -19,7 +19,7 @@ from services.identity.config import IdentityConfig
 from services.ledger.config import LedgerConfig
 from services.notify.config import NotifyConfig
 from services.runtime import lifecycle
-from services.runtime.config import ServiceConfig
+from services.runtime.config import ServiceConfig, SignedChannelConfig
 from services.storage.config import StorageConfig
 from tests.support.pki import Issued, MemberCa
 from tests.unit.k8s.manifests import (
@@ -140,6 +140,8 @@ def test_a_service_takes_the_configuration_that_its_pod_gives_it(
     assert config.listen_address == f"0.0.0.0:{PORTS[service]['grpc']}"
     assert config.metrics_address == f"0.0.0.0:{PORTS[service]['ops']}"
     assert len(config.tls.members) == (3 if overlay == "three-members" else 2)
+    if isinstance(config, SignedChannelConfig):
+        assert config.genesis_sha256 == bytes.fromhex("ab" * 32)
     if isinstance(config, IdentityConfig):
         assert config.fabric_ca_url == f"https://ca.mercy:{PORTS['ca']['https']}"
     if isinstance(config, LedgerConfig):

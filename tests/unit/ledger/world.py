@@ -27,6 +27,7 @@ from services.ledger.fabric import (
     PeerFailure,
     Write,
 )
+from tests.support.channel import CHANNEL as SIGNED
 
 CHANNEL, CHAINCODE = "cbmdhi", "mesh"
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
@@ -51,7 +52,7 @@ ENGINE = Named()
 
 
 def submission(*bodies: object, signer: Named = ENGINE) -> ledger_pb2.Submission:
-    group = commands.make_group([(signer, body) for body in bodies], channel=CHANNEL)  # type: ignore[misc]
+    group = commands.make_group([(signer, body) for body in bodies], channel=SIGNED)  # type: ignore[misc]
     return ledger_pb2.Submission(item=state_pb2.BatchItem(group=group))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import address, categories, command, envelope, hpke, ids, replica, signature
+from tests.support.channel import CHANNEL
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "commands.json").read_text())
 
@@ -46,17 +47,29 @@ def test_the_commitment_is_over_salt_and_content() -> None:
 def test_each_command_of_a_group_names_all_the_others() -> None:
     author, patient = (command.KeySigner(signature.new_private_key()) for _ in range(2))
     record, consent = pb.PutRecord(record_id=ids.uuid7()), pb.Consent(consent_id=ids.uuid7())
-    group = command.make_group([(author, record), (patient, consent)], channel="c")
+    group = command.make_group([(author, record), (patient, consent)], channel=CHANNEL)
     headers = [command.parse(signed)[0] for signed in group.commands]
-    digest = command.bodies_sha256([header.body for header in headers])
-    assert [header.group.bodies_sha256 for header in headers] == [digest, digest]
+    digest = command.members_sha256([(headers[0].body, author.address), (headers[1].body, patient.address)])
+    assert [header.group.members_sha256 for header in headers] == [digest, digest]
     assert [(header.group.index, header.group.size) for header in headers] == [(0, 2), (1, 2)]
     assert [signed.signer for signed in group.commands] == [author.address, patient.address]
 
 
+def test_a_group_of_the_same_bodies_by_others_is_another_group() -> None:
+    one, other = (command.KeySigner(signature.new_private_key()).address for _ in range(2))
+    assert command.members_sha256([(b"a", one), (b"b", one)]) != command.members_sha256(
+        [(b"a", one), (b"b", other)]
+    )
+
+
+def test_a_command_names_how_its_channel_began() -> None:
+    header = pb.Command.FromString(command.make(pb.Access(), channel=CHANNEL))
+    assert (header.channel, header.genesis_sha256) == (CHANNEL.name, CHANNEL.genesis_sha256)
+
+
 def test_a_lone_command_carries_no_group() -> None:
     signer = command.KeySigner(signature.new_private_key())
-    group = command.make_group([(signer, pb.Access())], channel="c")
+    group = command.make_group([(signer, pb.Access())], channel=CHANNEL)
     assert not command.parse(group.commands[0])[0].HasField("group")
 
 

@@ -10,6 +10,7 @@ from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, GroupVerd
 from cbmdhi.protocol import command, proof, signature
 from cbmdhi.protocol.ids import uuid7
 from tests.support.blocks import Network
+from tests.support.channel import CHANNEL
 
 COMMAND_ID = uuid7()
 
@@ -22,7 +23,7 @@ def network() -> Network:
 def one_command() -> tuple[Batch, BatchResult]:
     signer = command.KeySigner(signature.new_private_key())
     body = pb.RevokeConsent(consent_id=uuid7(), patient=signer.address)
-    signed = signer.sign_command(command.make(body, channel="cbmdhi", command_id=COMMAND_ID))
+    signed = signer.sign_command(command.make(body, channel=CHANNEL, command_id=COMMAND_ID))
     batch = Batch(items=[BatchItem(group=pb.CommandGroup(commands=[signed]))])
     verdict = Verdict(command_id=COMMAND_ID, code=code_pb2.CODE_OK)
     return batch, BatchResult(groups=[GroupVerdict(verdicts=[verdict])])

@@ -13,6 +13,7 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import command, hpke, registration, signature
 from tests.support.blocks import Organisation, issue_certificate
+from tests.support.channel import CHANNEL
 
 ATTRIBUTES = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 
@@ -39,7 +40,7 @@ class Somebody:
             hpke_public_key=self.hpke_public,
             enrolment_certificate=certificate.public_bytes(Encoding.DER),
         )
-        self.registration = self.signer.sign_command(command.make(body, channel="cbmdhi"))
+        self.registration = self.signer.sign_command(command.make(body, channel=CHANNEL))
         self.document = IdentityDocument(
             address=body.address,
             role=body.role,

@@ -30,7 +30,8 @@ from services.storage.domain.batch import Item
 from services.storage.domain.keys import WriterKeyRef
 from services.storage.ledger import Consortium
 from services.storage.sealing import SealedBatch, SealedItem
-from tests.support.blocks import CHANNEL, Member, Network
+from tests.support.blocks import Member, Network
+from tests.support.channel import CHANNEL
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
 

@@ -9,6 +9,7 @@ from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.proof import VerifiedTransaction
 from services.storage.domain.decision import NotGranted, ReadGrant, check_age, derive_grant
+from tests.support.channel import CHANNEL
 
 MEMBERS = frozenset({"A", "B", "C", "D"})
 AT_MS = 1_800_000_000_000
@@ -21,7 +22,7 @@ def verified(
     """A transaction of accesses: (signer, command_id, code) each."""
     access = pb.Access(patient=PATIENT, record_id=RECORD, version=3, purpose="TREAT", action="read")
     signed = [
-        signer.sign_command(command.make(access, channel="cbmdhi", command_id=command_id))
+        signer.sign_command(command.make(access, channel=CHANNEL, command_id=command_id))
         for signer, command_id, _ in commands
     ]
     return VerifiedTransaction(
