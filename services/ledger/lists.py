@@ -9,7 +9,7 @@ import orjson
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
-from services.ledger.domain.receipts import of_audit_entry
+from services.ledger.domain.receipts import Command, of_audit_entry
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 
@@ -70,9 +70,11 @@ _RECORD_PLACE = """
 """
 _AUDIT_PLACE = "SELECT nth FROM audit WHERE seq = ? AND about = (SELECT id FROM person WHERE address = ?)"
 
-_RECEIPT = """
-    SELECT block, entry FROM audit
-    WHERE command_id = ? AND signer = (SELECT id FROM person WHERE address = ?)
+# Of the pairs (command id, signer) in a JSON list, those that are there.
+_RECEIPTS = """
+    SELECT command_id, person.address AS signer, block, entry FROM json_each(?) AS asked
+    CROSS JOIN person ON person.address = asked.value ->> 1
+    CROSS JOIN audit ON command_id = asked.value ->> 0 AND audit.signer = person.id
 """
 
 
@@ -131,9 +133,15 @@ class Lists:
         rows = await self._database.rows(_WRITER_KEYS, (writer_msp, orjson.dumps(list(patients)).decode()))
         return {row["address"]: state_pb2.WriterKey.FromString(row["document"]) for row in rows}
 
-    async def receipt(self, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
-        row = await self._database.row(_RECEIPT, (command_id, signer))
-        return of_audit_entry(state_pb2.AuditEntry.FromString(row["entry"]), row["block"]) if row else None
+    async def receipts(self, commands: Sequence[Command]) -> dict[Command, ledger_pb2.Receipt]:
+        """What became of commands; one that is not known here is left out."""
+        rows = await self._database.rows(_RECEIPTS, (orjson.dumps(list(commands)).decode(),))
+        return {
+            (row["command_id"], row["signer"]): of_audit_entry(
+                state_pb2.AuditEntry.FromString(row["entry"]), row["block"]
+            )
+            for row in rows
+        }
 
     async def _begin(self, sql: str, person: str, token: str) -> int | None:
         """What `sql` has about the row that the page before ended with; None for the first page."""

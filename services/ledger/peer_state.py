@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from services.ledger.chain import Channel
 from services.ledger.domain.failures import leading_code
-from services.ledger.domain.receipts import audit_key, record_key
+from services.ledger.domain.receipts import Command, audit_key, record_key
 from services.ledger.fabric import EvaluateError
 from services.runtime.errors import MeshError
 
@@ -46,9 +46,11 @@ class PeerState:
         values = await self._values([record_key(*place) for place in places])
         return [state_pb2.RecordVersion.FromString(value) if value else None for value in values]
 
-    async def audit_entry(self, command_id: str, signer: str) -> state_pb2.AuditEntry | None:
-        value = await self._value(audit_key(command_id, signer))
-        return state_pb2.AuditEntry.FromString(value) if value else None
+    async def audit_entries(self, commands: Sequence[Command]) -> dict[Command, state_pb2.AuditEntry]:
+        """Of several commands, by one question; one that has none is left out."""
+        values = await self._values([audit_key(*command) for command in commands])
+        pairs = zip(commands, values, strict=True)
+        return {command: state_pb2.AuditEntry.FromString(value) for command, value in pairs if value}
 
     async def member(self, msp: str) -> state_pb2.MemberDocument | None:
         value = await self._value(f"org/{msp}")

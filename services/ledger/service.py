@@ -5,7 +5,7 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from services.ledger.domain.receipts import of_audit_entry
+from services.ledger.domain.receipts import Command, of_audit_entry
 from services.ledger.health import Health
 from services.ledger.lists import Lists
 from services.ledger.peer_state import PeerState
@@ -152,15 +152,26 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         require_peer(context, services=_GATEWAY)
         _required(request.command_id, "command_id")
         _required(request.signer, "signer")
-        receipt = await self._lists.receipt(request.command_id, request.signer)
+        command = request.command_id, request.signer
+        receipt = (await self._receipts([command])).get(command)
         if receipt is None:
-            # The projection may be behind the peer.
-            entry = await self._state.audit_entry(request.command_id, request.signer)
-            if entry is None:
-                raise _not_found("no such command is committed on this member's peer", "command_id")
-            blocks = await self._proofs.blocks_of([entry.tx_id])
-            receipt = of_audit_entry(entry, blocks.get(entry.tx_id, 0))
+            raise _not_found("no such command is committed on this member's peer", "command_id")
         return ledger_pb2.GetReceiptResponse(receipt=receipt)
+
+    async def GetReceipts(
+        self, request: ledger_pb2.GetReceiptsRequest, context: Any
+    ) -> ledger_pb2.GetReceiptsResponse:
+        require_peer(context, services=_READING_RECORDS)
+        _count(len(request.commands), _MAX_LOOKED_UP, "commands")
+        for place, one in enumerate(request.commands):
+            _required(one.command_id, f"commands[{place}].command_id")
+            _required(one.signer, f"commands[{place}].signer")
+        commands = [(one.command_id, one.signer) for one in request.commands]
+        found = await self._receipts(commands)
+        answer = ledger_pb2.GetReceiptsResponse()
+        for command in commands:
+            answer.receipts.add(receipt=found.get(command))
+        return answer
 
     async def GetProof(
         self, request: ledger_pb2.GetProofRequest, context: Any
@@ -227,6 +238,16 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         require_peer(context, services=_OF_THE_MEMBER)
         height = await self._health.height()
         return ledger_pb2.GetHeightResponse(height=height, projected=self._projection.next_block)
+
+    async def _receipts(self, commands: Sequence[Command]) -> dict[Command, ledger_pb2.Receipt]:
+        """What the lists know, and for the rest what the peer does: the lists may be behind it."""
+        found = await self._lists.receipts(commands)
+        missing = [command for command in dict.fromkeys(commands) if command not in found]
+        entries = await self._state.audit_entries(missing)
+        blocks = await self._proofs.blocks_of(sorted({entry.tx_id for entry in entries.values()}))
+        return found | {
+            command: of_audit_entry(entry, blocks.get(entry.tx_id, 0)) for command, entry in entries.items()
+        }
 
     async def _writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
         """By patient. Only one that is not found waits for the projection: its key may just be committed."""

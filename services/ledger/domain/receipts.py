@@ -8,6 +8,9 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.domain.batches import command_id_of
 
+Command = tuple[str, str]
+"""Command id and signer."""
+
 
 class MalformedResult(Exception):
     """The chaincode's answer does not fit the batch: a fault of the chaincode."""

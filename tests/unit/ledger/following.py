@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
-from cbmdhi.ledger.v1 import events_pb2
+from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
 from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
@@ -108,3 +108,8 @@ def record(
 def identity(address: str, status: int = state_pb2.IDENTITY_STATUS_ACTIVE) -> dict[str, bytes]:
     document = state_pb2.IdentityDocument(address=address, home_msp=MERCY, role=1, status=status)  # type: ignore[arg-type]
     return {f"id/{address}": document.SerializeToString()}
+
+
+async def receipt_of(lists: Lists, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
+    """What the lists know of one command."""
+    return (await lists.receipts([(command_id, signer)])).get((command_id, signer))

@@ -16,7 +16,7 @@ from services.ledger.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from tests.support.waiting import until
-from tests.unit.ledger.following import Service, Stream, entry, identity, record
+from tests.unit.ledger.following import Service, Stream, entry, identity, receipt_of, record
 from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World
 
 
@@ -36,7 +36,7 @@ async def test_a_committed_transaction_is_in_the_lists_and_announced_once(
     assert [one.address for one in message[1].identities] == ["cb1x"]
     listed = await service.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))
     assert [one.record_id for one in listed.records] == ["r"]
-    receipt = await service.lists.receipt("1", "s")
+    receipt = await receipt_of(service.lists, "1", "s")
     assert receipt is not None
     assert (receipt.tx_id, receipt.block) == ("tx", 1)
 
@@ -55,8 +55,8 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
     await until(lambda: stream.published)
 
     assert stream.blocks() == [3]
-    assert await service.lists.receipt("conflicted", "s") is None
-    assert await service.lists.receipt("foreign", "s") is None
+    assert await receipt_of(service.lists, "conflicted", "s") is None
+    assert await receipt_of(service.lists, "foreign", "s") is None
 
 
 def test_what_another_namespace_wrote_is_not_taken_for_ours() -> None:
@@ -84,7 +84,7 @@ async def test_the_projection_keeps_up_while_nats_is_down_and_nothing_is_lost(
         await world.commit_writes(entry(str(number)))
     assert await service.projection.wait_for(30, 5)
     assert stream.published == []
-    assert await service.lists.receipt("29", "s") is not None
+    assert await receipt_of(service.lists, "29", "s") is not None
 
     stream.down = False
     await until(lambda: len(stream.published) == 30)
@@ -248,7 +248,7 @@ async def test_a_block_that_does_not_follow_stops_the_follower(
         with pytest.raises(MeshError) as failure:
             await service.tasks[0]
         service.tasks = []
-        assert await service.lists.receipt("2", "s") is None
+        assert await receipt_of(service.lists, "2", "s") is None
 
     assert failure.value.code == code_pb2.CODE_INTEGRITY
 
@@ -264,8 +264,8 @@ async def test_a_value_that_cannot_be_read_stops_the_follower_behind_the_blocks_
     service.tasks = []
 
     assert failure.value.code == code_pb2.CODE_INTEGRITY
-    assert await service.lists.receipt("1", "s") is not None
-    assert await service.lists.receipt("2", "s") is None
+    assert await receipt_of(service.lists, "1", "s") is not None
+    assert await receipt_of(service.lists, "2", "s") is None
     assert (await service.projection.checkpoint(PROJECTION)).next_block == 2
 
 

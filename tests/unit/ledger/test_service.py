@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
+import grpc
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.carrier import Carrier
+from services.ledger.fabric import EvaluateError
 from services.ledger.follower import ProjectionFollower, RecentBlocks
 from services.ledger.health import Health
 from services.ledger.lists import Lists
@@ -41,6 +43,8 @@ ADMITTED = {
     "ListRecords": {"gateway"},
     "ListAudit": {"gateway"},
     "GetReceipt": {"gateway"},
+    "GetReceipts": {"gateway", "storage"},
+    "GetRecordVersions": {"gateway", "storage"},
     "GetProof": {"gateway", "storage"},
     "GetMember": {"gateway", "identity", "storage", "notify"},
     "ListMembers": {"gateway", "identity", "storage", "notify"},
@@ -163,6 +167,53 @@ async def test_a_receipt_is_found_before_the_projection_knows_it(surface: Surfac
 
 
 @pytest.mark.usefixtures("directory")
+async def test_receipts_come_by_one_question_in_order_with_a_place_for_what_is_not_committed(
+    surface: Surface,
+) -> None:
+    sent: list[ledger_pb2.Receipt] = []
+    async with following(surface):
+        for _ in range(2):
+            answer = await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[of_record()]))
+            sent += answer.groups[0].receipts
+        assert await surface.projection.wait_for(1, 5)
+    # From here on nobody follows: the lists are behind the peer.
+    late = of_record()
+    answer = await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[late]))
+    sent += answer.groups[0].receipts
+    commands = [
+        ledger_pb2.GetReceiptRequest(command_id=one.command_id, signer=one.signer)
+        for one in (sent[2], sent[0], sent[1], sent[2])
+    ]
+    commands.insert(1, ledger_pb2.GetReceiptRequest(command_id=sent[0].command_id, signer="cb1nobody"))
+    questions = surface.world.questions
+
+    found = await surface.ask("GetReceipts", ledger_pb2.GetReceiptsRequest(commands=commands))
+
+    assert [one.receipt for one in found.receipts] == [
+        sent[2],
+        ledger_pb2.Receipt(),
+        sent[0],
+        sent[1],
+        sent[2],
+    ]
+    assert [one.HasField("receipt") for one in found.receipts] == [True, False, True, True, True]
+    assert surface.world.questions == questions + 1
+
+
+@pytest.mark.usefixtures("directory")
+async def test_receipts_are_not_said_to_be_absent_while_the_peer_is_away(surface: Surface) -> None:
+    asked = ledger_pb2.GetReceiptsRequest(
+        commands=[ledger_pb2.GetReceiptRequest(command_id="c", signer="cb1a")]
+    )
+    surface.world.query = AsyncMock(side_effect=EvaluateError(grpc.StatusCode.UNAVAILABLE, "gone"))  # type: ignore[method-assign]
+
+    with pytest.raises(MeshError) as failure:
+        await surface.ask("GetReceipts", asked)
+
+    assert failure.value.code == code_pb2.CODE_UNAVAILABLE
+
+
+@pytest.mark.usefixtures("directory")
 async def test_a_version_comes_from_the_peer_and_the_latest_from_the_projection(surface: Surface) -> None:
     await surface.world.commit_writes(record("r", 1))
     await surface.world.commit_writes(record("r", 2))
@@ -208,6 +259,7 @@ async def test_several_identities_come_by_one_question_in_order_with_a_place_for
     ("method", "request_"),
     [
         ("GetIdentities", ledger_pb2.GetIdentitiesRequest(addresses=["cb1a"] * 501)),
+        ("GetReceipts", ledger_pb2.GetReceiptsRequest(commands=[ledger_pb2.GetReceiptRequest()] * 501)),
         ("GetWriterKeys", ledger_pb2.GetWriterKeysRequest(writer_msp=MERCY, patients=["cb1a"] * 501)),
     ],
 )

@@ -9,7 +9,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.runtime.errors import MeshError
 from tests.unit.ledger.book import Book, Writes
-from tests.unit.ledger.following import entry, record
+from tests.unit.ledger.following import entry, receipt_of, record
 from tests.unit.ledger.world import PATIENT
 
 OTHER = "cb1other"
@@ -133,11 +133,11 @@ async def test_an_entry_is_its_signer_s_receipt_and_in_the_patient_s_trail(book:
 
     assert [one.entry.command_id for one in await book.trail("s", 10)] == ["2"]
     for command_id in "123":
-        receipt = await book.lists.receipt(command_id, "s")
+        receipt = await receipt_of(book.lists, command_id, "s")
         assert receipt is not None
         assert receipt.block == 0
-    assert await book.lists.receipt("1", PATIENT) is None
-    assert await book.lists.receipt("1", "cb1nobody") is None
+    assert await receipt_of(book.lists, "1", PATIENT) is None
+    assert await receipt_of(book.lists, "1", "cb1nobody") is None
 
 
 async def test_a_token_of_another_person_s_list_is_refused(book: Book) -> None:
