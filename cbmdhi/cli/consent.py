@@ -64,7 +64,7 @@ def revoke(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a consent back: the next reading under it is refused."""
+    """Take a consent back: the next reading under it is refused, and its id is never given again."""
     receipt = shared.with_client(wallet, home, member, lambda client: client.consents.revoke(consent_id))
     if as_json:
         print(json.dumps(shared.plain(receipt)))

@@ -167,7 +167,8 @@ class Story:
         }
         updated = NewRecord.of(record.patient, resource, record.record_id, version=2)
         line = provision(grantee=self.lakeside_clinician.wallet.address, purposes=["TREAT"])
-        body = consent(self.patient.wallet.address, line)
+        follows = await self.patient.consents.latest()
+        body = consent(self.patient.wallet.address, line, follows=follows)
         receipts = await self.patient.records.put_with(
             updated, self.mercy_clinician.wallet, (self.patient.wallet, body)
         )

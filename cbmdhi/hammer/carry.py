@@ -15,8 +15,11 @@ from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 _SECONDS = 120.0
 
 
-async def carry(carrier: Client, groups: Mapping[str, pb.CommandGroup]) -> None:
-    """Commit the groups, each under a name of its own. Raises MeshError unless every one is OK."""
+async def carry(
+    carrier: Client, groups: Mapping[str, pb.CommandGroup], *, fine: frozenset[int] = frozenset()
+) -> None:
+    """Commit the groups, each under a name of its own. Raises MeshError unless every one is OK, or refused
+    with one of the codes in `fine`."""
     items = [gateway_pb2.IngestItem(submission_id=name, group=group) for name, group in groups.items()]
     stub = gateway_pb2_grpc.IngestServiceStub(carrier.connection.authenticated)
     call: Any = stub.Ingest(_requests(items), metadata=await carrier.connection.metadata(), timeout=_SECONDS)
@@ -27,7 +30,7 @@ async def carry(carrier: Client, groups: Mapping[str, pb.CommandGroup]) -> None:
             if result.HasField("error"):
                 raise MeshError(result.error.code, result.error.reason, result.error.path)
             receipt = result.receipts[0].receipt
-            if receipt.code != code_pb2.CODE_OK:
+            if receipt.code != code_pb2.CODE_OK and receipt.code not in fine:
                 raise MeshError(receipt.code, receipt.reason, receipt.path)
     if answered < len(items):
         raise MeshError(code_pb2.CODE_UNAVAILABLE, f"{len(items) - answered} groups were not answered")

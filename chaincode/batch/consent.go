@@ -38,7 +38,7 @@ var consentFamily = family{
 		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "consent", body.GetPatient(), body.GetConsentId()
 		return nil
 	},
-	reads: func(c *command, need func(string)) { need(consentKey(c.body.GetConsent().GetPatient())) },
+	reads: func(c *command, need func(string)) { readConsents(c.body.GetConsent(), need) },
 	apply: applyConsent,
 }
 
@@ -52,19 +52,35 @@ var revokeFamily = family{
 		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "revoke", body.GetPatient(), body.GetConsentId()
 		return nil
 	},
-	reads: func(c *command, need func(string)) { need(consentKey(c.body.GetRevokeConsent().GetPatient())) },
+	reads: func(c *command, need func(string)) { readConsents(c.body.GetRevokeConsent(), need) },
 	apply: applyRevoke,
 }
 
+// consentChange is how Consent and RevokeConsent name what they change.
+type consentChange interface {
+	GetConsentId() string
+	GetPatient() string
+	GetFollows() string
+}
+
+func readConsents(body consentChange, need func(string)) {
+	need(consentKey(body.GetPatient()))
+	need(endedConsentKey(body.GetConsentId(), body.GetPatient()))
+}
+
 func applyConsent(r *run, c *command) *refusal {
+	const path = "body.consent."
 	body := c.body.GetConsent()
-	if why := c.byThePatient(body.GetPatient()); why != nil {
+	next, why := r.nextConsents(c, path, body)
+	if why != nil {
 		return why
+	}
+	if load[pb.EndedConsent](r.state, endedConsentKey(body.GetConsentId(), body.GetPatient())) != nil {
+		return conflict(path+"consent_id", "this consent was revoked, and its id is not given again: give it under a fresh id")
 	}
 	given := &pb.ActiveConsent{
 		ConsentId: body.GetConsentId(), Provisions: body.GetProvisions(), GivenAtMs: r.call.TimeMs, CommandId: c.id(),
 	}
-	next := r.nextConsents(body.GetPatient())
 	if i := indexOfConsent(next, body.GetConsentId()); i >= 0 {
 		next.Consents[i] = given
 	} else if len(next.Consents) >= MaxConsents {
@@ -80,53 +96,51 @@ func applyConsent(r *run, c *command) *refusal {
 }
 
 func applyRevoke(r *run, c *command) *refusal {
+	const path = "body.revoke_consent."
 	body := c.body.GetRevokeConsent()
-	if why := c.byThePatient(body.GetPatient()); why != nil {
+	next, why := r.nextConsents(c, path, body)
+	if why != nil {
 		return why
 	}
-	next := r.nextConsents(body.GetPatient())
 	i := indexOfConsent(next, body.GetConsentId())
 	if i < 0 {
-		return notFound("body.revoke_consent.consent_id", "no such consent is in force")
+		return notFound(path+"consent_id", "no such consent is in force")
 	}
 	next.Consents = slices.Delete(next.Consents, i, i+1)
 	r.state.put(consentKey(body.GetPatient()), next)
+	r.state.put(endedConsentKey(body.GetConsentId(), body.GetPatient()), &pb.EndedConsent{EndedBy: c.id(), AtMs: r.call.TimeMs})
 	return nil
 }
 
-// byThePatient: consent is the patient's own.
-func (c *command) byThePatient(patient string) *refusal {
+// nextConsents is a copy of a patient's consents with the next version, for the patient alone and only
+// when the command follows what is in force: a carrier that held it back does not choose which of two
+// signed wishes wins. The document stays when the last consent is revoked, so that nothing follows twice.
+func (r *run) nextConsents(c *command, path string, body consentChange) (*pb.ConsentDocument, *refusal) {
+	patient := body.GetPatient()
 	if c.actor.GetRole() != pb.Role_ROLE_PATIENT || c.actor.GetAddress() != patient {
-		return forbidden("signer", "only the patient gives and revokes consent")
+		return nil, forbidden("signer", "only the patient gives and revokes consent")
 	}
-	return nil
-}
-
-// nextConsents is a copy of a patient's consents with the next version. The document stays when
-// the last consent is revoked, so that versions are never used twice.
-func (r *run) nextConsents(patient string) *pb.ConsentDocument {
-	next := &pb.ConsentDocument{Patient: patient}
-	if current := load[pb.ConsentDocument](r.state, consentKey(patient)); current != nil {
-		next.Version = current.GetVersion()
-		next.Consents = slices.Clone(current.GetConsents())
+	current := load[pb.ConsentDocument](r.state, consentKey(patient))
+	if body.GetFollows() != current.GetChangedBy() {
+		return nil, conflict(path+"follows", "the consents are not those that this change was signed for: look at them, and sign again")
 	}
-	next.Version++
-	return next
+	return &pb.ConsentDocument{
+		Patient: patient, Version: current.GetVersion() + 1, Consents: slices.Clone(current.GetConsents()), ChangedBy: c.id(),
+	}, nil
 }
 
 func indexOfConsent(document *pb.ConsentDocument, id string) int {
 	return slices.IndexFunc(document.GetConsents(), func(c *pb.ActiveConsent) bool { return c.GetConsentId() == id })
 }
 
-func checkConsentNames(path string, body interface {
-	GetConsentId() string
-	GetPatient() string
-}) *refusal {
-	if !isUUIDv7(body.GetConsentId()) {
+func checkConsentNames(path string, body consentChange) *refusal {
+	switch {
+	case !isUUIDv7(body.GetConsentId()):
 		return invalid(path+"consent_id", notUUIDv7)
-	}
-	if !isAddress(body.GetPatient()) {
+	case !isAddress(body.GetPatient()):
 		return invalid(path+"patient", "not an address")
+	case body.GetFollows() != "" && !isUUIDv7(body.GetFollows()):
+		return invalid(path+"follows", notUUIDv7)
 	}
 	return nil
 }

@@ -38,6 +38,11 @@ func auditKey(commandID, signer string) string {
 	return timelinePrefix + commandID + "/aud/" + signer
 }
 
+// endedConsentKey is that of the tombstone of a revoked consent.
+func endedConsentKey(consentID, patient string) string {
+	return timelinePrefix + consentID + "/end/" + patient
+}
+
 // Private data keys, in a member's implicit collection.
 func sealedRecordKeyName(patient string) string { return "rk/" + patient }
 func sealedWriterKeyName(keyID string) string   { return "wk/" + keyID }

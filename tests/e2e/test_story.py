@@ -111,7 +111,8 @@ async def test_a_clinician_without_consent_is_refused_and_the_refusal_is_on_the_
 
 async def test_a_record_and_a_consent_are_one_transaction(people: People, patient: Client) -> None:
     record = observation(patient)
-    body = consent(patient.wallet.address, provision(grantee=people.lakeside_clinician.wallet.address))
+    line = provision(grantee=people.lakeside_clinician.wallet.address)
+    body = consent(patient.wallet.address, line, follows=await patient.consents.latest())
     receipts = await patient.records.put_with(record, people.mercy_clinician.wallet, (patient.wallet, body))
     assert len({receipt.receipt.tx_id for receipt in receipts}) == 1
     reading = await people.lakeside_clinician.records.read(record.patient, record.record_id, 1, "TREAT")

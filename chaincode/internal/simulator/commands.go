@@ -24,9 +24,10 @@ func (p *Person) Sign(body *pb.CommandBody, changes ...Change) *pb.SignedCommand
 	return p.SignHeader(p.Header(body, changes...))
 }
 
-// Header is a fresh command, not yet signed.
+// Header is a fresh command, not yet signed. A consent follows those that the patient has now.
 func (p *Person) Header(body *pb.CommandBody, changes ...Change) *pb.Command {
 	w := p.World
+	body = w.follow(body, "")
 	header := &pb.Command{
 		CommandId: w.ID(), Channel: Channel, IssuedAtMs: w.Now.UnixMilli(),
 		ExpiresAtMs: w.Now.UnixMilli() + 5*60*1000, Body: Marshal(w.T, body), GenesisSha256: w.GenesisSHA256[:],
@@ -92,18 +93,59 @@ func (w *World) Group(parts ...Part) []*pb.SignedCommand {
 
 // GroupHeaders are the group's commands before they are signed.
 func (w *World) GroupHeaders(parts ...Part) []*pb.Command {
-	members := make([]signing.Part, len(parts))
+	meant, members, ids := make([]*pb.CommandBody, len(parts)), make([]signing.Part, len(parts)), make([]string, len(parts))
+	changedBy := map[string]string{}
 	for i, part := range parts {
-		members[i] = signing.Part{Body: Marshal(w.T, part.Body), Signer: part.By.Address}
+		meant[i], ids[i] = part.Body, w.ID()
+		if change := consentChange(part.Body); change != nil {
+			meant[i] = w.follow(part.Body, changedBy[change.GetPatient()])
+			changedBy[change.GetPatient()] = ids[i]
+		}
+		members[i] = signing.Part{Body: Marshal(w.T, meant[i]), Signer: part.By.Address}
 	}
 	id, digest := w.ID(), signing.MembersSHA256(members)
 	headers := make([]*pb.Command, len(parts))
 	for i, part := range parts {
-		headers[i] = part.By.Header(part.Body, func(c *pb.Command) {
+		headers[i] = part.By.Header(meant[i], func(c *pb.Command) {
+			c.CommandId = ids[i]
 			c.Group = &pb.GroupMembership{GroupId: id, Size: uint32(len(parts)), Index: uint32(i), MembersSha256: digest}
 		})
 	}
 	return headers
+}
+
+// consentChange is the body when it changes a patient's consents, else nil.
+func consentChange(body *pb.CommandBody) interface {
+	GetPatient() string
+	GetFollows() string
+} {
+	if consent := body.GetConsent(); consent != nil {
+		return consent
+	}
+	if revoke := body.GetRevokeConsent(); revoke != nil {
+		return revoke
+	}
+	return nil
+}
+
+// follow lets a consent that names nothing follow the command `before` of its group, or what the channel holds.
+func (w *World) follow(body *pb.CommandBody, before string) *pb.CommandBody {
+	change := consentChange(body)
+	if change == nil || change.GetFollows() != "" {
+		return body
+	}
+	if before == "" {
+		document := &pb.ConsentDocument{}
+		w.Document("con/"+change.GetPatient(), document)
+		before = document.GetChangedBy()
+	}
+	body = proto.CloneOf(body)
+	if consent := body.GetConsent(); consent != nil {
+		consent.Follows = before
+	} else {
+		body.GetRevokeConsent().Follows = before
+	}
+	return body
 }
 
 // Delegation that lets a device read and write for a person, for treatment.
