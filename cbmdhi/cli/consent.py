@@ -25,7 +25,9 @@ app = typer.Typer(
 @app.command()
 def grant(
     to: Annotated[str, typer.Argument(help="An address, a role, MSP:role, or an MSP id.")],
-    purpose: Annotated[list[str] | None, typer.Option(help="Purpose of use; repeat. Default TREAT.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="Purpose of use; repeat. Default: TREAT; of a deny: all.")
+    ] = None,
     category: Annotated[list[str] | None, typer.Option(help="Data category; repeat. Default all.")] = None,
     record: Annotated[list[str] | None, typer.Option(help="Record id; repeat. Default all.")] = None,
     action: Annotated[
@@ -41,7 +43,7 @@ def grant(
     """Permit (or deny) a person, a role or an organisation."""
     line = provision(
         **shared.guarded(lambda: _grantee(to)),
-        purposes=purpose or ["TREAT"],
+        purposes=purpose,
         categories=category or [],
         record_ids=record or [],
         actions=action or [],

@@ -23,15 +23,21 @@ def provision(
     grantee: str = "",
     role: pb.Role = pb.ROLE_UNSPECIFIED,
     msp: str = "",
-    purposes: Sequence[str] = ("TREAT",),
+    purposes: Sequence[str] | None = None,
     categories: Sequence[str] = (),
     actions: Sequence[str] = (),
     record_ids: Sequence[str] = (),
     valid_until_ms: int = 0,
     deny: bool = False,
 ) -> pb.Provision:
-    """One line of a consent. Empty `categories` or `record_ids` mean all; no grantee means anyone."""
+    """One line of a consent. Empty `categories` or `record_ids` mean all; no grantee means anyone.
+
+    A permit is for treatment and for looking (read, search, history) unless `purposes` and `actions` say
+    otherwise; a deny that names no purposes and no actions denies everything.
+    """
     named = bool(grantee or role or msp)
+    if purposes is None:
+        purposes = () if deny else ("TREAT",)
     return pb.Provision(
         effect=pb.EFFECT_DENY if deny else pb.EFFECT_PERMIT,
         grantees=[pb.Grantee(address=grantee, role=role, msp=msp)] if named else [],

@@ -69,7 +69,7 @@ func whyNot(q question, d policy.Decision) string {
 	switch {
 	case d.Faulty:
 		return "policy " + named + " could not be evaluated, so nothing is permitted: ask an administrator to correct it"
-	case d.Consent.Effect == policy.ConsentDeny:
+	case d.Denied:
 		return "the patient's consent denies " + q.action + " for " + q.purpose + ": ask the patient to change it"
 	case len(d.Policies) > 0:
 		return "policy " + named + " forbids " + q.action + " for " + q.purpose + ": act within it, or ask an administrator"

@@ -70,7 +70,7 @@ func (rules *Rules) checkGenesis(call Call, genesis *pb.Genesis) *Failure {
 	if genesis.GetPolicy().GetVersion() != 1 {
 		return fail(pb.Code_CODE_INVALID, "genesis", "the first policy's version is 1")
 	}
-	if why := checkPolicy("policy", genesis.GetPolicy(), len(seen), &rules.policies); why != nil {
+	if why := checkPolicy("policy", genesis.GetPolicy(), len(seen), call.TimeMs, &rules.policies); why != nil {
 		return fail(why.code, "genesis", "%s: %s", why.path, why.reason)
 	}
 	return nil

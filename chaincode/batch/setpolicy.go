@@ -42,7 +42,7 @@ func applySetPolicy(r *run, c *command) *refusal {
 	if proposed.GetVersion() != current.GetPolicy().GetVersion()+1 {
 		return conflict(path+".version", "not the next version: %d is in force", current.GetPolicy().GetVersion())
 	}
-	if why := checkPolicy(path, proposed, len(r.members), &r.rules.policies); why != nil {
+	if why := checkPolicy(path, proposed, len(r.members), r.call.TimeMs, &r.rules.policies); why != nil {
 		return why
 	}
 	next := &pb.PolicyState{Policy: current.GetPolicy()}
@@ -74,12 +74,20 @@ func applySetPolicy(r *run, c *command) *refusal {
 	return nil
 }
 
+// indispensable roles: without new patients and clinicians there is no mesh, and without new
+// administrators nobody is left one day who could change the policy.
+var indispensable = []pb.Role{pb.Role_ROLE_ADMINISTRATOR, pb.Role_ROLE_PATIENT, pb.Role_ROLE_CLINICIAN}
+
 // checkPolicy accepts a document only if it can work among that many members.
-func checkPolicy(path string, p *pb.PolicyDocument, members int, cache *policy.Cache) *refusal {
+func checkPolicy(path string, p *pb.PolicyDocument, members int, nowMs int64, cache *policy.Cache) *refusal {
 	if len(p.GetCedar()) > MaxCedarBytes {
 		return tooLarge(path+".cedar", "over %d bytes", MaxCedarBytes)
 	}
-	if _, err := cache.Get(p.GetCedar()); err != nil {
+	set, err := cache.Get(p.GetCedar())
+	if err != nil {
+		return invalid(path+".cedar", "%s", err.Error())
+	}
+	if err := set.CheckWorkable(nowMs); err != nil {
 		return invalid(path+".cedar", "%s", err.Error())
 	}
 	seen := map[pb.Role]bool{}
@@ -94,6 +102,12 @@ func checkPolicy(path string, p *pb.PolicyDocument, members int, cache *policy.C
 			return invalid(where+".quorum", "more than there are members")
 		}
 		seen[rule.GetRole()] = true
+	}
+	for _, role := range indispensable {
+		if !seen[role] {
+			return invalid(path+".review_rules", "no rule for the role %s: nobody could register for it any more",
+				policy.RoleName(role))
+		}
 	}
 	if p.GetMinReplicas() == 0 || int(p.GetMinReplicas()) > members {
 		return invalid(path+".min_replicas", "not between 1 and the number of members")

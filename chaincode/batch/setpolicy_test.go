@@ -16,7 +16,9 @@ import (
 func nextPolicy(t *testing.T) *pb.PolicyDocument {
 	p := sim.DefaultPolicy(t)
 	p.Version = 2
-	p.Cedar += "\n@id(\"administrators-read\") permit (principal, action == Action::\"read\", resource) when { principal.role == \"administrator\" };"
+	p.Cedar += `
+		@id("administrators-read") permit (principal, action == Action::"read", resource)
+		when { principal.role == "administrator" && principal.msp == resource.patient_msp };`
 	return p
 }
 
@@ -93,6 +95,16 @@ func TestAPolicyThatCannotWorkIsNotVotedFor(t *testing.T) {
 			p.Cedar += `@id("x") forbid (principal, action == Action::"raed", resource);`
 		},
 			pb.Code_CODE_INVALID, ".cedar"},
+		"a text under which nothing goes": {func(p *pb.PolicyDocument) {
+			p.Cedar += `@id("x") forbid (principal, action, resource);`
+		}, pb.Code_CODE_INVALID, ".cedar"},
+		"no more administrators": {func(p *pb.PolicyDocument) {
+			p.ReviewRules = slices.DeleteFunc(p.ReviewRules, func(r *pb.ReviewRule) bool { return r.Role == pb.Role_ROLE_ADMINISTRATOR })
+		}, pb.Code_CODE_INVALID, ".review_rules"},
+		"no more patients": {func(p *pb.PolicyDocument) { p.ReviewRules = p.ReviewRules[1:] }, pb.Code_CODE_INVALID, ".review_rules"},
+		"no more clinicians": {func(p *pb.PolicyDocument) {
+			p.ReviewRules = slices.DeleteFunc(p.ReviewRules, func(r *pb.ReviewRule) bool { return r.Role == pb.Role_ROLE_CLINICIAN })
+		}, pb.Code_CODE_INVALID, ".review_rules"},
 		"a text over the limit":      {func(p *pb.PolicyDocument) { p.Cedar += strings.Repeat("//\n", 50_000) }, pb.Code_CODE_TOO_LARGE, ".cedar"},
 		"a quorum nobody can reach":  {func(p *pb.PolicyDocument) { p.ReviewRules[0].Quorum = 4 }, pb.Code_CODE_INVALID, ".review_rules[0].quorum"},
 		"a home quorum of two":       {func(p *pb.PolicyDocument) { p.ReviewRules[1].Quorum = 2 }, pb.Code_CODE_INVALID, ".review_rules[1].quorum"},
@@ -134,8 +146,11 @@ func TestTheGenesisIsTheOneThatTheOperatorAgreedToAndHappensOnce(t *testing.T) {
 		"a short vault key":     {func(_ *sim.World, g *pb.Genesis) { g.Members[0].VaultPublicKey = nil }, pb.Code_CODE_INVALID},
 		"no storage key":        {func(_ *sim.World, g *pb.Genesis) { g.Members[0].StorageSigningKey = nil }, pb.Code_CODE_INVALID},
 		"a policy without name": {func(_ *sim.World, g *pb.Genesis) { g.Policy.Cedar = "permit (principal, action, resource);" }, pb.Code_CODE_INVALID},
-		"version 7":             {func(_ *sim.World, g *pb.Genesis) { g.Policy.Version = 7 }, pb.Code_CODE_INVALID},
-		"an outsider's":         {func(w *sim.World, _ *pb.Genesis) { w.Creator = "NowhereMSP" }, pb.Code_CODE_FORBIDDEN},
+		"a policy for nobody": {func(_ *sim.World, g *pb.Genesis) {
+			g.Policy.Cedar += `@id("x") forbid (principal, action, resource);`
+		}, pb.Code_CODE_INVALID},
+		"version 7":     {func(_ *sim.World, g *pb.Genesis) { g.Policy.Version = 7 }, pb.Code_CODE_INVALID},
+		"an outsider's": {func(w *sim.World, _ *pb.Genesis) { w.Creator = "NowhereMSP" }, pb.Code_CODE_FORBIDDEN},
 	}
 	try := func(w *sim.World, g *pb.Genesis, pin *[32]byte) error {
 		raw := sim.Marshal(w.T, g)

@@ -13,7 +13,7 @@ const (
 	ConsentNone   = "none"
 )
 
-// defaultActions are meant by a provision that names no action (command.proto, Provision.actions).
+// defaultActions are meant by a permit that names no action (command.proto, Provision.actions).
 var defaultActions = []string{"read", "search", "history"}
 
 // ConsentAnswer is what the consents say, and which of them said it.
@@ -47,17 +47,25 @@ func Consent(document *pb.ConsentDocument, request *Request) ConsentAnswer {
 }
 
 func matches(p *pb.Provision, r *Request) bool {
-	actions := p.GetActions()
-	if len(actions) == 0 {
-		actions = defaultActions
-	}
-	return slices.Contains(actions, r.consentAction()) &&
+	return covers(p, r.consentAction()) &&
 		(p.GetValidFromMs() == 0 || r.NowMs >= p.GetValidFromMs()) &&
 		(p.GetValidUntilMs() == 0 || r.NowMs < p.GetValidUntilMs()) &&
 		anyOr(p.GetPurposes(), r.Purpose) &&
 		anyOr(p.GetCategories(), r.Record.Category) &&
 		anyOr(p.GetRecordIds(), r.Record.ID) &&
 		grantedTo(p.GetGrantees(), r.Principal)
+}
+
+// covers: a deny that names no action means all of them, whatever anybody may come to do; a permit
+// that names none means looking, and no more.
+func covers(p *pb.Provision, action string) bool {
+	switch {
+	case len(p.GetActions()) > 0:
+		return slices.Contains(p.GetActions(), action)
+	case p.GetEffect() == pb.Effect_EFFECT_DENY:
+		return true
+	}
+	return slices.Contains(defaultActions, action)
 }
 
 // anyOr: an empty list does not restrict.

@@ -47,13 +47,21 @@ func (r *Request) consentAction() string {
 	return r.Action
 }
 
+// bowsToDeny: a deny stops everybody but the patient, whose denials are meant for others, and a
+// clinician in an emergency, who is seen by the patient and by reviewers instead.
+func (r *Request) bowsToDeny() bool {
+	return r.Action != ActionBreakGlass && r.Principal.GetAddress() != r.Record.Patient
+}
+
 // Decision is the answer and what it rested on.
 type Decision struct {
 	Permit bool
 	// @ids of the Cedar policies that determined it, sorted. Empty: no policy permitted.
 	Policies []string
 	// A policy could not be evaluated, so nothing is permitted; Policies names it.
-	Faulty  bool
+	Faulty bool
+	// The patient's consents deny it, so no policy was asked.
+	Denied  bool
 	Consent ConsentAnswer
 }
 
@@ -85,9 +93,13 @@ func (s *Set) Session() *Session {
 	return &Session{set: s, principals: map[principal]types.Record{}, contexts: map[circumstances]types.Record{}}
 }
 
-// Decide asks the consents once and the policies with their answer.
+// Decide asks the consents once and the policies with their answer. Where the patient denied it the
+// policies are not asked, so that no vote of the members outweighs the patient.
 func (s *Session) Decide(r *Request) Decision {
 	consent := Consent(r.Consents, r)
+	if consent.Effect == ConsentDeny && r.bowsToDeny() {
+		return Decision{Denied: true, Consent: consent}
+	}
 	who := principal{
 		address: r.Principal.GetAddress(), msp: r.Principal.GetHomeMsp(),
 		role: r.Principal.GetRole(), status: r.Principal.GetStatus(),
