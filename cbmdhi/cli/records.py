@@ -65,6 +65,9 @@ def get(
     purpose: Annotated[
         str, typer.Option(help="TREAT, ETREAT, HPAYMT, HOPERAT, HRESCH, PATRQT, PUBHLTH.")
     ] = "TREAT",
+    history: Annotated[
+        bool, typer.Option("--history", help="Read a version that is not the latest any more.")
+    ] = False,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
@@ -81,7 +84,9 @@ def get(
             wallet,
             home,
             member,
-            lambda client: client.records.read(patient, record_id, int(version or 1), purpose),
+            lambda client: client.records.read(
+                patient, record_id, int(version or 1), purpose, "history" if history else "read"
+            ),
         )
     if as_json:
         print(json.dumps({"receipt": shared.plain(reading.receipt), "resource": reading.resource}))

@@ -157,7 +157,10 @@ class Records:
     async def read(
         self, patient: str, record_id: str, version: int, purpose: str, action: str = "read"
     ) -> Reading:
-        """Read one version. Raises AccessRefused with the receipt of the refusal, which is on the channel."""
+        """Read the latest version; with the action `history` any one.
+
+        Raises AccessRefused with the receipt of the refusal, which is on the channel.
+        """
         body = pb.Access(
             patient=patient, record_id=record_id, version=version, purpose=purpose, action=action
         )

@@ -12,10 +12,7 @@ import (
 var accessFamily = family{
 	describe: describeAccess,
 	reads: func(c *command, need func(string)) {
-		body := c.body.GetAccess()
-		need(recordKey(body.GetRecordId(), body.GetVersion()))
-		need(identityKey(body.GetPatient()))
-		need(consentKey(body.GetPatient()))
+		readsOfRecord(c.body.GetAccess(), need)
 	},
 	apply: applyAccess,
 	delegation: func(c *command) (string, string) {
@@ -51,7 +48,32 @@ func applyAccess(r *run, c *command) *refusal {
 		actor: c.actor, delegated: c.delegated, action: body.GetAction(), purpose: body.GetPurpose(),
 		record: describeRecord(record),
 	})
-	return why
+	if why != nil {
+		return why
+	}
+	return r.notSuperseded("body.access.version", body.GetAction(), record)
+}
+
+// notSuperseded: whatever is not asked of the history is asked of the latest version. Otherwise who may
+// read and not look back could read each version that was ever current.
+func (r *run) notSuperseded(path, action string, record *pb.RecordVersion) *refusal {
+	if action == actionHistory || !r.isSuperseded(record) {
+		return nil
+	}
+	return forbidden(path, "there is a newer version of this record: ask for that, or for this one as history")
+}
+
+// isSuperseded asks for the next version, whose key lies beside that of this one.
+func (r *run) isSuperseded(record *pb.RecordVersion) bool {
+	return load[pb.RecordVersion](r.state, recordKey(record.GetRecordId(), record.GetVersion()+1)) != nil
+}
+
+// readsOfRecord names the keys that a decision about reading a record version needs.
+func readsOfRecord(named recordVersion, need func(string)) {
+	need(recordKey(named.GetRecordId(), named.GetVersion()))
+	need(recordKey(named.GetRecordId(), named.GetVersion()+1))
+	need(identityKey(named.GetPatient()))
+	need(consentKey(named.GetPatient()))
 }
 
 // recordVersion is how Access and BreakGlass name what is read.

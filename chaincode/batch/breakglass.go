@@ -16,10 +16,7 @@ const actionReviewBreakGlass = "review-break-glass"
 var breakGlassFamily = family{
 	describe: describeBreakGlass,
 	reads: func(c *command, need func(string)) {
-		body := c.body.GetBreakGlass()
-		need(recordKey(body.GetRecordId(), body.GetVersion()))
-		need(identityKey(body.GetPatient()))
-		need(consentKey(body.GetPatient()))
+		readsOfRecord(c.body.GetBreakGlass(), need)
 	},
 	apply: applyBreakGlass,
 }
@@ -51,6 +48,9 @@ func applyBreakGlass(r *run, c *command) *refusal {
 		actor: c.actor, action: policy.ActionBreakGlass, purpose: purposeEmergency, record: describeRecord(record),
 	})
 	if why != nil {
+		return why
+	}
+	if why := r.notSuperseded("body.break_glass.version", policy.ActionBreakGlass, record); why != nil {
 		return why
 	}
 	c.entry.BreakGlassReview = &pb.BreakGlassReview{}

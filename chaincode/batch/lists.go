@@ -25,7 +25,8 @@ var (
 )
 
 const (
-	actionWrite = "write"
+	actionWrite   = "write"
+	actionHistory = "history"
 	// A PutRecord names no purpose: writing to the record is treatment, for consents and
 	// delegations alike.
 	purposeTreatment = "TREAT"

@@ -99,7 +99,8 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 	first := append(callKeys(call), policyKey)
 	for _, item := range items {
 		if checkExplain(item) == nil {
-			first = append(first, identityKey(item.GetPrincipal()), recordKey(item.GetRecordId(), item.GetVersion()))
+			first = append(first, identityKey(item.GetPrincipal()),
+				recordKey(item.GetRecordId(), item.GetVersion()), recordKey(item.GetRecordId(), item.GetVersion()+1))
 		}
 	}
 	s, failure := fetchState(ledger, distinct(first))
@@ -160,9 +161,15 @@ func (r *run) decideExplain(item *pb.ExplainItem) (*pb.DecisionBasis, *refusal) 
 	if record == nil {
 		return nil, notFound("record_id", "there is no such record version")
 	}
-	return r.decide(question{
+	basis, why := r.decide(question{
 		actor: principal, action: item.GetAction(), purpose: item.GetPurpose(), record: describeRecord(record),
 	})
+	// As for an Access. Who is told that a version exists is told of the latest as its list has it, which
+	// may be older than the state: a record that is being amended does not vanish meanwhile.
+	if why == nil && slices.Contains(accessActions, item.GetAction()) {
+		why = r.notSuperseded("version", item.GetAction(), record)
+	}
+	return basis, why
 }
 
 func checkExplain(item *pb.ExplainItem) *refusal {

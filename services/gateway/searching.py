@@ -67,7 +67,7 @@ class Search:
             scanned = min(_LARGEST_PAGE, place.skip + max(_SMALLEST_SCAN, 2 * wanted))
             page = await self._ledger.records(_question(request, scanned, place.ledger_token))
             ahead = list(page.records)[place.skip :]
-            verdicts = await self._explained(ahead, request.purpose, session)
+            verdicts = await self._explained(ahead, request, session)
             for offset, (record, verdict) in enumerate(zip(ahead, verdicts, strict=True)):
                 if verdict.code == code_pb2.CODE_OK:
                     found.append((record, Place(place.ledger_token, place.skip + offset + 1)))
@@ -81,7 +81,7 @@ class Search:
         )
 
     async def _explained(
-        self, records: Sequence[RecordVersion], purpose: str, session: Session
+        self, records: Sequence[RecordVersion], request: ListRecordsRequest, session: Session
     ) -> Sequence[Verdict]:
         if not records:
             return ()
@@ -89,10 +89,10 @@ class Search:
             [
                 ExplainItem(
                     principal=session.address,
-                    action="search",
+                    action="history" if request.all_versions else "search",
                     record_id=record.record_id,
                     version=record.version,
-                    purpose=purpose,
+                    purpose=request.purpose,
                 )
                 for record in records
             ]

@@ -320,9 +320,14 @@ async def test_a_second_version_follows_the_first_and_both_stay_readable(
     first = await written(people.engine, observation(patient))
     resource = {**json.loads(first.content), "status": "amended"}
     second = await written(people.engine, NewRecord.of(first.patient, resource, first.record_id, version=2))
-    for record in (first, second):
-        reading = await patient.records.read(record.patient, record.record_id, record.version, "PATRQT")
+    for record, action in ((first, "history"), (second, "history"), (second, "read")):
+        reading = await patient.records.read(
+            record.patient, record.record_id, record.version, "PATRQT", action
+        )
         assert reading.content == record.content
+    # Even the patient looks back by asking for the history: what is read is the latest.
+    with pytest.raises(AccessRefused):
+        await patient.records.read(first.patient, first.record_id, first.version, "PATRQT")
 
 
 async def test_a_suspended_clinician_can_do_nothing_more(people: People) -> None:

@@ -66,6 +66,15 @@ async def test_others_get_every_record_they_may_search_once_on_full_pages(size: 
     assert {item.action for item in shelf.ledger.explained} == {"search"}
 
 
+async def test_all_versions_are_listed_for_who_may_see_the_history() -> None:
+    shelf = Shelf(6)
+
+    page = await shelf.page(all_versions=True)
+
+    assert len(page.records) == 2
+    assert {item.action for item in shelf.ledger.explained} == {"history"}
+
+
 async def test_who_may_search_nothing_learns_no_more_than_about_a_patient_who_is_not_there() -> None:
     full, empty = Shelf(900), Shelf(0)
     full.ledger.searchable = set()
