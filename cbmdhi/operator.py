@@ -13,6 +13,7 @@ from typing import Any
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError
+from cbmdhi.protocol import certificates
 
 _DEADLINE_SECONDS = 30
 
@@ -45,7 +46,7 @@ def invite(registrar: dict[str, str], fabric_ca_client: Path, address: str, role
             "register",
             *("--home", folder, "--mspdir", str(msp), "--url", registrar["fabric_ca_url"]),
             *("--caname", registrar["ca_name"], "--tls.certfiles", registrar["tls_file"]),
-            *("--id.name", address, "--id.secret", secret, "--id.type", "client"),
+            *("--id.name", address, "--id.secret", secret, "--id.type", certificates.SIGNER),
             *("--id.maxenrollments", "-1", "--id.attrs", f"cbmdhi.role={role_name}:ecert"),
         ]
         done = subprocess.run(

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/hyperledger/fabric-protos-go-apiv2/common"
-	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -94,7 +93,7 @@ func proposal(b *testing.B, w *sim.World, input *peer.ChaincodeInput) *peer.Sign
 			Type: int32(common.HeaderType_ENDORSER_TRANSACTION), ChannelId: sim.Channel, TxId: "tx", Timestamp: timestamppb.New(w.Now),
 		}),
 		SignatureHeader: sim.Marshal(b, &common.SignatureHeader{
-			Creator: sim.Marshal(b, &msp.SerializedIdentity{Mspid: w.Creator}),
+			Creator: w.Carrier(),
 		}),
 	}
 	return &peer.SignedProposal{ProposalBytes: sim.Marshal(b, &peer.Proposal{

@@ -45,6 +45,7 @@ def tests() -> list[Stage]:
         Stage("unit tests", _pytest("unit")),
         Stage("contract tests: each adapter against its real component", _pytest("contract")),
         Stage("end-to-end tests on a network of their own", _pytest("e2e")),
+        Stage("attacks, the short versions", _pytest("attacks")),
     ]
 
 

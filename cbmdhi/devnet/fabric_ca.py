@@ -31,7 +31,7 @@ TLS = "tlsca"
 
 @dataclass(frozen=True)
 class Identity:
-    """What is registered with a CA. `kind`, the unit: client, peer, orderer or admin."""
+    """What is registered with a CA. `kind`, the unit: an MSP knows client, peer, orderer and admin."""
 
     name: str
     kind: str = "client"

@@ -10,15 +10,21 @@ from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client, write_msp
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.templates import write, write_secret
 from cbmdhi.devnet.topology import ORDERING, SERVICES, Ports
-from cbmdhi.protocol import address, hpke
+from cbmdhi.protocol import address, certificates, hpke
 
-# Registers people and systems, names their role for the chaincode, revokes and publishes revocations.
-_REGISTRAR = {
-    "hf.Registrar.Roles": "client",
+# Registers people and systems, names their role for the chaincode, revokes and publishes revocations. It can
+# make nobody whom a peer would hear, itself included: neither its own type nor SIGNER is a unit of the MSP.
+REGISTRAR_TYPE = "registrar"
+REGISTRAR = {
+    "hf.Registrar.Roles": certificates.SIGNER,
     "hf.Registrar.Attributes": "cbmdhi.role",
     "hf.Revoker": "true",
     "hf.GenCRL": "true",
 }
+# Attributes of what a member's services are to the channel. The chaincode takes commands and questions from a
+# carrier alone (chaincode/contract/carrier.go); a reader has blocks from a peer, and nothing else.
+CARRIER = "cbmdhi.carrier"
+READER = "cbmdhi.reader"
 # Of two cores and a CA that keeps its state in SQLite, more would only wait.
 _AT_ONCE = 3
 
@@ -72,21 +78,26 @@ def _of_member(home: Home, organisation: str, ca: FabricCa) -> list[Callable[[],
         write_tls(folders.nats / "tls", ca.tls("nats", f"nats.{organisation}"), root)
 
     def registrar() -> None:
-        enrolled = ca.identity(Identity("registrar", "client", _REGISTRAR))
+        enrolled = ca.identity(Identity("registrar", REGISTRAR_TYPE, REGISTRAR))
         write(folders.registrar / "cert.pem", enrolled.certificate)
         write_secret(folders.registrar / "key.pem", enrolled.key)
 
-    def ledger_identity() -> None:
-        enrolled = ca.identity(Identity("ledger", "client"))
-        folder = folders.service("ledger") / "fabric"
-        write(folder / "certificate.pem", enrolled.certificate)
-        write_secret(folder / "key.pem", enrolled.key)
+    def fabric_identity(service: str, attribute: str) -> Callable[[], None]:
+        def enrol() -> None:
+            enrolled = ca.identity(Identity(service, "client", {attribute: "true:ecert"}))
+            folder = folders.service(service) / "fabric"
+            write(folder / "certificate.pem", enrolled.certificate)
+            write_secret(folder / "key.pem", enrolled.key)
+
+        return enrol
 
     def service_tls(name: str) -> Callable[[], None]:
         return lambda: write_tls(folders.service(name) / "tls", ca.tls(name, f"{name}.{organisation}"), root)
 
     return [
-        *(peer, peer_tls, chaincode_tls, chaincode_client, nats_tls, registrar, ledger_identity),
+        *(peer, peer_tls, chaincode_tls, chaincode_client, nats_tls, registrar),
+        fabric_identity("ledger", CARRIER),
+        fabric_identity("storage", READER),
         *(service_tls(name) for name in SERVICES),
         lambda: _device(home, organisation, ca),
         lambda: _storage_keys(home, organisation),
@@ -111,7 +122,7 @@ def _device(home: Home, organisation: str, ca: FabricCa) -> None:
     folder = home.organisation(organisation).service("gateway") / "device"
     signing = ec.generate_private_key(ec.SECP256R1())
     name = address.of_public_key(signing.public_key())
-    device = Identity(name, "client", {"cbmdhi.role": "device:ecert"})
+    device = Identity(name, certificates.SIGNER, {"cbmdhi.role": "device:ecert"})
     write(folder / "certificate.pem", ca.identity_for_key(device, signing))
     write_secret(folder / "signing.key", _pkcs8(signing))
     write_secret(folder / "hpke.key", hpke.generate()[0])

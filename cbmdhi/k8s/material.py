@@ -44,6 +44,7 @@ def secret_files(home: Home, organisation: str) -> Files:
         **_tls("nats", folders.nats / "tls"),
         "peer-msp": _msp(folders.peer / "msp"),
         "ledger-fabric": _same(fabric, "certificate.pem", "key.pem"),
+        "storage-fabric": _same(storage / "fabric", "certificate.pem", "key.pem"),
         "registrar": _same(folders.registrar, "cert.pem", "key.pem"),
         "identity-token-key": _same(folders.service("identity"), "token.key"),
         "gateway-device": _same(device, "signing.key", "hpke.key", "certificate.pem", "address"),

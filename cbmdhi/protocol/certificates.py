@@ -10,6 +10,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+SIGNER = "signer"
+"""The Fabric CA's type of people, engines and devices: whoever signs commands. The type becomes the
+certificate's organisational unit, and no MSP of the channel knows this one: to a peer or an orderer the
+certificate is worth nothing (docs/adr/0024-certificates-of-people.md)."""
+
 
 class Untrusted(Exception):
     """No root of the member vouches for the certificate."""

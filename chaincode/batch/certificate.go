@@ -3,18 +3,12 @@ package batch
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/asn1"
-	"encoding/json"
 	"time"
 
+	"cbmdhi/chaincode/fabricca"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
 )
-
-// roleAttribute is where Fabric CA puts the role, in the extension fabricCAAttributes.
-const roleAttribute = "cbmdhi.role"
-
-var fabricCAAttributes = asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1}
 
 // certify identifies the signer of a registration by its enrolment certificate. Whatever is wrong
 // with the certificate itself leaves the signer a stranger, so it is CODE_INVALID and leaves no
@@ -47,24 +41,8 @@ func (r *run) certify(c *command, body *pb.RegisterIdentity) *refusal {
 	}
 	c.authenticated = true
 	c.entry.SignerRole, c.entry.SignerMsp = body.GetRole(), body.GetHomeMsp()
-	if certifiedRole(certificate) != policy.RoleName(body.GetRole()) {
+	if fabricca.Attribute(certificate, fabricca.Role) != policy.RoleName(body.GetRole()) {
 		return forbidden("body.register_identity.role", "the certificate does not certify this role: enrol for it")
 	}
 	return nil
-}
-
-func certifiedRole(certificate *x509.Certificate) string {
-	for _, extension := range certificate.Extensions {
-		if !extension.Id.Equal(fabricCAAttributes) {
-			continue
-		}
-		var attributes struct {
-			Attrs map[string]string `json:"attrs"`
-		}
-		if json.Unmarshal(extension.Value, &attributes) != nil {
-			return ""
-		}
-		return attributes.Attrs[roleAttribute]
-	}
-	return ""
 }

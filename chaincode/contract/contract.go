@@ -61,7 +61,7 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 	if len(args) != 2 {
 		return refusal(failure(pb.Code_CODE_INVALID, "function", "takes a function name and one serialized argument"))
 	}
-	call, err := c.callOf(stub)
+	call, err := c.callOf(stub, string(args[0]))
 	if err != nil {
 		return refusal(err)
 	}
@@ -157,11 +157,14 @@ func commit(stub shim.ChaincodeStubInterface, writes []batch.Write) error {
 	return nil
 }
 
-func (c *Contract) callOf(stub shim.ChaincodeStubInterface) (batch.Call, error) {
+func (c *Contract) callOf(stub shim.ChaincodeStubInterface, function string) (batch.Call, error) {
 	creator, err := stub.GetCreator()
 	var identity msp.SerializedIdentity
 	if err != nil || proto.Unmarshal(creator, &identity) != nil || identity.GetMspid() == "" {
 		return batch.Call{}, failure(pb.Code_CODE_INVALID, "creator", "the transaction names no creator")
+	}
+	if err := mayCall(function, identity.GetIdBytes()); err != nil {
+		return batch.Call{}, err
 	}
 	timestamp, err := stub.GetTxTimestamp()
 	if err != nil || timestamp.CheckValid() != nil {

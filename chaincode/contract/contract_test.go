@@ -9,7 +9,6 @@ import (
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/queryresult"
-	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -113,10 +112,11 @@ func (i *iterator) Next() (*queryresult.KV, error) {
 }
 
 func newStub(w *sim.World, function string, argument []byte) *stub {
-	return &stub{
-		w: w, args: [][]byte{[]byte(function), argument},
-		creator: sim.Marshal(w.T, &msp.SerializedIdentity{Mspid: w.Creator}),
+	creator := w.Carrier()
+	if function == "init" {
+		creator = w.CreatorOf("admin", `{}`)
 	}
+	return &stub{w: w, args: [][]byte{[]byte(function), argument}, creator: creator}
 }
 
 func newContract(w *sim.World, log *bytes.Buffer) *contract.Contract {

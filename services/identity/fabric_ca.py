@@ -26,6 +26,7 @@ from typing import Any
 import aiohttp
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import certificates
 from services.identity.domain.certificate import ROLE_ATTRIBUTE
 from services.identity.fabric_ca_transport import Answer, Registrar, Transport, away, not_understood
 from services.runtime.errors import MeshError
@@ -77,7 +78,7 @@ class FabricCa:
         """Make an id with a secret; its certificates will carry the role. CONFLICT when it is there."""
         body = {
             "id": address,
-            "type": "client",
+            "type": certificates.SIGNER,
             "secret": secret,
             "max_enrollments": max_enrolments,
             "affiliation": "",

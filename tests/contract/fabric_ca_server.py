@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cbmdhi.devnet.identities import REGISTRAR, REGISTRAR_TYPE
 from cbmdhi.protocol import signature
 from services.identity.fabric_ca import FabricCa
 from services.identity.fabric_ca_transport import Registrar, Transport, open_transport
@@ -24,6 +26,9 @@ from services.runtime.telemetry import Metrics
 BOOTSTRAP_ID = "bootstrap"
 BOOTSTRAP_SECRET = "bootstrap-of-a-test"
 CA_NAME = "ca"
+FABRIC_CLIENT = "ledger"
+"""An identity of the channel that is registered beside the registrar."""
+_SECRET = "of a registered one"
 _START_SECONDS = 30
 _STOP_SECONDS = 10
 
@@ -108,24 +113,23 @@ class FabricCaServer:
 
 async def registrar_of(server: FabricCaServer) -> Registrar:
     """A registrar with the rights that the laptop network gives it, and no more."""
-    attributes = {"hf.Registrar.Roles": "client", "hf.Registrar.Attributes": "cbmdhi.role"}
-    body = {
-        "id": "registrar",
-        "type": "client",
-        "secret": "of the registrar",
-        "attrs": [{"name": name, "value": value} for name, value in attributes.items()],
-        "caname": CA_NAME,
-    }
     key = signature.new_private_key()
     async with open_transport(server.url, server.root_file, Metrics("test")) as transport:
         bootstrap = await _enrol(transport, key, BOOTSTRAP_ID, BOOTSTRAP_SECRET)
-        url, raw = transport.url("register"), json.dumps(body).encode()
-        answer = await transport.exchange(
-            "register", "POST", url, raw, bootstrap.token("POST", url.path, raw)
-        )
-        if answer.errors:
-            raise RuntimeError(f"the registrar was not registered: {answer.errors}")
-        return await _enrol(transport, key, "registrar", "of the registrar")
+        await _register(transport, bootstrap, "registrar", REGISTRAR_TYPE, REGISTRAR)
+        await _register(transport, bootstrap, FABRIC_CLIENT, "client", {})
+        return await _enrol(transport, key, "registrar", _SECRET)
+
+
+async def _register(
+    transport: Transport, by: Registrar, name: str, kind: str, attributes: Mapping[str, str]
+) -> None:
+    attrs = [{"name": each, "value": value} for each, value in attributes.items()]
+    body = {"id": name, "type": kind, "secret": _SECRET, "attrs": attrs, "caname": CA_NAME}
+    url, raw = transport.url("register"), json.dumps(body).encode()
+    answer = await transport.exchange("register", "POST", url, raw, by.token("POST", url.path, raw))
+    if answer.errors:
+        raise RuntimeError(f"{name} was not registered: {answer.errors}")
 
 
 async def _enrol(transport: Transport, key: ec.EllipticCurvePrivateKey, name: str, secret: str) -> Registrar:

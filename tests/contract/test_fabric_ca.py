@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import signature
+from cbmdhi.protocol import certificates, signature
 from services.identity.domain import certificate
 from services.identity.fabric_ca import UNLIMITED, FabricCa
 from services.identity.fabric_ca_transport import Registrar, open_transport
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
-from tests.contract.fabric_ca_server import CA_NAME, FabricCaServer, registrar_of
+from tests.contract.fabric_ca_server import CA_NAME, FABRIC_CLIENT, FabricCaServer, registrar_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -88,6 +89,43 @@ async def test_a_certificate_names_the_address_and_carries_the_role_and_nothing_
     assert isinstance(attributes, x509.UnrecognizedExtension)
     assert attributes.value == b'{"attrs":{"cbmdhi.role":"clinician"}}'
     assert certificate.ATTRIBUTES_OID.dotted_string == "1.2.3.4.5.6.7.8.1"
+
+
+async def test_a_persons_certificate_is_of_no_unit_that_an_msp_knows(ca: FabricCa) -> None:
+    patient = wallet()
+    await ca.register(patient.address, "patient", "s", UNLIMITED)
+    for _ in ("enrolled", "renewed"):
+        issued = x509.load_pem_x509_certificate(
+            (await ca.enrol(patient.address, "s", patient.csr())).certificate_pem.encode()
+        )
+        units = issued.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
+        assert [unit.value for unit in units] == [certificates.SIGNER]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("POST", "register", {"id": "a-client", "type": "client"}),
+        ("POST", "register", {"id": "a-peer", "type": "peer"}),
+        ("POST", "register", {"id": "an-admin", "type": "admin"}),
+        (
+            "POST",
+            "register",
+            {"id": "c", "type": "signer", "attrs": [{"name": "cbmdhi.carrier", "value": "true"}]},
+        ),
+        ("PUT", f"identities/{FABRIC_CLIENT}", {"secret": "mine now"}),
+    ],
+)
+async def test_with_a_stolen_registrar_nobody_is_made_whom_a_peer_would_hear(
+    server: FabricCaServer, registrar: Registrar, method: str, path: str, wanted: dict[str, object]
+) -> None:
+    async with open_transport(server.url, server.root_file, Metrics("test")) as transport:
+        url, body = transport.url(path), json.dumps({**wanted, "caname": CA_NAME}).encode()
+        answer = await transport.exchange(
+            "attack", method, url, body, registrar.token(method, url.path, body)
+        )
+    assert answer.errors
+    assert answer.status in (401, 403)
 
 
 async def test_the_chain_of_an_enrolment_is_the_one_that_the_ca_shows_everybody(ca: FabricCa) -> None:
