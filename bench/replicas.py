@@ -143,6 +143,8 @@ def _replica(
     """Another process of a member's service, with its own ports, ended at the end: its gRPC address."""
     settings = tomllib.loads(config.read_text())
     addresses = {name: spare.address() for name in _ADDRESSES[service]}
+    if "rest_address" in addresses:
+        addresses["public_origin"] = f"https://{addresses['rest_address']}"
     folder = config.parent.with_name(f"{service}-{number}")
     folder.mkdir(parents=True, exist_ok=True)
     own = folder / "config.toml"

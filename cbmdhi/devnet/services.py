@@ -155,6 +155,7 @@ def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         **{f"{name}_address": ports.address(organisation, name) for name in SERVICES if name != "gateway"},
         "first_contact_address": ports.address(organisation, "gateway_first_contact"),
         "rest_address": ports.address(organisation, "gateway_rest"),
+        "public_origin": f"https://{ports.address(organisation, 'gateway_rest')}",
         "device_key_directory": str(_device(home.organisation(organisation))),
         "client_ca": [
             {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}

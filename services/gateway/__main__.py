@@ -13,6 +13,7 @@ from services.gateway.delegations import Delegations
 from services.gateway.device import Device, Registrar
 from services.gateway.discards import Discards
 from services.gateway.domain.incoming import PATIENT_ELEMENTS
+from services.gateway.domain.origin import Origins
 from services.gateway.domain.paging import PageTokens
 from services.gateway.fhir_data import load_checker
 from services.gateway.forward import Forwarder
@@ -166,7 +167,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     delegations = Delegations(
         device=device.address, channel=config.signed_channel, most=config.open_sessions, metrics=metrics
     )
-    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS))
+    origins = Origins(config.public_origin, config.other_origins)
+    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), origins)
     acting = ActingDevice(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
@@ -181,8 +183,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         metrics=life.metrics,
         routes=[
             *SessionRoutes(identity, sessions, identities, delegations, authentication, bodies).routes(),
-            *FhirRoutes(reads, authentication, schemas.types, writable).routes(),
-            *FhirWriteRoutes(writes, authentication, bodies, writable).routes(),
+            *FhirRoutes(reads, authentication, schemas.types, writable, origins).routes(),
+            *FhirWriteRoutes(writes, authentication, bodies, writable, origins).routes(),
         ],
         drain_seconds=config.drain_seconds,
         optional=optional.well,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -16,6 +17,25 @@ def _is_folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError(f"the folder {path} is not there; create it, or correct the path")
     return path
+
+
+def _is_origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not a URL: {error}") from error
+    bare = not (parts.query or parts.fragment or parts.username or parts.password)
+    if parts.scheme != "https" or not parts.hostname or not bare:
+        raise ValueError(
+            f"{url!r} is not where callers reach REST; write https://host, https://host:port or, behind a"
+            " proxy that takes a prefix away, https://host/prefix"
+        )
+    return url.rstrip("/")
+
+
+Origin = Annotated[str, AfterValidator(_is_origin)]
+"""`https://host[:port][/prefix]`, kept without a slash at the end."""
 
 
 class ClientCa(Section):
@@ -38,6 +58,12 @@ class GatewayConfig(SignedChannelConfig):
     """gRPC without client certificate: enrolment, registration, challenge and login alone."""
     rest_address: Address
     """HTTPS: FHIR and sessions."""
+    public_origin: Origin
+    """Where callers reach `rest_address`, such as `https://fhir.mercy.example/mesh` behind a proxy that takes
+    `/mesh` away. Proofs (DPoP `htu`) are for it, answers name it; what a request says of itself (`Host`,
+    `X-Forwarded-*`) counts for nothing."""
+    other_origins: tuple[Origin, ...] = ()
+    """Further ways in, such as one past the proxy: proofs may be for them too."""
     device_key_directory: Annotated[Path, AfterValidator(_is_folder)]
     """Holds `signing.key` (PEM), `hpke.key` (raw), `certificate.pem` of the gateway's device."""
     client_ca: tuple[ClientCa, ...] = Field(min_length=1)

@@ -1,6 +1,10 @@
 """An application that speaks HTTPS with the gateway, as tests use it."""
 
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,9 +16,9 @@ from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_backends import CHALLENGE
-from tests.contract.gateway_member import Member
+from tests.contract.gateway_member import Member, running_member
 from tests.support.waiting import until
-from tests.unit.gateway.people import Person, Put, checker, put
+from tests.unit.gateway.people import Person, Put, an_observation, checker, put
 from tests.unit.gateway.tokens import DpopKey, b64
 
 ENGINE, CLINICIAN = Person(), Person(role=Role.ROLE_CLINICIAN)
@@ -29,6 +33,8 @@ class App:
     http: aiohttp.ClientSession
     key: DpopKey
     token: str = ""
+    origin: str = ""
+    """As which the application knows the server, when that is another address than the one it connects to."""
 
     @property
     def base(self) -> str:
@@ -36,7 +42,7 @@ class App:
 
     async def get(self, path: str, *, proof: str | None = None, **headers: str) -> tuple[int, Any, Any]:
         url = self.base + path
-        proof = proof or self.key.proof("GET", url, self.token)
+        proof = proof or self.key.proof("GET", (self.origin or self.base) + path, self.token)
         sent = {"Authorization": f"DPoP {self.token}", "DPoP": proof, **headers}
         async with self.http.get(url, headers=sent) as answer:
             return answer.status, await answer.read(), answer.headers
@@ -48,7 +54,7 @@ class App:
         url = self.base + path
         sent = {
             "Authorization": f"DPoP {self.token}",
-            "DPoP": self.key.proof(method, url, self.token),
+            "DPoP": self.key.proof(method, (self.origin or self.base) + path, self.token),
             "Content-Type": "application/fhir+json",
             **headers,
         }
@@ -80,6 +86,16 @@ class App:
         status, answer = await self.post("/v1/session", body)
         self.token = answer.get("token", "")
         return status, answer
+
+
+@asynccontextmanager
+async def running_app(folder: Path, **settings: Any) -> AsyncIterator[App]:
+    """An application of a member's whose gateway is set up so."""
+    async with running_member(folder, **settings) as member:
+        member.ledger.register(ENGINE, CLINICIAN, PATIENT)
+        context = ssl.create_default_context(cadata=member.tls_root.decode())
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http:
+            yield App(member, http, DpopKey())
 
 
 async def written(app: App, **changed: Any) -> Put:
@@ -122,6 +138,12 @@ async def reading(app: App, path: str, **headers: str) -> tuple[int, Any, Any]:
 
     await until(answered, "the device may read", 10)
     return answers[-1]
+
+
+def about_the_patient(**changes: object) -> dict[str, Any]:
+    left_out = ("id", "encounter", "performer")
+    kept = {name: value for name, value in an_observation().items() if name not in left_out}
+    return {**kept, "subject": {"reference": f"Patient/{PATIENT.address}"}, **changes}
 
 
 def issue(raw: bytes) -> dict[str, Any]:

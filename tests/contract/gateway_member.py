@@ -198,6 +198,7 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
         listen_address=f"127.0.0.1:{ports['a']}",
         first_contact_address=f"127.0.0.1:{ports['b']}",
         rest_address=f"127.0.0.1:{ports['c']}",
+        **{"public_origin": f"https://127.0.0.1:{ports['c']}", **settings},
         ledger_address=f"127.0.0.1:{ports['ledger']}",
         storage_address=f"127.0.0.1:{ports['storage']}",
         identity_address=f"127.0.0.1:{ports['identity']}",
@@ -209,7 +210,6 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
             ClientCa(msp_id="LakesideMSP", ca_file=other_ca.ca_file),
         ),
         **common("gateway"),
-        **settings,
     )
     life = Lifecycle(config)
     running = asyncio.create_task(serve(config, life))

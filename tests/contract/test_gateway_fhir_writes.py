@@ -10,17 +10,10 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import is_uuid7, uuid7
 from services.runtime.errors import MeshError
-from tests.contract.gateway_app import CLINICIAN, PATIENT, App, issue, ready_to_write
+from tests.contract.gateway_app import CLINICIAN, PATIENT, App, about_the_patient, issue, ready_to_write
 from tests.support.waiting import until
-from tests.unit.gateway.people import an_observation
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
-
-
-def about_the_patient(**changes: object) -> dict[str, Any]:
-    left_out = ("id", "encounter", "performer")
-    kept = {name: value for name, value in an_observation().items() if name not in left_out}
-    return {**kept, "subject": {"reference": f"Patient/{PATIENT.address}"}, **changes}
 
 
 def placed(headers: Any) -> tuple[str, str]:

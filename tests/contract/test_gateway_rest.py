@@ -1,12 +1,26 @@
 """Sessions over HTTPS: DPoP, delegations, limits, readiness."""
 
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import orjson
+import pytest
 
 from cbmdhi.command.v1.command_pb2 import SignedDelegation
 from cbmdhi.protocol.ids import uuid7
-from tests.contract.gateway_app import CLINICIAN, ENGINE, PATIENT, App, issue, reading, ready_to_read
+from tests.contract.gateway_app import (
+    CLINICIAN,
+    ENGINE,
+    PATIENT,
+    App,
+    about_the_patient,
+    issue,
+    reading,
+    ready_to_read,
+    ready_to_write,
+    running_app,
+)
 from tests.contract.gateway_backends import CHALLENGE
 from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.support.waiting import until
@@ -45,6 +59,64 @@ async def test_a_stolen_token_is_worth_nothing_without_its_key(app: App) -> None
     )
 
     assert [answer[0] for answer in (stolen, elsewhere, plain, other)] == [401] * 4
+
+
+_PUBLIC = "https://fhir.mercy.example/mesh"
+
+
+@pytest.fixture
+async def behind_a_proxy(tmp_path: Path) -> AsyncIterator[App]:
+    """The proxy takes the prefix away, and connects under an address of its own."""
+    async with running_app(tmp_path, public_origin=_PUBLIC + "/") as app:
+        app.origin = _PUBLIC
+        yield app
+
+
+async def test_behind_a_proxy_proofs_and_locations_are_of_the_public_address(behind_a_proxy: App) -> None:
+    app = behind_a_proxy
+    await ready_to_write(app)
+
+    status, _, headers = await app.send("POST", "/fhir/Observation", about_the_patient())
+
+    assert (status, headers["Location"][: len(_PUBLIC)]) == (201, _PUBLIC)
+    path = headers["Location"].removeprefix(_PUBLIC)
+    assert (await app.get(path))[0] == 200
+    async with app.http.get(f"{app.base}/fhir/metadata") as answer:
+        assert orjson.loads(await answer.read())["implementation"]["url"] == f"{_PUBLIC}/fhir"
+
+
+async def test_what_a_request_says_of_its_address_counts_for_nothing(behind_a_proxy: App) -> None:
+    app = behind_a_proxy
+    await ready_to_write(app)
+    path, evil = f"/fhir/Observation/{uuid7()}", "https://evil.example"
+    claims = {
+        "Host": "evil.example",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "https",
+        "Forwarded": "host=evil.example;proto=https",
+    }
+
+    stolen = app.key.proof("GET", evil + path, app.token)
+    for headers in ({}, claims, {"Host": "evil.example"}):
+        status, body, _ = await app.get(path, proof=stolen, **headers)
+        assert (status, "htu" in issue(body)["diagnostics"]) == (401, True)
+        assert (await app.get(path, proof=app.key.proof("GET", app.base + path, app.token), **headers))[
+            0
+        ] == 401
+        # Not found: let in, whatever the headers say.
+        assert (await app.get(path, **headers))[0] == 404
+    _, _, headers = await app.send("POST", "/fhir/Observation", about_the_patient(), **claims)
+    assert headers["Location"].startswith(_PUBLIC)
+
+
+async def test_a_second_way_in_is_named_to_the_gateway(tmp_path: Path) -> None:
+    direct = "https://gateway.mercy:7414"
+    async with running_app(tmp_path, public_origin=_PUBLIC, other_origins=[direct]) as app:
+        await app.login()
+        path = f"/fhir/Observation/{uuid7()}"
+        for origin, status in ((_PUBLIC, 403), (direct, 403), ("https://gateway.mercy", 401)):
+            app.origin = origin
+            assert (await app.get(path))[0] == status, origin
 
 
 async def test_a_suspended_person_is_refused_in_five_seconds(app: App) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,12 +25,12 @@ class Proof:
     proof_id: str
 
 
-def verify(proof: str, *, method: str, url: str, token: str | None, now: float) -> Proof:
+def verify(proof: str, *, method: str, urls: Collection[str], token: str | None, now: float) -> Proof:
     """Check a proof for one request. Raises Refused UNAUTHENTICATED.
 
-    method, url  of the request; query and fragment of the URL do not count
-    token        that it must be for (`ath`); None when the request carries none
-    now          Unix seconds
+    method, urls  of the request, by each way in; query and fragment of a URL do not count
+    token         that it must be for (`ath`); None when the request carries none
+    now           Unix seconds
     """
     try:
         header = jose.header(proof)
@@ -40,7 +41,7 @@ def verify(proof: str, *, method: str, url: str, token: str | None, now: float) 
     except jose.Malformed as error:
         raise _bad("is not a dpop+jwt signed with ES256 by the P-256 key in its header") from error
     thumbprint = key.thumbprint()
-    _check_request(claims, method, url)
+    _check_request(claims, method, urls)
     issued, proof_id = claims.get("iat"), claims.get("jti")
     if type(issued) is not int or abs(now - issued) > WINDOW_SECONDS:
         raise _bad(f"is not of the last {WINDOW_SECONDS} s: make one for each request, and check the clock")
@@ -57,12 +58,12 @@ def access_token_hash(token: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
 
 
-def _check_request(claims: dict[str, Any], method: str, url: str) -> None:
+def _check_request(claims: dict[str, Any], method: str, urls: Collection[str]) -> None:
     named = claims.get("htu")
     if claims.get("htm") != method:
         raise _bad("is for another HTTP method (htm)")
-    if not isinstance(named, str) or _normal(named) != _normal(url):
-        raise _bad("is for another URL (htu)")
+    if not isinstance(named, str) or _normal(named) not in {_normal(url) for url in urls}:
+        raise _bad("is for another URL (htu): sign the public address of this server and the path")
 
 
 def _normal(url: str) -> tuple[str, str, int, str] | None:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from services.gateway.domain import dpop
 from services.gateway.domain import session as rules
+from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
 from services.gateway.rest.replay import UsedProofs
@@ -20,8 +21,15 @@ _SCHEME = "DPoP "
 class Authentication:
     """Checks a request. Raises MeshError."""
 
-    def __init__(self, sessions: Sessions, used: UsedProofs, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        used: UsedProofs,
+        origins: Origins,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._sessions = sessions
+        self._origins = origins
         self._used = used
         self._clock = clock
 
@@ -49,10 +57,9 @@ class Authentication:
             if len(proofs) != 1:
                 raise rules.unauthenticated("send exactly one DPoP proof in the header `DPoP`")
             return dpop.verify(
-                proofs[0], method=request.method, url=url_of(request), token=token, now=self._clock()
+                proofs[0],
+                method=request.method,
+                urls=self._origins.urls(request.rel_url.raw_path),
+                token=token,
+                now=self._clock(),
             )
-
-
-def url_of(request: web.Request) -> str:
-    """The URL that the caller called, without query."""
-    return f"{request.scheme}://{request.host}{request.rel_url.raw_path}"

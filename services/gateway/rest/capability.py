@@ -22,14 +22,14 @@ _WRITTEN = (
 )
 
 
-def capability_statement(readable: Set[str], writable: Set[str]) -> dict[str, Any]:
-    """The CapabilityStatement of a gateway, for the resource types that can be read and written."""
+def capability_statement(readable: Set[str], writable: Set[str], base: str) -> dict[str, Any]:
+    """The CapabilityStatement of a gateway at `base`, for the resource types that can be read and written."""
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
         "date": _PUBLISHED,
         "kind": "instance",
-        "implementation": {"description": "Gateway of a member of a CBMDHI consortium"},
+        "implementation": {"description": "Gateway of a member of a CBMDHI consortium", "url": base},
         "fhirVersion": "4.0.1",
         "format": ["json"],
         "rest": [

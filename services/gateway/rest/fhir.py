@@ -12,6 +12,7 @@ from aiohttp import web
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import categories, ids
+from services.gateway.domain.origin import Origins
 from services.gateway.reading import FhirReader
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.capability import PURPOSE_HEADER, capability_statement
@@ -30,11 +31,14 @@ class FhirRoutes:
         authentication: Authentication,
         resource_types: Set[str],
         writable_types: Set[str],
+        origins: Origins,
     ) -> None:
         self._reader = reader
         self._authentication = authentication
         self._types = resource_types
-        self._capabilities = orjson.dumps(capability_statement(resource_types, writable_types))
+        self._capabilities = orjson.dumps(
+            capability_statement(resource_types, writable_types, origins.url("/fhir"))
+        )
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application. HEAD is not offered: a read is an access, body or not."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import ids
+from services.gateway.domain.origin import Origins
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
 from services.gateway.rest.fhir import CONTENT_TYPE
@@ -28,8 +29,14 @@ class FhirWriteRoutes:
     """create and update, for types that name a patient. The receipt is in the headers of the answer."""
 
     def __init__(
-        self, writer: FhirWriter, authentication: Authentication, bodies: Bodies, resource_types: Set[str]
+        self,
+        writer: FhirWriter,
+        authentication: Authentication,
+        bodies: Bodies,
+        resource_types: Set[str],
+        origins: Origins,
     ) -> None:
+        self._origins = origins
         self._writer = writer
         self._authentication = authentication
         self._bodies = bodies
@@ -52,7 +59,7 @@ class FhirWriteRoutes:
                 "a conditional create is not offered: PUT with an id of yours and `If-None-Match: *`",
             )
         async with self._bodies.of(request, MAX_BODY_BYTES) as body:
-            return _answer(request, await self._writer.create(session, resource_type, body))
+            return self._answer(request, await self._writer.create(session, resource_type, body))
 
     async def update(self, request: web.Request) -> web.Response:
         """The next version of a record, or the first under an id of the client's."""
@@ -68,7 +75,7 @@ class FhirWriteRoutes:
                 if version and err.code == code_pb2.CODE_CONFLICT and err.path == _VERSION_PATH:
                     raise web.HTTPPreconditionFailed from err
                 raise
-            return _answer(request, written)
+            return self._answer(request, written)
 
     def _type(self, request: web.Request) -> str:
         resource_type = request.match_info["type"]
@@ -80,6 +87,20 @@ class FhirWriteRoutes:
         if request.content_type not in _TYPES or (request.charset or "utf-8").lower() != "utf-8":
             raise web.HTTPUnsupportedMediaType
         return resource_type
+
+    def _answer(self, request: web.Request, written: Written) -> web.Response:
+        place = self._origins.url(f"/fhir/{request.match_info['type']}/{written.record_id}")
+        headers = {
+            "Content-Type": CONTENT_TYPE,
+            "ETag": f'W/"{written.version}"',
+            "Location": f"{place}/_history/{written.version}",
+            TRANSACTION_HEADER: written.receipt.tx_id,
+            COMMAND_HEADER: written.receipt.command_id,
+            BLOCK_HEADER: str(written.receipt.block),
+        }
+        status = 201 if written.version == 1 else 200
+        wants_it = "return=representation" in request.headers.get("Prefer", "")
+        return web.Response(status=status, body=written.content if wants_it else b"", headers=headers)
 
 
 def _version(request: web.Request) -> int:
@@ -96,18 +117,3 @@ def _version(request: web.Request) -> int:
             'an update takes `If-Match: W/"<version>"` or `If-None-Match: *`, or neither',
         )
     return int(found[1]) + 1
-
-
-def _answer(request: web.Request, written: Written) -> web.Response:
-    place = f"{request.scheme}://{request.host}/fhir/{request.match_info['type']}/{written.record_id}"
-    headers = {
-        "Content-Type": CONTENT_TYPE,
-        "ETag": f'W/"{written.version}"',
-        "Location": f"{place}/_history/{written.version}",
-        TRANSACTION_HEADER: written.receipt.tx_id,
-        COMMAND_HEADER: written.receipt.command_id,
-        BLOCK_HEADER: str(written.receipt.block),
-    }
-    status = 201 if written.version == 1 else 200
-    wants_it = "return=representation" in request.headers.get("Prefer", "")
-    return web.Response(status=status, body=written.content if wants_it else b"", headers=headers)

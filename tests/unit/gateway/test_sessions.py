@@ -103,7 +103,7 @@ def test_any_text_is_refused_in_the_same_way(text: str) -> None:
     with pytest.raises(jose.Malformed):
         jose.payload(text, ECKey.generate_key("P-256"))
     with pytest.raises(Refused):
-        dpop.verify(text, method="GET", url=URL, token=None, now=0)
+        dpop.verify(text, method="GET", urls=[URL], token=None, now=0)
 
 
 async def test_a_new_key_is_fetched_when_its_first_token_comes_and_strangers_do_not_make_us_fetch() -> None:
@@ -185,7 +185,7 @@ async def test_many_at_a_time_ask_the_ledger_once() -> None:
 
 
 def verified(proof: str, token: str | None = "token", method: str = "GET", url: str = URL) -> dpop.Proof:  # noqa: S107
-    return dpop.verify(proof, method=method, url=url, token=token, now=time.time())
+    return dpop.verify(proof, method=method, urls=[url], token=token, now=time.time())
 
 
 def test_a_proof_is_good_for_its_request_whatever_the_query_and_case_of_the_host() -> None:
