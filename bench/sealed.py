@@ -50,7 +50,7 @@ async def writer_keys(session: Session) -> dict[str, WriterKey]:
     made: list[NewRecord] = []
     for address in chosen:
         record_id = uuid7()
-        made.append(NewRecord(address, template.content(record_id), record_id))
+        made.append(NewRecord(address, template.content(record_id, address), record_id))
     written = await engine.records.put(made)
     return {entry.record.patient: entry.receipt.stored.writer_key for entry in written if entry.ok}
 

@@ -1,7 +1,8 @@
 """FHIR R4 bundles taken apart into records, with references that go on holding.
 
 FHIR's rules for a transaction (http://hl7.org/fhir/R4/http.html#trules): each entry gets an id of the server,
-here its record id, and references to `fullUrl`s are rewritten to it.
+here its record id, and references to `fullUrl`s are rewritten to it. The Bundle's Patient is the one that the
+records are about: references to it become those to the patient's address.
 """
 
 from __future__ import annotations
@@ -23,12 +24,23 @@ def records_of(document: dict[str, Any], patient: str) -> list[NewRecord]:
         raise MeshError(code_pb2.CODE_INVALID, "the Bundle has no entries", "Bundle.entry")
     ids = [uuid7() for _ in entries]
     names: dict[str, str] = {}
+    patients = 0
     for index, (entry, record_id) in enumerate(zip(entries, ids, strict=True)):
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if not isinstance(resource, dict):
             raise MeshError(code_pb2.CODE_INVALID, "an entry has no resource", f"Bundle.entry[{index}]")
+        kind, place = resource.get("resourceType"), f"{resource.get('resourceType')}/{record_id}"
+        if kind == "Patient":
+            patients, place = patients + 1, f"Patient/{patient}"
+            names[f"Patient/{resource.get('id')}"] = place
+        if patients > 1:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "the Bundle has two Patients: send each one's records by themselves",
+                f"Bundle.entry[{index}]",
+            )
         if "fullUrl" in entry:
-            names[str(entry["fullUrl"])] = f"{resource.get('resourceType')}/{record_id}"
+            names[str(entry["fullUrl"])] = place
     return [
         NewRecord.of(patient, {**_rewritten(entry["resource"], names), "id": record_id}, record_id)
         for entry, record_id in zip(entries, ids, strict=True)

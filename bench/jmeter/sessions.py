@@ -36,7 +36,6 @@ _RATE = 100.0
 _SIZE = 1000
 _PATIENTS = 20
 # What naming the patient adds to a resource.
-_SUBJECT_BYTES = 70
 
 
 class Plan(StrEnum):
@@ -87,13 +86,12 @@ async def _records(session: Session, load: Load) -> list[tuple[str, str]]:
 
 def bodies(patients: Sequence[Person]) -> list[tuple[str, str, str, str]]:
     """Number, patient's name, type and resource: about 1 kB each, as a plain FHIR client sends them."""
-    made = templates(_SIZE - _SUBJECT_BYTES)
+    made = templates(_SIZE)
     rows: list[tuple[str, str, str, str]] = []
     for number in range(_BODIES):
         patient = patients[number % len(patients)]
-        resource = json.loads(made[number % len(made)].content(uuid7()))
-        resource["subject"] = {"reference": f"Patient/{patient.address}"}
-        body = json.dumps(resource, separators=(",", ":"))
+        body = made[number % len(made)].content(uuid7(), patient.address).decode()
+        resource = json.loads(body)
         rows.append((str(number), patient.name, resource["resourceType"], body))
     return rows
 

@@ -22,6 +22,7 @@ from cbmdhi.errors import AccessRefused, MeshError, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import categories, command, envelope, hpke, released
+from cbmdhi.protocol import resource as resources
 from cbmdhi.protocol.ids import uuid7
 
 _RESENDS = 5
@@ -47,9 +48,18 @@ class NewRecord:
 
     @classmethod
     def of(cls, patient: str, resource: dict[str, Any], record_id: str = "", version: int = 1) -> NewRecord:
-        """A record of a resource as a dictionary."""
-        content = json.dumps(resource, separators=(",", ":"), ensure_ascii=False).encode()
-        return cls(patient, content, record_id or uuid7(), version)
+        """A record of a resource as a dictionary, without what of its `meta` is a server's own.
+
+        record_id  of a record that is there, or to be there under this id: an `id` in the resource has to be
+                   the same. Empty: a new one, which takes the place of the resource's
+        """
+        own = resource.get("id") if record_id else None
+        record_id = record_id or uuid7()
+        kept = resources.as_record(resource, record_id)
+        if own is not None:
+            kept["id"] = own
+        content = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        return cls(patient, content, record_id, version)
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,10 @@ class Records:
         self._wallet = connection.wallet
 
     def prepare(self, record: NewRecord, lifetime_seconds: int = 300) -> Prepared:
-        """Sign a record: the commitment over a new salt goes into the command, the salt with the content."""
+        """Sign a record: the commitment over a new salt goes into the command, the salt with the content.
+
+        Raises MeshError INVALID for a content that says that it is another record's or another patient's.
+        """
         body, content = put_record(record)
         group = command.make_group(
             [(self._wallet, body)],
@@ -114,9 +127,16 @@ class Records:
 
     async def put(self, records: Iterable[NewRecord]) -> list[Written]:
         """Write records over one stream; each has its own result, in the order given."""
-        prepared = [self.prepare(record) for record in records]
-        results = {written.record.record_id: written async for written in self.send(prepared)}
-        return [results[entry.record.record_id] for entry in prepared]
+        prepared: list[Prepared] = []
+        written: list[Written] = []
+        for record in records:
+            try:
+                prepared.append(self.prepare(record))
+                written.append(Written(record, gateway_pb2.RecordReceipt()))
+            except MeshError as error:
+                written.append(Written(record, gateway_pb2.RecordReceipt(), error))
+        results = {sent.record.record_id: sent async for sent in self.send(prepared)}
+        return [one if one.error else results[one.record.record_id] for one in written]
 
     async def send(self, prepared: Sequence[Prepared]) -> AsyncIterator[Written]:
         """Send prepared records; results come in the order in which they are ready.
@@ -270,6 +290,13 @@ class Records:
             content = released.open_released(record, opened.blocks, opened.sealed_data_key, reader)
         except released.NotAsCommitted as error:
             raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
+        if (resource := _resource(content)) is not None:
+            try:
+                resources.check(resource, record)
+            except resources.SaysOtherwise as error:
+                raise MeshError(
+                    code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
+                ) from error
         return Reading(response.receipt, record, content, opened.released_by)
 
 
@@ -289,16 +316,25 @@ def in_messages(items: Sequence[gateway_pb2.IngestItem]) -> Iterator[gateway_pb2
 
 
 def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
-    """The body that commits to a record, and the content with the salt of that commitment."""
+    """The body that commits to a record, and the content with the salt of that commitment.
+
+    Raises MeshError INVALID for a content that says that it is another record's or another patient's.
+    """
     salt = envelope.new_salt()
+    resource = _resource(record.content)
     body = pb.PutRecord(
         record_id=record.record_id,
         version=record.version,
         patient=record.patient,
-        category=categories.of_resource(_resource_type(record.content)),
+        category=categories.of_resource(str((resource or {}).get("resourceType", ""))),
         content_commitment=envelope.commitment(salt, record.content),
         content_bytes=len(record.content),
     )
+    if resource is not None:
+        try:
+            resources.check(resource, body)
+        except resources.SaysOtherwise as error:
+            raise MeshError(code_pb2.CODE_INVALID, error.reason, error.path) from error
     return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
 
 
@@ -310,9 +346,10 @@ def _written(entry: Prepared, result: gateway_pb2.IngestResult) -> Written:
     return Written(entry.record, result.receipts[0])
 
 
-def _resource_type(content: bytes) -> str:
+def _resource(content: bytes) -> dict[str, Any] | None:
+    """What the content is as JSON; None for what is no object: the gateway says what is wrong with it."""
     try:
         found = json.loads(content)
     except ValueError:
-        return ""
-    return str(found.get("resourceType", "")) if isinstance(found, dict) else ""
+        return None
+    return found if isinstance(found, dict) else None

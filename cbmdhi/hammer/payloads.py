@@ -12,6 +12,7 @@ from cbmdhi.protocol import categories
 _SEEDS = 3
 _DIFFERENT = 60
 _ID = "00000000-0000-0000-0000-000000000000"
+_PATIENT = "cb1" + "0" * 32
 # Left out, in this order, of a resource that is too large: what FHIR does not require.
 _OPTIONAL = (
     *("text", "meta", "performer", "encounter", "category", "component", "result", "subject", "conclusion"),
@@ -31,15 +32,15 @@ _SENTENCES = (
 
 @dataclass(frozen=True)
 class Template:
-    """A resource around the place of its id: `head + id + tail`."""
+    """A resource around the place of its id: `head + id + tail`; the patient's address is in the tail."""
 
     category: str
     head: bytes
     tail: bytes
 
-    def content(self, record_id: str) -> bytes:
-        """The resource with that id, as JSON."""
-        return self.head + record_id.encode() + self.tail
+    def content(self, record_id: str, patient: str) -> bytes:
+        """The resource with that id about that patient, as JSON."""
+        return self.head + record_id.encode() + self.tail.replace(_PATIENT.encode(), patient.encode())
 
 
 def templates(size: int) -> list[Template]:
@@ -72,6 +73,7 @@ def _resources() -> list[dict[str, Any]]:
 def _fitted(resource: dict[str, Any], size: int) -> Template | None:
     """The resource cut or filled up to `size` bytes; None when it cannot be that small."""
     kept = {"resourceType": resource["resourceType"], "id": _ID, **resource}
+    kept["subject"] = {"reference": f"Patient/{_PATIENT}"}
     room = len(_note(kept, "x")) - 1 - len(_json(kept))
     for name in ("", *_OPTIONAL):
         kept.pop(name, None)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.hammer.payloads import Template, templates
+from cbmdhi.hammer.payloads import templates
 from cbmdhi.hammer.plan import FORBIDDEN, GOOD, READ, REPLAY, SCHEMA, SIGNATURE, Load
 from cbmdhi.protocol import command, envelope, signature
 from cbmdhi.protocol.channel import Channel
@@ -114,7 +114,9 @@ class Preparer:
             author, key = recipe.outsider, self._outsider
         record_id, command_id = id_at(due_ms, number), id_at(due_ms, number)
         template = self._templates[number % len(self._templates)]
-        content = _spoilt(template, record_id) if kind == SCHEMA else template.content(record_id)
+        content = template.content(record_id, patient)
+        if kind == SCHEMA:
+            content = _spoilt(content)
         salt = envelope.new_salt()
         body = pb.PutRecord(
             record_id=record_id,
@@ -234,6 +236,6 @@ def _replay(number: int, earlier: Item) -> Item:
     )
 
 
-def _spoilt(template: Template, record_id: str) -> bytes:
+def _spoilt(content: bytes) -> bytes:
     """The resource with a `language` that is no code: its author signs it, R4's schema refuses it."""
-    return template.content(record_id)[:-1] + b',"language":[1]}'
+    return content[:-1] + b',"language":[1]}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cbmdhi.protocol.resource import PATIENT_ELEMENTS
 from services.gateway.acting import ActingDevice
 from services.gateway.allowance import Allowances
 from services.gateway.authentic import Authenticator
@@ -12,7 +13,6 @@ from services.gateway.config import GatewayConfig
 from services.gateway.delegations import Delegations
 from services.gateway.device import Device, Registrar
 from services.gateway.discards import Discards
-from services.gateway.domain.incoming import PATIENT_ELEMENTS
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.paging import PageTokens
 from services.gateway.fhir_data import load_checker

@@ -5,7 +5,7 @@ and the channel says so. What it decrypts is checked against what the author sig
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -14,6 +14,7 @@ from cbmdhi.command.v1.command_pb2 import Access, SignedCommand
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.protocol import released
+from cbmdhi.protocol import resource as resources
 from services.gateway.acting import ActingDevice
 from services.gateway.domain.session import Session
 from services.runtime.errors import MeshError
@@ -68,8 +69,9 @@ class FhirReader:
         if receipt.code != code_pb2.CODE_OK:
             raise MeshError(receipt.code, receipt.reason, receipt.path)
         content = self._open(answer, record)
+        resource = _resource(content, record)
         # By the content, since the channel knows no type: only who may read it learns that it is another.
-        if _type_of(content) != resource_type:
+        if resource["resourceType"] != resource_type:
             raise _not_found()
         return Resource(content, record.version, record.written_at_ms)
 
@@ -83,13 +85,21 @@ class FhirReader:
             raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
 
 
-def _type_of(content: bytes) -> object:
+def _resource(content: bytes, record: RecordVersion) -> dict[str, Any]:
+    """Checked again: it may have been written through a member who did not."""
     try:
         parsed = orjson.loads(content)
+        if not isinstance(parsed, dict):
+            raise resources.SaysOtherwise("content", "is not a FHIR resource")
+        resource = cast("dict[str, Any]", parsed)
+        resources.check(resource, record)
     except orjson.JSONDecodeError as error:
-        # Written through another member, who did not check it.
         raise MeshError(code_pb2.CODE_INTEGRITY, "the content is not a FHIR resource as JSON") from error
-    return parsed.get("resourceType") if isinstance(parsed, dict) else None
+    except resources.SaysOtherwise as error:
+        raise MeshError(
+            code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
+        ) from error
+    return resource
 
 
 def _not_found() -> MeshError:

@@ -7,7 +7,9 @@ import pytest
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
+from services.gateway.domain import contents as content_rules
 from tests.contract.gateway_app import CLINICIAN, PATIENT, App, issue, reading, ready_to_read, written
+from tests.unit.gateway.people import an_observation
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 
@@ -119,6 +121,20 @@ async def test_content_that_was_changed_on_the_way_is_not_served(app: App) -> No
     app.member.ledger.records_kept[one.body.record_id, 1].content_commitment = bytes(32)
     status, body, _ = await app.get(f"/fhir/Observation/{one.body.record_id}")
     assert (status, issue(body)["details"]["text"]) == (502, "INTEGRITY")
+
+
+async def test_what_another_member_let_through_about_somebody_else_is_not_served(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready_to_read(app)
+    monkeypatch.setattr(content_rules, "check", lambda *_: None)
+    for wrong in ({"subject": {"reference": f"Patient/{CLINICIAN.address}"}}, {"id": uuid7()}):
+        one = await written(app, resource={**an_observation(), **wrong})
+
+        status, body, _ = await reading(app, f"/fhir/Observation/{one.body.record_id}")
+
+        assert (status, issue(body)["details"]["text"]) == (502, "INTEGRITY")
+        assert CLINICIAN.address.encode() not in body
 
 
 async def test_a_read_is_never_made_by_head_and_purposes_are_of_the_list(app: App) -> None:

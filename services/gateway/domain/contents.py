@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import PutRecord
 from cbmdhi.gateway.v1.gateway_pb2 import Content
-from cbmdhi.protocol import categories, envelope
+from cbmdhi.protocol import envelope
+from cbmdhi.protocol import resource as resources
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
@@ -34,7 +35,7 @@ def match(commands: tuple[Parsed, ...], contents: Iterable[Content]) -> dict[int
 
 
 def check(put: PutRecord, content: Content, checker: ResourceChecker) -> None:
-    """Length, commitment, FHIR, category. Raises Refused."""
+    """Length, commitment, FHIR, and that it says of itself what the command says. Raises Refused."""
     if len(content.salt) != envelope.SALT_BYTES:
         raise Refused(code_pb2.CODE_INVALID, "the salt is not 32 bytes", "contents.salt")
     if len(content.content) != put.content_bytes:
@@ -49,10 +50,7 @@ def check(put: PutRecord, content: Content, checker: ResourceChecker) -> None:
             "the content is not what the author committed to: SHA-256(salt || content) differs",
             "body.put_record.content_commitment",
         )
-    wanted = categories.of_resource(checker.check(content.content))
-    if put.category != wanted:
-        raise Refused(
-            code_pb2.CODE_INVALID,
-            f"a resource of this type belongs to the category {wanted}",
-            "body.put_record.category",
-        )
+    try:
+        resources.check(checker.read(content.content), put)
+    except resources.SaysOtherwise as error:
+        raise Refused(code_pb2.CODE_INVALID, error.reason, error.path) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import orjson
 from jsonschema_rs import Draft6Validator, ValidationError, ValidationErrorKind
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import resource as resources
 from services.gateway.domain.fhir_schema import ResourceSchemas
 from services.gateway.domain.refusal import Refused
 
@@ -42,9 +42,13 @@ class ResourceChecker:
 
     def check(self, content: bytes) -> str:
         """The resource type of a valid resource. Raises Refused INVALID or TOO_LARGE with the path."""
+        return str(self.read(content)["resourceType"])
+
+    def read(self, content: bytes) -> dict[str, Any]:
+        """A valid resource. Raises Refused INVALID or TOO_LARGE with the path."""
         resource = _parse(content)
         resource_type = self._check_one(resource, "")
-        inside = list(_resources_in(resource, resource_type))
+        inside = list(resources.inside(resource, resource_type))
         seen = 0
         while inside:
             path, found = inside.pop()
@@ -52,8 +56,8 @@ class ResourceChecker:
             if seen > _MOST_RESOURCES:
                 raise _too_large(f"has over {_MOST_RESOURCES} resources inside it; send them one by one")
             self._check_one(found, path)
-            inside.extend(_resources_in(found, path))
-        return resource_type
+            inside.extend(resources.inside(found, path))
+        return resource
 
     def _check_one(self, resource: Any, path: str) -> str:
         if not isinstance(resource, dict):
@@ -122,28 +126,6 @@ def _depth(parsed: Any) -> int:
 def _nested(value: Any) -> list[Any]:
     members = cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
     return [member for member in members if isinstance(member, dict | list)]
-
-
-def _resources_in(resource: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Resources that lie directly in a valid one: contained, in a Bundle's entries, in Parameters."""
-    for index, contained in enumerate(resource.get("contained", [])):
-        yield f"{path}.contained[{index}]", contained
-    if resource["resourceType"] == "Bundle":
-        for index, entry in enumerate(resource.get("entry", [])):
-            where = f"{path}.entry[{index}]"
-            if "resource" in entry:
-                yield f"{where}.resource", entry["resource"]
-            if "outcome" in entry.get("response", {}):
-                yield f"{where}.response.outcome", entry["response"]["outcome"]
-    if resource["resourceType"] == "Parameters":
-        yield from _in_parameters(resource.get("parameter", []), f"{path}.parameter")
-
-
-def _in_parameters(parameters: list[dict[str, Any]], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for index, parameter in enumerate(parameters):
-        if "resource" in parameter:
-            yield f"{path}[{index}].resource", parameter["resource"]
-        yield from _in_parameters(parameter.get("part", []), f"{path}[{index}].part")
 
 
 def _is_placeholder(error: ValidationError, resource: dict[str, Any]) -> bool:

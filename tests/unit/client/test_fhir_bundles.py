@@ -20,9 +20,10 @@ def test_a_history_of_over_fifty_resources_becomes_as_many_records() -> None:
     assert {record.patient for record in records} == {PATIENT}
 
 
-def test_references_point_to_record_ids_and_none_is_lost() -> None:
+def test_references_point_to_record_ids_or_the_patients_address_and_none_is_lost() -> None:
     records = fhir.records_of(data.history(seed=7), PATIENT)
     known = {f"{json.loads(record.content)['resourceType']}/{record.record_id}" for record in records}
+    known.add(f"Patient/{PATIENT}")
     referenced = {
         part.split('"')[0]
         for record in records
@@ -49,6 +50,10 @@ def test_a_lone_resource_is_one_record() -> None:
         ({"resourceType": "Bundle", "entry": []}, "Bundle.entry"),
         ({"resourceType": "Bundle", "entry": [{"fullUrl": "urn:uuid:1"}]}, "Bundle.entry[0]"),
         ({"resourceType": "Bundle", "entry": ["x"]}, "Bundle.entry[0]"),
+        (
+            {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}] * 2},
+            "Bundle.entry[1]",
+        ),
     ],
 )
 def test_a_malformed_bundle_is_refused_with_its_path(bundle: dict[str, object], path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -79,6 +80,9 @@ class Gateway:
             receipt.code = code_pb2.CODE_FORBIDDEN
             return gateway_pb2.ReadResponse(receipt=receipt)
         content, salt = f"content of {access.record_id}".encode(), envelope.new_salt()
+        if access.record_id.startswith("about"):
+            subject = {"reference": f"Patient/{access.record_id.removeprefix('about ')}"}
+            content = json.dumps({"resourceType": "Observation", "subject": subject}).encode()
         binding = envelope.Binding(access.patient, access.record_id, access.version)
         sealed = envelope.seal(content, salt, binding, "key", _WRITER_KEY)
         blocks = [block for _, block in sealed.blocks]
@@ -90,6 +94,7 @@ class Gateway:
             record_id=access.record_id,
             version=access.version,
             patient=access.patient,
+            category="observations",
             content=StoredContent(cid=sealed.cid),
             content_commitment=envelope.commitment(salt, content),
         )
@@ -118,6 +123,13 @@ async def test_each_record_has_its_own_outcome_in_the_order_asked_for() -> None:
         "NOT_FOUND",
         "INTEGRITY",
     ]
+
+
+async def test_a_content_about_another_patient_is_not_shown_whoever_let_it_through() -> None:
+    own, others = await read(Gateway(), f"about {PATIENT}", "about cb1another")
+    assert isinstance(own, Reading)
+    assert isinstance(others, MeshError)
+    assert (others.code_name, "another" in others.reason) == ("INTEGRITY", False)
 
 
 async def test_what_did_not_fit_is_read_alone_by_the_same_command() -> None:

@@ -51,8 +51,10 @@ def resources(resource_type: str) -> list[dict[str, object]]:
 
 
 def an_observation() -> dict[str, object]:
-    """One with a value."""
-    return dict(next(one for one in resources("Observation") if "valueQuantity" in one))
+    """One with a value, about whomever its record is about."""
+    found = dict(next(one for one in resources("Observation") if "valueQuantity" in one))
+    del found["subject"]
+    return found
 
 
 @dataclass(frozen=True)

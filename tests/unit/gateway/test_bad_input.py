@@ -92,6 +92,10 @@ def long_ago() -> int:
     return time.time_ns() // 1_000_000 - 20 * 60_000
 
 
+def about(somebody: Person) -> dict[str, object]:
+    return {**an_observation(), "subject": {"reference": f"Patient/{somebody.address}"}}
+
+
 BAD: list[tuple[Callable[[World], Put], str, str]] = [
     (tampered_signature, "BAD_SIGNATURE", "signature"),
     (high_s, "BAD_SIGNATURE", "signature"),
@@ -134,6 +138,28 @@ BAD: list[tuple[Callable[[World], Put], str, str]] = [
         lambda w: put(w.engine, w.patient, {**an_observation(), "status": "?"}),
         "INVALID",
         "Observation.status",
+    ),
+    (lambda w: put(w.engine, w.patient, about(Person())), "INVALID", "Observation.subject.reference"),
+    (lambda w: put(w.engine, w.patient, about(w.engine)), "INVALID", "Observation.subject.reference"),
+    (
+        lambda w: put(w.engine, w.patient, {**an_observation(), "contained": [about(Person())]}),
+        "INVALID",
+        "Observation.contained[0].subject.reference",
+    ),
+    (
+        lambda w: put(
+            w.engine,
+            w.patient,
+            {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": about(Person())}]},
+        ),
+        "INVALID",
+        "Bundle.entry[0].resource.subject.reference",
+    ),
+    (lambda w: put(w.engine, w.patient, {**an_observation(), "id": uuid7()}), "INVALID", "Observation.id"),
+    (
+        lambda w: put(w.engine, w.patient, {**an_observation(), "meta": {"versionId": "2"}}),
+        "INVALID",
+        "Observation.meta.versionId",
     ),
     (lambda w: put(w.engine, w.patient, b"not json", category="observations"), "INVALID", "content"),
 ]

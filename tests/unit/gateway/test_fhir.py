@@ -162,9 +162,8 @@ def test_the_schema_of_every_resource_type_can_be_used() -> None:
 
 def test_what_the_gateway_itself_says_is_valid_fhir() -> None:
     types = {kind for category in categories.CATEGORIES for kind in categories.resources_of(category)}
-    assert (
-        checker().check(orjson.dumps(capability_statement(types, {"Observation"}))) == "CapabilityStatement"
-    )
+    offered = capability_statement(types, {"Observation"}, "https://fhir.mercy.example/mesh/fhir")
+    assert checker().check(orjson.dumps(offered)) == "CapabilityStatement"
     for code in code_pb2.Code.values():
         said = outcome.of_error(MeshError(code, "because"))
         assert checker().check(orjson.dumps(said)) == "OperationOutcome"

@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from services.gateway.domain.incoming import PATIENT_ELEMENTS, incoming
+from cbmdhi.protocol.resource import PATIENT_ELEMENTS
+from services.gateway.domain.incoming import incoming
 from services.gateway.domain.refusal import Refused
 from services.gateway.fhir_data import load_checker
 from tests.unit.gateway.people import Person, checker

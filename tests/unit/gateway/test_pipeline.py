@@ -140,7 +140,9 @@ async def test_many_records_share_batches() -> None:
 
 
 async def test_a_large_content_is_validated_beside_the_loop(world: World) -> None:
-    documents = [{"resource": one} for one in resources("Observation") for _ in range(20)]
+    subject = {"reference": f"Patient/{world.patient.address}"}
+    several = [{**one, "subject": subject} for one in resources("Observation")]
+    documents = [{"resource": one} for one in several for _ in range(20)]
     raw = {"resourceType": "Bundle", "type": "collection", "entry": documents}
     one = put(world.engine, world.patient, raw)
 

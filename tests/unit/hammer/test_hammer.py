@@ -86,7 +86,7 @@ def test_what_is_due_goes_out_together_and_nothing_twice() -> None:
 def test_contents_are_resources_of_several_types_with_the_bytes_that_were_asked_for(size: int) -> None:
     made = payloads.templates(size)
     record_id = id_at(1_700_000_000_000, 1)
-    assert {len(template.content(record_id)) for template in made} == {size}
+    assert {len(template.content(record_id, "cb1" + "a" * 32)) for template in made} == {size}
     assert len({template.category for template in made}) >= 3
 
 

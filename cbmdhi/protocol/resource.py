@@ -1,0 +1,192 @@
+"""What a FHIR resource says of itself: whose it is, which record and version. The table is in docs/fhir.md.
+
+The command says so too, signed; a resource that says otherwise is refused by every way in, and again when it
+is read. Pure, and without a schema: what is not shaped as FHIR has it says nothing here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, cast
+
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import categories
+
+# Where types name their patient, by http://hl7.org/fhir/R4/compartmentdefinition-patient.html.
+PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "for", "individual", "candidate")
+# The server's own, which a client cannot know beforehand (http://hl7.org/fhir/R4/resource.html#Meta).
+_OF_THE_SERVER = ("versionId", "lastUpdated")
+# A relative reference, or an absolute one to any member's gateway: an address is the same everywhere.
+_OF_A_PATIENT = re.compile(r"(?:https?://[^\s?#]+/)?Patient/([^/?#\s]+)(?:/_history/[^/?#\s]+)?")
+_BY_ADDRESS = "names the patient of the record, by address: Patient/cb1…"
+
+Json = dict[str, Any]
+
+
+class SaysOtherwise(Exception):
+    """The resource is another's than its record. path: `Observation.subject.reference`; reason: no values."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} {what}")
+        self.path = path
+        self.reason = f"{path} {what}"
+
+
+class Record(Protocol):
+    """What the command says: a PutRecord, or the RecordVersion that the channel has of it."""
+
+    @property
+    def record_id(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def patient(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+
+
+def check(resource: Json, record: Record) -> None:
+    """Check type, id, version and patient, in contained resources and Bundles too. Raises SaysOtherwise."""
+    kind = str(resource.get("resourceType"))
+    if (wanted := categories.of_resource(kind)) != record.category:
+        raise SaysOtherwise("body.put_record.category", f"is {wanted} for a resource of this type")
+    if resource.get("id", record.record_id) != record.record_id:
+        raise SaysOtherwise(f"{kind}.id", "is the record's id, or left out")
+    meta = resource.get("meta")
+    if isinstance(meta, dict) and cast("Json", meta).get("versionId", "") not in ("", str(record.version)):
+        raise SaysOtherwise(f"{kind}.meta.versionId", "is the record's version, or left out")
+    everything = [(kind, resource)]
+    if "contained" in resource or kind in ("Bundle", "Parameters"):
+        everything = list(_all_in(resource, kind))
+    own = _names_of_the_own_patient(everything, record)
+    for path, one in everything:
+        for where, reference in _patients_named(one, path):
+            if reference not in own and _patient_in(reference) != record.patient:
+                raise SaysOtherwise(where, _BY_ADDRESS)
+
+
+def patient_of(resource: Json) -> str:
+    """The address of the patient that a resource names. Raises SaysOtherwise when it names none, or two."""
+    kind = str(resource.get("resourceType"))
+    for name in PATIENT_ELEMENTS:
+        found = resource.get(name)
+        if found is None:
+            continue
+        if isinstance(found, list):
+            several = cast("list[Any]", found)
+            if len(several) != 1:
+                raise SaysOtherwise(f"{kind}.{name}", "names one patient: a record is about one")
+            found = several[0]
+        address = _patient_in(_member(found, "reference"))
+        if not addresses.is_address(address):
+            raise SaysOtherwise(f"{kind}.{name}.reference", "names the patient by address here: Patient/cb1…")
+        return address
+    raise SaysOtherwise(
+        f"{kind}.subject",
+        f"(or {', '.join(PATIENT_ELEMENTS[1:])}, as its type has it) is needed: the patient, as Patient/cb1…",
+    )
+
+
+def as_record(resource: Mapping[str, Any], record_id: str) -> Json:
+    """The resource as one of a record: with its id, without what of `meta` is a server's own."""
+    kept = {name: value for name, value in resource.items() if name not in ("resourceType", "id", "meta")}
+    meta: Any = resource.get("meta", {})
+    if isinstance(meta, dict):
+        members = cast("Json", meta)
+        meta = {name: value for name, value in members.items() if name.lstrip("_") not in _OF_THE_SERVER}
+    named = {"resourceType": resource["resourceType"]} if "resourceType" in resource else {}
+    # FHIR has no empty objects.
+    return {**named, "id": record_id, **({"meta": meta} if meta else {}), **kept}
+
+
+def inside(resource: Json, path: str) -> Iterator[tuple[str, Any]]:
+    """Resources that lie directly in one (contained, in a Bundle, in Parameters), with their paths."""
+    for index, contained in enumerate(_list(resource.get("contained"))):
+        yield f"{path}.contained[{index}]", contained
+    if resource.get("resourceType") == "Bundle":
+        for index, entry in enumerate(_list(resource.get("entry"))):
+            where = f"{path}.entry[{index}]"
+            if (found := _member(entry, "resource")) is not None:
+                yield f"{where}.resource", found
+            if (found := _member(_member(entry, "response"), "outcome")) is not None:
+                yield f"{where}.response.outcome", found
+    if resource.get("resourceType") == "Parameters":
+        yield from _in_parameters(resource.get("parameter"), f"{path}.parameter")
+
+
+def _in_parameters(parameters: object, path: str) -> Iterator[tuple[str, Any]]:
+    for index, parameter in enumerate(_list(parameters)):
+        if (found := _member(parameter, "resource")) is not None:
+            yield f"{path}[{index}].resource", found
+        yield from _in_parameters(_member(parameter, "part"), f"{path}[{index}].part")
+
+
+def _all_in(resource: Json, path: str) -> Iterator[tuple[str, Json]]:
+    waiting: list[tuple[str, Any]] = [(path, resource)]
+    while waiting:
+        where, one = waiting.pop()
+        if isinstance(one, dict):
+            found = cast("Json", one)
+            yield where, found
+            waiting.extend(inside(found, where))
+
+
+def _names_of_the_own_patient(everything: list[tuple[str, Json]], record: Record) -> set[str]:
+    """How the resource refers to a Patient that it carries itself: that one is the record's patient."""
+    patients = [(path, one) for path, one in everything[1:] if one.get("resourceType") == "Patient"]
+    if not patients:
+        return set()
+    if len(patients) > 1 or everything[0][1].get("resourceType") == "Patient":
+        raise SaysOtherwise(patients[-1][0], "is a second Patient: a record is about one")
+    path, patient = patients[0]
+    own = patient.get("id")
+    if not isinstance(own, str):
+        own = ""
+    if addresses.is_address(own) and own != record.patient:
+        raise SaysOtherwise(f"{path}.id", "is the address of the record's patient, or none")
+    names = {f"#{own}", f"Patient/{own}"} if own else set[str]()
+    bundle = everything[0][1]
+    for entry in _list(bundle.get("entry")):
+        full_url = _member(entry, "fullUrl")
+        if _member(entry, "resource") is patient and isinstance(full_url, str):
+            if (said := _patient_in(full_url)) != record.patient and addresses.is_address(said):
+                raise SaysOtherwise(path, "has the full URL of another patient than the record's")
+            names.add(full_url)
+    return names
+
+
+def _patients_named(resource: Json, path: str) -> Iterator[tuple[str, str]]:
+    """Each literal reference where the type names its patient; and addresses that stand as identifiers."""
+    if resource.get("resourceType") == "Patient":
+        for index, identifier in enumerate(_list(resource.get("identifier"))):
+            yield from _by_identifier(identifier, f"{path}.identifier[{index}]")
+    for name in PATIENT_ELEMENTS:
+        found = resource.get(name)
+        if found is None:
+            continue
+        several: list[Any] = cast("list[Any]", found) if isinstance(found, list) else [found]
+        for one in several:
+            if isinstance(reference := _member(one, "reference"), str):
+                yield f"{path}.{name}.reference", reference
+            yield from _by_identifier(_member(one, "identifier"), f"{path}.{name}.identifier")
+
+
+def _by_identifier(identifier: object, path: str) -> Iterator[tuple[str, str]]:
+    value = _member(identifier, "value")
+    if isinstance(value, str) and addresses.is_address(value):
+        yield path, f"Patient/{value}"
+
+
+def _patient_in(reference: object) -> str:
+    """The id of the Patient that a reference is to; empty for another."""
+    found = _OF_A_PATIENT.fullmatch(reference) if isinstance(reference, str) else None
+    return found[1] if found else ""
+
+
+def _member(value: object, name: str) -> Any:
+    return cast("Json", value).get(name) if isinstance(value, dict) else None
+
+
+def _list(value: object) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []

@@ -1,0 +1,57 @@
+"""What a content says of itself is looked at before it is signed: the wallet signs no contradiction."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cbmdhi import fhir
+from cbmdhi.client.connection import Connection
+from cbmdhi.client.records import NewRecord, Records
+from cbmdhi.errors import MeshError
+from cbmdhi.protocol.ids import uuid7
+
+MINE, OTHER = "cb1" + "a" * 32, "cb1" + "b" * 32
+ALLERGY = {"resourceType": "AllergyIntolerance", "patient": {"reference": f"Patient/{OTHER}"}}
+
+
+class Unsigning:
+    """A wallet whose signature nobody may get."""
+
+    consortium = SimpleNamespace(channel="cbmdhi")
+
+    def sign_command(self, raw: bytes) -> Any:
+        raise AssertionError("it was signed")
+
+
+def records() -> Records:
+    return Records(cast(Connection, SimpleNamespace(wallet=Unsigning())))
+
+
+async def test_an_allergy_of_one_patient_is_not_signed_into_the_chart_of_another() -> None:
+    [written] = await records().put(fhir.records_of(ALLERGY, MINE))
+    assert written.error is not None
+    assert (written.ok, written.error.code_name, written.error.path) == (
+        False,
+        "INVALID",
+        "AllergyIntolerance.patient.reference",
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"id": uuid7()}, {"contained": [ALLERGY]}])
+def test_a_record_is_not_signed_under_the_id_of_another_nor_with_another_patients_inside(
+    wrong: dict[str, Any],
+) -> None:
+    resource = {"resourceType": "Observation", "status": "final", **wrong}
+    with pytest.raises(MeshError) as caught:
+        records().prepare(NewRecord.of(MINE, resource, uuid7()))
+    assert caught.value.code_name == "INVALID"
+
+
+def test_what_was_read_is_written_again_without_the_servers_own_words() -> None:
+    read = {"resourceType": "Observation", "id": "old", "meta": {"versionId": "1", "lastUpdated": "2020"}}
+    new = NewRecord.of(MINE, read)
+    assert json.loads(new.content) == {"resourceType": "Observation", "id": new.record_id}

@@ -1,0 +1,150 @@
+"""What a resource says of itself is what its record is, in every form in which FHIR lets it say that."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cbmdhi.protocol import resource as resources
+from cbmdhi.protocol.ids import uuid7
+
+MINE, OTHER = "cb1" + "a" * 32, "cb1" + "b" * 32
+ID = uuid7()
+
+
+def record(category: str = "observations", version: int = 1) -> Any:
+    return SimpleNamespace(patient=MINE, record_id=ID, version=version, category=category)
+
+
+def observation(**elements: Any) -> dict[str, Any]:
+    return {"resourceType": "Observation", "status": "final", **elements}
+
+
+def about(reference: str, **more: Any) -> dict[str, Any]:
+    return observation(subject={"reference": reference, **more})
+
+
+def of(patient: str) -> dict[str, str]:
+    return {"reference": f"Patient/{patient}"}
+
+
+def bundle(*entries: dict[str, Any], **elements: Any) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "document", "entry": list(entries), **elements}
+
+
+PATIENT = {"resourceType": "Patient", "id": "p"}
+URN = "urn:uuid:0454d86b-2620-5063-b614-b2ccf7593f6e"
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        observation(),
+        about(f"Patient/{MINE}"),
+        about(f"Patient/{MINE}", identifier={"value": "MRN 7"}, display="Mrs. Doe"),
+        about(f"Patient/{MINE}/_history/3"),
+        about(f"https://fhir.lakeside.example/mesh/fhir/Patient/{MINE}"),
+        observation(subject={"identifier": {"system": "urn:mercy", "value": "MRN 7"}}),
+        observation(subject={"display": "Mrs. Doe"}),
+        observation(subject=of(MINE), id=ID, meta={"versionId": "1", "tag": []}),
+        about("#p", type="Patient") | {"contained": [PATIENT]},
+        about(f"Patient/{MINE}") | {"contained": [observation(subject=of(MINE))]},
+        # Not shaped as FHIR has it: the schema refuses it, this says nothing.
+        observation(subject="text", contained="x", meta=[]),
+    ],
+)
+def test_a_resource_about_its_patient_or_silent_about_it_is_the_records(resource: dict[str, Any]) -> None:
+    resources.check(resource, record())
+
+
+@pytest.mark.parametrize(
+    ("resource", "path"),
+    [
+        (about(f"Patient/{OTHER}"), "Observation.subject.reference"),
+        (about(f"Patient/{OTHER}/_history/1"), "Observation.subject.reference"),
+        (about(f"https://fhir.mercy.example/fhir/Patient/{OTHER}"), "Observation.subject.reference"),
+        (about("Patient/123"), "Observation.subject.reference"),
+        (about("https://other.example/fhir/Patient/123"), "Observation.subject.reference"),
+        (about(URN), "Observation.subject.reference"),
+        (about(f"Group/{MINE}"), "Observation.subject.reference"),
+        (about("#p"), "Observation.subject.reference"),
+        (about(f"Patient/{MINE}", identifier={"value": OTHER}), "Observation.subject.identifier"),
+        (observation(subject=[of(MINE), of(OTHER)]), "Observation.subject.reference"),
+        (observation(id=uuid7()), "Observation.id"),
+        (observation(id=7), "Observation.id"),
+        (observation(meta={"versionId": "2"}), "Observation.meta.versionId"),
+        ({"resourceType": "Condition"}, "body.put_record.category"),
+        ({}, "body.put_record.category"),
+        (
+            about(f"Patient/{MINE}") | {"contained": [{"resourceType": "Condition", "subject": of(OTHER)}]},
+            "Observation.contained[0].subject.reference",
+        ),
+        (
+            about("#p") | {"contained": [{**PATIENT, "identifier": [{"value": OTHER}]}]},
+            "Observation.contained[0].identifier[0]",
+        ),
+        (about("#p") | {"contained": [PATIENT, {**PATIENT, "id": "q"}]}, "Observation.contained[0]"),
+        (about("#p") | {"contained": [{**PATIENT, "id": OTHER}]}, "Observation.contained[0].id"),
+    ],
+)
+def test_a_resource_that_says_that_it_is_anothers_is_told_from_its_record(
+    resource: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check(resource, record())
+    assert caught.value.path == path
+    assert OTHER not in caught.value.reason
+
+
+@pytest.mark.parametrize("element", resources.PATIENT_ELEMENTS)
+def test_wherever_a_type_names_its_patient(element: str) -> None:
+    task = {"resourceType": "Task", element: of(OTHER)}
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check(task, record("care-plans"))
+    assert caught.value.path == f"Task.{element}.reference"
+    resources.check({"resourceType": "Task", element: of(MINE)}, record("care-plans"))
+
+
+def test_a_bundle_is_about_the_patient_that_it_carries_or_names_by_address() -> None:
+    entry = {"fullUrl": URN, "resource": PATIENT}
+    for reference in (URN, "Patient/p", f"Patient/{MINE}"):
+        resources.check(bundle(entry, {"resource": about(reference)}), record("other"))
+    resources.check(bundle({"resource": about(f"Patient/{MINE}")}, id=ID), record("other"))
+    inner = {"resourceType": "Parameters", "parameter": [{"part": [{"resource": about("Patient/p")}]}]}
+    resources.check(bundle(entry, {"resource": inner}), record("other"))
+
+
+@pytest.mark.parametrize(
+    ("resource", "path"),
+    [
+        (bundle({"resource": about(URN)}), "Bundle.entry[0].resource.subject.reference"),
+        (
+            bundle({"fullUrl": URN, "resource": PATIENT}, {"resource": about("Patient/q")}),
+            "Bundle.entry[1].resource.subject.reference",
+        ),
+        (
+            bundle({"fullUrl": URN, "resource": PATIENT}, {"resource": about(f"Patient/{OTHER}")}),
+            "Bundle.entry[1].resource.subject.reference",
+        ),
+        (
+            bundle({"fullUrl": f"https://x.example/Patient/{OTHER}", "resource": PATIENT}),
+            "Bundle.entry[0].resource",
+        ),
+        (bundle({"resource": bundle({"resource": about("Patient/q")})}), None),
+        (bundle({"response": {"outcome": about(f"Patient/{OTHER}")}}), None),
+        (bundle(id=uuid7()), "Bundle.id"),
+    ],
+)
+def test_nobody_else_hides_in_a_bundle(resource: dict[str, Any], path: str | None) -> None:
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check(resource, record("other"))
+    assert path is None or caught.value.path == path
+
+
+def test_a_resource_of_a_record_has_its_id_and_nothing_of_a_servers_own() -> None:
+    meta = {"versionId": "17", "lastUpdated": "2019-01-01T00:00:00Z", "profile": ["p"]}
+    made = resources.as_record(about(f"Patient/{MINE}") | {"id": "its-own", "meta": meta}, ID)
+    assert (made["id"], made["meta"]) == (ID, {"profile": ["p"]})
+    resources.check(made, record())
