@@ -88,7 +88,9 @@ func TestTheIdOfARevokedConsentIsNeverGivenAgain(t *testing.T) {
 	id := s.patient.Permit(&pb.Provision{})
 	revoke := s.revoke(id)
 	s.expect(s.One(revoke), pb.Code_CODE_OK)
-	s.untouched(func() { s.expectAt(s.One(s.consentAs(id, pb.Effect_EFFECT_PERMIT)), pb.Code_CODE_CONFLICT, "body.consent.consent_id") })
+	s.untouched(func() {
+		s.expectAt(s.One(s.consentAs(id, pb.Effect_EFFECT_PERMIT)), pb.Code_CODE_CONFLICT, "body.consent.consent_id")
+	})
 	s.untouched(func() { s.expect(s.One(s.revoke(id)), pb.Code_CODE_NOT_FOUND) })
 	// Within one batch too, and one patient does not use up another's ids.
 	again := s.patient.Permit(&pb.Provision{})

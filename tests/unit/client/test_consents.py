@@ -21,6 +21,7 @@ from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
+from tests.support.channel import CHANNEL
 
 LET_IN = provision(msp="LakesideMSP")
 KEEP_OUT = provision(msp="LakesideMSP", deny=True)
@@ -31,7 +32,7 @@ class Wallet:
     """As much of a wallet as consenting needs."""
 
     signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
-    consortium: Any = field(default_factory=lambda: SimpleNamespace(channel="cbmdhi"))
+    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
     delegation: pb.SignedDelegation | None = None
 
     @property
