@@ -15,9 +15,10 @@ const (
 	maxDelegationLifetimeMs = 12 * 60 * 60 * 1000
 )
 
-// authenticate goes through the checks in the order of the contract. When the same command was
-// committed before, it says so in c.first, whatever has expired or been suspended since.
-func (r *run) authenticate(c *command) *refusal {
+// identify finds out whose command it is, by signatures alone. What is refused here leaves no trace: nobody is
+// known to have meant it, or (a time that is over, another channel, a form that nothing can mend) it never has an
+// effect. When the same command was committed before, it says so in c.first, whatever has expired since.
+func (r *run) identify(c *command) *refusal {
 	if c.header.GetChannel() != r.call.Channel {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "channel", "signed for another channel: sign it for this one")
 	}
@@ -25,7 +26,7 @@ func (r *run) authenticate(c *command) *refusal {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "genesis_sha256",
 			"signed for a channel of this name that began otherwise: sign it with the genesis hash of this one")
 	}
-	late := r.checkTimes(c.header)
+	late := checkEnd(c.header, r.call.TimeMs, commandPeriod)
 	if c.misnamed != nil {
 		return orElse(late, c.misnamed)
 	}
@@ -49,14 +50,16 @@ func (r *run) authenticate(c *command) *refusal {
 		c.first = first
 		return nil
 	}
-	return r.admit(c, signer)
+	return r.vouch(c, signer)
 }
 
 // isGenesis compares what was signed with how this channel began.
 func (r *run) isGenesis(digest []byte) bool { return bytes.Equal(digest, r.call.GenesisSHA256[:]) }
 
-// admit decides whether an identified signer may act at all, and for whom.
-func (r *run) admit(c *command, signer *pb.IdentityDocument) *refusal {
+// vouch checks the rest of what makes a command its signer's: the enrolment certificate of a newcomer, the
+// signature of whoever lets a device act. A carrier can damage both without touching what the signer signed, so that
+// until here a refusal must not be remembered against the command.
+func (r *run) vouch(c *command, signer *pb.IdentityDocument) *refusal {
 	if registration := c.body.GetRegisterIdentity(); registration != nil {
 		// Not on the channel yet (or rejected): the enrolment certificate stands for the signer.
 		if c.misstated != nil {
@@ -66,14 +69,29 @@ func (r *run) admit(c *command, signer *pb.IdentityDocument) *refusal {
 			return why
 		}
 	} else {
-		if signer.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
-			return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the signer's identity is not active")
-		}
-		if c.misstated != nil {
-			return c.misstated
-		}
-		c.authenticated = true
 		c.entry.SignerRole, c.entry.SignerMsp = signer.GetRole(), signer.GetHomeMsp()
+	}
+	if c.delegation != nil {
+		return r.checkDelegator(c)
+	}
+	return nil
+}
+
+// admit decides whether who was identified may act, and for whom, by the state as it is now: what the commands before
+// it in its group have changed included.
+func (r *run) admit(c *command) *refusal {
+	if early := checkBeginning(c.header, r.call.TimeMs, commandPeriod); early != nil {
+		return early
+	}
+	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
+	if c.body.GetRegisterIdentity() == nil && signer.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the signer's identity is not active")
+	}
+	if c.misstated != nil {
+		return c.misstated
+	}
+	if c.miscertified != nil {
+		return c.miscertified
 	}
 	c.actor = signer
 	if c.delegation != nil {
@@ -82,21 +100,40 @@ func (r *run) admit(c *command, signer *pb.IdentityDocument) *refusal {
 	return nil
 }
 
-func (r *run) checkTimes(h *pb.Command) *refusal {
-	issued, expires, now := h.GetIssuedAtMs(), h.GetExpiresAtMs(), r.call.TimeMs
-	return checkPeriod(issued, expires, now, maxLifetimeMs, "", "10 minutes: sign a fresh command")
+// period is how long something that was signed may be valid, and how its times are named in a refusal.
+type period struct {
+	lifetimeMs    int64
+	prefix, limit string
 }
 
-func checkPeriod(issued, expires, now, lifetime int64, prefix, limit string) *refusal {
+var (
+	commandPeriod    = period{maxLifetimeMs, "", "10 minutes: sign a fresh command"}
+	delegationPeriod = period{maxDelegationLifetimeMs, "delegation.", "12 hours: log in again"}
+)
+
+type signedPeriod interface {
+	GetIssuedAtMs() int64
+	GetExpiresAtMs() int64
+}
+
+// checkEnd refuses what is not valid and never will be again.
+func checkEnd(signed signedPeriod, now int64, p period) *refusal {
+	issued, expires := signed.GetIssuedAtMs(), signed.GetExpiresAtMs()
 	switch {
 	case issued <= 0 || expires <= issued:
-		return refuse(pb.Code_CODE_EXPIRED, prefix+"expires_at_ms", "does not follow issued_at_ms")
-	case expires-issued > lifetime:
-		return refuse(pb.Code_CODE_EXPIRED, prefix+"expires_at_ms", "valid for longer than %s", limit)
-	case issued > now+maxClockAheadMs:
-		return refuse(pb.Code_CODE_EXPIRED, prefix+"issued_at_ms", "more than 2 minutes in the future: check the signer's clock")
+		return refuse(pb.Code_CODE_EXPIRED, p.prefix+"expires_at_ms", "does not follow issued_at_ms")
+	case expires-issued > p.lifetimeMs:
+		return refuse(pb.Code_CODE_EXPIRED, p.prefix+"expires_at_ms", "valid for longer than %s", p.limit)
 	case expires <= now:
-		return refuse(pb.Code_CODE_EXPIRED, prefix+"expires_at_ms", "expired: sign it anew")
+		return refuse(pb.Code_CODE_EXPIRED, p.prefix+"expires_at_ms", "expired: sign it anew")
+	}
+	return nil
+}
+
+// checkBeginning refuses what is not valid yet. It would be later, so that the refusal has to be remembered.
+func checkBeginning(signed signedPeriod, now int64, p period) *refusal {
+	if signed.GetIssuedAtMs() > now+maxClockAheadMs {
+		return refuse(pb.Code_CODE_EXPIRED, p.prefix+"issued_at_ms", "more than 2 minutes in the future: check the signer's clock")
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 // certify identifies the signer of a registration by its enrolment certificate. Whatever is wrong
 // with the certificate itself leaves the signer a stranger, so it is CODE_INVALID and leaves no
-// trace; only a role that the home member did not certify is a refusal of somebody known.
+// trace; a role that the home member did not certify is a refusal of somebody known: admit says it.
 func (r *run) certify(c *command, body *pb.RegisterIdentity) *refusal {
 	const path = "body.register_identity.enrolment_certificate"
 	home := load[pb.MemberDocument](r.state, memberKey(body.GetHomeMsp()))
@@ -39,10 +39,9 @@ func (r *run) certify(c *command, body *pb.RegisterIdentity) *refusal {
 	if err != nil {
 		return invalid(path, "not valid now under the home member's Fabric CA")
 	}
-	c.authenticated = true
 	c.entry.SignerRole, c.entry.SignerMsp = body.GetRole(), body.GetHomeMsp()
 	if fabricca.Attribute(certificate, fabricca.Role) != policy.RoleName(body.GetRole()) {
-		return forbidden("body.register_identity.role", "the certificate does not certify this role: enrol for it")
+		c.miscertified = forbidden("body.register_identity.role", "the certificate does not certify this role: enrol for it")
 	}
 	return nil
 }

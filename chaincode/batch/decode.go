@@ -42,14 +42,14 @@ type command struct {
 	misnamed *refusal
 	// Why the body's fields are not well-formed.
 	misstated *refusal
+	// Why the enrolment certificate of a registration does not stand for what it asks for.
+	miscertified *refusal
 	// Why the carrier's statement about a PutRecord's content is not well-formed.
 	misstored *refusal
 
 	// The audit entry in the making, and the key of its place.
 	auditKey string
 	entry    *pb.AuditEntry
-	// Set by authentication: the signer has been identified, so a refusal by policy is recorded.
-	authenticated bool
 	// The identity on whose authority it is decided: the signer, or the delegator behind it.
 	actor     *pb.IdentityDocument
 	delegated bool
@@ -96,15 +96,27 @@ func decodeGroup(item *pb.BatchItem) *group {
 }
 
 func decodeCommand(signed *pb.SignedCommand) *command {
-	c := &command{signed: signed, entry: &pb.AuditEntry{}, sha256: sha256.Sum256(signed.GetCommand())}
+	c := &command{signed: signed, sha256: sha256.Sum256(signed.GetCommand())}
 	if c.undecodable = c.decode(); c.undecodable != nil {
 		return c
 	}
 	c.misnamed = c.checkNames()
 	c.auditKey = auditKey(c.id(), signed.GetSigner())
-	c.entry.CommandId, c.entry.Signer, c.entry.CommandSha256 = c.id(), signed.GetSigner(), c.sha256[:]
-	c.misstated = c.family.describe(c)
+	c.misstated = c.describe()
 	return c
+}
+
+// describe begins the audit entry with what the body says.
+func (c *command) describe() *refusal {
+	c.entry = &pb.AuditEntry{CommandId: c.id(), Signer: c.signed.GetSigner(), CommandSha256: c.sha256[:]}
+	return c.family.describe(c)
+}
+
+// forget takes out of the entry what the command's application has put in: it was not done.
+func (c *command) forget() {
+	done := c.entry
+	c.describe()
+	c.entry.SignerRole, c.entry.SignerMsp, c.entry.OnBehalfOf = done.GetSignerRole(), done.GetSignerMsp(), done.GetOnBehalfOf()
 }
 
 func (c *command) decode() *refusal {

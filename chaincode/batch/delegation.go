@@ -8,6 +8,37 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
+// checkDelegator finds out who stands behind a device's command, by signatures alone. It puts nobody in anybody's
+// place: delegate does, once a refusal can be remembered.
+func (r *run) checkDelegator(c *command) *refusal {
+	d := c.delegation
+	// What the device signed names whom it acts for: a carrier cannot put another delegation beside it.
+	named := sha256.Sum256(c.signed.GetDelegation().GetDelegation())
+	if !bytes.Equal(c.header.GetDelegationSha256(), named[:]) {
+		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation_sha256",
+			"the device's command does not name this delegation: sign it with the SHA-256 of the delegation in it")
+	}
+	if why := checkDelegation(d); why != nil {
+		return why
+	}
+	if d.GetChannel() != r.call.Channel {
+		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.channel", "the delegation was signed for another channel")
+	}
+	if !r.isGenesis(d.GetGenesisSha256()) {
+		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.genesis_sha256",
+			"the delegation was signed for a channel of this name that began otherwise: log in again with the genesis hash of this one")
+	}
+	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
+	if delegator == nil {
+		return refuse(pb.Code_CODE_UNKNOWN_SIGNER, "delegation.delegator", "not registered on this channel")
+	}
+	if !r.keys.delegationHolds(delegator, c.signed.GetDelegation()) {
+		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation.signature",
+			"the signature does not match the delegation and the delegator's key, or its s is not low")
+	}
+	return nil
+}
+
 // delegate checks that the person behind a device's signature let it do this, and puts the person
 // in the actor's place: policy then decides about the person, knowing that a device signed.
 func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
@@ -18,38 +49,17 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 		return forbidden("signer", "only a registered device acts within a delegation: sign in person")
 	}
 	d := c.delegation
-	if why := checkDelegation(d); why != nil {
+	if why := checkEnd(d, r.call.TimeMs, delegationPeriod); why != nil {
 		return why
 	}
-	// What the device signed names whom it acts for: a carrier cannot put another delegation beside it.
-	named := sha256.Sum256(c.signed.GetDelegation().GetDelegation())
-	if !bytes.Equal(c.header.GetDelegationSha256(), named[:]) {
-		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation_sha256",
-			"the device's command does not name this delegation: sign it with the SHA-256 of the delegation in it")
-	}
-	if d.GetChannel() != r.call.Channel {
-		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.channel", "the delegation was signed for another channel")
-	}
-	if !r.isGenesis(d.GetGenesisSha256()) {
-		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.genesis_sha256",
-			"the delegation was signed for a channel of this name that began otherwise: log in again with the genesis hash of this one")
-	}
-	if why := checkPeriod(d.GetIssuedAtMs(), d.GetExpiresAtMs(), r.call.TimeMs, maxDelegationLifetimeMs,
-		"delegation.", "12 hours: log in again"); why != nil {
+	if why := checkBeginning(d, r.call.TimeMs, delegationPeriod); why != nil {
 		return why
-	}
-	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
-	if delegator == nil {
-		return refuse(pb.Code_CODE_UNKNOWN_SIGNER, "delegation.delegator", "not registered on this channel")
-	}
-	if !r.keys.delegationHolds(delegator, c.signed.GetDelegation()) {
-		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation.signature",
-			"the signature does not match the delegation and the delegator's key, or its s is not low")
 	}
 	if d.GetDelegate() != device.GetAddress() {
 		return forbidden("delegation.delegate", "the delegation lets another device act: log in with this one")
 	}
 	c.entry.OnBehalfOf = d.GetDelegator()
+	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
 	if delegator.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegator", "the delegator's identity is not active")
 	}

@@ -55,8 +55,8 @@ func checkMembership(commands []*command) *refusal {
 	return nil
 }
 
-// settle gives a verdict for each command of a group and stages what the group changes: all of
-// it, or nothing but the audit entry of the command that policy refused.
+// settle gives a verdict for each command of a group and stages what the group changes: all of it, or nothing but
+// the audit entries that say why not. Once all its signers are known, what they signed has its one verdict for ever.
 func (r *run) settle(g *group) []*pb.Verdict {
 	if g.malformed != nil {
 		return g.all(g.malformed)
@@ -66,94 +66,89 @@ func (r *run) settle(g *group) []*pb.Verdict {
 			return g.refusedBy(i, c.undecodable)
 		}
 	}
-	if culprit, why := r.authenticateAll(g); why != nil && !g.hasReplayOf(pb.Code_CODE_FORBIDDEN) {
-		return r.refuseGroup(g, culprit, why)
+	for i, c := range g.commands {
+		if why := r.identify(c); why != nil {
+			return g.refusedBy(i, why)
+		}
 	}
-	if verdicts := g.replay(); verdicts != nil {
+	if verdicts := r.replay(g); verdicts != nil {
 		return verdicts
 	}
 	if g.contents != nil {
 		return g.all(g.contents)
 	}
 	for i, c := range g.commands {
-		if why := c.family.apply(r, c); why != nil {
-			r.state.discard()
+		// One by one, since who was suspended by the one before does not act any more.
+		why := r.admit(c)
+		if why == nil {
+			why = c.family.apply(r, c)
+		}
+		if why != nil {
 			return r.refuseGroup(g, i, why)
 		}
 		r.record(c, nil)
 	}
 	r.state.keep()
-	verdicts := make([]*pb.Verdict, len(g.commands))
-	for i, c := range g.commands {
-		verdicts[i] = c.verdict(nil)
-	}
-	return verdicts
+	return g.all(nil)
 }
 
-// authenticateAll looks at every command, so that replays are found behind a refusal as well.
-func (r *run) authenticateAll(g *group) (culprit int, first *refusal) {
-	for i, c := range g.commands {
-		if why := r.authenticate(c); why != nil && first == nil {
-			culprit, first = i, why
-		}
-	}
-	return culprit, first
-}
-
-// replay answers a group of which something was committed before; nil when nothing was.
-//
-// All of it: each command gets its first verdict. A part that policy refused: the group was refused
-// then for that reason, and is again (only the refused command has an entry). Another part:
-// the id was used in another group.
-func (g *group) replay() []*pb.Verdict {
+// replay answers a group of which something was committed before, done or refused; nil when nothing was. All of it:
+// each command gets its first verdict. A part: its ids were used in another group.
+func (r *run) replay(g *group) []*pb.Verdict {
 	committed := 0
 	for _, c := range g.commands {
 		if c.first != nil {
 			committed++
 		}
 	}
-	if committed == 0 {
+	switch committed {
+	case 0:
 		return nil
-	}
-	if committed < len(g.commands) && !g.hasReplayOf(pb.Code_CODE_FORBIDDEN) {
-		return g.all(conflict("group", "some of the group's commands were committed before, in another group: "+
-			"sign the group anew with fresh ids"))
-	}
-	verdicts := make([]*pb.Verdict, len(g.commands))
-	for i, c := range g.commands {
-		if c.first != nil {
+	case len(g.commands):
+		verdicts := make([]*pb.Verdict, len(g.commands))
+		for i, c := range g.commands {
 			verdicts[i] = c.replayed()
-		} else {
-			verdicts[i] = c.groupRefused()
 		}
+		return verdicts
 	}
-	return verdicts
-}
-
-func (g *group) hasReplayOf(code pb.Code) bool {
+	why := conflict("group", "some of the group's commands were committed before, in another group: sign the group anew with fresh ids")
 	for _, c := range g.commands {
-		if c.first != nil && c.first.GetCode() == code {
-			return true
+		if c.first == nil {
+			r.record(c, why)
 		}
 	}
-	return false
+	r.state.keep()
+	return g.all(why)
 }
 
-// refuseGroup blames one command. Refused by policy, its entry stays: the attempt is on the channel.
+// refuseGroup blames one command of a group.
 func (r *run) refuseGroup(g *group, culprit int, why *refusal) []*pb.Verdict {
-	c := g.commands[culprit]
-	if why.code == pb.Code_CODE_FORBIDDEN && c.authenticated {
-		r.record(c, why)
-		r.state.keep()
+	r.state.discard()
+	if why.carriers {
+		return g.refusedBy(culprit, why)
 	}
+	for i, c := range g.commands {
+		if i == culprit {
+			r.record(c, why)
+		} else {
+			c.forget()
+			r.record(c, groupRefused)
+		}
+	}
+	r.state.keep()
 	return g.refusedBy(culprit, why)
 }
 
-// record stages the audit entry, which is the idempotency record too.
+// record stages the audit entry, which is the idempotency record too: whoever sends the command again gets the verdict
+// that stands here, so that nothing that was refused takes effect when the state has changed.
 func (r *run) record(c *command, why *refusal) {
 	c.entry.Code, c.entry.AtMs, c.entry.TxId = pb.Code_CODE_OK, r.call.TimeMs, r.call.TxID
 	if why != nil {
-		c.entry.Code, c.entry.Reason = why.code, why.reason
+		c.entry.Code, c.entry.Reason, c.entry.Path = why.code, why.reason, why.path
+		c.entry.BreakGlassReview = nil
+		if why.code != pb.Code_CODE_FORBIDDEN {
+			c.entry.Basis = nil
+		}
 	}
 	r.state.put(c.auditKey, c.entry)
 }
@@ -172,7 +167,7 @@ func (g *group) refusedBy(culprit int, why *refusal) []*pb.Verdict {
 		if i == culprit {
 			verdicts[i] = c.verdict(why)
 		} else {
-			verdicts[i] = c.groupRefused()
+			verdicts[i] = c.verdict(groupRefused)
 		}
 	}
 	return verdicts

@@ -1,6 +1,9 @@
 package batch_test
 
 import (
+	"bytes"
+	"maps"
+	"strings"
 	"testing"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
@@ -55,14 +58,37 @@ func (s *story) expectAt(v *pb.Verdict, code pb.Code, path string) {
 	}
 }
 
-// untouched insists that something leaves no trace in the state.
+// untouched insists that something changes nothing, but for the audit entries of what was refused.
 func (s *story) untouched(do func()) {
 	s.t.Helper()
-	before := len(s.State)
+	s.compare(do, func(key string) bool { return s.refusedBy(key) })
+}
+
+// traceless insists that something leaves no trace in the state at all.
+func (s *story) traceless(do func()) {
+	s.t.Helper()
+	s.compare(do, func(string) bool { return false })
+}
+
+// compare the state before and after, but for new keys that may be there.
+func (s *story) compare(do func(), allowed func(key string) bool) {
+	s.t.Helper()
+	before, private := maps.Clone(s.State), len(s.Private)
 	do()
-	if len(s.State) != before {
-		s.t.Fatalf("the state has %d documents, before %d: a refusal left a trace", len(s.State), before)
+	for key, value := range s.State {
+		was, there := before[key]
+		if (there && !bytes.Equal(was, value)) || (!there && !allowed(key)) {
+			s.t.Fatalf("%s was changed by what was refused", key)
+		}
 	}
+	if len(s.Private) != private {
+		s.t.Fatal("private state was changed by what was refused")
+	}
+}
+
+func (s *story) refusedBy(key string) bool {
+	entry := &pb.AuditEntry{}
+	return strings.Contains(key, "/aud/") && s.Document(key, entry) && entry.GetCode() != pb.Code_CODE_OK
 }
 
 // consentTo is some harmless command of the patient.

@@ -82,7 +82,7 @@ func applyRecord(r *run, c *command) *refusal {
 		return why
 	}
 	if why := r.acceptContent(c, patient); why != nil {
-		return why
+		return why.byCarrier()
 	}
 	r.state.put(recordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
 		RecordId: body.GetRecordId(), Version: body.GetVersion(), Patient: body.GetPatient(),

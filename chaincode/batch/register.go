@@ -95,7 +95,7 @@ func applyRegister(r *run, c *command) *refusal {
 		sealed, ok := r.sealed.find(custodian.GetMsp(), name, custodian.GetSealedKeySha256())
 		if !ok {
 			return invalid(at(path+"custodians", i)+".sealed_key_sha256",
-				"the transient field sealed_keys holds no key with this hash for this custodian")
+				"the transient field sealed_keys holds no key with this hash for this custodian").byCarrier()
 		}
 		r.state.putPrivate(custodian.GetMsp(), name, sealed)
 	}

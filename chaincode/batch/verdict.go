@@ -12,6 +12,17 @@ type refusal struct {
 	code   pb.Code
 	path   string
 	reason string
+	// Set when not the command is at fault but what its carrier sent beside it, unsigned.
+	carriers bool
+}
+
+// byCarrier marks a refusal for what a carrier sent beside the command. It is not remembered against the command:
+// else whoever sees one could spoil it, by carrying it badly before somebody else carries it well.
+func (why *refusal) byCarrier() *refusal {
+	if why != nil {
+		why.carriers = true
+	}
+	return why
 }
 
 func refuse(code pb.Code, path, format string, args ...any) *refusal {
@@ -53,12 +64,11 @@ func (c *command) verdict(why *refusal) *pb.Verdict {
 // replayed is the verdict of a command that was committed before.
 func (c *command) replayed() *pb.Verdict {
 	return &pb.Verdict{
-		CommandId: c.id(), Code: pb.Code_CODE_ALREADY_COMMITTED, Reason: c.first.GetReason(),
+		CommandId: c.id(), Code: pb.Code_CODE_ALREADY_COMMITTED, Reason: c.first.GetReason(), Path: c.first.GetPath(),
 		Basis: c.first.GetBasis(), FirstCode: c.first.GetCode(), FirstTxId: c.first.GetTxId(),
 	}
 }
 
-func (c *command) groupRefused() *pb.Verdict {
-	return c.verdict(refuse(pb.Code_CODE_GROUP_REFUSED, "",
-		"another command of the group was refused, so none of it was done: see that command's verdict"))
-}
+// groupRefused is the verdict of whoever stood in a group with somebody who was refused.
+var groupRefused = refuse(pb.Code_CODE_GROUP_REFUSED, "",
+	"another command of the group was refused, so none of it was done: see that command's verdict")

@@ -161,6 +161,10 @@ def _of_entry(
     staff: Sequence[Identity],
     hears: Hears,
 ) -> list[Notice]:
+    # Refused before anybody decided about it (not there, not well-formed, no one to act), an entry names whom
+    # it likes: it stands in the audit trail and tells nobody.
+    if entry.code not in (code_pb2.CODE_OK, code_pb2.CODE_FORBIDDEN):
+        return []
     done = entry.code == code_pb2.CODE_OK
     match entry.action:
         case "register" if done:
@@ -299,7 +303,8 @@ def _about(
     event: events_pb2.TransactionCommitted, document: state_pb2.IdentityDocument, kind: str, owner: str
 ) -> Notice:
     """A notice about a change of an identity; who did it is in the entry that changed it last."""
-    entry = next((one for one in reversed(event.entries) if one.subject == document.address), None)
+    of_it = (one for one in reversed(event.entries) if one.subject == document.address)
+    entry = next((one for one in of_it if one.code == code_pb2.CODE_OK), None)
     return Notice(
         owner=owner,
         kind=kind,

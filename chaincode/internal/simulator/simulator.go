@@ -271,3 +271,11 @@ func Marshal(t T, message proto.Message) []byte {
 	}
 	return raw
 }
+
+// Unmarshal decodes what Marshal made.
+func Unmarshal(t T, raw []byte, into proto.Message) {
+	t.Helper()
+	if err := proto.Unmarshal(raw, into); err != nil {
+		t.Fatalf("unmarshal: %v", err)
+	}
+}

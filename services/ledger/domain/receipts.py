@@ -102,6 +102,7 @@ def of_audit_entry(entry: state_pb2.AuditEntry, block: int) -> ledger_pb2.Receip
         command_id=entry.command_id,
         code=entry.code,
         reason=entry.reason,
+        path=entry.path,
         basis=entry.basis if entry.HasField("basis") else None,
         tx_id=entry.tx_id,
         block=block,
@@ -130,7 +131,7 @@ def _add_verdict(
         receipt.block = _block_of(verdict.first_tx_id, settlement, first_blocks)
         receipt.already_committed = True
     elif audit_key(verdict.command_id, signer) in settlement.recorded:
-        # A command that was refused before anybody knew its signer leaves nothing on the channel.
+        # Signatures that do not hold and faults of the carrier leave nothing on the channel.
         receipt.tx_id, receipt.block = settlement.tx_id, settlement.block
 
 

@@ -273,3 +273,22 @@ def test_a_refused_registration_or_review_tells_nobody() -> None:
     )
 
     assert announce(happened, {}, STAFF, RULES) == Announcement()
+
+
+@pytest.mark.parametrize(
+    "code", [code_pb2.CODE_NOT_FOUND, code_pb2.CODE_INACTIVE_SIGNER, code_pb2.CODE_GROUP_REFUSED]
+)
+@pytest.mark.parametrize("action", ["read", "break-glass", "write"])
+def test_nobody_is_told_of_an_attempt_that_was_refused_before_it_was_decided(action: str, code: int) -> None:
+    attempt = event(entry(action, CLINICIAN, patient=PATIENT, code=code))
+    assert told(announce(attempt, {}, STAFF, RULES)) == set()
+
+
+def test_who_changed_an_identity_is_not_who_was_refused_to() -> None:
+    suspended = document(CLINICIAN, state_pb2.IDENTITY_STATUS_SUSPENDED, version=2)
+    done = entry("suspend", LAKESIDE_ADMIN, subject=CLINICIAN)
+    refused = entry("suspend", MERCY_ADMIN, subject=CLINICIAN, code=code_pb2.CODE_CONFLICT)
+    (notice,) = announce(
+        event(done, refused, identities=(suspended,)), {CLINICIAN: identity(CLINICIAN)}, STAFF, RULES
+    ).notices
+    assert notice.actor == LAKESIDE_ADMIN
