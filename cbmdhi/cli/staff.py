@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -117,6 +118,27 @@ def glass(
         lambda client: client.registration.review_break_glass(break_glass_id, clinician, justified=justified),
     )
     _show(receipt, "reviewed", as_json)
+
+
+@review.command()
+def reason(
+    break_glass_id: Annotated[str, typer.Argument(help="`command_id` in `cbmdhi inbox --json`.")],
+    clinician: Annotated[str, typer.Argument(help="Address of who broke the glass: `actor` there.")],
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Why a glass was broken, as the clinician sealed it to this reviewer."""
+    broken = shared.with_client(
+        wallet, home, member, lambda client: client.registration.broken_glass(break_glass_id, clinician)
+    )
+    if as_json:
+        print(json.dumps(asdict(broken)))
+    else:
+        console.print(
+            f"{broken.reason}: record {broken.record_id}, version {broken.version}, of {broken.patient}"
+        )
 
 
 @review.command()

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from cbmdhi.client import tracing
+from cbmdhi.client import reviewers, tracing
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection, check_size
 from cbmdhi.command.v1 import code_pb2
@@ -21,7 +21,7 @@ from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.errors import AccessRefused, MeshError, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import categories, command, envelope, hpke, released
+from cbmdhi.protocol import broken_glass, categories, command, envelope, hpke, released
 from cbmdhi.protocol import resource as resources
 from cbmdhi.protocol.ids import uuid7
 
@@ -204,9 +204,16 @@ class Records:
         return readings
 
     async def break_glass(self, patient: str, record_id: str, version: int, reason_code: str) -> Reading:
-        """Read in an emergency, without consent; the patient is told and a privacy officer reviews it."""
-        body = pb.BreakGlass(patient=patient, record_id=record_id, version=version, reason_code=reason_code)
-        return await self._read(body)
+        """Read in an emergency, without consent; the patient is told and a privacy officer reviews it.
+
+        reason_code  `unconscious`, `life-threatening` or `public-safety`; sealed to the reviewers alone
+        """
+        if reason_code not in broken_glass.REASONS:
+            raise MeshError(code_pb2.CODE_INVALID, f"the reason is one of {', '.join(broken_glass.REASONS)}")
+        body = pb.BreakGlass(patient=patient, record_id=record_id, version=version)
+        command_id, reviewed_by = uuid7(), await reviewers.of_broken_glass(self._connection)
+        broken_glass.seal(body, command_id, self._wallet.address, reason_code, reviewed_by)
+        return await self._read_signed(body, self._signed(body, command_id))
 
     async def list(
         self, patient: str = "", *, category: str = "", purpose: str = "PATRQT"
@@ -239,11 +246,12 @@ class Records:
     def _hpke_private(self) -> hpke.PrivateKey:
         return hpke.PrivateKey(self._wallet.hpke_private)
 
-    async def _read(self, body: pb.Access | pb.BreakGlass) -> Reading:
+    async def _read(self, body: pb.Access) -> Reading:
         return await self._read_signed(body, self._signed(body))
 
-    def _signed(self, body: pb.Access | pb.BreakGlass) -> pb.SignedCommand:
-        return self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
+    def _signed(self, body: pb.Access | pb.BreakGlass, command_id: str = "") -> pb.SignedCommand:
+        channel = self._wallet.consortium.signed_channel
+        return self._wallet.sign_command(command.make(body, channel=channel, command_id=command_id or None))
 
     async def _read_signed(self, body: pb.Access | pb.BreakGlass, signed: pb.SignedCommand) -> Reading:
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)

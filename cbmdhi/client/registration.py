@@ -12,16 +12,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError, Message
 
+from cbmdhi.client import reviewers
 from cbmdhi.client.commands import submit
 from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, SealedKey
 from cbmdhi.errors import MeshError, NotCommitted
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import certificates, cid, command, hpke
-from cbmdhi.protocol import registration as registrations
+from cbmdhi.protocol import broken_glass, certificates, cid, command, hpke
 
 _EVIDENCE = b"cbmdhi/evidence/v1\x00"
 
@@ -65,11 +66,8 @@ class Registration:
         request = identity_pb2.RegisterRequest()
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
         if wallet.role == pb.ROLE_PATIENT:
-            reviewers = await self._connection.anonymous(
-                stub.ListReviewers, identity_pb2.ListReviewersRequest()
-            )
+            administrators = await reviewers.of_evidence(self._connection)
             self._add_custodians(body, request, custodians)
-            administrators = self._certified(reviewers)
             request.sealed_evidence = _seal_evidence(wallet.address, evidence or {}, administrators)
             body.evidence_cid = cid.raw(request.sealed_evidence)
         signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
@@ -152,6 +150,21 @@ class Registration:
             pb.ReviewBreakGlass(break_glass_id=break_glass_id, clinician=clinician, justified=justified)
         )
 
+    async def broken_glass(self, break_glass_id: str, clinician: str) -> broken_glass.BrokenGlass:
+        """As a reviewer: what was opened, and the reason that the clinician sealed to this wallet.
+
+        Raises MeshError INTEGRITY when the reason is not the clinician's or does not open.
+        """
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        request = gateway_pb2.GetBrokenGlassRequest(break_glass_id=break_glass_id, clinician=clinician)
+        signed = (await self._connection.call(stub.GetBrokenGlass, request)).command
+        key = (await self.identity(clinician)).signing_public_key
+        wallet = self._wallet
+        try:
+            return broken_glass.open_for(wallet.address, wallet.hpke_private, signed, clinician, key)
+        except broken_glass.NoReason as error:
+            raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
+
     async def identity(self, address: str = "") -> IdentityDocument:
         """The document of an address, by default the wallet's own."""
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
@@ -160,20 +173,6 @@ class Registration:
 
     async def _submit(self, body: Message) -> Receipt:
         return (await submit(self._connection, body))[0].receipt
-
-    def _certified(self, reviewers: identity_pb2.ListReviewersResponse) -> list[IdentityDocument]:
-        """The administrators, each certified by a pinned root: nobody else is sealed to."""
-        roots = {msp: member.ca_pem for msp, member in self._wallet.consortium.members.items()}
-        try:
-            for document, signed in zip(reviewers.administrators, reviewers.registrations, strict=True):
-                registrations.check_role(document, signed, roots)
-                if document.role != pb.ROLE_ADMINISTRATOR:
-                    raise registrations.NotCertified("a reviewer is no administrator")
-        except (registrations.NotCertified, ValueError) as error:
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, f"the gateway named a reviewer whom no member certified: {error}"
-            ) from error
-        return list(reviewers.administrators)
 
     def _add_custodians(
         self,

@@ -27,6 +27,7 @@ WRITER_KEY = "cbmdhi/writer-key/v1"
 DATA_KEY = "cbmdhi/data-key/v1"
 EVIDENCE_KEY = "cbmdhi/evidence-key/v1"
 BACKUP_KEY = "cbmdhi/backup-key/v1"
+BREAK_GLASS_REASON = "cbmdhi/break-glass-reason/v1"
 
 PUBLIC_KEY_BYTES = 1184 + 32
 PRIVATE_KEY_BYTES = 64 + 32

@@ -212,7 +212,7 @@ func TestWhatIsNeverDelegated(t *testing.T) {
 			return sim.Body(&pb.SuspendIdentity{Address: s.patient.Address, Suspend: true, ReasonCode: "other"})
 		},
 		"break-glass": func(s *story) *pb.CommandBody {
-			return sim.Body(&pb.BreakGlass{Patient: s.patient.Address, RecordId: s.ID(), Version: 1, ReasonCode: "unconscious"})
+			return sim.BreakGlass(s.patient, s.ID(), s.officer)
 		},
 		"review-break-glass": func(s *story) *pb.CommandBody {
 			return sim.Body(&pb.ReviewBreakGlass{BreakGlassId: s.ID(), Clinician: s.clinician.Address})

@@ -1,15 +1,18 @@
 package batch
 
 import (
-	"slices"
-
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
 )
 
-const actionReviewBreakGlass = "review-break-glass"
+const (
+	actionReviewBreakGlass = "review-break-glass"
+	maxSealedReasons       = 16
+	// sealedReasonBytes is what HPKE adds (1,136) to a reason of 64.
+	sealedReasonBytes = 1136 + 64
+)
 
 // BreakGlass: an access in an emergency. What makes it tolerable is structural and so is here and
 // not in the policies: a clinician, in person, with a privacy officer's review waiting.
@@ -26,11 +29,11 @@ func describeBreakGlass(c *command) *refusal {
 	if why := checkRecordVersion("body.break_glass.", body); why != nil {
 		return why
 	}
-	if !slices.Contains(breakGlassReasons, body.GetReasonCode()) {
-		return invalid("body.break_glass.reason_code", "not a reason of the closed list")
+	if why := checkSealedReasons("body.break_glass.sealed_reasons", body.GetSealedReasons()); why != nil {
+		return why
 	}
 	e := c.entry
-	e.Action, e.Purpose, e.ReasonCode = policy.ActionBreakGlass, purposeEmergency, body.GetReasonCode()
+	e.Action, e.Purpose = policy.ActionBreakGlass, purposeEmergency
 	e.Patient, e.RecordId, e.Version = body.GetPatient(), body.GetRecordId(), body.GetVersion()
 	return nil
 }
@@ -54,6 +57,32 @@ func applyBreakGlass(r *run, c *command) *refusal {
 		return why
 	}
 	c.entry.BreakGlassReview = &pb.BreakGlassReview{}
+	// The clinician's own signed words: a reviewer who opens the reason need not believe who hands it over.
+	r.state.put(brokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
+	return nil
+}
+
+// checkSealedReasons looks at form alone. Whom the reason was sealed to is the reviewers' to judge: an emergency
+// does not wait because somebody on the clinician's list has left.
+func checkSealedReasons(path string, reasons []*pb.SealedReason) *refusal {
+	if len(reasons) == 0 {
+		return invalid(path, "the reason is sealed to at least one reviewer")
+	}
+	if len(reasons) > maxSealedReasons {
+		return tooLarge(path, "more than %d", maxSealedReasons)
+	}
+	seen := map[string]bool{}
+	for i, reason := range reasons {
+		switch {
+		case !isAddress(reason.GetReviewer()):
+			return invalid(at(path, i)+".reviewer", "not an address")
+		case seen[reason.GetReviewer()]:
+			return invalid(at(path, i)+".reviewer", "named twice")
+		case len(reason.GetSealed()) != sealedReasonBytes:
+			return invalid(at(path, i)+".sealed", "not %d bytes: its length would tell the reason", sealedReasonBytes)
+		}
+		seen[reason.GetReviewer()] = true
+	}
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 func (s *story) breakGlass(by *sim.Person, record string) *pb.SignedCommand {
-	return by.Sign(sim.Body(&pb.BreakGlass{Patient: s.patient.Address, RecordId: record, Version: 1, ReasonCode: "unconscious"}))
+	return by.Sign(sim.BreakGlass(s.patient, record, s.officer))
 }
 
 func TestTheGlassIsBrokenByAClinicianAgainstEveryConsent(t *testing.T) {
@@ -19,7 +19,7 @@ func TestTheGlassIsBrokenByAClinicianAgainstEveryConsent(t *testing.T) {
 	command := s.breakGlass(s.stranger, record)
 	s.expect(s.One(command), pb.Code_CODE_OK)
 	e := s.Audit(command)
-	if e.GetAction() != "break-glass" || e.GetPatient() != s.patient.Address || e.GetReasonCode() != "unconscious" ||
+	if e.GetAction() != "break-glass" || e.GetPatient() != s.patient.Address || e.GetReasonCode() != "" ||
 		e.GetBreakGlassReview() == nil || e.GetBreakGlassReview().GetReviewed() {
 		t.Fatalf("audit entry %v", e)
 	}

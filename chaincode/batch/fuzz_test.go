@@ -46,7 +46,7 @@ func FuzzBody(f *testing.F) {
 	body, content := w.Record(patient, 2, record)
 	for _, b := range []*pb.CommandBody{
 		body, sim.Read(patient, record, "TREAT"), sim.Body(patient.Registration()),
-		sim.Body(&pb.BreakGlass{Patient: patient.Address, RecordId: record, Version: 1, ReasonCode: "unconscious"}),
+		sim.BreakGlass(patient, record, patient),
 		sim.Body(&pb.ReviewBreakGlass{BreakGlassId: w.ID(), Clinician: people[1].Address}),
 		sim.Body(&pb.RevokeConsent{ConsentId: w.ID(), Patient: patient.Address}),
 		sim.Body(&pb.SuspendIdentity{Address: patient.Address, Suspend: true, ReasonCode: "left"}),

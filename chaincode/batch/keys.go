@@ -43,6 +43,11 @@ func endedConsentKey(consentID, patient string) string {
 	return timelinePrefix + consentID + "/end/" + patient
 }
 
+// brokenGlassKey is that of the signed BreakGlass, with the reason sealed to its reviewers.
+func brokenGlassKey(commandID, clinician string) string {
+	return timelinePrefix + commandID + "/glass/" + clinician
+}
+
 // Private data keys, in a member's implicit collection.
 func sealedRecordKeyName(patient string) string { return "rk/" + patient }
 func sealedWriterKeyName(keyID string) string   { return "wk/" + keyID }

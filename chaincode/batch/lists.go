@@ -19,9 +19,8 @@ var (
 	accessActions     = []string{"read", "history", "export"}
 	explainActions    = []string{"read", "search", "history", "export", "event", "write"}
 
-	reviewReasons     = []string{"identity-verified", "document-mismatch", "duplicate", "other"}
-	suspendReasons    = []string{"lost-key", "left", "misuse", "reinstated", "other"}
-	breakGlassReasons = []string{"unconscious", "life-threatening", "public-safety"}
+	reviewReasons  = []string{"identity-verified", "document-mismatch", "duplicate", "other"}
+	suspendReasons = []string{"lost-key", "left", "misuse", "reinstated", "other"}
 )
 
 const (

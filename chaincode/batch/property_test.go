@@ -68,7 +68,7 @@ func (d *draws) body() (*pb.CommandBody, *pb.StoredContent, *sim.Person) {
 	case 3:
 		return sim.Body(&pb.RevokeConsent{ConsentId: record, Patient: d.patient.Address}), nil, d.patient
 	case 4:
-		return sim.Body(&pb.BreakGlass{Patient: d.patient.Address, RecordId: record, Version: 1, ReasonCode: "unconscious"}), nil, person
+		return sim.BreakGlass(d.patient, record, d.officer), nil, person
 	}
 	return sim.Read(d.patient, record, "TREAT"), nil, person
 }

@@ -93,6 +93,7 @@ class Front:
             f"{prefix}RecordService/ListRecords": self.records.list_records,
             f"{prefix}RecordService/ListConsents": self.records.list_consents,
             f"{prefix}RecordService/ListAudit": self.records.list_audit,
+            f"{prefix}RecordService/GetBrokenGlass": self.records.get_broken_glass,
             f"{prefix}RecordService/GetProof": self.records.get_proof,
             f"{prefix}RecordService/GetBlob": self.records.get_blob,
         }

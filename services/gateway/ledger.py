@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import SignedCommand
 from cbmdhi.command.v1.state_pb2 import (
     ConsentDocument,
     ExplainItem,
@@ -94,6 +95,12 @@ class Ledger:
     async def audit(self, request: ledger_pb2.ListAuditRequest) -> ledger_pb2.ListAuditResponse:
         """A page of a patient's trail."""
         return await self._read(self._stub.ListAudit, request)
+
+    async def broken_glass(self, break_glass_id: str, clinician: str) -> SignedCommand | None:
+        """The signed BreakGlass; None when there is none."""
+        request = ledger_pb2.GetBrokenGlassRequest(break_glass_id=break_glass_id, clinician=clinician)
+        answer = await self._found(self._stub.GetBrokenGlass, request)
+        return None if answer is None else answer.command
 
     async def proof(self, tx_id: str) -> ledger_pb2.GetProofResponse:
         """The block of a transaction. Raises MeshError NOT_FOUND."""

@@ -12,6 +12,8 @@ from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.gateway.v1.gateway_pb2 import (
     GetBlobRequest,
     GetBlobResponse,
+    GetBrokenGlassRequest,
+    GetBrokenGlassResponse,
     GetProofRequest,
     GetProofResponse,
     ListAuditRequest,
@@ -28,8 +30,9 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
 )
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import broken_glass, command, ids
 from cbmdhi.protocol import cid as cids
-from cbmdhi.protocol import command
 from cbmdhi.storage.v1.storage_pb2 import OpenResult
 from services.gateway.domain.session import Session
 from services.gateway.ledger import Ledger
@@ -187,6 +190,25 @@ class Records:
             )
         )
         return ListAuditResponse(entries=page.entries, next_page_token=page.next_page_token)
+
+    async def get_broken_glass(
+        self, request: GetBrokenGlassRequest, session: Session
+    ) -> GetBrokenGlassResponse:
+        """What the clinician signed, for a reviewer to whom the reason is sealed."""
+        if not ids.is_uuid7(request.break_glass_id):
+            raise MeshError(
+                code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", "break_glass_id"
+            )
+        if not addresses.is_address(request.clinician):
+            raise MeshError(code_pb2.CODE_INVALID, "not an address", "clinician")
+        signed = await self._ledger.broken_glass(request.break_glass_id, request.clinician)
+        if signed is None or session.address not in broken_glass.reviewers(signed):
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND,
+                "no glass was broken under this id, or its reason was sealed to other reviewers",
+                "break_glass_id",
+            )
+        return GetBrokenGlassResponse(command=signed)
 
     async def get_proof(self, request: GetProofRequest, session: Session) -> GetProofResponse:
         """The block of a transaction."""

@@ -44,6 +44,7 @@ class Route:
 
 _ADMINISTRATOR = frozenset({"administrator"})
 _PATIENT = frozenset({"patient"})
+_REVIEWERS = frozenset({"administrator", "privacy_officer"})
 
 _OWN, _IDENTITY, _NOTIFY = Target.GATEWAY, Target.IDENTITY, Target.NOTIFY
 _ANYONE, _SESSION, _SERVICE = Authentication.ANONYMOUS, Authentication.SESSION, Authentication.SERVICE
@@ -67,6 +68,7 @@ _TABLE = (
     Route(f"{_GATEWAY}RecordService/ListRecords", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT),
     Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),
+    Route(f"{_GATEWAY}RecordService/GetBrokenGlass", _OWN, _SESSION, roles=_REVIEWERS),
     Route(f"{_GATEWAY}RecordService/GetProof", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/GetBlob", _OWN, _SESSION),
 

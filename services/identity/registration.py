@@ -64,23 +64,26 @@ class Registrations:
         self._msp_id = msp_id
         self._channel = channel
 
-    async def reviewers(self) -> identity_pb2.ListReviewersResponse:
-        """To whom a patient seals: the active administrators of all members, and the members' vaults."""
+    async def reviewers(self, *, of_broken_glass: bool) -> identity_pb2.ListReviewersResponse:
+        """To whom a patient seals: the active administrators of all members, and the members' vaults. To whom
+        a clinician seals the reason of a broken glass: the privacy officers too."""
         administrators, known = await asyncio.gather(
-            self._ledger.identities(
-                role=Role.ROLE_ADMINISTRATOR, status=IdentityStatus.IDENTITY_STATUS_ACTIVE
-            ),
-            self._ledger.members(),
+            self._active(Role.ROLE_ADMINISTRATOR), self._ledger.members()
         )
+        privacy_officers = await self._active(Role.ROLE_PRIVACY_OFFICER) if of_broken_glass else []
         registrations = await asyncio.gather(
-            *(self._ledger.registration(administrator.address) for administrator in administrators)
+            *(self._ledger.registration(one.address) for one in (*administrators, *privacy_officers))
         )
         return identity_pb2.ListReviewersResponse(
             administrators=administrators,
             members=known.members,
             channel=self._channel.name,
             registrations=registrations,
+            privacy_officers=privacy_officers,
         )
+
+    async def _active(self, role: Role) -> list[IdentityDocument]:
+        return await self._ledger.identities(role=role, status=IdentityStatus.IDENTITY_STATUS_ACTIVE)
 
     async def register(self, request: identity_pb2.RegisterRequest) -> ledger_pb2.Receipt:
         """Check, keep the evidence, submit. What cannot be accepted leaves nothing behind."""

@@ -127,7 +127,7 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
         self, request: identity_pb2.ListReviewersRequest, context: Any
     ) -> identity_pb2.ListReviewersResponse:
         require_peer(context, services=_GATEWAY)
-        return await self._registrations.reviewers()
+        return await self._registrations.reviewers(of_broken_glass=request.of_broken_glass)
 
     async def Register(
         self, request: identity_pb2.RegisterRequest, context: Any

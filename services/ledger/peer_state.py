@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from services.ledger.chain import Channel
 from services.ledger.domain.failures import leading_code
-from services.ledger.domain.receipts import Command, audit_key, record_key
+from services.ledger.domain.receipts import Command, audit_key, broken_glass_key, record_key
 from services.ledger.fabric import EvaluateError
 from services.runtime.errors import MeshError
 
@@ -51,6 +51,10 @@ class PeerState:
         values = await self._values([audit_key(*command) for command in commands])
         pairs = zip(commands, values, strict=True)
         return {command: state_pb2.AuditEntry.FromString(value) for command, value in pairs if value}
+
+    async def broken_glass(self, break_glass_id: str, clinician: str) -> command_pb2.SignedCommand | None:
+        value = await self._value(broken_glass_key(break_glass_id, clinician))
+        return command_pb2.SignedCommand.FromString(value) if value else None
 
     async def member(self, msp: str) -> state_pb2.MemberDocument | None:
         value = await self._value(f"org/{msp}")

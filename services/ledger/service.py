@@ -173,6 +173,17 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             answer.receipts.add(receipt=found.get(command))
         return answer
 
+    async def GetBrokenGlass(
+        self, request: ledger_pb2.GetBrokenGlassRequest, context: Any
+    ) -> ledger_pb2.GetBrokenGlassResponse:
+        require_peer(context, services=_GATEWAY)
+        _required(request.break_glass_id, "break_glass_id")
+        _required(request.clinician, "clinician")
+        command = await self._state.broken_glass(request.break_glass_id, request.clinician)
+        if command is None:
+            raise _not_found("this clinician has broken no glass under this id", "break_glass_id")
+        return ledger_pb2.GetBrokenGlassResponse(command=command)
+
     async def GetProof(
         self, request: ledger_pb2.GetProofRequest, context: Any
     ) -> ledger_pb2.GetProofResponse:

@@ -59,6 +59,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def ListAudit(self, request: Any, context: Any) -> Any:
         return ledger_pb2.ListAuditResponse(next_page_token=request.patient)
 
+    async def GetBrokenGlass(self, request: Any, context: Any) -> Any:
+        found = await self.ledger.broken_glass(request.break_glass_id, request.clinician)
+        return ledger_pb2.GetBrokenGlassResponse(command=_there(found))
+
     async def GetProof(self, request: Any, context: Any) -> Any:
         return ledger_pb2.GetProofResponse(block=request.tx_id.encode())
 

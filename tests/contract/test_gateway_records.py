@@ -3,7 +3,7 @@
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Consent, Role
+from cbmdhi.command.v1.command_pb2 import BreakGlass, Consent, Role, SealedReason
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
@@ -110,6 +110,32 @@ async def test_a_receipt_is_found_by_its_signer_alone(member: Member) -> None:
     assert found.receipt.receipt.command_id == one.command_id
     theirs = gateway_pb2_grpc.CommandServiceStub(clinician.channel)
     assert (await refusal(theirs.GetReceipt(request, metadata=clinician.metadata)))[0] == "NOT_FOUND"
+
+
+async def test_a_broken_glass_is_shown_to_the_reviewers_whom_the_clinician_named(member: Member) -> None:
+    named, other, command_id = ENGINE, PATIENT, uuid7()
+    body = BreakGlass(sealed_reasons=[SealedReason(reviewer=named.address, sealed=bytes(1200))])
+    signed = CLINICIAN.sign_command(command.make(body, channel=CHANNEL, command_id=command_id))
+    member.ledger.glasses[command_id, CLINICIAN.address] = signed
+    request = gateway_pb2.GetBrokenGlassRequest(break_glass_id=command_id, clinician=CLINICIAN.address)
+
+    for role in ("administrator", "privacy_officer"):
+        reviewer = member.session(named, role)
+        answer = await records(reviewer).GetBrokenGlass(request, metadata=reviewer.metadata)
+        assert answer.command == signed
+    for person, role, code in (
+        (other, "privacy_officer", "NOT_FOUND"),
+        (named, "clinician", "FORBIDDEN"),
+    ):
+        caller = member.session(person, role)
+        call = records(caller).GetBrokenGlass(request, metadata=caller.metadata)
+        assert (await refusal(call))[0] == code
+    reviewer = member.session(named, "administrator")
+    for path in ("break_glass_id", "clinician"):
+        wrong = gateway_pb2.GetBrokenGlassRequest(break_glass_id=command_id, clinician=CLINICIAN.address)
+        setattr(wrong, path, "Dr. Somebody")
+        call = records(reviewer).GetBrokenGlass(wrong, metadata=reviewer.metadata)
+        assert await refusal(call) == ("INVALID", path)
 
 
 async def test_lists_proofs_and_blobs(member: Member) -> None:

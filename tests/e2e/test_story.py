@@ -163,11 +163,16 @@ async def test_a_clinician_breaks_the_glass_and_the_patient_sees_who_and_why(peo
         await until(told, "the patient is told of the broken glass")
         entries = [entry.entry for entry in await patient.trail.audit()]
         [broken] = [entry for entry in entries if entry.action == "break-glass"]
-        assert (broken.signer, broken.reason_code) == (
-            people.lakeside_clinician.wallet.address,
-            "unconscious",
-        )
+        clinician = people.lakeside_clinician.wallet.address
+        assert (broken.signer, broken.reason_code) == (clinician, "")
         assert not broken.break_glass_review.reviewed
+        block = (await people.lakeside_clinician.trail.proof(reading.receipt.tx_id)).block
+        assert reading.receipt.command_id.encode() in block
+        assert b"unconscious" not in block
+        for reviewer in (people.lakeside_administrator, people.mercy_administrator):
+            told_why = await reviewer.registration.broken_glass(reading.receipt.command_id, clinician)
+            assert (told_why.patient, told_why.record_id) == (record.patient, record.record_id)
+            assert told_why.reason == "unconscious"
 
 
 async def test_who_broke_the_glass_without_need_is_reviewed_and_stopped(people: People) -> None:

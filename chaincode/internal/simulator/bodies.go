@@ -66,6 +66,14 @@ func Read(patient *Person, recordID, purpose string) *pb.CommandBody {
 	return Body(&pb.Access{Patient: patient.Address, RecordId: recordID, Version: 1, Purpose: purpose, Action: "read"})
 }
 
+// BreakGlass of the first version, its reason sealed (as far as the rules can tell) to a reviewer.
+func BreakGlass(patient *Person, recordID string, reviewer *Person) *pb.CommandBody {
+	return Body(&pb.BreakGlass{
+		Patient: patient.Address, RecordId: recordID, Version: 1,
+		SealedReasons: []*pb.SealedReason{{Reviewer: reviewer.Address, Sealed: make([]byte, 1200)}},
+	})
+}
+
 // MustOK insists on verdicts.
 func (w *World) MustOK(verdicts ...*pb.Verdict) {
 	w.T.Helper()

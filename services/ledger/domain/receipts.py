@@ -38,6 +38,11 @@ def audit_key(command_id: str, signer: str) -> str:
     return f"z/{command_id}/aud/{signer}"
 
 
+def broken_glass_key(break_glass_id: str, clinician: str) -> str:
+    """State key of the signed BreakGlass of a glass that was broken."""
+    return f"z/{break_glass_id}/glass/{clinician}"
+
+
 def first_transactions(result: state_pb2.BatchResult) -> set[str]:
     """Transactions in which commands of the batch were committed before."""
     return {

@@ -47,6 +47,7 @@ class FakeLedger:
         self.asked_for: list[str] = []
         self.searchable: set[str] = set()
         self.explained: list[ExplainItem] = []
+        self.glasses: dict[tuple[str, str], SignedCommand] = {}
 
     def register(self, *people: Person, status: IdentityStatus = NOW_ACTIVE) -> None:
         for person in people:
@@ -106,6 +107,9 @@ class FakeLedger:
             Verdict(code=code_pb2.CODE_OK if one.record_id in self.searchable else code_pb2.CODE_FORBIDDEN)
             for one in items
         ]
+
+    async def broken_glass(self, break_glass_id: str, clinician: str) -> SignedCommand | None:
+        return self.glasses.get((break_glass_id, clinician))
 
     async def consents(self, patient: str) -> ConsentDocument:
         return ConsentDocument(patient=patient, version=1)

@@ -256,6 +256,17 @@ async def test_what_reviewers_are_there_is_for_anyone_to_know(member: Member) ->
     assert answer.channel == CHANNEL.name
 
 
+async def test_a_clinician_learns_of_privacy_officers_too_each_with_its_registration(member: Member) -> None:
+    administrator, officer = member.administrator(), Wallet()
+    member.ledger.put(officer, Role.ROLE_PRIVACY_OFFICER)
+    member.ledger.put(Wallet(), Role.ROLE_PRIVACY_OFFICER, SUSPENDED)
+    request = identity_pb2.ListReviewersRequest(of_broken_glass=True)
+    answer = await member.registration.ListReviewers(request, member.by())
+    assert [one.address for one in answer.administrators] == [administrator.address]
+    assert [one.address for one in answer.privacy_officers] == [officer.address]
+    assert len(answer.registrations) == 2
+
+
 async def test_an_identity_is_public_and_one_that_is_not_there_is_not_found(member: Member) -> None:
     known = member.administrator()
     request = identity_pb2.GetIdentityRequest(address=known.address)

@@ -112,7 +112,6 @@ async def test_break_glass_releases_as_an_access_does(world: World) -> None:
         patient=record.patient,
         record_id=record.record_id,
         version=record.version,
-        reason_code="unconscious",
     )
     tx_id, command_id = world.channel.decide(reader, record, body=body)
     opened = await world.mercy.opening.open(tx_id, command_id)
