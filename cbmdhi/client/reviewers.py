@@ -31,7 +31,8 @@ async def of_evidence(connection: Connection) -> list[IdentityDocument]:
 async def of_broken_glass(connection: Connection) -> list[IdentityDocument]:
     """At most 16, privacy officers first: half of them of the clinician's own member, the others of the other
     members in turn. Who is not certified is left out, since an emergency does not wait. Raises MeshError
-    INTEGRITY when nobody is left at home."""
+    INTEGRITY when nobody is left.
+    """
     listed = await _listed(connection, of_broken_glass=True)
     named = [
         *((document, pb.ROLE_ADMINISTRATOR) for document in listed.administrators),
@@ -46,13 +47,14 @@ async def of_broken_glass(connection: Connection) -> list[IdentityDocument]:
         found.append(document)
     wallet = connection.wallet
     found.sort(key=lambda one: (one.role != pb.ROLE_PRIVACY_OFFICER, one.address))
-    at_home = [one for one in found if one.home_msp == wallet.member and one.address != wallet.address]
-    if not at_home:
+    others = [one for one in found if one.address != wallet.address]
+    if not others:
         raise MeshError(
-            code_pb2.CODE_INTEGRITY, "the gateway named no privacy officer or administrator of your member"
+            code_pb2.CODE_INTEGRITY,
+            "the gateway named no reviewer to seal the reason to",
         )
-    chosen = at_home[:_MOST_AT_HOME]
-    return chosen + _in_turn(found, wallet.member)[: MOST_REVIEWERS - len(chosen)]
+    chosen = [one for one in others if one.home_msp == wallet.member][:_MOST_AT_HOME]
+    return chosen + _in_turn(others, wallet.member)[: MOST_REVIEWERS - len(chosen)]
 
 
 def _in_turn(found: list[IdentityDocument], home_msp: str) -> list[IdentityDocument]:

@@ -11,14 +11,12 @@ from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509 import ObjectIdentifier, UnrecognizedExtension
+from cryptography.x509 import UnrecognizedExtension
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import address, certificates, command, signature
-
-# Fabric CA puts attributes into a certificate under this OID, as JSON {"attrs": {…}}.
-_ATTRIBUTES = ObjectIdentifier("1.2.3.4.5.6.7.8.1")
+from cbmdhi.protocol.enrolment import ATTRIBUTES_OID
 
 
 class NotCertified(Exception):
@@ -81,7 +79,7 @@ def _spki(certificate: x509.Certificate) -> bytes:
 
 def _role(certificate: x509.Certificate) -> str:
     try:
-        extension = certificate.extensions.get_extension_for_oid(_ATTRIBUTES)
+        extension = certificate.extensions.get_extension_for_oid(ATTRIBUTES_OID)
         return str(json.loads(cast(UnrecognizedExtension, extension.value).value)["attrs"]["cbmdhi.role"])
     except (x509.ExtensionNotFound, ValueError, KeyError, TypeError) as error:
         raise NotCertified("the certificate has no role") from error

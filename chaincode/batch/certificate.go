@@ -29,6 +29,10 @@ func (r *run) certify(c *command, body *pb.RegisterIdentity) *refusal {
 	if certificate.Subject.CommonName != body.GetAddress() {
 		return invalid(path, "its common name is not the address")
 	}
+	if !namesNobody(certificate, body.GetAddress()) {
+		return invalid(path, "it says more than the address and the role, such as a name or an e-mail address: "+
+			"enrol with a request that names the address alone")
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(home.GetCaCertificatesPem()))
 	_, err = certificate.Verify(x509.VerifyOptions{

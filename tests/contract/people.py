@@ -45,7 +45,7 @@ class IdentityCa:
     def certify(self, person: "Person", role: str) -> bytes:
         """An enrolment certificate, DER."""
         now = datetime.now(UTC)
-        attributes = json.dumps({"attrs": {"cbmdhi.role": role}}).encode()
+        attributes = json.dumps({"attrs": {"cbmdhi.role": role}}, separators=(",", ":")).encode()
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, person.address)]))

@@ -78,7 +78,7 @@ func (w *World) Enrol(role pb.Role, msp string) *Person {
 }
 
 // Certify issues an enrolment certificate as Fabric CA does, the role in its attribute extension.
-func (m *Member) Certify(w *World, p *Person, role, name string, until time.Time) []byte {
+func (m *Member) Certify(w *World, p *Person, role, name string, until time.Time, changes ...func(*x509.Certificate)) []byte {
 	w.T.Helper()
 	m.serial++
 	template := &x509.Certificate{
@@ -88,6 +88,9 @@ func (m *Member) Certify(w *World, p *Person, role, name string, until time.Time
 			Id:    asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1},
 			Value: fmt.Appendf(nil, `{"attrs":{"cbmdhi.role":%q,"hf.Affiliation":""}}`, role),
 		}},
+	}
+	for _, change := range changes {
+		change(template)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, m.certificate, p.Key.Public(), m.authority)
 	if err != nil {

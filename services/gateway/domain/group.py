@@ -22,7 +22,7 @@ from cbmdhi.command.v1.command_pb2 import (
 )
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import categories, command, ids, signature
+from cbmdhi.protocol import categories, command, enrolment, ids, signature
 from cbmdhi.protocol.channel import Channel
 from services.gateway.domain.refusal import Refused
 
@@ -108,6 +108,8 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
             raise _bad_signature(index)
         if (put := parsed.put) is not None:
             _check_put(put, index)
+        if (registration := parsed.registration) is not None:
+            _check_names_nobody(registration, index)
     _check_membership(commands)
 
 
@@ -243,6 +245,15 @@ def _check_put(put: PutRecord, index: int) -> None:
         raise _invalid("not a category of the closed list", f"{path}category", index)
     if len(put.content_commitment) != _SHA256_BYTES:
         raise _invalid("not 32 bytes", f"{path}content_commitment", index)
+
+
+def _check_names_nobody(registration: RegisterIdentity, index: int) -> None:
+    """Here, since what chaincode refuses may stand in a block beside what it accepts."""
+    path = "body.register_identity.enrolment_certificate"
+    try:
+        enrolment.check_der(registration.enrolment_certificate, registration.address)
+    except enrolment.NamesSomebody as error:
+        raise _invalid(f"{error}: enrol with a request that names the address alone", path, index) from error
 
 
 def _check_membership(commands: tuple[Parsed, ...]) -> None:

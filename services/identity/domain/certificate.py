@@ -9,11 +9,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cbmdhi.protocol import certificates
+from cbmdhi.protocol import certificates, enrolment
+from cbmdhi.protocol.enrolment import ATTRIBUTES_OID
 
 ROLE_ATTRIBUTE = "cbmdhi.role"
-ATTRIBUTES_OID = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
-"""Where Fabric CA puts attributes: JSON, `{"attrs": {name: value}}`."""
 
 
 class NotThatCertificate(Exception):
@@ -40,9 +39,10 @@ def check(certificate: x509.Certificate, *, address: str, spki: bytes, roots_pem
         raise NotThatCertificate("its key is not one that the mesh knows") from error
     if key != spki:
         raise NotThatCertificate("it is for another key")
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    if [name.value for name in names] != [address]:
-        raise NotThatCertificate("its common name is not the address")
+    try:
+        enrolment.check(certificate, address)
+    except enrolment.NamesSomebody as error:
+        raise NotThatCertificate(str(error)) from error
     try:
         certificates.check_issued(certificate, roots_pem)
     except (certificates.Untrusted, ValueError) as error:

@@ -122,9 +122,14 @@ async def test_a_clinician_does_not_review_their_own_emergency() -> None:
     assert await chosen(Gateway(one, two, clinician=one.address)) == [two.address]
 
 
-async def test_a_gateway_that_names_nobody_at_home_is_told_of() -> None:
+async def test_without_an_officer_at_home_the_emergency_does_not_wait_either() -> None:
+    elsewhere = Somebody(OFFICER, "LakesideMSP")
+    assert await chosen(Gateway(elsewhere)) == [elsewhere.address]
+
+
+async def test_a_gateway_that_names_nobody_is_told_of() -> None:
     with pytest.raises(MeshError) as refused:
-        await chosen(Gateway(Somebody(OFFICER, "LakesideMSP")))
+        await chosen(Gateway(Somebody(OFFICER, certified_by="LakesideMSP")))
     assert refused.value.code_name == "INTEGRITY"
 
 

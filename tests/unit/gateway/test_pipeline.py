@@ -3,16 +3,19 @@
 import asyncio
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Consent, Role
-from cbmdhi.protocol import command
+from cbmdhi.command.v1.command_pb2 import Consent, RegisterIdentity, Role
+from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError, code_name
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World, build
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.gateway.people import CHANNEL, Person, put, resources
+from tests.unit.protocol.test_enrolment import issued
 
 
 def consent(patient: Person) -> Consent:
@@ -62,6 +65,26 @@ async def test_a_group_without_contents_is_submitted_and_nothing_is_sealed(world
 
     assert entry.receipt.code == code_pb2.CODE_OK
     assert not world.storage.batches
+
+
+async def test_a_certificate_that_names_somebody_is_not_carried_to_the_channel(world: World) -> None:
+    newcomer = Person(Role.ROLE_CLINICIAN)
+    subject = [(NameOID.COMMON_NAME, newcomer.address), (NameOID.EMAIL_ADDRESS, "jane.doe@mercy.example")]
+    for names, codes in ((subject[:1], ["OK"]), (subject, ["INVALID"])):
+        body = RegisterIdentity(
+            address=newcomer.address,
+            signing_public_key=signature.spki(newcomer.key.public_key()),
+            enrolment_certificate=issued(names).public_bytes(Encoding.DER),
+        )
+        before = len(world.ledger.submitted)
+        group = command.make_group([(newcomer, body)], channel=CHANNEL)
+        try:
+            receipts = await world.pipeline.start(group, [], 100)
+            found = [code_name(entry.receipt.code) for entry in receipts]
+        except MeshError as error:
+            found = [code_name(error.code)]
+        assert found == codes
+        assert len(world.ledger.submitted) - before == (1 if codes == ["OK"] else 0)
 
 
 async def test_what_the_channel_refuses_is_let_go_and_its_neighbours_stay(world: World) -> None:

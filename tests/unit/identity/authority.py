@@ -72,7 +72,7 @@ class Root:
             names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
         if role:
-            attributes = json.dumps({"attrs": {"cbmdhi.role": role}}).encode()
+            attributes = json.dumps({"attrs": {"cbmdhi.role": role}}, separators=(",", ":")).encode()
             builder = builder.add_extension(
                 x509.UnrecognizedExtension(ATTRIBUTES_OID, attributes), critical=False
             )
