@@ -36,23 +36,38 @@ def invite(registrar: dict[str, str], fabric_ca_client: Path, address: str, role
     """
     secret = secrets.token_urlsafe(24)
     role_name = pb.Role.Name(role).removeprefix("ROLE_").lower()
+    _as_registrar(
+        registrar,
+        fabric_ca_client,
+        "register",
+        *("--id.name", address, "--id.secret", secret, "--id.type", certificates.SIGNER),
+        *("--id.maxenrollments", "-1", "--id.attrs", f"cbmdhi.role={role_name}:ecert"),
+    )
+    return secret
+
+
+def revoke(registrar: dict[str, str], fabric_ca_client: Path, name: str, reason: str) -> None:
+    """Revoke every certificate of an address or program at the Fabric CA, and let it enrol no more.
+
+    `reason`: one of RFC 5280's, such as `keycompromise`. Login and gateways learn of it by themselves.
+    """
+    _as_registrar(registrar, fabric_ca_client, "revoke", "--revoke.name", name, "--revoke.reason", reason)
+
+
+def _as_registrar(registrar: dict[str, str], fabric_ca_client: Path, command: str, *arguments: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         msp = Path(folder) / "msp"
         for target, source in (("signcerts/cert.pem", "certificate_file"), ("keystore/key_sk", "key_file")):
             (msp / target).parent.mkdir(parents=True)
             shutil.copy(registrar[source], msp / target)
-        arguments = [
+        argv = [
             str(fabric_ca_client),
-            "register",
+            command,
             *("--home", folder, "--mspdir", str(msp), "--url", registrar["fabric_ca_url"]),
             *("--caname", registrar["ca_name"], "--tls.certfiles", registrar["tls_file"]),
-            *("--id.name", address, "--id.secret", secret, "--id.type", certificates.SIGNER),
-            *("--id.maxenrollments", "-1", "--id.attrs", f"cbmdhi.role={role_name}:ecert"),
+            *arguments,
         ]
-        done = subprocess.run(
-            arguments, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise MeshError(code_pb2.CODE_UNAVAILABLE, f"the Fabric CA did not register the address: {last}")
-    return secret
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, f"the Fabric CA did not {command}: {last}")

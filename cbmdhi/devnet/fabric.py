@@ -9,9 +9,12 @@ from cbmdhi.devnet.topology import ORDERER, Ports, msp_id, program_name
 _LOG_FORMAT = "%{time:2006-01-02T15:04:05.000Z07:00} %{level} [%{module}] %{message}"
 
 
-# At `warning` these two name state keys, and with them addresses, whenever two transactions meet: the
-# comparison of endorsements and the check of versions. What they tell is in the validation code too.
-_PEER_LOGGING = "gateway.responsechecker=error:validation=error:warning"
+# At `warning` the first two name state keys, and with them addresses, whenever two transactions meet: the
+# comparison of endorsements and the check of versions. What they tell is in the validation code too. The
+# others print the certificate of whoever is turned away; that somebody was is in the answer and the metrics.
+_TURNS_AWAY = "msp,policies,policy,aclmgmt,discovery.acl,endorser=error"
+_PEER_LOGGING = f"gateway.responsechecker,validation=error:{_TURNS_AWAY}:warning"
+_ORDERER_LOGGING = "msp,policies,orderer.common.msgprocessor=error:warning"
 
 # Collect garbage less often: measured in bench/NOTES.md. A chaincode server's heap is small; a peer's is not:
 # it may grow to three times what is alive, and not beyond the limit. Some 160 MiB are alive, with twenty
@@ -23,7 +26,7 @@ PEER_TUNING = {
     "GOGC": "200",
     "GOMEMLIMIT": "448MiB",
 }
-ORDERER_TUNING = {"FABRIC_LOGGING_SPEC": "warning", "FABRIC_LOGGING_FORMAT": _LOG_FORMAT}
+ORDERER_TUNING = {"FABRIC_LOGGING_SPEC": _ORDERER_LOGGING, "FABRIC_LOGGING_FORMAT": _LOG_FORMAT}
 
 
 def peer_program(home: Home, organisation: str) -> Program:

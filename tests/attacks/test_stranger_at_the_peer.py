@@ -3,83 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import pytest
-from fabric_protos.common import common_pb2
-from fabric_protos.orderer import ab_pb2, ab_pb2_grpc
 
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.devnet import Network
 from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client
 from services.ledger import fabric
-from services.ledger.fabric.identity import sha256
-from services.ledger.fabric.proposal import header
+from tests.support.fabric_caller import CHAINCODE, Caller, common, ledger_of_mercy, of
 from tests.support.mesh import People
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MEMBERS = ("mercy", "lakeside")
-CHANNEL, CHAINCODE = "cbmdhi", "cbmdhi"
 QUERY = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=["pol"])).SerializeToString()
 BATCH = state_pb2.Batch().SerializeToString()
 _SECONDS = 20
-common: Any = common_pb2
-ab: Any = ab_pb2
-
-
-class Caller:
-    """Somebody with a certificate of mercy, and every address of the network."""
-
-    def __init__(self, network: Network, certificate: bytes, key: bytes) -> None:
-        self._described = network.endpoints()["organisations"]
-        self._roots = {name: Path(of["tls_ca_file"]).read_bytes() for name, of in self._described.items()}
-        self.identity, self.signer = fabric.load("MercyMSP", certificate, key)
-
-    @asynccontextmanager
-    async def at_peer(self, member: str) -> AsyncIterator[fabric.Network]:
-        peer = self._described[member]["peer"]
-        root = self._roots[member]
-        async with fabric.open_channel(peer["address"], root, peer["tls_server_name"]) as channel:
-            yield fabric.Gateway(channel, self.identity, self.signer).network(CHANNEL)
-
-    async def first_block_at_orderer(self) -> Any:
-        """The first answer of the orderer to a request for all blocks."""
-        start = ab.SeekPosition(specified=ab.SeekSpecified(number=0))
-        seek = ab.SeekInfo(start=start, stop=start, behavior=ab.SeekInfo.BLOCK_UNTIL_READY)
-        return await self._at_orderer("Deliver", common.DELIVER_SEEK_INFO, seek.SerializeToString())
-
-    async def broadcast(self) -> Any:
-        """The orderer's answer to an envelope."""
-        return await self._at_orderer("Broadcast", common.ENDORSER_TRANSACTION, b"")
-
-    async def _at_orderer(self, method: str, kind: int, data: bytes) -> Any:
-        orderer = self._described["ordering"]["orderer"]
-        payload = common.Payload(
-            header=header(kind, CHANNEL, self.identity.serialize()), data=data
-        ).SerializeToString()
-        envelope = common.Envelope(payload=payload, signature=self.signer(sha256(payload)))
-        root = self._roots["ordering"]
-        async with fabric.open_channel(orderer["address"], root, "orderer.ordering") as channel:
-            stub: Any = ab_pb2_grpc.AtomicBroadcastStub(channel)
-            call = getattr(stub, method)(timeout=_SECONDS)
-            await call.write(envelope)
-            answer = await call.read()
-            call.cancel()
-            return answer
-
-
-def of(wallet: Client, network: Network) -> Caller:
-    return Caller(network, wallet.wallet.certificate_pem.encode(), wallet.wallet.private_key_pem)
-
-
-def ledger_of_mercy(network: Network) -> Caller:
-    folder = network.files.organisation("mercy").service("ledger") / "fabric"
-    return Caller(network, (folder / "certificate.pem").read_bytes(), (folder / "key.pem").read_bytes())
 
 
 async def first_block(channel: fabric.Network) -> fabric.Block:
