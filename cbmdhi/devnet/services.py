@@ -86,7 +86,6 @@ def _ledger(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     identity = folders.service("ledger") / "fabric"
     return {
         "chaincode": CHAINCODE,
-        "endorsing_msp_ids": [],
         "peer": {
             "address": ports.address(organisation, "peer"),
             "tls_ca_file": str(folders.tls_ca_certificate),

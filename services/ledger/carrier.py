@@ -106,15 +106,18 @@ class Carrier:
 
     async def _once(self, submissions: Submissions, budget: Budget) -> GroupReceipts | Failure:
         batch, sealed_keys = batches.batch_bytes(submissions), batches.sealed_keys_bytes(submissions)
+        holders = batches.holders(submissions)
         self._metrics.batch_bytes.observe(len(batch) + len(sealed_keys))
         try:
             async with asyncio.timeout_at(budget.ends_at):
                 with self._metrics.step("endorse"):
-                    endorsed = await self._channel.endorse(batch, sealed_keys)
+                    endorsed = await self._channel.endorse(batch, sealed_keys, holders)
         except TimeoutError:
             return failures.TOO_LATE
         except (fabric.EndorseError, fabric.EvaluateError) as exc:
-            return failures.of_endorsement(exc.status.name, exc.chaincode_messages)
+            return failures.of_endorsement(
+                exc.status.name, exc.chaincode_messages, needs_one=bool(holders.needed)
+            )
         try:
             result = state_pb2.BatchResult.FromString(endorsed.result)
             receipts.check_shape(submissions, result)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from services.ledger.domain.endorsers import Holders
 from services.ledger.fabric import Block, ChainInfo, CommitStatus
 
 
@@ -45,8 +46,8 @@ class Endorsed(Protocol):
 class Channel(Protocol):
     """The channel through the member's own peer. Raises the errors of `services.ledger.fabric`."""
 
-    async def endorse(self, batch: bytes, sealed_keys: bytes) -> Endorsed:
-        """`process` by every member that must endorse. Raises EndorseError, EvaluateError."""
+    async def endorse(self, batch: bytes, sealed_keys: bytes, holders: Holders) -> Endorsed:
+        """`process` by a majority, chosen by who is there. Raises EndorseError, EvaluateError."""
         ...
 
     async def query(self, query: bytes) -> bytes:

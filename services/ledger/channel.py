@@ -1,6 +1,7 @@
 """The channel over a real Fabric peer."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 import structlog
@@ -8,6 +9,8 @@ import structlog
 from cbmdhi.command.v1 import code_pb2
 from services.ledger import fabric
 from services.ledger.config import LedgerConfig
+from services.ledger.domain.endorsers import Endorsers, Holders
+from services.ledger.domain.failures import leading_code
 from services.runtime import tracing
 from services.runtime.errors import MeshError
 
@@ -22,7 +25,7 @@ class FabricChannel:
     def __init__(self, config: LedgerConfig) -> None:
         self._msp_id = config.msp_id
         self._chaincode = config.chaincode
-        self._endorsing = config.endorsing_msp_ids
+        self._endorsers = Endorsers(config.msp_id, time.monotonic)
         self._config = config
         self._members: tuple[str, ...] = ()
         self._members_until = 0.0
@@ -40,14 +43,22 @@ class FabricChannel:
     async def __aexit__(self, *_: object) -> None:
         await self._connection.close()
 
-    async def endorse(self, batch: bytes, sealed_keys: bytes) -> "EndorsedBatch":
+    async def endorse(self, batch: bytes, sealed_keys: bytes, holders: Holders) -> "EndorsedBatch":
         transient = {"sealed_keys": sealed_keys} if sealed_keys else {}
         if tracing.sampled():
             # Reaches the chaincodes that endorse, and no block.
             transient |= {name: value.encode() for name, value in tracing.inject_headers().items()}
-        organisations = self._endorsing or await self.members()
+        organisations = self._endorsers.choose(await self.members(), holders)
         proposal = self._contract.propose("process", batch, transient=transient, organisations=organisations)
-        return EndorsedBatch(await proposal.endorse(), self._chaincode)
+        try:
+            transaction = await proposal.endorse()
+        except fabric.EndorseError as exc:
+            if leading_code(exc.chaincode_messages) is None:
+                # Not the chaincode's word about the batch: a member is away, or behind the others.
+                self._endorsers.failed(organisations, {failure.msp_id for failure in exc.failures})
+            raise
+        self._endorsers.answered(organisations)
+        return EndorsedBatch(transaction, self._chaincode)
 
     async def query(self, query: bytes) -> bytes:
         return await self._contract.evaluate("query", query, organisations=(self._msp_id,))

@@ -16,15 +16,12 @@ class FabricIdentity(Pair):
 
 
 class LedgerConfig(ServiceConfig):
-    """endorsing_msp_ids  members that endorse; empty: all members that the channel's configuration names.
-    nats_monitor_url   HTTP monitor of the member's NATS server, shown as metrics; empty: not shown
-    """
+    """nats_monitor_url   HTTP monitor of the member's NATS server, shown as metrics; empty: not shown"""
 
     service_name = "ledger"
 
     chaincode: str
     peer: Peer
     fabric_identity: FabricIdentity
-    endorsing_msp_ids: tuple[str, ...] = ()
     nats: Nats
     nats_monitor_url: str = ""

@@ -10,6 +10,7 @@ from enum import Enum
 from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
+from services.ledger.domain.endorsers import Holders
 from services.ledger.domain.wire import repeated_field
 
 MAX_GROUPS = 400
@@ -28,6 +29,9 @@ _CHANGES_DOCUMENTS = frozenset(
         "set_policy",
     }
 )
+
+# Private data keys of patients' record private keys: each is sealed to one custodian, and nobody else has it.
+_RECORD_KEYS = "rk/"
 
 # A record of 380 bytes of command makes 1.3 kB of envelope: argument, answer, state and audit entry.
 _ENVELOPE_BYTES_FOR_COMMAND = 600
@@ -66,6 +70,13 @@ def sealed_keys_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
         (key.msp, key.key, key.sealed): key for submission in submissions for key in submission.sealed_keys
     }
     return state_pb2.SealedKeys(keys=keys.values()).SerializeToString() if keys else b""
+
+
+def holders(submissions: Iterable[ledger_pb2.Submission]) -> Holders:
+    """The members whose collections the sealed keys go into."""
+    keys = [key for submission in submissions for key in submission.sealed_keys]
+    needed = frozenset(key.msp for key in keys if key.key.startswith(_RECORD_KEYS))
+    return Holders(needed, frozenset(key.msp for key in keys) - needed)
 
 
 def halves(

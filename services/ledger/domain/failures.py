@@ -43,11 +43,18 @@ def leading_code(messages: tuple[str, ...]) -> int | None:
     return None
 
 
-def of_endorsement(status: str, messages: tuple[str, ...]) -> Failure:
-    """A failed endorsement. `status` is the name of the gRPC status, `messages` what the peers said."""
+def of_endorsement(status: str, messages: tuple[str, ...], *, needs_one: bool = False) -> Failure:
+    """A failed endorsement.
+
+    status     name of the gRPC status
+    messages   what the peers said
+    needs_one  a group of the batch must be endorsed by a certain member
+    """
     code = leading_code(messages)
     if code is not None:
         return _of_chaincode(code)
+    if needs_one and status in _AWAY:
+        return CUSTODIAN_AWAY
     match status:
         case "DEADLINE_EXCEEDED":
             return TOO_LATE
@@ -92,6 +99,15 @@ def of_validation(code: int, name: str, conflicts: frozenset[int]) -> Failure:
         "the members' operators must look at their chaincode",
     )
 
+
+_AWAY = frozenset({"UNAVAILABLE", "CANCELLED", "ABORTED", "FAILED_PRECONDITION"})
+
+CUSTODIAN_AWAY = Failure(
+    # The other groups of the batch need not wait for it.
+    Remedy.RETRY_THEN_HALVE,
+    code_pb2.CODE_UNAVAILABLE,
+    "a custodian that the patient chose is not there, so nothing was done; send the same command later",
+)
 
 REFUSED_BY_ORDERER = Failure(
     Remedy.HALVE,

@@ -18,6 +18,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol.ids import uuid7
 from services.ledger import fabric
+from services.ledger.domain.endorsers import Holders
 from services.ledger.fabric import (
     Action,
     Block,
@@ -119,7 +120,7 @@ class World:
 
     # --- endorse, order, commit ---
 
-    async def endorse(self, batch: bytes, sealed_keys: bytes) -> "FakeEndorsed":
+    async def endorse(self, batch: bytes, sealed_keys: bytes, holders: Holders) -> "FakeEndorsed":
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
