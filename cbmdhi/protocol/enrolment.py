@@ -21,7 +21,7 @@ _ROLES = frozenset(
     {"patient", "clinician", "administrator", "engine", "device", "researcher", "privacy_officer"}
 )
 _MAX_ATTRIBUTES_BYTES = 1024
-_UNITS = frozenset({"client", "signer"})
+_UNITS = frozenset({"signer"})
 _EXTENSIONS = frozenset(
     {
         ATTRIBUTES_OID,

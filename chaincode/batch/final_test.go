@@ -179,7 +179,7 @@ func TestABreakGlassThatWasRefusedWaitsForNoReview(t *testing.T) {
 	s := begin(t)
 	record := s.Write(s.engine, s.patient)
 	group := s.Group(
-		sim.Part{By: s.clinician, Body: sim.Body(&pb.BreakGlass{Patient: s.patient.Address, RecordId: record, Version: 1, ReasonCode: "unconscious"})},
+		sim.Part{By: s.clinician, Body: sim.BreakGlass(s.patient, record, s.officer)},
 		sim.Part{By: s.clinician, Body: sim.Read(s.patient, s.ID(), "TREAT")})
 	s.expectAll(s.Do(group...), pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_NOT_FOUND)
 	if e := s.Audit(group[0]); e.GetBreakGlassReview() != nil || e.GetBasis() != nil || e.GetSignerMsp() != sim.Mercy || e.GetPatient() != s.patient.Address {

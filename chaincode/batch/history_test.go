@@ -64,9 +64,9 @@ func TestTheGlassIsBrokenForTheLatestVersion(t *testing.T) {
 	if s.Audit(old).GetCode() != pb.Code_CODE_FORBIDDEN {
 		t.Fatal("the attempt is not on the channel")
 	}
-	latest := s.clinician.Sign(sim.Body(&pb.BreakGlass{
-		Patient: s.patient.Address, RecordId: record, Version: 2, ReasonCode: "unconscious",
-	}))
+	body := sim.BreakGlass(s.patient, record, s.officer)
+	body.GetBreakGlass().Version = 2
+	latest := s.clinician.Sign(body)
 	s.expect(s.One(latest), pb.Code_CODE_OK)
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"cbmdhi/chaincode/fabricca"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
 )
@@ -18,11 +19,11 @@ var (
 	commonNameOID = asn1.ObjectIdentifier{2, 5, 4, 3}
 	unitOID       = asn1.ObjectIdentifier{2, 5, 4, 11}
 
-	// Fabric CA's types, which it writes as units.
-	certificateUnits = []string{"client", "signer"}
+	// Fabric CA writes an identity's type as its unit. A person of another type, such as `client`, would be heard by peers.
+	certificateUnits = []string{"signer"}
 
 	certificateExtensions = []asn1.ObjectIdentifier{
-		fabricCAAttributes,
+		fabricca.AttributesOID,
 		{2, 5, 29, 14}, {2, 5, 29, 35}, // key identifiers
 		{2, 5, 29, 15}, {2, 5, 29, 37}, {2, 5, 29, 19}, // usage and constraints
 		{2, 5, 29, 31}, {1, 3, 6, 1, 5, 5, 7, 1, 1}, // where the CA has its lists
@@ -44,7 +45,7 @@ func namesNobody(certificate *x509.Certificate, address string) bool {
 	}
 	for _, extension := range certificate.Extensions {
 		known := slices.ContainsFunc(certificateExtensions, extension.Id.Equal)
-		if !known || (extension.Id.Equal(fabricCAAttributes) && !knownAttributes(extension.Value, address)) {
+		if !known || (extension.Id.Equal(fabricca.AttributesOID) && !knownAttributes(extension.Value, address)) {
 			return false
 		}
 	}
@@ -64,7 +65,7 @@ func knownAttributes(raw []byte, address string) bool {
 	}
 	for name, value := range found.Attrs {
 		switch name {
-		case roleAttribute:
+		case fabricca.Role:
 			if !isRoleName(value) {
 				return false
 			}

@@ -40,13 +40,14 @@ func TestACertificateThatNamesSomebodyDoesNotReachTheState(t *testing.T) {
 		"a second common name":             more(asn1.ObjectIdentifier{2, 5, 4, 3}, "Jane Doe"),
 		"a title":                          more(asn1.ObjectIdentifier{2, 5, 4, 12}, "Head of oncology"),
 		"a ward as unit": func(_ *sim.Person, c *x509.Certificate) {
-			c.Subject.OrganizationalUnit = []string{"client", "oncology"}
+			c.Subject.OrganizationalUnit = []string{"signer", "oncology"}
 		},
-		"a street":                    func(_ *sim.Person, c *x509.Certificate) { c.Subject.StreetAddress = []string{"Main Street 1"} },
-		"a serial number of a person": func(_ *sim.Person, c *x509.Certificate) { c.Subject.SerialNumber = "123-45-6789" },
-		"an e-mail address beside it": func(_ *sim.Person, c *x509.Certificate) { c.EmailAddresses = []string{"jane.doe@mercy.example"} },
-		"the name of a laptop":        func(_ *sim.Person, c *x509.Certificate) { c.DNSNames = []string{"janes-laptop"} },
-		"an address of a laptop":      func(_ *sim.Person, c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)} },
+		"a unit that a peer would hear": func(_ *sim.Person, c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"client"} },
+		"a street":                      func(_ *sim.Person, c *x509.Certificate) { c.Subject.StreetAddress = []string{"Main Street 1"} },
+		"a serial number of a person":   func(_ *sim.Person, c *x509.Certificate) { c.Subject.SerialNumber = "123-45-6789" },
+		"an e-mail address beside it":   func(_ *sim.Person, c *x509.Certificate) { c.EmailAddresses = []string{"jane.doe@mercy.example"} },
+		"the name of a laptop":          func(_ *sim.Person, c *x509.Certificate) { c.DNSNames = []string{"janes-laptop"} },
+		"an address of a laptop":        func(_ *sim.Person, c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)} },
 		"an extension of some other kind": func(_ *sim.Person, c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte("Jane Doe")})
 		},
@@ -84,9 +85,9 @@ func TestACertificateThatNamesSomebodyDoesNotReachTheState(t *testing.T) {
 
 func TestACertificateAsFabricCAIssuesItRegisters(t *testing.T) {
 	for name, change := range map[string]func(*sim.Person, *x509.Certificate){
-		"with its type as unit": func(_ *sim.Person, c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"client"} },
+		"with its type as unit": func(_ *sim.Person, c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"signer"} },
 		"with the attributes of each enrolment": func(p *sim.Person, c *x509.Certificate) {
-			c.ExtraExtensions = attributes(`{"attrs":{"cbmdhi.role":"clinician","hf.Affiliation":"","hf.EnrollmentID":"` + p.Address + `","hf.Type":"client"}}`)
+			c.ExtraExtensions = attributes(`{"attrs":{"cbmdhi.role":"clinician","hf.Affiliation":"","hf.EnrollmentID":"` + p.Address + `","hf.Type":"signer"}}`)
 		},
 		"with key identifiers and the place of its list": func(_ *sim.Person, c *x509.Certificate) {
 			c.SubjectKeyId, c.AuthorityKeyId = []byte{1}, []byte{2}

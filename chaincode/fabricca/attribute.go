@@ -15,12 +15,13 @@ const (
 	Carrier = "cbmdhi.carrier"
 )
 
-var attributes = asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1}
+// AttributesOID is the extension that holds them, as JSON.
+var AttributesOID = asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1}
 
 // Attribute of a certificate; empty when it has none of that name.
 func Attribute(certificate *x509.Certificate, name string) string {
 	for _, extension := range certificate.Extensions {
-		if !extension.Id.Equal(attributes) {
+		if !extension.Id.Equal(AttributesOID) {
 			continue
 		}
 		var found struct {
