@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/hyperledger/fabric-protos-go-apiv2/common"
 	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
@@ -41,7 +42,9 @@ func BenchmarkServing(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	chaincode := &contract.Contract{GenesisSHA256: w.GenesisSHA256}
+	chaincode := &contract.Contract{
+		GenesisSHA256: w.GenesisSHA256, ClockBound: contract.DefaultClockBound, Now: func() time.Time { return w.Now },
+	}
 	ready := make(chan net.Addr, 1)
 	go func() { _ = serve(b.Context(), config, chaincode, func(at net.Addr) { ready <- at }) }()
 	stream := dial(b, config, <-ready)

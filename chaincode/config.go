@@ -7,9 +7,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"strconv"
+	"time"
+
+	"cbmdhi/chaincode/contract"
 )
 
-// config is everything that the operator decides. All of it is required.
+// config is everything that the operator decides. All of it is required, but for the clock's bound.
 type config struct {
 	// host:port that the peer dials.
 	address string
@@ -19,6 +23,8 @@ type config struct {
 	tls *tls.Config
 	// SHA-256 of the Genesis that the operator agreed to.
 	genesisSHA256 [sha256.Size]byte
+	// How far a transaction's time may be from this machine's clock.
+	clockBound time.Duration
 }
 
 // loadConfig reads the environment, once. The error is a sentence for the operator.
@@ -37,6 +43,15 @@ func loadConfig(getenv func(string) string) (*config, error) {
 		return nil, fmt.Errorf("CBMDHI_GENESIS_SHA256 is not 64 hex digits")
 	}
 	c.genesisSHA256 = [sha256.Size]byte(pin)
+
+	c.clockBound = contract.DefaultClockBound
+	if text := getenv("CBMDHI_CLOCK_BOUND_SECONDS"); text != "" {
+		seconds, err := strconv.Atoi(text)
+		if err != nil || seconds < 1 || seconds > 600 {
+			return nil, fmt.Errorf("CBMDHI_CLOCK_BOUND_SECONDS is not a number of seconds from 1 to 600")
+		}
+		c.clockBound = time.Duration(seconds) * time.Second
+	}
 
 	pair, err := tls.LoadX509KeyPair(getenv("CHAINCODE_TLS_CERT_FILE"), getenv("CHAINCODE_TLS_KEY_FILE"))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"cbmdhi/chaincode/contract"
 )
@@ -27,7 +28,9 @@ func main() {
 		os.Exit(1)
 	}
 	defer flush()
-	chaincode := &contract.Contract{GenesisSHA256: config.genesisSHA256, Log: log, Tracer: tracer}
+	chaincode := &contract.Contract{
+		GenesisSHA256: config.genesisSHA256, ClockBound: config.clockBound, Now: time.Now, Log: log, Tracer: tracer,
+	}
 	err = serve(ctx, config, chaincode, func(at net.Addr) { log.Info("serving", "address", at.String()) })
 	if err != nil {
 		flush()

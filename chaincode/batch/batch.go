@@ -27,7 +27,8 @@ type Call struct {
 	// SHA-256 of the Genesis that this member's operator agreed to. What init wrote must be the same.
 	GenesisSHA256 [sha256.Size]byte
 	TxID          string
-	// Time of the transaction as its creator stated it, Unix ms; Fabric bounds its error.
+	// Time of the transaction as its creator stated it, Unix ms. It is bounded by the endorsers' clocks (package
+	// contract) and by the channel's epochs (epoch.go).
 	TimeMs int64
 	// MSP id of the transaction's creator: the member whose services carry the batch.
 	CreatorMSP string
@@ -60,7 +61,7 @@ type Output struct {
 // the message, so the message begins with the code's name.
 type Failure struct {
 	Code pb.Code
-	// What failed: `batch`, `sealed_keys`, `genesis`, `query`, `creator`, `ledger`.
+	// What failed: `batch`, `sealed_keys`, `genesis`, `query`, `creator`, `ledger`, `epoch`, `clock`.
 	Where  string
 	Reason string
 }
@@ -122,6 +123,9 @@ func (r *run) fetch(groups []*group, ledger Ledger) *Failure {
 	}
 	r.state = state
 	if failure := admitCall(r.call, r.state); failure != nil {
+		return failure
+	}
+	if failure := checkTime(r.call, r.state); failure != nil {
 		return failure
 	}
 	if wantsMembers {

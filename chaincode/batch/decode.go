@@ -211,7 +211,7 @@ func allKnown(message protoreflect.Message) bool {
 // plan lists, sorted, every state key that any command of the batch could need, and tells whether
 // the number of members matters.
 func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
-	wanted := map[string]struct{}{policyKey: {}}
+	wanted := map[string]struct{}{policyKey: {}, call.witnessKey(): {}}
 	need := func(key string) { wanted[key] = struct{}{} }
 	for _, key := range callKeys(call) {
 		need(key)

@@ -17,6 +17,7 @@ import (
 const (
 	channelKey     = "chan"
 	policyKey      = "pol"
+	epochPrefix    = "epoch/"
 	timelinePrefix = "z/"
 )
 

@@ -27,10 +27,18 @@ const (
 	EventName = "cbmdhi.batch.v1"
 )
 
-// Contract answers the functions init, process and query.
+// DefaultClockBound is how far a transaction's time may be from an endorser's clock.
+const DefaultClockBound = time.Minute
+
+// Contract answers the functions init, process, tick and query.
 type Contract struct {
 	// SHA-256 of the Genesis that this member's operator agreed to.
 	GenesisSHA256 [sha256.Size]byte
+	// How far a transaction's time may be from this member's clock. Whoever proposes chooses the time by which consents
+	// and commands end: one that is further away is endorsed by nobody whose clock is right.
+	ClockBound time.Duration
+	// Now is this member's clock.
+	Now func() time.Time
 	// Log gets counts and durations; never an id, an address or a key.
 	Log *slog.Logger
 	// Tracer gets the same; nil: nobody does.
@@ -73,11 +81,14 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 	case "process":
 		function = "process"
 		payload, counts, err = c.process(stub, call, args[1])
+	case "tick":
+		function = "tick"
+		err = c.tick(stub, call)
 	case "query":
 		function = "query"
 		payload, err = c.query(stub, call, args[1])
 	default:
-		err = failure(pb.Code_CODE_INVALID, "function", "not init, process or query")
+		err = failure(pb.Code_CODE_INVALID, "function", "not init, process, tick or query")
 	}
 	if err != nil {
 		return refusal(err)
@@ -113,6 +124,14 @@ func (c *Contract) process(stub shim.ChaincodeStubInterface, call batch.Call, ar
 		return nil, nil, failure(pb.Code_CODE_INTERNAL, "chaincode", "the event could not be set")
 	}
 	return payload, countsOf(out), nil
+}
+
+func (c *Contract) tick(stub shim.ChaincodeStubInterface, call batch.Call) error {
+	writes, err := c.rules.Tick(call, &ledger{stub, call.CreatorMSP})
+	if err != nil {
+		return err
+	}
+	return commit(stub, writes)
 }
 
 // countsOf a batch, for the log.
@@ -169,6 +188,10 @@ func (c *Contract) callOf(stub shim.ChaincodeStubInterface, function string) (ba
 	timestamp, err := stub.GetTxTimestamp()
 	if err != nil || timestamp.CheckValid() != nil {
 		return batch.Call{}, failure(pb.Code_CODE_INVALID, "timestamp", "the transaction has no valid time")
+	}
+	if apart := timestamp.AsTime().Sub(c.Now()).Abs(); apart > c.ClockBound {
+		return batch.Call{}, failure(pb.Code_CODE_UNAVAILABLE, "clock",
+			"the transaction's time is too far from this member's clock: set the clocks right, then propose it anew")
 	}
 	return batch.Call{
 		Channel: stub.GetChannelID(), GenesisSHA256: c.GenesisSHA256, TxID: stub.GetTxID(),

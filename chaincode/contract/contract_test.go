@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/queryresult"
@@ -121,8 +122,8 @@ func newStub(w *sim.World, function string, argument []byte) *stub {
 
 func newContract(w *sim.World, log *bytes.Buffer) *contract.Contract {
 	return &contract.Contract{
-		GenesisSHA256: w.GenesisSHA256,
-		Log:           slog.New(slog.NewJSONHandler(log, nil)),
+		GenesisSHA256: w.GenesisSHA256, ClockBound: contract.DefaultClockBound, Now: func() time.Time { return w.Now },
+		Log: slog.New(slog.NewJSONHandler(log, nil)),
 	}
 }
 
@@ -152,6 +153,9 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 
 	patient, engine := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy), w.Active(pb.Role_ROLE_ENGINE, sim.Mercy)
 	item := w.PutRecord(engine, patient, 1, w.ID())
+	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{item}}))), "CODE_UNAVAILABLE: epoch: ")
+	expect(t, c.Invoke(newStub(w, "tick", nil)), "")
+	expect(t, c.Invoke(newStub(w, "tick", nil)), "CODE_CONFLICT: epoch: ")
 	write := newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{item}}))
 	write.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, w.Sealed())}
 	response := c.Invoke(write)
@@ -270,5 +274,28 @@ func TestATraceContextChangesNeitherTheAnswerNorWhatIsWritten(t *testing.T) {
 				t.Fatal("the span took no time")
 			}
 		}
+	}
+}
+
+func TestNothingIsEndorsedFarFromTheEndorsersClock(t *testing.T) {
+	for name, argument := range map[string][]byte{
+		"process": sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}),
+		"tick":    nil,
+		"query":   sim.Marshal(t, &pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"pol"}}}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := sim.New(t)
+			c := newContract(w, &bytes.Buffer{})
+			for _, apart := range []time.Duration{-time.Minute, 0, time.Minute} {
+				c.Now = func() time.Time { return w.Now.Add(apart) }
+				if r := c.Invoke(newStub(w, name, argument)); strings.Contains(r.GetMessage(), ": clock: ") {
+					t.Fatalf("%v apart: %v", apart, r)
+				}
+			}
+			for _, apart := range []time.Duration{-time.Minute - time.Millisecond, time.Minute + time.Millisecond, time.Hour} {
+				c.Now = func() time.Time { return w.Now.Add(apart) }
+				expect(t, c.Invoke(newStub(w, name, argument)), "CODE_UNAVAILABLE: clock: ")
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ from cbmdhi.ledger.v1 import ledger_pb2_grpc
 from services.ledger.carrier import Carrier
 from services.ledger.channel import FabricChannel
 from services.ledger.config import LedgerConfig
+from services.ledger.epochs import Epochs
 from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.health import Health
 from services.ledger.lists import Lists
@@ -51,7 +52,10 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
 
     proofs = Proofs(channel, projection, recent)
     health = Health(channel, projection, metrics)
-    submitter = await life.enter(Submitter(Carrier(channel, proofs, metrics, traces=traces), metrics))
+    epochs = Epochs(channel, metrics)
+    life.spawn("epochs", epochs.run())
+    carrier = Carrier(channel, proofs, metrics, traces=traces, epochs=epochs)
+    submitter = await life.enter(Submitter(carrier, metrics))
     life.readiness.add("database", database.check)
     life.readiness.add("peer", health.check)
 

@@ -4,6 +4,7 @@ A batch is endorsed, ordered and committed. What may stand in the way is tried a
 
     another transaction was quicker           the same again after a while; then in halves
     members at different blocks, or one away  the same again after a while
+    the channel does not know the time        `epochs` tells it; then the same again
     a call that one group may have upset      in halves, so that it harms none of the others
     an answer lost on the way                 see `ordering`: *unknown* is never taken for *failed*
 """
@@ -23,6 +24,7 @@ from services.ledger.chain import Channel, Endorsed, FirstBlocks
 from services.ledger.domain import batches, failures, receipts
 from services.ledger.domain.failures import Failure, Remedy
 from services.ledger.domain.receipts import Settlement
+from services.ledger.epochs import Epochs
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.ordering import RefusedByOrderer, UnknownOutcome, order
 from services.ledger.traces import Traces
@@ -73,12 +75,14 @@ class Carrier:
         metrics: LedgerMetrics,
         limits: Limits | None = None,
         traces: Traces | None = None,
+        epochs: Epochs | None = None,
     ) -> None:
         self._channel = channel
         self._blocks = blocks
         self._metrics = metrics
         self._limits = limits or Limits()
         self._traces = traces or Traces()
+        self._epochs = epochs or Epochs(channel, metrics)
 
     async def carry(self, submissions: Submissions) -> GroupReceipts:
         """One GroupReceipt for each submission, in order; what befalls the batch is in them."""
@@ -100,6 +104,8 @@ class Carrier:
                 return await self._settle(first, budget) + await self._settle(second, budget)
             if not self._wants_retry(failure.remedy, attempt):
                 break
+            if failure.remedy is Remedy.TELL_THE_TIME:
+                await self._epochs.ensure()
             await asyncio.sleep(self._delay_seconds(attempt))
         _log.warning("batch.failed", code=code_name(failure.code), count=len(submissions), attempt=attempt)
         return receipts.all_failed(submissions, failure.code, failure.reason)
@@ -159,7 +165,8 @@ class Carrier:
         return receipts.of_result(submissions, result, settlement, blocks)
 
     def _wants_retry(self, remedy: Remedy, attempt: int) -> bool:
-        return remedy in (Remedy.RETRY, Remedy.RETRY_THEN_HALVE) and attempt < self._limits.tries
+        again = (Remedy.RETRY, Remedy.RETRY_THEN_HALVE, Remedy.TELL_THE_TIME)
+        return remedy in again and attempt < self._limits.tries
 
     def _delay_seconds(self, attempt: int) -> float:
         ceiling = min(

@@ -50,6 +50,10 @@ class Channel(Protocol):
         """`process` by a majority, chosen by who is there. Raises EndorseError, EvaluateError."""
         ...
 
+    async def tick(self) -> Endorsed:
+        """`tick`, which begins the present epoch, endorsed likewise. Raises EndorseError, EvaluateError."""
+        ...
+
     async def query(self, query: bytes) -> bytes:
         """`query` on the own peer: a serialized QueryResult. Raises EvaluateError."""
         ...

@@ -48,8 +48,18 @@ class FabricChannel:
         if tracing.sampled():
             # Reaches the chaincodes that endorse, and no block.
             transient |= {name: value.encode() for name, value in tracing.inject_headers().items()}
+        return await self._endorse("process", batch, transient, holders)
+
+    async def tick(self) -> "EndorsedBatch":
+        return await self._endorse("tick", b"", {}, Holders())
+
+    async def _endorse(
+        self, function: str, argument: bytes, transient: dict[str, bytes], holders: Holders
+    ) -> "EndorsedBatch":
         organisations = self._endorsers.choose(await self.members(), holders)
-        proposal = self._contract.propose("process", batch, transient=transient, organisations=organisations)
+        proposal = self._contract.propose(
+            function, argument, transient=transient, organisations=organisations
+        )
         try:
             transaction = await proposal.endorse()
         except fabric.EndorseError as exc:
@@ -88,7 +98,7 @@ class FabricChannel:
 
 
 class EndorsedBatch:
-    """An endorsed `process`."""
+    """An endorsed `process` or `tick`."""
 
     def __init__(self, transaction: fabric.Transaction, chaincode: str) -> None:
         self._transaction = transaction

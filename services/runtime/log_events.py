@@ -8,6 +8,7 @@ EVENTS = frozenset(
         *("consumer.interrupted", "consumer.subscribed"),
         *("device.not_registered", "device.registered"),
         *("discard.failed", "discard.lost"),
+        *("epoch.failed",),
         *("event.handler_crashed", "event.retried", "event.set_aside"),
         *("events.block_missing", "events.lagging", "events.recovered"),
         *("fabric_ca.away", "fabric_ca.back"),

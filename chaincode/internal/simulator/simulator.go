@@ -45,6 +45,8 @@ type World struct {
 	// Public and private state, the latter by collection.
 	State   map[string][]byte
 	Private map[string]map[string][]byte
+	// Set: no ledger service keeps the channel's time.
+	Unattended bool
 	// Time of the next transaction, and who submits it.
 	Now     time.Time
 	Creator string
@@ -64,6 +66,7 @@ func New(t T) *World {
 	t.Helper()
 	w := Empty(t)
 	w.Init(w.Genesis())
+	w.keepTime()
 	return w
 }
 
@@ -127,9 +130,21 @@ func (w *World) Init(genesis *pb.Genesis) {
 func (w *World) Call() batch.Call {
 	w.transactions++
 	w.Reads, w.ReadKeys = 0, nil
+	w.keepTime()
 	return batch.Call{
 		Channel: Channel, GenesisSHA256: w.GenesisSHA256, TxID: fmt.Sprintf("tx-%d", w.transactions),
 		TimeMs: w.Now.UnixMilli(), CreatorMSP: w.Creator,
+	}
+}
+
+// keepTime has the epochs begin, as the members' ledger services do.
+func (w *World) keepTime() {
+	if w.State["chan"] == nil || w.Unattended {
+		return
+	}
+	now := w.Now.UnixMilli() / batch.EpochMs
+	for _, number := range []int64{now - 1, now} {
+		w.State[batch.EpochKey(number)] = Marshal(w.T, &pb.Epoch{Number: number})
 	}
 }
 

@@ -19,6 +19,8 @@ class Remedy(Enum):
     """The same again after a while: peers were not at the same block, or one was away."""
     RETRY_THEN_HALVE = "retry, then halve"
     """Another transaction was quicker: the same again once, then in halves, which meet fewer others."""
+    TELL_THE_TIME = "tell the time, then retry"
+    """The chaincode could not endorse now; that it does not know the time is what can be mended from here."""
     HALVE = "halve"
     """One group can be the cause: find it, so that it harms none of the others."""
     GIVE_UP = "give up"
@@ -141,7 +143,7 @@ UNKNOWN_REASON = (
 def _of_chaincode(code: int) -> Failure:
     remedy = Remedy.GIVE_UP
     if code == code_pb2.CODE_UNAVAILABLE:
-        remedy = Remedy.RETRY
+        remedy = Remedy.TELL_THE_TIME
     elif code in _ONE_GROUP_CAN_CAUSE:
         remedy = Remedy.HALVE
     return Failure(remedy, code, "the chaincode refused the call, so nothing was done")

@@ -94,6 +94,7 @@ class World:
     submit_faults   raised by the next submissions; the orderer has the transaction when `.reached` says so
     verdicts        validation codes of the next transactions that are ordered; VALID when there is none
     deaf            commit status is not answered, nor are blocks found
+    clock           Unix seconds; when there is one, batches are endorsed at a time that was told alone
     poison          a command id that upsets the whole call
     """
 
@@ -101,6 +102,7 @@ class World:
     submit_faults: deque[tuple[Exception, bool]] = field(default_factory=deque)
     verdicts: deque[int] = field(default_factory=deque)
     deaf: bool = False
+    clock: float | None = None
     poison: str = ""
     down: bool = False
     endorsed: list[state_pb2.Batch] = field(default_factory=list)
@@ -108,6 +110,8 @@ class World:
     state: dict[str, bytes] = field(default_factory=dict)
     chain: list[Block] = field(default_factory=list)
     questions: int = 0
+    ticks: int = 0
+    tick_faults: deque[Exception] = field(default_factory=deque)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -134,9 +138,30 @@ class World:
         self.sealed.append(sealed_keys)
         if self.endorse_faults:
             raise self.endorse_faults.popleft()
+        if self.clock is not None and self.epoch(int(self.clock) // 60 - 1) != int(self.clock) // 60 - 1:
+            raise endorse_error(grpc.StatusCode.ABORTED, "CODE_UNAVAILABLE: epoch: call tick")
         tx_id = hashlib.sha256(f"tx {next(self._numbers)}".encode()).hexdigest()
         result, writes = self._process(batch, tx_id)
         return FakeEndorsed(self, tx_id, raw, result.SerializeToString(), writes)
+
+    def epoch(self, number: int) -> int:
+        """What stands in the place of an epoch."""
+        return state_pb2.Epoch.FromString(self.state.get(f"epoch/{number % 3}", b"")).number
+
+    async def tick(self) -> "FakeEndorsed":
+        self.ticks += 1
+        await self.hold.wait()
+        if self.tick_faults:
+            raise self.tick_faults.popleft()
+        now = int(self.clock or 0) // 60
+        if max(self.epoch(slot) for slot in range(3)) >= now:
+            raise endorse_error(grpc.StatusCode.ABORTED, "CODE_CONFLICT: epoch: begun already")
+        writes = {
+            f"epoch/{number % 3}": state_pb2.Epoch(number=number).SerializeToString()
+            for number in (now - 1, now)
+        }
+        tx_id = hashlib.sha256(f"tx {next(self._numbers)}".encode()).hexdigest()
+        return FakeEndorsed(self, tx_id, b"", b"", writes)
 
     def _process(self, batch: state_pb2.Batch, tx_id: str) -> tuple[state_pb2.BatchResult, dict[str, bytes]]:
         writes: dict[str, bytes] = {}
