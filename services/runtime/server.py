@@ -23,7 +23,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Who pings more often is cut off: half of the shortest that engines are known to use.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.max_concurrent_streams", _MAX_STREAMS),
     # Two processes on one port would share it silently; a taken port shall be an error.
