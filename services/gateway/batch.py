@@ -88,7 +88,7 @@ class BatchProcessor:
             if group.refused is not None:
                 answers.append(results.refused(group.prepared.commands, group.refused))
             elif failure is not None:
-                answers.append(MeshError(failure.code, failure.reason, failure.path, failure.retry_after_ms))
+                answers.append(failure.again())
             else:
                 answers.append(await self._settle(group, next(settled), replicas, kept))
         sealed = sum(len(group.stored) for group in groups)

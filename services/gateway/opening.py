@@ -9,7 +9,7 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.storage.v1.storage_pb2 import OpenRequest, OpenResponse, OpenResult
 from services.runtime.batching import MicroBatcher
-from services.runtime.errors import MeshError
+from services.runtime.errors import of_detail
 from services.runtime.telemetry import Metrics
 
 _AT_ONCE = 200
@@ -76,7 +76,7 @@ class Opens:
         error = result.error
         if error.code in alone:
             return await self._storage.open(tx_id, command_id)
-        raise MeshError(error.code, error.reason, error.path, error.retry_after_ms)
+        raise of_detail(error)
 
     async def _open_many(self, opens: list[OpenRequest]) -> list[OpenResult | Exception]:
         return [*await self._storage.open_many(opens)]

@@ -108,7 +108,7 @@ class Carrier:
                 await self._epochs.ensure()
             await asyncio.sleep(self._delay_seconds(attempt))
         _log.warning("batch.failed", code=code_name(failure.code), count=len(submissions), attempt=attempt)
-        return receipts.all_failed(submissions, failure.code, failure.reason)
+        return receipts.all_failed(submissions, failure.code, failure.reason, code_pb2.OUTCOME_NOT_DONE)
 
     async def _once(self, submissions: Submissions, budget: Budget) -> GroupReceipts | Failure:
         batch, sealed_keys = batches.batch_bytes(submissions), batches.sealed_keys_bytes(submissions)
@@ -148,7 +148,12 @@ class Carrier:
         except UnknownOutcome:
             self._metrics.unknown.inc()
             _log.error("batch.outcome_unknown", tx_id=endorsed.transaction_id, count=len(submissions))
-            return receipts.all_failed(submissions, code_pb2.CODE_UNKNOWN_OUTCOME, failures.UNKNOWN_REASON)
+            return receipts.all_failed(
+                submissions,
+                code_pb2.CODE_UNKNOWN_OUTCOME,
+                failures.UNKNOWN_REASON,
+                code_pb2.OUTCOME_UNKNOWN,
+            )
         if status.successful:
             where = Settlement(endorsed.transaction_id, status.block_number, endorsed.written)
             return await self._answer(submissions, result, where)

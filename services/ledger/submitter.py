@@ -1,6 +1,7 @@
 """Takes submissions, puts them into batches by lane, and answers each caller with its own receipts."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -12,14 +13,16 @@ from services.ledger.carrier import Carrier
 from services.ledger.domain import batches, failures, receipts
 from services.ledger.domain.batches import Lane
 from services.ledger.metrics import LedgerMetrics
-from services.runtime.batching import MicroBatcher
-from services.runtime.errors import MeshError
+from services.runtime.batching import MicroBatcher, Waiting
+from services.runtime.errors import MeshError, nothing_done
 
 MAX_SUBMISSIONS = 1_000
 MAX_REQUEST_BYTES = 9 << 20
 
 _LINGER_SECONDS = 0.004
-_QUEUED = {Lane.RECORDS: 4_000, Lane.DOCUMENTS: 1_000}
+# A gateway has six batches of 400 under way at most, whose contents are sealed: there shall be room for them.
+_QUEUED = {Lane.RECORDS: 24_000, Lane.DOCUMENTS: 2_000}
+_QUEUED_OF_ONE = {Lane.RECORDS: 4_000, Lane.DOCUMENTS: 1_000}
 # Batches of documents go one at a time: two of them would only get into each other's way.
 _IN_FLIGHT = {Lane.RECORDS: 4, Lane.DOCUMENTS: 1}
 # So many records are worth a transaction of their own: waiting for more saves next to nothing.
@@ -33,20 +36,20 @@ _RETRY_AFTER_MS = 500
 _TOO_LATE = "the deadline passed before the command was submitted, so nothing was done; send it again"
 
 
-Answer = asyncio.Future[ledger_pb2.GroupReceipt]
-
-
 @dataclass(eq=False, slots=True)
 class _Pending:
     """A submission on its way.
 
     envelope_bytes  estimate of what it adds to a transaction
-    started         it is in a batch that may be committed
     """
 
     submission: ledger_pb2.Submission
+    caller: str
+    lane: Lane
     envelope_bytes: int
-    started: bool = False
+
+
+_Answer = Waiting[_Pending, ledger_pb2.GroupReceipt]
 
 
 class Submitter:
@@ -61,6 +64,8 @@ class Submitter:
                 max_bytes=batches.MAX_BYTES,
                 linger_seconds=_LINGER_SECONDS,
                 max_queue=_QUEUED[lane],
+                max_per_caller=_QUEUED_OF_ONE[lane],
+                key_of=lambda pending: (pending.caller, ""),
                 size_of=attrgetter("envelope_bytes"),
                 max_in_flight=_IN_FLIGHT[lane],
                 enough=_ENOUGH[lane],
@@ -77,40 +82,44 @@ class Submitter:
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
     async def submit(
-        self, submissions: Sequence[ledger_pb2.Submission], wait_seconds: float
+        self, submissions: Sequence[ledger_pb2.Submission], wait_seconds: float, caller: str = ""
     ) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each submission, in order, after at most `wait_seconds`.
 
-        Raises MeshError INVALID or TOO_LARGE for the request, RESOURCE_EXHAUSTED or UNAVAILABLE when
-        that befell every group of it (nothing was done).
+        caller  whose requests take turns with those of others
+
+        Raises MeshError INVALID or TOO_LARGE for the request, RESOURCE_EXHAUSTED when not all of it may wait,
+        and that or UNAVAILABLE when it befell every group of it. Nothing was done then.
         """
-        pending = _checked(submissions)
-        waiting = [self._enqueue(one) for one in pending]
+        with nothing_done():
+            pending = _checked(submissions, caller)
+            for lane, count in Counter(one.lane for one in pending).items():
+                self._lanes[lane].check_room(caller, count)
+        ends_at = asyncio.get_running_loop().time() + wait_seconds
+        waiting = [self._enqueue(one, ends_at) for one in pending]
+        queued = [answer for answer in waiting if not isinstance(answer, MeshError)]
         try:
-            await asyncio.wait(waiting, timeout=wait_seconds)
+            if queued:
+                await asyncio.wait(queued, timeout=wait_seconds)
         finally:
-            for answer in waiting:
+            for answer in queued:
                 answer.cancel()
         answers = [_answer(one, answer) for one, answer in zip(pending, waiting, strict=True)]
         _raise_when_all_failed(waiting, answers)
         return answers
 
-    def _enqueue(self, pending: _Pending) -> Answer:
-        """What a full queue or a closing service says is the submission's answer too."""
+    def _enqueue(self, pending: _Pending, ends_at: float) -> _Answer | MeshError:
+        """What is too large for any transaction, or comes while the service ends, has that for its answer."""
         try:
-            return self._lanes[batches.lane_of(pending.submission)].enqueue(pending)
+            return self._lanes[pending.lane].enqueue(pending, ends_at=ends_at)
         except MeshError as err:
-            refused: Answer = asyncio.get_running_loop().create_future()
-            refused.set_exception(err)
-            return refused
+            return err
 
     async def _process(self, pending: list[_Pending]) -> list[ledger_pb2.GroupReceipt | Exception]:
-        for one in pending:
-            one.started = True
         return [*await self._carrier.carry([one.submission for one in pending])]
 
 
-def _checked(submissions: Sequence[ledger_pb2.Submission]) -> list[_Pending]:
+def _checked(submissions: Sequence[ledger_pb2.Submission], caller: str) -> list[_Pending]:
     if not submissions:
         raise MeshError(code_pb2.CODE_INVALID, "a request holds at least one submission", "submissions")
     if len(submissions) > MAX_SUBMISSIONS:
@@ -132,39 +141,46 @@ def _checked(submissions: Sequence[ledger_pb2.Submission]) -> list[_Pending]:
         if not commands:
             path = f"submissions[{index}].item.group"
             raise MeshError(code_pb2.CODE_INVALID, "a group holds at least one command", path)
-        pending.append(_Pending(submission, batches.envelope_bytes(size, commands)))
+        lane = batches.lane_of(submission)
+        pending.append(_Pending(submission, caller, lane, batches.envelope_bytes(size, commands)))
     return pending
 
 
-def _answer(pending: _Pending, answer: Answer) -> ledger_pb2.GroupReceipt:
-    if answer.cancelled():
-        if pending.started:
-            return receipts.failed(pending.submission, code_pb2.CODE_UNKNOWN_OUTCOME, failures.UNKNOWN_REASON)
-        return receipts.failed(pending.submission, code_pb2.CODE_DEADLINE_EXCEEDED, _TOO_LATE)
-    failure = answer.exception()
-    if failure is None:
-        return answer.result()
-    if isinstance(failure, MeshError):
-        code = _certain(failure.code, started=pending.started)
-        return receipts.failed(pending.submission, code, failure.reason)
-    raise failure
+def _answer(pending: _Pending, answer: _Answer | MeshError) -> ledger_pb2.GroupReceipt:
+    """What was taken into a batch may be committed whatever befell us since; what was not, is not."""
+    if isinstance(answer, MeshError):
+        return _failed(pending, answer, taken=False)
+    if not answer.cancelled():
+        failure = answer.exception()
+        if failure is None:
+            return answer.result()
+        if isinstance(failure, MeshError):
+            return _failed(pending, failure, taken=answer.taken)
+        raise failure
+    late = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, failures.UNKNOWN_REASON)
+    if not answer.taken:
+        late = MeshError(code_pb2.CODE_DEADLINE_EXCEEDED, _TOO_LATE)
+    return _failed(pending, late, taken=answer.taken)
 
 
-def _certain(code: int, *, started: bool) -> int:
-    """A fault of our own while a batch was on its way leaves its fate unknown."""
-    return code_pb2.CODE_UNKNOWN_OUTCOME if started and code == code_pb2.CODE_INTERNAL else code
+def _failed(pending: _Pending, failure: MeshError, *, taken: bool) -> ledger_pb2.GroupReceipt:
+    code, outcome = failure.code, code_pb2.OUTCOME_NOT_DONE
+    if taken and not failure.nothing_done:
+        # A fault of our own while a batch was on its way, too.
+        code, outcome = code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN
+    return receipts.failed(pending.submission, code, failure.reason, outcome)
 
 
-def _raise_when_all_failed(waited: Sequence[Answer], answers: Sequence[ledger_pb2.GroupReceipt]) -> None:
+def _raise_when_all_failed(
+    waited: Sequence[_Answer | MeshError], answers: Sequence[ledger_pb2.GroupReceipt]
+) -> None:
     first = answers[0].receipts[0]
-    code = first.code
-    if code not in _OF_THE_WHOLE:
+    if first.code not in _OF_THE_WHOLE:
         return
-    if any(one.code != code or one.tx_id for answer in answers for one in answer.receipts):
+    every = (one for answer in answers for one in answer.receipts)
+    if any((one.code, one.outcome) != (first.code, code_pb2.OUTCOME_NOT_DONE) for one in every):
         return
-    delays = [
-        failure.retry_after_ms
-        for answer in waited
-        if not answer.cancelled() and isinstance(failure := answer.exception(), MeshError)
-    ]
-    raise MeshError(code, first.reason, retry_after_ms=max(delays, default=_RETRY_AFTER_MS))
+    delays = [answer.retry_after_ms for answer in waited if isinstance(answer, MeshError)]
+    raise MeshError(
+        first.code, first.reason, "", max(delays, default=_RETRY_AFTER_MS), code_pb2.OUTCOME_NOT_DONE
+    )

@@ -1,37 +1,67 @@
-"""Micro-batches: many callers, few calls. Bounded in count, bytes, waiting and queue."""
+"""Micro-batches: many callers, few calls. Bounded in count, bytes, waiting and queue; fair to each caller."""
 
 import asyncio
 import contextvars
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import MeshError, guarded
+from services.runtime.fair import FairQueue, Key
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 400, 1_000)
 _MOST_LINKS = 32
+_MOST_CANCELLED = 1_000
 _SHORTEST_RETRY_MS = 50
 _LONGEST_RETRY_MS = 5_000
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting(Generic[T, R]):
-    item: T
-    size: int
-    since: float
-    answer: asyncio.Future[R]
-    span: SpanContext | None
+_TOO_LATE = "the deadline passed while it waited for its turn, so nothing was done; send the same again"
+
+
+class Waiting(asyncio.Future[R], Generic[T, R]):
+    """An item's place in the queue, and the future of its result. Cancelled in time, it stays behind.
+
+    taken    it left in a batch: only `process` knows what becomes of it, whoever still waits
+    ends_at  loop time from which on it is not taken any more
+    """
+
+    __slots__ = ("_give_up", "ends_at", "item", "key", "since", "size", "span", "taken")
+
+    def __init__(
+        self,
+        item: T,
+        size: int,
+        key: Key,
+        ends_at: float,
+        give_up: "Callable[[Waiting[T, R]], None]",
+    ) -> None:
+        super().__init__()
+        self.item = item
+        self.size = size
+        self.key = key
+        self.since = self.get_loop().time()
+        self.ends_at = ends_at
+        self.span: SpanContext | None = None
+        self.taken = False
+        self._give_up = give_up
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled and not self.taken:
+            self._give_up(self)
+        return cancelled
 
 
 class _Series:
@@ -49,7 +79,7 @@ class _Series:
 
 
 class MicroBatcher(Generic[T, R]):
-    """Gathers items and hands them to `process` in batches, oldest first.
+    """Gathers items and hands them to `process` in batches, each caller's oldest first and callers in turn.
 
     process         gives one result for each item, in order; an exception in a place is that item's
                     own, one that is raised is everybody's of the batch. It sees neither the deadline
@@ -63,6 +93,8 @@ class MicroBatcher(Generic[T, R]):
                     larger than the last until the distance is `most_spacing_seconds`; below, there is none
     enough          items that are worth a batch of their own: they do not wait for company
     max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
+    max_per_caller  of them, of one caller; by default all
+    key_of          whose an item is, and what of its caller's it concerns; see FairQueue
     max_in_flight   batches being processed at a time
     name            the `queue` label of the metrics `cbmdhi_<service>_queue_…` and `…_batch_items`
 
@@ -79,6 +111,8 @@ class MicroBatcher(Generic[T, R]):
         max_queue: int,
         size_of: Callable[[T], int],
         max_in_flight: int,
+        max_per_caller: int | None = None,
+        key_of: Callable[[T], Key] = lambda _: ("", ""),
         enough: int | None = None,
         spacing_seconds: float = 0.0,
         most_spacing_seconds: float = 0.0,
@@ -97,8 +131,14 @@ class MicroBatcher(Generic[T, R]):
         self._size_of = size_of
         self._max_in_flight = max_in_flight
         self._name = name
-        self._queue: deque[_Waiting[T, R]] = deque()
-        self._queued_bytes = 0
+        self._max_per_caller = min(max_per_caller or max_queue, max_queue)
+        self._key_of = key_of
+        # What waits, as it came, and by whose turn it is; there, what was cancelled lies until its turn.
+        self._waiting: OrderedDict[Waiting[T, R], None] = OrderedDict()
+        self._queue: FairQueue[Waiting[T, R]] = FairQueue()
+        self._cancelled = 0
+        self._waiting_bytes = 0
+        self._waiting_of: dict[Hashable, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: asyncio.Handle | None = None
         self._later: asyncio.Handle | None = None
@@ -106,7 +146,7 @@ class MicroBatcher(Generic[T, R]):
         self._seconds_per_batch = linger_seconds
         metrics = metrics or telemetry.Metrics("runtime")
         series = _Series(metrics, name)
-        series.waiting.set_function(lambda: len(self._queue))
+        series.waiting.set_function(lambda: len(self._waiting))
         series.age.set_function(self._oldest_seconds)
         self._series = series
 
@@ -123,40 +163,48 @@ class MicroBatcher(Generic[T, R]):
         """
         return await self.enqueue(item)
 
-    def enqueue(self, item: T, span: SpanContext | None = None) -> "asyncio.Future[R]":
-        """The future of the item's result; it has exceptions as `submit` raises them. Cancelled before its
-        batch leaves, the item stays behind.
+    def enqueue(
+        self, item: T, span: SpanContext | None = None, ends_at: float | None = None
+    ) -> "Waiting[T, R]":
+        """The future of the item's result; it has exceptions as `submit` raises them.
 
-        span  sampled, what the batch's span links to; by default the current one, when that is sampled
+        span     sampled, what the batch's span links to; by default the current one, when that is sampled
+        ends_at  loop time at which its caller gives up: not taken by then, it gets DEADLINE_EXCEEDED
 
         Raises MeshError TOO_LARGE (alone over max_bytes), RESOURCE_EXHAUSTED (queue full; with a delay),
-        UNAVAILABLE (closing).
+        UNAVAILABLE (closing). Nothing was done then, nor for what was not taken.
         """
         size = self._size_of(item)
         if size > self._max_bytes:
-            raise MeshError(
+            raise _not_done(
                 code_pb2.CODE_TOO_LARGE, f"one item may have {self._max_bytes} bytes; send less at once"
             )
         if self._closing:
-            raise MeshError(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
-        if len(self._queue) >= self._max_queue:
-            self._drop_cancelled()
-        if len(self._queue) >= self._max_queue:
-            self._series.refused.inc()
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED,
-                f"the queue of {self._max_queue} is full; send again after the delay",
-                retry_after_ms=self._retry_after_ms(),
-            )
-        loop = asyncio.get_running_loop()
-        waiting: _Waiting[T, R] = _Waiting(
-            item, size, loop.time(), loop.create_future(), span or tracing.sampled()
+            raise _not_done(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
+        key = self._key_of(item)
+        self.check_room(key[0])
+        waiting: Waiting[T, R] = Waiting(
+            item, size, key, math.inf if ends_at is None else ends_at, self._give_up
         )
-        self._queue.append(waiting)
-        self._queued_bytes += size
+        waiting.span = span or tracing.sampled()
+        self._queue.push(key, waiting)
+        self._waiting[waiting] = None
+        self._waiting_bytes += size
+        self._waiting_of[key[0]] = self._waiting_of.get(key[0], 0) + 1
         # Not at once: what is submitted in the same turn of the loop leaves together.
         self._set_timer(self._due_at())
-        return waiting.answer
+        return waiting
+
+    def check_room(self, caller: Hashable, count: int = 1) -> None:
+        """Raises MeshError RESOURCE_EXHAUSTED, with a delay, unless so many of the caller's may wait."""
+        if len(self._waiting) + count > self._max_queue:
+            reason = f"the queue of {self._max_queue} is full; send again after the delay"
+        elif self._waiting_of.get(caller, 0) + count > self._max_per_caller:
+            reason = f"{self._max_per_caller} of the caller's wait already; send again after the delay"
+        else:
+            return
+        self._series.refused.inc()
+        raise _not_done(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, self._retry_after_ms())
 
     async def close(self) -> None:
         """Take nothing more, process what waits, and return when all is done."""
@@ -166,30 +214,33 @@ class MicroBatcher(Generic[T, R]):
             await asyncio.wait(set(self._tasks))
 
     def _oldest_seconds(self) -> float:
-        # Asked in another thread, which may find the queue emptied meanwhile.
+        # Asked in another thread, which may find the queue changed meanwhile.
         try:
-            return max(0.0, monotonic() - self._queue[0].since)
-        except IndexError:
+            return max(0.0, monotonic() - self._oldest().since)
+        except (StopIteration, RuntimeError):
             return 0.0
+
+    def _oldest(self) -> Waiting[T, R]:
+        return next(iter(self._waiting))
 
     def _due_at(self) -> float:
         """Loop time at which the oldest item shall leave."""
-        full = len(self._queue) >= self._enough or self._queued_bytes >= self._max_bytes
+        full = len(self._waiting) >= self._enough or self._waiting_bytes >= self._max_bytes
         if full or self._closing:
             return 0.0
         if not self._tasks:
             return self._next_at
-        return max(self._queue[0].since + self._linger_seconds * len(self._tasks), self._next_at)
+        return max(self._oldest().since + self._linger_seconds * len(self._tasks), self._next_at)
 
     def _send_what_is_due(self) -> None:
         self._clear_timers()
         now = asyncio.get_running_loop().time()
-        while self._queue and len(self._tasks) < self._max_in_flight:
+        while self._waiting and len(self._tasks) < self._max_in_flight:
             due_at = self._due_at()
             if due_at > now:
                 self._set_timer(due_at)
                 return
-            batch = self._take()
+            batch = self._take(now)
             if not batch:
                 continue
             self._next_at = now + min(self._spacing_seconds * len(batch), self._most_spacing_seconds)
@@ -198,27 +249,53 @@ class MicroBatcher(Generic[T, R]):
             self._tasks.add(task)
             task.add_done_callback(partial(self._finished, batch))
 
-    def _take(self) -> list[_Waiting[T, R]]:
-        batch: list[_Waiting[T, R]] = []
+    def _take(self, now: float) -> list[Waiting[T, R]]:
+        batch: list[Waiting[T, R]] = []
         total = 0
-        while self._queue and len(batch) < self._max_count and total + self._queue[0].size <= self._max_bytes:
-            waiting = self._queue.popleft()
-            self._queued_bytes -= waiting.size
-            if not waiting.answer.cancelled():
-                total += waiting.size
-                batch.append(waiting)
+        while self._waiting and len(batch) < self._max_count:
+            waiting = self._queue.peek()
+            if not waiting.done() and waiting.ends_at > now and total + waiting.size > self._max_bytes:
+                break
+            self._queue.pop()
+            if waiting.done():
+                self._cancelled -= 1
+                continue
+            self._leave(waiting)
+            if waiting.ends_at <= now:
+                waiting.set_exception(_not_done(code_pb2.CODE_DEADLINE_EXCEEDED, _TOO_LATE))
+                continue
+            # From here on it is for `process` to say what became of it.
+            waiting.taken = True
+            total += waiting.size
+            batch.append(waiting)
         return batch
 
-    def _drop_cancelled(self) -> None:
-        left = [waiting for waiting in self._queue if not waiting.answer.cancelled()]
-        self._queue = deque(left)
-        self._queued_bytes = sum(waiting.size for waiting in left)
+    def _leave(self, waiting: Waiting[T, R]) -> None:
+        """It does not wait any more."""
+        del self._waiting[waiting]
+        self._waiting_bytes -= waiting.size
+        caller = waiting.key[0]
+        left = self._waiting_of[caller] - 1
+        if left:
+            self._waiting_of[caller] = left
+        else:
+            del self._waiting_of[caller]
 
-    async def _run(self, batch: list[_Waiting[T, R]]) -> None:
+    def _give_up(self, waiting: Waiting[T, R]) -> None:
+        """It was cancelled before its turn."""
+        self._leave(waiting)
+        self._cancelled += 1
+        # Now and then, so that it costs each of them the same however many wait.
+        if self._cancelled > max(_MOST_CANCELLED, len(self._waiting)):
+            self._queue, self._cancelled = FairQueue(), 0
+            for left in self._waiting:
+                self._queue.push(left.key, left)
+
+    async def _run(self, batch: list[Waiting[T, R]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         self._series.batch.observe(len(batch))
-        self._series.wait.observe(started - batch[0].since)
+        self._series.wait.observe(started - min(waiting.since for waiting in batch))
         # Many items of one call are one link.
         spans = {waiting.span.span_id: waiting.span for waiting in batch if waiting.span is not None}
         with tracing.span(self._name, links=[*spans.values()][:_MOST_LINKS]) as span:
@@ -226,26 +303,30 @@ class MicroBatcher(Generic[T, R]):
             await self._answer(batch, span)
         self._seconds_per_batch += 0.2 * (loop.time() - started - self._seconds_per_batch)
 
-    def _finished(self, batch: list[_Waiting[T, R]], task: asyncio.Task[None]) -> None:
+    def _finished(self, batch: list[Waiting[T, R]], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         for waiting in batch:
-            if not waiting.answer.done():  # the task was cancelled: the process ends
-                why = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, "the service was stopped; send the same again")
-                _settle(waiting.answer, why)
+            if not waiting.done():  # the task was cancelled: the process ends
+                why = MeshError(
+                    code_pb2.CODE_UNKNOWN_OUTCOME,
+                    "the service was stopped; send the same again",
+                    outcome=code_pb2.OUTCOME_UNKNOWN,
+                )
+                _settle(waiting, why)
         self._send_what_is_due()
 
-    async def _answer(self, batch: list[_Waiting[T, R]], span: tracing.span) -> None:
+    async def _answer(self, batch: list[Waiting[T, R]], span: tracing.span) -> None:
         try:
             results = await guarded(self._results([waiting.item for waiting in batch]), "batch.crashed")
         except MeshError as err:
             span.fail(err.code)
             for waiting in batch:
-                _settle(waiting.answer, MeshError(err.code, err.reason, err.path, err.retry_after_ms))
+                _settle(waiting, err.again())
         else:
             for waiting, result in zip(batch, results, strict=True):
                 if isinstance(result, MeshError):
                     span.fail(result.code)
-                _settle(waiting.answer, result)
+                _settle(waiting, result)
 
     async def _results(self, items: list[T]) -> list[R | Exception]:
         results = await self._process(items)
@@ -254,7 +335,7 @@ class MicroBatcher(Generic[T, R]):
         return results
 
     def _retry_after_ms(self) -> int:
-        batches = len(self._queue) / self._max_count / self._max_in_flight
+        batches = len(self._waiting) / self._max_count / self._max_in_flight
         return int(min(_LONGEST_RETRY_MS, max(_SHORTEST_RETRY_MS, 1000 * self._seconds_per_batch * batches)))
 
     def _set_timer(self, due_at: float) -> None:
@@ -270,6 +351,10 @@ class MicroBatcher(Generic[T, R]):
             if handle is not None:
                 handle.cancel()
         self._soon = self._later = None
+
+
+def _not_done(code: int, reason: str, retry_after_ms: int = 0) -> MeshError:
+    return MeshError(code, reason, "", retry_after_ms, code_pb2.OUTCOME_NOT_DONE)
 
 
 def _settle(answer: "asyncio.Future[R]", result: R | Exception) -> None:

@@ -8,7 +8,8 @@ other side; the gateway's front turns it into HTTP once. Programs look at the co
     └ (nothing below)    a finer distinction is another code, not another class
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from traceback import extract_tb
 from typing import Any, TypeVar
 
@@ -104,24 +105,59 @@ class MeshError(Exception):
     reason          a sentence that a person can act on: no health data, no personal identifier
     path            where in the request, such as `body.put_record.patient`
     retry_after_ms  after which sending again makes sense; 0 when it does not
+    outcome         what is certain about the effect of a call that changes state, whatever the code: a
+                    value of `cbmdhi.command.v1.Outcome`. Unspecified is to be taken for unknown
     """
 
-    def __init__(self, code: int, reason: str, path: str = "", retry_after_ms: int = 0) -> None:
-        super().__init__(code, reason, path, retry_after_ms)
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        path: str = "",
+        retry_after_ms: int = 0,
+        outcome: int = code_pb2.OUTCOME_UNSPECIFIED,
+    ) -> None:
+        super().__init__(code, reason, path, retry_after_ms, outcome)
         self.code = code
         self.reason = reason
         self.path = path
         self.retry_after_ms = retry_after_ms
+        self.outcome = outcome
 
     def __str__(self) -> str:
         where = f" ({self.path})" if self.path else ""
         return f"{code_name(self.code)}: {self.reason}{where}"
+
+    @property
+    def nothing_done(self) -> bool:
+        """True when it is certain that this sending had no effect and will have none."""
+        return self.outcome == code_pb2.OUTCOME_NOT_DONE
+
+    def again(self) -> "MeshError":
+        """The same for somebody else whom it befell: an exception belongs to one waiter."""
+        return MeshError(self.code, self.reason, self.path, self.retry_after_ms, self.outcome)
+
+
+@contextmanager
+def nothing_done() -> Iterator[None]:
+    """Around what comes before any effect: what is raised there says so, unless it knows otherwise."""
+    try:
+        yield
+    except MeshError as err:
+        err.outcome = err.outcome or code_pb2.OUTCOME_NOT_DONE
+        raise
 
 
 def code_name(code: int) -> str:
     """`FORBIDDEN` for CODE_FORBIDDEN; `UNSPECIFIED` for a number that is not on the list."""
     names = code_pb2.Code.DESCRIPTOR.values_by_number
     return names[code].name.removeprefix("CODE_") if code in names else "UNSPECIFIED"
+
+
+def outcome_name(outcome: int) -> str:
+    """`NOT_DONE` for OUTCOME_NOT_DONE; `UNSPECIFIED` for a number that is not on the list."""
+    names = code_pb2.Outcome.DESCRIPTOR.values_by_number
+    return names[outcome].name.removeprefix("OUTCOME_") if outcome in names else "UNSPECIFIED"
 
 
 def grpc_status_of(code: int) -> grpc.StatusCode:
@@ -138,7 +174,13 @@ def to_detail(err: MeshError) -> code_pb2.ErrorDetail:
         reason=err.reason[:_LONGEST_REASON],
         path=err.path[:_LONGEST_PATH],
         retry_after_ms=err.retry_after_ms,
+        outcome=err.outcome,  # pyright: ignore[reportArgumentType]
     )
+
+
+def of_detail(detail: code_pb2.ErrorDetail) -> MeshError:
+    """The other way round."""
+    return MeshError(detail.code, detail.reason, detail.path, detail.retry_after_ms, detail.outcome)
 
 
 def to_status(err: MeshError) -> grpc.Status:
@@ -161,7 +203,7 @@ def from_rpc_error(err: grpc.aio.AioRpcError) -> MeshError:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             detail = _detail_of(value)
             if detail is not None:
-                return MeshError(detail.code, detail.reason, detail.path, detail.retry_after_ms)
+                return of_detail(detail)
     code, reason = _FOREIGN.get(
         err.code(), (code_pb2.CODE_INTERNAL, f"the service failed with gRPC status {err.code().name}")
     )
@@ -176,6 +218,8 @@ def is_foreign(err: grpc.aio.AioRpcError) -> bool:
 def to_http(err: MeshError) -> tuple[int, dict[str, Any]]:
     """HTTP status and JSON body of an error. Send `Retry-After` when `retry_after_ms` is there."""
     body: dict[str, Any] = {"code": code_name(err.code), "reason": err.reason}
+    if err.outcome:
+        body["outcome"] = outcome_name(err.outcome)
     if err.path:
         body["path"] = err.path
     if err.retry_after_ms:

@@ -80,8 +80,10 @@ def of_result(
     return groups
 
 
-def failed(submission: ledger_pb2.Submission, code: int, reason: str) -> ledger_pb2.GroupReceipt:
-    """The receipts of a group that has no verdicts, for one reason."""
+def failed(
+    submission: ledger_pb2.Submission, code: int, reason: str, outcome: int
+) -> ledger_pb2.GroupReceipt:
+    """The receipts of a group that has no verdicts, for one reason. `outcome`: what is certain of it."""
     return ledger_pb2.GroupReceipt(
         receipts=[
             ledger_pb2.Receipt(
@@ -89,6 +91,7 @@ def failed(submission: ledger_pb2.Submission, code: int, reason: str) -> ledger_
                 code=code,  # pyright: ignore[reportArgumentType]
                 reason=reason,
                 signer=signed.signer,
+                outcome=outcome,  # pyright: ignore[reportArgumentType]
             )
             for signed in submission.item.group.commands
         ]
@@ -96,9 +99,9 @@ def failed(submission: ledger_pb2.Submission, code: int, reason: str) -> ledger_
 
 
 def all_failed(
-    submissions: Iterable[ledger_pb2.Submission], code: int, reason: str
+    submissions: Iterable[ledger_pb2.Submission], code: int, reason: str, outcome: int
 ) -> list[ledger_pb2.GroupReceipt]:
-    return [failed(submission, code, reason) for submission in submissions]
+    return [failed(submission, code, reason, outcome) for submission in submissions]
 
 
 def of_audit_entry(entry: state_pb2.AuditEntry, block: int) -> ledger_pb2.Receipt:
@@ -112,6 +115,7 @@ def of_audit_entry(entry: state_pb2.AuditEntry, block: int) -> ledger_pb2.Receip
         tx_id=entry.tx_id,
         block=block,
         signer=entry.signer,
+        outcome=code_pb2.OUTCOME_COMMITTED,
     )
 
 
@@ -129,6 +133,7 @@ def _add_verdict(
         path=verdict.path,
         basis=verdict.basis if verdict.HasField("basis") else None,
         signer=signer,
+        outcome=code_pb2.OUTCOME_COMMITTED,
     )
     if verdict.code == code_pb2.CODE_ALREADY_COMMITTED:
         receipt.code = verdict.first_code
@@ -136,8 +141,10 @@ def _add_verdict(
         receipt.block = _block_of(verdict.first_tx_id, settlement, first_blocks)
         receipt.already_committed = True
     elif audit_key(verdict.command_id, signer) in settlement.recorded:
-        # Signatures that do not hold and faults of the carrier leave nothing on the channel.
         receipt.tx_id, receipt.block = settlement.tx_id, settlement.block
+    else:
+        # Signatures that do not hold and faults of the carrier leave nothing on the channel.
+        receipt.outcome = code_pb2.OUTCOME_NOT_DONE
 
 
 def _block_of(tx_id: str, settlement: Settlement, first_blocks: Mapping[str, int]) -> int:

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 
 import grpc
 
-# Answers to Submit that are given before anything reaches an orderer, or that are its own refusal.
+# Answers to Submit that a gateway peer gives before anything reaches an orderer. ABORTED is not among them:
+# it is one orderer's refusal, and says nothing of those that were asked before it and whose answer was lost
+# (internal/pkg/gateway/submit.go).
 _REFUSED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.ABORTED,
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.UNIMPLEMENTED,

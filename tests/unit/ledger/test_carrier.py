@@ -11,6 +11,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger import fabric
 from services.ledger.carrier import Carrier, Limits
 from services.ledger.metrics import LedgerMetrics
+from services.runtime.errors import code_name, outcome_name
 from services.runtime.telemetry import Metrics
 from tests.unit.ledger.world import (
     World,
@@ -175,9 +176,48 @@ async def test_a_submission_that_never_arrived_is_sent_again(world: World, carri
 
 
 async def test_what_the_orderer_refuses_for_certain_is_failed_and_not_unknown(world: World, carrier: Carrier):
-    world.submit_faults = deque([(fabric.SubmitError(grpc.StatusCode.ABORTED, "BAD_REQUEST"), False)])
+    refusal = fabric.SubmitError(grpc.StatusCode.FAILED_PRECONDITION, "no such channel")
+    world.submit_faults = deque([(refusal, False)])
 
-    assert codes(await carrier.carry([of_record()])) == [code_pb2.CODE_UNAVAILABLE]
+    (answer,) = await carrier.carry([of_record()])
+
+    (receipt,) = answer.receipts
+    assert (receipt.code, receipt.outcome) == (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_NOT_DONE)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+async def test_a_refusal_by_one_orderer_says_nothing_of_another_whose_answer_was_lost(
+    world: World, carrier: Carrier, reached: bool
+):
+    world.submit_faults = deque([(fabric.SubmitError(grpc.StatusCode.ABORTED, "NOT_FOUND"), reached)])
+
+    (answer,) = await carrier.carry([of_record()])
+
+    (receipt,) = answer.receipts
+    assert (receipt.code, receipt.outcome) == (code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED)
+    counting = [one for one in world.transactions() if one.validation_code == fabric.VALID]
+    assert len(counting) == 1
+
+
+async def test_a_receipt_says_what_is_certain_whatever_its_code(world: World, carrier: Carrier):
+    recorded, not_recorded = of_record(), of_record()
+    world.forbidden.add(command_id(recorded))
+    not_recorded.item.group.commands[0].signature = b""
+
+    answers = await carrier.carry([of_record(), recorded, not_recorded])
+    (again,) = await carrier.carry([recorded])
+    world.down = True
+    world.endorse_faults = deque([endorse_error(grpc.StatusCode.UNAVAILABLE)] * 100)
+    (away,) = await carrier.carry([of_record()])
+
+    said = [answer.receipts[0] for answer in (*answers, again, away)]
+    assert [(code_name(one.code), outcome_name(one.outcome), bool(one.tx_id)) for one in said] == [
+        ("OK", "COMMITTED", True),
+        ("FORBIDDEN", "COMMITTED", True),
+        ("BAD_SIGNATURE", "NOT_DONE", False),
+        ("FORBIDDEN", "COMMITTED", True),
+        ("UNAVAILABLE", "NOT_DONE", False),
+    ]
 
 
 async def test_a_commit_status_that_is_not_answered_is_found_in_the_blocks(world: World, carrier: Carrier):
@@ -201,6 +241,7 @@ async def test_a_fate_that_nobody_tells_is_unknown_and_not_failed(world: World, 
     (answer,) = await carrier.carry([one])
 
     assert answer.receipts[0].code == code_pb2.CODE_UNKNOWN_OUTCOME
+    assert answer.receipts[0].outcome == code_pb2.OUTCOME_UNKNOWN
     assert answer.receipts[0].command_id == command_id(one)
     assert metrics.registry.get_sample_value("cbmdhi_ledger_unknown_outcomes_total") == 1
 

@@ -68,6 +68,9 @@ class Asking:
     def invocation_metadata(self) -> Any:
         return ()
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:50000"
+
 
 class Surface:
     """The servicer over a world; the follower runs when a test says so."""

@@ -11,7 +11,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from services.ledger.carrier import Carrier, Limits
-from services.ledger.domain.batches import MAX_GROUPS
+from services.ledger.domain.batches import MAX_GROUPS, Lane
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.submitter import Submitter
 from services.runtime.errors import MeshError
@@ -120,6 +120,7 @@ async def test_a_caller_out_of_time_hears_that_its_batch_may_yet_be_committed(
     (answer,) = await submitter.submit([one], 0.1)
 
     assert answer.receipts[0].code == code_pb2.CODE_UNKNOWN_OUTCOME
+    assert answer.receipts[0].outcome == code_pb2.OUTCOME_UNKNOWN
     world.hold.set()
     (again,) = await submitter.submit([one], WAIT)
     assert again.receipts[0].code == code_pb2.CODE_OK
@@ -137,6 +138,7 @@ async def test_a_command_still_in_the_queue_at_the_deadline_is_certainly_not_don
     (answer,) = await submitter.submit([late], 0.1)
 
     assert answer.receipts[0].code == code_pb2.CODE_DEADLINE_EXCEEDED
+    assert answer.receipts[0].outcome == code_pb2.OUTCOME_NOT_DONE
     world.hold.set()
     await first
     await submitter.submit([of_consent()], WAIT)
@@ -158,20 +160,93 @@ async def test_a_request_of_which_nothing_could_be_done_fails_as_a_whole(
         await submitter.submit([of_record(), of_record()], WAIT)
 
     assert failure.value.code == code_pb2.CODE_UNAVAILABLE
+    assert failure.value.nothing_done
     assert failure.value.retry_after_ms > 0
 
 
-async def test_a_full_queue_says_when_to_come_back(world: World, submitter: Submitter) -> None:
-    world.hold.clear()
-    calls = [asyncio.create_task(submitter.submit([of_consent()] * 1_000, WAIT)) for _ in range(3)]
-    done, _ = await asyncio.wait(calls, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
-    failure = done.pop().exception()
+async def test_a_deadline_in_the_very_turn_in_which_the_batch_leaves_is_not_called_nothing_done(
+    world: World, submitter: Submitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under load: the batch is taken, and before it begins the caller's time is over."""
+    lane = submitter._lanes[Lane.RECORDS]
 
+    async def over_at_once(waiting: list[asyncio.Future[object]], timeout: float) -> None:  # noqa: ASYNC109
+        lane._send_what_is_due()
+
+    one = of_record()
+    with monkeypatch.context() as patched:
+        patched.setattr("services.ledger.submitter.asyncio.wait", over_at_once)
+        (answer,) = await submitter.submit([one], WAIT)
+    await until(lambda: len(world.chain) == 2, "it is committed")
+
+    (receipt,) = answer.receipts
+    assert (receipt.code, receipt.outcome) == (
+        code_pb2.CODE_UNKNOWN_OUTCOME,
+        code_pb2.OUTCOME_UNKNOWN,
+    )
+    (again,) = await submitter.submit([one], WAIT)
+    assert (again.receipts[0].code, again.receipts[0].already_committed) == (code_pb2.CODE_OK, True)
+
+
+async def test_a_caller_that_goes_away_takes_along_what_has_not_left_yet(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+    first = asyncio.create_task(submitter.submit([of_consent()], WAIT))
+    await until(lambda: world.in_flight == 1)
+    tasks = [asyncio.create_task(submitter.submit([of_consent() for _ in range(3)], WAIT))]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    world.hold.set()
+    await first
+    await submitter.submit([of_consent()], WAIT)
+
+    assert [len(batch.items) for batch in world.endorsed] == [1, 1]
+
+
+async def test_a_request_that_does_not_fit_as_a_whole_is_refused_as_a_whole_and_told_when_to_come_back(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+    calls = [asyncio.create_task(submitter.submit([of_consent() for _ in range(400)], WAIT))]
+    await until(lambda: world.in_flight == 1)
+    calls += [
+        asyncio.create_task(submitter.submit([of_consent() for _ in range(size)], WAIT))
+        for size in (800, 400)
+    ]
+    done, _ = await asyncio.wait(calls, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
+
+    assert done == {calls[2]}
+    failure = calls[2].exception()
     assert isinstance(failure, MeshError)
     assert failure.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+    assert failure.nothing_done
     assert failure.retry_after_ms > 0
     world.hold.set()
-    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.gather(*calls[:2])
+    assert sum(len(batch.items) for batch in world.endorsed) == 1_200
+
+
+async def test_a_gateway_that_fills_its_queue_leaves_another_gateway_its_own(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+
+    def busy(size: int) -> "asyncio.Task[list[ledger_pb2.GroupReceipt]]":
+        return asyncio.create_task(submitter.submit([of_consent() for _ in range(size)], WAIT, "busy"))
+
+    calls = [busy(400)]
+    await until(lambda: world.in_flight == 1)
+    calls.append(busy(1_000))
+    other = of_consent()
+    calls.append(asyncio.create_task(submitter.submit([other], WAIT, "other")))
+    await asyncio.sleep(0)
+    world.hold.set()
+    answers = await asyncio.gather(*calls)
+
+    assert all(set(codes(answer)) == {code_pb2.CODE_OK} for answer in answers)
+    assert other.item in world.endorsed[1].items
 
 
 async def test_a_group_too_large_for_any_transaction_is_refused_alone(submitter: Submitter) -> None:

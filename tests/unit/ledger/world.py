@@ -96,6 +96,7 @@ class World:
     deaf            commit status is not answered, nor are blocks found
     clock           Unix seconds; when there is one, batches are endorsed at a time that was told alone
     poison          a command id that upsets the whole call
+    forbidden       command ids that are refused, which is recorded
     """
 
     endorse_faults: deque[Exception] = field(default_factory=deque)
@@ -104,6 +105,7 @@ class World:
     deaf: bool = False
     clock: float | None = None
     poison: str = ""
+    forbidden: set[str] = field(default_factory=set[str])
     down: bool = False
     endorsed: list[state_pb2.Batch] = field(default_factory=list)
     sealed: list[bytes] = field(default_factory=list)
@@ -201,17 +203,18 @@ class World:
                 first_code=first.code,
                 first_tx_id=first.tx_id,
             )
+        code = code_pb2.CODE_FORBIDDEN if header.command_id in self.forbidden else code_pb2.CODE_OK
         entry = state_pb2.AuditEntry(
             command_id=header.command_id,
             signer=signed.signer,
             action=name,
             patient=getattr(meant, "patient", ""),
-            code=code_pb2.CODE_OK,
+            code=code,
             at_ms=1_000,
             tx_id=tx_id,
         )
         writes[key] = entry.SerializeToString()
-        if name == "put_record":
+        if name == "put_record" and code == code_pb2.CODE_OK:
             record = body.put_record
             document = state_pb2.RecordVersion(
                 record_id=record.record_id,
@@ -224,7 +227,7 @@ class World:
                 command_id=header.command_id,
             )
             writes[f"z/{record.record_id}/rec/{record.version:08x}"] = document.SerializeToString()
-        return state_pb2.Verdict(command_id=header.command_id, code=code_pb2.CODE_OK)
+        return state_pb2.Verdict(command_id=header.command_id, code=code)
 
     async def order(self, endorsed: "FakeEndorsed") -> None:
         if any(one.transaction_id == endorsed.transaction_id for one in self.transactions()):

@@ -1,4 +1,5 @@
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -336,3 +337,142 @@ async def test_a_batch_does_not_inherit_the_deadline_of_one_of_its_callers() -> 
         await batches.submit("a")
 
     assert seen == [None]
+
+
+async def test_what_was_taken_is_for_the_batch_to_answer_and_nothing_else() -> None:
+    """Taken is told in the same turn of the loop: the batch itself begins a turn later."""
+    ledger = Ledger()
+    async with batcher(ledger) as batches:
+        taken = batches.enqueue("taken")
+        batches._send_what_is_due()
+        seen = (taken.taken, list(ledger.batches))
+        taken.cancel()
+
+    assert seen == (True, [])
+    assert ledger.batches == [["taken"]]
+
+
+async def test_what_is_cancelled_in_time_was_never_taken() -> None:
+    ledger = Ledger()
+    async with batcher(ledger) as batches:
+        gone = batches.enqueue("gone")
+        gone.cancel()
+        batches._send_what_is_due()
+
+    assert not gone.taken
+    assert ledger.batches == []
+
+
+async def test_an_item_whose_caller_has_given_up_is_not_taken_and_certainly_not_done() -> None:
+    ledger = Ledger()
+    now = asyncio.get_running_loop().time()
+    async with batcher(ledger, max_in_flight=1) as batches:
+        first = await busy(ledger, batches)
+        late, in_time = batches.enqueue("late", ends_at=now), batches.enqueue("in time", ends_at=now + 3_600)
+        ledger.may_answer.set()
+        await first
+        err = await refusal(late)
+        assert await in_time == "IN TIME"
+
+    assert (err.code, err.outcome) == (code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.OUTCOME_NOT_DONE)
+    assert not late.taken
+    assert ledger.batches == [["first"], ["in time"]]
+
+
+async def test_a_lone_record_does_not_wait_for_all_that_another_client_has_sent_before() -> None:
+    ledger = Ledger()
+    async with batcher(
+        ledger, max_queue=1_000, max_in_flight=1, key_of=lambda item: (item[0], item)
+    ) as batches:
+        first = await busy(ledger, batches)
+        waiting = [batches.enqueue(f"a{number}") for number in range(100)]
+        waiting += [batches.enqueue("b"), batches.enqueue("c")]
+        ledger.may_answer.set()
+        await asyncio.gather(first, *waiting)
+
+    assert ledger.batches[1] == ["a0", "b", "c", *(f"a{number}" for number in range(1, 8))]
+
+
+async def test_of_one_client_a_patient_with_one_record_does_not_wait_for_one_with_many() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_in_flight=1, key_of=lambda item: ("client", item[0])) as batches:
+        first = await busy(ledger, batches)
+        waiting = [batches.enqueue(item) for item in ("x1", "x2", "x3", "y1", "x4", "y2")]
+        ledger.may_answer.set()
+        await asyncio.gather(first, *waiting)
+
+    assert ledger.batches[1] == ["x1", "y1", "x2", "y2", "x3", "x4"]
+
+
+async def test_a_client_that_fills_its_part_of_the_queue_leaves_the_others_theirs() -> None:
+    ledger = Ledger()
+    async with batcher(
+        ledger, max_queue=5, max_per_caller=3, max_in_flight=1, key_of=lambda item: (item[0], "")
+    ) as batches:
+        tasks: list[Any] = [await busy(ledger, batches)]
+        tasks += [batches.enqueue(f"a{number}") for number in range(3)]
+        with pytest.raises(MeshError) as over:
+            batches.enqueue("a3")
+        tasks += [batches.enqueue("b0"), batches.enqueue("b1")]
+        with pytest.raises(MeshError) as full:
+            batches.enqueue("c0")
+        ledger.may_answer.set()
+        await asyncio.gather(*tasks)
+
+    assert [caught.value.outcome for caught in (over, full)] == [code_pb2.OUTCOME_NOT_DONE] * 2
+    assert "3 of the caller's" in over.value.reason
+    assert "queue of 5" in full.value.reason
+
+
+def calls_made_by(work: Callable[[], Any]) -> int:
+    """How many functions are called meanwhile, those of C included."""
+    count = 0
+
+    def count_it(_: Any, event: str, __: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(count_it)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("gone", [0, 400])
+async def test_to_refuse_costs_the_same_however_many_wait(gone: int) -> None:
+    async def cost(waiting: int) -> int:
+        ledger = Ledger()
+        async with batcher(ledger, max_queue=waiting, max_in_flight=1) as batches:
+            first = await busy(ledger, batches)
+            items = [batches.enqueue("x") for _ in range(waiting)]
+            for item in items[:gone]:
+                item.cancel()
+            items = items[gone:] + [batches.enqueue("y") for _ in range(gone)]
+
+            def refused() -> None:
+                with pytest.raises(MeshError):
+                    batches.enqueue("z")
+
+            calls = calls_made_by(refused)
+            ledger.may_answer.set()
+            await asyncio.gather(first, *items)
+        return calls
+
+    assert await cost(500) == await cost(5_000)
+
+
+async def test_who_comes_and_goes_without_end_fills_no_memory() -> None:
+    ledger = Ledger()
+    async with batcher(ledger, max_in_flight=1) as batches:
+        first = await busy(ledger, batches)
+        stays = batches.enqueue("stays")
+        for _ in range(10_000):
+            batches.enqueue("gone").cancel()
+        lying = len(batches._queue._callers[""].items[""])
+        ledger.may_answer.set()
+        await asyncio.gather(first, stays)
+
+    assert lying <= 1_001
+    assert ledger.batches == [["first"], ["stays"]]
