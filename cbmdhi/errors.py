@@ -1,6 +1,8 @@
 """What can go wrong for a user of the mesh.
 
-MeshError               any: a code of the closed list, a sentence, where, and when to try again
+MeshError               any: a code of the closed list, a sentence, where, when to try again, what is certain
+├── NotSent             nothing was done: it never left, or was refused before it had an effect
+├── UnknownOutcome      it may have been done, or may still be: send the same again
 ├── NotCommitted        the channel refused a command: its receipt says why
 │   └── AccessRefused   that command was a reading
 └── WalletError         the wallet's files are missing, unreadable or of another channel
@@ -8,7 +10,10 @@ MeshError               any: a code of the closed list, a sentence, where, and w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from cbmdhi.command.v1 import code_pb2
@@ -24,14 +29,31 @@ _BY_STATUS = {
 
 
 class MeshError(Exception):
-    """A call did not do what was asked."""
+    """A call did not do what was asked.
 
-    def __init__(self, code: int, reason: str, path: str = "", retry_after_ms: int = 0) -> None:
+    outcome  of a call that changes something, what is certain whatever the code: a value of
+             `cbmdhi.command.v1.Outcome`. Unspecified is to be taken for unknown
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        path: str = "",
+        retry_after_ms: int = 0,
+        outcome: int = code_pb2.OUTCOME_UNSPECIFIED,
+    ) -> None:
         super().__init__(f"{name_of(code)}: {reason}" + (f" (at {path})" if path else ""))
         self.code = code
         self.reason = reason
         self.path = path
         self.retry_after_ms = retry_after_ms
+        self.outcome = outcome
+
+    @property
+    def nothing_done(self) -> bool:
+        """True when it is certain that this sending had no effect and will have none."""
+        return self.outcome == code_pb2.OUTCOME_NOT_DONE
 
     @property
     def code_name(self) -> str:
@@ -39,11 +61,34 @@ class MeshError(Exception):
         return name_of(self.code)
 
 
+class _ToBeSent(MeshError):
+    """`again` holds what was signed, as it was sent: SubmitRequest or IngestItem."""
+
+    def __init__(self, why: MeshError, again: Sequence[Message], outcome: int) -> None:
+        super().__init__(why.code, why.reason, why.path, why.retry_after_ms, outcome)
+        self.again = tuple(again)
+
+
+class NotSent(_ToBeSent):
+    """Nothing was done, and nothing will be by this sending. The same may be sent, or something else."""
+
+    def __init__(self, why: MeshError, again: Sequence[Message]) -> None:
+        super().__init__(why, again, code_pb2.OUTCOME_NOT_DONE)
+
+
+class UnknownOutcome(_ToBeSent):
+    """It may have been committed, or may still be. Send the same again (it has no second effect) or ask for
+    its receipt; what is signed anew may be done twice."""
+
+    def __init__(self, why: MeshError, again: Sequence[Message]) -> None:
+        super().__init__(why, again, code_pb2.OUTCOME_UNKNOWN)
+
+
 class NotCommitted(MeshError):
     """The channel refused a command."""
 
     def __init__(self, receipt: Receipt) -> None:
-        super().__init__(receipt.code, receipt.reason, receipt.path)
+        super().__init__(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
         self.receipt = receipt
 
 
@@ -72,6 +117,18 @@ def from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
     for detail in status.details if status else ():
         ours = code_pb2.ErrorDetail()
         if detail.Unpack(ours):
-            return MeshError(ours.code, ours.reason, ours.path, ours.retry_after_ms)
+            return of_detail(ours)
     code = _BY_STATUS.get(error.code(), code_pb2.CODE_INTERNAL)
-    return MeshError(code, error.details() or "the gateway gave no reason")
+    reason = error.details() or "the gateway gave no reason"
+    # Not said by a service: the answer may merely have been lost.
+    return MeshError(code, reason, outcome=code_pb2.OUTCOME_UNKNOWN)
+
+
+def of_detail(detail: code_pb2.ErrorDetail) -> MeshError:
+    """Ours, from what every error of the mesh carries."""
+    return MeshError(detail.code, detail.reason, detail.path, detail.retry_after_ms, detail.outcome)
+
+
+def to_be_sent(why: MeshError, again: Sequence[Message]) -> NotSent | UnknownOutcome:
+    """What became of something signed, by what is certain; `again` as it was sent."""
+    return (NotSent if why.nothing_done else UnknownOutcome)(why, again)

@@ -29,6 +29,7 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.enable_retries", 0),
 ]
+_AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _RETRIED = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED)
 
 
@@ -40,6 +41,7 @@ def check_size(request: Message) -> None:
             code_pb2.CODE_TOO_LARGE,
             f"a message is at most 16 MiB ({MAX_MESSAGE_BYTES} bytes), this one has {size}: "
             "split the content into several records",
+            outcome=code_pb2.OUTCOME_NOT_DONE,
         )
 
 
@@ -103,7 +105,7 @@ class Connection:
 
     async def anonymous(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call on the port for first contact."""
-        return await self._retrying(lambda left: method(request, timeout=left))
+        return await self._retrying(self.first_contact, lambda left: method(request, timeout=left))
 
     async def call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call with certificate and token; once more with a new token when the old one was refused."""
@@ -147,19 +149,48 @@ class Connection:
 
     async def _with_token(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         metadata = await self.metadata()
-        return await self._retrying(lambda left: method(request, timeout=left, metadata=metadata))
+        return await self._retrying(
+            self.authenticated, lambda left: method(request, timeout=left, metadata=metadata)
+        )
 
-    async def _retrying(self, attempt: Callable[[float], Awaitable[T]]) -> T:
-        """Try until the deadline; only what did nothing or is idempotent by its id comes again."""
+    async def _retrying(self, channel: grpc.aio.Channel, attempt: Callable[[float], Awaitable[T]]) -> T:
+        """Try until the deadline; only what did nothing or is idempotent by its id comes again.
+
+        What fails before there is a connection has certainly done nothing.
+        """
         ends = time.monotonic() + self.deadline_seconds
-        delay = 0.1
+        delay, is_sure = 0.1, True
         while True:
             try:
+                await connected(channel, max(ends - time.monotonic(), 0.001))
                 return await attempt(max(ends - time.monotonic(), 0.001))
-            except grpc.aio.AioRpcError as error:
-                ours = from_rpc(error)
+            except (grpc.aio.AioRpcError, MeshError) as error:
+                ours = error if isinstance(error, MeshError) else from_rpc(error)
+                is_sure = is_sure and ours.nothing_done
+                if ours.nothing_done and not is_sure:
+                    ours.outcome = code_pb2.OUTCOME_UNKNOWN  # of an attempt before
                 wait = max(delay, ours.retry_after_ms / 1000)
                 if ours.code not in _RETRIED or time.monotonic() + wait > ends:
                     raise ours from error
             await asyncio.sleep(wait)
             delay = min(delay * 2, 2.0)
+
+
+async def connected(channel: grpc.aio.Channel, seconds: float) -> None:
+    """Return when there is a connection. Raises MeshError UNAVAILABLE, DEADLINE_EXCEEDED: nothing left."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                if state in _AWAY:
+                    raise MeshError(
+                        code_pb2.CODE_UNAVAILABLE,
+                        "the gateway cannot be reached, so nothing was sent",
+                        outcome=code_pb2.OUTCOME_NOT_DONE,
+                    )
+                await channel.wait_for_state_change(state)
+    except TimeoutError as error:
+        raise MeshError(
+            code_pb2.CODE_DEADLINE_EXCEEDED,
+            "there was no connection to the gateway in time, so nothing was sent",
+            outcome=code_pb2.OUTCOME_NOT_DONE,
+        ) from error

@@ -14,11 +14,11 @@ from google.protobuf.message import Message
 
 from cbmdhi.client import reviewers, tracing
 from cbmdhi.client.commands import submit_group
-from cbmdhi.client.connection import Connection, check_size
+from cbmdhi.client.connection import Connection, check_size, connected
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import RecordVersion
-from cbmdhi.errors import AccessRefused, MeshError, from_rpc
+from cbmdhi.errors import AccessRefused, MeshError, from_rpc, of_detail, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import broken_glass, categories, command, envelope, hpke, released
@@ -142,7 +142,8 @@ class Records:
         """Send prepared records; results come in the order in which they are ready.
 
         A stream that breaks is opened again and everything without a result is sent again, under the
-        same ids: nothing doubles.
+        same ids: nothing doubles. When that is of no use, raises NotSent (nothing has left) or UnknownOutcome
+        with what has no result, signed as it is.
         """
         left: dict[str, Prepared] = {}
         for entry in prepared:
@@ -151,17 +152,21 @@ class Records:
                 left[entry.item.submission_id] = entry
             except MeshError as error:
                 yield Written(entry.record, gateway_pb2.RecordReceipt(), error)
-        breaks = 0
+        breaks, is_sure = 0, True
         while left:
             try:
+                await connected(self._connection.authenticated, self._connection.deadline_seconds)
                 async for result in self._stream(list(left.values())):
                     entry = left.pop(result.submission_id, None)
                     if entry is not None:
                         yield _written(entry, result)
-            except grpc.aio.AioRpcError as error:
-                ours, breaks = from_rpc(error), breaks + 1
+            except (grpc.aio.AioRpcError, MeshError) as error:
+                ours, breaks = error if isinstance(error, MeshError) else from_rpc(error), breaks + 1
+                is_sure = is_sure and ours.nothing_done
                 if ours.code not in _RESENT or breaks > _RESENDS:
-                    raise ours from error
+                    if not is_sure:
+                        ours.outcome = code_pb2.OUTCOME_UNKNOWN
+                    raise to_be_sent(ours, [entry.item for entry in left.values()]) from error
                 if ours.code == code_pb2.CODE_UNAUTHENTICATED:
                     self._connection.forget_token()
                 await asyncio.sleep(min(0.2 * 2**breaks, 5.0))
@@ -281,7 +286,7 @@ class Records:
         error = result.error
         if error.code == code_pb2.CODE_TOO_LARGE:
             return await self._read_signed(body, signed)
-        raise MeshError(error.code, error.reason, error.path, error.retry_after_ms)
+        raise of_detail(error)
 
     def _decided(self, body: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse) -> Reading:
         if response.receipt.code != code_pb2.CODE_OK:
@@ -348,8 +353,7 @@ def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
 
 def _written(entry: Prepared, result: gateway_pb2.IngestResult) -> Written:
     if result.HasField("error"):
-        error = result.error
-        ours = MeshError(error.code, error.reason, error.path, error.retry_after_ms)
+        ours = to_be_sent(of_detail(result.error), [entry.item])
         return Written(entry.record, gateway_pb2.RecordReceipt(), ours)
     return Written(entry.record, result.receipts[0])
 

@@ -68,7 +68,7 @@ class Forwarder:
             request,
             deadline_seconds=_CALL_SECONDS,
             metadata=_metadata(session),
-            changes_state=route.changes_state,
+            changes_state=self._channel if route.changes_state else None,
         )
 
     async def stream(

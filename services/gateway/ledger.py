@@ -23,6 +23,7 @@ from services.runtime.errors import MeshError
 
 _READ_SECONDS = 5.0
 _SUBMIT_SECONDS = 28.0
+_SUBMIT_RETRIES = 100.0
 _PROOF_WAIT_MS = 5_000
 
 
@@ -30,8 +31,11 @@ class Ledger:
     """Carries commands and asks what is committed. Raises MeshError and nothing else."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._retries = RetryBudget()
+        # What is sent is sealed already: busy is no reason to give it up before its time is over.
+        self._submits = RetryBudget(tokens=_SUBMIT_RETRIES)
 
     async def submit(self, submissions: Sequence[ledger_pb2.Submission]) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each, in order. UNKNOWN_OUTCOME when the answer was lost."""
@@ -40,13 +44,15 @@ class Ledger:
             self._stub.Submit,
             request,
             deadline_seconds=_SUBMIT_SECONDS,
-            retries=self._retries,
-            changes_state=True,
+            retries=self._submits,
+            changes_state=self._channel,
         )
         groups = list(answer.groups)
         if [len(group.receipts) for group in groups] != [len(one.item.group.commands) for one in submissions]:
             raise MeshError(
-                code_pb2.CODE_UNKNOWN_OUTCOME, "the ledger's answer does not fit; send the same again"
+                code_pb2.CODE_UNKNOWN_OUTCOME,
+                "the ledger's answer does not fit; send the same again",
+                outcome=code_pb2.OUTCOME_UNKNOWN,
             )
         return groups
 

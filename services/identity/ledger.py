@@ -23,6 +23,7 @@ class LedgerClient:
     """Reads what is committed, and carries commands. Raises MeshError and nothing else."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._retries = RetryBudget()
 
@@ -91,7 +92,7 @@ class LedgerClient:
             request,
             deadline_seconds=_SUBMIT_SECONDS,
             retries=self._retries,
-            changes_state=True,
+            changes_state=self._channel,
         )
         receipts = [receipt for group in answer.groups for receipt in group.receipts]
         if len(receipts) != 1:

@@ -21,6 +21,18 @@ __all__ = ["Metadata", "RetryBudget", "call", "connect", "stream"]
 Metadata = Iterable[tuple[str, str | bytes]]
 
 _RETRIED = frozenset((code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED))
+# From gRPC itself: the request may have left, and what became of it was not heard.
+_LOST = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.ABORTED,
+    )
+)
+_AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 2.0
 
@@ -83,7 +95,7 @@ async def call(
     deadline_seconds: float,
     retries: RetryBudget | None = None,
     metadata: Metadata | None = None,
-    changes_state: bool = False,
+    changes_state: grpc.aio.Channel | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Any:
     """Make one unary call: `await call(stub.GetIdentity, request, deadline_seconds=2)`.
@@ -91,23 +103,28 @@ async def call(
     deadline_seconds  for all attempts together; an incoming RPC's own deadline shortens it
     retries           None: one attempt. Otherwise UNAVAILABLE and RESOURCE_EXHAUSTED are tried again
                       with jitter, inside the budget and the deadline; only for idempotent calls
-    changes_state     an answer that was lost on the way becomes UNKNOWN_OUTCOME: it may have happened
+    changes_state     the channel of `method`, when the call changes something. It is sent only over a
+                      connection that is there: what never left is certainly NOT_DONE, and an answer that
+                      was lost on the way is UNKNOWN_OUTCOME
 
     Raises MeshError and nothing else.
     """
     if request.ByteSize() > max_message_bytes:
-        raise MeshError(
-            code_pb2.CODE_TOO_LARGE, f"the request is over {max_message_bytes} bytes; send less at once"
-        )
+        reason = f"the request is over {max_message_bytes} bytes; send less at once"
+        raise MeshError(code_pb2.CODE_TOO_LARGE, reason, outcome=code_pb2.OUTCOME_NOT_DONE)
     loop = asyncio.get_running_loop()
     left = remaining_seconds()
     ends_at = loop.time() + (deadline_seconds if left is None else min(left, deadline_seconds))
     attempt = 0
+    is_sure = True
     while True:
         try:
             seconds = max(0.0, ends_at - loop.time())
             response = await _attempt(method, request, seconds, metadata, changes_state)
         except MeshError as err:
+            is_sure = is_sure and err.nothing_done
+            if changes_state is not None and err.nothing_done and not is_sure:
+                err.outcome = code_pb2.OUTCOME_UNKNOWN  # of an attempt before
             delay = max(
                 backoff_seconds(attempt, first=_FIRST_DELAY_SECONDS, longest=_LONGEST_DELAY_SECONDS),
                 err.retry_after_ms / 1000,
@@ -150,7 +167,7 @@ async def _attempt(
     request: Message,
     seconds: float,
     metadata: Metadata | None,
-    changes_state: bool,
+    changes_state: grpc.aio.Channel | None,
 ) -> Any:
     with tracing.span(_name_of(method), kind=SpanKind.CLIENT):
         return await _sent(method, request, seconds, metadata, changes_state)
@@ -161,22 +178,51 @@ async def _sent(
     request: Message,
     seconds: float,
     metadata: Metadata | None,
-    changes_state: bool,
+    changes_state: grpc.aio.Channel | None,
 ) -> Any:
+    if changes_state is not None:
+        ends_at = asyncio.get_running_loop().time() + seconds
+        await _connected(changes_state, seconds)
+        seconds = max(0.0, ends_at - asyncio.get_running_loop().time())
     try:
         return await method(request, timeout=seconds, metadata=tracing.inject_metadata(metadata))
     except grpc.aio.AioRpcError as exc:
         err = from_rpc_error(exc)
-        # A service that was cut off at its deadline does not know either how far it got.
-        lost = err.code == code_pb2.CODE_DEADLINE_EXCEEDED or (
-            err.code == code_pb2.CODE_UNAVAILABLE and is_foreign(exc)
-        )
-        if changes_state and lost:
+        if changes_state is not None and _is_lost(err, exc):
             raise MeshError(
                 code_pb2.CODE_UNKNOWN_OUTCOME,
                 "the answer was lost, so it may have happened; send the same again",
+                outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from exc
         raise err from exc
+
+
+def _is_lost(err: MeshError, exc: grpc.aio.AioRpcError) -> bool:
+    """Whether it may have happened for all that we were told."""
+    if is_foreign(exc):
+        return exc.code() in _LOST
+    # A service that was cut off at its deadline does not know either how far it got.
+    return err.code == code_pb2.CODE_DEADLINE_EXCEEDED and not err.nothing_done
+
+
+async def _connected(channel: grpc.aio.Channel, seconds: float) -> None:
+    """Return when there is a connection. Raises MeshError, and nothing has left."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                if state in _AWAY:
+                    raise MeshError(
+                        code_pb2.CODE_UNAVAILABLE,
+                        "the service cannot be reached, so nothing was sent; send again",
+                        outcome=code_pb2.OUTCOME_NOT_DONE,
+                    )
+                await channel.wait_for_state_change(state)
+    except TimeoutError as exc:
+        raise MeshError(
+            code_pb2.CODE_DEADLINE_EXCEEDED,
+            "there was no connection within the deadline, so nothing was sent; send again",
+            outcome=code_pb2.OUTCOME_NOT_DONE,
+        ) from exc
 
 
 def _name_of(method: Callable[..., Any]) -> str:

@@ -137,6 +137,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
                 f"{self._max_running} calls are being answered already; send again after the delay",
                 retry_after_ms=200,
+                outcome=code_pb2.OUTCOME_NOT_DONE,
             )
 
     def _checked(self, request: Any) -> Any:
@@ -155,6 +156,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
             raise MeshError(
                 code_pb2.CODE_TOO_LARGE,
                 f"a message may have {self._max_message_bytes} bytes; send less at once",
+                outcome=code_pb2.OUTCOME_NOT_DONE,
             )
 
 
@@ -167,7 +169,9 @@ async def _within(seconds: float | None, work: Callable[[], Awaitable[Any]]) -> 
         if not timeout.expired():
             raise
         raise MeshError(
-            code_pb2.CODE_DEADLINE_EXCEEDED, "not done within the deadline; send again or allow more time"
+            code_pb2.CODE_DEADLINE_EXCEEDED,
+            "not done within the deadline; send again or allow more time",
+            outcome=code_pb2.OUTCOME_UNKNOWN,
         ) from exc
 
 

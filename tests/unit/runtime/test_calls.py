@@ -1,6 +1,7 @@
 """Calls: errors, limits, deadlines, retries, traces."""
 
 import asyncio
+import socket
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from services.runtime import telemetry, tracing
 from services.runtime.client import RetryBudget, call
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError
-from tests.unit.runtime.net import Start, nothing, refusal, slow_to_begin
+from tests.unit.runtime.net import Net, Start, nothing, refusal, slow_to_begin
 
 
 async def test_an_error_arrives_whole_and_a_fault_arrives_without_its_text(start: Start) -> None:
@@ -133,16 +134,87 @@ async def test_retries_end_with_the_budget_and_a_refusal_is_never_retried(start:
     assert net.inbox.calls == 5
 
 
+async def never(_: Any, __: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+async def change(net: Net, seconds: float = 10, address: str = "", **more: Any) -> MeshError:
+    """What a call that changes something comes to."""
+    channel = net.channel(address=address)
+    stub = notify_pb2_grpc.InboxServiceStub(channel)
+    work = call(stub.List, notify_pb2.ListRequest(), deadline_seconds=seconds, changes_state=channel, **more)
+    return await refusal(work)
+
+
 async def test_a_lost_answer_of_a_change_is_unknown_not_failed(start: Start) -> None:
+    err = await change(await start(never), 0.5)
+
+    assert (err.code, err.outcome) == (code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN)
+
+
+async def test_a_connection_that_breaks_under_a_change_leaves_it_unknown(start: Start) -> None:
+    asked = asyncio.Event()
+
     async def on_list(_: Any, __: Any) -> Any:
+        asked.set()
         await asyncio.Event().wait()
 
     net = await start(on_list)
-    err = await refusal(
-        call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=0.1, changes_state=True)
-    )
+    async with slow_to_begin(net.address, seconds=0) as address:
+        working = asyncio.create_task(change(net, address=address))
+        await asked.wait()
+        await net.server.stop(0)
+        err = await working
 
-    assert err.code == code_pb2.CODE_UNKNOWN_OUTCOME
+    assert (err.code, err.outcome) == (code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN)
+
+
+async def test_a_change_that_nobody_listens_to_was_certainly_not_done(start: Start) -> None:
+    net = await start(nothing)
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        refused = await change(net, address=f"127.0.0.1:{unheard.getsockname()[1]}")
+    unnamed = await change(net, address="no-such-host.invalid:1")
+
+    for err in (refused, unnamed):
+        assert (err.code, err.outcome) == (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_NOT_DONE)
+
+
+async def test_a_change_whose_deadline_ends_before_there_is_a_connection_was_not_done(start: Start) -> None:
+    net = await start(nothing)
+    async with slow_to_begin(net.address, seconds=30) as address:
+        err = await change(net, 0.2, address=address)
+
+    assert (err.code, err.outcome) == (code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.OUTCOME_NOT_DONE)
+    assert net.inbox.calls == 0
+
+
+async def test_what_the_service_says_of_the_outcome_is_heard(start: Start) -> None:
+    code, outcome = code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.OUTCOME_NOT_DONE
+
+    async def on_list(_: Any, __: Any) -> Any:
+        raise MeshError(code, "too late", outcome=outcome)
+
+    net = await start(on_list)
+    certain = await change(net)
+    outcome = code_pb2.OUTCOME_UNKNOWN
+    uncertain = await change(net)
+
+    assert (certain.code, certain.nothing_done) == (code_pb2.CODE_DEADLINE_EXCEEDED, True)
+    assert (uncertain.code, uncertain.nothing_done) == (code_pb2.CODE_UNKNOWN_OUTCOME, False)
+
+
+async def test_an_attempt_that_did_nothing_does_not_make_up_for_one_that_may_have(start: Start) -> None:
+    outcomes = iter([code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_NOT_DONE])
+
+    async def on_list(_: Any, __: Any) -> Any:
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "not now", "", 1, next(outcomes))
+
+    net = await start(on_list)
+    err = await change(net, retries=RetryBudget(tokens=1))
+
+    assert net.inbox.calls == 2
+    assert (err.code, err.outcome) == (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_UNKNOWN)
 
 
 async def test_more_calls_than_the_server_has_room_for_are_refused_and_later_taken(start: Start) -> None:
