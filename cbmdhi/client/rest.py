@@ -125,9 +125,12 @@ class FhirSession:
             _, answered = await self._request(method, path, resource, self._token, headers)
         except _NoAnswer as error:
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
+                error.outcome = code_pb2.OUTCOME_NOT_DONE
                 raise  # it was not even asked
             raise MeshError(
-                code_pb2.CODE_UNKNOWN_OUTCOME, "the answer was lost: it may have been written"
+                code_pb2.CODE_UNKNOWN_OUTCOME,
+                "the answer was lost: it may have been written",
+                outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from error
         *_, record_id, _, version = answered["Location"].split("/")
         return Stored(
@@ -190,7 +193,7 @@ class FhirSession:
             async with self._http.request(method, url, json=body, headers=headers) as response:
                 answer = await response.json(content_type=None)
                 if response.status >= 400:
-                    raise _refusal(answer)
+                    raise _refusal(answer, response.headers.get("Cbmdhi-Outcome", ""))
                 return answer, response.headers
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _NoAnswer(
@@ -205,8 +208,8 @@ class FhirSession:
         return jwt.encode(header, claims, self._key)
 
 
-def _refusal(answer: dict[str, Any]) -> MeshError:
-    """From an OperationOutcome, or the plain JSON of the session routes."""
+def _refusal(answer: dict[str, Any], outcome: str) -> MeshError:
+    """From an OperationOutcome, or the plain JSON of the session routes, and what is said to be certain."""
     if answer.get("resourceType") == "OperationOutcome":
         issue = answer["issue"][0]
         name, reason = issue["details"]["text"], issue["diagnostics"]
@@ -214,7 +217,12 @@ def _refusal(answer: dict[str, Any]) -> MeshError:
         name, reason = answer.get("code", ""), answer.get("reason", "")
     known = f"CODE_{str(name).removeprefix('CODE_')}"
     code = code_pb2.Code.Value(known) if known in code_pb2.Code.keys() else code_pb2.CODE_INTERNAL  # noqa: SIM118
-    return MeshError(code, reason or "the gateway gave no reason")
+    certain = f"OUTCOME_{outcome}"
+    return MeshError(
+        code,
+        reason or "the gateway gave no reason",
+        outcome=code_pb2.Outcome.Value(certain) if certain in code_pb2.Outcome.keys() else 0,  # noqa: SIM118
+    )
 
 
 def _base64(raw: bytes) -> str:

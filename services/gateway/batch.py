@@ -14,10 +14,10 @@ from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt, SealItem, SealResponse
 from services.gateway.discards import Discards
 from services.gateway.domain import results
-from services.gateway.domain.group import Parsed
+from services.gateway.domain.group import Key, Parsed
 from services.gateway.domain.refusal import Refused
 from services.gateway.metrics import GatewayMetrics
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, nothing_done
 
 
 class Ledger(Protocol):
@@ -25,7 +25,7 @@ class Ledger(Protocol):
 
     async def submit(self, submissions: Sequence[Submission]) -> list[GroupReceipt]: ...
 
-    async def record(self, record_id: str, version: int) -> RecordVersion | None: ...
+    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
 
 
 class Storage(Protocol):
@@ -40,12 +40,20 @@ class Prepared:
 
     contents  by the index of their PutRecord
     size      bytes of all of it
+    caller    whose it is: callers take turns in the queue
     """
 
     group: CommandGroup
     commands: tuple[Parsed, ...]
     contents: Mapping[int, Content]
     size: int
+    caller: str = ""
+
+    @property
+    def patient(self) -> str:
+        """Whose record it writes first, if any: a caller's patients take turns too."""
+        put = self.commands[0].put
+        return "" if put is None else put.patient
 
 
 @dataclass
@@ -77,10 +85,11 @@ class BatchProcessor:
         try:
             receipts = await self._submit(carried)
         except MeshError as err:
-            if err.code in results.NOTHING_DONE:
+            if err.nothing_done:
                 failure = err
             else:
                 receipts = [results.unknown(group.prepared.commands) for group in carried]
+        places = await self._places(carried, receipts)
         settled = iter(receipts)
         answers: list[list[RecordReceipt] | Exception] = []
         kept: list[str] = []
@@ -90,7 +99,7 @@ class BatchProcessor:
             elif failure is not None:
                 answers.append(failure.again())
             else:
-                answers.append(await self._settle(group, next(settled), replicas, kept))
+                answers.append(self._settle(group, next(settled), replicas, kept, places))
         sealed = sum(len(group.stored) for group in groups)
         if sealed > len(kept):
             self._discards.discard(root_cid, kept, sealed - len(kept))
@@ -101,7 +110,8 @@ class BatchProcessor:
         places = [(group, index) for group in groups for index in sorted(group.prepared.contents)]
         if not places:
             return groups, "", []
-        with self._metrics.stage("seal"):
+        # Nothing is on the channel before it is submitted.
+        with self._metrics.stage("seal"), nothing_done():
             answer = await self._storage.seal([_seal_item(group.prepared, index) for group, index in places])
         for (group, index), result in zip(places, answer.results, strict=True):
             if result.code != code_pb2.CODE_OK:
@@ -128,34 +138,64 @@ class BatchProcessor:
         with self._metrics.stage("submit"):
             return [answer.receipts for answer in await self._ledger.submit(submissions)]
 
-    async def _settle(
+    def _settle(
         self,
         group: _Sealed,
         receipts: Sequence[Receipt],
         replicas: Sequence[ReplicaReceipt],
         kept: list[str],
-    ) -> list[RecordReceipt]:
+        places: Mapping[Key, StoredContent] | MeshError,
+    ) -> list[RecordReceipt] | MeshError:
         where = dict(group.stored)
+        unknown: MeshError | None = None
         for index, sealed in group.stored.items():
             on_ledger: StoredContent | None = None
-            if receipts[index].already_committed and receipts[index].code == code_pb2.CODE_OK:
-                on_ledger = await self._on_ledger(group.prepared.commands[index])
-                if on_ledger is not None:
+            if _is_again(receipts[index]):
+                key = group.prepared.commands[index].key
+                on_ledger = None if isinstance(places, MeshError) else places.get(key)
+                if on_ledger is None:
+                    # It is committed. What was sealed now is not what the channel points at.
+                    unknown = _place_unknown(places)
+                else:
                     where[index] = on_ledger
             if results.stays(receipts[index], sealed, on_ledger):
                 kept.append(sealed.cid)
-        return results.committed(receipts, where, replicas)
+        return unknown or results.committed(receipts, where, replicas)
 
-    async def _on_ledger(self, parsed: Parsed) -> StoredContent | None:
-        """Where the ledger says that a record lies; None when that cannot be found out."""
-        put = parsed.put or PutRecord()
+    async def _places(
+        self, groups: Sequence[_Sealed], receipts: Sequence[Sequence[Receipt]]
+    ) -> Mapping[Key, StoredContent] | MeshError:
+        """Where the ledger says that those records lie which were committed before: one question for all."""
+        again: dict[Key, tuple[str, int]] = {}
+        for group, answered in zip(groups, receipts, strict=False):
+            for index in group.stored:
+                parsed = group.prepared.commands[index]
+                if parsed.put is not None and _is_again(answered[index]):
+                    again[parsed.key] = (parsed.put.record_id, parsed.put.version)
+        if not again:
+            return {}
         try:
-            record = await self._ledger.record(put.record_id, put.version)
-        except MeshError:
-            return None
-        if record is None or record.command_id != parsed.header.command_id:
-            return None
-        return record.content
+            records = await self._ledger.record_versions([*again.values()])
+        except MeshError as err:
+            return err
+        return {
+            key: record.content
+            for key, record in zip(again, records, strict=True)
+            if record is not None and record.command_id == key[1]
+        }
+
+
+def _is_again(receipt: Receipt) -> bool:
+    return receipt.already_committed and receipt.code == code_pb2.CODE_OK
+
+
+def _place_unknown(why: Mapping[Key, StoredContent] | MeshError) -> MeshError:
+    return MeshError(
+        code_pb2.CODE_UNAVAILABLE,
+        "it was committed before, and where its content lies cannot be looked up now; send the same again",
+        retry_after_ms=why.retry_after_ms if isinstance(why, MeshError) else 0,
+        outcome=code_pb2.OUTCOME_UNKNOWN,
+    )
 
 
 def _seal_item(prepared: Prepared, index: int) -> SealItem:

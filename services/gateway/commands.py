@@ -40,11 +40,12 @@ class Commands:
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
                 "too much is under way; send again after the delay",
                 retry_after_ms=_RETRY_MS,
+                outcome=code_pb2.OUTCOME_NOT_DONE,
             ) from exc
-        answer = self._pipeline.start(request.group, request.contents, size)
-        answer.add_done_callback(lambda _: room.give(size))
-        # The caller may go away; the commands go on.
-        return SubmitResponse(receipts=await asyncio.shield(answer))
+        receipts = await self._pipeline.submit(
+            request.group, request.contents, size, session.address, done=lambda: room.give(size)
+        )
+        return SubmitResponse(receipts=receipts)
 
     async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:
         """What became of an earlier command of the caller's."""

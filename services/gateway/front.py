@@ -23,7 +23,7 @@ from services.gateway.gate import Gate
 from services.gateway.ingest import Ingest
 from services.gateway.records import Records
 from services.gateway.routes import INGEST, ROUTES, Route, Target
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, nothing_done
 from services.runtime.limits import MAX_MESSAGE_BYTES
 from services.runtime.server import GrpcServer
 
@@ -102,8 +102,10 @@ class Front:
         answer_to = self._own_methods()[route.method]
 
         async def answer(request: Message, context: Any) -> Message:
-            check_size(request)
-            return await answer_to(request, _present(await self.gate.admit(route, context)))
+            with nothing_done():
+                check_size(request)
+                session = _present(await self.gate.admit(route, context))
+            return await answer_to(request, session)
 
         return answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import grpc
@@ -25,6 +25,7 @@ _READ_SECONDS = 5.0
 _SUBMIT_SECONDS = 28.0
 _SUBMIT_RETRIES = 100.0
 _PROOF_WAIT_MS = 5_000
+_AT_ONCE = 500
 
 
 class Ledger:
@@ -66,8 +67,7 @@ class Ledger:
         """The documents of at most 500 addresses, in order; None where one is not registered."""
         request = ledger_pb2.GetIdentitiesRequest(addresses=addresses)
         answer = await self._read(self._stub.GetIdentities, request)
-        if len(answer.identities) != len(addresses):
-            raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question")
+        _check_count(answer.identities, addresses)
         return [one.identity if one.HasField("identity") else None for one in answer.identities]
 
     async def receipt(self, command_id: str, signer: str) -> ledger_pb2.Receipt | None:
@@ -75,6 +75,34 @@ class Ledger:
         request = ledger_pb2.GetReceiptRequest(command_id=command_id, signer=signer)
         answer = await self._found(self._stub.GetReceipt, request)
         return None if answer is None else answer.receipt
+
+    async def receipts(self, commands: Sequence[tuple[str, str]]) -> list[ledger_pb2.Receipt | None]:
+        """The same for many, named by signer and id, in order."""
+        found: list[ledger_pb2.Receipt | None] = []
+        for start in range(0, len(commands), _AT_ONCE):
+            asked = [
+                ledger_pb2.GetReceiptRequest(command_id=command_id, signer=signer)
+                for signer, command_id in commands[start : start + _AT_ONCE]
+            ]
+            request = ledger_pb2.GetReceiptsRequest(commands=asked)
+            answer = await self._read(self._stub.GetReceipts, request)
+            _check_count(answer.receipts, asked)
+            found += [one.receipt if one.HasField("receipt") else None for one in answer.receipts]
+        return found
+
+    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]:
+        """The entries of many versions (record id and version), in order; None where there is none."""
+        found: list[RecordVersion | None] = []
+        for start in range(0, len(places), _AT_ONCE):
+            asked = [
+                ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
+                for record_id, version in places[start : start + _AT_ONCE]
+            ]
+            request = ledger_pb2.GetRecordVersionsRequest(versions=asked)
+            answer = await self._read(self._stub.GetRecordVersions, request)
+            _check_count(answer.versions, asked)
+            found += [one.record if one.HasField("record") else None for one in answer.versions]
+        return found
 
     async def record(self, record_id: str, version: int) -> RecordVersion | None:
         """The entry of a version (0: the latest); None when there is none."""
@@ -89,8 +117,7 @@ class Ledger:
     async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
         """What would be decided now, for at most 1,000 items, in order."""
         answer = await self._read(self._stub.Explain, ledger_pb2.ExplainRequest(items=items))
-        if len(answer.verdicts) != len(items):
-            raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question")
+        _check_count(answer.verdicts, items)
         return list(answer.verdicts)
 
     async def consents(self, patient: str) -> ConsentDocument:
@@ -124,3 +151,8 @@ class Ledger:
             if err.code == code_pb2.CODE_NOT_FOUND:
                 return None
             raise
+
+
+def _check_count(answered: Sized, asked: Sized) -> None:
+    if len(answered) != len(asked):
+        raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question")

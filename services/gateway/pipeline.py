@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ from services.gateway.replays import Replays
 from services.gateway.room import Room
 from services.gateway.submission import Answer, Receipts, Submission
 from services.runtime import tracing
-from services.runtime.batching import MicroBatcher
+from services.runtime.batching import MicroBatcher, Waiting
+from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, guarded, unexpected
 from services.runtime.telemetry import Metrics
 
@@ -44,8 +46,12 @@ _LARGE_BYTES = 256 * 1024
 # The contents of as many as fit into 16 MiB, and what surrounds them.
 _BATCH_BYTES = 17 * 1024 * 1024
 _QUEUE = 100_000
+# What a client's streams may have under way, and some more.
+_QUEUE_OF_ONE = 25_000
 # Checked before everybody else has a turn: about 2 ms of signatures.
 _TURN = 16
+# Kept of a caller's deadline, so that it hears what is certain and what is not.
+_ANSWER_SECONDS = 0.5
 _ACCESSES = frozenset({"access", "break_glass"})
 
 
@@ -106,6 +112,8 @@ class Pipeline:
             spacing_seconds=limits.spacing_seconds,
             most_spacing_seconds=limits.most_spacing_seconds,
             max_queue=_QUEUE,
+            max_per_caller=_QUEUE_OF_ONE,
+            key_of=lambda prepared: (prepared.caller, prepared.patient),
             size_of=lambda prepared: prepared.size,
             max_in_flight=limits.batches_in_flight,
             metrics=registry,
@@ -120,16 +128,41 @@ class Pipeline:
         await self._none_open.wait()
         await asyncio.gather(self._sealing.close(), self._accesses.close())
 
+    async def submit(
+        self,
+        group: CommandGroup,
+        contents: Sequence[Content],
+        size: int,
+        caller: str = "",
+        done: Callable[[], None] = lambda: None,
+    ) -> Receipts:
+        """Receipts in order, or MeshError: before the deadline of the RPC that is being answered, and it says
+        what is certain. Whoever waits may go away: what is on its way goes on, until `done` is called."""
+        left = remaining_seconds()
+        kept = 0.0 if left is None else min(_ANSWER_SECONDS, left / 4)
+        ends_at = math.inf if left is None else asyncio.get_running_loop().time() + left - kept
+        one, answer = self._begin(group, contents, size, caller, ends_at)
+        answer.add_done_callback(lambda _: done())
+        try:
+            async with asyncio.timeout_at(None if left is None else ends_at):
+                return await asyncio.shield(answer)
+        except TimeoutError as error:
+            raise _too_late() if one.withdraw() else _unknown() from error
+
     def start(self, group: CommandGroup, contents: Sequence[Content], size: int) -> asyncio.Future[Receipts]:
-        """Begin; the future's result are receipts in order, or it raises MeshError. Whoever waits for it
-        may go away: it goes on, since its commands may be on their way to the channel."""
+        """Begin; the future's result are receipts in order, or it raises MeshError."""
+        return self._begin(group, contents, size, "", math.inf)[1]
+
+    def _begin(
+        self, group: CommandGroup, contents: Sequence[Content], size: int, caller: str, ends_at: float
+    ) -> tuple[Submission, asyncio.Future[Receipts]]:
         answer: asyncio.Future[Receipts] = asyncio.get_running_loop().create_future()
         # Heard by whoever waits; nobody may.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-        one = Submission(group, contents, size, lambda result: _settle(answer, result))
+        one = Submission(group, contents, size, lambda result: _settle(answer, result), caller, ends_at)
         one.span = tracing.sampled()
         self.start_all([one])
-        return answer
+        return one, answer
 
     def start_all(self, submissions: Sequence[Submission]) -> None:
         """Begin with some that came together. Each is answered by itself, and only once."""
@@ -143,16 +176,20 @@ class Pipeline:
         except MeshError as err:
             # Before any of them was checked: nobody could say who signed them.
             for one in submissions:
-                self._answer(one, err)
+                self._answer(one, err.again())
 
     async def _check_all(self, submissions: Sequence[Submission]) -> None:
         fresh = [one for one in submissions if self._is_fresh(one)]
         known = await self._authenticator.known(one.commands for one in fresh)
+        suspects: list[Submission] = []
         for start in range(0, len(fresh), _TURN):
             with self._metrics.stage("check"):
                 for one in fresh[start : start + _TURN]:
-                    self._judge(one, known)
+                    self._judge(one, known, suspects)
             await asyncio.sleep(0)
+        if suspects:
+            # Beside the others, which do not wait for it.
+            self._beside(self._check_suspects(suspects, known))
 
     def _is_fresh(self, one: Submission) -> bool:
         """False when it was answered or will be by another's receipts."""
@@ -167,41 +204,65 @@ class Pipeline:
             return False
         one.keys = tuple(parsed.key for parsed in one.commands)
         first = self._running.setdefault(one.keys, one)
+        # What becomes of the first becomes of it too.
+        one.is_carried = first is not one
         if first is not one:
             first.followers.append(one)
         return first is one
 
-    def _judge(self, one: Submission, known: Known) -> None:
+    def _judge(self, one: Submission, known: Known, suspects: list[Submission]) -> None:
         """Check it; whatever that raises is the submission's answer, and nobody else's."""
         try:
-            self._check(one, known)
-        except Refused as why:
-            self._answer(one, results.refused(one.commands, why))
+            rules.check_form(one.commands, self._channel)
+            one.matched = content_rules.match(one.commands, one.contents)
+            self._authenticator.check_signatures(one.commands, known)
+            if self._replays.is_suspect(one.commands, has_contents=bool(one.matched)):
+                suspects.append(one)
+            else:
+                self._go_on(one, known)
         except Exception as error:  # noqa: BLE001 (as `guarded`, without a coroutine for each)
-            self._answer(one, _as_mesh_error(error))
+            self._fail(one, error)
 
-    def _check(self, one: Submission, known: Known) -> None:
-        rules.check_form(one.commands, self._channel)
-        one.matched = content_rules.match(one.commands, one.contents)
-        self._authenticator.check_signatures(one.commands, known)
-        suspect = self._replays.is_suspect(one.commands, has_contents=bool(one.matched))
-        if suspect or one.size > _LARGE_BYTES:
-            self._beside(self._settled(one, self._check_closely(one, known, suspect=suspect)))
-            return
+    def _go_on(self, one: Submission, known: Known) -> None:
+        """With one that was not sent before."""
         self._authenticator.check_standing(one.commands, known, self._clock_ms())
-        self._check_contents(one)
-        self._hand_on(one)
+        if one.size > _LARGE_BYTES:
+            self._beside(self._check_large(one))
+        else:
+            self._check_contents(one)
+            self._hand_on(one)
 
-    async def _check_closely(self, one: Submission, known: Known, *, suspect: bool) -> None:
-        if suspect:
-            first = await self._replays.find(one.group, one.commands)
+    async def _check_large(self, one: Submission) -> None:
+        try:
+            await asyncio.to_thread(self._check_contents, one)
+            self._hand_on(one)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._fail(one, error)
+
+    async def _check_suspects(self, suspects: Sequence[Submission], known: Known) -> None:
+        """Those that may have been sent before, looked up together."""
+        try:
+            found = await guarded(self._replays.find(suspects), "submissions.crashed")
+        except MeshError as err:
+            # By this sending nothing was done; by an earlier one it may have been.
+            err.outcome = code_pb2.OUTCOME_UNKNOWN
+            for one in suspects:
+                self._answer(one, err.again())
+            return
+        for one, first in zip(suspects, found, strict=True):
             if first is not None:
                 self._metrics.replays.inc()
                 self._answer(one, first)
-                return
-        self._authenticator.check_standing(one.commands, known, self._clock_ms())
-        await asyncio.to_thread(self._check_contents, one)
-        self._hand_on(one)
+                continue
+            try:
+                self._go_on(one, known)
+            except Exception as error:  # noqa: BLE001 (as above)
+                self._fail(one, error)
+
+    def _fail(self, one: Submission, error: BaseException) -> None:
+        """Whatever was raised is the submission's answer, and nobody else's."""
+        refused = isinstance(error, Refused)
+        self._answer(one, results.refused(one.commands, error) if refused else _as_mesh_error(error))
 
     def _check_contents(self, one: Submission) -> None:
         for index, content in one.matched.items():
@@ -213,46 +274,41 @@ class Pipeline:
                     raise why.at(index) from why
 
     def _hand_on(self, one: Submission) -> None:
+        if asyncio.get_running_loop().time() >= one.ends_at:
+            raise _too_late()
         self._replays.note(one.commands)
-        prepared = Prepared(one.group, one.commands, one.matched, one.size)
+        caller = one.caller or rules.acting_for(one.commands[0])
+        prepared = Prepared(one.group, one.commands, one.matched, one.size, caller)
         if one.matched:
-            self._wait_for(one, self._sealing.enqueue(prepared, one.span))
+            self._wait_for(one, self._sealing.enqueue(prepared, one.span, one.ends_at))
         elif all(parsed.name in _ACCESSES for parsed in one.commands):
-            self._wait_for(one, self._accesses.enqueue(prepared, one.span))
+            self._wait_for(one, self._accesses.enqueue(prepared, one.span, one.ends_at))
         else:
             # One that changes documents may take its time: it holds up nobody.
-            self._beside(self._settled(one, self._carry(one, prepared)))
+            one.is_carried = True
+            self._beside(self._carry(one, prepared))
 
-    def _wait_for(self, one: Submission, answer: asyncio.Future[Receipts]) -> None:
+    def _wait_for(self, one: Submission, place: Waiting[Prepared, Receipts]) -> None:
+        one.place = place
+
         def done(_: object) -> None:
-            if answer.cancelled():
-                gone = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, "it may have been committed; send it again")
-                self._answer(one, gone)
-            elif (error := answer.exception()) is None:
-                self._answer(one, answer.result())
+            if place.cancelled():
+                self._answer(one, _unknown() if place.taken else _too_late())
+            elif (error := place.exception()) is None:
+                self._answer(one, place.result())
             else:
                 self._answer(one, _as_mesh_error(error))
 
-        answer.add_done_callback(done)
+        place.add_done_callback(done)
 
     async def _carry(self, one: Submission, prepared: Prepared) -> None:
-        with tracing.span("document", parent=one.span):
-            answer = (await self._batches.process([prepared]))[0]
-        self._answer(one, _as_mesh_error(answer) if isinstance(answer, Exception) else answer)
-
-    async def _settled(self, one: Submission, work: Awaitable[None]) -> None:
-        """Do the work; whatever it raises is the submission's answer, and nobody else's."""
-
-        async def judged() -> None:
-            try:
-                await work
-            except Refused as why:
-                self._answer(one, results.refused(one.commands, why))
-
         try:
-            await guarded(judged(), "submission.crashed")
-        except MeshError as err:
-            self._answer(one, err)
+            with tracing.span("document", parent=one.span):
+                answer = (await self._batches.process([prepared]))[0]
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._fail(one, error)
+        else:
+            self._answer(one, _as_mesh_error(answer) if isinstance(answer, Exception) else answer)
 
     def _answer(self, one: Submission, answer: Answer) -> None:
         if one not in self._open:
@@ -261,6 +317,9 @@ class Pipeline:
         if self._running.get(one.keys) is one:
             del self._running[one.keys]
         if isinstance(answer, MeshError):
+            # What was not said is told by how far it came.
+            at_most = code_pb2.OUTCOME_UNKNOWN if one.may_happen else code_pb2.OUTCOME_NOT_DONE
+            answer.outcome = answer.outcome or at_most
             self._metrics.count(answer.code)
         else:
             self._measure(one, answer)
@@ -308,6 +367,22 @@ def _settle(waiting: asyncio.Future[Receipts], answer: Answer) -> None:
         waiting.set_exception(answer)
     else:
         waiting.set_result(answer)
+
+
+def _too_late() -> MeshError:
+    return MeshError(
+        code_pb2.CODE_DEADLINE_EXCEEDED,
+        "the deadline passed before it was submitted, so nothing was done; send the same again",
+        outcome=code_pb2.OUTCOME_NOT_DONE,
+    )
+
+
+def _unknown() -> MeshError:
+    return MeshError(
+        code_pb2.CODE_UNKNOWN_OUTCOME,
+        "it is not answered yet and may be committed: send the same again, its id makes that harmless",
+        outcome=code_pb2.OUTCOME_UNKNOWN,
+    )
 
 
 def _as_mesh_error(error: BaseException) -> MeshError:

@@ -62,8 +62,8 @@ class Reader:
 
     async def read(self, signed: command.SignedCommand) -> ReadResponse:
         """Receipt, and on a permit what is needed to decrypt. Raises MeshError."""
-        answer = self._pipeline.start(CommandGroup(commands=[signed]), (), signed.ByteSize())
-        receipt: Receipt = (await asyncio.shield(answer))[0].receipt
+        receipts = await self._pipeline.submit(CommandGroup(commands=[signed]), (), signed.ByteSize())
+        receipt: Receipt = receipts[0].receipt
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
         # Of an access sent again the receipt names its first transaction, where the grant stands.

@@ -10,16 +10,23 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, StoredContent
-from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from services.gateway.domain import results
-from services.gateway.domain.group import Key, Parsed
+from services.gateway.domain.group import Key, Parsed, acting_for
+from services.gateway.submission import Receipts
 from services.runtime.remembered import Remembered
 
 _REMEMBERED = 100_000
 _REMEMBERED_SECONDS = 3_600.0
 _FRESH_MS = 60_000
-_AT_ONCE = 32
+_AT_ONCE = 8
+
+
+class Sent(Protocol):
+    """A group and its commands, parsed."""
+
+    group: CommandGroup
+    commands: tuple[Parsed, ...]
 
 
 class Ledger(Protocol):
@@ -27,9 +34,9 @@ class Ledger(Protocol):
 
     async def submit(self, submissions: Sequence[Submission]) -> list[GroupReceipt]: ...
 
-    async def receipt(self, command_id: str, signer: str) -> Receipt | None: ...
+    async def receipts(self, commands: Sequence[Key]) -> list[Receipt | None]: ...
 
-    async def record(self, record_id: str, version: int) -> RecordVersion | None: ...
+    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
 
 
 class Replays:
@@ -52,24 +59,50 @@ class Replays:
         for parsed in commands:
             self._seen.put(parsed.key, True)
 
-    async def find(self, group: CommandGroup, commands: tuple[Parsed, ...]) -> list[RecordReceipt] | None:
-        """The receipts of a group that was committed before; None when it is new. Worth it for suspects."""
+    async def find(self, suspects: Sequence[Sent]) -> list[Receipts | None]:
+        """For each group the receipts with which it was committed before; None when it is new.
+
+        Raises MeshError when nothing can be known of any of them.
+
+        Two questions for all of them. A group that was committed as something else, or in part, is decided by
+        the ledger, which compares the bytes: the same get their first verdict, others CODE_CONFLICT.
+        """
         async with self._at_once:
-            first = await asyncio.gather(
-                *(self._ledger.receipt(parsed.header.command_id, parsed.signed.signer) for parsed in commands)
-            )
-            if not any(first):
-                return None
-            receipts = [receipt for receipt in first if receipt is not None]
-            if len(receipts) == len(commands):
-                records = await self._records(commands, receipts)
-                if all(_is_exactly(records.get(index), parsed) for index, parsed in enumerate(commands)):
-                    for receipt in receipts:
-                        receipt.already_committed = True
-                    return results.committed(receipts, _places(records), ())
-            # The ledger compares the bytes: the same get their first verdict, others CODE_CONFLICT.
-            receipts = await self._decided(group)
-            return results.committed(receipts, _places(await self._records(commands, receipts)), ())
+            commands = [parsed for one in suspects for parsed in one.commands]
+            first = await self._ledger.receipts([parsed.key for parsed in commands])
+            records = await self.records(commands, first)
+            found: list[Receipts | None] = []
+            odd: list[int] = []
+            at = 0
+            for one in suspects:
+                known = list(zip(one.commands, first[at : at + len(one.commands)], strict=False))
+                at += len(one.commands)
+                found.append(_settled(known, records))
+                if found[-1] is None and any(receipt for _, receipt in known):
+                    odd.append(len(found) - 1)
+            for place, answer in zip(
+                odd, await self._decided([suspects[place] for place in odd]), strict=True
+            ):
+                found[place] = answer
+            return found
+
+    async def records(
+        self, commands: Sequence[Parsed], receipts: Sequence[Receipt | None]
+    ) -> dict[Key, RecordVersion]:
+        """The ledger's entries of what was written by these very commands. Raises MeshError."""
+        written = [
+            (parsed.key, (put.record_id, put.version))
+            for parsed, receipt in zip(commands, receipts, strict=True)
+            if (put := parsed.put) is not None and receipt is not None and receipt.code == code_pb2.CODE_OK
+        ]
+        if not written:
+            return {}
+        entries = await self._ledger.record_versions([place for _, place in written])
+        return {
+            key: entry
+            for (key, _), entry in zip(written, entries, strict=True)
+            if entry is not None and entry.command_id == key[1]
+        }
 
     def is_suspect(self, commands: tuple[Parsed, ...], *, has_contents: bool) -> bool:
         """Whether the group may have been committed before."""
@@ -83,22 +116,29 @@ class Replays:
                 return True
         return False
 
-    async def _decided(self, group: CommandGroup) -> list[Receipt]:
-        answers = await self._ledger.submit([Submission(item=BatchItem(group=group))])
-        return list(answers[0].receipts)
+    async def _decided(self, suspects: Sequence[Sent]) -> list[Receipts]:
+        if not suspects:
+            return []
+        answers = await self._ledger.submit([Submission(item=BatchItem(group=one.group)) for one in suspects])
+        commands = [parsed for one in suspects for parsed in one.commands]
+        records = await self.records(commands, [receipt for answer in answers for receipt in answer.receipts])
+        return [
+            results.committed(answer.receipts, _places(one.commands, records), ())
+            for one, answer in zip(suspects, answers, strict=True)
+        ]
 
-    async def _records(
-        self, commands: tuple[Parsed, ...], receipts: Sequence[Receipt]
-    ) -> dict[int, RecordVersion]:
-        """The ledger's entries of what was written by these very commands, by their index."""
-        records: dict[int, RecordVersion] = {}
-        for index, (parsed, receipt) in enumerate(zip(commands, receipts, strict=True)):
-            put = parsed.put
-            if put is not None and receipt.code == code_pb2.CODE_OK:
-                record = await self._ledger.record(put.record_id, put.version)
-                if record is not None and record.command_id == parsed.header.command_id:
-                    records[index] = record
-        return records
+
+def _settled(
+    known: Sequence[tuple[Parsed, Receipt | None]], records: Mapping[Key, RecordVersion]
+) -> Receipts | None:
+    """The receipts of a group that is committed exactly as it is; None when it is not known to be."""
+    receipts = [receipt for _, receipt in known if receipt is not None]
+    commands = [parsed for parsed, _ in known]
+    if len(receipts) != len(known) or not all(_is_exactly(records.get(one.key), one) for one in commands):
+        return None
+    for receipt in receipts:
+        receipt.already_committed = True
+    return results.committed(receipts, _places(commands, records), ())
 
 
 def _is_exactly(record: RecordVersion | None, parsed: Parsed) -> bool:
@@ -108,9 +148,13 @@ def _is_exactly(record: RecordVersion | None, parsed: Parsed) -> bool:
         and put is not None
         and record.content_commitment == put.content_commitment
         and (record.patient, record.category) == (put.patient, put.category)
-        and record.author == parsed.signed.signer
+        and record.author in (parsed.signed.signer, acting_for(parsed))
     )
 
 
-def _places(records: Mapping[int, RecordVersion]) -> dict[int, StoredContent]:
-    return {index: record.content for index, record in records.items()}
+def _places(commands: Sequence[Parsed], records: Mapping[Key, RecordVersion]) -> dict[int, StoredContent]:
+    return {
+        index: record.content
+        for index, parsed in enumerate(commands)
+        if (record := records.get(parsed.key)) is not None
+    }

@@ -11,11 +11,11 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup, PutRecord
 from cbmdhi.command.v1.state_pb2 import RecordVersion
-from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt, SubmitRequest, SubmitResponse
+from cbmdhi.gateway.v1.gateway_pb2 import Content, SubmitRequest, SubmitResponse
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import categories, envelope
 from cbmdhi.protocol.ids import uuid7
-from services.gateway.acting import ActingDevice
+from services.gateway.acting import ActingDevice, Sign
 from services.gateway.allowance import Allowances
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming, incoming
@@ -23,12 +23,9 @@ from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
 from services.gateway.forward import check_size
 from services.gateway.refusals import refusals
-from services.runtime.deadline import current_deadline
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, nothing_done
 
 _LARGE_BYTES = 64 * 1024
-# Before whoever waits for the answer gives up, who could not tell what has become of the command.
-_BEFORE_THE_END_SECONDS = 0.5
 
 
 class Ledger(Protocol):
@@ -92,41 +89,49 @@ class FhirWriter:
         *,
         names_id: bool,
     ) -> Written:
-        sign = self._acting.signer(session)
-        allowance = self._allowances.of(session.address)
-        if (seconds := allowance.wait_seconds()) > 0:
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED,
-                "too many of this caller's writes were refused: mend them, and send again after the delay",
-                retry_after_ms=int(seconds * 1000) + 1,
-            )
+        with nothing_done():
+            sign = self._acting.signer(session)
+            allowance = self._allowances.of(session.address)
+            if (seconds := allowance.wait_seconds()) > 0:
+                raise MeshError(
+                    code_pb2.CODE_RESOURCE_EXHAUSTED,
+                    "too many of this caller's writes were refused: mend them; send again after the delay",
+                    retry_after_ms=int(seconds * 1000) + 1,
+                )
         try:
-            if len(body) > _LARGE_BYTES:
-                made = await asyncio.to_thread(self._made, body, resource_type, record_id, names_id)
-            else:
-                made = self._made(body, resource_type, record_id, names_id)
-            version = version or await self._next_version(record_id)
-            salt = envelope.new_salt()
-            put = PutRecord(
-                record_id=record_id,
-                version=version,
-                patient=made.patient,
-                category=categories.of_resource(resource_type),
-                content_commitment=envelope.commitment(salt, made.content),
-                content_bytes=len(made.content),
-            )
-            request = SubmitRequest(
-                group=CommandGroup(commands=[sign(put)]),
-                contents=[Content(command_index=0, content=made.content, salt=salt)],
-            )
-            check_size(request)
-            receipt = (await self._submit(request, session)).receipt
+            with nothing_done():
+                if len(body) > _LARGE_BYTES:
+                    made = await asyncio.to_thread(self._made, body, resource_type, record_id, names_id)
+                else:
+                    made = self._made(body, resource_type, record_id, names_id)
+                version = version or await self._next_version(record_id)
+                request = self._request(sign, made, resource_type, record_id, version)
+            receipt = (await self._commands.submit(request, session)).receipts[0].receipt
             if receipt.code != code_pb2.CODE_OK:
-                raise MeshError(receipt.code, receipt.reason, receipt.path)
+                raise MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
         except MeshError as err:
             allowance.note(err)
             raise
         return Written(record_id, version, receipt, made.content)
+
+    def _request(
+        self, sign: Sign, made: Incoming, resource_type: str, record_id: str, version: int
+    ) -> SubmitRequest:
+        salt = envelope.new_salt()
+        put = PutRecord(
+            record_id=record_id,
+            version=version,
+            patient=made.patient,
+            category=categories.of_resource(resource_type),
+            content_commitment=envelope.commitment(salt, made.content),
+            content_bytes=len(made.content),
+        )
+        request = SubmitRequest(
+            group=CommandGroup(commands=[sign(put)]),
+            contents=[Content(command_index=0, content=made.content, salt=salt)],
+        )
+        check_size(request)
+        return request
 
     def _made(self, body: bytes, resource_type: str, record_id: str, names_id: bool) -> Incoming:
         with refusals():
@@ -141,14 +146,3 @@ class FhirWriter:
     async def _next_version(self, record_id: str) -> int:
         latest = await self._ledger.record(record_id, 0)
         return 1 if latest is None else latest.version + 1
-
-    async def _submit(self, request: SubmitRequest, session: Session) -> RecordReceipt:
-        ends_at = current_deadline.get()
-        try:
-            async with asyncio.timeout_at(None if ends_at is None else ends_at - _BEFORE_THE_END_SECONDS):
-                return (await self._commands.submit(request, session)).receipts[0]
-        except TimeoutError as error:
-            raise MeshError(
-                code_pb2.CODE_UNKNOWN_OUTCOME,
-                "it is not answered yet and may be committed: look for it later",
-            ) from error

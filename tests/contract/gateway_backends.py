@@ -43,6 +43,19 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         found = await self.ledger.receipt(request.command_id, request.signer)
         return ledger_pb2.GetReceiptResponse(receipt=_there(found))
 
+    async def GetReceipts(self, request: Any, context: Any) -> Any:
+        found = await self.ledger.receipts([(one.signer, one.command_id) for one in request.commands])
+        return ledger_pb2.GetReceiptsResponse(
+            receipts=[ledger_pb2.GetReceiptResponse(receipt=receipt) for receipt in found]
+        )
+
+    async def GetRecordVersions(self, request: Any, context: Any) -> Any:
+        places = [(one.record_id, one.version) for one in request.versions]
+        found = await self.ledger.record_versions(places)
+        return ledger_pb2.GetRecordVersionsResponse(
+            versions=[ledger_pb2.GetRecordVersionResponse(record=record) for record in found]
+        )
+
     async def GetRecordVersion(self, request: Any, context: Any) -> Any:
         found = await self.ledger.record(request.record_id, request.version)
         return ledger_pb2.GetRecordVersionResponse(record=_there(found))

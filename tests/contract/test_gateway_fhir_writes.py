@@ -143,6 +143,7 @@ async def test_what_the_channel_refuses_is_answered_with_its_reason(app: App) ->
     status, body, headers = await app.send("POST", "/fhir/Observation", about_the_patient())
 
     assert (status, issue(body)["diagnostics"]) == (403, "not a treating member")
+    assert headers["Cbmdhi-Outcome"] == "COMMITTED"
     assert "Location" not in headers
 
 
@@ -150,9 +151,10 @@ async def test_an_answer_that_was_lost_is_not_called_a_failure(app: App) -> None
     await ready_to_write(app)
     app.member.ledger.lost = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, "it may have been committed")
 
-    status, body, _ = await app.send("POST", "/fhir/Observation", about_the_patient())
+    status, body, headers = await app.send("POST", "/fhir/Observation", about_the_patient())
 
     assert (status, issue(body)["details"]["text"]) == (502, "UNKNOWN_OUTCOME")
+    assert headers["Cbmdhi-Outcome"] == "UNKNOWN"
 
 
 async def test_a_sender_who_breaks_off_leaves_no_body_behind(app: App) -> None:

@@ -171,6 +171,12 @@ def delegation_of(parsed: Parsed) -> Delegation | None:
         raise _invalid("the bytes are not a serialized Delegation", "delegation") from error
 
 
+def acting_for(parsed: Parsed) -> str:
+    """Whose command it is: who delegated it, or else its signer. Worth it once the signatures are checked."""
+    delegation = delegation_of(parsed)
+    return parsed.signed.signer if delegation is None else delegation.delegator
+
+
 def check_delegation(
     parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: Channel, now_ms: int
 ) -> None:

@@ -20,33 +20,6 @@ from services.gateway.domain.refusal import Refused
 _GROUP_REFUSED = "another command of the group was refused, so none of it was done: see its receipt"
 _UNKNOWN = "it may have been committed: send the same command again, its id makes that harmless"
 
-# With these a carrier says that nothing was submitted; with any other it may have been.
-NOTHING_DONE = frozenset(
-    {
-        code_pb2.CODE_RESOURCE_EXHAUSTED,
-        code_pb2.CODE_UNAVAILABLE,
-        code_pb2.CODE_TOO_LARGE,
-        code_pb2.CODE_INVALID,
-        code_pb2.CODE_FORBIDDEN,
-        code_pb2.CODE_UNAUTHENTICATED,
-        code_pb2.CODE_ENDORSEMENT_FAILED,
-    }
-)
-
-# With these in a receipt a command had no effect.
-_REFUSALS = NOTHING_DONE | {
-    code_pb2.CODE_BAD_SIGNATURE,
-    code_pb2.CODE_EXPIRED,
-    code_pb2.CODE_UNKNOWN_SIGNER,
-    code_pb2.CODE_INACTIVE_SIGNER,
-    code_pb2.CODE_CONFLICT,
-    code_pb2.CODE_WRONG_CHANNEL,
-    code_pb2.CODE_NOT_FOUND,
-    code_pb2.CODE_GROUP_REFUSED,
-    code_pb2.CODE_DEADLINE_EXCEEDED,
-    code_pb2.CODE_INTEGRITY,
-}
-
 
 def refused(commands: Sequence[Parsed], why: Refused) -> list[RecordReceipt]:
     """A receipt for each command of a group that was not taken: the one to blame, and its companions."""
@@ -63,7 +36,10 @@ def refused(commands: Sequence[Parsed], why: Refused) -> list[RecordReceipt]:
 
 def unknown(commands: Iterable[Parsed]) -> list[Receipt]:
     """A receipt for each command of a group whose fate is not known."""
-    return [_receipt(parsed, code_pb2.CODE_UNKNOWN_OUTCOME, _UNKNOWN) for parsed in commands]
+    return [
+        _receipt(parsed, code_pb2.CODE_UNKNOWN_OUTCOME, _UNKNOWN, outcome=code_pb2.OUTCOME_UNKNOWN)
+        for parsed in commands
+    ]
 
 
 def committed(
@@ -86,7 +62,9 @@ def committed(
 
 def may_be_committed(receipt: Receipt) -> bool:
     """True unless it is certain that nothing on the ledger can point at what was sealed for it."""
-    return receipt.code not in _REFUSALS
+    return receipt.outcome != code_pb2.OUTCOME_NOT_DONE and not (
+        receipt.outcome == code_pb2.OUTCOME_COMMITTED and receipt.code != code_pb2.CODE_OK
+    )
 
 
 def stays(receipt: Receipt, sealed: StoredContent, on_ledger: StoredContent | None) -> bool:
@@ -102,11 +80,18 @@ def stays(receipt: Receipt, sealed: StoredContent, on_ledger: StoredContent | No
     return True
 
 
-def _receipt(parsed: Parsed, code: Code, reason: str, path: str = "") -> Receipt:
+def _receipt(
+    parsed: Parsed,
+    code: Code,
+    reason: str,
+    path: str = "",
+    outcome: code_pb2.Outcome = code_pb2.OUTCOME_NOT_DONE,
+) -> Receipt:
     return Receipt(
         command_id=parsed.header.command_id,
         signer=parsed.signed.signer,
         code=code,
         reason=reason,
         path=path,
+        outcome=outcome,
     )

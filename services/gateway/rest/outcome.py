@@ -7,6 +7,9 @@ from typing import Any
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError, code_name
 
+OUTCOME_HEADER = "Cbmdhi-Outcome"
+"""What is certain about a write whatever its status: COMMITTED, NOT_DONE or UNKNOWN."""
+
 # Code -> http://hl7.org/fhir/issue-type
 _ISSUE_TYPES: dict[int, str] = {
     code_pb2.CODE_BAD_SIGNATURE: "security",

@@ -19,7 +19,7 @@ from services.gateway.rest.fhir import CONTENT_TYPE
 from services.runtime import telemetry, tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import current_deadline
-from services.runtime.errors import MeshError, cannot_bind, code_name, guarded, to_http
+from services.runtime.errors import MeshError, cannot_bind, code_name, guarded, outcome_name, to_http
 from services.runtime.readiness import Readiness
 from services.runtime.telemetry import Metrics
 
@@ -182,6 +182,8 @@ def _error(request: web.Request, err: MeshError) -> web.Response:
     response = _json(status, outcome.of_error(err) if is_fhir else body)
     if is_fhir:
         response.content_type = CONTENT_TYPE
+    if err.outcome:
+        response.headers[outcome.OUTCOME_HEADER] = outcome_name(err.outcome)
     if err.retry_after_ms:
         response.headers["Retry-After"] = str(-(-err.retry_after_ms // 1000))
     if status == 401:

@@ -30,6 +30,8 @@ class FakeLedger:
     hold       while cleared, Submit waits
     failure    raised by Submit, before anything is done
     lost       raised by Submit after everything was done: the answer that was lost
+    blind      nothing that was committed can be looked up
+    questions  how often somebody looked up what was committed
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,8 @@ class FakeLedger:
         self.failure: MeshError | None = None
         self.lost: MeshError | None = None
         self.away = False
+        self.blind = False
+        self.questions = 0
         self.submitted: list[list[Submission]] = []
         self.looked_up: list[str] = []
         self.asked_for: list[str] = []
@@ -79,6 +83,18 @@ class FakeLedger:
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | None]:
         return [await self.identity(address) for address in addresses]
+
+    async def receipts(self, commands: Sequence[tuple[str, str]]) -> list[Receipt | None]:
+        self.questions += 1
+        if self.blind:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "away")
+        return [await self.receipt(command_id, signer) for signer, command_id in commands]
+
+    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]:
+        self.questions += 1
+        if self.blind:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "away")
+        return [await self.record(record_id, version) for record_id, version in places]
 
     async def receipt(self, command_id: str, signer: str) -> Receipt | None:
         self.looked_up.append(command_id)
@@ -144,6 +160,7 @@ class FakeLedger:
         for index, (key, signed, receipt) in enumerate(zip(keys, commands, receipts, strict=True)):
             if receipt.code in (code_pb2.CODE_OK, code_pb2.CODE_FORBIDDEN):
                 receipt.tx_id, receipt.block = tx_id, len(self.committed) + 1
+                receipt.outcome = code_pb2.OUTCOME_COMMITTED
                 self.committed[key] = (command.sha256(signed), _copied(receipt))
             if receipt.code == code_pb2.CODE_OK:
                 self._keep(submission, index, signed, key)
@@ -300,7 +317,8 @@ class FakeStorage:
 
 
 def _receipt(key: tuple[str, str], code: int, reason: str, tx_id: str = "") -> Receipt:
-    return Receipt(command_id=key[1], signer=key[0], code=code, reason=reason, tx_id=tx_id)  # type: ignore[arg-type]
+    outcome = code_pb2.OUTCOME_COMMITTED if tx_id else code_pb2.OUTCOME_NOT_DONE
+    return Receipt(command_id=key[1], signer=key[0], code=code, reason=reason, tx_id=tx_id, outcome=outcome)  # type: ignore[arg-type]
 
 
 def _copied(receipt: Receipt) -> Receipt:

@@ -1,6 +1,8 @@
 """From a group to its receipts: what is refused is never stored, what is stored and refused is let go."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -8,8 +10,10 @@ from cryptography.x509.oid import NameOID
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Consent, RegisterIdentity, Role
+from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
+from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World, build
@@ -115,7 +119,9 @@ async def test_what_storage_refuses_is_not_submitted(world: World) -> None:
 async def test_when_the_ledger_takes_nothing_everything_is_let_go_and_the_error_is_told(
     world: World,
 ) -> None:
-    world.ledger.failure = MeshError(code_pb2.CODE_RESOURCE_EXHAUSTED, "busy", "", 70)
+    world.ledger.failure = MeshError(
+        code_pb2.CODE_RESOURCE_EXHAUSTED, "busy", "", 70, code_pb2.OUTCOME_NOT_DONE
+    )
     ones = [put(world.engine, world.patient) for _ in range(2)]
 
     answers = await asyncio.gather(*(world.send(one) for one in ones), return_exceptions=True)
@@ -134,7 +140,84 @@ async def test_when_storage_is_away_nothing_is_submitted(world: World) -> None:
         await world.send(put(world.engine, world.patient))
 
     assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    assert caught.value.nothing_done
     assert not world.ledger.submitted
+
+
+async def ends_in(seconds: float, work: Coroutine[Any, Any, list[RecordReceipt]]) -> MeshError:
+    """What an RPC with this deadline hears of it."""
+    current_deadline.set(asyncio.get_running_loop().time() + seconds)
+    with pytest.raises(MeshError) as caught:
+        await work
+    return caught.value
+
+
+async def test_who_has_no_time_left_hears_that_nothing_was_done_and_nothing_is_sealed(world: World) -> None:
+    one = put(world.engine, world.patient)
+
+    err = await ends_in(0.0, world.pipeline.submit(one.group, one.contents, 1_000))
+
+    assert (err.code, err.outcome) == (code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.OUTCOME_NOT_DONE)
+    assert not world.storage.batches
+    # The same may be sent again, and is done once.
+    current_deadline.set(None)
+    assert await world.code_of(one) == "OK"
+
+
+async def test_what_waits_for_its_turn_when_the_deadline_passes_is_not_sealed() -> None:
+    ledger = FakeLedger()
+    storage = FakeStorage(ledger)
+    engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
+    ledger.register(engine, patient)
+    pipeline, _, _ = build(ledger, storage, batches_in_flight=1)
+    first, late = put(engine, patient), put(engine, patient)
+    async with pipeline:
+        ledger.hold.clear()
+        waiting = pipeline.start(first.group, first.contents, 1_000)
+        await until(lambda: ledger.submitted, "a batch is under way")
+        err = await ends_in(0.4, pipeline.submit(late.group, late.contents, 1_000))
+        ledger.hold.set()
+        await waiting
+
+    assert (err.code, err.outcome) == (code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.OUTCOME_NOT_DONE)
+    assert storage.sealed_items == 1
+    assert len(ledger.submitted) == 1
+
+
+async def test_what_is_on_its_way_when_the_deadline_passes_is_unknown_and_found_by_sending_it_again(
+    world: World,
+) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.hold.clear()
+
+    err = await ends_in(0.4, world.pipeline.submit(one.group, one.contents, 1_000))
+
+    assert (err.code, err.outcome) == (code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN)
+    world.ledger.hold.set()
+    current_deadline.set(None)
+    (again,) = await world.send(one)
+    assert (code_name(again.receipt.code), world.storage.sealed_items) == ("OK", 1)
+
+
+async def test_a_clients_lone_record_leaves_with_the_next_batch_whatever_another_has_waiting() -> None:
+    ledger = FakeLedger()
+    storage = FakeStorage(ledger)
+    busy, quiet, patient = Person(), Person(), Person(role=Role.ROLE_PATIENT)
+    ledger.register(busy, quiet, patient)
+    pipeline, _, _ = build(ledger, storage, batches_in_flight=1, batch_submissions=10)
+    many, lone = [put(busy, patient) for _ in range(60)], put(quiet, patient)
+    async with pipeline:
+        ledger.hold.clear()
+        waiting = [pipeline.start(one.group, one.contents, 1_000) for one in many]
+        await until(lambda: ledger.submitted, "a batch is under way")
+        await until(lambda: len(pipeline._sealing._waiting) == 50, "the others wait")
+        waiting.append(pipeline.start(lone.group, lone.contents, 1_000))
+        await until(lambda: len(pipeline._sealing._waiting) == 51, "it waits too")
+        ledger.hold.set()
+        await asyncio.gather(*waiting)
+
+    second = [submission.item.group.commands[0].signer for submission in ledger.submitted[1]]
+    assert second.count(quiet.address) == 1
 
 
 async def test_what_could_not_be_let_go_at_once_is_let_go_later(world: World) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import command, signature
+from services.gateway.submission import Answer, Submission
 from services.runtime.errors import MeshError, code_name
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World, build
@@ -79,6 +80,56 @@ async def test_a_replay_that_only_the_ledger_recognises_is_let_go_again(world: W
     assert list(world.storage.stored) == [first.stored.cid]
 
 
+async def test_a_replay_whose_place_cannot_be_looked_up_is_not_answered_with_another(world: World) -> None:
+    elsewhere, _, _ = build(world.ledger, world.storage)
+    one, fresh = put(world.engine, world.patient), put(world.engine, world.patient)
+    async with elsewhere:
+        (first,) = await elsewhere.start(one.group, one.contents, 1_000)
+    world.ledger.blind = True
+
+    replay, new = await asyncio.gather(world.send(one), world.send(fresh), return_exceptions=True)
+
+    assert isinstance(replay, MeshError)
+    assert (code_name(replay.code), replay.outcome) == ("UNAVAILABLE", code_pb2.OUTCOME_UNKNOWN)
+    assert isinstance(new, list)
+    assert code_name(new[0].receipt.code) == "OK"
+    world.ledger.blind = False
+    (again,) = await world.send(one)
+    assert (again.receipt.already_committed, again.stored) == (True, first.stored)
+
+
+async def test_while_nothing_can_be_looked_up_a_resend_is_left_open_and_seals_nothing(world: World) -> None:
+    one = put(world.engine, world.patient)
+    await world.send(one)
+    world.ledger.blind = True
+
+    with pytest.raises(MeshError) as caught:
+        await world.send(one)
+
+    assert code_name(caught.value.code) == "UNAVAILABLE"
+    assert caught.value.outcome == code_pb2.OUTCOME_UNKNOWN
+    assert world.storage.sealed_items == 1
+
+
+@pytest.mark.parametrize("seen_here", [True, False])
+async def test_a_hundred_replays_are_looked_up_by_one_question_for_all(world: World, seen_here: bool) -> None:
+    ones = [put(world.engine, world.patient) for _ in range(100)]
+    elsewhere, _, _ = build(world.ledger, world.storage)
+    async with elsewhere:
+        first = elsewhere if not seen_here else world.pipeline
+        await asyncio.gather(*(first.start(one.group, one.contents, 1_000) for one in ones))
+    world.ledger.questions, sealed = 0, len(world.storage.batches)
+
+    answers: list[Answer] = []
+    world.pipeline.start_all([Submission(one.group, one.contents, 1_000, answers.append) for one in ones])
+    await until(lambda: len(answers) == 100, "all are answered")
+
+    receipts = [answer[0].receipt for answer in answers if isinstance(answer, list)]
+    assert [(code_name(one.code), one.already_committed) for one in receipts] == [("OK", True)] * 100
+    # Whether they were committed, and where they lie; the ledger itself tells the first when it is sent them.
+    assert world.ledger.questions == (2 if seen_here else len(world.storage.batches) - sealed)
+
+
 async def test_the_same_group_twice_at_a_time_is_sealed_once(world: World) -> None:
     one = put(world.engine, world.patient)
     world.ledger.hold.clear()
@@ -95,7 +146,8 @@ async def test_the_same_group_twice_at_a_time_is_sealed_once(world: World) -> No
 
 @pytest.mark.parametrize(
     "code",
-    [code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.CODE_DEADLINE_EXCEEDED, code_pb2.CODE_INTERNAL],
+    # Also with a code that says "nothing was done": only the outcome says it.
+    [*code_pb2.Code.values()][3:],
     ids=code_name,
 )
 async def test_what_may_have_been_committed_is_never_let_go(world: World, code: int) -> None:

@@ -16,7 +16,6 @@ from services.gateway.device import Device
 from services.gateway.domain.session import Session
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.writing import FhirWriter
-from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from tests.unit.gateway.mesh import FakeLedger
@@ -94,17 +93,3 @@ async def test_a_resource_that_fills_its_message_is_too_large_and_goes_nowhere()
         await writer_of(commands, Clock()).create(SESSION, "Observation", large)
 
     assert (refused.value.code, commands.submitted) == (code_pb2.CODE_TOO_LARGE, [])
-
-
-async def test_a_commit_that_outlasts_the_callers_deadline_is_unknown_and_not_failed() -> None:
-    commands = Commands()
-    writer = writer_of(commands, Clock())
-    ends_at = asyncio.get_running_loop().time() + 1.0
-    current_deadline.set(ends_at)
-
-    with pytest.raises(MeshError) as late:
-        async with asyncio.timeout_at(ends_at):
-            await writer.create(SESSION, "Observation", GOOD)
-
-    assert late.value.code == code_pb2.CODE_UNKNOWN_OUTCOME
-    assert len(commands.submitted) == 1
