@@ -92,6 +92,8 @@ def _show(result: dict[str, Any], drawn: list[Path]) -> None:
         console.print(f"bad records: {result['bad']:,}, each answered as it deserves unless told below")
     if result["refused"]:
         console.print(f"refused or lost: {result['refused']}")
+    for reason, count in result["slowed"].items():
+        console.print(f"[yellow]![/yellow] {count:,} × not read for a while: {reason}")
     console.print(_cpu(result["cpu"]))
     checked = result["checked"]
     console.print(

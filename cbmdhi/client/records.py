@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,10 +26,17 @@ from cbmdhi.protocol import broken_glass, categories, command, envelope, hpke, r
 from cbmdhi.protocol import resource as resources
 from cbmdhi.protocol.ids import uuid7
 
+_log = logging.getLogger("cbmdhi.client")
+
 _RESENDS = 5
 _MOST_TOGETHER = 100
 _MOST_READ_TOGETHER = 100
 _MESSAGE_BYTES = 1 << 20
+_SLOWED = {
+    gateway_pb2.SLOWED_REASON_REFUSALS: "too many submissions were refused",
+    gateway_pb2.SLOWED_REASON_CALLER_IS_FULL: "as much is under way as one caller may have",
+    gateway_pb2.SLOWED_REASON_GATEWAY_IS_FULL: "its memory is full",
+}
 # The stream broke, or its token ended: what has no result yet is sent again, under the same ids.
 _RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
 
@@ -242,6 +250,13 @@ class Records:
         call = stub.Ingest(requests, metadata=await self._connection.metadata())
         try:
             async for response in call:
+                if response.HasField("slowed"):
+                    after = f", again in about {response.slowed.retry_after_ms} ms"
+                    _log.warning(
+                        "the gateway does not read: %s%s",
+                        slowed_name(response.slowed),
+                        after if response.slowed.retry_after_ms else "",
+                    )
                 for result in response.results:
                     yield result
         finally:
@@ -311,6 +326,11 @@ class Records:
                     code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
                 ) from error
         return Reading(response.receipt, record, content, opened.released_by)
+
+
+def slowed_name(slowed: gateway_pb2.Slowed) -> str:
+    """Why a gateway does not read a stream for a while, such as `too many submissions were refused`."""
+    return _SLOWED.get(slowed.reason, "for a reason that this version does not know")
 
 
 def in_messages(items: Sequence[gateway_pb2.IngestItem]) -> Iterator[gateway_pb2.IngestRequest]:

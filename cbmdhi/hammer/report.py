@@ -53,6 +53,7 @@ def report(ran: Ran) -> dict[str, Any]:
         "bad": load.count(*BAD_KINDS),
         "refused": refused,
         "breaks": tally.breaks,
+        "slowed": dict(tally.slowed),
         "seconds": round(tally.last_seconds, 3),
         "records_per_second": _rate(tally.committed, tally.last_seconds),
         "reads_per_second": _rate(tally.read, tally.last_seconds),

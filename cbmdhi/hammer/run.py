@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from cbmdhi.client import Client
+from cbmdhi.client.records import slowed_name
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2
@@ -146,6 +147,8 @@ class _Sender:
         try:
             async for response in call:
                 now = self._clock()
+                if response.HasField("slowed"):
+                    self._tally.slowed[slowed_name(response.slowed)] += 1
                 for result in response.results:
                     self._note(result, now)
         finally:

@@ -61,6 +61,8 @@ class Tally:
     committed: int = 0
     read: int = 0
     breaks: int = 0
+    slowed: Counter[str] = field(default_factory=Counter)
+    """How often the gateway said that it does not read for a while, by its reason."""
     seconds: float = 0.0
     last_seconds: float = 0.0
 

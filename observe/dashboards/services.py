@@ -35,7 +35,12 @@ GATEWAY = parts.service(
         legend=parts.BY + "{{route}}",
     ),
     panel("Ingest streams", "short", f"{parts.GATEWAY}_ingest_streams_count"),
-    panel("Streams paused: too much was refused", "reqps", rate(f"{parts.GATEWAY}_ingest_pauses_total")),
+    panel(
+        "Streams not read for a while",
+        "reqps",
+        rate(f"{parts.GATEWAY}_ingest_pauses_total", "what"),
+        legend=parts.BY + "{{what}}",
+    ),
     panel("Groups answered from before", "reqps", rate(f"{parts.GATEWAY}_replays_total")),
     panel(
         "Contents sealed and let go",

@@ -7,6 +7,7 @@ from services.gateway.acting import ActingDevice
 from services.gateway.allowance import Allowances
 from services.gateway.authentic import Authenticator
 from services.gateway.batch import BatchProcessor
+from services.gateway.callers import Callers, Most
 from services.gateway.certificates import ClientCertificates
 from services.gateway.commands import Commands
 from services.gateway.config import GatewayConfig
@@ -121,21 +122,29 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
             ),
         )
     )
-    reader, commands = Reader(pipeline, opens), Commands(pipeline, ledger)
-    allowances = Allowances(config.refusals_at_once, config.refusals_per_second)
+    allowances = Allowances(config.refusals_at_once, config.refusals_per_second, config.refusal_debt_seconds)
+    most = Most(
+        submissions=config.in_flight_per_caller,
+        in_bytes=config.in_flight_bytes_per_caller,
+        streams=config.streams_per_caller,
+    )
+    callers = Callers(pipeline, allowances, most)
+    reader, commands = Reader(pipeline, opens), Commands(pipeline, callers, ledger)
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
     gate = Gate(certificates, sessions, metrics)
     front = Front(
         gate=gate,
+        callers=callers,
         commands=commands,
         records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
         ingest=Ingest(
             pipeline,
             metrics,
             window=config.in_flight_per_stream,
-            allowances=allowances,
+            callers=callers,
+            deadline_seconds=config.stream_deadline_seconds,
             stopping=life.stopping,
         ),
         forwarders={
@@ -160,6 +169,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         address=config.first_contact_address,
         credentials=server_credentials(config.tls, None),
         read_ahead_bytes=_READ_AHEAD_BYTES,
+        max_running_per_source=config.first_contacts_per_source,
     )
     front.add_to(first_contact, first_contact=True)
 

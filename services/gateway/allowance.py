@@ -6,6 +6,7 @@ without end is not read for a while: HTTP/2's flow control stops the sender, and
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -53,18 +54,26 @@ class Allowance:
 class Allowances:
     """Each client's, whichever of its streams it uses.
 
-    most        refused submissions at once
-    per_second  and so many more each second
+    most          refused submissions at once
+    per_second    and so many more each second
+    debt_seconds  for which a client waits at most, however much was refused of what was under way already
     """
 
-    def __init__(self, most: int, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._per_second, self._clock = most, per_second, clock
+    def __init__(
+        self,
+        most: int,
+        per_second: float,
+        debt_seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most, self._per_second, self._debt_seconds = most, per_second, debt_seconds
+        self._clock = clock
         self._known: Remembered[str, Allowance] = Remembered(_CLIENTS)
 
     def of(self, address: str) -> Allowance:
         """That of the client with this address."""
         known = self._known.get(address)
         if known is None:
-            known = Allowance(Bucket(self._most, self._per_second), self._clock)
+            known = Allowance(Bucket(self._most, self._per_second, self._debt_seconds), self._clock)
             self._known.put(address, known)
         return known

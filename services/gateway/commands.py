@@ -13,6 +13,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
     SubmitResponse,
 )
 from cbmdhi.protocol import ids
+from services.gateway.callers import Callers
 from services.gateway.domain.session import Session
 from services.gateway.ledger import Ledger
 from services.gateway.pipeline import Pipeline
@@ -25,16 +26,18 @@ _RETRY_MS = 500
 class Commands:
     """Submit and GetReceipt. Raises MeshError."""
 
-    def __init__(self, pipeline: Pipeline, ledger: Ledger) -> None:
+    def __init__(self, pipeline: Pipeline, callers: Callers, ledger: Ledger) -> None:
         self._pipeline = pipeline
+        self._callers = callers
         self._ledger = ledger
 
     async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
         """Receipts of a group when it is committed or refused."""
-        size, room = request.ByteSize(), self._pipeline.room
+        # Held by what gives it back.
+        size, memory = request.ByteSize(), self._callers.of(session.address).memory
         try:
             async with asyncio.timeout(_ROOM_SECONDS):
-                await room.take(size)
+                await memory.take(size)
         except TimeoutError as exc:
             raise MeshError(
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
@@ -43,7 +46,7 @@ class Commands:
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             ) from exc
         receipts = await self._pipeline.submit(
-            request.group, request.contents, size, session.address, done=lambda: room.give(size)
+            request.group, request.contents, size, session.address, done=lambda: memory.give(size)
         )
         return SubmitResponse(receipts=receipts)
 

@@ -70,10 +70,22 @@ class GatewayConfig(SignedChannelConfig):
 
     in_flight_per_stream: int = Field(default=4_000, ge=1)
     """Submissions of one stream whose result is not out yet; then the stream is not read."""
+    in_flight_per_caller: int = Field(default=16_000, ge=1, le=25_000)
+    """Of all streams of one client; then none of them is read."""
+    in_flight_bytes_per_caller: int = Field(default=64 * MIB, ge=16 * MIB)
+    """Of one client's submissions in memory; then none of its streams is read."""
+    streams_per_caller: int = Field(default=32, ge=1)
+    """Of one client, of records and of notifications together; more are refused."""
+    first_contacts_per_source: int = Field(default=200, ge=1)
+    """Calls being answered for one address at a time on the port where callers show no certificate."""
+    stream_deadline_seconds: float = Field(default=60.0, gt=0)
+    """For a submission of a stream to come into a batch. Later it is not sealed, and answered as not done."""
     refusals_at_once: int = Field(default=500, ge=1)
     refusals_per_second: float = Field(default=50.0, gt=0)
     """Of one client's submissions to streams, refused through its own doing; then its streams are not read
     until some are left again: many more, and each costs the others what a good one would."""
+    refusal_debt_seconds: float = Field(default=10.0, gt=0)
+    """For which such a client is not read at most, however much was refused of what was under way."""
     in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
     """Of all submissions in memory; then no stream is read."""
     batch_submissions: int = Field(default=400, ge=1, le=1_000)

@@ -16,6 +16,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.notify.v1 import notify_pb2
+from services.gateway.callers import Callers
 from services.gateway.commands import Commands
 from services.gateway.domain.session import Session
 from services.gateway.forward import Forwarder, RawMessage, Unreadable, check_size
@@ -45,6 +46,7 @@ class Front:
     """
 
     gate: Gate
+    callers: Callers
     commands: Commands
     records: Records
     ingest: Ingest
@@ -136,10 +138,12 @@ class Front:
         async def answer(request: RawMessage, context: Any) -> AsyncIterator[bytes]:
             check_size(request)
             session = _present(await self.gate.admit(route, context))
+            caller = self.callers.of(session.address)
             answers = forwarder.stream(route, request, session)
             async with aclosing(self.gate.watched(session, answers)) as watched:
-                async for message in watched:
-                    yield message
+                with caller.stream():
+                    async for message in watched:
+                        yield message
 
         return answer
 

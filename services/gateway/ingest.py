@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestResponse, IngestResult
-from services.gateway.allowance import Allowance, Allowances
+from cbmdhi.gateway.v1.gateway_pb2 import (
+    IngestItem,
+    IngestRequest,
+    IngestResponse,
+    IngestResult,
+    Slowed,
+    SlowedReason,
+)
+from services.gateway.callers import Caller, Callers
 from services.gateway.domain.session import Session
 from services.gateway.forward import check_size
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
-from services.gateway.room import Room
+from services.gateway.room import Room, Share
 from services.gateway.submission import Answer, Submission
 from services.runtime import tracing
 from services.runtime.errors import MeshError, to_detail
 
 _LONGEST_ID_BYTES = 64
-_MOST_ITEMS = 1_000
+# Taken of a message before everybody else has a turn: about 3 ms of parsing.
+_SLICE = 200
 _RESULTS_AT_ONCE = 500
 # Then it is looked at again: other streams of the client may have spent more.
 _LONGEST_PAUSE_SECONDS = 1.0
+# Who goes on waiting for room is not told so each time.
+_TOLD_EVERY_SECONDS = 1.0
 
 
 class Ingest:
     """IngestService.
 
-    window      submissions of one stream whose result is not out: then the stream is not read, and
-                HTTP/2's flow control stops the sender
-    allowances  of refused submissions, by client: who is over it is not read either, for as long
-    stopping    set when the service shuts down: streams take nothing more, finish, and end
+    window            submissions of one stream whose result is not out: then the stream is not read, and
+                      HTTP/2's flow control stops the sender
+    callers           what each client may have under way by all its streams, and how many of its submissions
+                      may be refused: who is over it is not read either, and is told so
+    deadline_seconds  for a submission to come into a batch; later it is not done
+    stopping          set when the service shuts down: streams take nothing more, finish, and end
     """
 
     def __init__(
@@ -44,29 +59,44 @@ class Ingest:
         metrics: GatewayMetrics,
         *,
         window: int,
-        allowances: Allowances,
+        callers: Callers,
+        deadline_seconds: float,
         stopping: asyncio.Event,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
         self._window = window
-        self._allowances = allowances
+        self._callers = callers
+        self._deadline_seconds = deadline_seconds
         self._stopping = stopping
 
     async def stream(
         self, requests: AsyncIterator[Any], session: Session
     ) -> AsyncGenerator[IngestResponse, None]:
         """Results of the submissions, out of order. Raises MeshError when the stream cannot go on."""
-        allowance = self._allowances.of(session.address)
-        stream = _Stream(
-            self._pipeline, self._metrics, self._window, allowance, self._stopping, tracing.sampled()
-        )
+        caller = self._callers.of(session.address)
+        with caller.stream():
+            stream = _Stream(
+                self._pipeline,
+                self._metrics,
+                _Sender(session.address, caller, self._deadline_seconds),
+                self._window,
+                self._stopping,
+                tracing.sampled(),
+            )
+            async with aclosing(self._answers(stream, requests)) as answers:
+                async for response in answers:
+                    yield response
+
+    async def _answers(
+        self, stream: _Stream, requests: AsyncIterator[Any]
+    ) -> AsyncGenerator[IngestResponse, None]:
         reader = asyncio.create_task(stream.read(requests), name="ingest-reader")
         self._metrics.streams.inc()
         try:
-            while results := await stream.results.get():
-                yield IngestResponse(results=results)
-                stream.slots.give(len(results))
+            while (response := await stream.results.get()) is not None:
+                yield response
+                stream.slots.give(len(response.results))
             await reader
         finally:
             self._metrics.streams.dec()
@@ -81,6 +111,7 @@ class _Results:
 
     def __init__(self) -> None:
         self._ready: deque[IngestResult] = deque()
+        self._slowed: Slowed | None = None
         self._something = asyncio.Event()
         self._ended = False
 
@@ -89,19 +120,34 @@ class _Results:
         self._ready.append(result)
         self._something.set()
 
+    def slow(self, slowed: Slowed) -> None:
+        """The stream is not read for a while."""
+        self._slowed = slowed
+        self._something.set()
+
     def end(self) -> None:
         """There will be no more."""
         self._ended = True
         self._something.set()
 
-    async def get(self) -> list[IngestResult]:
-        """All that are ready, at least one; empty after the last."""
+    async def get(self) -> IngestResponse | None:
+        """All that is ready, at least one result or why there is none; None after the last."""
         if not self._ended:
             await self._something.wait()
         together = [self._ready.popleft() for _ in range(min(len(self._ready), _RESULTS_AT_ONCE))]
         if not self._ready and not self._ended:
             self._something.clear()
-        return together
+        slowed, self._slowed = self._slowed, None
+        return IngestResponse(results=together, slowed=slowed) if together or slowed else None
+
+
+@dataclass(frozen=True)
+class _Sender:
+    """Who sends on a stream, and how long a submission of it may wait."""
+
+    address: str
+    caller: Caller
+    deadline_seconds: float
 
 
 class _Stream:
@@ -111,18 +157,21 @@ class _Stream:
         self,
         pipeline: Pipeline,
         metrics: GatewayMetrics,
+        sender: _Sender,
         window: int,
-        allowance: Allowance,
         stopping: asyncio.Event,
         span: SpanContext | None,
     ) -> None:
         self.results = _Results()
-        self.slots = Room(window)
+        self.slots = Share(Room(window), sender.caller.window)
         self._pipeline = pipeline
         self._metrics = metrics
         self._window = window
-        self._allowance = allowance
+        self._sender = sender
+        self._allowance = sender.caller.allowance
+        self._memory = sender.caller.memory
         self._stopping = stopping
+        self._told_at: dict[SlowedReason, float] = {}
         self._open: set[str] = set()
         self._span = span
         self._traces = tracing.exports()
@@ -135,7 +184,7 @@ class _Stream:
         """
         failure = await self._read_until_stopped(requests)
         # Every slot back means that every result is out.
-        await self.slots.take(self._window)
+        await self.slots.own.take(self._window)
         self.results.end()
         if failure is not None:
             raise failure
@@ -164,7 +213,7 @@ class _Stream:
     async def _read_all(self, requests: AsyncIterator[Any]) -> None:
         while True:
             # A message is read only when there is a slot for the first of it at least.
-            await self.slots.take(1)
+            await self._take_slot()
             self.slots.give(1)
             await self._have_allowance()
             try:
@@ -174,27 +223,40 @@ class _Stream:
             await self._begin(request.items if isinstance(request, IngestRequest) else [request])
 
     async def _have_allowance(self) -> None:
-        if self._allowance.wait_seconds() > 0:
-            self._metrics.paused.inc()
+        if (seconds := self._allowance.wait_seconds()) > 0:
+            self._tell(SlowedReason.SLOWED_REASON_REFUSALS, seconds)
         while (seconds := self._allowance.wait_seconds()) > 0:  # noqa: ASYNC110 - until a time that moves
             await asyncio.sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
 
+    def _tell(self, reason: SlowedReason, seconds: float = 0.0) -> None:
+        """The sender, and whoever looks after the gateway, that the stream is not read now."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at.get(reason, -math.inf) >= _TOLD_EVERY_SECONDS:
+            self._told_at[reason] = now
+            self._metrics.pause(reason)
+            self.results.slow(Slowed(reason=reason, retry_after_ms=math.ceil(seconds * 1000)))
+
     async def _begin(self, items: Any) -> None:
-        """Hand on what came together; before waiting for a slot or for room, what has them already."""
+        """Hand on what came together, in slices; before waiting for anything, what is ready already."""
         ready: list[Submission] = []
         self._message_at_ns = time.time_ns()
+        ends_at = asyncio.get_running_loop().time() + self._sender.deadline_seconds
         try:
             for place, item in enumerate(items):
-                if self.slots.is_full:
+                if place and place % _SLICE == 0:
                     ready = self._start(ready)
-                await self.slots.take(1)
-                taken = self._taken(item, place)
+                    await asyncio.sleep(0)
+                    await self._have_allowance()
+                if self.slots.lacks(1):
+                    ready = self._start(ready)
+                await self._take_slot()
+                taken = self._taken(item, ends_at)
                 if taken is None:
                     continue
-                if self._pipeline.room.lacks(taken.size):
+                if self._memory.lacks(taken.size):
                     ready = self._start(ready)
                 try:
-                    await self._pipeline.room.take(taken.size)
+                    await self._take_memory(taken.size)
                 except BaseException:
                     self.slots.give(1)
                     raise
@@ -202,23 +264,30 @@ class _Stream:
         finally:
             self._start(ready)
 
+    async def _take_slot(self) -> None:
+        # That this stream is full its sender sees from its results; that its other streams are, it does not.
+        if self.slots.lacks(1) and not self.slots.own.lacks(1):
+            self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
+        await self.slots.take(1)
+
+    async def _take_memory(self, size: int) -> None:
+        if self._memory.own.lacks(size):
+            self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
+        elif self._memory.lacks(size):
+            self._tell(SlowedReason.SLOWED_REASON_GATEWAY_IS_FULL)
+        await self._memory.take(size)
+
     def _start(self, ready: list[Submission]) -> list[Submission]:
         if ready:
             self._pipeline.start_all(ready)
         return []
 
-    def _taken(self, item: Any, place: int) -> Submission | None:
+    def _taken(self, item: Any, ends_at: float) -> Submission | None:
         """The submission; None when its result is ready already: it is not taken."""
         name = item.submission_id if isinstance(item, IngestItem) else ""
         try:
             check_size(item)
             self._check_name(name)
-            if place >= _MOST_ITEMS:
-                raise MeshError(
-                    code_pb2.CODE_TOO_LARGE,
-                    f"a message has at most {_MOST_ITEMS} submissions: send this one again",
-                    "items",
-                )
         except MeshError as err:
             self._allowance.note(err)
             self.results.put(_failure(name[:_LONGEST_ID_BYTES], err))
@@ -226,10 +295,13 @@ class _Stream:
         size = item.ByteSize()
         self._open.add(name)
         if not self._traces:
-            return Submission(item.group, item.contents, size, lambda answer: self._done(name, size, answer))
-        return self._traced(item, name, size)
+            return self._submission(item, size, ends_at, lambda answer: self._done(name, size, answer))
+        return self._traced(item, name, size, ends_at)
 
-    def _traced(self, item: Any, name: str, size: int) -> Submission:
+    def _submission(self, item: Any, size: int, ends_at: float, done: Callable[[Answer], None]) -> Submission:
+        return Submission(item.group, item.contents, size, done, self._sender.address, ends_at)
+
+    def _traced(self, item: Any, name: str, size: int, ends_at: float) -> Submission:
         """With a span when it is sampled, or else when it fails."""
         span = tracing.begin("record", item.traceparent, self._span)
         came_at_ns = self._message_at_ns
@@ -242,7 +314,7 @@ class _Stream:
             else:
                 tracing.past("record", came_at_ns, code=code)
 
-        submission = Submission(item.group, item.contents, size, done)
+        submission = self._submission(item, size, ends_at, done)
         if span is not None:
             submission.span = span.get_span_context()
         return submission
@@ -262,7 +334,7 @@ class _Stream:
             )
 
     def _done(self, name: str, size: int, answer: Answer) -> None:
-        self._pipeline.room.give(size)
+        self._memory.give(size)
         self._open.discard(name)
         self._allowance.note(answer)
         if isinstance(answer, MeshError):

@@ -8,11 +8,17 @@ from time import perf_counter
 
 from prometheus_client import Counter
 
+from cbmdhi.gateway.v1.gateway_pb2 import SlowedReason
 from services.runtime.errors import code_name
 from services.runtime.telemetry import Metrics, exemplar
 
 KINDS = ("records", "access", "documents")
 """What a group of commands is about: which series its time goes to."""
+_PAUSES = {
+    SlowedReason.SLOWED_REASON_REFUSALS: "refusals",
+    SlowedReason.SLOWED_REASON_CALLER_IS_FULL: "caller_is_full",
+    SlowedReason.SLOWED_REASON_GATEWAY_IS_FULL: "gateway_is_full",
+}
 # Fine where the promise of docs/slo.md lies.
 _LATENCIES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 
@@ -47,9 +53,13 @@ class GatewayMetrics:
         self.in_flight = metrics.gauge("submissions_in_flight", "count", "Groups taken and not answered yet")
         self.in_flight_bytes = metrics.gauge("submissions_in_flight", "bytes", "Size of those groups")
         self.streams = metrics.gauge("ingest_streams", "count", "Open ingest streams")
-        self.paused = metrics.counter(
-            "ingest_pauses", "Times a stream was not read since its client had too much refused"
+        self._paused = metrics.counter(
+            "ingest_pauses",
+            f"Times a stream was not read and its sender told; what: {', '.join(_PAUSES.values())}",
+            ("what",),
         )
+        for name in _PAUSES.values():
+            self._paused.labels(name)
         self.stages = metrics.histogram("stage", "seconds", "Time in a stage of the pipeline", ("stage",))
         self.discarded = metrics.counter("discarded", "Sealed contents let go, by outcome", ("outcome",))
         self.not_admitted = metrics.counter("not_admitted", "Calls without a valid session", ("code",))
@@ -67,6 +77,10 @@ class GatewayMetrics:
     def count_decision(self, kind: str, code: int) -> None:
         """An access was decided."""
         self._decisions.labels(kind, code_name(code)).inc()
+
+    def pause(self, reason: SlowedReason) -> None:
+        """A stream is not read for a while."""
+        self._paused.labels(_PAUSES[reason]).inc()
 
     def observe(self, kind: str, seconds: float) -> None:
         """A group that reached the channel was answered."""

@@ -58,3 +58,29 @@ class Room:
             size, turn = self._waiting.popleft()
             self._free -= size
             turn.set_result(None)
+
+
+class Share:
+    """A caller's part of what all share: it waits for its own first, and so holds up nobody."""
+
+    def __init__(self, own: Room, total: Room) -> None:
+        self.own = own
+        self._total = total
+
+    def lacks(self, size: int) -> bool:
+        """True when who asks for that much has to wait."""
+        return self.own.lacks(size) or self._total.lacks(size)
+
+    async def take(self, size: int) -> None:
+        """Return when there is room in both."""
+        await self.own.take(size)
+        try:
+            await self._total.take(size)
+        except BaseException:
+            self.own.give(size)
+            raise
+
+    def give(self, size: int) -> None:
+        """Give back what was taken."""
+        self.own.give(size)
+        self._total.give(size)

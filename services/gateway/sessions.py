@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import IdentityStatus
+from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from services.gateway.domain import jose, session
 from services.gateway.domain.session import Session
 from services.gateway.identities import Identities
@@ -41,6 +43,8 @@ class Sessions:
         self._own_msp = own_msp
         self._clock = clock
         self._verified: Remembered[bytes, Session] = Remembered(most)
+        self._open: set[_Open] = set()
+        self._looking: asyncio.Task[None] | None = None
 
     async def of_token(self, token: str) -> Session:
         """The session of a token; the binding is not checked here. Raises UNAUTHENTICATED, UNAVAILABLE."""
@@ -64,32 +68,88 @@ class Sessions:
 
     async def check_active(self, of: Session) -> None:
         """Raises MeshError INACTIVE_SIGNER (suspended), UNAUTHENTICATED (token expired), UNAVAILABLE."""
-        if of.expires_at <= self._clock():
-            raise MeshError(code_pb2.CODE_UNAUTHENTICATED, "the token has expired: log in again")
-        document = await self._identities.get(of.address, STATUS_SECONDS)
-        if document is None or document.status != IdentityStatus.IDENTITY_STATUS_ACTIVE:
-            raise MeshError(
-                code_pb2.CODE_INACTIVE_SIGNER,
-                "this identity is not active any more (suspended or rejected): ask its hospital",
-            )
+        if (expired := self._expired(of)) is not None:
+            raise expired
+        if (inactive := _inactive(await self._identities.get(of.address, STATUS_SECONDS))) is not None:
+            raise inactive
 
     async def over(self, of: Session) -> MeshError:
-        """Return when the session ends, with the reason: for who holds a stream open."""
-        seen_at = asyncio.get_running_loop().time()
-        while True:
-            await asyncio.sleep(min(_LOOK_EVERY_SECONDS, max(0.0, of.expires_at - self._clock())))
-            now = asyncio.get_running_loop().time()
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self.check_active(of)
-                seen_at = now
-            except MeshError as err:
-                if err.code in (code_pb2.CODE_INACTIVE_SIGNER, code_pb2.CODE_UNAUTHENTICATED):
-                    return err
-            except TimeoutError:
-                pass
-            # Not to know is no leave to go on.
-            if now - seen_at >= _BLIND_SECONDS:
-                return MeshError(
-                    code_pb2.CODE_UNAVAILABLE, "the status of the caller cannot be checked; send again"
-                )
+        """Return when the session ends, with the reason: for who holds a stream open.
+
+        All that are open are looked at together, however many there are.
+        """
+        loop = asyncio.get_running_loop()
+        one = _Open(of, loop.create_future(), loop.time())
+        self._open.add(one)
+        if self._looking is None:
+            # A context of its own: it is not the first one's alone.
+            context = contextvars.Context()
+            self._looking = asyncio.create_task(self._look(), name="session-watch", context=context)
+        try:
+            return await one.answer
+        finally:
+            self._open.discard(one)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._open:
+                first_ends = min(one.session.expires_at for one in self._open) - self._clock()
+                await asyncio.sleep(min(_LOOK_EVERY_SECONDS, max(0.0, first_ends)))
+                now = loop.time()
+                documents = await self._documents({one.session.address for one in self._open})
+                for one in [*self._open]:
+                    one.settle(self._ended(one, documents, now))
+        finally:
+            self._looking = None
+            for one in self._open:
+                one.settle(_BLIND.again())
+
+    async def _documents(self, addresses: set[str]) -> Mapping[str, IdentityDocument | None] | None:
+        """None when they cannot be had now."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await self._identities.several(addresses, STATUS_SECONDS)
+        except (MeshError, TimeoutError):
+            return None
+
+    def _ended(
+        self, one: _Open, documents: Mapping[str, IdentityDocument | None] | None, now: float
+    ) -> MeshError | None:
+        if (expired := self._expired(one.session)) is not None:
+            return expired
+        if documents is not None and one.session.address in documents:
+            one.seen_at = now
+            return _inactive(documents[one.session.address])
+        # Not to know is no leave to go on.
+        return _BLIND.again() if now - one.seen_at >= _BLIND_SECONDS else None
+
+    def _expired(self, of: Session) -> MeshError | None:
+        if of.expires_at > self._clock():
+            return None
+        return MeshError(code_pb2.CODE_UNAUTHENTICATED, "the token has expired: log in again")
+
+
+_BLIND = MeshError(code_pb2.CODE_UNAVAILABLE, "the status of the caller cannot be checked; send again")
+
+
+@dataclass(eq=False)
+class _Open:
+    """A session that somebody holds a stream open for. `seen_at`: loop time at which its status was known."""
+
+    session: Session
+    answer: asyncio.Future[MeshError]
+    seen_at: float
+
+    def settle(self, ended: MeshError | None) -> None:
+        if ended is not None and not self.answer.done():
+            self.answer.set_result(ended)
+
+
+def _inactive(document: IdentityDocument | None) -> MeshError | None:
+    if document is not None and document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE:
+        return None
+    return MeshError(
+        code_pb2.CODE_INACTIVE_SIGNER,
+        "this identity is not active any more (suspended or rejected): ask its hospital",
+    )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Bucket:
-    """Holds up to `burst` tokens and gets `per_second` more; the clock is the caller's, in seconds."""
+    """Holds up to `burst` tokens and gets `per_second` more; the clock is the caller's, in seconds.
 
-    def __init__(self, burst: int, per_second: float) -> None:
+    most_owed_seconds  what is spent beyond that is forgiven: nobody waits for longer
+    """
+
+    def __init__(self, burst: int, per_second: float, most_owed_seconds: float = math.inf) -> None:
+        self._least = 1 - most_owed_seconds * per_second
         self._burst = float(burst)
         self._per_second = per_second
         self._level = float(burst)
@@ -20,7 +26,7 @@ class Bucket:
     def spend(self, now: float) -> None:
         """Take one. It is owed when there is none."""
         self._fill(now)
-        self._level -= 1
+        self._level = max(self._level - 1, self._least)
 
     def _fill(self, now: float) -> None:
         if self._at is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from time import perf_counter
@@ -34,12 +35,16 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         default_deadline_seconds: float,
         max_message_bytes: int,
         max_running: int,
+        max_running_per_source: int | None = None,
     ) -> None:
         self._directory = directory
         self._default_deadline_seconds = default_deadline_seconds
         self._max_message_bytes = max_message_bytes
         self._max_running = max_running
-        self._running_now = 0
+        self._max_running_per_source = max_running_per_source
+        # Streams live long: they do not take the room of calls that are answered in a moment.
+        self._running_now = {True: 0, False: 0}
+        self._running_of: Counter[str] = Counter()
         self._requests = metrics.counter("rpc_requests", "RPCs answered, by outcome", ("method", "code"))
         self._durations = metrics.histogram("rpc_duration", "seconds", "Time to answer an RPC", ("method",))
         self._running = metrics.gauge("rpc_running", "count", "RPCs being answered now", ("method",))
@@ -70,7 +75,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
             async def work() -> Any:
                 return await behaviour(self._checked(request), context)
 
-            return await self._around(method, context, work, self._default_deadline_seconds)
+            return await self._around(method, context, work, self._default_deadline_seconds, streams=False)
 
         return answer
 
@@ -86,12 +91,18 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
                         await context.write(message)
 
             # A stream may live long: without a deadline of the client's it has none.
-            await self._around(method, context, work, None)
+            await self._around(method, context, work, None, streams=True)
 
         return answer
 
     async def _around(
-        self, method: str, context: Any, work: Callable[[], Awaitable[Any]], default_seconds: float | None
+        self,
+        method: str,
+        context: Any,
+        work: Callable[[], Awaitable[Any]],
+        default_seconds: float | None,
+        *,
+        streams: bool,
     ) -> Any:
         seconds = context.time_remaining()
         seconds = default_seconds if seconds is None else seconds
@@ -100,11 +111,13 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         started = perf_counter()
         outcome = "CANCELLED"
         self._running.labels(method).inc()
-        self._running_now += 1
+        self._running_now[streams] += 1
+        source = "" if self._max_running_per_source is None else _source_of(context)
+        self._running_of[source] += 1
         parent = tracing.extract(context.invocation_metadata())
         with tracing.span(method.lstrip("/"), parent=parent, kind=SpanKind.SERVER) as span:
             try:
-                self._check_room()
+                self._check_room(source, streams=streams)
                 answer = await guarded(_within(seconds, work), "rpc.crashed")
                 outcome = "OK"
                 return answer
@@ -124,21 +137,31 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
                 outcome = "ABORTED"
                 raise
             finally:
-                self._running_now -= 1
+                self._running_now[streams] -= 1
+                self._running_of[source] -= 1
+                if not self._running_of[source]:
+                    del self._running_of[source]
                 self._running.labels(method).dec()
                 self._requests.labels(method, outcome).inc()
                 self._durations.labels(method).observe(perf_counter() - started, telemetry.exemplar())
                 if outcome == "OK":
                     _log.debug("rpc.answered", method=method, code=outcome, duration_ms=_ms_since(started))
 
-    def _check_room(self) -> None:
-        if self._running_now > self._max_running:
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED,
-                f"{self._max_running} calls are being answered already; send again after the delay",
-                retry_after_ms=200,
-                outcome=code_pb2.OUTCOME_NOT_DONE,
-            )
+    def _check_room(self, source: str, *, streams: bool) -> None:
+        most_of_one = self._max_running_per_source
+        if self._running_now[streams] > self._max_running:
+            what = "streams are open" if streams else "calls are being answered"
+            reason = f"{self._max_running} {what} already; send again after the delay"
+        elif most_of_one is not None and self._running_of[source] > most_of_one:
+            reason = f"{most_of_one} calls of this address are being answered; send again after the delay"
+        else:
+            return
+        raise MeshError(
+            code_pb2.CODE_RESOURCE_EXHAUSTED,
+            reason,
+            retry_after_ms=200,
+            outcome=code_pb2.OUTCOME_NOT_DONE,
+        )
 
     def _checked(self, request: Any) -> Any:
         if isinstance(request, Message):
@@ -173,6 +196,11 @@ async def _within(seconds: float | None, work: Callable[[], Awaitable[Any]]) -> 
             "not done within the deadline; send again or allow more time",
             outcome=code_pb2.OUTCOME_UNKNOWN,
         ) from exc
+
+
+def _source_of(context: Any) -> str:
+    """The address that a call comes from, without the port: `ipv4:10.0.0.7`."""
+    return context.peer().rpartition(":")[0]
 
 
 def _ms_since(started: float) -> float:

@@ -51,8 +51,9 @@ class GrpcServer:
     config                    listen address and TLS, unless `address` and `credentials` say otherwise
     default_deadline_seconds  for unary-response calls whose client sets none
     max_message_bytes         of one request; over it: CODE_TOO_LARGE naming the limit
-    max_running               calls being answered at a time, streams included; more are refused with
+    max_running               calls being answered at a time, and streams as many again; more are refused with
                               CODE_RESOURCE_EXHAUSTED
+    max_running_per_source    of them, from one address; for ports where callers show no certificate
     read_ahead_bytes          of a stream that is not read: then flow control stops its sender. None: what
                               gRPC finds that the line can hold, megabytes on a quick one
     """
@@ -67,6 +68,7 @@ class GrpcServer:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         default_deadline_seconds: float = 30.0,
         max_running: int = 2_000,
+        max_running_per_source: int | None = None,
         read_ahead_bytes: int | None = None,
     ) -> None:
         self._life = life
@@ -81,6 +83,7 @@ class GrpcServer:
                     default_deadline_seconds=default_deadline_seconds,
                     max_message_bytes=max_message_bytes,
                     max_running=max_running,
+                    max_running_per_source=max_running_per_source,
                 ),
             ),
             options=[*message_options(max_message_bytes), *_OPTIONS, *_window(read_ahead_bytes)],

@@ -22,7 +22,8 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 from services.runtime.errors import MeshError as OfService
 from services.runtime.errors import to_status
-from tests.unit.client.test_reading import CHANNEL, PATIENT, Wallet
+from tests.support.channel import CHANNEL
+from tests.unit.client.test_reading import PATIENT, Wallet
 
 Submit = Callable[[gateway_pb2.SubmitRequest], Awaitable[gateway_pb2.SubmitResponse]]
 

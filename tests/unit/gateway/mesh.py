@@ -49,6 +49,7 @@ class FakeLedger:
         self.submitted: list[list[Submission]] = []
         self.looked_up: list[str] = []
         self.asked_for: list[str] = []
+        self.asked_together: list[int] = []
         self.searchable: set[str] = set()
         self.explained: list[ExplainItem] = []
         self.glasses: dict[tuple[str, str], SignedCommand] = {}
@@ -82,6 +83,7 @@ class FakeLedger:
         return copy
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | None]:
+        self.asked_together.append(len(addresses))
         return [await self.identity(address) for address in addresses]
 
     async def receipts(self, commands: Sequence[tuple[str, str]]) -> list[Receipt | None]:

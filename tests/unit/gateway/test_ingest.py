@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
+from prometheus_client.samples import Sample
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest, IngestResult
+from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest, IngestResult, SlowedReason
 from services.gateway.allowance import Allowances
+from services.gateway.callers import Callers, Most
+from services.gateway.config import MIB
 from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.forward import Unreadable
 from services.gateway.ingest import Ingest
@@ -33,6 +37,7 @@ class Sender:
     def __init__(self, *items: object) -> None:
         self.waiting = [IngestRequest(items=[one]) if isinstance(one, IngestItem) else one for one in items]
         self.taken = self.returned = self.most_ahead = 0
+        self.told: list[tuple[str, int]] = []
         self.finish = asyncio.Event()
         self.finish.set()
 
@@ -49,14 +54,20 @@ def submission(world: World, name: str, **changed: object) -> IngestItem:
     return IngestItem(submission_id=name, group=one.group, contents=one.contents)
 
 
-def ingest(
-    world: World, stopping: asyncio.Event | None = None, allowances: Allowances | None = None
-) -> Ingest:
+MOST = Most(submissions=1_000, in_bytes=256 * MIB, streams=100)
+
+
+def callers_of(world: World, allowances: Allowances | None = None, **most: int) -> Callers:
+    return Callers(world.pipeline, allowances or Allowances(10_000, 10_000), replace(MOST, **most))
+
+
+def ingest(world: World, stopping: asyncio.Event | None = None, callers: Callers | None = None) -> Ingest:
     return Ingest(
         world.pipeline,
         world.metrics,
         window=WINDOW,
-        allowances=allowances or Allowances(10_000, 10_000),
+        callers=callers or callers_of(world),
+        deadline_seconds=60.0,
         stopping=stopping or asyncio.Event(),
     )
 
@@ -69,14 +80,18 @@ async def stream(
     world: World,
     sender: Sender,
     stopping: asyncio.Event | None = None,
-    allowances: Allowances | None = None,
+    callers: Callers | None = None,
     person: Person | None = None,
 ) -> AsyncGenerator[IngestResult, None]:
-    """The results, one by one."""
+    """The results, one by one. What else is said is put down in `sender.told`."""
     caller = session(person or world.engine)
-    responses = ingest(world, stopping, allowances).stream(aiter(sender), caller)
+    responses = ingest(world, stopping, callers).stream(aiter(sender), caller)
     async with aclosing(responses):
         async for response in responses:
+            if response.HasField("slowed"):
+                sender.told.append(
+                    (SlowedReason.Name(response.slowed.reason), response.slowed.retry_after_ms)
+                )
             for result in response.results:
                 sender.returned += 1
                 yield result
@@ -142,14 +157,103 @@ async def test_a_message_with_more_submissions_than_the_window_is_taken_in_turns
     assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in results)
 
 
-async def test_of_a_message_with_too_many_submissions_the_first_thousand_are_taken(world: World) -> None:
-    items = [IngestItem(submission_id=f"s{number}") for number in range(1_002)]
+async def test_a_message_of_thousands_is_taken_in_slices_and_none_is_refused_for_their_number(
+    world: World,
+) -> None:
+    items = [IngestItem(submission_id=f"s{number}") for number in range(1_500)]
 
     results = [one async for one in stream(world, Sender(IngestRequest(items=items)))]
 
-    late = [one.submission_id for one in results if code_name(one.error.code) == "TOO_LARGE"]
-    assert late == ["s1000", "s1001"]
-    assert len(results) == 1_002
+    assert sorted(one.submission_id for one in results) == sorted(one.submission_id for one in items)
+    assert {code_name(one.error.code) for one in results} == {"INVALID"}  # there is nothing in them
+
+
+async def test_an_engine_that_fell_behind_is_told_at_once_and_read_again_within_seconds(
+    world: World,
+) -> None:
+    clock = Clock()
+    callers = callers_of(world, Allowances(5, 1.0, 3.0, clock))
+    bad = [IngestItem(submission_id=f"bad{number}") for number in range(WINDOW)]
+    sender = Sender(IngestRequest(items=bad), submission(world, "good"))
+    answered: list[str] = []
+
+    async def listen() -> None:
+        async for result in stream(world, sender, None, callers):
+            answered.append(result.submission_id)
+
+    listening = asyncio.create_task(listen())
+    try:
+        await until(lambda: bool(sender.told), "it is told")
+        assert len(answered) == WINDOW
+        assert sender.told == [("SLOWED_REASON_REFUSALS", 3_000)]
+        assert sender.taken == 1
+
+        clock.seconds += 3.001
+        await until(listening.done, "it is read again")
+    finally:
+        await end(listening)
+    assert answered[-1] == "good"
+    assert {sample.labels["what"]: sample.value for sample in paused(world)}["refusals"] == 1
+
+
+def paused(world: World) -> list[Sample]:
+    (family,) = world.metrics._paused.collect()
+    return [sample for sample in family.samples if sample.name.endswith("_total")]
+
+
+async def test_a_client_has_one_window_whatever_streams_it_uses_and_another_has_its_own(world: World) -> None:
+    callers = callers_of(world, submissions=5)
+    world.ledger.hold.clear()
+    senders = [Sender(*(submission(world, f"s{number}") for number in range(4))) for _ in range(2)]
+    streams = [asyncio.create_task(_collected(stream(world, sender, None, callers))) for sender in senders]
+    await until(lambda: sum(sender.taken for sender in senders) == 5, "the client's window is full")
+    await until(lambda: any(sender.told for sender in senders), "it is told")
+    other = Sender(submission(world, "other"))
+    theirs = asyncio.create_task(_collected(stream(world, other, None, callers, world.patient)))
+    await until(lambda: other.taken == 1, "another client is read")
+    world.ledger.hold.set()
+
+    assert [len(await one) for one in (*streams, theirs)] == [4, 4, 1]
+    told = {name for sender in senders for name, _ in sender.told}
+    assert told == {"SLOWED_REASON_CALLER_IS_FULL"}
+
+
+async def test_a_client_that_fills_its_part_of_the_memory_leaves_the_others_theirs(world: World) -> None:
+    ones = [submission(world, f"s{number}") for number in range(4)]
+    callers = callers_of(world, in_bytes=2 * ones[0].ByteSize() + 100)
+    world.ledger.hold.clear()
+    full, other = Sender(*ones), Sender(submission(world, "other"))
+    tasks = [asyncio.create_task(_collected(stream(world, full, None, callers)))]
+    await until(lambda: len(full.told) == 1, "the client has what it may have")
+    tasks.append(asyncio.create_task(_collected(stream(world, other, None, callers, world.patient))))
+    await until(lambda: other.taken == 1, "another client is read")
+    world.ledger.hold.set()
+
+    assert [len(await one) for one in tasks] == [4, 1]
+    assert full.told == [("SLOWED_REASON_CALLER_IS_FULL", 0)]
+    assert world.pipeline.room.used == 0
+
+
+async def test_a_client_with_as_many_streams_as_it_may_have_keeps_nobody_elses_out(world: World) -> None:
+    callers = callers_of(world, streams=2)
+    sender = Sender()
+    sender.finish.clear()
+    opened = [asyncio.create_task(_collected(stream(world, sender, None, callers))) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(MeshError) as caught:
+        await _collected(stream(world, Sender(), None, callers))
+    others = await _collected(stream(world, Sender(submission(world, "s")), None, callers, world.patient))
+    sender.finish.set()
+    await asyncio.gather(*opened)
+
+    assert code_name(caught.value.code) == "RESOURCE_EXHAUSTED"
+    assert len(others) == 1
+    assert await _collected(stream(world, Sender(), None, callers)) == []
+
+
+async def _collected(results: AsyncGenerator[IngestResult, None]) -> list[IngestResult]:
+    return [result async for result in results]
 
 
 class Clock:
@@ -166,12 +270,12 @@ async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fas
     world: World,
 ) -> None:
     clock = Clock()
-    allowances = Allowances(5, 100.0, clock)
+    callers = callers_of(world, Allowances(5, 100.0, clock=clock))
     bad = Sender(*(submission(world, f"bad{number}", version=0) for number in range(30)))
     answered: list[str] = []
 
     async def listen() -> None:
-        async for result in stream(world, bad, None, allowances):
+        async for result in stream(world, bad, None, callers):
             answered.append(code_name(result.receipts[0].receipt.code))
 
     listening = asyncio.create_task(listen())
@@ -179,11 +283,10 @@ async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fas
         # Some are on their way when the first five have been refused: no more than the window.
         await until(lambda: len(answered) >= 5, "as many as are allowed at once are answered")
         good = Sender(*(submission(world, f"good{number}") for number in range(10)))
-        others = [one async for one in stream(world, good, None, allowances, world.patient)]
+        others = [one async for one in stream(world, good, None, callers, world.patient)]
         assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in others)
         assert bad.taken <= 5 + WINDOW
-        (pauses, *_) = next(iter(world.metrics.paused.collect())).samples
-        assert pauses.value == 1
+        assert {sample.labels["what"]: sample.value for sample in paused(world)}["refusals"] == 1
 
         def time_passes() -> bool:
             clock.seconds += 10.0
@@ -197,10 +300,10 @@ async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fas
 
 async def test_what_the_mesh_could_not_do_is_not_counted_against_the_client(world: World) -> None:
     world.ledger.away = True
-    allowances = Allowances(1, 0.001, Clock())
+    callers = callers_of(world, Allowances(1, 0.001, clock=Clock()))
     sender = Sender(*(submission(world, f"s{number}") for number in range(20)))
 
-    codes = [code_name(one.error.code) async for one in stream(world, sender, None, allowances)]
+    codes = [code_name(one.error.code) async for one in stream(world, sender, None, callers)]
 
     assert codes == ["UNAVAILABLE"] * 20
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from services.gateway.rest.replay import UsedProofs
 from services.gateway.sessions import Sessions
 from services.gateway.token_keys import TokenKeys
 from services.runtime.errors import MeshError
+from tests.support.waiting import until
 from tests.unit.gateway.mesh import FakeLedger
 from tests.unit.gateway.people import Person
 from tests.unit.gateway.tokens import DpopKey, TokenService, b64
@@ -173,6 +175,30 @@ async def test_when_the_status_cannot_be_known_an_open_stream_does_not_go_on_for
     reason = await asyncio.wait_for(desk.sessions.over(session), 8)
 
     assert reason.code == code_pb2.CODE_UNAVAILABLE
+
+
+async def test_however_many_streams_are_open_their_callers_are_looked_at_by_one_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.gateway.sessions._LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("services.gateway.sessions.STATUS_SECONDS", 0.0)
+    desk, people = Desk(), [Person() for _ in range(300)]
+    desk.ledger.register(*people)
+    one = await desk.sessions.of_token(desk.token())
+    watched = [
+        asyncio.create_task(desk.sessions.over(replace(one, address=person.address))) for person in people
+    ]
+    await until(lambda: len(desk.ledger.asked_together) >= 3, "they are looked at again and again")
+    desk.ledger.suspend(people[7])
+    reason = await asyncio.wait_for(watched[7], 5)
+
+    assert reason.code == code_pb2.CODE_INACTIVE_SIGNER
+    assert set(desk.ledger.asked_together[:3]) == {300}
+    assert sum(task.done() for task in watched) == 1
+    for task in watched:
+        task.cancel()
+    await asyncio.wait(watched)
+    await until(lambda: desk.sessions._looking is None, "nobody is looked at any more")
 
 
 async def test_many_at_a_time_ask_the_ledger_once() -> None:

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest
 from services.gateway.allowance import Allowances
+from services.gateway.callers import Callers, Most
 from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.ingest import Ingest
 from services.runtime import tracing
@@ -43,9 +44,14 @@ async def send(world: World, *traceparents: str) -> list[int]:
     async def requests():
         yield IngestRequest(items=items)
 
-    allowances = Allowances(100, 100)
+    callers = Callers(world.pipeline, Allowances(100, 100), Most(100, 1 << 20, 1))
     ingest = Ingest(
-        world.pipeline, world.metrics, window=100, allowances=allowances, stopping=asyncio.Event()
+        world.pipeline,
+        world.metrics,
+        window=100,
+        callers=callers,
+        deadline_seconds=60.0,
+        stopping=asyncio.Event(),
     )
     session = Session(world.engine.address, "engine", "MercyMSP", "t", CERTIFICATE, "x", 1 << 40)
     results = []

@@ -60,7 +60,7 @@ def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
         ledger=FakeLedger(),
         commands=commands,
         checker=checker(),
-        allowances=Allowances(most, 1.0, clock),
+        allowances=Allowances(most, 1.0, clock=clock),
     )
 
 

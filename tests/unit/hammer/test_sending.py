@@ -33,6 +33,7 @@ class Gateway(gateway_pb2_grpc.IngestServiceServicer):
 
     async def Ingest(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         self.streams += 1
+        yield gateway_pb2.IngestResponse(slowed=gateway_pb2.Slowed(reason=1, retry_after_ms=10))  # type: ignore[arg-type]
         async for request in request_iterator:
             for item in request.items:
                 self.seen.append(item.submission_id)
@@ -84,6 +85,7 @@ async def test_each_record_is_sent_once_and_its_answer_counted() -> None:
     tally = await sent_to(gateway)
     assert gateway.seen == [str(number) for number in range(LOAD.operations)]
     assert (tally.committed, tally.breaks, tally.in_flight, gateway.streams) == (100, 0, 0, 1)
+    assert tally.slowed == {"too many submissions were refused": 1}
 
 
 async def test_after_a_break_what_has_no_answer_is_sent_again_and_nothing_else() -> None:

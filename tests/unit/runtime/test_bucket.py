@@ -26,3 +26,11 @@ def test_it_never_holds_more_than_its_burst_and_a_clock_that_goes_back_gives_not
     bucket.spend(10_000.0)
     assert bucket.wait_seconds(10_000.0) > 0
     assert bucket.wait_seconds(9_000.0) > 0
+
+
+def test_nobody_waits_for_longer_than_may_be_owed() -> None:
+    bucket = Bucket(2, 10.0, most_owed_seconds=3.0)
+    for _ in range(26_507):
+        bucket.spend(100.0)
+    assert round(bucket.wait_seconds(100.0), 6) == 3.0
+    assert bucket.wait_seconds(103.0001) == 0

@@ -238,6 +238,49 @@ async def test_more_calls_than_the_server_has_room_for_are_refused_and_later_tak
     assert err.retry_after_ms > 0
 
 
+async def test_idle_streams_take_no_room_of_calls_that_are_answered_in_a_moment(start: Start) -> None:
+    opened = asyncio.Event()
+
+    async def idle(_: Any, __: Any) -> Any:
+        opened.set()
+        await asyncio.Event().wait()
+        yield notify_pb2.StreamResponse()
+
+    net = await start(nothing, on_stream=idle, max_running=1)
+    stub = net.stub()
+    streams = [stub.Stream(notify_pb2.StreamRequest())]
+    reading = asyncio.ensure_future(streams[0].read())
+    await opened.wait()
+    await call(stub.List, notify_pb2.ListRequest(), deadline_seconds=5)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Stream(notify_pb2.StreamRequest()).read()
+    streams[0].cancel()
+    await asyncio.wait([reading])
+
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_one_address_cannot_have_all_the_room(start: Start) -> None:
+    may_end, running = asyncio.Event(), asyncio.Event()
+
+    async def on_list(_: Any, __: Any) -> notify_pb2.ListResponse:
+        running.set()
+        await may_end.wait()
+        return notify_pb2.ListResponse()
+
+    net = await start(on_list, max_running_per_source=1)
+    first = asyncio.create_task(call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=5))
+    await running.wait()
+    # Another connection of the same address.
+    err = await refusal(call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=5))
+    may_end.set()
+    await first
+    await call(net.stub().List, notify_pb2.ListRequest(), deadline_seconds=5)
+
+    assert (err.code, err.nothing_done) == (code_pb2.CODE_RESOURCE_EXHAUSTED, True)
+    assert "this address" in err.reason
+
+
 async def test_a_trace_goes_on_in_the_server(start: Start) -> None:
     telemetry.configure("notify")
     seen: list[int] = []
