@@ -11,7 +11,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import RecordVersion, StoredContent
 from cbmdhi.errors import MeshError, name_of
-from cbmdhi.protocol import address, cid, command, proof, signature
+from cbmdhi.protocol import authorship, cid, command, proof
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,13 @@ async def _verify(
 
 
 async def author_of(client: Client, record: RecordVersion) -> Verification:
-    """Check that the author named by the ledger signed exactly this version's commitment."""
-    verification, found = await _verify(client, record.tx_id, record.command_id, record.author)
+    """Check that the author named by the ledger signed exactly this version's commitment, or that a device
+    did inside a delegation that the author signed."""
+    verification, found = await _verify(client, record.tx_id, record.command_id, record.signed_by)
     if found is None:
         return verification
+    if authorship.claimed(found.command) != authorship.Authorship(record.author, record.signed_by):
+        verification.failed("author", "the command is another author's than the ledger's entry says")
     body = _body(found)
     same = isinstance(body, pb.PutRecord) and (
         (body.record_id, body.version, body.patient, body.content_commitment)
@@ -104,15 +107,17 @@ async def author_of(client: Client, record: RecordVersion) -> Verification:
 async def _check_author(client: Client, verification: Verification, found: proof.VerifiedVerdict) -> None:
     signed = found.command
     try:
-        identity = await client.registration.identity(signed.signer)
-        if address.of_spki(identity.signing_public_key) != signed.signer:
-            verification.failed("author", "the key that the gateway gave is not the one of that address")
-            return
-        command.verify(signed, identity.signing_public_key)
-    except (MeshError, signature.BadSignature, ValueError) as error:
-        verification.failed("author", f"the command's signature does not hold: {error}")
+        claimed = authorship.claimed(signed)
+        keys = {
+            one: (await client.registration.identity(one)).signing_public_key
+            for one in {claimed.author, claimed.signed_by}
+        }
+        who = authorship.check(signed, keys)
+    except (MeshError, authorship.NotMeant) as error:
+        verification.failed("author", f"who wrote it cannot be shown: {error}")
         return
-    verification.passed("author", f"signed by {signed.signer}")
+    by = "" if who.in_person else f", by the device {who.signed_by} inside a delegation"
+    verification.passed("author", f"signed by {who.author}{by}")
 
 
 def _check_verdict(verification: Verification, found: proof.VerifiedVerdict) -> None:

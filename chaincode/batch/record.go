@@ -72,7 +72,7 @@ func applyRecord(r *run, c *command) *refusal {
 		actor: c.actor, delegated: c.delegated, action: actionWrite, purpose: purposeTreatment,
 		record: policy.Record{
 			ID: body.GetRecordId(), Patient: body.GetPatient(), Category: body.GetCategory(),
-			Author: c.signed.GetSigner(), WriterMSP: r.call.CreatorMSP,
+			Author: c.actor.GetAddress(), WriterMSP: r.call.CreatorMSP,
 		},
 	})
 	if why != nil {
@@ -87,8 +87,9 @@ func applyRecord(r *run, c *command) *refusal {
 	r.state.put(recordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
 		RecordId: body.GetRecordId(), Version: body.GetVersion(), Patient: body.GetPatient(),
 		Category: body.GetCategory(), ContentCommitment: body.GetContentCommitment(),
-		ContentBytes: body.GetContentBytes(), Author: c.signed.GetSigner(), WriterMsp: r.call.CreatorMSP,
+		ContentBytes: body.GetContentBytes(), Author: c.actor.GetAddress(), WriterMsp: r.call.CreatorMSP,
 		Content: c.content, CommandId: c.id(), WrittenAtMs: r.call.TimeMs, TxId: r.call.TxID,
+		SignedBy: c.signed.GetSigner(),
 	})
 	return nil
 }
@@ -107,6 +108,10 @@ func (r *run) checkVersion(body *pb.PutRecord) *refusal {
 	}
 	if last.GetPatient() != body.GetPatient() {
 		return conflict("body.put_record.patient", "the record belongs to another patient")
+	}
+	// Consents and policies are about categories: what was written as one stays one.
+	if last.GetCategory() != body.GetCategory() {
+		return conflict("body.put_record.category", "the record is of another category: write what is of another kind under an id of its own")
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func TestARecordIsStoredAsItsAuthorSignedIt(t *testing.T) {
 	if !s.Document("z/"+entry.GetRecordId()+"/rec/00000001", body) {
 		t.Fatal("not stored")
 	}
-	if body.GetAuthor() != s.engine.Address || body.GetWriterMsp() != sim.Mercy || body.GetPatient() != s.patient.Address ||
+	if body.GetAuthor() != s.engine.Address || body.GetSignedBy() != s.engine.Address || body.GetWriterMsp() != sim.Mercy || body.GetPatient() != s.patient.Address ||
 		body.GetContent().GetCid() != item.Contents[0].GetCid() || body.GetCommandId() != entry.GetCommandId() ||
 		body.GetWrittenAtMs() != s.Now.UnixMilli() {
 		t.Fatalf("stored %v", body)
@@ -37,6 +37,36 @@ func TestARecordIsStoredAsItsAuthorSignedIt(t *testing.T) {
 		!slices.Equal(entry.GetBasis().GetPolicies(), []string{"write-by-treating-member"}) || entry.GetBasis().GetPolicyVersion() != 1 {
 		t.Fatalf("audit entry %v", entry)
 	}
+}
+
+func TestWhoWroteThroughADeviceReadsWhatTheyWrote(t *testing.T) {
+	s := begin(t)
+	body, content := s.Record(s.patient, 1, s.ID())
+	record := body.GetPutRecord().GetRecordId()
+	command := s.clinician.Within(s.clinician.Delegation(s.device), s.device.Sign(body))
+	s.MustOK(s.settle(&pb.BatchItem{Group: sim.Item(command).Group, Contents: []*pb.StoredContent{content}})...)
+	stored := &pb.RecordVersion{}
+	s.Document("z/"+record+"/rec/00000001", stored)
+	if stored.GetAuthor() != s.clinician.Address || stored.GetSignedBy() != s.device.Address {
+		t.Fatalf("written by %s, signed by %s", stored.GetAuthor(), stored.GetSignedBy())
+	}
+	read := sim.Read(s.patient, record, "TREAT")
+	s.expect(s.One(s.clinician.Sign(read)), pb.Code_CODE_OK)
+	s.expect(s.One(s.clinician.Within(s.clinician.Delegation(s.device), s.device.Sign(read))), pb.Code_CODE_OK)
+	// The device is nobody's author, whoever else it acts for.
+	s.expect(s.One(s.device.Sign(read)), pb.Code_CODE_FORBIDDEN)
+	colleague := s.Active(pb.Role_ROLE_CLINICIAN, sim.Mercy)
+	s.expect(s.One(colleague.Within(colleague.Delegation(s.device), s.device.Sign(read))), pb.Code_CODE_FORBIDDEN)
+}
+
+func TestARecordStaysInItsCategory(t *testing.T) {
+	s := begin(t)
+	record := s.ID()
+	s.MustOK(s.settle(s.PutRecord(s.engine, s.patient, 1, record))...)
+	item, _ := s.put(s.engine, func(b *pb.PutRecord, _ *pb.StoredContent) {
+		b.RecordId, b.Version, b.Category = record, 2, "conditions"
+	})
+	s.untouched(func() { s.expectAt(s.settle(item)[0], pb.Code_CODE_CONFLICT, "body.put_record.category") })
 }
 
 func TestVersionsFollowEachOther(t *testing.T) {

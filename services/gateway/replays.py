@@ -12,7 +12,7 @@ from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, StoredContent
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from services.gateway.domain import results
-from services.gateway.domain.group import Key, Parsed, acting_for
+from services.gateway.domain.group import Key, Parsed
 from services.gateway.submission import Receipts
 from services.runtime.remembered import Remembered
 
@@ -148,7 +148,7 @@ def _is_exactly(record: RecordVersion | None, parsed: Parsed) -> bool:
         and put is not None
         and record.content_commitment == put.content_commitment
         and (record.patient, record.category) == (put.patient, put.category)
-        and record.author in (parsed.signed.signer, acting_for(parsed))
+        and record.signed_by == parsed.signed.signer
     )
 
 

@@ -14,7 +14,7 @@ from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol.ids import uuid7
-from cbmdhi.verify import verify_receipt
+from cbmdhi.verify import author_of, verify_receipt
 from cbmdhi.waiting import until
 from tests.e2e.conftest import People, observation
 
@@ -76,17 +76,27 @@ async def test_a_fhir_application_writes_and_the_trail_names_who_stood_behind_th
     async with await people.new_patient() as patient:
         resource = json.loads(observation(patient).content)
         resource["subject"] = {"reference": f"Patient/{patient.wallet.address}"}
-        async with people.mercy_clinician.fhir(actions=["write"]) as session:
+        async with people.mercy_clinician.fhir(actions=["write", "read"]) as session:
             created = await session.create(resource)
+            # Who wrote it may look at it again: no consent was given.
+            assert await session.read("Observation", created.record_id) == {
+                **resource,
+                "id": created.record_id,
+            }
             amended = {**resource, "id": created.record_id, "status": "amended"}
             updated = await session.update(amended, after=1)
             with pytest.raises(MeshError) as again:
                 await session.update(amended, after=1)
         assert (created.version, updated.version, again.value.code_name) == (1, 2, "CONFLICT")
-        first = await patient.records.read(patient.wallet.address, created.record_id, 1, "PATRQT")
+        first = await patient.records.read(
+            patient.wallet.address, created.record_id, 1, "PATRQT", action="history"
+        )
         second = await patient.records.read(patient.wallet.address, created.record_id, 2, "PATRQT")
         assert first.resource == {**resource, "id": created.record_id}
         assert second.resource["status"] == "amended"
+        assert second.record.author == people.mercy_clinician.wallet.address != second.record.signed_by
+        authorship = await author_of(patient, second.record)
+        assert authorship.ok, authorship
         assert (await verify_receipt(patient, created.tx_id, created.command_id)).ok
 
         async def recorded() -> bool:
@@ -97,6 +107,16 @@ async def test_a_fhir_application_writes_and_the_trail_names_who_stood_behind_th
             return [entry.action for entry in behind].count("write") >= 2
 
         await until(recorded, "the trail names the clinician behind the gateway's device")
+
+
+async def test_one_id_is_not_two_resources_of_different_kinds(people: People, patient: Client) -> None:
+    record_id, subject = uuid7(), {"reference": f"Patient/{patient.wallet.address}"}
+    seen = {**json.loads(observation(patient).content), "id": record_id, "subject": subject}
+    async with people.mercy_clinician.fhir(actions=["write", "read"]) as session:
+        await session.update(seen, after=0)
+        with pytest.raises(MeshError) as caught:
+            await session.update({"resourceType": "Condition", "id": record_id, "subject": subject})
+        assert (caught.value.code_name, await session.read("Observation", record_id)) == ("CONFLICT", seen)
 
 
 async def test_a_delegation_to_read_is_none_to_write(people: People, patient: Client) -> None:

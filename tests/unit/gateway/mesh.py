@@ -17,7 +17,7 @@ from cbmdhi.command.v1.state_pb2 import (
 )
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
-from cbmdhi.protocol import command, envelope, hpke
+from cbmdhi.protocol import authorship, command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError, to_detail
@@ -200,7 +200,8 @@ class FakeLedger:
             category=one.category,
             content_commitment=one.content_commitment,
             content_bytes=one.content_bytes,
-            author=signed.signer,
+            author=authorship.claimed(signed).author,
+            signed_by=signed.signer,
             content=content,
             command_id=key[1],
             written_at_ms=1_700_000_000_000,
