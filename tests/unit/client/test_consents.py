@@ -85,10 +85,16 @@ class Channel:
             self.refused += 1
             path = f"body.{'consent' if isinstance(body, pb.Consent) else 'revoke_consent'}.follows"
             return Receipt(
-                command_id=header.command_id, code=code_pb2.CODE_CONFLICT, reason="look again", path=path
+                command_id=header.command_id,
+                code=code_pb2.CODE_CONFLICT,
+                outcome=code_pb2.OUTCOME_COMMITTED,
+                reason="look again",
+                path=path,
             )
         self.change(body, header.command_id)
-        return Receipt(command_id=header.command_id, code=code_pb2.CODE_OK)
+        return Receipt(
+            command_id=header.command_id, code=code_pb2.CODE_OK, outcome=code_pb2.OUTCOME_COMMITTED
+        )
 
 
 def of(channel: Channel) -> Consents:
