@@ -3,6 +3,7 @@ package batch_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
@@ -216,6 +217,9 @@ func TestWhatIsNeverDelegated(t *testing.T) {
 		},
 		"review-break-glass": func(s *story) *pb.CommandBody {
 			return sim.Body(&pb.ReviewBreakGlass{BreakGlassId: s.ID(), Clinician: s.clinician.Address})
+		},
+		"revoke-delegation": func(s *story) *pb.CommandBody {
+			return sim.Body(&pb.RevokeDelegation{DelegationId: s.ID(), Delegator: s.patient.Address, ExpiresAtMs: s.Now.Add(time.Hour).UnixMilli()})
 		},
 		"set-policy": func(s *story) *pb.CommandBody { return sim.Body(&pb.SetPolicy{Policy: sim.DefaultPolicy(s.t)}) },
 	}

@@ -223,8 +223,9 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 			}
 			need(c.auditKey)
 			need(identityKey(c.signed.GetSigner()))
-			if delegator := c.delegation.GetDelegator(); isAddress(delegator) {
-				need(identityKey(delegator))
+			if d := c.delegation; isAddress(d.GetDelegator()) && isUUIDv7(d.GetDelegationId()) {
+				need(identityKey(d.GetDelegator()))
+				need(revokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
 			}
 			if c.misstated == nil {
 				c.family.reads(c, need)

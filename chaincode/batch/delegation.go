@@ -8,6 +8,9 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
+// maxDelegationPatients bounds the patients that a delegation can be limited to.
+const maxDelegationPatients = 64
+
 // checkDelegator finds out who stands behind a device's command, by signatures alone. It puts nobody in anybody's
 // place: delegate does, once a refusal can be remembered.
 func (r *run) checkDelegator(c *command) *refusal {
@@ -63,12 +66,18 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 	if delegator.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegator", "the delegator's identity is not active")
 	}
+	if why := r.stillStands(d, delegator, device); why != nil {
+		return why
+	}
 	action, purpose := c.family.delegation(c)
 	if !slices.Contains(d.GetActions(), action) {
 		return forbidden("delegation.actions", "the delegation does not cover %s: log in with a wider one, or sign in person", action)
 	}
 	if !slices.Contains(d.GetPurposes(), purpose) {
 		return forbidden("delegation.purposes", "the delegation does not cover %s: log in with a wider one, or sign in person", purpose)
+	}
+	if len(d.GetPatients()) > 0 && !slices.Contains(d.GetPatients(), c.entry.GetPatient()) {
+		return forbidden("delegation.patients", "the delegation does not cover this patient: log in with one that does, or sign in person")
 	}
 	c.actor, c.delegated = delegator, true
 	return nil
@@ -92,6 +101,14 @@ func checkDelegation(d *pb.Delegation) *refusal {
 	}
 	if i, ok := within(d.GetPurposes(), purposes); !ok {
 		return invalid(at("delegation.purposes", i), "not a purpose of use of the closed list")
+	}
+	if len(d.GetPatients()) > maxDelegationPatients {
+		return tooLarge("delegation.patients", "more than %d: leave the list empty to mean all", maxDelegationPatients)
+	}
+	for i, patient := range d.GetPatients() {
+		if !isAddress(patient) {
+			return invalid(at("delegation.patients", i), "not an address")
+		}
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ func familyOf(body *pb.CommandBody) *family {
 		return &breakGlassFamily
 	case *pb.CommandBody_ReviewBreakGlass:
 		return &breakGlassReviewFamily
+	case *pb.CommandBody_RevokeDelegation:
+		return &revokeDelegationFamily
 	case *pb.CommandBody_SetPolicy:
 		return &setPolicyFamily
 	}

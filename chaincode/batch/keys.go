@@ -44,6 +44,11 @@ func endedConsentKey(consentID, patient string) string {
 	return timelinePrefix + consentID + "/end/" + patient
 }
 
+// revokedDelegationKey is that of a delegation's early end.
+func revokedDelegationKey(delegationID, delegator string) string {
+	return timelinePrefix + delegationID + "/off/" + delegator
+}
+
 // brokenGlassKey is that of the signed BreakGlass, with the reason sealed to its reviewers.
 func brokenGlassKey(commandID, clinician string) string {
 	return timelinePrefix + commandID + "/glass/" + clinician

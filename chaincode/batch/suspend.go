@@ -46,6 +46,9 @@ func applySuspend(r *run, c *command) *refusal {
 	}
 	next := r.changed(subject)
 	next.Status = to
+	if body.GetSuspend() {
+		next.SuspendedAtMs = r.call.TimeMs
+	}
 	r.state.put(identityKey(subject.GetAddress()), next)
 	return nil
 }

@@ -134,6 +134,8 @@ func Body(meant any) *pb.CommandBody {
 		return &pb.CommandBody{Body: &pb.CommandBody_BreakGlass{BreakGlass: b}}
 	case *pb.ReviewBreakGlass:
 		return &pb.CommandBody{Body: &pb.CommandBody_ReviewBreakGlass{ReviewBreakGlass: b}}
+	case *pb.RevokeDelegation:
+		return &pb.CommandBody{Body: &pb.CommandBody_RevokeDelegation{RevokeDelegation: b}}
 	case *pb.SetPolicy:
 		return &pb.CommandBody{Body: &pb.CommandBody_SetPolicy{SetPolicy: b}}
 	}

@@ -27,6 +27,7 @@ _CHANGES_DOCUMENTS = frozenset(
         "consent",
         "revoke_consent",
         "set_policy",
+        "revoke_delegation",
     }
 )
 

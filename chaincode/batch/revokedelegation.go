@@ -1,0 +1,69 @@
+package batch
+
+import (
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// RevokeDelegation ends a delegation before its time. The revocation has a key of its own, which every command
+// within the delegation reads: it grows nothing that others read, and a batch that was endorsed before it is ordered
+// after it as invalid.
+var revokeDelegationFamily = family{
+	describe: func(c *command) *refusal {
+		const path = "body.revoke_delegation."
+		body := c.body.GetRevokeDelegation()
+		if !isUUIDv7(body.GetDelegationId()) {
+			return invalid(path+"delegation_id", notUUIDv7)
+		}
+		if !isAddress(body.GetDelegator()) {
+			return invalid(path+"delegator", "not an address")
+		}
+		c.entry.Action, c.entry.Subject = "revoke-delegation", body.GetDelegator()
+		return nil
+	},
+	reads: func(c *command, need func(string)) {
+		body := c.body.GetRevokeDelegation()
+		need(identityKey(body.GetDelegator()))
+		need(revokedDelegationKey(body.GetDelegationId(), body.GetDelegator()))
+	},
+	apply: applyRevokeDelegation,
+}
+
+func applyRevokeDelegation(r *run, c *command) *refusal {
+	const path = "body.revoke_delegation."
+	body, actor := c.body.GetRevokeDelegation(), c.actor
+	delegator := load[pb.IdentityDocument](r.state, identityKey(body.GetDelegator()))
+	if delegator == nil {
+		return notFound(path+"delegator", "not registered on this channel")
+	}
+	c.concerns(delegator)
+	ownAdministrator := actor.GetRole() == pb.Role_ROLE_ADMINISTRATOR && actor.GetHomeMsp() == delegator.GetHomeMsp()
+	if !ownAdministrator && actor.GetAddress() != delegator.GetAddress() {
+		return forbidden("signer", "only who signed the delegation ends it, or an administrator of their home member")
+	}
+	switch until := body.GetExpiresAtMs(); {
+	case until <= r.call.TimeMs:
+		return invalid(path+"expires_at_ms", "the delegation has ended by itself")
+	case until > r.call.TimeMs+maxDelegationLifetimeMs+maxClockAheadMs:
+		return invalid(path+"expires_at_ms", "no delegation is valid for that long")
+	}
+	key := revokedDelegationKey(body.GetDelegationId(), body.GetDelegator())
+	if load[pb.RevokedDelegation](r.state, key) != nil {
+		return conflict(path+"delegation_id", "the delegation was ended already")
+	}
+	r.state.put(key, &pb.RevokedDelegation{
+		CommandId: c.id(), RevokedBy: actor.GetAddress(), AtMs: r.call.TimeMs, UntilMs: body.GetExpiresAtMs(),
+	})
+	return nil
+}
+
+// stillStands refuses a delegation that was ended: by name, or with a suspension of either side since it was
+// signed. A reinstatement brings none back: whoever acted under it logs in again.
+func (r *run) stillStands(d *pb.Delegation, delegator, device *pb.IdentityDocument) *refusal {
+	if load[pb.RevokedDelegation](r.state, revokedDelegationKey(d.GetDelegationId(), d.GetDelegator())) != nil {
+		return forbidden("delegation.delegation_id", "the delegation was ended, as by a logout: log in again")
+	}
+	if d.GetIssuedAtMs() <= max(delegator.GetSuspendedAtMs(), device.GetSuspendedAtMs()) {
+		return forbidden("delegation.issued_at_ms", "signed before a suspension of its delegator or its device: log in again")
+	}
+	return nil
+}
