@@ -39,10 +39,17 @@ class Client:
         self.inbox = Inbox(self.connection)
 
     def fhir(
-        self, *, actions: Sequence[str] = ("read", "history"), purposes: Sequence[str] = ("TREAT",)
+        self,
+        *,
+        actions: Sequence[str] = ("read", "history"),
+        purposes: Sequence[str] = ("TREAT",),
+        patients: Sequence[str] = (),
     ) -> FhirSession:
-        """A session of a plain FHIR application over REST, within a delegation; to be entered."""
-        return FhirSession(self.wallet, self.member, actions=actions, purposes=purposes)
+        """A session of a plain FHIR application over REST, within a delegation; to be entered.
+
+        patients  addresses of those whom it is about, at most 64; none: all whom the wallet may serve
+        """
+        return FhirSession(self.wallet, self.member, actions=actions, purposes=purposes, patients=patients)
 
     async def __aenter__(self) -> Client:
         return self

@@ -6,12 +6,13 @@ and time; within it the gateway's registered device signs, decrypts and answers,
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -24,13 +25,16 @@ from cbmdhi.client import tracing
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError
-from cbmdhi.protocol import signature
+from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.wallet import Wallet
 
 _DEADLINE = aiohttp.ClientTimeout(total=30)
 _LONGEST_DELEGATION_SECONDS = 12 * 3600
+# Two tokens' time: a session that goes on signs a new one with each token.
+_DELEGATION_SECONDS = 600
+_RENEW_BEFORE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,26 @@ class FhirSession:
         *,
         actions: Sequence[str] = ("read", "history"),
         purposes: Sequence[str] = ("TREAT",),
-        lifetime_seconds: int = 3600,
+        patients: Sequence[str] = (),
+        lifetime_seconds: int = _DELEGATION_SECONDS,
     ) -> None:
+        """
+        patients          addresses of those whose data the session is about, at most 64; none: all whom the
+                          wallet may serve
+        lifetime_seconds  of what the gateway's device may do without hearing from the wallet; a session that
+                          goes on renews it
+        """
         if not 0 < lifetime_seconds <= _LONGEST_DELEGATION_SECONDS:
             raise ValueError("a delegation holds for at most 12 hours")
         self._wallet, self._member = wallet, member
-        self._actions, self._purposes, self._lifetime = actions, purposes, lifetime_seconds
+        self._actions, self._purposes, self._patients = actions, purposes, patients
+        self._lifetime = lifetime_seconds
         self._key = ECKey.generate_key("P-256")
         self._token = ""
+        self._token_ends = 0.0
+        self._login_lock = asyncio.Lock()
+        # Every delegation of this session that may still be valid, the newest last.
+        self._delegations: list[pb.Delegation] = []
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> FhirSession:
@@ -84,7 +100,35 @@ class FhirSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._http is not None:
-            await self._http.close()
+            try:
+                # What cannot be told now ends by itself, soon.
+                with suppress(MeshError):
+                    await self.logout()
+            finally:
+                await self._http.close()
+
+    async def logout(self) -> None:
+        """End the session: the wallet revokes its delegations on the channel, and the gateway forgets them.
+
+        Leaving `async with` does so too, and goes on where it fails. Raises MeshError.
+        """
+        if not self._token and not self._delegations:
+            return
+        wallet = self._wallet
+        self._forget_ended()
+        revocations: list[str] = []
+        for one in self._delegations:
+            body = pb.RevokeDelegation(
+                delegation_id=one.delegation_id, delegator=wallet.address, expires_at_ms=one.expires_at_ms
+            )
+            signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
+            revocations.append(_base64(signed.SerializeToString()))
+        if self._token_is_ending():
+            await self._login(with_delegation=False)
+        body = {"revocations": revocations}
+        token, self._token = self._token, ""
+        await self._json("POST", "/v1/session/logout", body, token)
+        self._delegations.clear()
 
     @property
     def token(self) -> str:
@@ -99,7 +143,7 @@ class FhirSession:
     async def read(self, resource_type: str, record_id: str, version: int = 0) -> dict[str, Any]:
         """GET /fhir/TYPE/ID, or that version of it. Raises MeshError with the outcome's code and sentence."""
         path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")
-        return await self._json("GET", path, token=self._token)
+        return await self._json("GET", path, token=await self._fresh_token())
 
     async def create(self, resource: dict[str, Any]) -> Stored:
         """POST /fhir/TYPE: a new record, committed and replicated. Its patient is who the resource names, as
@@ -121,8 +165,9 @@ class FhirSession:
         return await self._store("PUT", path, resource, condition)
 
     async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
+        token = await self._fresh_token()
         try:
-            _, answered = await self._request(method, path, resource, self._token, headers)
+            _, answered = await self._request(method, path, resource, token, headers)
         except _NoAnswer as error:
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
                 error.outcome = code_pb2.OUTCOME_NOT_DONE
@@ -141,30 +186,41 @@ class FhirSession:
             int(answered["Cbmdhi-Block"]),
         )
 
-    async def _login(self) -> None:
+    async def _fresh_token(self) -> str:
+        """A token with some life left. Raises MeshError before the login and after the logout."""
+        if not self._token:
+            raise MeshError(code_pb2.CODE_INVALID, "enter the session first: `async with FhirSession(…)`")
+        async with self._login_lock:
+            if self._token_is_ending():
+                await self._login()
+            return self._token
+
+    def _token_is_ending(self) -> bool:
+        return time.time() > self._token_ends - _RENEW_BEFORE_SECONDS
+
+    async def _login(self, *, with_delegation: bool = True) -> None:
         address = self._wallet.address
         challenge = await self._json("POST", "/v1/session/challenge", {"address": address})
         thumbprint = self._key.thumbprint()
         raw = _unbase64(challenge["challenge"])
-        delegation = self._delegation(challenge["device"])
-        signed = self._wallet.sign(signature.DELEGATION, delegation)
-        answer = await self._json(
-            "POST",
-            "/v1/session",
-            {
-                "address": address,
-                "challenge": challenge["challenge"],
-                "signature": _base64(self._wallet.sign(signature.LOGIN, raw, thumbprint.encode())),
-                "dpop_jkt": thumbprint,
-                "delegation": {"delegation": _base64(delegation), "signature": _base64(signed)},
-            },
-        )
-        self._token = answer["token"]
+        body: dict[str, Any] = {
+            "address": address,
+            "challenge": challenge["challenge"],
+            "signature": _base64(self._wallet.sign(signature.LOGIN, raw, thumbprint.encode())),
+            "dpop_jkt": thumbprint,
+        }
+        if with_delegation:
+            delegation = self._delegation(challenge["device"]).SerializeToString(deterministic=True)
+            signed = self._wallet.sign(signature.DELEGATION, delegation)
+            body["delegation"] = {"delegation": _base64(delegation), "signature": _base64(signed)}
+        answer = await self._json("POST", "/v1/session", body)
+        self._token, self._token_ends = answer["token"], answer["expires_at_ms"] / 1000
 
-    def _delegation(self, device: str) -> bytes:
+    def _delegation(self, device: str) -> pb.Delegation:
+        """What the device may do. Noted before it is sent: an answer that is lost may have been a login."""
         now_ms = time.time_ns() // 1_000_000
         channel = self._wallet.consortium.signed_channel
-        return pb.Delegation(
+        delegation = pb.Delegation(
             delegation_id=uuid7(),
             channel=channel.name,
             genesis_sha256=channel.genesis_sha256,
@@ -172,9 +228,17 @@ class FhirSession:
             delegate=device,
             actions=self._actions,
             purposes=self._purposes,
+            patients=self._patients,
             issued_at_ms=now_ms,
             expires_at_ms=now_ms + self._lifetime * 1000,
-        ).SerializeToString(deterministic=True)
+        )
+        self._forget_ended()
+        self._delegations.append(delegation)
+        return delegation
+
+    def _forget_ended(self) -> None:
+        now_ms = time.time() * 1000
+        self._delegations = [one for one in self._delegations if one.expires_at_ms > now_ms]
 
     async def _json(self, method: str, path: str, body: Any = None, token: str = "") -> dict[str, Any]:
         return (await self._request(method, path, body, token, {}))[0]

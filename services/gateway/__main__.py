@@ -192,7 +192,9 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         readiness=life.readiness,
         metrics=life.metrics,
         routes=[
-            *SessionRoutes(identity, sessions, identities, delegations, authentication, bodies).routes(),
+            *SessionRoutes(
+                identity, sessions, identities, delegations, commands, authentication, bodies
+            ).routes(),
             *FhirRoutes(reads, authentication, schemas.types, writable, origins).routes(),
             *FhirWriteRoutes(writes, authentication, bodies, writable, origins).routes(),
         ],

@@ -65,11 +65,22 @@ class Delegations:
                 "the delegation has expired or is for more than 12 hours: sign a new one",
                 "delegation.expires_at_ms",
             )
+        if delegation.issued_at_ms <= delegator.suspended_at_ms:
+            raise Refused(
+                code_pb2.CODE_FORBIDDEN,
+                "the delegation was signed before its delegator's suspension: sign a new one",
+                "delegation.issued_at_ms",
+            )
         rules.check_delegation_signature(signed.delegation, signed.signature, delegator)
 
     def keep(self, session: Session, signed: SignedDelegation) -> None:
         """Keep it for this session."""
         self._kept.put((session.address, session.token_id), signed)
+        self._metrics.delegations.set(len(self._kept))
+
+    def forget(self, session: Session) -> None:
+        """The session is over: nothing more is done within it here, whatever the channel still allows."""
+        self._kept.forget((session.address, session.token_id))
         self._metrics.delegations.set(len(self._kept))
 
     def of(self, session: Session) -> SignedDelegation | None:

@@ -49,6 +49,10 @@ class Remembered(Generic[K, V]):
         if len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
+    def forget(self, key: K) -> None:
+        """Remember it no longer."""
+        self._entries.pop(key, None)
+
     def get(self, key: K, max_age_seconds: float = float("inf")) -> V | None:
         """What was put not longer ago than that, and is not forgotten; else None."""
         entry = self._entries.get(key)

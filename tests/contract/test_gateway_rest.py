@@ -6,8 +6,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from google.protobuf.message import Message
 
-from cbmdhi.command.v1.command_pb2 import SignedDelegation
+from cbmdhi.command.v1.command_pb2 import RevokeConsent, RevokeDelegation, SignedDelegation
+from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_app import (
     CLINICIAN,
@@ -24,7 +26,7 @@ from tests.contract.gateway_app import (
 from tests.contract.gateway_backends import CHALLENGE
 from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.support.waiting import until
-from tests.unit.gateway.people import Person, checker
+from tests.unit.gateway.people import CHANNEL, Person, checker
 from tests.unit.gateway.tokens import DpopKey, b64
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
@@ -157,6 +159,48 @@ async def test_challenge_and_login_pass_through_to_identity(app: App) -> None:
         DPoP=DpopKey().proof("POST", url, None),
     )
     assert (status, answer["path"]) == (401, "dpop_jkt")
+
+
+async def test_after_the_logout_the_gateway_does_nothing_more_for_the_session(app: App) -> None:
+    one = await ready_to_read(app)
+    path = f"/fhir/Observation/{one.body.record_id}"
+    await reading(app, path)
+    carried = len(app.member.ledger.submitted)
+
+    status, body, _ = await app.send("POST", "/v1/session/logout", {})
+    assert (status, orjson.loads(body)) == (200, {"revoked": 0})
+
+    status, body, _ = await app.get(path)
+    assert (status, "delegation" in issue(body)["diagnostics"]) == (403, True)
+    assert len(app.member.ledger.submitted) == carried
+
+
+async def test_a_logout_carries_the_callers_own_revocations_and_nothing_else(app: App) -> None:
+    def ended(by: Person, body: Message) -> str:
+        return b64(by.sign_command(command.make(body, channel=CHANNEL)).SerializeToString())
+
+    await ready_to_read(app)
+    revoked = RevokeDelegation(delegation_id=uuid7(), delegator=CLINICIAN.address, expires_at_ms=1)
+    consent = RevokeConsent(consent_id=uuid7(), patient=PATIENT.address)
+    carried = len(app.member.ledger.submitted)
+    for bad in (
+        "all",
+        [7],
+        ["?"],
+        [b64(b"\xff")],
+        [ended(CLINICIAN, consent)],
+        [ended(ENGINE, revoked)],
+        [ended(CLINICIAN, revoked)] * 17,
+    ):
+        status, _, _ = await app.send("POST", "/v1/session/logout", {"revocations": bad})
+        assert status == 400, bad
+    assert len(app.member.ledger.submitted) == carried
+
+    body = {"revocations": [ended(CLINICIAN, revoked), ended(CLINICIAN, revoked)]}
+    status, answer, _ = await app.send("POST", "/v1/session/logout", body)
+    assert (status, orjson.loads(answer)) == (200, {"revoked": 2})
+    sent = [one.item.group.commands[0] for batch in app.member.ledger.submitted[carried:] for one in batch]
+    assert [command.body_of(signed) for signed in sent] == [("revoke_delegation", revoked)] * 2
 
 
 async def test_delegations_that_are_not_the_callers_to_this_device_are_refused_at_login(app: App) -> None:

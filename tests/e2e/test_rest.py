@@ -119,6 +119,39 @@ async def test_one_id_is_not_two_resources_of_different_kinds(people: People, pa
         assert (caught.value.code_name, await session.read("Observation", record_id)) == ("CONFLICT", seen)
 
 
+async def test_after_the_logout_no_device_acts_within_what_was_delegated(
+    people: People, patient: Client
+) -> None:
+    record = observation(patient)
+    await people.engine.records.put([record])
+    async with patient.fhir() as session:
+        await session.read("Observation", record.record_id)
+        await session.logout()
+        with pytest.raises(MeshError):
+            await session.read("Observation", record.record_id)
+
+    async def ended() -> bool:
+        entries = [entry.entry for entry in await patient.trail.audit()]
+        return [entry.action for entry in entries].count("revoke-delegation") == 1
+
+    await until(ended, "the trail shows that the delegation was ended")
+
+
+async def test_a_session_for_one_patient_is_none_for_another(people: People, patient: Client) -> None:
+    async with await people.new_patient() as other:
+        record = observation(other)
+        await people.engine.records.put([record])
+        await other.consents.grant(provision(grantee=people.mercy_clinician.wallet.address))
+        for patients, code in (([other.wallet.address], ""), ([patient.wallet.address], "FORBIDDEN")):
+            async with people.mercy_clinician.fhir(patients=patients) as session:
+                try:
+                    await session.read("Observation", record.record_id)
+                    found = ""
+                except MeshError as error:
+                    found = error.code_name
+            assert found == code
+
+
 async def test_a_delegation_to_read_is_none_to_write(people: People, patient: Client) -> None:
     resource = json.loads(observation(patient).content)
     resource["subject"] = {"reference": f"Patient/{patient.wallet.address}"}

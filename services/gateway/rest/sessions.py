@@ -8,11 +8,15 @@ from typing import Any, Protocol, cast
 
 import orjson
 from aiohttp import web
+from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import SignedDelegation
+from cbmdhi.command.v1.command_pb2 import CommandGroup, SignedCommand, SignedDelegation
+from cbmdhi.gateway.v1.gateway_pb2 import SubmitRequest, SubmitResponse
 from cbmdhi.identity.v1 import identity_pb2
+from cbmdhi.protocol import command
 from services.gateway.delegations import Delegations
+from services.gateway.domain.session import Session
 from services.gateway.identities import Identities
 from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
@@ -21,6 +25,8 @@ from services.gateway.sessions import Sessions
 from services.runtime.errors import MeshError
 
 _BODY_BYTES = 64 * 1024
+# A session renews its delegation from time to time; those before may still be valid.
+_MOST_REVOCATIONS = 16
 
 
 class IdentityService(Protocol):
@@ -31,8 +37,14 @@ class IdentityService(Protocol):
     async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse: ...
 
 
+class Commands(Protocol):
+    """Submits a group (services.gateway.commands)."""
+
+    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse: ...
+
+
 class SessionRoutes:
-    """Challenge and login. Bytes are unpadded base64url in JSON."""
+    """Challenge, login and logout. Bytes are unpadded base64url in JSON."""
 
     def __init__(
         self,
@@ -40,6 +52,7 @@ class SessionRoutes:
         sessions: Sessions,
         identities: Identities,
         delegations: Delegations,
+        commands: Commands,
         authentication: Authentication,
         bodies: Bodies,
     ) -> None:
@@ -47,6 +60,7 @@ class SessionRoutes:
         self._sessions = sessions
         self._identities = identities
         self._delegations = delegations
+        self._commands = commands
         self._authentication = authentication
         self._bodies = bodies
 
@@ -55,6 +69,7 @@ class SessionRoutes:
         return [
             web.post("/v1/session/challenge", self.challenge, name="challenge"),
             web.post("/v1/session", self.login, name="login"),
+            web.post("/v1/session/logout", self.logout, name="logout"),
         ]
 
     async def challenge(self, request: web.Request) -> web.Response:
@@ -93,6 +108,27 @@ class SessionRoutes:
             self._delegations.keep(await self._sessions.of_token(answer.token), delegation)
         return _answer(token=answer.token, token_type="DPoP", expires_at_ms=answer.expires_at_ms)  # noqa: S106
 
+    async def logout(self, request: web.Request) -> web.Response:
+        """`{revocations?: [SignedCommand, …]}` -> `{revoked}`.
+
+        The gateway forgets the session's delegation, and carries the caller's own signed RevokeDelegations to
+        the channel, after which no device acts within them.
+        """
+        session = await self._authentication.session(request)
+        self._delegations.forget(session)
+        body = await self._object(request)
+        revocations = _revocations(body.get("revocations", []), session.address)
+        receipts = [
+            (await self._commands.submit(SubmitRequest(group=CommandGroup(commands=[signed])), session))
+            for signed in revocations
+        ]
+        for answer in receipts:
+            receipt = answer.receipts[0].receipt
+            # A conflict says that it was ended before: a logout may be sent again.
+            if receipt.code not in (code_pb2.CODE_OK, code_pb2.CODE_CONFLICT):
+                raise MeshError(receipt.code, receipt.reason, receipt.path)
+        return _answer(revoked=len(revocations))
+
     async def _object(self, request: web.Request) -> dict[str, Any]:
         async with self._bodies.of(request, _BODY_BYTES) as raw:
             return _object(raw)
@@ -112,6 +148,24 @@ class SessionRoutes:
         with refusals():
             self._delegations.check(signed, delegator)
         return signed
+
+
+def _revocations(given: object, address: str) -> list[SignedCommand]:
+    """RevokeDelegation commands, signed by the address in person. Raises MeshError."""
+    path = "revocations"
+    if not isinstance(given, list) or len(cast("list[object]", given)) > _MOST_REVOCATIONS:
+        raise _invalid(path, f"is a list of at most {_MOST_REVOCATIONS}")
+    found: list[SignedCommand] = []
+    for text in cast("list[object]", given):
+        try:
+            signed = SignedCommand.FromString(_bytes({path: text}, path))
+            name, _ = command.body_of(signed)
+        except (DecodeError, command.MalformedCommand) as error:
+            raise _invalid(path, "holds serialized SignedCommands") from error
+        if name != "revoke_delegation" or signed.signer != address or signed.HasField("delegation"):
+            raise _invalid(path, "holds RevokeDelegations that the caller signed in person")
+        found.append(signed)
+    return found
 
 
 def _object(raw: bytes) -> dict[str, Any]:

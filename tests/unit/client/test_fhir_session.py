@@ -1,0 +1,139 @@
+"""A FHIR session's delegations: short, renewed with the token, and ended by the wallet at the logout."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cbmdhi.client.rest import FhirSession
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.errors import MeshError
+from cbmdhi.protocol import command, signature
+from cbmdhi.protocol.consortium import Member
+from cbmdhi.wallet import Wallet
+from tests.support.channel import CHANNEL
+
+PATIENT = "cb1" + "p" * 32
+
+
+@dataclass
+class Keys:
+    """As much of a wallet as logging in needs."""
+
+    signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
+    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
+
+    @property
+    def address(self) -> str:
+        return self.signer.address
+
+    def sign(self, label: str, *parts: bytes) -> bytes:
+        return signature.sign(self.signer.private_key, label, *parts)
+
+    def sign_command(self, raw: bytes) -> pb.SignedCommand:
+        return self.signer.sign_command(raw)
+
+
+class Session(FhirSession):
+    """A session whose gateway is played: it gives tokens of `token_seconds`.
+
+    lost  the answer of the next login is lost on its way
+    """
+
+    def __init__(self, token_seconds: float = 300.0, **more: Any) -> None:
+        self.keys, self.token_seconds, self.lost = Keys(), token_seconds, False
+        super().__init__(cast(Wallet, self.keys), cast(Member, None), **more)
+        self.delegated: list[pb.Delegation] = []
+        self.sent: list[tuple[str, str]] = []
+        self.revoked: list[pb.RevokeDelegation] = []
+
+    async def __aenter__(self) -> Session:
+        await self._login()
+        return self
+
+    async def _request(
+        self, method: str, path: str, body: Any, token: str, wanted: dict[str, str]
+    ) -> tuple[Any, Mapping[str, str]]:
+        if path == "/v1/session/challenge":
+            return {"challenge": text(b"challenge"), "device": "cb1" + "d" * 32}, {}
+        if path == "/v1/session":
+            if "delegation" in body:
+                self.delegated.append(pb.Delegation.FromString(raw(body["delegation"]["delegation"])))
+            if self.lost:
+                raise MeshError(0, "the answer was lost")
+            ends = int((time.time() + self.token_seconds) * 1000)
+            return {"token": f"token-{len(self.delegated)}", "expires_at_ms": ends}, {}
+        if path == "/v1/session/logout":
+            for one in body["revocations"]:
+                signed = pb.SignedCommand.FromString(raw(one))
+                command.verify(signed, signature.spki(self.keys.signer.private_key.public_key()))
+                self.revoked.append(cast(pb.RevokeDelegation, command.body_of(signed)[1]))
+        self.sent.append((path, token))
+        return {}, {}
+
+    @property
+    def ended(self) -> list[str]:
+        return [one.delegation_id for one in self.revoked]
+
+
+def text(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def raw(content: str) -> bytes:
+    return base64.urlsafe_b64decode(content + "=" * (-len(content) % 4))
+
+
+async def test_the_logout_ends_what_the_session_delegated() -> None:
+    async with Session() as session:
+        await session.read("Observation", "x")
+        await session.logout()
+    [delegation] = session.delegated
+    assert session.ended == [delegation.delegation_id]
+    assert session.revoked[0].delegator == delegation.delegator == session.keys.address
+    assert session.revoked[0].expires_at_ms == delegation.expires_at_ms
+    with pytest.raises(MeshError):
+        await session.read("Observation", "x")
+
+
+async def test_a_delegation_lasts_as_long_as_the_session_needs_it_and_no_shift_long() -> None:
+    async with Session(patients=[PATIENT]) as session:
+        [delegation] = session.delegated
+    assert delegation.expires_at_ms - delegation.issued_at_ms == 600_000
+    assert list(delegation.patients) == [PATIENT]
+
+
+async def test_a_session_that_goes_on_renews_token_and_delegation_and_ends_them_all() -> None:
+    async with Session(token_seconds=1.0) as session:
+        for _ in range(3):
+            await session.read("Observation", "x")
+        await session.logout()
+    tokens = [token for path, token in session.sent if path.startswith("/fhir/")]
+    assert len(set(tokens)) == 3
+    assert session.ended == [one.delegation_id for one in session.delegated]
+    assert len(session.ended) == 4
+
+
+async def test_what_ended_by_itself_is_not_revoked() -> None:
+    async with Session(lifetime_seconds=1) as session:
+        session.delegated.clear()
+        for kept in session._delegations:
+            kept.expires_at_ms -= 1_000
+        await session.logout()
+    assert session.ended == []
+
+
+async def test_a_login_whose_answer_was_lost_is_ended_too() -> None:
+    session = Session()
+    session.lost = True
+    with pytest.raises(MeshError):
+        await session._login()
+    session.lost = False
+    await session.logout()
+    assert session.ended == [session.delegated[0].delegation_id]
