@@ -9,7 +9,7 @@ import structlog
 from cbmdhi.command.v1 import code_pb2
 from services.ledger import fabric
 from services.ledger.config import LedgerConfig
-from services.ledger.domain.endorsers import Endorsers, Holders
+from services.ledger.domain.endorsers import Endorsers, Holders, is_absence
 from services.ledger.domain.failures import leading_code
 from services.runtime import tracing
 from services.runtime.errors import MeshError
@@ -63,9 +63,9 @@ class FabricChannel:
         try:
             transaction = await proposal.endorse()
         except fabric.EndorseError as exc:
-            if leading_code(exc.chaincode_messages) is None:
-                # Not the chaincode's word about the batch: a member is away, or behind the others.
-                self._endorsers.failed(organisations, {failure.msp_id for failure in exc.failures})
+            failed = {failure.msp_id for failure in exc.failures}
+            if is_absence(leading_code(exc.chaincode_messages), self._msp_id in failed):
+                self._endorsers.failed(organisations, failed)
             raise
         self._endorsers.answered(organisations)
         return EndorsedBatch(transaction, self._chaincode)

@@ -7,6 +7,8 @@ batch endorses it too: only an endorser is sure to have received its member's pr
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from cbmdhi.command.v1 import code_pb2
+
 _FIRST_SECONDS = 2.0
 _LONGEST_SECONDS = 30.0
 
@@ -75,3 +77,12 @@ class Endorsers:
         """An endorsement succeeded."""
         for msp in asked:
             self._absences.pop(msp, None)
+
+
+def is_absence(code: int | None, own_failed: bool) -> bool:
+    """Whether an endorsement failed since others are away, behind or at another time of day.
+
+    code        what a chaincode said, None when none did: it speaks of the batch, but for CODE_UNAVAILABLE
+    own_failed  the own member failed too: then it is not the others
+    """
+    return code is None or (code == code_pb2.CODE_UNAVAILABLE and not own_failed)

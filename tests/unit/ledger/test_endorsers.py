@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.domain.endorsers import Endorsers, Holders
+from cbmdhi.command.v1 import code_pb2
+from services.ledger.domain.endorsers import Endorsers, Holders, is_absence
 
 TWO = ("LakesideMSP", "MercyMSP")
 THREE = ("LakesideMSP", "MercyMSP", "NorthgateMSP")
@@ -131,3 +132,10 @@ def test_it_is_always_a_majority_with_the_own_member_and_whoever_is_needed(
     assert set(chosen) >= wanted & present
     if len(present | needed & set(members)) > len(members) // 2:
         assert not (set(chosen) & away) - needed
+
+
+def test_a_member_whose_clock_or_peer_is_behind_is_as_good_as_away_but_not_when_we_are() -> None:
+    assert is_absence(None, own_failed=True)
+    assert is_absence(code_pb2.CODE_UNAVAILABLE, own_failed=False)
+    assert not is_absence(code_pb2.CODE_UNAVAILABLE, own_failed=True)
+    assert not is_absence(code_pb2.CODE_INVALID, own_failed=False)
