@@ -15,33 +15,66 @@ const (
 	maxDelegationLifetimeMs = 12 * 60 * 60 * 1000
 )
 
-// identify finds out whose command it is, by signatures alone. What is refused here leaves no trace: nobody is
-// known to have meant it, or (a time that is over, another channel, a form that nothing can mend) it never has an
-// effect. When the same command was committed before, it says so in c.first, whatever has expired since.
-func (r *run) identify(c *command) *refusal {
-	if c.header.GetChannel() != r.call.Channel {
+// checkForm looks at what can be told of a command without the state: nothing is read for one that is refused here, and
+// it leaves no trace.
+func (call Call) checkForm(c *command) *refusal {
+	if c.undecodable != nil {
+		return c.undecodable
+	}
+	if c.header.GetChannel() != call.Channel {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "channel", "signed for another channel: sign it for this one")
 	}
-	if !r.isGenesis(c.header.GetGenesisSha256()) {
+	if !call.isGenesis(c.header.GetGenesisSha256()) {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "genesis_sha256",
 			"signed for a channel of this name that began otherwise: sign it with the genesis hash of this one")
 	}
-	late := checkEnd(c.header, r.call.TimeMs, commandPeriod)
+	late := checkEnd(c.header, call.TimeMs, commandPeriod)
 	if c.misnamed != nil {
 		return orElse(late, c.misnamed)
 	}
+	if registration := c.body.GetRegisterIdentity(); registration != nil {
+		return orElse(late, checkNewcomer(c, registration.GetSigningPublicKey()))
+	}
+	return nil
+}
+
+// checkNewcomer: a registration is signed by the key that it registers.
+func checkNewcomer(c *command, spki []byte) *refusal {
+	const path = "body.register_identity.signing_public_key"
+	key, err := signing.ParseKey(spki)
+	if err != nil {
+		return invalid(path, "not a P-256 key as DER SubjectPublicKeyInfo")
+	}
+	if signing.Address(spki) != c.signed.GetSigner() {
+		return invalid(path, "the signer is not the address of this key")
+	}
+	return checkSignature(c, key)
+}
+
+func checkSignature(c *command, key *ecdsa.PublicKey) *refusal {
+	if signing.Verify(key, signing.CommandPrefix, c.signed.GetCommand(), c.signed.GetSignature()) {
+		return nil
+	}
+	return refuse(pb.Code_CODE_BAD_SIGNATURE, "signature", "the signature does not match the command and the signer's key, or its s is not low")
+}
+
+// identify finds out whose command it is, by signatures alone. What is refused here leaves no trace: nobody is
+// known to have meant it, or its time is over and it never has an effect. When the same command was committed before,
+// it says so in c.first, whatever has expired since.
+func (r *run) identify(c *command) *refusal {
+	late := checkEnd(c.header, r.call.TimeMs, commandPeriod)
 	first := load[pb.AuditEntry](r.state, c.auditKey)
 	if late != nil && first == nil {
 		return late
 	}
 	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
-	key, why := r.signerKey(c, signer)
-	if why != nil {
-		return orElse(late, why)
-	}
-	if !signing.Verify(key, signing.CommandPrefix, c.signed.GetCommand(), c.signed.GetSignature()) {
-		return orElse(late, refuse(pb.Code_CODE_BAD_SIGNATURE, "signature",
-			"the signature does not match the command and the signer's key, or its s is not low"))
+	if c.body.GetRegisterIdentity() == nil {
+		if signer == nil {
+			return orElse(late, refuse(pb.Code_CODE_UNKNOWN_SIGNER, "signer", "not registered on this channel: register first"))
+		}
+		if why := checkSignature(c, r.keys.of(signer)); why != nil {
+			return orElse(late, why)
+		}
 	}
 	if first != nil {
 		if !bytes.Equal(first.GetCommandSha256(), c.sha256[:]) {
@@ -54,7 +87,7 @@ func (r *run) identify(c *command) *refusal {
 }
 
 // isGenesis compares what was signed with how this channel began.
-func (r *run) isGenesis(digest []byte) bool { return bytes.Equal(digest, r.call.GenesisSHA256[:]) }
+func (call Call) isGenesis(digest []byte) bool { return bytes.Equal(digest, call.GenesisSHA256[:]) }
 
 // vouch checks the rest of what makes a command its signer's: the enrolment certificate of a newcomer, the
 // signature of whoever lets a device act. A carrier can damage both without touching what the signer signed, so that
@@ -136,25 +169,6 @@ func checkBeginning(signed signedPeriod, now int64, p period) *refusal {
 		return refuse(pb.Code_CODE_EXPIRED, p.prefix+"issued_at_ms", "more than 2 minutes in the future: check the signer's clock")
 	}
 	return nil
-}
-
-// signerKey is the registered key, or for a registration the key that it registers.
-func (r *run) signerKey(c *command, signer *pb.IdentityDocument) (*ecdsa.PublicKey, *refusal) {
-	if registration := c.body.GetRegisterIdentity(); registration != nil {
-		spki := registration.GetSigningPublicKey()
-		key, err := signing.ParseKey(spki)
-		if err != nil {
-			return nil, invalid("body.register_identity.signing_public_key", "not a P-256 key as DER SubjectPublicKeyInfo")
-		}
-		if signing.Address(spki) != c.signed.GetSigner() {
-			return nil, invalid("body.register_identity.signing_public_key", "the signer is not the address of this key")
-		}
-		return key, nil
-	}
-	if signer == nil {
-		return nil, refuse(pb.Code_CODE_UNKNOWN_SIGNER, "signer", "not registered on this channel: register first")
-	}
-	return r.keys.of(signer), nil
 }
 
 // orElse: a command that is too late is refused for that, whatever else is wrong with it.

@@ -22,6 +22,9 @@ type group struct {
 	commands []*command
 	// Why the whole group is malformed, decided without the state; nil when it is not.
 	malformed *refusal
+	// Why one of its commands is refused by its form, and which.
+	misformed *refusal
+	culprit   int
 	// Why the carrier's statements about contents do not fit the group.
 	contents *refusal
 }
@@ -63,6 +66,10 @@ func decodeBatch(raw []byte) ([]*group, *Failure) {
 	if len(raw) > MaxBatchBytes {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "over %d bytes: send fewer items", MaxBatchBytes)
 	}
+	left := &budget{left: MaxElements}
+	if !left.take(batchShape, raw) {
+		return nil, tooMuch
+	}
 	var batch pb.Batch
 	if err := proto.Unmarshal(raw, &batch); err != nil {
 		return nil, fail(pb.Code_CODE_INVALID, "batch", "not a serialized Batch")
@@ -73,17 +80,36 @@ func decodeBatch(raw []byte) ([]*group, *Failure) {
 	if len(batch.GetItems()) > MaxItems {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d items", MaxItems)
 	}
+	commands := 0
+	for _, item := range batch.GetItems() {
+		commands += len(item.GetGroup().GetCommands())
+	}
+	if commands > MaxCommands {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d commands", MaxCommands)
+	}
 	groups := make([]*group, len(batch.GetItems()))
 	for i, item := range batch.GetItems() {
-		groups[i] = decodeGroup(item)
+		if groups[i] = decodeGroup(item, left); left.left < 0 {
+			return nil, tooMuch
+		}
 	}
 	return groups, nil
 }
 
-func decodeGroup(item *pb.BatchItem) *group {
-	g := &group{}
-	for _, signed := range item.GetGroup().GetCommands() {
-		g.commands = append(g.commands, decodeCommand(signed))
+var tooMuch = fail(pb.Code_CODE_TOO_LARGE, "batch", "holds more than %d messages and entries of lists: send fewer items", MaxElements)
+
+func decodeGroup(item *pb.BatchItem, left *budget) *group {
+	signed := item.GetGroup().GetCommands()
+	g := &group{commands: make([]*command, len(signed))}
+	if len(signed) > MaxGroupCommands {
+		for i := range signed {
+			g.commands[i] = &command{}
+		}
+		g.malformed = invalid("group", "more than %d commands", MaxGroupCommands)
+		return g
+	}
+	for i := range signed {
+		g.commands[i] = decodeCommand(signed[i], left)
 	}
 	g.malformed = checkMembership(g.commands)
 	g.contents = assignContents(g.commands, item.GetContents())
@@ -95,9 +121,9 @@ func decodeGroup(item *pb.BatchItem) *group {
 	return g
 }
 
-func decodeCommand(signed *pb.SignedCommand) *command {
+func decodeCommand(signed *pb.SignedCommand, left *budget) *command {
 	c := &command{signed: signed, sha256: sha256.Sum256(signed.GetCommand())}
-	if c.undecodable = c.decode(); c.undecodable != nil {
+	if c.undecodable = c.decode(left); c.undecodable != nil {
 		return c
 	}
 	c.misnamed = c.checkNames()
@@ -119,7 +145,7 @@ func (c *command) forget() {
 	c.entry.SignerRole, c.entry.SignerMsp, c.entry.OnBehalfOf = done.GetSignerRole(), done.GetSignerMsp(), done.GetOnBehalfOf()
 }
 
-func (c *command) decode() *refusal {
+func (c *command) decode(left *budget) *refusal {
 	// Unsigned, but a registration is kept with its envelope: nothing may ride along into the state.
 	if !allKnown(c.signed.ProtoReflect()) {
 		return invalid("", "not a SignedCommand of this version")
@@ -127,11 +153,17 @@ func (c *command) decode() *refusal {
 	if len(c.signed.GetCommand()) > MaxCommandBytes {
 		return tooLarge("command", "over %d bytes", MaxCommandBytes)
 	}
+	if !left.take(commandShape, c.signed.GetCommand()) {
+		return tooLarge("command", "holds too many entries")
+	}
 	var header pb.Command
 	if !strictly(c.signed.GetCommand(), &header) {
 		return invalid("command", "not a serialized Command of this version")
 	}
 	c.header = &header
+	if bodyShape.count(header.GetBody(), MaxBodyElements) > MaxBodyElements || !left.take(bodyShape, header.GetBody()) {
+		return tooLarge("body", "holds more than %d messages and entries of lists", MaxBodyElements)
+	}
 	var body pb.CommandBody
 	if !strictly(header.GetBody(), &body) {
 		return invalid("body", "not a serialized CommandBody of this version")
@@ -143,6 +175,9 @@ func (c *command) decode() *refusal {
 	if signed := c.signed.GetDelegation(); signed != nil {
 		if len(signed.GetDelegation()) > MaxDelegationBytes {
 			return tooLarge("delegation", "over %d bytes", MaxDelegationBytes)
+		}
+		if !left.take(delegationShape, signed.GetDelegation()) {
+			return tooLarge("delegation", "holds too many entries")
 		}
 		var delegation pb.Delegation
 		if !strictly(signed.GetDelegation(), &delegation) {
@@ -208,8 +243,17 @@ func allKnown(message protoreflect.Message) bool {
 	return known
 }
 
+// checkForm finds the first of a group's commands that is refused by its form.
+func (g *group) checkForm(call Call) {
+	for i, c := range g.commands {
+		if g.misformed == nil {
+			g.culprit, g.misformed = i, call.checkForm(c)
+		}
+	}
+}
+
 // plan lists, sorted, every state key that any command of the batch could need, and tells whether
-// the number of members matters.
+// the number of members matters. Nothing is read for what is refused whatever the state.
 func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 	wanted := map[string]struct{}{policyKey: {}, call.witnessKey(): {}}
 	need := func(key string) { wanted[key] = struct{}{} }
@@ -217,12 +261,18 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 		need(key)
 	}
 	for _, g := range groups {
+		if g.malformed != nil {
+			continue
+		}
+		if g.checkForm(call); g.misformed != nil {
+			continue
+		}
 		for _, c := range g.commands {
-			if c.undecodable != nil || c.misnamed != nil {
-				continue
-			}
 			need(c.auditKey)
 			need(identityKey(c.signed.GetSigner()))
+			if checkEnd(c.header, call.TimeMs, commandPeriod) != nil {
+				continue // It was committed before, or it is refused.
+			}
 			if d := c.delegation; isAddress(d.GetDelegator()) && isUUIDv7(d.GetDelegationId()) {
 				need(identityKey(d.GetDelegator()))
 				need(revokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))

@@ -27,7 +27,7 @@ func (r *run) checkDelegator(c *command) *refusal {
 	if d.GetChannel() != r.call.Channel {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.channel", "the delegation was signed for another channel")
 	}
-	if !r.isGenesis(d.GetGenesisSha256()) {
+	if !r.call.isGenesis(d.GetGenesisSha256()) {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.genesis_sha256",
 			"the delegation was signed for a channel of this name that began otherwise: log in again with the genesis hash of this one")
 	}

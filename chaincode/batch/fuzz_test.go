@@ -79,3 +79,17 @@ func decodeContent(raw []byte) *pb.StoredContent {
 	}
 	return content
 }
+
+// FuzzCount: what is counted before decoding is never less than what decoding makes.
+func FuzzCount(f *testing.F) {
+	w := sim.New(f)
+	patient := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy)
+	f.Add(sim.Marshal(f, &pb.Batch{Items: []*pb.BatchItem{w.PutRecord(patient, patient, 1, w.ID())}}))
+	f.Add(many(1)[:100])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		b := &pb.Batch{}
+		if proto.Unmarshal(raw, b) == nil && batch.CountBatch(raw) < elementsOf(b.ProtoReflect()) {
+			t.Fatalf("counted %d, there are %d", batch.CountBatch(raw), elementsOf(b.ProtoReflect()))
+		}
+	})
+}

@@ -13,9 +13,6 @@ func checkMembership(commands []*command) *refusal {
 	if len(commands) == 0 {
 		return nil
 	}
-	if len(commands) > MaxGroupCommands {
-		return invalid("group", "more than %d commands", MaxGroupCommands)
-	}
 	for _, c := range commands {
 		if c.undecodable != nil {
 			return nil // It speaks for itself, and the group cannot be judged.
@@ -61,10 +58,8 @@ func (r *run) settle(g *group) []*pb.Verdict {
 	if g.malformed != nil {
 		return g.all(g.malformed)
 	}
-	for i, c := range g.commands {
-		if c.undecodable != nil {
-			return g.refusedBy(i, c.undecodable)
-		}
+	if g.misformed != nil {
+		return g.refusedBy(g.culprit, g.misformed)
 	}
 	for i, c := range g.commands {
 		if why := r.identify(c); why != nil {

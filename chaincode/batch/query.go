@@ -12,14 +12,20 @@ import (
 
 // Limits of one query.
 const (
+	MaxQueryBytes   = 1 << 20
 	MaxQueryKeys    = 1000
 	MaxQuerySealed  = 100
 	MaxExplainItems = 1000
+	// The longest list and the messages around it.
+	maxQueryElements = 1100
 )
 
 // Query answers without recording anything. No key follows from it: only a committed Access does that.
 func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.QueryResult, err error) {
 	defer recoverFault(&err)
+	if len(raw) > MaxQueryBytes || queryShape.count(raw, maxQueryElements) > maxQueryElements {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "over %d bytes, or too many keys or items", MaxQueryBytes)
+	}
 	var query pb.Query
 	if proto.Unmarshal(raw, &query) != nil {
 		return nil, fail(pb.Code_CODE_INVALID, "query", "not a serialized Query")

@@ -10,6 +10,7 @@ import (
 
 // Limits of the transient field `sealed_keys`.
 const (
+	MaxSealedBytes    = 16 << 20
 	MaxSealedKeys     = 10_000
 	MaxSealedKeyBytes = 8 << 10
 )
@@ -27,12 +28,15 @@ func indexSealedKeys(raw []byte) (sealedIndex, *Failure) {
 	if len(raw) == 0 {
 		return nil, nil
 	}
+	if len(raw) > MaxSealedBytes {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "sealed_keys", "over %d bytes: send fewer items", MaxSealedBytes)
+	}
+	if sealedShape.count(raw, MaxSealedKeys) > MaxSealedKeys {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "sealed_keys", "more than %d keys", MaxSealedKeys)
+	}
 	var sealed pb.SealedKeys
 	if err := proto.Unmarshal(raw, &sealed); err != nil {
 		return nil, fail(pb.Code_CODE_INVALID, "sealed_keys", "not a serialized SealedKeys")
-	}
-	if len(sealed.GetKeys()) > MaxSealedKeys {
-		return nil, fail(pb.Code_CODE_TOO_LARGE, "sealed_keys", "more than %d keys", MaxSealedKeys)
 	}
 	index := make(sealedIndex, len(sealed.GetKeys()))
 	for _, key := range sealed.GetKeys() {
