@@ -3,10 +3,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -15,6 +17,13 @@ import (
 
 func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	defer func() {
+		// Of a transaction's panic the contract tells; this is one of ours.
+		if fault := recover(); fault != nil {
+			log.Error("panic", "fault", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
+			os.Exit(1)
+		}
+	}()
 	config, err := loadConfig(os.Getenv)
 	if err != nil {
 		log.Error("cannot start: " + err.Error())

@@ -38,6 +38,8 @@ type command struct {
 	family     *family
 	sha256     [sha256.Size]byte
 	content    *pb.StoredContent
+	// MSP id of the member whose services carry it.
+	carrier string
 
 	// Why the bytes do not decode.
 	undecodable *refusal
@@ -277,6 +279,7 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 				need(identityKey(d.GetDelegator()))
 				need(revokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
 			}
+			c.carrier = call.CreatorMSP
 			if c.misstated == nil {
 				c.family.reads(c, need)
 				wantsMembers = wantsMembers || c.family.wantsMembers

@@ -28,7 +28,6 @@ func identityKey(address string) string     { return "id/" + address }
 func registrationKey(address string) string { return "reg/" + address }
 func memberKey(msp string) string           { return MemberPrefix + msp }
 func consentKey(patient string) string      { return "con/" + patient }
-func writerKeyKey(keyID string) string      { return "wkey/" + keyID }
 
 func recordKey(recordID string, version uint32) string {
 	digits := strconv.FormatUint(uint64(version), 16)
@@ -56,7 +55,10 @@ func brokenGlassKey(commandID, clinician string) string {
 
 // Private data keys, in a member's implicit collection.
 func sealedRecordKeyName(patient string) string { return "rk/" + patient }
-func sealedWriterKeyName(keyID string) string   { return "wk/" + keyID }
+
+// Writer keys are told apart by who made them: whoever sees an id cannot take it.
+func writerKeyKey(writer, keyID string) string        { return "wkey/" + writer + "/" + keyID }
+func sealedWriterKeyName(writer, keyID string) string { return "wk/" + writer + "/" + keyID }
 
 func implicitCollection(msp string) string { return "_implicit_org_" + msp }
 

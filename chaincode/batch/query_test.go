@@ -108,7 +108,7 @@ func TestKeysAreReadUnderClosedPrefixes(t *testing.T) {
 func TestSealedKeysComeFromTheQueryingMembersOwnCollection(t *testing.T) {
 	s := begin(t)
 	s.Write(s.engine, s.patient)
-	key := "wk/" + s.WriterKey(s.patient, sim.Mercy).GetKeyId()
+	key := "wk/" + sim.Mercy + "/" + s.WriterKey(s.patient, sim.Mercy).GetKeyId()
 	get := func(keys ...string) (*pb.QueryResult, error) {
 		return s.query(&pb.Query{Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: keys}}})
 	}

@@ -24,7 +24,7 @@ var recordFamily = family{
 			need(recordKey(body.GetRecordId(), body.GetVersion()-1))
 		}
 		if c.misstored == nil {
-			need(writerKeyKey(c.content.GetWriterKey().GetKeyId()))
+			need(writerKeyKey(c.carrier, c.content.GetWriterKey().GetKeyId()))
 			for _, msp := range c.content.GetReplicas() {
 				need(memberKey(msp))
 			}
@@ -168,13 +168,13 @@ func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
 func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal {
 	const path = "contents.writer_key"
 	key := c.content.GetWriterKey()
-	if known := load[pb.WriterKeyState](r.state, writerKeyKey(key.GetKeyId())); known != nil {
-		if !isSameKey(known.GetKey(), key) || known.GetPatient() != patient.GetAddress() || known.GetWriterMsp() != r.call.CreatorMSP {
-			return conflict(path, "this key id belongs to another key, patient or writer")
+	if known := load[pb.WriterKeyState](r.state, writerKeyKey(r.call.CreatorMSP, key.GetKeyId())); known != nil {
+		if !isSameKey(known.GetKey(), key) || known.GetPatient() != patient.GetAddress() {
+			return conflict(path, "this key id belongs to another key or patient")
 		}
 		return nil
 	}
-	name := sealedWriterKeyName(key.GetKeyId())
+	name := sealedWriterKeyName(r.call.CreatorMSP, key.GetKeyId())
 	holders := []string{r.call.CreatorMSP}
 	for _, custodian := range patient.GetCustodians() {
 		if custodian.GetMsp() != r.call.CreatorMSP {
@@ -190,7 +190,7 @@ func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal
 		}
 		r.state.putPrivate(msp, name, sealed)
 	}
-	r.state.put(writerKeyKey(key.GetKeyId()), &pb.WriterKeyState{
+	r.state.put(writerKeyKey(r.call.CreatorMSP, key.GetKeyId()), &pb.WriterKeyState{
 		Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP, CommandId: c.id(),
 	})
 	return nil

@@ -180,7 +180,7 @@ func TestAWriterKeyIsSealedToEveryHolderOnceAndThenReused(t *testing.T) {
 	s.expect(s.review(s.administrator, s.patient, approve), pb.Code_CODE_OK)
 	s.expect(s.review(s.otherAdministrator, s.patient, approve), pb.Code_CODE_OK)
 	item, _ := s.put(s.engine, func(*pb.PutRecord, *pb.StoredContent) {})
-	name := "wk/" + item.Contents[0].GetWriterKey().GetKeyId()
+	name := "wk/" + sim.Mercy + "/" + item.Contents[0].GetWriterKey().GetKeyId()
 	s.expect(s.settle(item)[0], pb.Code_CODE_OK)
 	for _, holder := range []string{sim.Mercy, sim.Lakeside} {
 		if s.Private["_implicit_org_"+holder][name] == nil {
@@ -199,7 +199,7 @@ func TestAWriterKeyIsSealedToEveryHolderOnceAndThenReused(t *testing.T) {
 	s.expect(out.Result.Groups[0].Verdicts[0], pb.Code_CODE_OK)
 }
 
-func TestAWriterKeyBelongsToOneKeyPatientAndWriter(t *testing.T) {
+func TestAWriterKeyIdBelongsToOneKeyAndPatientOfItsWriter(t *testing.T) {
 	s := begin(t)
 	s.Write(s.engine, s.patient)
 	mine := s.WriterKey(s.patient, sim.Mercy)
@@ -213,7 +213,7 @@ func TestAWriterKeyBelongsToOneKeyPatientAndWriter(t *testing.T) {
 	s.expectAt(s.settle(item)[0], pb.Code_CODE_CONFLICT, "contents.writer_key")
 	s.Creator = sim.Lakeside
 	item, _ = s.put(s.engine, func(_ *pb.PutRecord, c *pb.StoredContent) { c.WriterKey = mine })
-	s.expectAt(s.settle(item)[0], pb.Code_CODE_CONFLICT, "contents.writer_key")
+	s.expectAt(s.settle(item)[0], pb.Code_CODE_INVALID, "contents.writer_key.sealed_key_sha256")
 }
 
 func TestAWriterKeyThatAFailedGroupBroughtIsNewToTheNext(t *testing.T) {
@@ -224,5 +224,41 @@ func TestAWriterKeyThatAFailedGroupBroughtIsNewToTheNext(t *testing.T) {
 	s.expect(result.Groups[1].Verdicts[0], pb.Code_CODE_OK)
 	if len(s.Private["_implicit_org_"+sim.Mercy]) != 1 {
 		t.Fatal("the writer key is not there")
+	}
+}
+
+func TestNobodyTakesAWriterKeyIdOfAnotherMember(t *testing.T) {
+	s := begin(t)
+	s.patient.Custodians = []string{sim.Mercy, sim.Lakeside}
+	document := s.Identity(s.patient.Address)
+	document.Custodians = append(document.Custodians, &pb.Custodian{Msp: sim.Lakeside, SealedKeySha256: make([]byte, 32)})
+	s.State["id/"+s.patient.Address] = sim.Marshal(t, document)
+	s.patient.Permit(&pb.Provision{Actions: []string{"write"}})
+	item := s.PutRecord(s.engine, s.patient, 1, s.ID())
+	mine := item.Contents[0].GetWriterKey()
+
+	// Lakeside saw the id on its way and is quicker with a key of its own under it.
+	s.Creator = sim.Lakeside
+	theirs := s.PutRecord(s.stranger, s.patient, 1, s.ID())
+	theirs.Contents[0].WriterKey.KeyId = mine.GetKeyId()
+	sealed := s.Sealed()
+	for _, key := range sealed.GetKeys() {
+		key.Key = strings.Replace(key.GetKey(), "wk/"+sim.Lakeside+"/", "wk/"+sim.Lakeside+"/"+mine.GetKeyId()+"#", 1)
+		key.Key, _, _ = strings.Cut(key.GetKey(), "#")
+	}
+	out, err := s.EndorseWith(sim.Marshal(t, sealed), theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect(out.Result.GetGroups()[0].GetVerdicts()[0], pb.Code_CODE_OK)
+	s.Commit(out.Writes)
+
+	s.Creator = sim.Mercy
+	s.expect(s.settle(item)[0], pb.Code_CODE_OK)
+	held := s.Private["_implicit_org_"+sim.Lakeside]
+	for _, writer := range []string{sim.Mercy, sim.Lakeside} {
+		if held["wk/"+writer+"/"+mine.GetKeyId()] == nil {
+			t.Fatalf("the custodian does not hold the key of %s: %d keys", writer, len(held))
+		}
 	}
 }

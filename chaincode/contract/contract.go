@@ -6,7 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
@@ -58,7 +61,8 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 	function := "unknown"
 	var counts []any
 	defer func() {
-		if recover() != nil {
+		if fault := recover(); fault != nil {
+			c.reportPanic(function, fault)
 			response = shim.Error(failure(pb.Code_CODE_INTERNAL, "chaincode", "a fault in the chaincode: nothing was done").Error())
 		}
 		parent := proposer(stub)
@@ -218,6 +222,19 @@ func refusal(err error) *peer.Response {
 		known = failure(pb.Code_CODE_INTERNAL, "chaincode", "an unexpected error: nothing was done")
 	}
 	return shim.Error(known.Error())
+}
+
+// reportPanic says where a panic came from. What it was about may be somebody's data: of a value that is no error of
+// the runtime the type alone is told, and a stack holds none.
+func (c *Contract) reportPanic(function string, fault any) {
+	if c.Log == nil {
+		return
+	}
+	what := fmt.Sprintf("%T", fault)
+	if known, ok := fault.(runtime.Error); ok {
+		what = known.Error()
+	}
+	c.Log.Error("panic", "function", function, "fault", what, "stack", string(debug.Stack()))
 }
 
 func (c *Contract) report(parent context.Context, function string, began time.Time, response *peer.Response, counts []any) {

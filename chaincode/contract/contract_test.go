@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"strings"
@@ -169,7 +170,7 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 		t.Fatalf("%d multi-gets, %d write batches, events %v", write.gets, write.batches, write.events)
 	}
 
-	key := "wk/" + item.Contents[0].GetWriterKey().GetKeyId()
+	key := "wk/" + sim.Mercy + "/" + item.Contents[0].GetWriterKey().GetKeyId()
 	query := sim.Marshal(t, &pb.Query{Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: []string{key}}}})
 	read := newStub(w, "query", query)
 	response = c.Invoke(read)
@@ -181,7 +182,7 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 	if read.batches != 0 || len(read.events) != 0 {
 		t.Fatal("a query writes")
 	}
-	for _, secret := range []string{patient.Address, engine.Address, key[3:], "observations"} {
+	for _, secret := range []string{patient.Address, engine.Address, item.Contents[0].GetWriterKey().GetKeyId(), "observations"} {
 		if strings.Contains(log.String(), secret) {
 			t.Fatalf("the log holds an identifier: %s", log)
 		}
@@ -297,5 +298,31 @@ func TestNothingIsEndorsedFarFromTheEndorsersClock(t *testing.T) {
 				expect(t, c.Invoke(newStub(w, name, argument)), "CODE_UNAVAILABLE: clock: ")
 			}
 		})
+	}
+}
+
+// frail is a stub that breaks where the transient map is read, with somebody's name on its lips.
+type frail struct{ *stub }
+
+func (frail) GetTransient() (map[string][]byte, error) { panic("Jane Doe, allergic to peanuts") }
+
+func TestAPanicIsToldWithItsPlaceAndWithoutWhatItWasAbout(t *testing.T) {
+	w := sim.New(t)
+	log := &bytes.Buffer{}
+	c := newContract(w, log)
+	broken := newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}))
+	expect(t, c.Invoke(frail{broken}), "CODE_INTERNAL: chaincode: ")
+	if broken.batches != 0 {
+		t.Fatal("something was written")
+	}
+	var line struct{ Msg, Function, Fault, Stack string }
+	if err := json.Unmarshal(bytes.SplitN(log.Bytes(), []byte("\n"), 2)[0], &line); err != nil {
+		t.Fatal(err)
+	}
+	if line.Msg != "panic" || line.Function != "process" || line.Fault != "string" || !strings.Contains(line.Stack, "GetTransient") {
+		t.Fatalf("logged %+v", line)
+	}
+	if strings.Contains(log.String(), "Jane") {
+		t.Fatalf("the log holds what it was about: %s", log)
 	}
 }

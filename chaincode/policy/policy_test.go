@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -217,6 +218,21 @@ func TestOneSessionAnswersAsManyDo(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+func TestATextThatDoesNotParseIsRefusedInWordsOfOurOwn(t *testing.T) {
+	const good = `@id("%s") permit (principal, action, resource); // ; "a
+`
+	a, b := fmt.Sprintf(good, "a"), fmt.Sprintf(good, "b")
+	for text, want := range map[string]string{
+		a + `@id("x") permit (principal actionn, resource);` + b: "policy 2 does not parse as Cedar",
+		a + b + `@id("x") permit (`:                              "policy 3 does not parse as Cedar",
+		`nonsense`:                                               "policy 1 does not parse as Cedar",
+	} {
+		if _, err := policy.Parse(text); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }

@@ -10,9 +10,9 @@ const (
 	maxNesting     = 32
 )
 
-// checkShape bounds each policy before the parser sees it. Policies end at a semicolon outside
-// strings, comments and brackets.
-func checkShape(text string) error {
+// checkShape bounds each policy before the parser sees it, and says where each ends: at a semicolon outside strings,
+// comments and brackets.
+func checkShape(text string) (ends []int, err error) {
 	size, depth, number := 0, 0, 1
 	for i := 0; i < len(text); i++ {
 		size++
@@ -34,16 +34,17 @@ func checkShape(text string) error {
 			if depth <= 0 {
 				size, depth = 0, 0
 				number++
+				ends = append(ends, i+1)
 			}
 		}
 		if size > maxPolicyBytes {
-			return fmt.Errorf("policy %d is over %d bytes: split it", number, maxPolicyBytes)
+			return nil, fmt.Errorf("policy %d is over %d bytes: split it", number, maxPolicyBytes)
 		}
 		if depth > maxNesting {
-			return fmt.Errorf("policy %d nests more than %d brackets", number, maxNesting)
+			return nil, fmt.Errorf("policy %d nests more than %d brackets", number, maxNesting)
 		}
 	}
-	return nil
+	return ends, nil
 }
 
 // endOfString is the place of the closing quote, or of the last byte.

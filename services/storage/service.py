@@ -11,6 +11,7 @@ from services.runtime.errors import MeshError, to_detail
 from services.runtime.peers import require_peer
 from services.storage.blobs import Blobs
 from services.storage.domain.batch import Item, Refusal
+from services.storage.domain.keys import sealed_name
 from services.storage.opening import OpenedRecord, Opening
 from services.storage.sealing import SealedItem, Sealing
 
@@ -110,6 +111,8 @@ def _result(result: SealedItem | Refusal, holders: tuple[str, ...]) -> storage_p
             replicas=holders,
         ),
         sealed_keys=[
-            SealedKey(msp=msp, key=f"wk/{key.ref.key_id}", sealed=key.sealed) for msp in result.key_holders
+            # The first holder is the writer itself.
+            SealedKey(msp=msp, key=sealed_name(holders[0], key.ref.key_id), sealed=key.sealed)
+            for msp in result.key_holders
         ],
     )

@@ -13,6 +13,7 @@ from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import hpke
 from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
+from services.storage.domain.keys import sealed_name
 from services.storage.metrics import StorageMetrics
 from services.storage.vault import Vault
 
@@ -128,7 +129,10 @@ class Unwrapping:
         names = [
             name
             for _, record in asked
-            for name in (f"rk/{record.patient}", f"wk/{record.content.writer_key.key_id}")
+            for name in (
+                f"rk/{record.patient}",
+                sealed_name(record.writer_msp, record.content.writer_key.key_id),
+            )
         ]
         try:
             sealed = await self._sealed_keys.sealed_keys(names)

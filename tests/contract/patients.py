@@ -56,7 +56,7 @@ class Care:
             writer_key=self.writer_key,
             replicas=[MERCY, LAKESIDE],
         )
-        name = f"wk/{self.writer_key.key_id}"
+        name = f"wk/{MERCY}/{self.writer_key.key_id}"
         for msp in (MERCY, LAKESIDE):
             submission.sealed_keys.add(msp=msp, key=name, sealed=self.sealed_key)
         return submission

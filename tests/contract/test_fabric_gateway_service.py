@@ -259,7 +259,7 @@ async def test_what_is_not_there_is_not_found(mercy: Ledger, method: str, reques
 async def test_sealed_keys_that_nobody_stored_come_back_empty(services: Network) -> None:
     storage = Ledger(services, "mercy", "storage")
     async with storage.channel:
-        keys = ["wk/01930000-0000-7000-8000-000000000000"]
+        keys = ["wk/MercyMSP/01930000-0000-7000-8000-000000000000"]
         answer = await storage.ask("GetSealedKeys", ledger_pb2.GetSealedKeysRequest(keys=keys))
 
     assert list(answer.sealed) == [b""]
@@ -333,7 +333,7 @@ async def test_a_writer_key_reaches_its_holders_with_the_first_record_and_is_fou
         storage = Ledger(services, organisation, "storage")
         async with storage.channel:
             assert await _writer_key(storage, care.patient) == care.writer_key
-            name = f"wk/{care.writer_key.key_id}"
+            name = f"wk/MercyMSP/{care.writer_key.key_id}"
             keys = ledger_pb2.GetSealedKeysRequest(keys=[name, f"rk/{care.patient.address}"])
             sealed = (await storage.ask("GetSealedKeys", keys)).sealed
             assert sealed[0] == care.sealed_key

@@ -40,7 +40,7 @@ func (w *World) WriterKey(patient *Person, writer string) *pb.WriterKey {
 	digest := sha256.Sum256([]byte(name))
 	id := uuidOf(digest)
 	for _, holder := range append([]string{writer}, patient.Custodians...) {
-		w.seal(holder, "wk/"+id, []byte(name))
+		w.seal(holder, "wk/"+writer+"/"+id, []byte(name))
 	}
 	return &pb.WriterKey{KeyId: id, Epoch: 1, SealedKeySha256: digest[:]}
 }

@@ -123,7 +123,7 @@ func (w *World) Init(genesis *pb.Genesis) {
 	if err != nil {
 		w.T.Fatalf("init: %v", err)
 	}
-	w.commit(writes)
+	w.Commit(writes)
 }
 
 // Call is the next transaction's.
@@ -155,7 +155,7 @@ func (w *World) Process(items ...*pb.BatchItem) *pb.BatchResult {
 	if err != nil {
 		w.T.Fatalf("process: %v", err)
 	}
-	w.commit(out.Writes)
+	w.Commit(out.Writes)
 	return out.Result
 }
 
@@ -188,7 +188,8 @@ func Item(commands ...*pb.SignedCommand) *pb.BatchItem {
 	return &pb.BatchItem{Group: &pb.CommandGroup{Commands: commands}}
 }
 
-func (w *World) commit(writes []batch.Write) {
+// Commit what was endorsed.
+func (w *World) Commit(writes []batch.Write) {
 	for _, write := range writes {
 		if write.Collection == "" {
 			w.State[write.Key] = write.Value

@@ -77,9 +77,9 @@ def test_a_batch_is_the_items_in_order() -> None:
 def test_sealed_keys_count_and_travel_once() -> None:
     one = of_record()
     bare = one.ByteSize()
-    one.sealed_keys.add(msp="MercyMSP", key="wk/1", sealed=b"s" * 1_000)
+    one.sealed_keys.add(msp="MercyMSP", key="wk/MercyMSP/1", sealed=b"s" * 1_000)
     other = of_record()
-    other.sealed_keys.add(msp="MercyMSP", key="wk/1", sealed=b"t")
+    other.sealed_keys.add(msp="MercyMSP", key="wk/MercyMSP/1", sealed=b"t")
 
     assert envelope_bytes(one.ByteSize(), 1) > envelope_bytes(bare, 1) + 1_000
     both = state_pb2.SealedKeys.FromString(sealed_keys_bytes([one, other, one]))
@@ -182,7 +182,7 @@ def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
         [
             audit(1),
             Change("con/cb1x", b"\xff not looked at"),
-            Change("wkey/1", b"\xff"),
+            Change("wkey/MercyMSP/1", b"\xff"),
             Change("org/MercyMSP", b"\xff"),
             Change("z/r/rec/0000000a", None),
             Change("z/2/aud/s", None),

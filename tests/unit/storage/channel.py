@@ -115,7 +115,7 @@ class Channel:
             )
             self.writer_keys[writer_msp, item.patient] = ref
             for msp in result.key_holders:
-                self.private[msp, f"wk/{ref.key_id}"] = result.writer_key.key.sealed
+                self.private[msp, f"wk/{writer_msp}/{ref.key_id}"] = result.writer_key.key.sealed
 
     def decide(
         self,

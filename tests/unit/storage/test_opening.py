@@ -266,7 +266,7 @@ async def test_an_exchanged_sealed_writer_key_is_noticed(world: World) -> None:
     key_id = world.channel.records[record.record_id, 1].content.writer_key.key_id
     public = patient.document.hpke_public_key
     other = hpke.seal(public, bytes(32), hpke.WRITER_KEY, patient.address, MERCY, key_id)
-    world.channel.private[LAKESIDE, f"wk/{key_id}"] = other
+    world.channel.private[LAKESIDE, f"wk/{MERCY}/{key_id}"] = other
     decided = world.channel.decide(reader, record)
     with pytest.raises(MeshError) as caught:
         await world.lakeside.releasing.release(*decided, await _header(world, record.record_id, 1))
