@@ -43,6 +43,16 @@ def service(name: str, *own: Panel) -> Dashboard:
     return Dashboard(name, f"Service: {name}", (*own, *alike))
 
 
+def dependencies(name: str) -> Panel:
+    """Services of the mesh that a service calls."""
+    return panel(
+        "Services that it calls: ready",
+        "bool",
+        f"cbmdhi_{name}_dependency_ready_bool",
+        legend=BY + "{{dependency}}",
+    )
+
+
 def queues(name: str) -> tuple[Panel, ...]:
     """Of every queue of a service."""
     series, legend = f"cbmdhi_{name}", BY + "{{queue}}"

@@ -21,6 +21,7 @@ GATEWAY = parts.service(
     ),
     panel("Groups taken and not answered", "short", f"{parts.GATEWAY}_submissions_in_flight_count"),
     panel("Their size", "bytes", f"{parts.GATEWAY}_submissions_in_flight_bytes"),
+    parts.dependencies("gateway"),
     *parts.queues("gateway"),
     panel(
         "REST and FHIR interactions",
@@ -113,11 +114,13 @@ STORAGE = parts.service(
         legend=parts.BY + "{{outcome}}",
     ),
     panel("Roots to be let go", "short", f"{parts.STORAGE}_unpins_due_count"),
+    parts.dependencies("storage"),
     *parts.queues("storage"),
 )
 
 IDENTITY = parts.service(
     "identity",
+    parts.dependencies("identity"),
     panel("Fabric CA answers", "bool", f"{parts.IDENTITY}_fabric_ca_up_bool"),
     panel(
         "Calls to the Fabric CA",

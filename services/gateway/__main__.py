@@ -87,7 +87,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     identity = Identity(channels["identity"])
     optional = Optional(metrics)
     for name, channel in channels.items():
-        (optional if name == "notify" else life.readiness).add(name, check_of(channel, name))
+        (optional.add if name == "notify" else life.readiness.add_service)(name, check_of(channel, name))
 
     life.readiness.add("clock", clock.agrees_with(channels))
 

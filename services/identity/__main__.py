@@ -59,7 +59,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
     )
 
     life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger, "storage": to_storage}))
-    life.readiness.add("ledger", ledger.problem)
+    life.readiness.add_service("ledger", ledger.problem)
     life.spawn("fabric-ca-watch", CaWatch(ca, life.metrics).run())
     server = GrpcServer(config, life)
     server.add(identity_pb2_grpc.add_EnrolmentServiceServicer_to_server, enrolments)

@@ -1,14 +1,20 @@
-"""What readiness rests on: the own peer, and a projection that keeps up. NATS is not among it: events may
-lag, and the service works without them; `cbmdhi_ledger_publication_lag_blocks` and the log say so."""
+"""What readiness rests on: the own peer, and that it delivers blocks.
 
+A projection that is behind keeps nobody from writing: lists say UNAVAILABLE for as long, and the alert
+ProjectionBehind tells of it. Nor is NATS needed: events may lag, and `…_publication_lag_blocks` says so.
+"""
+
+from cbmdhi.command.v1 import code_pb2
 from services.ledger.chain import Channel
 from services.ledger.fabric import EvaluateError
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.peer_state import mesh_error
 from services.ledger.projection import Projection
+from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
 
 MAX_LAG_BLOCKS = 50
+_RETRY_AFTER_MS = 1_000
 
 # The own readiness, identity and storage each ask every second; an answer costs ledger and peer some CPU.
 _REMEMBER_SECONDS = 1.0
@@ -38,8 +44,17 @@ class Health:
 
     async def check(self) -> str | None:
         """For readiness."""
-        refusal = self._projection.refusal
-        if refusal:
+        if refusal := self._projection.refusal:
             return refusal
+        await self.height()
+        return None
+
+    async def check_lists(self) -> None:
+        """Raises MeshError UNAVAILABLE while the lists are too far behind the peer to be shown."""
         lag = await self.height() - self._projection.next_block
-        return f"the projection is {lag} blocks behind the peer" if lag > MAX_LAG_BLOCKS else None
+        if lag > MAX_LAG_BLOCKS:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE,
+                f"the lists of this member are {lag} blocks behind its peer; ask again",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )

@@ -98,7 +98,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self, request: ledger_pb2.ListIdentitiesRequest, context: Any
     ) -> ledger_pb2.ListIdentitiesResponse:
         require_peer(context, services=_SUBMITTING)
-        await self._catch_up()
+        await self._be_current()
         return await self._lists.identities(request)
 
     async def GetConsents(
@@ -116,7 +116,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if request.version:
             record = await self._state.record(request.record_id, request.version)
         else:
-            await self._catch_up()
+            await self._be_current()
             record = await self._lists.latest_record(request.record_id)
         if record is None:
             raise _not_found("the record has no such version", "record_id")
@@ -139,7 +139,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.ListRecordsResponse:
         require_peer(context, services=_GATEWAY)
         _required(request.patient, "patient")
-        await self._catch_up()
+        await self._be_current()
         return await self._lists.records(request)
 
     async def ListAudit(
@@ -147,7 +147,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.ListAuditResponse:
         require_peer(context, services=_GATEWAY)
         _required(request.patient, "patient")
-        await self._catch_up()
+        await self._be_current()
         return await self._lists.audit(request)
 
     async def GetReceipt(
@@ -273,7 +273,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             found |= await self._lists.writer_keys(writer_msp, missing)
         return found
 
-    async def _catch_up(self, wait_seconds: float = _CATCH_UP_SECONDS) -> None:
+    async def _be_current(self) -> None:
+        """As `_catch_up`. Raises MeshError UNAVAILABLE when the lists are too far behind to be shown."""
+        await self._catch_up(_CATCH_UP_SECONDS)
+        await self._health.check_lists()
+
+    async def _catch_up(self, wait_seconds: float) -> None:
         """What was committed through this service is in its lists, unless the follower is stuck."""
         await self._projection.wait_for(self._last_block, wait_seconds)
 

@@ -26,6 +26,12 @@ class OpsServer:
         self._registry = metrics.registry
         self._ready = metrics.gauge("ready", "bool", "1 when the service can do its work, as /readyz says")
         self._runner: web.AppRunner | None = None
+        self._services = metrics.gauge(
+            "dependency_ready",
+            "bool",
+            "1 when a service that it works with says that it serves",
+            ("dependency",),
+        )
         self._asking: asyncio.Task[Report] | None = None
         self.port = 0
 
@@ -67,6 +73,8 @@ class OpsServer:
     async def _report(self) -> Report:
         report = await self._readiness.report()
         self._ready.set(int(report.ready))
+        for name in self._readiness.services:
+            self._services.labels(name).set(int(report.problems.get(name) is None))
         return report
 
     async def _readyz(self, _: web.Request) -> web.Response:

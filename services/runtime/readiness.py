@@ -1,8 +1,13 @@
-"""Whether the service can do its work now: its state, and a check of each dependency."""
+"""Whether the service can do its work now: its state, and a check of what it cannot work without.
+
+Another service is not of that kind once it has been there: its trouble is that of all replicas alike, and a
+service that takes itself out for it makes a small trouble everybody's. It answers what it can, and says
+UNAVAILABLE to the rest.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from cbmdhi.command.v1 import code_pb2
@@ -18,14 +23,19 @@ _AWAY = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_DEADLINE_EXCEEDED)
 
 @dataclass(frozen=True)
 class Report:
-    """`problems` has an entry for each check, None when it is well."""
+    """`problems` has an entry for each check, None when it is well; `tolerated` names those of services that
+    were there once, with which it is ready all the same."""
 
     state: str
     problems: dict[str, str | None]
+    tolerated: frozenset[str] = frozenset()
 
     @property
     def ready(self) -> bool:
-        return self.state == "ready" and not any(self.problems.values())
+        stopped_by = [
+            name for name, problem in self.problems.items() if problem and name not in self.tolerated
+        ]
+        return self.state == "ready" and not stopped_by
 
 
 class Readiness:
@@ -34,6 +44,8 @@ class Readiness:
     def __init__(self) -> None:
         self._state = "starting"
         self._checks: dict[str, Check] = {}
+        self._services: set[str] = set()
+        self._were_there: set[str] = set()
         self._lock = asyncio.Lock()
         self._last: tuple[float, Report] | None = None
 
@@ -41,6 +53,16 @@ class Readiness:
         """Have readiness depend on `check`; `name` is what it is called in /readyz."""
         self._checks[name] = check
         self._last = None
+
+    def add_service(self, name: str, check: Check) -> None:
+        """Have it begin with another service, and say whether that is there from then on."""
+        self._services.add(name)
+        self.add(name, check)
+
+    @property
+    def services(self) -> frozenset[str]:
+        """What `add_service` was told of."""
+        return frozenset(self._services)
 
     def set_state(self, state: str) -> None:
         """`starting`, `ready`, `stopping` or `failed`. `stopping` and `failed` are final."""
@@ -54,8 +76,10 @@ class Readiness:
             if self._last is None or monotonic() - self._last[0] > _REMEMBER_SECONDS:
                 names = list(self._checks)
                 problems = await asyncio.gather(*(_problem(name, self._checks[name]) for name in names))
-                self._last = (monotonic(), Report(self._state, dict(zip(names, problems, strict=True))))
-            return Report(self._state, self._last[1].problems)
+                found = dict(zip(names, problems, strict=True))
+                self._were_there |= {name for name in self._services if found[name] is None}
+                self._last = (monotonic(), Report(self._state, found, frozenset(self._were_there)))
+            return replace(self._last[1], state=self._state)
 
 
 async def _problem(name: str, check: Check) -> str | None:

@@ -96,8 +96,9 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger}))
     life.readiness.add("database", database.check)
     life.readiness.add("kubo", kubo.check)
-    life.readiness.add("ledger", ledger.check)
-    life.readiness.add("registration", registration.check)
+    life.readiness.add_service("ledger", ledger.check)
+    # Of the channel, by the ledger's answer: wrong keys are found at the start, when it is asked first.
+    life.readiness.add_service("registration", registration.check)
     life.readiness.add("vault", vault.check)
     server = GrpcServer(config, life, max_message_bytes=MAX_MESSAGE_BYTES)
     server.add(

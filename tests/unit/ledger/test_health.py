@@ -4,7 +4,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from services.ledger import fabric
-from services.ledger.health import Health
+from services.ledger.health import MAX_LAG_BLOCKS, Health
 from services.runtime.errors import MeshError
 from tests.support.waiting import until
 from tests.unit.ledger.following import Service, entry
@@ -56,3 +56,21 @@ async def test_however_many_ask_for_the_height_the_peer_is_asked_once_a_second(
         return False
 
     await until(is_noticed, "the peer is asked again")
+
+
+async def test_a_projection_that_is_behind_keeps_nobody_from_writing_and_its_lists_say_so(
+    world: World, service: Service
+) -> None:
+    health = Health(world, service.projection, service.ledger_metrics)
+    for number in range(MAX_LAG_BLOCKS + 1):
+        await world.commit_writes(entry(str(number)))
+
+    assert await health.check() is None
+    with pytest.raises(MeshError) as caught:
+        await health.check_lists()
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    assert caught.value.retry_after_ms > 0
+
+    service.project()
+    assert await service.projection.wait_for(len(world.chain) - 1, 10)
+    await health.check_lists()

@@ -12,10 +12,11 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol import command as commands
 from services.ledger.carrier import Carrier
 from services.ledger.fabric import EvaluateError
 from services.ledger.follower import ProjectionFollower, RecentBlocks
-from services.ledger.health import Health
+from services.ledger.health import MAX_LAG_BLOCKS, Health
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.peer_state import PeerState
@@ -29,7 +30,6 @@ from services.runtime.peers import PeerDirectory, current_directory
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.pki import Consortium
-from tests.support.waiting import until
 from tests.unit.ledger.following import entry, identity, record
 from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World, command_id, of_record
 
@@ -350,12 +350,21 @@ async def test_a_peer_that_is_away_is_unavailable_and_makes_the_service_unready(
         await surface.health.check()
 
 
-async def test_a_projection_far_behind_makes_the_service_unready(surface: Surface) -> None:
-    assert await surface.health.check() is None
-    for number in range(60):
+@pytest.mark.usefixtures("directory")
+async def test_lists_far_behind_are_not_shown_and_the_service_goes_on(surface: Surface) -> None:
+    one = of_record()
+    await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[one]))
+    _, written = commands.body_of(one.item.group.commands[0])
+    for number in range(MAX_LAG_BLOCKS + 1):
         await surface.world.commit_writes(entry(str(number)))
 
-    async def said() -> bool:
-        return await surface.health.check() == "the projection is 61 blocks behind the peer"
+    with pytest.raises(MeshError) as caught:
+        await surface.ask("ListRecords", ledger_pb2.ListRecordsRequest(patient=PATIENT))
+    request = ledger_pb2.GetRecordVersionRequest(record_id=written.record_id, version=1)
+    found = await surface.ask("GetRecordVersion", request)
+    (again,) = (await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[of_record()]))).groups
 
-    await until(said, "the height is asked again after a second")
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    assert found.record.record_id == written.record_id
+    assert again.receipts[0].code == code_pb2.CODE_OK
+    assert await surface.health.check() is None
