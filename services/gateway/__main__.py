@@ -183,7 +183,9 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
     reads = FhirReader(acting, ledger, reader)
-    writes = FhirWriter(acting, ledger=ledger, commands=commands, checker=checker, allowances=allowances)
+    writes = FhirWriter(
+        acting, ledger=ledger, commands=commands, checker=checker, allowances=allowances, aside=pipeline.aside
+    )
     bodies = Bodies(_REST_BODIES_BYTES)
     writable = schemas.with_any_of(PATIENT_ELEMENTS)
     rest = RestServer(

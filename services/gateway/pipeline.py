@@ -14,12 +14,12 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import CommandGroup
+from cbmdhi.command.v1.command_pb2 import CommandGroup, PutRecord
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
 from cbmdhi.protocol.channel import Channel
 from services.gateway.authentic import Authenticator, Known
@@ -30,26 +30,27 @@ from services.gateway.domain import results
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.group import Key
 from services.gateway.domain.refusal import Refused
+from services.gateway.large import LARGE_BYTES, check_content
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.refusals import as_error
 from services.gateway.replays import Replays
 from services.gateway.room import Room
 from services.gateway.submission import Answer, Receipts, Submission
 from services.runtime import tracing
+from services.runtime.aside import Aside
 from services.runtime.batching import MicroBatcher, Waiting
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, guarded, unexpected
 from services.runtime.telemetry import Metrics
 
-# Validating more than this would hold up everybody else: it is done in a thread.
-_LARGE_BYTES = 256 * 1024
 # The contents of as many as fit into 16 MiB, and what surrounds them.
 _BATCH_BYTES = 17 * 1024 * 1024
 _QUEUE = 100_000
 # What a client's streams may have under way, and some more.
 _QUEUE_OF_ONE = 25_000
-# Checked before everybody else has a turn: about 2 ms of signatures.
+# Checked before everybody else has a turn: about 2 ms of signatures, and of contents 15 ms at most.
 _TURN = 16
+_TURN_BYTES = LARGE_BYTES
 # Kept of a caller's deadline, so that it hears what is certain and what is not.
 _ANSWER_SECONDS = 0.5
 _ACCESSES = frozenset({"access", "break_glass"})
@@ -100,6 +101,8 @@ class Pipeline:
         """Take what a group needs before `start`."""
         metrics.in_flight.set_function(lambda: len(self._open))
         metrics.in_flight_bytes.set_function(lambda: sum(one.size for one in list(self._open)))
+        self.aside = Aside(registry, name="check")
+        """For what is large: the loop is everybody's."""
         self._sealing = self._batcher("seal", limits, registry)
         self._accesses = self._batcher("access", limits, registry)
 
@@ -127,6 +130,7 @@ class Pipeline:
         self._closing = True
         await self._none_open.wait()
         await asyncio.gather(self._sealing.close(), self._accesses.close())
+        await self.aside.__aexit__()
 
     async def submit(
         self,
@@ -182,9 +186,9 @@ class Pipeline:
         fresh = [one for one in submissions if self._is_fresh(one)]
         known = await self._authenticator.known(one.commands for one in fresh)
         suspects: list[Submission] = []
-        for start in range(0, len(fresh), _TURN):
+        for turn in _turns(fresh):
             with self._metrics.stage("check"):
-                for one in fresh[start : start + _TURN]:
+                for one in turn:
                     self._judge(one, known, suspects)
             await asyncio.sleep(0)
         if suspects:
@@ -226,7 +230,7 @@ class Pipeline:
     def _go_on(self, one: Submission, known: Known) -> None:
         """With one that was not sent before."""
         self._authenticator.check_standing(one.commands, known, self._clock_ms())
-        if one.size > _LARGE_BYTES:
+        if one.size > LARGE_BYTES:
             self._beside(self._check_large(one))
         else:
             self._check_contents(one)
@@ -234,7 +238,19 @@ class Pipeline:
 
     async def _check_large(self, one: Submission) -> None:
         try:
-            await asyncio.to_thread(self._check_contents, one)
+            for index, content in one.matched.items():
+                put = one.commands[index].put or PutRecord()
+                try:
+                    await self.aside.run(
+                        check_content,
+                        put.SerializeToString(),
+                        content.SerializeToString(),
+                        caller=one.caller,
+                        size=len(content.content),
+                        ends_at=one.ends_at,
+                    )
+                except Refused as why:
+                    raise why.at(index) from why
             self._hand_on(one)
         except Exception as error:  # noqa: BLE001 (as above)
             self._fail(one, error)
@@ -250,6 +266,7 @@ class Pipeline:
                 self._answer(one, err.again())
             return
         for one, first in zip(suspects, found, strict=True):
+            await asyncio.sleep(0)
             if first is not None:
                 self._metrics.replays.inc()
                 self._answer(one, first)
@@ -358,6 +375,20 @@ class Pipeline:
         task = asyncio.create_task(work, name="submissions", context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _turns(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
+    """Few enough at a time that nobody waits for long meanwhile; what is large is only begun in its turn."""
+    turn: list[Submission] = []
+    size = 0
+    for one in submissions:
+        turn.append(one)
+        size += one.size if one.size <= LARGE_BYTES else 0
+        if len(turn) == _TURN or size >= _TURN_BYTES:
+            yield turn
+            turn, size = [], 0
+    if turn:
+        yield turn
 
 
 def _settle(waiting: asyncio.Future[Receipts], answer: Answer) -> None:

@@ -4,7 +4,6 @@ delegation, and the channel says so. Nothing is answered before it is committed 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,14 +17,13 @@ from cbmdhi.protocol.ids import uuid7
 from services.gateway.acting import ActingDevice, Sign
 from services.gateway.allowance import Allowances
 from services.gateway.domain.fhir import ResourceChecker
-from services.gateway.domain.incoming import Incoming, incoming
-from services.gateway.domain.refusal import Refused
+from services.gateway.domain.incoming import Incoming
 from services.gateway.domain.session import Session
 from services.gateway.forward import check_size
+from services.gateway.large import LARGE_BYTES, made, make_resource
 from services.gateway.refusals import refusals
+from services.runtime.aside import Aside
 from services.runtime.errors import MeshError, nothing_done
-
-_LARGE_BYTES = 64 * 1024
 
 
 class Ledger(Protocol):
@@ -61,12 +59,14 @@ class FhirWriter:
         commands: Commands,
         checker: ResourceChecker,
         allowances: Allowances,
+        aside: Aside,
     ) -> None:
         self._acting = acting
         self._ledger = ledger
         self._commands = commands
         self._checker = checker
         self._allowances = allowances
+        self._aside = aside
 
     async def create(self, session: Session, resource_type: str, body: bytes) -> Written:
         """The first version of a record with a new id."""
@@ -100,19 +100,16 @@ class FhirWriter:
                 )
         try:
             with nothing_done():
-                if len(body) > _LARGE_BYTES:
-                    made = await asyncio.to_thread(self._made, body, resource_type, record_id, names_id)
-                else:
-                    made = self._made(body, resource_type, record_id, names_id)
+                incoming = await self._made(session, body, resource_type, record_id, names_id)
                 version = version or await self._next_version(record_id)
-                request = self._request(sign, made, resource_type, record_id, version)
+                request = self._request(sign, incoming, resource_type, record_id, version)
             receipt = (await self._commands.submit(request, session)).receipts[0].receipt
             if receipt.code != code_pb2.CODE_OK:
                 raise MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
         except MeshError as err:
             allowance.note(err)
             raise
-        return Written(record_id, version, receipt, made.content)
+        return Written(record_id, version, receipt, incoming.content)
 
     def _request(
         self, sign: Sign, made: Incoming, resource_type: str, record_id: str, version: int
@@ -133,15 +130,14 @@ class FhirWriter:
         check_size(request)
         return request
 
-    def _made(self, body: bytes, resource_type: str, record_id: str, names_id: bool) -> Incoming:
+    async def _made(
+        self, session: Session, body: bytes, resource_type: str, record_id: str, names_id: bool
+    ) -> Incoming:
         with refusals():
-            if self._checker.check(body) != resource_type:
-                raise Refused(
-                    code_pb2.CODE_INVALID,
-                    "resourceType is another than the URL's",
-                    f"{resource_type}.resourceType",
-                )
-            return incoming(body, record_id, names_id=names_id)
+            if len(body) <= LARGE_BYTES:
+                return made(self._checker, body, resource_type, record_id, names_id=names_id)
+            asked = (body, resource_type, record_id, names_id)
+            return await self._aside.run(make_resource, *asked, caller=session.address, size=len(body))
 
     async def _next_version(self, record_id: str) -> int:
         latest = await self._ledger.record(record_id, 0)

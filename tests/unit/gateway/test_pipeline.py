@@ -9,10 +9,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Consent, RegisterIdentity, Role
+from cbmdhi.command.v1.command_pb2 import CommandGroup, Consent, RegisterIdentity, Role
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
+from services.gateway.large import LARGE_BYTES
+from services.gateway.pipeline import _turns
+from services.gateway.submission import Submission
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name
 from tests.support.waiting import until
@@ -245,13 +248,44 @@ async def test_many_records_share_batches() -> None:
     assert max(len(batch) for batch in ledger.submitted) == 25
 
 
-async def test_a_large_content_is_validated_beside_the_loop(world: World) -> None:
-    subject = {"reference": f"Patient/{world.patient.address}"}
+def bundle(patient: Person, entries: int) -> dict[str, Any]:
+    subject = {"reference": f"Patient/{patient.address}"}
     several = [{**one, "subject": subject} for one in resources("Observation")]
-    documents = [{"resource": one} for one in several for _ in range(20)]
-    raw = {"resourceType": "Bundle", "type": "collection", "entry": documents}
-    one = put(world.engine, world.patient, raw)
+    documents = [{"resource": one} for one in (several * entries)[:entries]]
+    return {"resourceType": "Bundle", "type": "collection", "entry": documents}
 
-    (entry,) = await world.pipeline.start(one.group, one.contents, len(one.contents[0].content))
 
-    assert entry.receipt.code == code_pb2.CODE_OK
+async def test_a_large_content_is_parsed_and_validated_in_another_process(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    checker = world.pipeline._checker
+    read = checker.read
+    monkeypatch.setattr(checker, "read", lambda content: (seen.append(len(content)), read(content))[1])
+    small, large = (
+        put(world.engine, world.patient),
+        put(world.engine, world.patient, bundle(world.patient, 100)),
+    )
+    bad = put(world.engine, world.patient, bundle(world.patient, 100) | {"type": "no such"})
+
+    answers = [
+        await world.pipeline.start(one.group, one.contents, len(one.contents[0].content))
+        for one in (small, large, bad)
+    ]
+
+    assert [code_name(answer[0].receipt.code) for answer in answers] == ["OK", "OK", "INVALID"]
+    assert answers[2][0].receipt.path == "Bundle.type"
+    assert seen == [len(small.contents[0].content)]
+
+
+def test_a_turn_of_the_loop_is_bounded_by_what_is_in_it() -> None:
+    def of(size: int) -> Submission:
+        return Submission(CommandGroup(), (), size, lambda _: None)
+
+    sizes = [1_000] * 20 + [40 * 1024] * 4 + [1 << 20] * 3
+
+    turns = [[one.size for one in turn] for turn in _turns([of(size) for size in sizes])]
+
+    assert [len(turn) for turn in turns] == [16, 6, 2, 3]
+    on_the_loop = [sum(size for size in turn if size <= LARGE_BYTES) for turn in turns]
+    assert max(on_the_loop) <= 2 * LARGE_BYTES

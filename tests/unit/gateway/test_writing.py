@@ -16,6 +16,7 @@ from services.gateway.device import Device
 from services.gateway.domain.session import Session
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.writing import FhirWriter
+from services.runtime.aside import Aside
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from tests.unit.gateway.mesh import FakeLedger
@@ -60,6 +61,7 @@ def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
         ledger=FakeLedger(),
         commands=commands,
         checker=checker(),
+        aside=Aside(Metrics("gateway"), name="check"),
         allowances=Allowances(most, 1.0, clock=clock),
     )
 
