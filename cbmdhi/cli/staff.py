@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +13,9 @@ from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.cli.wallet import role_named
 from cbmdhi.client import Client
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 
@@ -50,29 +52,46 @@ def list_reviews(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """List what waits, with the evidence that was sealed to this administrator."""
+    """List what waits for this member's vote, oldest first; `cbmdhi review show` opens one's evidence."""
 
-    async def work(client: Client) -> list[dict[str, Any]]:
-        return [
-            {
-                "identity": shared.plain(entry.identity),
-                "evidence": client.registration.open_evidence(entry) if entry.sealed_evidence else None,
-            }
-            for entry in await client.registration.pending()
-        ]
+    async def work(client: Client) -> list[IdentityDocument]:
+        return [entry.identity for entry in await client.registration.pending()]
 
     waiting = shared.with_client(wallet, home, member, work)
     if as_json:
-        print(json.dumps(waiting))
+        print(json.dumps([{"identity": shared.plain(identity)} for identity in waiting]))
         return
-    table = shared.table("address", "role", "home", "evidence")
-    for entry in waiting:
-        identity = entry["identity"]
-        shown = json.dumps(entry["evidence"])[:120] if entry["evidence"] else ""
+    table = shared.table("address", "role", "home", "since", "voted")
+    for identity in waiting:
         table.add_row(
-            identity["address"], identity["role"].removeprefix("ROLE_").lower(), identity["home_msp"], shown
+            identity.address,
+            pb.Role.Name(identity.role).removeprefix("ROLE_").lower(),
+            identity.home_msp,
+            f"{datetime.fromtimestamp(identity.registered_at_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC",
+            ", ".join(vote.msp for vote in identity.reviews),
         )
     console.print(table if waiting else "nothing waits for this member")
+
+
+@review.command()
+def show(
+    address: str,
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Open the evidence of a registration, as it was sealed to this administrator by the patient."""
+
+    async def work(client: Client) -> tuple[IdentityDocument, dict[str, Any]]:
+        identity = await _waiting(client, address)
+        return identity, await client.registration.evidence(identity)
+
+    identity, evidence = shared.with_client(wallet, home, member, work)
+    if as_json:
+        print(json.dumps({"identity": shared.plain(identity), "evidence": evidence}))
+    else:
+        print(json.dumps(evidence, indent=2, ensure_ascii=False))
 
 
 @review.command()
@@ -83,7 +102,7 @@ def approve(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Vote for a registration."""
+    """Vote for a registration; a patient's evidence is opened first, and shown with the vote."""
     _vote(address, wallet, member, home, as_json, approve=True, reason_code="identity-verified")
 
 
@@ -180,20 +199,30 @@ def _show(receipt: Receipt, done: str, as_json: bool) -> None:
 def _vote(
     address: str, wallet: str, member: str, home: Any, as_json: bool, *, approve: bool, reason_code: str
 ) -> None:
-    async def work(client: Client) -> Any:
-        for entry in await client.registration.pending():
-            if entry.identity.address == address:
-                return await client.registration.review(
-                    entry.identity, approve=approve, reason_code=reason_code
-                )
-        raise MeshError(
-            code_pb2.CODE_NOT_FOUND,
-            "no registration of that address waits for this member: see `cbmdhi review list`",
-        )
+    async def work(client: Client) -> tuple[dict[str, Any] | None, Any]:
+        identity = await _waiting(client, address)
+        evidence = None
+        if approve and identity.role == pb.ROLE_PATIENT:
+            evidence = await client.registration.evidence(identity)
+        vote = await client.registration.review(identity, approve=approve, reason_code=reason_code)
+        return evidence, vote
 
-    response = shared.with_client(wallet, home, member, work)
+    evidence, response = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps(shared.plain(response)))
         return
+    if evidence is not None:
+        print(json.dumps(evidence, indent=2, ensure_ascii=False))
     given = sum(vote.decision == pb.DECISION_APPROVE for vote in response.identity.reviews)
     console.print(f"[green]voted[/green] in block {response.receipt.block}; {given} members approved so far")
+
+
+async def _waiting(client: Client, address: str) -> IdentityDocument:
+    """The registration under that address. Raises MeshError NOT_FOUND when none waits."""
+    identity = await client.registration.identity(address)
+    if identity.status != state_pb2.IDENTITY_STATUS_PENDING:
+        raise MeshError(
+            code_pb2.CODE_NOT_FOUND,
+            "no registration of that address waits: see `cbmdhi review list`",
+        )
+    return identity

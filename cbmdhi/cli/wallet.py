@@ -116,7 +116,8 @@ def enrol(
 def register(
     wallet: WalletOption = "",
     evidence: Annotated[
-        Path | None, typer.Option(help="JSON with the personal data that reviewers check (patients).")
+        Path | None,
+        typer.Option(help="JSON with the personal data that reviewers check (required of patients)."),
     ] = None,
     custodian: Annotated[
         list[str] | None,

@@ -107,6 +107,10 @@ class Connection:
         """Call on the port for first contact."""
         return await self._retrying(self.first_contact, lambda left: method(request, timeout=left))
 
+    async def enrolled(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Call with the certificate alone: what there is before the registration is active."""
+        return await self._retrying(self.authenticated, lambda left: method(request, timeout=left))
+
     async def call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call with certificate and token; once more with a new token when the old one was refused."""
         try:

@@ -25,6 +25,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import broken_glass, certificates, cid, command, hpke
 
 _EVIDENCE = b"cbmdhi/evidence/v1\x00"
+_PAGE = 500
 
 
 class Registration:
@@ -52,9 +53,16 @@ class Registration:
         """Ask for the identity. A patient gives evidence, sealed here to the reviewers, and custodians.
 
         `custodians` are MSP ids, by default every member: each can open the patient's records for a
-        permitted reader, and none before a decision is committed. Raises NotCommitted.
+        permitted reader, and none before a decision is committed. Raises NotCommitted; MeshError INVALID for
+        a patient without evidence.
         """
         wallet = self._wallet
+        if wallet.role == pb.ROLE_PATIENT and not evidence:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "a patient shows evidence, by which the reviewers know them",
+                "evidence",
+            )
         body = pb.RegisterIdentity(
             address=wallet.address,
             role=wallet.role,
@@ -64,15 +72,15 @@ class Registration:
             enrolment_certificate=_der(wallet.certificate_pem),
         )
         request = identity_pb2.RegisterRequest()
-        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
-        if wallet.role == pb.ROLE_PATIENT:
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
+        if evidence and wallet.role == pb.ROLE_PATIENT:
             administrators = await reviewers.of_evidence(self._connection)
             self._add_custodians(body, request, custodians)
-            request.sealed_evidence = _seal_evidence(wallet.address, evidence or {}, administrators)
+            request.sealed_evidence = _seal_evidence(wallet.address, evidence, administrators)
             body.evidence_cid = cid.raw(request.sealed_evidence)
         signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
         request.command.CopyFrom(signed)
-        receipt = (await self._connection.anonymous(stub.Register, request)).receipt
+        receipt = (await self._connection.enrolled(stub.Register, request)).receipt
         return _accepted(receipt)
 
     async def invite(self, address: str, role: pb.Role) -> str:
@@ -82,20 +90,33 @@ class Registration:
         return (await self._connection.call(stub.Invite, request)).secret
 
     async def pending(self) -> list[identity_pb2.PendingReview]:
-        """As an administrator: registrations that wait for this member's vote."""
+        """As an administrator: every registration that waits for this member's vote, oldest first."""
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
-        response = await self._connection.call(
-            stub.ListPendingReviews, identity_pb2.ListPendingReviewsRequest()
-        )
-        return list(response.reviews)
+        request = identity_pb2.ListPendingReviewsRequest(page_size=_PAGE)
+        found: list[identity_pb2.PendingReview] = []
+        while True:
+            page = await self._connection.call(stub.ListPendingReviews, request)
+            found.extend(page.reviews)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
-    def open_evidence(self, review: identity_pb2.PendingReview) -> dict[str, Any]:
-        """As a reviewer: decrypt the personal data that the patient sealed to this wallet."""
-        address = review.identity.address
-        if cid.raw(review.sealed_evidence) != review.identity.evidence_cid:
+    async def evidence(self, identity: IdentityDocument) -> dict[str, Any]:
+        """As a reviewer: fetch a registration's evidence, check that it is what the patient signed, decrypt.
+
+        Raises MeshError NOT_FOUND (the patient's client has not sent it yet), FORBIDDEN, INTEGRITY.
+        """
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
+        request = identity_pb2.GetEvidenceRequest(address=identity.address)
+        answer = await self._connection.call(stub.GetEvidence, request)
+        return self._open_evidence(identity, answer.sealed_evidence)
+
+    def _open_evidence(self, identity: IdentityDocument, sealed_evidence: bytes) -> dict[str, Any]:
+        address = identity.address
+        if cid.raw(sealed_evidence) != identity.evidence_cid:
             raise MeshError(code_pb2.CODE_INTEGRITY, "the evidence is not what the patient signed")
         try:
-            sealed = identity_pb2.SealedEvidence.FromString(review.sealed_evidence)
+            sealed = identity_pb2.SealedEvidence.FromString(sealed_evidence)
             mine = next(entry.sealed for entry in sealed.keys if entry.reviewer == self._wallet.address)
             key = hpke.open(self._wallet.hpke_private, mine, hpke.EVIDENCE_KEY, address, self._wallet.address)
             plain = AESGCM(key).decrypt(
@@ -114,12 +135,18 @@ class Registration:
     async def review(
         self, identity: IdentityDocument, *, approve: bool, reason_code: str = "identity-verified"
     ) -> identity_pb2.ReviewResponse:
-        """As an administrator: vote. Raises NotCommitted."""
+        """As an administrator: vote. To approve a patient the evidence is opened, and the vote says which.
+
+        Raises NotCommitted; MeshError as `evidence` does, and then there is no vote.
+        """
+        if approve and identity.role == pb.ROLE_PATIENT:
+            await self.evidence(identity)
         body = pb.ReviewRegistration(
             address=identity.address,
             registration_id=identity.registration_id,
             decision=pb.DECISION_APPROVE if approve else pb.DECISION_REJECT,
             reason_code=reason_code,
+            evidence_cid=identity.evidence_cid if approve else "",
         )
         signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
@@ -166,10 +193,18 @@ class Registration:
             raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
 
     async def identity(self, address: str = "") -> IdentityDocument:
-        """The document of an address, by default the wallet's own."""
-        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.first_contact)
-        request = identity_pb2.GetIdentityRequest(address=address or self._wallet.address)
-        return (await self._connection.anonymous(stub.GetIdentity, request)).identity
+        """The document of an address, by default the wallet's own, which needs a certificate and no session.
+
+        Raises MeshError NOT_FOUND, also for a wallet that is not enrolled: it cannot be registered either.
+        """
+        if not self._wallet.certificate_pem:
+            raise MeshError(code_pb2.CODE_NOT_FOUND, "this wallet is not enrolled yet: enrol it first")
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
+        if address in ("", self._wallet.address):
+            request = identity_pb2.GetOwnIdentityRequest()
+            return (await self._connection.enrolled(stub.GetOwnIdentity, request)).identity
+        wanted = identity_pb2.GetIdentityRequest(address=address)
+        return (await self._connection.call(stub.GetIdentity, wanted)).identity
 
     async def _submit(self, body: Message) -> Receipt:
         return (await submit(self._connection, body))[0].receipt

@@ -70,9 +70,9 @@ def _in_turn(found: list[IdentityDocument], home_msp: str) -> list[IdentityDocum
 
 
 async def _listed(connection: Connection, *, of_broken_glass: bool) -> identity_pb2.ListReviewersResponse:
-    stub = identity_pb2_grpc.RegistrationServiceStub(connection.first_contact)
+    stub = identity_pb2_grpc.RegistrationServiceStub(connection.authenticated)
     request = identity_pb2.ListReviewersRequest(of_broken_glass=of_broken_glass)
-    return await connection.anonymous(stub.ListReviewers, request)
+    return await connection.enrolled(stub.ListReviewers, request)
 
 
 def _check(

@@ -48,8 +48,9 @@ func describeRegister(c *command) *refusal {
 		return nil
 	}
 	c.entry.Patient = body.GetAddress()
-	if body.GetEvidenceCid() != "" && !isCID(body.GetEvidenceCid()) {
-		return invalid(path+"evidence_cid", "not a CIDv1 (sha2-256) in lower-case base32")
+	if !isCID(body.GetEvidenceCid()) {
+		return invalid(path+"evidence_cid",
+			"a patient shows the reviewers evidence: its CIDv1 (sha2-256) in lower-case base32 is required")
 	}
 	return checkCustodians(path+"custodians", body.GetCustodians())
 }

@@ -20,7 +20,7 @@ func (s *story) review(by, subject *sim.Person, decision pb.Decision) *pb.Verdic
 	s.t.Helper()
 	return s.One(by.Sign(sim.Body(&pb.ReviewRegistration{
 		Address: subject.Address, RegistrationId: s.Identity(subject.Address).GetRegistrationId(),
-		Decision: decision, ReasonCode: "identity-verified",
+		Decision: decision, ReasonCode: "identity-verified", EvidenceCid: s.Identity(subject.Address).GetEvidenceCid(),
 	})))
 }
 
@@ -160,6 +160,10 @@ func TestARegistrationThatDoesNotProveItselfLeavesNoTrace(t *testing.T) {
 		{"a sealed key that was not sent", patient, func(_ *story, _ *sim.Person, b *pb.RegisterIdentity) {
 			b.Custodians[0].SealedKeySha256 = make([]byte, 32)
 		}, "custodians[0].sealed_key_sha256"},
+		{"a patient without evidence", patient, func(_ *story, _ *sim.Person, b *pb.RegisterIdentity) { b.EvidenceCid = "" }, "evidence_cid"},
+		{"a clinician with evidence", clinician, func(s *story, _ *sim.Person, b *pb.RegisterIdentity) {
+			b.EvidenceCid = s.patient.Registration().EvidenceCid
+		}, "evidence_cid"},
 		{"evidence that is no CID", patient, func(_ *story, _ *sim.Person, b *pb.RegisterIdentity) { b.EvidenceCid = "Jane Doe" }, "evidence_cid"},
 	}
 	for _, test := range stories {
@@ -232,4 +236,40 @@ func TestSuspensionAndReinstatement(t *testing.T) {
 	s.expect(s.One(suspend(s.administrator, s.patient, false)), pb.Code_CODE_OK)
 	s.expectStatus(s.patient, active)
 	s.expect(s.One(suspend(s.administrator, s.Enrol(pb.Role_ROLE_ENGINE, sim.Mercy), true)), pb.Code_CODE_NOT_FOUND)
+}
+
+func TestNobodyApprovesAPatientWithoutHavingOpenedTheEvidence(t *testing.T) {
+	s := begin(t)
+	newcomer := s.Enrol(pb.Role_ROLE_PATIENT, sim.Mercy)
+	newcomer.Custodians = []string{sim.Mercy}
+	s.expect(s.One(s.register(newcomer)), pb.Code_CODE_OK)
+	registration := s.Identity(newcomer.Address)
+	vote := func(decision pb.Decision, seen string) *pb.Verdict {
+		return s.One(s.administrator.Sign(sim.Body(&pb.ReviewRegistration{
+			Address: newcomer.Address, RegistrationId: registration.GetRegistrationId(), Decision: decision,
+			ReasonCode: "identity-verified", EvidenceCid: seen,
+		})))
+	}
+	another := s.patient.Registration().GetEvidenceCid()
+	for _, seen := range []string{"", another, "Jane Doe"} {
+		s.expectAt(vote(approve, seen), pb.Code_CODE_INVALID, "body.review_registration.evidence_cid")
+		s.expectStatus(newcomer, pending)
+	}
+	s.expectAt(vote(reject, another), pb.Code_CODE_INVALID, "body.review_registration.evidence_cid")
+	if got := s.Identity(newcomer.Address).GetReviews(); len(got) != 0 {
+		t.Fatalf("votes %v", got)
+	}
+	s.expect(vote(approve, registration.GetEvidenceCid()), pb.Code_CODE_OK)
+}
+
+func TestEvidenceThatDoesNotOpenIsAReasonToReject(t *testing.T) {
+	s := begin(t)
+	newcomer := s.Enrol(pb.Role_ROLE_PATIENT, sim.Mercy)
+	newcomer.Custodians = []string{sim.Mercy}
+	s.expect(s.One(s.register(newcomer)), pb.Code_CODE_OK)
+	s.expect(s.One(s.administrator.Sign(sim.Body(&pb.ReviewRegistration{
+		Address: newcomer.Address, RegistrationId: s.Identity(newcomer.Address).GetRegistrationId(), Decision: reject,
+		ReasonCode: "document-mismatch",
+	}))), pb.Code_CODE_OK)
+	s.expectStatus(newcomer, rejected)
 }

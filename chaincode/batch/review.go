@@ -49,6 +49,11 @@ func applyReview(r *run, c *command) *refusal {
 	if subject.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_PENDING {
 		return conflict(path+"registration_id", "this registration is decided already")
 	}
+	// Whoever approves says what they saw: of a patient nobody is approved unseen, nor by a glance at something else.
+	approves := body.GetDecision() == pb.Decision_DECISION_APPROVE
+	if seen := body.GetEvidenceCid(); (approves || seen != "") && seen != subject.GetEvidenceCid() {
+		return invalid(path+"evidence_cid", "not the evidence of this registration: open it, and vote on what you saw")
+	}
 	rule := r.reviewRule(subject.GetRole())
 	if rule == nil {
 		return forbidden(path+"address", "the consortium's policy no longer has a review rule for this role")

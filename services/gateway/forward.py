@@ -61,23 +61,21 @@ class Forwarder:
         self._channel = channel
         self._methods: dict[tuple[str, bool], Any] = {}
 
-    async def unary(self, route: Route, request: RawMessage, session: Session | None) -> bytes:
+    async def unary(self, route: Route, request: RawMessage, caller: Caller | Session | None) -> bytes:
         """One answer. Raises MeshError."""
         return await client.call(
             self._method(route.method, streams=False),
             request,
             deadline_seconds=_CALL_SECONDS,
-            metadata=_metadata(session),
+            metadata=_metadata(caller),
             changes_state=self._channel if route.changes_state else None,
         )
 
     async def stream(
-        self, route: Route, request: RawMessage, session: Session | None
+        self, route: Route, request: RawMessage, caller: Caller | Session | None
     ) -> AsyncGenerator[bytes, None]:
         """Answers for as long as the caller listens. Raises MeshError."""
-        answers = client.stream(
-            self._method(route.method, streams=True), request, metadata=_metadata(session)
-        )
+        answers = client.stream(self._method(route.method, streams=True), request, metadata=_metadata(caller))
         async for answer in answers:
             yield answer
 
@@ -89,5 +87,5 @@ class Forwarder:
         return self._methods[key]
 
 
-def _metadata(session: Session | None) -> tuple[tuple[str, str], ...]:
-    return () if session is None else caller_metadata(Caller(session.address, session.role, session.msp))
+def _metadata(caller: Caller | Session | None) -> tuple[tuple[str, str], ...]:
+    return () if caller is None else caller_metadata(Caller(caller.address, caller.role, caller.msp))

@@ -26,6 +26,7 @@ from services.gateway.records import Records
 from services.gateway.routes import INGEST, ROUTES, Route, Target
 from services.runtime.errors import MeshError, nothing_done
 from services.runtime.limits import MAX_MESSAGE_BYTES
+from services.runtime.peers import Caller
 from services.runtime.server import GrpcServer
 
 # What is over MAX_MESSAGE_BYTES up to here gets our own refusal, and leaves its stream alone.
@@ -125,10 +126,10 @@ class Front:
 
         async def answer(request: RawMessage, context: Any) -> bytes:
             check_size(request)
-            session = await self.gate.admit(route, context)
+            caller = await self.gate.admit(route, context)
             if inspect is not None:
                 inspect(request.raw, context)
-            return await forwarder.unary(route, request, session)
+            return await forwarder.unary(route, request, caller)
 
         return answer
 
@@ -169,7 +170,7 @@ def _reader(descriptor: Any) -> Callable[[bytes], Message]:
     return read
 
 
-def _present(session: Session | None) -> Session:
-    if session is None:
+def _present(caller: Caller | Session | None) -> Session:
+    if not isinstance(caller, Session):
         raise MeshError(code_pb2.CODE_INTERNAL, "a route without a session reached who needs one")
-    return session
+    return caller

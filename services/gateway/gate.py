@@ -15,10 +15,13 @@ from services.gateway.refusals import refusals
 from services.gateway.routes import Authentication, Route
 from services.gateway.sessions import Sessions
 from services.runtime.errors import MeshError
+from services.runtime.peers import Caller
 
 T = TypeVar("T")
 
 _BEARER = "Bearer "
+ENROLLED = "enrolled"
+"""In place of a role: who has a certificate, and no registration that anybody looked at."""
 
 
 class Gate:
@@ -29,11 +32,15 @@ class Gate:
         self._sessions = sessions
         self._metrics = metrics
 
-    async def admit(self, route: Route, context: Any) -> Session | None:
-        """The caller's session; None where none is needed. Metadata of the caller's is not passed on."""
+    async def admit(self, route: Route, context: Any) -> Caller | Session | None:
+        """The caller, with a session where one is needed; None for anyone. Metadata of the caller's is not
+        passed on."""
         match route.authentication:
             case Authentication.ANONYMOUS:
                 return None
+            case Authentication.ENROLLED:
+                certificate = self._identity_certificate(context)
+                return Caller(certificate.name, ENROLLED, certificate.identity_of)
             case Authentication.SERVICE:
                 self._require_service(self.certificate_of(context))
                 return None
@@ -71,7 +78,7 @@ class Gate:
                 "this call is for services of the members: show a service's certificate",
             )
 
-    async def _require_session(self, route: Route, context: Any) -> Session:
+    def _identity_certificate(self, context: Any) -> ClientCertificate:
         certificate = self.certificate_of(context)
         if certificate is None or not certificate.identity_of:
             raise MeshError(
@@ -79,6 +86,10 @@ class Gate:
                 "the connection shows no certificate of a member's CA for identities: "
                 "enrol, and connect with it",
             )
+        return certificate
+
+    async def _require_session(self, route: Route, context: Any) -> Session:
+        certificate = self._identity_certificate(context)
         try:
             session = await self._sessions.of_token(_token(context))
             with refusals():

@@ -21,6 +21,7 @@ class Authentication(Enum):
     """What a caller shows."""
 
     ANONYMOUS = "nothing"
+    ENROLLED = "a certificate of a member's CA for identities, registered or not"
     SESSION = "a token bound to the connection's certificate"
     SERVICE = "the certificate of a member's service"
 
@@ -47,7 +48,8 @@ _PATIENT = frozenset({"patient"})
 _REVIEWERS = frozenset({"administrator", "privacy_officer"})
 
 _OWN, _IDENTITY, _NOTIFY = Target.GATEWAY, Target.IDENTITY, Target.NOTIFY
-_ANYONE, _SESSION, _SERVICE = Authentication.ANONYMOUS, Authentication.SESSION, Authentication.SERVICE
+_ANYONE, _ENROLLED = Authentication.ANONYMOUS, Authentication.ENROLLED
+_SESSION, _SERVICE = Authentication.SESSION, Authentication.SERVICE
 
 _GATEWAY = "/cbmdhi.gateway.v1."
 _ENROLMENT = "/cbmdhi.identity.v1.EnrolmentService/"
@@ -74,11 +76,13 @@ _TABLE = (
 
     Route(f"{_ENROLMENT}Invite", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),
     Route(f"{_ENROLMENT}Enrol", _IDENTITY, _ANYONE, first_contact=True, changes_state=True),
-    Route(f"{_REGISTRATION}ListReviewers", _IDENTITY, _ANYONE, first_contact=True),
-    Route(f"{_REGISTRATION}Register", _IDENTITY, _ANYONE, first_contact=True, changes_state=True),
+    Route(f"{_REGISTRATION}ListReviewers", _IDENTITY, _ENROLLED),
+    Route(f"{_REGISTRATION}Register", _IDENTITY, _ENROLLED, changes_state=True),
+    Route(f"{_REGISTRATION}GetOwnIdentity", _IDENTITY, _ENROLLED),
     Route(f"{_REGISTRATION}ListPendingReviews", _IDENTITY, _SESSION, roles=_ADMINISTRATOR),
+    Route(f"{_REGISTRATION}GetEvidence", _IDENTITY, _SESSION, roles=_ADMINISTRATOR),
     Route(f"{_REGISTRATION}Review", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),
-    Route(f"{_REGISTRATION}GetIdentity", _IDENTITY, _ANYONE, first_contact=True),
+    Route(f"{_REGISTRATION}GetIdentity", _IDENTITY, _SESSION),
     Route(f"{_SESSIONS}Challenge", _IDENTITY, _ANYONE, first_contact=True),
     Route(LOGIN, _IDENTITY, _ANYONE, first_contact=True),
     Route(f"{_SESSIONS}GetTokenKeys", _IDENTITY, _SERVICE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 import grpc
 
@@ -16,7 +16,6 @@ from services.runtime.errors import MeshError
 _READ_SECONDS = 5.0
 _SUBMIT_SECONDS = 25.0
 _PAGE = 500
-_MOST_PAGES = 20
 
 
 class LedgerClient:
@@ -53,22 +52,21 @@ class LedgerClient:
         *,
         role: Role = Role.ROLE_UNSPECIFIED,
         status: IdentityStatus = IdentityStatus.IDENTITY_STATUS_UNSPECIFIED,
-    ) -> list[IdentityDocument]:
-        """Documents from the projection; an unset filter does not restrict. At most 10,000."""
-        found: list[IdentityDocument] = []
+    ) -> AsyncIterator[list[IdentityDocument]]:
+        """Documents from the projection, however many there are, 500 at a time; an unset filter does not
+        restrict."""
         token = ""
-        for _ in range(_MOST_PAGES):
+        while True:
             request = ledger_pb2.ListIdentitiesRequest(
                 role=role, status=status, page_size=_PAGE, page_token=token
             )
             page = await call(
                 self._stub.ListIdentities, request, deadline_seconds=_READ_SECONDS, retries=self._retries
             )
-            found.extend(page.identities)
+            yield list(page.identities)
             token = page.next_page_token
             if not token:
-                break
-        return found
+                return
 
     async def members(self) -> ledger_pb2.ListMembersResponse:
         """Every member, the policy in force and the channel."""

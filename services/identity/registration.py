@@ -6,7 +6,7 @@ Nothing here can read the evidence: it is sealed to the reviewing administrators
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
@@ -20,13 +20,12 @@ from cbmdhi.protocol.channel import Channel
 from services.identity import names
 from services.identity.domain import registration, review
 from services.identity.domain.refusal import Refused, Why
-from services.identity.sessions import now_ms
 from services.runtime.errors import MeshError
+from services.runtime.remembered import Remembered
 
-MOST_REVIEWS = 500
-_EVIDENCE_AT_ONCE = 8
-_EVIDENCE_BYTES = 12 * 1024 * 1024
-_EVIDENCE_SECONDS = 12.0
+_PAGE = 100
+_LARGEST_PAGE = 500
+_REVIEWERS_SECONDS = 2.0
 
 
 class Ledger(Protocol):
@@ -36,9 +35,9 @@ class Ledger(Protocol):
 
     async def registration(self, address: str) -> SignedCommand: ...
 
-    async def identities(
+    def identities(
         self, *, role: Role = ..., status: IdentityStatus = ...
-    ) -> list[IdentityDocument]: ...
+    ) -> AsyncIterator[list[IdentityDocument]]: ...
 
     async def members(self) -> ledger_pb2.ListMembersResponse: ...
 
@@ -63,57 +62,80 @@ class Registrations:
         self._storage = storage
         self._msp_id = msp_id
         self._channel = channel
+        self._reviewers: Remembered[bool, identity_pb2.ListReviewersResponse] = Remembered(2)
+        self._asking = asyncio.Lock()
 
     async def reviewers(self, *, of_broken_glass: bool) -> identity_pb2.ListReviewersResponse:
         """To whom a patient seals: the active administrators of all members, and the members' vaults. To whom
-        a clinician seals the reason of a broken glass: the privacy officers too."""
-        administrators, known = await asyncio.gather(
-            self._active(Role.ROLE_ADMINISTRATOR), self._ledger.members()
-        )
-        privacy_officers = await self._active(Role.ROLE_PRIVACY_OFFICER) if of_broken_glass else []
-        registrations = await asyncio.gather(
-            *(self._ledger.registration(one.address) for one in (*administrators, *privacy_officers))
-        )
-        return identity_pb2.ListReviewersResponse(
-            administrators=administrators,
-            members=known.members,
-            channel=self._channel.name,
-            registrations=registrations,
-            privacy_officers=privacy_officers,
-        )
+        a clinician seals the reason of a broken glass: the privacy officers too.
 
-    async def _active(self, role: Role) -> list[IdentityDocument]:
-        return await self._ledger.identities(role=role, status=IdentityStatus.IDENTITY_STATUS_ACTIVE)
+        The same for everybody for two seconds: one answer is many questions to the ledger.
+        """
+        if (known := self._reviewers.get(of_broken_glass, _REVIEWERS_SECONDS)) is not None:
+            return known
+        async with self._asking:
+            if (known := self._reviewers.get(of_broken_glass, _REVIEWERS_SECONDS)) is None:
+                known = await self._find_reviewers(of_broken_glass)
+                self._reviewers.put(of_broken_glass, known)
+        return known
 
-    async def register(self, request: identity_pb2.RegisterRequest) -> ledger_pb2.Receipt:
-        """Check, keep the evidence, submit. What cannot be accepted leaves nothing behind."""
+    async def register(self, request: identity_pb2.RegisterRequest, caller: str) -> ledger_pb2.Receipt:
+        """Check, submit, and then keep the evidence: what is refused leaves nothing behind."""
         header, body = _parse(request.command)
+        if request.command.signer != caller:
+            raise Refused(
+                Why.FORBIDDEN,
+                "a registration comes over the connection of whom it registers: show that certificate",
+                "signer",
+            )
         known = await self._ledger.members()
         keys = [registration.SealedKey(key.msp, key.key, key.sealed) for key in request.sealed_keys]
         place = registration.Place(
             self._channel, {member.msp: member.ca_certificates_pem for member in known.members}
         )
-        wanted = _registration(request.command, header, body)
-        registration.check(wanted, request.sealed_evidence, keys, place)
+        registration.check(_registration(request.command, header, body), request.sealed_evidence, keys, place)
         _check_signature(request.command, body)
-        if request.sealed_evidence and registration.is_certified(wanted) and await self._is_new(header, body):
-            await self._storage.put(request.sealed_evidence, body.evidence_cid)
-        return await self._ledger.submit(request.command, request.sealed_keys)
+        receipt = await self._ledger.submit(request.command, request.sealed_keys)
+        if receipt.code == code_pb2.CODE_OK and request.sealed_evidence:
+            await self._keep(request.sealed_evidence, header, body)
+        return receipt
 
-    async def pending(self) -> list[identity_pb2.PendingReview]:
-        """What waits for this member's vote, oldest first, with the sealed evidence."""
-        documents, known = await asyncio.gather(
-            self._ledger.identities(status=IdentityStatus.IDENTITY_STATUS_PENDING), self._ledger.members()
-        )
-        by_address = {document.address: document for document in documents}
+    async def pending(self, size: int, token: str) -> identity_pb2.ListPendingReviewsResponse:
+        """A page of what waits for this member's vote, oldest first."""
+        behind = review.place_named(token)
+        size = min(size or _PAGE, _LARGEST_PAGE)
+        known = await self._ledger.members()
         rules = [
             review.Rule(names.role(rule.role), rule.quorum, rule.home_only)
             for rule in known.policy.review_rules
         ]
-        waiting = review.waits_for(
-            self._msp_id, (_waiting(document) for document in by_address.values()), rules, MOST_REVIEWS
+        # One more than the page: there is a next page only if there is something on it. However many wait,
+        # no more than these are held.
+        oldest: list[review.Waiting] = []
+        documents: dict[str, IdentityDocument] = {}
+        async for some in self._ledger.identities(status=IdentityStatus.IDENTITY_STATUS_PENDING):
+            documents |= {document.address: document for document in some}
+            oldest = review.waits_for(
+                self._msp_id,
+                {one.address: one for one in (*oldest, *map(_waiting, some))}.values(),
+                rules,
+                behind=behind,
+                most=size + 1,
+            )
+            documents = {one.address: documents[one.address] for one in oldest}
+        return identity_pb2.ListPendingReviewsResponse(
+            reviews=[identity_pb2.PendingReview(identity=documents[one.address]) for one in oldest[:size]],
+            next_page_token=review.token_of(oldest[size - 1]) if len(oldest) > size else "",
         )
-        return await self._with_evidence([by_address[one.address] for one in waiting])
+
+    async def evidence(self, address: str) -> bytes:
+        """The sealed evidence of a registration. Raises MeshError NOT_FOUND, UNAVAILABLE, INTEGRITY."""
+        document = await self._ledger.identity(address)
+        if document is None or not document.evidence_cid:
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND, "no registration with evidence stands under this address", "address"
+            )
+        return await self._storage.get(document.evidence_cid)
 
     async def review(
         self, signed: SignedCommand, caller: str
@@ -134,42 +156,45 @@ class Registrations:
             # The vote stands; its receipt is worth more than the document beside it.
             return receipt, None
 
-    async def _is_new(self, header: Command, body: RegisterIdentity) -> bool:
-        """False for what the channel will answer without the evidence: past, or registered before."""
-        if header.expires_at_ms <= now_ms():
-            return False
-        known = await self._ledger.identity(body.address)
-        return known is None or (
-            known.status == IdentityStatus.IDENTITY_STATUS_REJECTED
-            and known.registration_id != header.command_id
+    async def _keep(self, evidence: bytes, header: Command, body: RegisterIdentity) -> None:
+        """Keep what a registration that waits for review needs; one that was decided needs nothing."""
+        document = await self._ledger.identity(body.address)
+        if (
+            document is None
+            or document.status != IdentityStatus.IDENTITY_STATUS_PENDING
+            or document.registration_id != header.command_id
+        ):
+            return
+        try:
+            await self._storage.put(evidence, body.evidence_cid)
+        except MeshError as error:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE,
+                "registered, but the evidence is not kept yet, and nobody can review without it: "
+                "send the same again",
+                "sealed_evidence",
+                error.retry_after_ms or 1_000,
+            ) from error
+
+    async def _find_reviewers(self, of_broken_glass: bool) -> identity_pb2.ListReviewersResponse:
+        administrators, known = await asyncio.gather(
+            self._active(Role.ROLE_ADMINISTRATOR), self._ledger.members()
+        )
+        privacy_officers = await self._active(Role.ROLE_PRIVACY_OFFICER) if of_broken_glass else []
+        registrations = await asyncio.gather(
+            *(self._ledger.registration(one.address) for one in (*administrators, *privacy_officers))
+        )
+        return identity_pb2.ListReviewersResponse(
+            administrators=administrators,
+            members=known.members,
+            channel=self._channel.name,
+            registrations=registrations,
+            privacy_officers=privacy_officers,
         )
 
-    async def _with_evidence(self, documents: Sequence[IdentityDocument]) -> list[identity_pb2.PendingReview]:
-        """As many as fit into one message and a bounded time; evidence that cannot be had is left empty."""
-        reviews: list[identity_pb2.PendingReview] = []
-        size = 0
-        ends_at = asyncio.get_running_loop().time() + _EVIDENCE_SECONDS
-        for start in range(0, len(documents), _EVIDENCE_AT_ONCE):
-            some = documents[start : start + _EVIDENCE_AT_ONCE]
-            blobs = await asyncio.gather(*(self._evidence(document) for document in some))
-            for document, blob in zip(some, blobs, strict=True):
-                one = identity_pb2.PendingReview(identity=document, sealed_evidence=blob)
-                size += one.ByteSize()
-                if size > _EVIDENCE_BYTES:
-                    return reviews
-                reviews.append(one)
-            if asyncio.get_running_loop().time() > ends_at:
-                break
-        return reviews
-
-    async def _evidence(self, document: IdentityDocument) -> bytes:
-        if document.role != Role.ROLE_PATIENT or not document.evidence_cid:
-            return b""
-        try:
-            return await self._storage.get(document.evidence_cid)
-        except MeshError:
-            # One registration whose evidence is not to be had must not hide the others.
-            return b""
+    async def _active(self, role: Role) -> list[IdentityDocument]:
+        active = self._ledger.identities(role=role, status=IdentityStatus.IDENTITY_STATUS_ACTIVE)
+        return [document async for some in active for document in some]
 
 
 def _parse(signed: SignedCommand) -> tuple[Command, RegisterIdentity]:

@@ -134,7 +134,8 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
     ) -> identity_pb2.RegisterResponse:
         require_peer(context, services=_GATEWAY)
         with refusals():
-            return identity_pb2.RegisterResponse(receipt=await self._registrations.register(request))
+            receipt = await self._registrations.register(request, caller_of(context).address)
+        return identity_pb2.RegisterResponse(receipt=receipt)
 
     async def ListPendingReviews(
         self, request: identity_pb2.ListPendingReviewsRequest, context: Any
@@ -142,7 +143,18 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
         require_peer(context, services=_GATEWAY)
         with refusals():
             await self._administrators.require(context)
-        return identity_pb2.ListPendingReviewsResponse(reviews=await self._registrations.pending())
+            return await self._registrations.pending(request.page_size, request.page_token)
+
+    async def GetEvidence(
+        self, request: identity_pb2.GetEvidenceRequest, context: Any
+    ) -> identity_pb2.GetEvidenceResponse:
+        require_peer(context, services=_GATEWAY)
+        _check_address(request.address)
+        with refusals():
+            await self._administrators.require(context)
+        return identity_pb2.GetEvidenceResponse(
+            sealed_evidence=await self._registrations.evidence(request.address)
+        )
 
     async def Review(self, request: identity_pb2.ReviewRequest, context: Any) -> identity_pb2.ReviewResponse:
         require_peer(context, services=_GATEWAY)
@@ -150,20 +162,32 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
             receipt, identity = await self._registrations.review(request.command, caller_of(context).address)
         return identity_pb2.ReviewResponse(receipt=receipt, identity=identity)
 
+    async def GetOwnIdentity(
+        self, request: identity_pb2.GetOwnIdentityRequest, context: Any
+    ) -> identity_pb2.GetOwnIdentityResponse:
+        require_peer(context, services=_GATEWAY)
+        return identity_pb2.GetOwnIdentityResponse(identity=await self._found(caller_of(context).address))
+
     async def GetIdentity(
         self, request: identity_pb2.GetIdentityRequest, context: Any
     ) -> identity_pb2.GetIdentityResponse:
         require_peer(context, services=_GATEWAY)
-        if not addresses.is_address(request.address):
-            raise MeshError(
-                code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address"
-            )
-        document = await self._ledger.identity(request.address)
+        caller_of(context)
+        _check_address(request.address)
+        return identity_pb2.GetIdentityResponse(identity=await self._found(request.address))
+
+    async def _found(self, address: str) -> IdentityDocument:
+        document = await self._ledger.identity(address)
         if document is None:
             raise MeshError(
                 code_pb2.CODE_NOT_FOUND, "no identity is registered under this address", "address"
             )
-        return identity_pb2.GetIdentityResponse(identity=document)
+        return document
+
+
+def _check_address(address: str) -> None:
+    if not addresses.is_address(address):
+        raise MeshError(code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address")
 
 
 class SessionServicer(identity_pb2_grpc.SessionServiceServicer):

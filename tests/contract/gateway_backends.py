@@ -164,6 +164,29 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         raise MeshError(code_pb2.CODE_INVALID, "not a CSR", "csr_pem", 5)
 
 
+class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
+    """Hears who asks."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
+
+    async def ListReviewers(self, request: Any, context: Any) -> Any:
+        self.heard.note(request, context)
+        return identity_pb2.ListReviewersResponse(channel="cbmdhi")
+
+    async def Register(self, request: Any, context: Any) -> Any:
+        self.heard.note(request, context)
+        return identity_pb2.RegisterResponse()
+
+    async def GetOwnIdentity(self, request: Any, context: Any) -> Any:
+        self.heard.note(request, context)
+        return identity_pb2.GetOwnIdentityResponse()
+
+    async def GetIdentity(self, request: Any, context: Any) -> Any:
+        self.heard.note(request, context)
+        return identity_pb2.GetIdentityResponse()
+
+
 class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     """Streams numbers."""
 

@@ -30,6 +30,7 @@ from tests.contract.gateway_backends import (
     Heard,
     InboxServicer,
     LedgerServicer,
+    RegistrationServicer,
     SessionServicer,
     StorageServicer,
 )
@@ -191,6 +192,7 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
         "identity",
         (identity_pb2_grpc.add_SessionServiceServicer_to_server, sessions),
         (identity_pb2_grpc.add_EnrolmentServiceServicer_to_server, EnrolmentServicer(heard)),
+        (identity_pb2_grpc.add_RegistrationServiceServicer_to_server, RegistrationServicer(heard)),
     )
     await play("notify", (notify_pb2_grpc.add_InboxServiceServicer_to_server, inbox))
 

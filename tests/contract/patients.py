@@ -68,6 +68,7 @@ async def _register(
     body = person.registration(ca, role)
     submission_keys: list[tuple[str, bytes]] = []
     if role == command_pb2.ROLE_PATIENT:
+        body.evidence_cid = cid.raw(b"sealed evidence")
         for msp in (MERCY, LAKESIDE):
             sealed = os.urandom(2_600)
             body.custodians.add(msp=msp, sealed_key_sha256=hashlib.sha256(sealed).digest())
@@ -82,6 +83,7 @@ async def _register(
             registration_id=receipt.command_id,
             decision=command_pb2.DECISION_APPROVE,
             reason_code="identity-verified",
+            evidence_cid=body.evidence_cid,
         )
         await _done(submit, reviewer.means(review))
 

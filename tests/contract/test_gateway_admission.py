@@ -1,7 +1,7 @@
 """Who is let in over real connections, and on whose behalf."""
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from services.runtime.errors import code_name, from_rpc_error
 from tests.contract.gateway_backends import CHALLENGE
 from tests.contract.gateway_calls import ADMINISTRATOR, CLINICIAN, ENGINE, PATIENT, records, refusal
 from tests.contract.gateway_member import Caller, IdentityCa, Member, thumbprint
+from tests.unit.gateway.people import Person
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 
@@ -127,11 +128,60 @@ async def test_first_contact_answers_what_is_needed_before_a_certificate_and_not
         identity_pb2_grpc.EnrolmentServiceStub(channel).Invite(identity_pb2.InviteRequest()),
         identity_pb2_grpc.SessionServiceStub(channel).GetTokenKeys(identity_pb2.GetTokenKeysRequest()),
         notify_pb2_grpc.InboxServiceStub(channel).List(notify_pb2.ListRequest()),
+        *(call(None) for call in registration_calls(channel).values()),
     ]
     for call in closed:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def registration_calls(channel: grpc.aio.Channel) -> dict[str, Callable[[Any], Awaitable[Any]]]:
+    stub = identity_pb2_grpc.RegistrationServiceStub(channel)
+    return {
+        "reviewers": lambda sent: stub.ListReviewers(identity_pb2.ListReviewersRequest(), metadata=sent),
+        "register": lambda sent: stub.Register(identity_pb2.RegisterRequest(), metadata=sent),
+        "own": lambda sent: stub.GetOwnIdentity(identity_pb2.GetOwnIdentityRequest(), metadata=sent),
+        "any": lambda sent: stub.GetIdentity(identity_pb2.GetIdentityRequest(), metadata=sent),
+    }
+
+
+async def test_who_is_enrolled_and_not_registered_yet_registers_and_asks_how_it_stands_in_its_own_name_alone(
+    member: Member,
+) -> None:
+    newcomer = Person()
+    calls = registration_calls(member.connect(newcomer))
+    forged = (("cbmdhi-caller", CLINICIAN.address), ("cbmdhi-caller-role", "administrator"))
+
+    for name in ("reviewers", "register", "own"):
+        await calls[name](forged)
+
+    assert (
+        member.heard.metadata
+        == [
+            {
+                "cbmdhi-caller": newcomer.address,
+                "cbmdhi-caller-role": "enrolled",
+                "cbmdhi-caller-msp": "MercyMSP",
+            }
+        ]
+        * 3
+    )
+    assert (await refusal(calls["any"](None)))[0] == "UNAUTHENTICATED"
+    caller = member.session(ENGINE)
+    await registration_calls(caller.channel)["any"](caller.metadata)
+    assert member.heard.metadata[-1]["cbmdhi-caller"] == ENGINE.address
+
+
+async def test_a_services_certificate_registers_nobody(member: Member) -> None:
+    services = member.consortium.tls("storage")
+    credentials = grpc.ssl_channel_credentials(
+        member.tls_root, services.key_file.read_bytes(), services.certificate_file.read_bytes()
+    )
+    options = [("grpc.ssl_target_name_override", "gateway.mercy")]
+    channel = grpc.aio.secure_channel(member.config.listen_address, credentials, options=options)
+    for name, call in registration_calls(channel).items():
+        assert (await refusal(call(None)))[0] == "UNAUTHENTICATED", name
 
 
 async def test_roles_of_the_table_are_asked_for(member: Member) -> None:

@@ -16,7 +16,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from cbmdhi.protocol import envelope, hpke
+from cbmdhi.protocol import cid, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import call, connect
@@ -119,6 +119,8 @@ async def register(
     person, (private, public) = Person(at.ca.channel), hpke.generate()
     body = person.registration(at.ca, role)
     body.hpke_public_key = public
+    if role == pb.ROLE_PATIENT:
+        body.evidence_cid = cid.raw(b"sealed evidence")
     known = await call(at.ledger.ListMembers, ledger_pb2.ListMembersRequest(), deadline_seconds=SECONDS)
     vaults = {member.msp: member.vault_public_key for member in known.members}
     sealed = {
@@ -136,6 +138,7 @@ async def register(
             registration_id=receipt.command_id,
             decision=pb.DECISION_APPROVE,
             reason_code="identity-verified",
+            evidence_cid=body.evidence_cid,
         )
         await member.done(reviewer.means(review))
     return Known(person, private)

@@ -280,7 +280,7 @@ async def test_only_the_patient_gives_a_consent(people: People, patient: Client)
 async def test_one_members_administrator_cannot_vote_for_both(people: People) -> None:
     async with people.newcomer() as newcomer:
         await newcomer.registration.enrol()
-        await newcomer.registration.register({})
+        await newcomer.registration.register({"document": "passport"})
         identity = await newcomer.registration.identity()
         await people.mercy_administrator.registration.review(identity, approve=True)
         with pytest.raises(NotCommitted) as caught:

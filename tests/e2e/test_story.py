@@ -43,7 +43,7 @@ async def test_a_patient_is_active_only_when_both_hospitals_approved_and_is_told
         await newcomer.registration.register({"name": "only the reviewers can read this"})
         address = newcomer.wallet.address
         review = await cast.approve(people.mercy_administrator, address)
-        evidence = people.mercy_administrator.registration.open_evidence(review)
+        evidence = await people.mercy_administrator.registration.evidence(review.identity)
         assert evidence == {"name": "only the reviewers can read this"}
         identity = await newcomer.registration.identity()
         assert identity.status == state_pb2.IDENTITY_STATUS_PENDING
@@ -59,7 +59,7 @@ async def test_a_patient_is_active_only_when_both_hospitals_approved_and_is_told
 async def test_a_rejected_patient_never_becomes_active(people: People) -> None:
     async with people.newcomer() as newcomer:
         await newcomer.registration.enrol()
-        await newcomer.registration.register({})
+        await newcomer.registration.register({"document": "passport"})
         address = newcomer.wallet.address
 
         async def waiting() -> object:

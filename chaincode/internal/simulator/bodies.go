@@ -14,6 +14,9 @@ func (p *Person) Registration() *pb.RegisterIdentity {
 		Address: p.Address, Role: p.Role, HomeMsp: p.MSP, SigningPublicKey: p.SPKI,
 		HpkePublicKey: make([]byte, 1216), EnrolmentCertificate: p.Certificate,
 	}
+	if p.Role == pb.Role_ROLE_PATIENT {
+		body.EvidenceCid = CID("evidence of " + p.Address)
+	}
 	for _, custodian := range p.Custodians {
 		digest := sha256.Sum256(p.SealedRecordKey(custodian))
 		body.Custodians = append(body.Custodians, &pb.Custodian{Msp: custodian, SealedKeySha256: digest[:]})

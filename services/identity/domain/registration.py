@@ -19,7 +19,7 @@ from cbmdhi.protocol.channel import Channel
 from services.identity.domain import certificate, roles
 from services.identity.domain.refusal import Refused, Why
 
-MAX_EVIDENCE_BYTES = 1024 * 1024
+MAX_EVIDENCE_BYTES = 256 * 1024
 _BODY = "body.register_identity"
 _CERTIFICATE = "enrolment_certificate"
 
@@ -78,11 +78,6 @@ def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey]
         raise _invalid("custodians, evidence and sealed keys are for patients alone; leave them out", "role")
 
 
-def is_certified(registration: Registration) -> bool:
-    """Whether the certificate is for the role. If not, the channel says so, and keeps that in its audit."""
-    return certificate.role_of(_certificate(registration)) == registration.role
-
-
 def _check_key(registration: Registration) -> None:
     try:
         signature.load_public_key(registration.signing_public_key)
@@ -135,9 +130,14 @@ def _check_custodians(registration: Registration, keys: Sequence[SealedKey]) -> 
 def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
     if len(evidence) > MAX_EVIDENCE_BYTES:
         raise Refused(Why.TOO_LARGE, f"evidence has at most {MAX_EVIDENCE_BYTES} bytes", "sealed_evidence")
-    # Made anew rather than parsed: one form of a CID, and raw alone. Without evidence there is no CID:
-    # whether a reviewer can do without is the reviewer's to say.
-    if evidence_cid != (cid.raw(evidence) if evidence else ""):
+    if not evidence:
+        raise Refused(
+            Why.INVALID,
+            "a patient shows the reviewers evidence: seal it and send it along",
+            "sealed_evidence",
+        )
+    # Made anew rather than parsed: one form of a CID, and raw alone.
+    if evidence_cid != cid.raw(evidence):
         raise _invalid("not the CID of the sealed evidence that came with it", "evidence_cid")
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cbmdhi.protocol import address as addresses
 from services.identity.domain import roles
 from services.identity.domain.refusal import Refused, Why
+
+_LONGEST_AGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,21 @@ class Rule:
     home_only: bool
 
 
-def waits_for(msp: str, registrations: Iterable[Waiting], rules: Iterable[Rule], most: int) -> list[Waiting]:
-    """Those that this member has not voted on and may vote on, oldest first, at most `most`.
+Place = tuple[int, str]
+"""Where a registration stands in the order of age: when it was registered (Unix ms), and its address."""
+
+FIRST: Place = (0, "")
+
+
+def place_of(one: Waiting) -> Place:
+    """Its place in the order of age."""
+    return one.registered_at_ms, one.address
+
+
+def waits_for(
+    msp: str, registrations: Iterable[Waiting], rules: Iterable[Rule], *, behind: Place, most: int
+) -> list[Waiting]:
+    """Those that this member has not voted on and may vote on, oldest first, at most `most` behind a place.
 
     A role without a rule is shown: who may vote is decided on the channel, and a list that hides
     is worse than a vote that is refused.
@@ -39,9 +55,26 @@ def waits_for(msp: str, registrations: Iterable[Waiting], rules: Iterable[Rule],
     waiting = (
         one
         for one in registrations
-        if msp not in one.voted and (one.role not in home_only or one.home_msp == msp)
+        if place_of(one) > behind
+        and msp not in one.voted
+        and (one.role not in home_only or one.home_msp == msp)
     )
-    return sorted(waiting, key=lambda one: (one.registered_at_ms, one.address))[:most]
+    return sorted(waiting, key=place_of)[:most]
+
+
+def token_of(one: Waiting) -> str:
+    """Names the page behind a registration."""
+    return f"{one.registered_at_ms}.{one.address}"
+
+
+def place_named(token: str) -> Place:
+    """The place that a token names; empty: the first. Raises Refused INVALID."""
+    if not token:
+        return FIRST
+    age, _, address = token.partition(".")
+    if not (age.isascii() and age.isdigit() and len(age) <= _LONGEST_AGE and addresses.is_address(address)):
+        raise Refused(Why.INVALID, "not a token of this list; start again without one", "page_token")
+    return int(age), address
 
 
 def check_administrator(*, role: str, home_msp: str, active: bool, own_msp: str) -> None:

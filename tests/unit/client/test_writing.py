@@ -13,6 +13,7 @@ from cbmdhi.client.connection import Connection
 from cbmdhi.client.records import NewRecord, Records
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol.ids import uuid7
+from tests.support.channel import CHANNEL
 
 MINE, OTHER = "cb1" + "a" * 32, "cb1" + "b" * 32
 ALLERGY = {"resourceType": "AllergyIntolerance", "patient": {"reference": f"Patient/{OTHER}"}}
@@ -21,7 +22,7 @@ ALLERGY = {"resourceType": "AllergyIntolerance", "patient": {"reference": f"Pati
 class Unsigning:
     """A wallet whose signature nobody may get."""
 
-    consortium = SimpleNamespace(channel="cbmdhi")
+    consortium = SimpleNamespace(signed_channel=CHANNEL)
 
     def sign_command(self, raw: bytes) -> Any:
         raise AssertionError("it was signed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -60,6 +60,7 @@ class FakeLedger:
         self.submitted: list[tuple[SignedCommand, list[SealedKey]]] = []
         self.verdict = code_pb2.CODE_OK
         self.away_after_submit = False
+        self.lists, self.page = 0, 500
 
     async def identity(self, address: str) -> IdentityDocument | None:
         if self.submitted and self.away_after_submit:
@@ -74,8 +75,13 @@ class FakeLedger:
         *,
         role: Role = Role.ROLE_UNSPECIFIED,
         status: IdentityStatus = IdentityStatus.IDENTITY_STATUS_UNSPECIFIED,
-    ) -> list[IdentityDocument]:
-        return [one for one in self.documents.values() if role in (0, one.role) and status in (0, one.status)]
+    ) -> AsyncIterator[list[IdentityDocument]]:
+        self.lists += 1
+        found = [
+            one for one in self.documents.values() if role in (0, one.role) and status in (0, one.status)
+        ]
+        for start in range(0, len(found), self.page):
+            yield found[start : start + self.page]
 
     async def members(self) -> ledger_pb2.ListMembersResponse:
         return ledger_pb2.ListMembersResponse(
@@ -86,7 +92,26 @@ class FakeLedger:
         self, command: SignedCommand, sealed_keys: Iterable[SealedKey] = ()
     ) -> ledger_pb2.Receipt:
         self.submitted.append((command, list(sealed_keys)))
+        if self.verdict == code_pb2.CODE_OK:
+            self._register(command)
         return ledger_pb2.Receipt(code=self.verdict, tx_id="t", signer=command.signer)
+
+    def _register(self, signed: SignedCommand) -> None:
+        """As the channel does it: the same command again changes nothing."""
+        header, body = command.parse(signed)
+        if body.WhichOneof("body") != "register_identity":
+            return
+        wanted, known = body.register_identity, self.documents.get(signed.signer)
+        if known is not None and known.registration_id == header.command_id:
+            return
+        self.documents[signed.signer] = IdentityDocument(
+            address=wanted.address,
+            role=wanted.role,
+            home_msp=wanted.home_msp,
+            status=PENDING,
+            registration_id=header.command_id,
+            evidence_cid=wanted.evidence_cid,
+        )
 
     def put(
         self, wallet: Wallet, role: Role, status: IdentityStatus = ACTIVE, home: str = MERCY, **more: Any
@@ -106,8 +131,11 @@ class FakeStorage:
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
+        self.away = False
 
     async def put(self, blob: bytes, cid: str) -> None:
+        if self.away:
+            raise MeshError(code_pb2.CODE_RESOURCE_EXHAUSTED, "too few members hold it", "", 5)
         self.blobs[cid] = blob
 
     async def get(self, cid: str) -> bytes:
@@ -168,12 +196,15 @@ class Member:
             sessions, device=self.device.address, channel=CHANNEL.name, jwks_json=self.signer.jwks_json
         )
 
-    def by(self, caller: Wallet | None = None, *, msp: str = MERCY, service: str = "gateway") -> FakeContext:
+    def by(
+        self, caller: Wallet | str | None = None, *, msp: str = MERCY, service: str = "gateway"
+    ) -> FakeContext:
         """A call by a service of a member, on behalf of `caller` as that gateway says."""
         directory = PeerDirectory(MERCY, {name: [root.certificate] for name, root in self._tls.items()})
         current_directory.set(directory)
         certificate = self._tls[msp].issue(service, signature.new_private_key().public_key())
-        metadata = caller_metadata(Caller(caller.address, "administrator", MERCY)) if caller else ()
+        address = caller.address if isinstance(caller, Wallet) else caller
+        metadata = caller_metadata(Caller(address, "administrator", MERCY)) if address else ()
         return FakeContext(certificate.public_bytes(Encoding.PEM), metadata)
 
     def administrator(self, status: IdentityStatus = ACTIVE, home: str = MERCY) -> Wallet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -26,7 +27,6 @@ from tests.unit.identity.member import (
     CHANNEL,
     LAKESIDE,
     MERCY,
-    PENDING,
     REJECTED,
     SUSPENDED,
     Member,
@@ -42,7 +42,8 @@ def member() -> Member:
 
 
 async def register(member: Member, request: identity_pb2.RegisterRequest) -> identity_pb2.RegisterResponse:
-    return await member.registration.Register(request, member.by())
+    """Over the connection of whom it registers, as the gateway says."""
+    return await member.registration.Register(request, member.by(request.command.signer))
 
 
 async def rejected(member: Member, request: identity_pb2.RegisterRequest) -> Any:
@@ -78,17 +79,29 @@ async def test_a_patient_without_custodians_is_refused(member: Member) -> None:
     assert (error.code, error.path) == (INVALID, "body.register_identity.custodians")
 
 
-async def test_evidence_is_what_the_patient_signed_for_or_not_there_at_all(member: Member) -> None:
+async def test_a_patient_shows_evidence_and_it_is_what_the_patient_signed_for(member: Member) -> None:
     unsigned = member.registration_of(Wallet(), evidence_cid="")
     withheld = member.registration_of(Wallet())
     withheld.sealed_evidence = b""
-    for request in (unsigned, withheld):
+    neither = member.registration_of(Wallet(), evidence_cid="")
+    neither.sealed_evidence = b""
+    for request, path in (
+        (unsigned, "body.register_identity.evidence_cid"),
+        (withheld, "sealed_evidence"),
+        (neither, "sealed_evidence"),
+    ):
         error = await rejected(member, request)
-        assert (error.code, error.path) == (INVALID, "body.register_identity.evidence_cid")
-    # A hospital that saw the passport may need no copy of it.
-    unsigned.sealed_evidence = b""
-    await register(member, unsigned)
-    assert len(member.ledger.submitted) == 1
+        assert (error.code, error.path) == (INVALID, path)
+
+
+async def test_a_registration_comes_from_whom_it_registers(member: Member) -> None:
+    request = member.registration_of(Wallet())
+    error = await refused(member.registration.Register(request, member.by(Wallet())))
+    assert (error.code, error.path) == (code_pb2.CODE_FORBIDDEN, "signer")
+    anonymous = await refused(member.registration.Register(request, member.by()))
+    assert anonymous.code == code_pb2.CODE_UNAUTHENTICATED
+    assert not member.storage.blobs
+    assert not member.ledger.submitted
 
 
 async def test_each_custodian_gets_the_key_that_the_command_names(member: Member) -> None:
@@ -179,12 +192,12 @@ async def test_what_is_no_registration_is_refused(member: Member) -> None:
     assert (await rejected(member, request)).code == INVALID
 
 
-async def test_evidence_over_a_mebibyte_is_refused_with_the_limit(member: Member) -> None:
+async def test_evidence_over_the_limit_is_refused_naming_it(member: Member) -> None:
     request = member.registration_of(Wallet())
-    request.sealed_evidence = bytes(1024 * 1024 + 1)
+    request.sealed_evidence = bytes(256 * 1024 + 1)
     error = await rejected(member, request)
     assert error.code == code_pb2.CODE_TOO_LARGE
-    assert "1048576" in error.reason
+    assert "262144" in error.reason
 
 
 async def test_a_clinician_registers_without_evidence_and_custodians(member: Member) -> None:
@@ -205,32 +218,32 @@ async def test_a_clinician_registers_without_evidence_and_custodians(member: Mem
     assert (await refused(register(member, with_evidence))).code == INVALID
 
 
-async def test_an_expired_or_repeated_registration_is_for_the_channel_to_answer_and_stores_nothing(
-    member: Member,
-) -> None:
-    late, repeated = Wallet(), Wallet()
-    expired = member.registration_of(late)
-    body = command.parse(expired.command)[1].register_identity
-    old = command.make(body, channel=CHANNEL, now_ms=1_000)
-    expired.command.CopyFrom(command.KeySigner(late.key).sign_command(old))
-    member.ledger.put(repeated, Role.ROLE_PATIENT, PENDING)
-
-    for request in (expired, member.registration_of(repeated)):
-        await register(member, request)
-
-    assert len(member.ledger.submitted) == 2
+@pytest.mark.parametrize("verdict", [code_pb2.CODE_EXPIRED, code_pb2.CODE_CONFLICT, code_pb2.CODE_FORBIDDEN])
+async def test_what_the_channel_refuses_leaves_no_evidence_behind(member: Member, verdict: int) -> None:
+    member.ledger.verdict = verdict
+    answer = await register(member, member.registration_of(Wallet()))
+    assert answer.receipt.code == verdict
     assert not member.storage.blobs
 
 
-async def test_a_role_that_was_not_certified_is_for_the_channel_to_refuse_and_stores_nothing(
-    member: Member,
-) -> None:
-    patient = Wallet()
-    for role in ("clinician", ""):
-        certificate = member.ca.root.issue(patient.address, patient.key.public_key(), role)
-        der = certificate.public_bytes(Encoding.DER)
-        await register(member, member.registration_of(patient, enrolment_certificate=der))
-    assert len(member.ledger.submitted) == 2
+async def test_evidence_that_could_not_be_kept_is_kept_when_the_same_is_sent_again(member: Member) -> None:
+    request = member.registration_of(Wallet())
+    member.storage.away = True
+    error = await refused(register(member, request))
+    assert (error.code, error.path) == (code_pb2.CODE_UNAVAILABLE, "sealed_evidence")
+    assert "send the same again" in error.reason
+    assert error.retry_after_ms > 0
+    member.storage.away = False
+    assert (await register(member, request)).receipt.code == code_pb2.CODE_OK
+    assert list(member.storage.blobs.values()) == [request.sealed_evidence]
+
+
+async def test_a_registration_that_was_decided_brings_no_evidence_back(member: Member) -> None:
+    request = member.registration_of(Wallet())
+    await register(member, request)
+    member.storage.blobs.clear()
+    member.ledger.documents[request.command.signer].status = REJECTED
+    await register(member, request)
     assert not member.storage.blobs
 
 
@@ -244,6 +257,18 @@ async def test_who_was_rejected_registers_anew_with_new_evidence(member: Member)
     assert not member.storage.blobs
     await register(member, second)
     assert member.storage.blobs
+
+
+async def test_a_flood_of_newcomers_asks_the_ledger_for_the_reviewers_once(member: Member) -> None:
+    member.administrator()
+    answers = await asyncio.gather(
+        *(
+            member.registration.ListReviewers(identity_pb2.ListReviewersRequest(), member.by())
+            for _ in range(50)
+        )
+    )
+    assert {len(answer.administrators) for answer in answers} == {1}
+    assert member.ledger.lists == 1
 
 
 async def test_what_reviewers_are_there_is_for_anyone_to_know(member: Member) -> None:
@@ -267,12 +292,24 @@ async def test_a_clinician_learns_of_privacy_officers_too_each_with_its_registra
     assert len(answer.registrations) == 2
 
 
-async def test_an_identity_is_public_and_one_that_is_not_there_is_not_found(member: Member) -> None:
-    known = member.administrator()
+async def test_identities_are_for_who_logged_in_and_the_own_one_for_who_is_enrolled(member: Member) -> None:
+    caller, known = Wallet(), member.administrator()
     request = identity_pb2.GetIdentityRequest(address=known.address)
-    answer = await member.registration.GetIdentity(request, member.by())
+    answer = await member.registration.GetIdentity(request, member.by(caller))
     assert answer.identity.address == known.address
+    error = await refused(member.registration.GetIdentity(request, member.by()))
+    assert error.code == code_pb2.CODE_UNAUTHENTICATED
     for address, code in ((Wallet().address, code_pb2.CODE_NOT_FOUND), ("x", INVALID)):
         request = identity_pb2.GetIdentityRequest(address=address)
-        error = await refused(member.registration.GetIdentity(request, member.by()))
+        error = await refused(member.registration.GetIdentity(request, member.by(caller)))
         assert error.code == code
+
+    own = identity_pb2.GetOwnIdentityRequest()
+    answer = await member.registration.GetOwnIdentity(own, member.by(known))
+    assert answer.identity.address == known.address
+    assert (await refused(member.registration.GetOwnIdentity(own, member.by(caller)))).code == (
+        code_pb2.CODE_NOT_FOUND
+    )
+    assert (await refused(member.registration.GetOwnIdentity(own, member.by()))).code == (
+        code_pb2.CODE_UNAUTHENTICATED
+    )

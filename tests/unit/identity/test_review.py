@@ -18,25 +18,79 @@ def member() -> Member:
     return Member()
 
 
-async def pending(member: Member, caller: Wallet | None = None) -> list[identity_pb2.PendingReview]:
+async def page(
+    member: Member, caller: Wallet | None = None, size: int = 0, token: str = ""
+) -> identity_pb2.ListPendingReviewsResponse:
     caller = caller or member.administrator()
-    request = identity_pb2.ListPendingReviewsRequest()
-    return list((await member.registration.ListPendingReviews(request, member.by(caller))).reviews)
+    request = identity_pb2.ListPendingReviewsRequest(page_size=size, page_token=token)
+    return await member.registration.ListPendingReviews(request, member.by(caller))
 
 
-async def test_what_waits_for_this_member_comes_oldest_first_with_its_evidence(member: Member) -> None:
-    wallets = [Wallet() for _ in range(3)]
-    for age, wallet in zip((300, 100, 200), wallets, strict=True):
-        evidence = wallet.address.encode()
-        name = cid.raw(evidence)
-        member.storage.blobs[name] = evidence
-        member.ledger.put(
-            wallet, Role.ROLE_PATIENT, PENDING, LAKESIDE, registered_at_ms=age, evidence_cid=name
-        )
-    reviews = await pending(member)
+async def pending(member: Member, caller: Wallet | None = None) -> list[identity_pb2.PendingReview]:
+    return list((await page(member, caller)).reviews)
+
+
+async def evidence(member: Member, address: str, caller: Wallet | None = None) -> bytes:
+    caller = caller or member.administrator()
+    request = identity_pb2.GetEvidenceRequest(address=address)
+    return (await member.registration.GetEvidence(request, member.by(caller))).sealed_evidence
+
+
+def waiting(member: Member, age: int, blob: bytes = b"") -> Wallet:
+    """A patient's registration, with evidence if there is any."""
+    wallet, name = Wallet(), cid.raw(blob) if blob else ""
+    if blob:
+        member.storage.blobs[name] = blob
+    member.ledger.put(wallet, Role.ROLE_PATIENT, PENDING, LAKESIDE, registered_at_ms=age, evidence_cid=name)
+    return wallet
+
+
+async def test_what_waits_for_this_member_comes_oldest_first_and_each_ones_evidence_by_itself(
+    member: Member,
+) -> None:
+    wallets = [waiting(member, age, f"evidence of {age}".encode()) for age in (300, 100, 200)]
     expected = [wallets[1].address, wallets[2].address, wallets[0].address]
-    assert [one.identity.address for one in reviews] == expected
-    assert [one.sealed_evidence.decode() for one in reviews] == expected
+    assert [one.identity.address for one in await pending(member)] == expected
+    assert [await evidence(member, address) for address in expected] == [
+        b"evidence of 100",
+        b"evidence of 200",
+        b"evidence of 300",
+    ]
+
+
+async def test_no_registration_hides_a_later_one_however_many_there_are_and_however_large(
+    member: Member,
+) -> None:
+    member.ledger.page = 7
+    reviewer = member.administrator()
+    everyone = {waiting(member, age // 3, bytes(1024 * 1024)).address for age in range(60)}
+    seen: list[str] = []
+    token = ""
+    while True:
+        answer = await page(member, reviewer, 13, token)
+        seen += [one.identity.address for one in answer.reviews]
+        assert len(answer.reviews) <= 13
+        token = answer.next_page_token
+        if not token:
+            break
+    assert (len(seen), set(seen)) == (60, everyone)
+    ages = [member.ledger.documents[address].registered_at_ms for address in seen]
+    assert ages == sorted(ages)
+
+
+async def test_what_is_decided_between_two_pages_moves_no_other_out_of_sight(member: Member) -> None:
+    reviewer = member.administrator()
+    wallets = [waiting(member, age) for age in range(6)]
+    first = await page(member, reviewer, 3)
+    member.ledger.documents[wallets[0].address].status = SUSPENDED
+    second = await page(member, reviewer, 3, first.next_page_token)
+    assert [one.identity.address for one in second.reviews] == [one.address for one in wallets[3:]]
+    assert not second.next_page_token
+
+
+async def test_a_token_of_another_list_is_told_from_ours(member: Member) -> None:
+    for token in ("x", "1.x", "-1.cb1", f"{'9' * 40}.{Wallet().address}"):
+        assert (await refused(page(member, token=token))).path == "page_token"
 
 
 async def test_what_this_member_voted_on_or_may_not_vote_on_does_not_wait_for_it(member: Member) -> None:
@@ -56,29 +110,18 @@ async def test_what_this_member_voted_on_or_may_not_vote_on_does_not_wait_for_it
     assert waiting == {ours.address, at_lakeside_voted.address}
 
 
-async def test_evidence_that_cannot_be_had_hides_no_other_registration(member: Member) -> None:
-    lost, fine = Wallet(), Wallet()
-    member.storage.blobs[cid.raw(b"fine")] = b"fine"
-    member.ledger.put(lost, Role.ROLE_PATIENT, PENDING, evidence_cid=cid.raw(b"lost"), registered_at_ms=1)
-    member.ledger.put(fine, Role.ROLE_PATIENT, PENDING, evidence_cid=cid.raw(b"fine"), registered_at_ms=2)
-    assert [one.sealed_evidence for one in await pending(member)] == [b"", b"fine"]
-
-
-async def test_more_evidence_than_a_message_holds_is_left_for_the_next_time(member: Member) -> None:
-    for age in range(16):
-        blob = bytes([age]) * 1024 * 1024
-        member.storage.blobs[cid.raw(blob)] = blob
-        member.ledger.put(
-            Wallet(), Role.ROLE_PATIENT, PENDING, evidence_cid=cid.raw(blob), registered_at_ms=age
-        )
-    reviews = await pending(member)
-    assert [one.identity.registered_at_ms for one in reviews] == list(range(11))
+async def test_evidence_that_is_not_there_is_not_found_and_says_so(member: Member) -> None:
+    lost = Wallet()
+    member.ledger.put(lost, Role.ROLE_PATIENT, PENDING, evidence_cid=cid.raw(b"lost"))
+    for address in (lost.address, waiting(member, 1).address, Wallet().address):
+        assert (await refused(evidence(member, address))).code == code_pb2.CODE_NOT_FOUND
+    assert (await refused(evidence(member, "x"))).code == code_pb2.CODE_INVALID
 
 
 async def test_pending_reviews_are_for_an_active_administrator_of_this_member(member: Member) -> None:
     for caller in (member.administrator(home=LAKESIDE), member.administrator(SUSPENDED), Wallet()):
-        error = await refused(pending(member, caller))
-        assert error.code == code_pb2.CODE_FORBIDDEN
+        for call in (pending(member, caller), evidence(member, Wallet().address, caller)):
+            assert (await refused(call)).code == code_pb2.CODE_FORBIDDEN
 
 
 async def test_a_vote_goes_to_the_channel_and_the_identity_comes_back(member: Member) -> None:
