@@ -70,13 +70,13 @@ class Gateway:
 
     def __init__(self, *people: Somebody, clinician: str = "cb1clinician") -> None:
         self.people = people
-        self.first_contact = grpc.aio.insecure_channel("127.0.0.1:1")
+        self.authenticated = grpc.aio.insecure_channel("127.0.0.1:1")
         members = {msp: SimpleNamespace(ca_pem=one.pem) for msp, one in MEMBERS.items()}
         self.wallet = SimpleNamespace(
             member="MercyMSP", address=clinician, consortium=SimpleNamespace(members=members)
         )
 
-    async def anonymous(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+    async def enrolled(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         administrators = [one for one in self.people if one.role == ADMINISTRATOR]
         others = [one for one in self.people if one.role != ADMINISTRATOR]
         officers = others if request.of_broken_glass else []
