@@ -80,6 +80,22 @@ func TestAnIncompleteConfigurationIsNamed(t *testing.T) {
 	}
 }
 
+func TestTheClocksBoundIsASettingWithinReason(t *testing.T) {
+	env := environment(t)
+	for text, want := range map[string]time.Duration{
+		"": time.Minute, "5": 5 * time.Second, "600": 10 * time.Minute, "0": 0, "601": 0, "-1": 0, "a minute": 0,
+	} {
+		env["CBMDHI_CLOCK_BOUND_SECONDS"] = text
+		config, err := loadConfig(func(name string) string { return env[name] })
+		switch {
+		case want == 0 && (err == nil || !strings.Contains(err.Error(), "CBMDHI_CLOCK_BOUND_SECONDS")):
+			t.Errorf("%q: %v", text, err)
+		case want != 0 && (err != nil || config.clockBound != want):
+			t.Errorf("%q: %v %v", text, config, err)
+		}
+	}
+}
+
 // slow is a chaincode whose answer the test holds back.
 type slow struct{ entered, leave chan struct{} }
 
