@@ -8,8 +8,13 @@ import (
 	"cbmdhi/chaincode/policy"
 )
 
-// maxReplicas bounds the members that one content can name.
-const maxReplicas = 64
+const (
+	// maxReplicas bounds the members that one content can name.
+	maxReplicas = 64
+	// typeTagBytes of a PutRecord's type_tag, the first of which name its key.
+	typeTagBytes    = 16
+	typeTagKeyBytes = 4
+)
 
 // PutRecord adds a version of a record: the author's signed commitment, and beside it the carrier's
 // statement of where the ciphertext lies.
@@ -48,6 +53,8 @@ func describeRecordBody(c *command) *refusal {
 		return invalid(path+"category", "not a category of the closed list")
 	case !isSHA256(body.GetContentCommitment()):
 		return invalid(path+"content_commitment", "not 32 bytes")
+	case len(body.GetTypeTag()) != 0 && len(body.GetTypeTag()) != typeTagBytes:
+		return invalid(path+"type_tag", "neither empty nor %d bytes", typeTagBytes)
 	}
 	e := c.entry
 	e.Action, e.Purpose, e.Category = actionWrite, purposeTreatment, body.GetCategory()
@@ -78,7 +85,8 @@ func applyRecord(r *run, c *command) *refusal {
 	if why != nil {
 		return why
 	}
-	if why := r.checkVersion(body); why != nil {
+	last, why := r.lastVersion(body)
+	if why != nil {
 		return why
 	}
 	if why := r.acceptContent(c, patient); why != nil {
@@ -89,31 +97,51 @@ func applyRecord(r *run, c *command) *refusal {
 		Category: body.GetCategory(), ContentCommitment: body.GetContentCommitment(),
 		ContentBytes: body.GetContentBytes(), Author: c.actor.GetAddress(), WriterMsp: r.call.CreatorMSP,
 		Content: c.content, CommandId: c.id(), WrittenAtMs: r.call.TimeMs, TxId: r.call.TxID,
-		SignedBy: c.signed.GetSigner(),
+		SignedBy: c.signed.GetSigner(), TypeTag: knownTypeTag(body, last),
 	})
 	return nil
 }
 
-func (r *run) checkVersion(body *pb.PutRecord) *refusal {
-	const path = "body.put_record.version"
+// lastVersion is the one that this version follows, nil for the first, if it may follow it.
+func (r *run) lastVersion(body *pb.PutRecord) (*pb.RecordVersion, *refusal) {
+	const path = "body.put_record."
 	if load[pb.RecordVersion](r.state, recordKey(body.GetRecordId(), body.GetVersion())) != nil {
-		return conflict(path, "this version is there already: write the next one")
+		return nil, conflict(path+"version", "this version is there already: write the next one")
 	}
 	if body.GetVersion() == 1 {
-		return nil
+		return nil, nil
 	}
 	last := load[pb.RecordVersion](r.state, recordKey(body.GetRecordId(), body.GetVersion()-1))
 	if last == nil {
-		return conflict(path, "the version before it is not there")
+		return nil, conflict(path+"version", "the version before it is not there")
 	}
 	if last.GetPatient() != body.GetPatient() {
-		return conflict("body.put_record.patient", "the record belongs to another patient")
+		return nil, conflict(path+"patient", "the record belongs to another patient")
 	}
 	// Consents and policies are about categories: what was written as one stays one.
 	if last.GetCategory() != body.GetCategory() {
-		return conflict("body.put_record.category", "the record is of another category: write what is of another kind under an id of its own")
+		return nil, conflict(path+"category", "the record is of another category: %s", ownID)
 	}
-	return nil
+	if isOtherType(last.GetTypeTag(), body.GetTypeTag()) {
+		return nil, conflict(path+"type_tag", "the record is of another type: %s", ownID)
+	}
+	return last, nil
+}
+
+const ownID = "write what is of another kind under an id of its own"
+
+// isOtherType compares what can be compared: two tags under one key.
+func isOtherType(a, b []byte) bool {
+	return len(a) == typeTagBytes && len(b) == typeTagBytes &&
+		bytes.Equal(a[:typeTagKeyBytes], b[:typeTagKeyBytes]) && !bytes.Equal(a, b)
+}
+
+// knownTypeTag is not forgotten by a writer who cannot tell.
+func knownTypeTag(body *pb.PutRecord, last *pb.RecordVersion) []byte {
+	if len(body.GetTypeTag()) > 0 {
+		return body.GetTypeTag()
+	}
+	return last.GetTypeTag()
 }
 
 // checkContent looks at the form of the carrier's statement.

@@ -69,6 +69,27 @@ func TestARecordStaysInItsCategory(t *testing.T) {
 	s.untouched(func() { s.expectAt(s.settle(item)[0], pb.Code_CODE_CONFLICT, "body.put_record.category") })
 }
 
+func TestARecordStaysOfItsTypeAsFarAsItsWritersCanTell(t *testing.T) {
+	s := begin(t)
+	observation, condition := []byte("key1observation!"), []byte("key1condition..!")
+	elsewhere := []byte("key2condition..!")
+	record := s.ID()
+	put := func(version uint32, tag []byte) *pb.BatchItem {
+		item, _ := s.put(s.engine, func(b *pb.PutRecord, _ *pb.StoredContent) { b.RecordId, b.Version, b.TypeTag = record, version, tag })
+		return item
+	}
+	s.expect(s.settle(put(1, observation))[0], pb.Code_CODE_OK)
+	s.expectAt(s.settle(put(2, condition))[0], pb.Code_CODE_CONFLICT, "body.put_record.type_tag")
+	s.expect(s.settle(put(2, observation))[0], pb.Code_CODE_OK)
+	// Who cannot tell does not make it forgotten.
+	s.expect(s.settle(put(3, nil))[0], pb.Code_CODE_OK)
+	s.expectAt(s.settle(put(4, condition))[0], pb.Code_CODE_CONFLICT, "body.put_record.type_tag")
+	// Under another key nothing can be compared: another member's writer, or a device with new keys.
+	s.expect(s.settle(put(4, elsewhere))[0], pb.Code_CODE_OK)
+	s.expectAt(s.settle(put(5, []byte("key2observation!")))[0], pb.Code_CODE_CONFLICT, "body.put_record.type_tag")
+	s.expectAt(s.settle(put(5, []byte("short")))[0], pb.Code_CODE_INVALID, "body.put_record.type_tag")
+}
+
 func TestVersionsFollowEachOther(t *testing.T) {
 	s := begin(t)
 	record := s.ID()

@@ -19,6 +19,7 @@ from services.gateway.allowance import Allowances
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming
 from services.gateway.domain.session import Session
+from services.gateway.domain.type_tag import TypeTags
 from services.gateway.forward import check_size
 from services.gateway.large import LARGE_BYTES, made, make_resource
 from services.gateway.refusals import refusals
@@ -62,6 +63,7 @@ class FhirWriter:
         aside: Aside,
     ) -> None:
         self._acting = acting
+        self._type_tags = TypeTags(acting.device.secret)
         self._ledger = ledger
         self._commands = commands
         self._checker = checker
@@ -122,6 +124,7 @@ class FhirWriter:
             category=categories.of_resource(resource_type),
             content_commitment=envelope.commitment(salt, made.content),
             content_bytes=len(made.content),
+            type_tag=self._type_tags.of(record_id, resource_type),
         )
         request = SubmitRequest(
             group=CommandGroup(commands=[sign(put)]),

@@ -114,9 +114,14 @@ async def test_one_id_is_not_two_resources_of_different_kinds(people: People, pa
     seen = {**json.loads(observation(patient).content), "id": record_id, "subject": subject}
     async with people.mercy_clinician.fhir(actions=["write", "read"]) as session:
         await session.update(seen, after=0)
-        with pytest.raises(MeshError) as caught:
-            await session.update({"resourceType": "Condition", "id": record_id, "subject": subject})
-        assert (caught.value.code_name, await session.read("Observation", record_id)) == ("CONFLICT", seen)
+        for other in (
+            {"resourceType": "Condition"},
+            {"resourceType": "QuestionnaireResponse", "status": "completed"},
+        ):
+            with pytest.raises(MeshError) as caught:
+                await session.update({**other, "id": record_id, "subject": subject})
+            assert (caught.value.code_name, "id of its own" in caught.value.reason) == ("CONFLICT", True)
+        assert await session.read("Observation", record_id) == seen
 
 
 async def test_after_the_logout_no_device_acts_within_what_was_delegated(
