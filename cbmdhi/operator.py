@@ -47,27 +47,40 @@ def invite(registrar: dict[str, str], fabric_ca_client: Path, address: str, role
 
 
 def revoke(registrar: dict[str, str], fabric_ca_client: Path, name: str, reason: str) -> None:
-    """Revoke every certificate of an address or program at the Fabric CA, and let it enrol no more.
+    """Revoke every certificate of an address at the Fabric CA, and let it enrol no more.
 
     `reason`: one of RFC 5280's, such as `keycompromise`. Login and gateways learn of it by themselves.
     """
     _as_registrar(registrar, fabric_ca_client, "revoke", "--revoke.name", name, "--revoke.reason", reason)
 
 
+def revocation_list(registrar: dict[str, str], fabric_ca_client: Path) -> bytes:
+    """Whom the Fabric CA has revoked, as an X.509 CRL (PEM) that it signs now."""
+    with tempfile.TemporaryDirectory() as folder:
+        _run(registrar, fabric_ca_client, folder, "gencrl")
+        return (Path(folder) / "msp" / "crls" / "crl.pem").read_bytes()
+
+
 def _as_registrar(registrar: dict[str, str], fabric_ca_client: Path, command: str, *arguments: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        msp = Path(folder) / "msp"
-        for target, source in (("signcerts/cert.pem", "certificate_file"), ("keystore/key_sk", "key_file")):
-            (msp / target).parent.mkdir(parents=True)
-            shutil.copy(registrar[source], msp / target)
-        argv = [
-            str(fabric_ca_client),
-            command,
-            *("--home", folder, "--mspdir", str(msp), "--url", registrar["fabric_ca_url"]),
-            *("--caname", registrar["ca_name"], "--tls.certfiles", registrar["tls_file"]),
-            *arguments,
-        ]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False)
+        _run(registrar, fabric_ca_client, folder, command, *arguments)
+
+
+def _run(
+    registrar: dict[str, str], fabric_ca_client: Path, folder: str, command: str, *arguments: str
+) -> None:
+    msp = Path(folder) / "msp"
+    for target, source in (("signcerts/cert.pem", "certificate_file"), ("keystore/key_sk", "key_file")):
+        (msp / target).parent.mkdir(parents=True)
+        shutil.copy(registrar[source], msp / target)
+    argv = [
+        str(fabric_ca_client),
+        command,
+        *("--home", folder, "--mspdir", str(msp), "--url", registrar["fabric_ca_url"]),
+        *("--caname", registrar["ca_name"], "--tls.certfiles", registrar["tls_file"]),
+        *arguments,
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MeshError(code_pb2.CODE_UNAVAILABLE, f"the Fabric CA did not {command}: {last}")

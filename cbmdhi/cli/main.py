@@ -9,7 +9,20 @@ import typer
 
 import cbmdhi
 from cbmdhi import operator as operators
-from cbmdhi.cli import backup, consent, demo, hammer, network, records, shared, staff, trace, trail, wallet
+from cbmdhi.cli import (
+    backup,
+    consent,
+    demo,
+    hammer,
+    network,
+    records,
+    revoke,
+    shared,
+    staff,
+    trace,
+    trail,
+    wallet,
+)
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.demo.cast import Stage
@@ -31,6 +44,7 @@ app.command("hammer", rich_help_panel=NETWORK)(hammer.hammer)
 app.command("trace", rich_help_panel=NETWORK)(trace.trace)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=PEOPLE)
 app.command("invite", rich_help_panel=PEOPLE)(staff.invite)
+app.command("revoke", rich_help_panel=PEOPLE)(revoke.revoke)
 app.add_typer(staff.review, name="review", rich_help_panel=PEOPLE)
 app.command("put", rich_help_panel=RECORDS)(records.put)
 app.command("get", rich_help_panel=RECORDS)(records.get)

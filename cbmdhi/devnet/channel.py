@@ -87,15 +87,15 @@ def join_orderer(home: Home, organisation: str, ports: Ports) -> None:
 
 def join_peer_and_install(home: Home, organisation: str, ports: Ports) -> None:
     """Have a peer join the channel, install the member's chaincode package, and approve the definition."""
-    _peer(home, organisation, ports, ["channel", "join", "-b", _genesis_block(home)])
+    peer(home, organisation, ports, ["channel", "join", "-b", _genesis_block(home)])
     package = chaincode_package.path(home, organisation)
-    _peer(home, organisation, ports, ["lifecycle", "chaincode", "install", package])
+    peer(home, organisation, ports, ["lifecycle", "chaincode", "install", package])
 
 
 def approve(home: Home, organisation: str, ports: Ports) -> None:
     """A member's approval of the chaincode's definition, committed, once the orderers have a leader."""
     package = chaincode_package.package_id(home, organisation)
-    arguments = ["lifecycle", "chaincode", "approveformyorg", *_definition(), *_to_orderer(home, ports)]
+    arguments = ["lifecycle", "chaincode", "approveformyorg", *_definition(), *to_orderer(home, ports)]
     until(
         lambda: _ordered(home, organisation, ports, [*arguments, "--package-id", package]),
         "a Raft leader among the orderers",
@@ -113,11 +113,11 @@ def commit(home: Home, ports: Ports) -> None:
             20,
         )
     peers = [part for organisation in home.members for part in _endorser(home, organisation, ports)]
-    _peer(
+    peer(
         home,
         home.members[0],
         ports,
-        ["lifecycle", "chaincode", "commit", *_definition(), *_to_orderer(home, ports), *peers],
+        ["lifecycle", "chaincode", "commit", *_definition(), *to_orderer(home, ports), *peers],
     )
 
 
@@ -163,7 +163,8 @@ def _definition() -> list[str]:
     return ["--channelID", CHANNEL, "--name", CHAINCODE, "--version", _VERSION, "--sequence", _SEQUENCE]
 
 
-def _to_orderer(home: Home, ports: Ports) -> list[str | Path]:
+def to_orderer(home: Home, ports: Ports) -> list[str | Path]:
+    """Arguments of `peer` that name the orderer."""
     root = home.organisation(ORDERING).tls_ca_certificate
     return ["--orderer", ports.address(ORDERING, "orderer"), "--tls", "--cafile", root]
 
@@ -174,7 +175,7 @@ def _endorser(home: Home, organisation: str, ports: Ports) -> list[str | Path]:
 
 
 def _approved_by_all(home: Home, organisation: str, ports: Ports) -> bool:
-    answer = _peer(
+    answer = peer(
         home,
         organisation,
         ports,
@@ -186,7 +187,7 @@ def _approved_by_all(home: Home, organisation: str, ports: Ports) -> bool:
 def _ordered(home: Home, organisation: str, ports: Ports, arguments: list[str | Path]) -> bool:
     """Whether the orderer took what a command sent; False when it has no leader yet."""
     try:
-        _peer(home, organisation, ports, arguments)
+        peer(home, organisation, ports, arguments)
     except CommandFailed as failed:
         if _NO_LEADER in failed.problem:
             return False
@@ -194,7 +195,7 @@ def _ordered(home: Home, organisation: str, ports: Ports, arguments: list[str | 
     return True
 
 
-def _peer(home: Home, organisation: str, ports: Ports, arguments: list[str | Path]) -> str:
+def peer(home: Home, organisation: str, ports: Ports, arguments: list[str | Path]) -> str:
     """A command of `peer`, as the administrator of an organisation, to its own peer."""
     folders = home.organisation(organisation)
     return run(

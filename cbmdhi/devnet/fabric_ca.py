@@ -139,6 +139,20 @@ class FabricCa:
         names = ",".join(["localhost", "127.0.0.1", *hosts])
         return self._enrol(TLS, name, secret, ["--enrollment.profile", "tls", "--csr.hosts", names])
 
+    def revoke(self, name: str, reason: str) -> None:
+        """Revoke every certificate of a program or an administrator, with the CA for identities.
+
+        For an address there is `cbmdhi.operator.revoke`: here arguments are logged.
+        """
+        self._client(
+            [
+                *("revoke", "--caname", IDENTITIES, "--mspdir", IDENTITIES),
+                *("--revoke.name", name, "--revoke.reason", reason),
+            ],
+            self._client_home,
+            FABRIC_CA_CLIENT_URL=self.url,
+        )
+
     def identity_for_key(self, identity: Identity, key: ec.EllipticCurvePrivateKey) -> bytes:
         """Register and enrol a key that is already there; the certificate (PEM).
 

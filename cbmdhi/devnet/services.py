@@ -138,6 +138,14 @@ def _identity(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         "fabric_ca_url": f"https://{ports.address(organisation, 'ca')}",
         "fabric_ca_tls_file": str(folders.tls_ca_certificate),
         "fabric_ca_name": "ca",
+        "members": [
+            {
+                "msp_id": msp_id(member),
+                "gateway_address": ports.address(member, "gateway"),
+                "fabric_ca_file": str(home.organisation(member).ca_certificate),
+            }
+            for member in home.members
+        ],
         "registrar_certificate_file": str(folders.registrar / "cert.pem"),
         "registrar_key_file": str(folders.registrar / "key.pem"),
         "token_key_file": str(folders.service("identity") / "token.key"),

@@ -50,6 +50,7 @@ from services.runtime.client import connect
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.peers import PeerDirectory
+from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer, server_credentials
 
 _USED_PROOFS = 200_000
@@ -91,9 +92,24 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
 
     life.readiness.add("clock", clock.agrees_with(channels))
 
-    identities = Identities(ledger)
+    revocations = Revocations({ca.msp_id: ca.ca_file.read_text(encoding="ascii") for ca in config.client_ca})
+    life.readiness.add("revocations", known_of(revocations, config.msp_id))
+    life.spawn(
+        "revocations",
+        follow(
+            revocations,
+            ask_by(channels["identity"]),
+            member=config.msp_id,
+            every_seconds=config.revocations_every_seconds,
+        ),
+    )
+    identities = Identities(ledger, revocations.is_revoked)
     sessions = Sessions(
-        TokenKeys(identity.token_keys), identities, own_msp=config.msp_id, most=config.open_sessions
+        TokenKeys(identity.token_keys),
+        identities,
+        own_msp=config.msp_id,
+        most=config.open_sessions,
+        revocations_problem=revocations.problem,
     )
     discards = Discards(storage, metrics)
     registrar = Registrar(device, ledger, channel=config.signed_channel, msp_id=config.msp_id)

@@ -68,6 +68,8 @@ class GatewayConfig(SignedChannelConfig):
     """Holds `signing.key` (PEM), `hpke.key` (raw), `certificate.pem` of the gateway's device."""
     client_ca: tuple[ClientCa, ...] = Field(min_length=1)
 
+    revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
+    """Between two questions to identity, whom the members' CAs have revoked."""
     in_flight_per_stream: int = Field(default=4_000, ge=1)
     """Submissions of one stream whose result is not out yet; then the stream is not read."""
     in_flight_per_caller: int = Field(default=16_000, ge=1, le=25_000)

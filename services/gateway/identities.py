@@ -40,10 +40,19 @@ _Answers = dict[str, _Found]
 
 
 class Identities:
-    """Asks the ledger, remembers for as long as the asker allows, asks once for many at a time."""
+    """Asks the ledger, remembers for as long as the asker allows, asks once for many at a time.
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+    is_revoked  by MSP id and address (services.runtime.revocations)
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        is_revoked: Callable[[str, str], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._source = source
+        self._is_revoked = is_revoked
         self._found: Remembered[str, _Found] = Remembered(_MOST, spread=True, clock=clock)
         self._asking: dict[str, asyncio.Task[_Answers]] = {}
 
@@ -61,7 +70,18 @@ class Identities:
         found = {address: self._remembered(address, max_age_seconds) for address in addresses}
         missing = [address for address, one in found.items() if one is None]
         answers = await self._ask(missing) if missing else {}
-        return {address: (one or answers[address]).document for address, one in found.items()}
+        return {
+            address: self._as_it_stands((one or answers[address]).document) for address, one in found.items()
+        }
+
+    def _as_it_stands(self, document: IdentityDocument | None) -> IdentityDocument | None:
+        """Whom the home member's CA has revoked is suspended here, whatever the channel says as yet."""
+        if document is None or not self._is_revoked(document.home_msp, document.address):
+            return document
+        revoked = IdentityDocument()
+        revoked.CopyFrom(document)
+        revoked.status = IdentityStatus.IDENTITY_STATUS_SUSPENDED
+        return revoked
 
     def _remembered(self, address: str, max_age_seconds: float) -> _Found | None:
         found = self._found.get(address, max_age_seconds)

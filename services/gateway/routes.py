@@ -55,6 +55,7 @@ _GATEWAY = "/cbmdhi.gateway.v1."
 _ENROLMENT = "/cbmdhi.identity.v1.EnrolmentService/"
 _REGISTRATION = "/cbmdhi.identity.v1.RegistrationService/"
 _SESSIONS = "/cbmdhi.identity.v1.SessionService/"
+_REVOCATIONS = "/cbmdhi.identity.v1.RevocationService/"
 _INBOX = "/cbmdhi.notify.v1.InboxService/"
 
 INGEST = f"{_GATEWAY}IngestService/Ingest"
@@ -86,6 +87,7 @@ _TABLE = (
     Route(f"{_SESSIONS}Challenge", _IDENTITY, _ANYONE, first_contact=True),
     Route(LOGIN, _IDENTITY, _ANYONE, first_contact=True),
     Route(f"{_SESSIONS}GetTokenKeys", _IDENTITY, _SERVICE),
+    Route(f"{_REVOCATIONS}GetRevocations", _IDENTITY, _SERVICE),
 
     Route(f"{_INBOX}List", _NOTIFY, _SESSION),
     Route(f"{_INBOX}Acknowledge", _NOTIFY, _SESSION, changes_state=True),

@@ -24,10 +24,14 @@ STATUS_SECONDS = 2.0
 _LOOK_EVERY_SECONDS = 1.0
 _LOOK_SECONDS = 2.0
 _BLIND_SECONDS = 4.0
+_AGAIN_MS = 500
 
 
 class Sessions:
-    """Verifies tokens of the own member, and watches whoever is behind them. Raises MeshError."""
+    """Verifies tokens of the own member, and watches whoever is behind them. Raises MeshError.
+
+    revocations_problem  of a member: None while it is known whom its CA has revoked, else a sentence
+    """
 
     def __init__(
         self,
@@ -36,11 +40,13 @@ class Sessions:
         *,
         own_msp: str,
         most: int,
+        revocations_problem: Callable[[str], str | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._identities = identities
         self._own_msp = own_msp
+        self._revocations_problem = revocations_problem
         self._clock = clock
         self._verified: Remembered[bytes, Session] = Remembered(most)
         self._open: set[_Open] = set()
@@ -70,6 +76,8 @@ class Sessions:
         """Raises MeshError INACTIVE_SIGNER (suspended), UNAUTHENTICATED (token expired), UNAVAILABLE."""
         if (expired := self._expired(of)) is not None:
             raise expired
+        if problem := self._revocations_problem(of.msp):
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, problem, "", _AGAIN_MS)
         if (inactive := _inactive(await self._identities.get(of.address, STATUS_SECONDS))) is not None:
             raise inactive
 
@@ -118,7 +126,8 @@ class Sessions:
     ) -> MeshError | None:
         if (expired := self._expired(one.session)) is not None:
             return expired
-        if documents is not None and one.session.address in documents:
+        known = self._revocations_problem(one.session.msp) is None
+        if known and documents is not None and one.session.address in documents:
             one.seen_at = now
             return _inactive(documents[one.session.address])
         # Not to know is no leave to go on.
@@ -151,5 +160,6 @@ def _inactive(document: IdentityDocument | None) -> MeshError | None:
         return None
     return MeshError(
         code_pb2.CODE_INACTIVE_SIGNER,
-        "this identity is not active any more (suspended or rejected): ask its hospital",
+        "this identity is not active any more (suspended, rejected, or its certificate revoked): "
+        "ask its hospital",
     )

@@ -14,10 +14,12 @@ from services.identity.fabric_ca import FabricCa
 from services.identity.fabric_ca_transport import Registrar, open_transport
 from services.identity.ledger import LedgerClient
 from services.identity.registration import Registrations
+from services.identity.revocation_watch import RevocationWatch
 from services.identity.service import (
     AdministratorCheck,
     EnrolmentServicer,
     RegistrationServicer,
+    RevocationServicer,
     SessionServicer,
 )
 from services.identity.sessions import Sessions
@@ -28,6 +30,7 @@ from services.runtime.client import connect
 from services.runtime.errors import MeshError
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer
 
 _USED_CHALLENGES = 100_000
@@ -47,11 +50,19 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
     signer = TokenSigner(config.token_key_file.read_bytes())
     device = _device(config)
 
+    revocations = Revocations(
+        {member.msp_id: member.fabric_ca_file.read_text(encoding="ascii") for member in config.members}
+    )
+    await _follow_revocations(config, life, ca, revocations)
     administrators = AdministratorCheck(ledger, config.msp_id)
-    registrations = Registrations(ledger, storage, msp_id=config.msp_id, channel=config.signed_channel)
-    sessions = Sessions(ledger, signer, msp_id=config.msp_id, used_challenges=_USED_CHALLENGES)
+    registrations = Registrations(
+        ledger, storage, revocations, msp_id=config.msp_id, channel=config.signed_channel
+    )
+    sessions = Sessions(
+        ledger, signer, msp_id=config.msp_id, used_challenges=_USED_CHALLENGES, revocations=revocations
+    )
     enrolments = EnrolmentServicer(
-        Enroller(ca),
+        Enroller(ca, revocations, config.msp_id),
         ledger,
         administrators,
         at_once=config.enrolments_at_once,
@@ -60,6 +71,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
 
     life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger, "storage": to_storage}))
     life.readiness.add_service("ledger", ledger.problem)
+    life.readiness.add("revocations", known_of(revocations, config.msp_id))
     life.spawn("fabric-ca-watch", CaWatch(ca, life.metrics).run())
     server = GrpcServer(config, life)
     server.add(identity_pb2_grpc.add_EnrolmentServiceServicer_to_server, enrolments)
@@ -71,7 +83,31 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         identity_pb2_grpc.add_SessionServiceServicer_to_server,
         SessionServicer(sessions, device=device, channel=config.channel, jwks_json=signer.jwks_json),
     )
+    server.add(identity_pb2_grpc.add_RevocationServiceServicer_to_server, RevocationServicer(revocations))
     await life.serve(server)
+
+
+async def _follow_revocations(
+    config: IdentityConfig, life: Lifecycle, ca: FabricCa, revocations: Revocations
+) -> None:
+    """Whom the CAs revoke: told by the own one, and by the other members' gateways."""
+    every = config.revocations_every_seconds
+    watch = RevocationWatch(ca, revocations, msp_id=config.msp_id, every_seconds=every)
+    life.spawn("revocations", watch.run())
+    for member in config.members:
+        if member.msp_id == config.msp_id:
+            continue
+        channel = await life.enter(
+            connect(
+                member.gateway_address,
+                config.tls,
+                service="gateway",
+                organisation=member.msp_id.removesuffix("MSP").lower(),
+                msp_id=member.msp_id,
+            )
+        )
+        asked = follow(revocations, ask_by(channel), member=member.msp_id, every_seconds=every)
+        life.spawn(f"revocations-{member.msp_id}", asked)
 
 
 def _connect(config: IdentityConfig, address: str, service: str) -> grpc.aio.Channel:

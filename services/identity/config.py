@@ -7,7 +7,15 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from services.runtime import certificates
-from services.runtime.config import Address, ReadableFile, RootsFile, SignedChannelConfig
+from services.runtime.config import Address, ReadableFile, RootsFile, Section, SignedChannelConfig
+
+
+class Member(Section):
+    """A member: where its gateway listens, and the roots of its Fabric CA for identities (PEM)."""
+
+    msp_id: str
+    gateway_address: Address
+    fabric_ca_file: RootsFile
 
 
 class IdentityConfig(SignedChannelConfig):
@@ -28,6 +36,10 @@ class IdentityConfig(SignedChannelConfig):
     """P-256 private key, PEM; the same for all replicas."""
     gateway_device_address_file: ReadableFile
     """The address of the gateway's device, as text: to whom delegations are made out."""
+    members: tuple[Member, ...] = Field(min_length=1)
+    """Every member, the own one included: the gateways of the others are asked whom their CAs revoke."""
+    revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
+    """Between two questions to the own CA, and to each other member."""
     enrolments_at_once: int = Field(default=100, ge=1)
     """Enrolments that a replica takes without a pause; patients and invited are counted apart."""
     enrolments_per_minute: float = Field(default=240, gt=0)

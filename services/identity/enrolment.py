@@ -18,6 +18,7 @@ from services.identity.domain import certificate, roles
 from services.identity.domain.csr import CertificateRequest
 from services.identity.fabric_ca import UNLIMITED, Enrolment, Registered
 from services.runtime.errors import MeshError
+from services.runtime.revocations import Revocations
 
 ENROLMENTS_PER_INVITATION = 10
 """A lost answer is asked for again, and a certificate is renewed, with the same secret."""
@@ -41,8 +42,10 @@ class CertificateAuthority(Protocol):
 class Enroller:
     """Invites and enrols. Raises MeshError."""
 
-    def __init__(self, ca: CertificateAuthority) -> None:
+    def __init__(self, ca: CertificateAuthority, revocations: Revocations, msp_id: str) -> None:
         self._ca = ca
+        self._revocations = revocations
+        self._msp_id = msp_id
         # One enrolment of a patient at a time: a second would replace the first one's secret under way.
         self._stripes = [asyncio.Lock() for _ in range(_STRIPES)]
 
@@ -54,12 +57,14 @@ class Enroller:
 
     async def enrol_invited(self, request: CertificateRequest, role: str, secret: str) -> Enrolment:
         """Enrol with the secret of an invitation."""
+        self._revocations.check(self._msp_id, request.address)
         enrolled = await self._ca.enrol(request.address, secret, request.pem)
         _check_issued(enrolled, request, role)
         return enrolled
 
     async def enrol_patient(self, request: CertificateRequest) -> Enrolment:
         """Register if need be, and enrol with a secret that nobody sees."""
+        self._revocations.check(self._msp_id, request.address)
         async with self._stripes[hash(request.address) % _STRIPES]:
             attempt = 1
             while True:

@@ -1,8 +1,9 @@
 """The member's Fabric CA, by its REST API (Fabric CA 1.5, `/api/v1`).
 
-    register, replace_secret, find   as the registrar, by token
-    enrol                            as the one who enrols, by id and secret (HTTP Basic)
-    info                             open
+    register, replace_secret, find            as the registrar, by token
+    revocation_list, revoked_certificates     as the registrar, by token
+    enrol                                     as the one who enrols, by id and secret (HTTP Basic)
+    info                                      open
 
 Errors, from here on MeshError:
 
@@ -21,9 +22,12 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import certificates
@@ -34,6 +38,7 @@ from services.runtime.errors import MeshError
 UNLIMITED = -1
 """As a number of enrolments."""
 
+_LONG_AGO = "1970-01-01T00:00:00Z"
 # lib/caerrors/servererror.go
 _ID_TAKEN = 74
 _NO_SUCH_ID = 63
@@ -134,6 +139,30 @@ class FabricCa:
         except (KeyError, TypeError, ValueError) as exc:
             raise not_understood() from exc
 
+    async def revocation_list(self) -> bytes:
+        """Whom the CA has revoked, as an X.509 CRL (DER) that it signs now; without what has expired."""
+        body = {"expireafter": datetime.now(UTC).isoformat(timespec="seconds")}
+        answer = await self._as_registrar("gencrl", "POST", "gencrl", body)
+        _expect_success(answer)
+        try:
+            pem = x509.load_pem_x509_crl(base64.b64decode(answer.result["CRL"], validate=True))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise not_understood() from exc
+        return pem.public_bytes(Encoding.DER)
+
+    async def revoked_certificates(self) -> list[bytes]:
+        """Every certificate (DER) that the CA ever revoked."""
+        query = {"ca": self._name, "revoked_start": _LONG_AGO}
+        answer = await self._as_registrar("certificates", "GET", "certificates", None, query)
+        _expect_success(answer)
+        try:
+            return [
+                x509.load_pem_x509_certificate(one["PEM"].encode()).public_bytes(Encoding.DER)
+                for one in answer.result["certs"]
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise not_understood() from exc
+
     async def info(self) -> Info:
         """Name, chain and version: what an outsider may ask."""
         url = self._transport.url("cainfo", self._name)
@@ -147,9 +176,16 @@ class FabricCa:
             raise not_understood() from exc
 
     async def _as_registrar(
-        self, call: str, method: str, path: str, body: Mapping[str, Any] | None
+        self,
+        call: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str] | None = None,
     ) -> Answer:
         url = self._transport.url(path, self._name if body is None else "")
+        if query:
+            url = url.with_query(query)
         raw = b"" if body is None else json.dumps({**body, "caname": self._name}).encode()
         token = self._registrar.token(method, url.raw_path_qs, raw)
         answer = await self._transport.exchange(call, method, url, raw, token)

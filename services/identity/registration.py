@@ -22,6 +22,7 @@ from services.identity.domain import registration, review
 from services.identity.domain.refusal import Refused, Why
 from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
+from services.runtime.revocations import Revocations
 
 _PAGE = 100
 _LARGEST_PAGE = 500
@@ -57,8 +58,11 @@ class Blobs(Protocol):
 class Registrations:
     """Takes registrations and votes. Raises Refused and MeshError."""
 
-    def __init__(self, ledger: Ledger, storage: Blobs, *, msp_id: str, channel: Channel) -> None:
+    def __init__(
+        self, ledger: Ledger, storage: Blobs, revocations: Revocations, *, msp_id: str, channel: Channel
+    ) -> None:
         self._ledger = ledger
+        self._revocations = revocations
         self._storage = storage
         self._msp_id = msp_id
         self._channel = channel
@@ -93,7 +97,9 @@ class Registrations:
         place = registration.Place(
             self._channel, {member.msp: member.ca_certificates_pem for member in known.members}
         )
-        registration.check(_registration(request.command, header, body), request.sealed_evidence, keys, place)
+        wanted = _registration(request.command, header, body)
+        registration.check(wanted, request.sealed_evidence, keys, place)
+        self._revocations.check(wanted.home_msp, wanted.address)
         _check_signature(request.command, body)
         receipt = await self._ledger.submit(request.command, request.sealed_keys)
         if receipt.code == code_pb2.CODE_OK and request.sealed_evidence:

@@ -24,6 +24,7 @@ from services.identity.sessions import Sessions
 from services.runtime.bucket import Bucket
 from services.runtime.errors import MeshError
 from services.runtime.peers import caller_of, require_peer
+from services.runtime.revocations import Revocations
 
 _GATEWAY = frozenset({"gateway"})
 _VERIFIERS = frozenset({"gateway", "ledger", "storage", "notify"})
@@ -188,6 +189,19 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
 def _check_address(address: str) -> None:
     if not addresses.is_address(address):
         raise MeshError(code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address")
+
+
+class RevocationServicer(identity_pb2_grpc.RevocationServiceServicer):
+    """Whom the members' CAs have revoked, as each of them signed it."""
+
+    def __init__(self, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    async def GetRevocations(
+        self, request: identity_pb2.GetRevocationsRequest, context: Any
+    ) -> identity_pb2.GetRevocationsResponse:
+        require_peer(context, services=_GATEWAY)
+        return self._revocations.answer(request)
 
 
 class SessionServicer(identity_pb2_grpc.SessionServiceServicer):

@@ -17,6 +17,7 @@ from services.identity.domain import session
 from services.identity.domain.challenge import NONCE_BYTES, Challenge, Challenges
 from services.identity.domain.refusal import Refused, Why
 from services.identity.tokens import TokenSigner
+from services.runtime.revocations import Revocations
 
 
 class Identities(Protocol):
@@ -40,9 +41,11 @@ class Sessions:
         *,
         msp_id: str,
         used_challenges: int,
+        revocations: Revocations,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self._ledger = ledger
+        self._revocations = revocations
         self._signer = signer
         self._msp_id = msp_id
         self._challenges = Challenges(signer.challenge_key, used_challenges)
@@ -57,7 +60,7 @@ class Sessions:
         return self._challenges.give(address, secrets.token_bytes(NONCE_BYTES), self._clock())
 
     async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse:
-        """A token for who signed the challenge with the key on the channel, if active."""
+        """A token for who signed the challenge with the key on the channel, if active and not revoked."""
         binding = session.binding_of(request.dpop_jkt, request.certificate_x5t_s256)
         self._challenges.check(request.challenge, request.address, self._clock())
         document = await self._ledger.identity(request.address)
@@ -65,6 +68,7 @@ class Sessions:
         self._challenges.spend(request.challenge, request.address, self._clock())
         subject = _subject(document, request.address)
         session.check_active(subject)
+        self._revocations.check(subject.msp, subject.address)
         claims = session.claims(self._msp_id, subject, binding, uuid7(), self._clock() // 1000)
         return identity_pb2.LoginResponse(token=self._signer.sign(claims), expires_at_ms=claims["exp"] * 1000)
 

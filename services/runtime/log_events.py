@@ -24,6 +24,7 @@ EVENTS = frozenset(
         *("replica.failed",),
         *("replicas.late",),
         *("rest.crashed", "rest.refused"),
+        *("revocations.heard", "revocations.not_heard"),
         *("rpc.answered", "rpc.crashed", "rpc.refused"),
         *(
             "service.close_timed_out",

@@ -13,13 +13,11 @@ from cbmdhi.command.v1 import state_pb2
 from cbmdhi.devnet import Network
 from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client
 from services.ledger import fabric
-from tests.support.fabric_caller import CHAINCODE, Caller, common, ledger_of_mercy, of
+from tests.support.fabric_caller import CHAINCODE, MEMBERS, QUERY, Caller, common, ledger_of_mercy, of
 from tests.support.mesh import People
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-MEMBERS = ("mercy", "lakeside")
-QUERY = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=["pol"])).SerializeToString()
 BATCH = state_pb2.Batch().SerializeToString()
 _SECONDS = 20
 

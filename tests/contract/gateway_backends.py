@@ -1,9 +1,12 @@
 """The services behind the gateway, played by fakes that speak the protos."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from cryptography import x509
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
@@ -14,6 +17,7 @@ from cbmdhi.protocol import signature
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.errors import MeshError
 from services.runtime.peers import require_peer
+from tests.support.revoking import der
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.gateway.tokens import TokenService
 
@@ -147,6 +151,32 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
 
     async def GetTokenKeys(self, request: Any, context: Any) -> Any:
         return identity_pb2.GetTokenKeysResponse(jwks_json=await self.tokens.token_keys())
+
+
+class RevocationServicer(identity_pb2_grpc.RevocationServiceServicer):
+    """Passes on what the members' CAs (by MSP id) sign; a test adds to `revoked`."""
+
+    def __init__(self, authorities: Mapping[str, Any]) -> None:
+        self.authorities = authorities
+        self.told: Counter[int] = Counter()
+        self.revoked: dict[str, list[x509.Certificate]] = {msp_id: [] for msp_id in authorities}
+
+    def asked_since(self, revoked: x509.Certificate) -> int:
+        """How often somebody was told that it is revoked."""
+        return self.told[revoked.serial_number]
+
+    async def GetRevocations(self, request: Any, context: Any) -> Any:
+        self.told.update(one.serial_number for revoked in self.revoked.values() for one in revoked)
+        return identity_pb2.GetRevocationsResponse(
+            lists=[
+                identity_pb2.RevocationList(
+                    msp_id=msp_id,
+                    crl=authority.revocation_list(*self.revoked[msp_id]),
+                    certificates=der(*self.revoked[msp_id]),
+                )
+                for msp_id, authority in self.authorities.items()
+            ]
+        )
 
 
 class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):

@@ -31,11 +31,13 @@ from tests.contract.gateway_backends import (
     InboxServicer,
     LedgerServicer,
     RegistrationServicer,
+    RevocationServicer,
     SessionServicer,
     StorageServicer,
 )
 from tests.support.channel import CHANNEL
 from tests.support.pki import Consortium
+from tests.support.revoking import revocation_list
 from tests.support.waiting import free_port, until
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.gateway.people import Person
@@ -56,6 +58,10 @@ class IdentityCa:
         """The certificate of somebody: the common name is the address, the key theirs."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, person.address)])
         return self._sign(name, person.key.public_key(), ca=False)
+
+    def revocation_list(self, *revoked: x509.Certificate) -> bytes:
+        """As the CA signs it now, DER."""
+        return revocation_list(self._name, self._key, revoked)
 
     def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool) -> x509.Certificate:
         now = datetime.now(UTC)
@@ -94,6 +100,7 @@ class Member:
     inbox: InboxServicer
     life: Lifecycle
     device: Person
+    revocations: RevocationServicer
 
     @property
     def tls_root(self) -> bytes:
@@ -187,12 +194,14 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
 
     await play("ledger", (ledger_pb2_grpc.add_LedgerServiceServicer_to_server, LedgerServicer(ledger)))
     await play("storage", (storage_pb2_grpc.add_StorageServiceServicer_to_server, StorageServicer(storage)))
+    revocations = RevocationServicer({"MercyMSP": identity_ca, "LakesideMSP": other_ca})
     sessions = SessionServicer(tokens, ledger, heard, device.address)
     await play(
         "identity",
         (identity_pb2_grpc.add_SessionServiceServicer_to_server, sessions),
         (identity_pb2_grpc.add_EnrolmentServiceServicer_to_server, EnrolmentServicer(heard)),
         (identity_pb2_grpc.add_RegistrationServiceServicer_to_server, RegistrationServicer(heard)),
+        (identity_pb2_grpc.add_RevocationServiceServicer_to_server, revocations),
     )
     await play("notify", (notify_pb2_grpc.add_InboxServiceServicer_to_server, inbox))
 
@@ -230,6 +239,7 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
             inbox,
             life,
             device,
+            revocations,
         )
     finally:
         ledger.hold.set()

@@ -6,6 +6,7 @@ The ledger is a stand-in with the real surface: what Fabric does is proven elsew
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import signature
 from services.identity.__main__ import serve
-from services.identity.config import IdentityConfig
+from services.identity.config import IdentityConfig, Member
 from services.identity.domain import certificate
+from services.identity.fabric_ca_transport import Registrar, open_transport
 from services.runtime.client import call, connect
 from services.runtime.config import Tls, TlsMember
 from services.runtime.errors import MeshError
@@ -112,6 +114,7 @@ class Running:
     life: Lifecycle
     enrolment: identity_pb2_grpc.EnrolmentServiceStub
     session: identity_pb2_grpc.SessionServiceStub
+    registrar: Registrar
 
 
 async def config_of(files: Files, fabric_ca: FabricCaServer, ledger_port: int) -> IdentityConfig:
@@ -130,6 +133,8 @@ async def config_of(files: Files, fabric_ca: FabricCaServer, ledger_port: int) -
         storage_address=f"127.0.0.1:{storage}",
         fabric_ca_url=fabric_ca.url,
         fabric_ca_tls_file=fabric_ca.root_file,
+        members=(Member(msp_id=MERCY, gateway_address="127.0.0.1:1", fabric_ca_file=fabric_ca.root_file),),
+        revocations_every_seconds=0.05,
         registrar_certificate_file=files.write("registrar.pem", registrar.certificate_pem),
         registrar_key_file=files.write("registrar.key", private_pem(registrar.key)),
         token_key_file=files.write("token.key", private_pem(signature.new_private_key())),
@@ -165,6 +170,7 @@ async def running(folder: Path) -> AsyncIterator[Running]:
                 life,
                 identity_pb2_grpc.EnrolmentServiceStub(channel),
                 identity_pb2_grpc.SessionServiceStub(channel),
+                Registrar.load(config.registrar_certificate_file, config.registrar_key_file),
             )
         finally:
             await channel.close()
@@ -258,6 +264,48 @@ async def test_while_the_ca_is_away_people_log_in_and_enrolment_says_come_back(s
         await service.fabric_ca.start()
     assert (await enrol_patient(service, new)).certificate_pem
     await until_metric(service, "cbmdhi_identity_fabric_ca_up_bool", 1)
+
+
+async def test_a_patient_whose_certificate_is_revoked_at_the_ca_is_refused_also_while_it_is_away(
+    service: Running,
+) -> None:
+    stolen, honest = Wallet(), Wallet()
+    for patient in (stolen, honest):
+        await enrol_patient(service, patient)
+        service.ledger.put(patient, Role.ROLE_PATIENT)
+        assert (await log_in(service, patient)).token
+
+    await revoke(service, stolen.address)
+
+    async def refused() -> bool:
+        try:
+            await log_in(service, stolen)
+        except MeshError as error:
+            return error.code == code_pb2.CODE_INACTIVE_SIGNER
+        return False
+
+    await until(refused, "the revoked patient is refused", 5)
+    with pytest.raises(MeshError) as caught:
+        await enrol_patient(service, stolen)
+    assert caught.value.code == code_pb2.CODE_INACTIVE_SIGNER
+    await service.fabric_ca.stop()
+    try:
+        assert await refused()
+        assert (await log_in(service, honest)).token
+    finally:
+        await service.fabric_ca.start()
+
+
+async def revoke(service: Running, name: str) -> None:
+    """At the CA itself, past the service."""
+    async with open_transport(
+        service.fabric_ca.url, service.fabric_ca.root_file, Metrics("test")
+    ) as transport:
+        url, body = transport.url("revoke"), json.dumps({"id": name, "caname": "ca"}).encode()
+        answer = await transport.exchange(
+            "revoke", "POST", url, body, service.registrar.token("POST", url.path, body)
+        )
+    assert not answer.errors, answer
 
 
 async def until_metric(service: Running, name: str, value: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from tests.contract.gateway_calls import (
@@ -114,6 +114,39 @@ async def test_a_suspended_engine_is_cut_off_mid_stream_within_five_seconds(memb
     assert (await refusal(call.read()))[0] == "INACTIVE_SIGNER"
     assert time.monotonic() - started < 5
     finish.set()
+
+
+async def test_an_engine_whose_certificate_is_revoked_is_cut_off_mid_stream_and_refused_after_that(
+    member: Member,
+) -> None:
+    caller, finish = member.session(ENGINE), asyncio.Event()
+    call = ingest(caller, sent(submission("a"), until_set=finish))
+    first = await call.read()
+    assert first.results[0].receipts[0].receipt.code == code_pb2.CODE_OK
+
+    # Any certificate of the address: all are for one key.
+    member.revocations.revoked["MercyMSP"].append(member.identity_ca.issue(ENGINE))
+    started = time.monotonic()
+
+    assert (await refusal(call.read()))[0] == "INACTIVE_SIGNER"
+    assert time.monotonic() - started < 5
+    finish.set()
+    submit = gateway_pb2_grpc.CommandServiceStub(caller.channel).Submit
+    assert (await refusal(submit(gateway_pb2.SubmitRequest(), metadata=caller.metadata)))[
+        0
+    ] == "INACTIVE_SIGNER"
+
+
+async def test_another_members_ca_revokes_nobody_of_this_one(member: Member) -> None:
+    caller = member.session(PATIENT, "patient")
+    stub = notify_pb2_grpc.InboxServiceStub(caller.channel)
+    certificate = member.other_identity_ca.issue(PATIENT)
+    passed_on = member.revocations
+
+    passed_on.revoked["LakesideMSP"].append(certificate)
+    await until(lambda: passed_on.asked_since(certificate) > 1, "the gateway has the list")
+
+    assert await stub.List(notify_pb2.ListRequest(), metadata=caller.metadata) is not None
 
 
 async def test_a_suspended_reader_is_cut_off_from_notifications_and_the_service_hears_it(

@@ -11,12 +11,15 @@ from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2, ab_pb2_grpc
 
 from cbmdhi.client import Client
+from cbmdhi.command.v1 import state_pb2
 from cbmdhi.devnet import Network
 from services.ledger import fabric
 from services.ledger.fabric.identity import sha256
 from services.ledger.fabric.proposal import header
 
 CHANNEL, CHAINCODE = "cbmdhi", "cbmdhi"
+MEMBERS = ("mercy", "lakeside")
+QUERY = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=["pol"])).SerializeToString()
 _SECONDS = 20
 common: Any = common_pb2
 ab: Any = ab_pb2

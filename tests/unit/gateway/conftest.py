@@ -19,6 +19,7 @@ from services.gateway.replays import Replays
 from services.runtime.errors import code_name
 from services.runtime.tasks import end
 from services.runtime.telemetry import Metrics
+from tests.support.revoking import nobody
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.gateway.people import CHANNEL, Person, Put, checker
 
@@ -51,7 +52,7 @@ def build(
 ) -> tuple[Pipeline, Discards, Identities]:
     metrics = registry or Metrics("gateway")
     own = GatewayMetrics(metrics)
-    identities = Identities(ledger)
+    identities = Identities(ledger, nobody)
     discards = Discards(storage, own, first_delay_seconds=0.01)
     pipeline = Pipeline(
         channel=CHANNEL,

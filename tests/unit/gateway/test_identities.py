@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from services.gateway.identities import Identities
+from tests.support.revoking import nobody
 from tests.unit.gateway.people import NOW_ACTIVE
 
 HOUR = 3_600.0
@@ -23,7 +24,7 @@ class Source:
 
 async def test_who_was_looked_up_together_is_looked_up_again_bit_by_bit_and_never_too_late() -> None:
     source, now = Source(), 0.0
-    identities = Identities(source, lambda: now)
+    identities = Identities(source, nobody, lambda: now)
 
     await identities.several(PEOPLE, HOUR)
     now = 0.74 * HOUR

@@ -21,6 +21,7 @@ from services.gateway.rest.replay import UsedProofs
 from services.gateway.sessions import Sessions
 from services.gateway.token_keys import TokenKeys
 from services.runtime.errors import MeshError
+from tests.support.revoking import nobody
 from tests.support.waiting import until
 from tests.unit.gateway.mesh import FakeLedger
 from tests.unit.gateway.people import Person
@@ -36,14 +37,20 @@ class Desk:
         self.service, self.ledger, self.person = TokenService(), FakeLedger(), Person()
         self.ledger.register(self.person)
         self.ahead = 0.0
+        self.revoked: set[tuple[str, str]] = set()
+        self.unknown: str | None = None
         self.keys = TokenKeys(self.service.token_keys, lambda: time.monotonic() + self.ahead)
         self.sessions = Sessions(
             self.keys,
-            Identities(self.ledger, lambda: time.monotonic() + self.ahead),
+            Identities(self.ledger, self.is_revoked, lambda: time.monotonic() + self.ahead),
             own_msp="MercyMSP",
             most=10,
+            revocations_problem=lambda msp_id: self.unknown,
             clock=lambda: time.time() + self.ahead,
         )
+
+    def is_revoked(self, msp_id: str, address: str) -> bool:
+        return (msp_id, address) in self.revoked
 
     def token(self, cnf: Any = {CERTIFICATE: "print"}, **changed: Any) -> str:  # noqa: B006
         return self.service.token(self.person.address, cnf, **changed)
@@ -201,9 +208,35 @@ async def test_however_many_streams_are_open_their_callers_are_looked_at_by_one_
     await until(lambda: desk.sessions._looking is None, "nobody is looked at any more")
 
 
+async def test_whoever_is_revoked_at_the_ca_is_out_at_once_and_their_open_streams_end() -> None:
+    desk = Desk()
+    session = await desk.sessions.of_token(desk.token())
+    await desk.sessions.check_active(session)
+    over = asyncio.create_task(desk.sessions.over(session))
+
+    desk.revoked.add((session.msp, session.address))
+
+    with pytest.raises(MeshError) as caught:
+        await desk.sessions.check_active(session)
+    assert caught.value.code == code_pb2.CODE_INACTIVE_SIGNER
+    assert (await asyncio.wait_for(over, 5)).code == code_pb2.CODE_INACTIVE_SIGNER
+
+
+async def test_while_it_is_not_known_whom_the_ca_has_revoked_nobody_of_that_member_is_served() -> None:
+    desk = Desk()
+    session = await desk.sessions.of_token(desk.token())
+    desk.unknown = "not known"
+
+    with pytest.raises(MeshError) as caught:
+        await desk.sessions.check_active(session)
+
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    assert caught.value.retry_after_ms
+
+
 async def test_many_at_a_time_ask_the_ledger_once() -> None:
     desk = Desk()
-    identities = Identities(desk.ledger)
+    identities = Identities(desk.ledger, nobody)
 
     await asyncio.gather(*(identities.get(desk.person.address, 5.0) for _ in range(50)))
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cbmdhi.command.v1 import code_pb2
@@ -40,7 +41,9 @@ from services.identity.sessions import Sessions
 from services.identity.tokens import TokenSigner
 from services.runtime.errors import MeshError
 from services.runtime.peers import Caller, PeerDirectory, caller_metadata, current_directory
+from services.runtime.revocations import Revocations
 from tests.support.channel import CHANNEL
+from tests.support.revoking import der, revocation_list
 from tests.unit.identity.authority import FakeCa, Root, Wallet
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
@@ -183,18 +186,37 @@ class Member:
         pem = self.token_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.signer = TokenSigner(pem)
         administrators = AdministratorCheck(self.ledger, MERCY)
-        registrations = Registrations(self.ledger, self.storage, msp_id=MERCY, channel=CHANNEL)
+        self.revocations = Revocations({MERCY: self.ca.root.pem, LAKESIDE: self.lakeside_ca.pem})
+        for msp_id, root in ((MERCY, self.ca.root), (LAKESIDE, self.lakeside_ca)):
+            self.revoke(msp_id, root)
+        registrations = Registrations(
+            self.ledger, self.storage, self.revocations, msp_id=MERCY, channel=CHANNEL
+        )
         self.enrolment = EnrolmentServicer(
-            Enroller(self.ca), self.ledger, administrators, at_once=at_once, per_minute=60
+            Enroller(self.ca, self.revocations, MERCY),
+            self.ledger,
+            administrators,
+            at_once=at_once,
+            per_minute=60,
         )
         self.registration = RegistrationServicer(registrations, self.ledger, administrators)
         self.device = Wallet()
         sessions = Sessions(
-            self.ledger, self.signer, msp_id=MERCY, used_challenges=used_challenges, clock=self.clock
+            self.ledger,
+            self.signer,
+            msp_id=MERCY,
+            used_challenges=used_challenges,
+            revocations=self.revocations,
+            clock=self.clock,
         )
         self.session = SessionServicer(
             sessions, device=self.device.address, channel=CHANNEL.name, jwks_json=self.signer.jwks_json
         )
+
+    def revoke(self, msp_id: str, root: Root, *certificates: x509.Certificate) -> None:
+        """The newest list of a member's CA: it revokes these and nobody else."""
+        crl = revocation_list(root.certificate.subject, root.key, certificates)
+        self.revocations.offer(msp_id, crl, der(*certificates))
 
     def by(
         self, caller: Wallet | str | None = None, *, msp: str = MERCY, service: str = "gateway"

@@ -1,0 +1,92 @@
+"""Revocation lists of the members' Fabric CAs: who is not to be believed any more, signed by the CA itself.
+
+A list (X.509 CRL, RFC 5280) names serial numbers and nobody. With it travel the certificates that it revokes,
+so that whoever has both knows the addresses, and believes the CA alone, whoever handed them over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cbmdhi.protocol import certificates
+from cbmdhi.protocol.certificates import Untrusted
+
+_MILLISECONDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """A verified list.
+
+    crl           DER
+    certificates  DER, those that it revokes, by serial number
+    addresses     their common names: an address stands for one key, so that with any of its certificates the
+                  key is revoked
+    made_ms       when the CA made it, Unix ms
+    good_until_ms when the CA will have made the next one at the latest, Unix ms
+    """
+
+    crl: bytes
+    certificates: tuple[bytes, ...]
+    addresses: frozenset[str]
+    serials: frozenset[int]
+    made_ms: int
+    good_until_ms: int
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the serial numbers: the same for lists that revoke the same."""
+        return hashlib.sha256(",".join(f"{serial:x}" for serial in sorted(self.serials)).encode()).digest()
+
+
+def verify(
+    crl: bytes, revoked: Iterable[bytes], roots_pem: str, known: RevocationList | None = None
+) -> RevocationList:
+    """A list as one of the roots signed it, with a certificate for each entry. Raises Untrusted.
+
+    crl      DER
+    revoked  DER; what the list does not name is left out
+    known    an earlier one of the same member: when it revokes the same, its certificates are these
+    """
+    try:
+        parsed = x509.load_der_x509_crl(crl)
+    except ValueError as error:
+        raise Untrusted("not a revocation list in DER") from error
+    if not any(_signed_by(parsed, root) for root in certificates.parse_roots(roots_pem)):
+        raise Untrusted("no root of that organisation signed the revocation list")
+    if parsed.next_update_utc is None:
+        raise Untrusted("the revocation list does not say for how long it is good")
+    serials = frozenset(entry.serial_number for entry in parsed)
+    made = RevocationList(
+        crl=crl,
+        certificates=(),
+        addresses=frozenset(),
+        serials=serials,
+        made_ms=int(parsed.last_update_utc.timestamp() * _MILLISECONDS),
+        good_until_ms=int(parsed.next_update_utc.timestamp() * _MILLISECONDS),
+    )
+    if known is not None and known.serials == serials:
+        return replace(made, certificates=known.certificates, addresses=known.addresses)
+    try:
+        found = {one.serial_number: one for one in map(x509.load_der_x509_certificate, revoked)}
+    except ValueError as error:
+        raise Untrusted("what comes with the revocation list is no certificate in DER") from error
+    if missing := len(serials - found.keys()):
+        raise Untrusted(f"{missing} entries of the revocation list come without their certificates")
+    named = [found[serial] for serial in sorted(serials)]
+    for certificate in named:
+        certificates.check_issued(certificate, roots_pem)
+    return replace(
+        made,
+        certificates=tuple(certificate.public_bytes(Encoding.DER) for certificate in named),
+        addresses=frozenset(map(certificates.common_name, named)),
+    )
+
+
+def _signed_by(crl: x509.CertificateRevocationList, root: x509.Certificate) -> bool:
+    return crl.issuer == root.subject and crl.is_signature_valid(certificates.public_key(root))

@@ -1,0 +1,52 @@
+"""Whom the member's own Fabric CA has revoked: asked again and again, and known while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from cbmdhi.protocol import certificates
+from services.runtime.errors import MeshError
+from services.runtime.revocations import Revocations
+
+_log = structlog.get_logger()
+
+
+class Authority(Protocol):
+    """What is asked (services.identity.fabric_ca)."""
+
+    async def revocation_list(self) -> bytes: ...
+
+    async def revoked_certificates(self) -> list[bytes]: ...
+
+
+class RevocationWatch:
+    """Keeps `revocations` up to date with the own CA. That the CA is away, `CaWatch` says."""
+
+    def __init__(self, ca: Authority, revocations: Revocations, *, msp_id: str, every_seconds: float) -> None:
+        self._ca = ca
+        self._revocations = revocations
+        self._msp_id = msp_id
+        self._every_seconds = every_seconds
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except MeshError:
+                pass
+            except certificates.Untrusted as error:
+                _log.error("revocations.not_heard", member=self._msp_id, reason=str(error))
+            await asyncio.sleep(self._every_seconds)
+
+    async def look(self) -> None:
+        """Once. Raises MeshError, and Untrusted when the CA is not the one that the channel knows."""
+        crl = await self._ca.revocation_list()
+        try:
+            self._revocations.offer(self._msp_id, crl, ())
+        except certificates.Untrusted:
+            # It revokes others than before.
+            self._revocations.offer(self._msp_id, crl, await self._ca.revoked_certificates())

@@ -1,0 +1,148 @@
+"""Whose certificates the members' Fabric CAs have revoked, as far as this service has heard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import grpc
+import structlog
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from cbmdhi.protocol import certificates, revocation
+from cbmdhi.protocol.revocation import RevocationList
+from services.runtime.client import call
+from services.runtime.errors import MeshError, code_name
+from services.runtime.readiness import Check
+
+_ASK_SECONDS = 2.0
+_AGAIN_MS = 500
+
+_log = structlog.get_logger()
+
+Ask = Callable[[identity_pb2.GetRevocationsRequest], Awaitable[identity_pb2.GetRevocationsResponse]]
+"""A neighbour's GetRevocations, with a deadline. Raises MeshError."""
+
+
+class Revocations:
+    """The newest list of each member, whoever told it: each is checked against the member's roots.
+
+    roots_pem  by MSP id, of the members' CAs for identities
+    clock      Unix seconds
+    """
+
+    def __init__(self, roots_pem: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
+        self._roots = dict(roots_pem)
+        self._clock = clock
+        self._lists: dict[str, RevocationList] = {}
+
+    def offer(self, msp_id: str, crl: bytes, revoked: Iterable[bytes]) -> None:
+        """Take a list (DER) unless it is older than the one that is known. Raises Untrusted."""
+        if msp_id not in self._roots:
+            raise certificates.Untrusted("of no member that this service knows")
+        known = self._lists.get(msp_id)
+        if known is not None and known.crl == crl:
+            return
+        offered = revocation.verify(crl, revoked, self._roots[msp_id], known)
+        if known is None or offered.made_ms >= known.made_ms:
+            self._lists[msp_id] = offered
+
+    def take(self, offered: Iterable[identity_pb2.RevocationList]) -> None:
+        """What a neighbour answered. Raises Untrusted, after it has taken what it could."""
+        wrong: certificates.Untrusted | None = None
+        for one in offered:
+            try:
+                self.offer(one.msp_id, one.crl, one.certificates)
+            except certificates.Untrusted as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
+
+    def request(self) -> identity_pb2.GetRevocationsRequest:
+        """What to ask a neighbour."""
+        return identity_pb2.GetRevocationsRequest(
+            known={msp_id: known.digest for msp_id, known in self._lists.items()}
+        )
+
+    def answer(self, request: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
+        """Every list; without the certificates where the asker has them."""
+        return identity_pb2.GetRevocationsResponse(
+            lists=[
+                identity_pb2.RevocationList(
+                    msp_id=msp_id,
+                    crl=known.crl,
+                    certificates=() if request.known.get(msp_id) == known.digest else known.certificates,
+                )
+                for msp_id, known in self._lists.items()
+            ]
+        )
+
+    def is_revoked(self, msp_id: str, address: str) -> bool:
+        """Whether a member has revoked an address of its own. One of another member's is not its business."""
+        known = self._lists.get(msp_id)
+        return known is not None and address in known.addresses
+
+    def problem(self, msp_id: str) -> str | None:
+        """None while it is known whom a member has revoked, else a sentence.
+
+        A list is good for as long as the CA said when it signed it (`crl.expiry` of its configuration).
+        """
+        known = self._lists.get(msp_id)
+        if known is None:
+            return f"whom the Fabric CA of {msp_id} has revoked is not known yet"
+        if self._clock() * 1000 > known.good_until_ms:
+            return f"the last revocation list of {msp_id} has ended; its Fabric CA must answer again"
+        return None
+
+    def check(self, msp_id: str, address: str) -> None:
+        """Raises MeshError: INACTIVE_SIGNER for who was revoked, UNAVAILABLE when that is not known."""
+        if self.is_revoked(msp_id, address):
+            raise MeshError(
+                code_pb2.CODE_INACTIVE_SIGNER,
+                "this identity's certificate was revoked by its hospital: ask there, and register a new key",
+            )
+        if problem := self.problem(msp_id):
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, problem, "", _AGAIN_MS)
+
+
+def ask_by(channel: grpc.aio.Channel) -> Ask:
+    """A neighbour's GetRevocations."""
+    stub = identity_pb2_grpc.RevocationServiceStub(channel)
+
+    async def ask(request: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
+        return await call(stub.GetRevocations, request, deadline_seconds=_ASK_SECONDS)
+
+    return ask
+
+
+def known_of(revocations: Revocations, msp_id: str) -> Check:
+    """For readiness: whether it is known whom a member has revoked."""
+
+    async def check() -> str | None:
+        return revocations.problem(msp_id)
+
+    return check
+
+
+async def follow(revocations: Revocations, ask: Ask, *, member: str, every_seconds: float) -> None:
+    """Ask a neighbour of a member again and again, until cancelled.
+
+    What was known stays known while it is away: see `Revocations.problem`.
+    """
+    away = ""
+    while True:
+        try:
+            revocations.take((await ask(revocations.request())).lists)
+            problem = ""
+        except MeshError as error:
+            problem = code_name(error.code)
+        except certificates.Untrusted as error:
+            problem = str(error)
+        if problem and problem != away:
+            _log.warning("revocations.not_heard", member=member, reason=problem)
+        elif away and not problem:
+            _log.info("revocations.heard", member=member)
+        away = problem
+        await asyncio.sleep(every_seconds)

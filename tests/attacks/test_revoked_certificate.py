@@ -1,0 +1,145 @@
+"""Somebody with a certificate that was revoked at the Fabric CA and nowhere else: all keys, every gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from cbmdhi import operator
+from cbmdhi.client import Client
+from cbmdhi.client.consents import provision
+from cbmdhi.command.v1 import state_pb2
+from cbmdhi.demo import cast
+from cbmdhi.devnet import Network
+from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client
+from cbmdhi.devnet.identities import CARRIER
+from cbmdhi.errors import MeshError
+from cbmdhi.waiting import until
+from services.ledger import fabric
+from tests.support.fabric_caller import CHAINCODE, MEMBERS, QUERY, Caller, common, ledger_of_mercy
+from tests.support.mesh import People, observation
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+REFUSED = ("INACTIVE_SIGNER", "UNAUTHENTICATED")
+SECONDS = 5
+
+
+async def is_refused(attempt: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await attempt()
+    except MeshError as error:
+        return error.code_name in REFUSED
+    return False
+
+
+async def end_of(stream: Client) -> MeshError:
+    """Why an open stream of notifications ended."""
+    with pytest.raises(MeshError) as caught:
+        async for _ in stream.inbox.stream():
+            pass
+    return caught.value
+
+
+async def test_a_patient_whose_certificate_is_revoked_can_do_nothing_at_any_member(people: People) -> None:
+    async with await people.new_patient() as stolen, Client(stolen.wallet, "lakeside") as elsewhere:
+        line = provision(grantee=people.mercy_clinician.wallet.address)
+        sessions = (stolen, elsewhere)
+        for session in sessions:
+            await session.consents.grant(line)
+            await session.inbox.list()
+        [written] = await people.engine.records.put([record := observation(stolen)])
+        assert written.ok
+        async with stolen.fhir() as rest:
+            assert not await is_refused(lambda: rest.read("Observation", record.record_id))
+            streams = [asyncio.create_task(end_of(session)) for session in sessions]
+
+            registrar = people.stage.endpoints["organisations"]["mercy"]["registrar"]
+            revoked_at = time.monotonic()
+            operator.revoke(registrar, people.stage.fabric_ca_client, stolen.wallet.address, "keycompromise")
+
+            for session in sessions:
+                await until(
+                    lambda session=session: is_refused(session.inbox.list),
+                    "the gateway refuses an open session",
+                    deadline_seconds=SECONDS,
+                )
+            for reason in await asyncio.wait_for(asyncio.gather(*streams), SECONDS):
+                assert reason.code_name in REFUSED
+            assert time.monotonic() - revoked_at < SECONDS
+            assert await is_refused(lambda: rest.read("Observation", record.record_id))
+        for session in sessions:
+            assert await is_refused(lambda session=session: session.consents.grant(line))
+            session.connection.forget_token()
+            assert await is_refused(session.connection.token)
+        with pytest.raises(MeshError) as caught:
+            async with stolen.fhir():
+                pass
+        assert caught.value.code_name in REFUSED
+        assert await is_refused(stolen.registration.enrol)
+        # What others write about the patient goes on.
+        [result] = await people.engine.records.put([observation(stolen)])
+        assert result.ok
+
+
+def cli(network: Network, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cbmdhi.cli.main", *arguments, "--home", str(network.home)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_an_operator_revokes_and_the_channel_knows(network: Network, people: People) -> None:
+    async with await people.new_patient() as stolen:
+        arguments = ("revoke", "mercy", stolen.wallet.address, "--json")
+        without_wallet = await asyncio.to_thread(cli, network, *arguments)
+        assert without_wallet.returncode == 1
+        assert await cast.is_active(stolen)
+
+        wallet = str(people.mercy_administrator.wallet.folder)
+        done = await asyncio.to_thread(cli, network, *arguments, "--wallet", wallet)
+
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["suspended_in_block"] > 0
+        document = await cast.find(people.lakeside_administrator, stolen.wallet.address)
+        assert document is not None
+        assert document.status == state_pb2.IDENTITY_STATUS_SUSPENDED
+
+
+async def test_a_revoked_carrier_is_refused_by_every_peer_and_orderer(
+    network: Network, people: People
+) -> None:
+    ca = FabricCa(network.files, "mercy", network.ports())
+    await asyncio.to_thread(ca.begin)
+    try:
+        enrolled = await asyncio.to_thread(ca.identity, Identity("stolen", "client", {CARRIER: "true:ecert"}))
+    finally:
+        forget_client(network.files, "mercy")
+    stolen = Caller(network, enrolled.certificate, enrolled.key)
+    asked = ("query", QUERY)
+    for member in MEMBERS:
+        async with stolen.at_peer(member) as channel:
+            assert await channel.contract(CHAINCODE).evaluate(*asked, organisations=("MercyMSP",))
+
+    done = await asyncio.to_thread(cli, network, "revoke", "mercy", "stolen", "--reason", "misuse")
+    assert done.returncode == 0, done.stderr
+
+    for member in MEMBERS:
+        async with stolen.at_peer(member) as channel:
+
+            async def refused(channel: fabric.Network = channel) -> bool:
+                try:
+                    await channel.contract(CHAINCODE).evaluate(*asked, organisations=("MercyMSP",))
+                except fabric.StepError as error:
+                    return all("access denied" in said for said in error.chaincode_messages)
+                return False
+
+            await until(refused, f"{member}'s peer refuses the revoked carrier")
+    assert (await stolen.broadcast()).status == common.FORBIDDEN
+    # Nobody else is.
+    async with ledger_of_mercy(network).at_peer("lakeside") as channel:
+        assert await channel.contract(CHAINCODE).evaluate(*asked, organisations=("MercyMSP",))
