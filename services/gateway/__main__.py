@@ -55,6 +55,11 @@ from services.runtime.server import GrpcServer, server_credentials
 
 _USED_PROOFS = 200_000
 _REST_BODIES_BYTES = 128 * 1024 * 1024
+# Each may have a message of TRANSPORT_BYTES that nobody looked at: gRPC takes it in before it tells of it.
+_CALLS_PER_CONNECTION = 256
+_FIRST_CONTACTS_PER_CONNECTION = 16
+# Whoever calls there shows nothing: as much as the evidence of a registration needs.
+_FIRST_CONTACT_BYTES = 2 * 1024 * 1024
 # Of a stream that is not read. With 100 ms to the sender and back: 2,600 records of 1 kB a second.
 _READ_AHEAD_BYTES = 256 * 1024
 
@@ -176,6 +181,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         life,
         credentials=mutual,
         max_message_bytes=TRANSPORT_BYTES,
+        max_per_connection=_CALLS_PER_CONNECTION,
         read_ahead_bytes=_READ_AHEAD_BYTES,
     )
     front.add_to(main, first_contact=False)
@@ -185,6 +191,8 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         address=config.first_contact_address,
         credentials=server_credentials(config.tls, None),
         read_ahead_bytes=_READ_AHEAD_BYTES,
+        max_message_bytes=_FIRST_CONTACT_BYTES,
+        max_per_connection=_FIRST_CONTACTS_PER_CONNECTION,
         max_running_per_source=config.first_contacts_per_source,
     )
     front.add_to(first_contact, first_contact=True)

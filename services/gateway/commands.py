@@ -33,11 +33,10 @@ class Commands:
 
     async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
         """Receipts of a group when it is committed or refused."""
-        # Held by what gives it back.
-        size, memory = request.ByteSize(), self._callers.of(session.address).memory
+        size, caller = request.ByteSize(), self._callers.of(session.address)
         try:
             async with asyncio.timeout(_ROOM_SECONDS):
-                await memory.take(size)
+                await caller.memory.take(size)
         except TimeoutError as exc:
             raise MeshError(
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
@@ -46,7 +45,7 @@ class Commands:
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             ) from exc
         receipts = await self._pipeline.submit(
-            request.group, request.contents, size, session.address, done=lambda: memory.give(size)
+            request.group, request.contents, size, session.address, done=lambda: caller.memory.give(size)
         )
         return SubmitResponse(receipts=receipts)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.session import Session
@@ -35,6 +35,23 @@ class RawMessage(Message):
     def serialize(message: RawMessage) -> bytes:
         """The bytes it came in."""
         return message.raw
+
+
+class Arrived(RawMessage):
+    """A message as it came: to be decoded when there is room for it, and its caller is known."""
+
+    __slots__ = ("_from_string",)
+
+    def __init__(self, raw: bytes, from_string: Callable[[bytes], Message]) -> None:
+        super().__init__(raw)
+        self._from_string = from_string
+
+    def decoded(self) -> Message:
+        """The message; Unreadable when the bytes are none of its type: gRPC itself would answer INTERNAL."""
+        try:
+            return self._from_string(self.raw)
+        except DecodeError:
+            return Unreadable(self.raw)
 
 
 class Unreadable(RawMessage):

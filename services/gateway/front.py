@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2
@@ -19,7 +19,7 @@ from cbmdhi.notify.v1 import notify_pb2
 from services.gateway.callers import Callers
 from services.gateway.commands import Commands
 from services.gateway.domain.session import Session
-from services.gateway.forward import Forwarder, RawMessage, Unreadable, check_size
+from services.gateway.forward import Arrived, Forwarder, RawMessage, check_size
 from services.gateway.gate import Gate
 from services.gateway.ingest import Ingest
 from services.gateway.records import Records
@@ -31,6 +31,8 @@ from services.runtime.server import GrpcServer
 
 # What is over MAX_MESSAGE_BYTES up to here gets our own refusal, and leaves its stream alone.
 TRANSPORT_BYTES = 2 * MAX_MESSAGE_BYTES
+# Smaller ones are not worth the counting.
+_LARGE_ANSWER_BYTES = 64 * 1024
 
 Unary = Callable[[Any, Session], Awaitable[Message]]
 Inspect = Callable[[bytes, Any], None]
@@ -104,13 +106,25 @@ class Front:
     def _own(self, route: Route) -> Callable[..., Any]:
         answer_to = self._own_methods()[route.method]
 
-        async def answer(request: Message, context: Any) -> Message:
+        async def answer(request: Arrived, context: Any) -> Message:
             with nothing_done():
                 check_size(request)
                 session = _present(await self.gate.admit(route, context))
-            return await answer_to(request, session)
+                decoded = request.decoded()
+                check_size(decoded)
+            answered = await answer_to(decoded, session)
+            await self._hold(answered, session, context)
+            return answered
 
         return answer
+
+    async def _hold(self, answer: Message, session: Session, context: Any) -> None:
+        """A large answer is in memory until it is sent, and counts for as long: its reader may be slow."""
+        size = answer.ByteSize()
+        if size >= _LARGE_ANSWER_BYTES:
+            caller = self.callers.of(session.address)
+            await caller.memory.take(size)
+            context.add_done_callback(lambda _: caller.memory.give(size))
 
     def _ingest(self, route: Route) -> Callable[..., Any]:
         async def answer(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
@@ -158,16 +172,9 @@ def _serialized(message: Message) -> bytes:
 
 
 def _reader(descriptor: Any) -> Callable[[bytes], Message]:
-    """Reads requests. What cannot be read comes out as Unreadable: gRPC itself would answer INTERNAL."""
+    """Takes requests as they come: nothing is decoded before its caller is known and there is room for it."""
     from_string = message_factory.GetMessageClass(descriptor).FromString
-
-    def read(raw: bytes) -> Message:
-        try:
-            return from_string(raw)
-        except DecodeError:
-            return Unreadable(raw)
-
-    return read
+    return lambda raw: Arrived(raw, from_string)
 
 
 def _present(caller: Caller | Session | None) -> Session:

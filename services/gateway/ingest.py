@@ -24,10 +24,10 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
 )
 from services.gateway.callers import Caller, Callers
 from services.gateway.domain.session import Session
-from services.gateway.forward import check_size
+from services.gateway.forward import Arrived, check_size
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
-from services.gateway.room import Room, Share
+from services.gateway.room import Held, Room, Share
 from services.gateway.submission import Answer, Submission
 from services.runtime import tracing
 from services.runtime.errors import MeshError, to_detail
@@ -220,7 +220,7 @@ class _Stream:
                 request = await anext(requests)
             except StopAsyncIteration:
                 return
-            await self._begin(request.items if isinstance(request, IngestRequest) else [request])
+            await self._take(request)
 
     async def _have_allowance(self) -> None:
         if (seconds := self._allowance.wait_seconds()) > 0:
@@ -236,7 +236,17 @@ class _Stream:
             self._metrics.pause(reason)
             self.results.slow(Slowed(reason=reason, retry_after_ms=math.ceil(seconds * 1000)))
 
-    async def _begin(self, items: Any) -> None:
+    async def _take(self, request: Any) -> None:
+        """Decode it when there is room for it; each submission gives its part back when it is answered."""
+        held = await self._memory_for(request.ByteSize())
+        try:
+            if isinstance(request, Arrived):
+                request = request.decoded()
+            await self._begin(request.items if isinstance(request, IngestRequest) else [request], held)
+        finally:
+            held.give_rest()
+
+    async def _begin(self, items: Any, held: Held) -> None:
         """Hand on what came together, in slices; before waiting for anything, what is ready already."""
         ready: list[Submission] = []
         self._message_at_ns = time.time_ns()
@@ -250,17 +260,10 @@ class _Stream:
                 if self.slots.lacks(1):
                     ready = self._start(ready)
                 await self._take_slot()
-                taken = self._taken(item, ends_at)
-                if taken is None:
-                    continue
-                if self._memory.lacks(taken.size):
-                    ready = self._start(ready)
-                try:
-                    await self._take_memory(taken.size)
-                except BaseException:
-                    self.slots.give(1)
-                    raise
-                ready.append(taken)
+                taken = self._taken(item, ends_at, held)
+                if taken is not None:
+                    held.keep(taken.size)
+                    ready.append(taken)
         finally:
             self._start(ready)
 
@@ -270,19 +273,19 @@ class _Stream:
             self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
         await self.slots.take(1)
 
-    async def _take_memory(self, size: int) -> None:
+    async def _memory_for(self, size: int) -> Held:
         if self._memory.own.lacks(size):
             self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
         elif self._memory.lacks(size):
             self._tell(SlowedReason.SLOWED_REASON_GATEWAY_IS_FULL)
-        await self._memory.take(size)
+        return await self._memory.hold(size)
 
     def _start(self, ready: list[Submission]) -> list[Submission]:
         if ready:
             self._pipeline.start_all(ready)
         return []
 
-    def _taken(self, item: Any, ends_at: float) -> Submission | None:
+    def _taken(self, item: Any, ends_at: float, held: Held) -> Submission | None:
         """The submission; None when its result is ready already: it is not taken."""
         name = item.submission_id if isinstance(item, IngestItem) else ""
         try:
@@ -295,19 +298,19 @@ class _Stream:
         size = item.ByteSize()
         self._open.add(name)
         if not self._traces:
-            return self._submission(item, size, ends_at, lambda answer: self._done(name, size, answer))
-        return self._traced(item, name, size, ends_at)
+            return self._submission(item, size, ends_at, lambda answer: self._done(name, size, held, answer))
+        return self._traced(item, name, size, ends_at, held)
 
     def _submission(self, item: Any, size: int, ends_at: float, done: Callable[[Answer], None]) -> Submission:
         return Submission(item.group, item.contents, size, done, self._sender.address, ends_at)
 
-    def _traced(self, item: Any, name: str, size: int, ends_at: float) -> Submission:
+    def _traced(self, item: Any, name: str, size: int, ends_at: float, held: Held) -> Submission:
         """With a span when it is sampled, or else when it fails."""
         span = tracing.begin("record", item.traceparent, self._span)
         came_at_ns = self._message_at_ns
 
         def done(answer: Answer) -> None:
-            self._done(name, size, answer)
+            self._done(name, size, held, answer)
             code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
             if span is not None:
                 tracing.end(span, code)
@@ -333,8 +336,8 @@ class _Stream:
                 "submission_id",
             )
 
-    def _done(self, name: str, size: int, answer: Answer) -> None:
-        self._memory.give(size)
+    def _done(self, name: str, size: int, held: Held, answer: Answer) -> None:
+        held.give(size)
         self._open.discard(name)
         self._allowance.note(answer)
         if isinstance(answer, MeshError):

@@ -15,6 +15,11 @@ class Room:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
+    def most(self) -> int:
+        """Bytes that there are in all."""
+        return self._most
+
+    @property
     def used(self) -> int:
         """Bytes taken now."""
         return self._most - self._free
@@ -67,12 +72,23 @@ class Share:
         self.own = own
         self._total = total
 
+    @property
+    def most(self) -> int:
+        """Larger than this counts as this."""
+        return min(self.own.most, self._total.most)
+
     def lacks(self, size: int) -> bool:
         """True when who asks for that much has to wait."""
         return self.own.lacks(size) or self._total.lacks(size)
 
+    async def hold(self, size: int) -> Held:
+        """As `take`; what was taken is given back in parts."""
+        await self.take(size)
+        return Held(self, size)
+
     async def take(self, size: int) -> None:
         """Return when there is room in both."""
+        size = min(size, self.most)
         await self.own.take(size)
         try:
             await self._total.take(size)
@@ -82,5 +98,29 @@ class Share:
 
     def give(self, size: int) -> None:
         """Give back what was taken."""
+        size = min(size, self.most)
         self.own.give(size)
         self._total.give(size)
+
+
+class Held:
+    """What one message has of a share from its arrival on, for its parts and what is around them."""
+
+    def __init__(self, share: Share, size: int) -> None:
+        self._share = share
+        self._left = self._rest = min(size, share.most)
+
+    def keep(self, size: int) -> None:
+        """A part is needed for longer than the message: it is given back by itself."""
+        self._rest -= size
+
+    def give(self, size: int) -> None:
+        """Give a part back that was kept."""
+        size = max(0, min(size, self._left))
+        self._left -= size
+        self._share.give(size)
+
+    def give_rest(self) -> None:
+        """Give back all that was not kept."""
+        self.give(self._rest)
+        self._rest = 0

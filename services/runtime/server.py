@@ -26,7 +26,6 @@ _OPTIONS = (
     # Who pings more often is cut off: half of the shortest that engines are known to use.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 3),
-    ("grpc.max_concurrent_streams", _MAX_STREAMS),
     # Two processes on one port would share it silently; a taken port shall be an error.
     ("grpc.so_reuseport", 0),
 )
@@ -54,6 +53,7 @@ class GrpcServer:
     max_running               calls being answered at a time, and streams as many again; more are refused with
                               CODE_RESOURCE_EXHAUSTED
     max_running_per_source    of them, from one address; for ports where callers show no certificate
+    max_per_connection        calls of one connection at a time: HTTP/2 makes its client wait with more
     read_ahead_bytes          of a stream that is not read: then flow control stops its sender. None: what
                               gRPC finds that the line can hold, megabytes on a quick one
     """
@@ -69,6 +69,7 @@ class GrpcServer:
         default_deadline_seconds: float = 30.0,
         max_running: int = 2_000,
         max_running_per_source: int | None = None,
+        max_per_connection: int = _MAX_STREAMS,
         read_ahead_bytes: int | None = None,
     ) -> None:
         self._life = life
@@ -86,7 +87,12 @@ class GrpcServer:
                     max_running_per_source=max_running_per_source,
                 ),
             ),
-            options=[*message_options(max_message_bytes), *_OPTIONS, *_window(read_ahead_bytes)],
+            options=[
+                *message_options(max_message_bytes),
+                ("grpc.max_concurrent_streams", max_per_connection),
+                *_OPTIONS,
+                *_window(read_ahead_bytes),
+            ],
         )
         self.ports: list[int] = []
         """Bound ports, in the order in which they were given; filled by `start`."""

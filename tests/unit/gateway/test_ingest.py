@@ -14,7 +14,7 @@ from services.gateway.allowance import Allowances
 from services.gateway.callers import Callers, Most
 from services.gateway.config import MIB
 from services.gateway.domain.session import CERTIFICATE, Session
-from services.gateway.forward import Unreadable
+from services.gateway.forward import Arrived, Unreadable
 from services.gateway.ingest import Ingest
 from services.gateway.room import Room
 from services.runtime.errors import MeshError, code_name
@@ -465,3 +465,43 @@ async def test_room_is_given_in_the_order_of_asking_and_back_when_the_asker_goes
     room.give(8)
     await asyncio.wait_for(room.take(99), 5)  # more than there is counts as all of it
     assert room.used == 10
+
+
+async def test_a_message_is_not_decoded_before_there_is_room_for_it(world: World) -> None:
+    decoded: list[int] = []
+
+    def from_string(raw: bytes) -> IngestRequest:
+        decoded.append(len(raw))
+        return IngestRequest.FromString(raw)
+
+    messages = [
+        IngestRequest(items=[submission(world, name)]).SerializeToString() for name in ("a", "b", "c")
+    ]
+    callers = callers_of(world, in_bytes=2 * len(messages[0]) + 10)
+    world.ledger.hold.clear()
+    sender = Sender(*(Arrived(raw, from_string) for raw in messages))
+    results = asyncio.create_task(_collected(stream(world, sender, None, callers)))
+    await until(lambda: bool(sender.told), "it waits for room")
+    before = list(decoded)
+    world.ledger.hold.set()
+
+    assert len(await results) == 3
+    assert [len(before), len(decoded)] == [2, 3]
+    assert world.pipeline.room.used == 0
+
+
+async def test_what_a_message_held_is_given_back_whatever_became_of_it(world: World) -> None:
+    oversize = IngestItem(submission_id="large", contents=[Content(content=bytes(16 * 1024 * 1024))])
+    callers = callers_of(world, in_bytes=1 << 20)
+    caller = callers.of(world.engine.address)
+    sender = Sender(
+        IngestRequest(
+            items=[submission(world, "a"), submission(world, "a"), oversize, submission(world, "b")]
+        ),
+        Arrived(b"\xff\xff", IngestRequest.FromString),
+    )
+
+    results = await _collected(stream(world, sender, None, callers))
+
+    assert len(results) == 5
+    assert (world.pipeline.room.used, caller.memory.own.used) == (0, 0)
