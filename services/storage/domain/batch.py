@@ -16,6 +16,8 @@ MAX_CONTENT_BYTES = 16 * MIB
 MAX_BATCH_BYTES = 32 * MIB
 MAX_CAR_BYTES = MAX_BATCH_BYTES + MIB // 2
 """Content, and what envelopes and CAR add to it: under 300 bytes an item, under 100 a chunk."""
+MAX_BLOCKS = 1 + MAX_ITEMS + MAX_BATCH_BYTES // envelope.CHUNK_BYTES + MAX_ITEMS
+"""Of a CAR: its root, an envelope for each record, and chunks of those that do not fit into one block."""
 MAX_BLOB_BYTES = MIB
 MAX_MESSAGE_BYTES = 33 * MIB
 """Of a gRPC message to and from storage."""
@@ -147,19 +149,21 @@ def check_car(packed: bytes, root_cid: str) -> Checked:
     Raises NotABatch, and cid.HashMismatch when a block is not what its CID names.
     """
     try:
-        roots, blocks = car.read(packed)
-        root = cid.to_bytes(root_cid)
+        root, blocks = car.read(packed, MAX_BLOCKS)
+        named = cid.to_bytes(root_cid)
     except (car.BadCar, ValueError) as error:
         raise NotABatch("the bytes are not a CAR with CIDs of this project's kind") from error
-    if roots != [root]:
+    if root != named:
         raise NotABatch("the CAR has another root than was named")
-    held = dict(blocks)
-    if root not in held:
-        raise NotABatch("the CAR does not hold its own root")
-    wanted = _links_of(root, held[root]) if cid.codec(root) == cid.DAG_CBOR else ()
-    if held.keys() != {root, *wanted}:
-        raise NotABatch("the CAR holds other blocks than its root links to")
-    root_block = held.pop(root) if wanted else b""
+    if not blocks or blocks[0][0] != root:
+        raise NotABatch("the CAR does not begin with its own root")
+    if cid.codec(root) == cid.RAW:
+        links, root_block, held = [], b"", dict(blocks)
+    else:
+        root_block = blocks[0][1]
+        links, held = _links_of(root, root_block), dict(blocks[1:])
+    if [name for name, _ in blocks[1:]] != links or len(held) != max(1, len(links)):
+        raise NotABatch("the CAR holds other blocks than its root links to, or not in that order")
     return Checked(Packed(root_cid, packed, root_block), held)
 
 

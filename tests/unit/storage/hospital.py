@@ -18,6 +18,7 @@ from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
 from services.storage.decisions import Decisions
+from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
 from services.storage.hosting import Hosting
 from services.storage.identities import Identities
@@ -48,7 +49,7 @@ class FakeKubo:
 
     async def import_car(self, root_cid: str, packed: bytes) -> None:
         self._answer()
-        _, blocks = car.read(packed)
+        _, blocks = car.read(packed, batch.MAX_BLOCKS)
         # Like Kubo, it does not write what it has already.
         self.blocks = {cids.from_bytes(name): data for name, data in blocks} | self.blocks
         if root_cid not in self.blocks:

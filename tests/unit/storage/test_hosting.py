@@ -57,6 +57,19 @@ async def test_a_car_with_more_than_its_root_links_to_is_refused(world: World) -
     await refused(world, car.write(root.cid, blocks), cid.from_bytes(root.cid), code_pb2.CODE_INVALID)
 
 
+async def test_a_car_in_another_order_or_with_a_block_twice_is_refused(
+    world: World,
+) -> None:
+    one, two = ((name_of(data), data) for data in (b"one", b"two"))
+    root = cid.batch_root([one[0], two[0]])
+    for blocks in ([two, one], [one, two, one], [one, one, two]):
+        sent = car.write(root.cid, [(root.cid, root.block), *blocks])
+        await refused(world, sent, cid.from_bytes(root.cid), code_pb2.CODE_INVALID)
+    twice = cid.batch_root([one[0], one[0]])
+    sent = car.write(twice.cid, [(twice.cid, twice.block), one, one])
+    await refused(world, sent, cid.from_bytes(twice.cid), code_pb2.CODE_INVALID)
+
+
 async def test_a_root_that_links_to_another_root_is_refused(world: World) -> None:
     inner = cid.batch_root([name_of(b"one")])
     outer = cid.batch_root([inner.cid])
