@@ -14,7 +14,6 @@ from bench.channel import Endorsing
 from bench.headline import Plan
 from bench.ipfs import Nodes
 from bench.table import Line
-from cbmdhi.command.v1.state_pb2 import Batch
 from cbmdhi.hammer import report
 from cbmdhi.hammer.sampling import Watch
 from cbmdhi.hammer.session import Session
@@ -34,7 +33,8 @@ async def ledger(session: Session, plan: Plan, folder: Path) -> dict[str, Any]:
     load = plan.load(_HIGHEST_LEDGER_RATE, plan.layer_seconds)
     records = await asyncio.to_thread(sealed.seal, session, keys, load)
     batches = [records[start : start + _BATCH] for start in range(0, count, _BATCH)]
-    serialized = [Batch(items=[one.batch_item for one in batch]).SerializeToString() for batch in batches]
+    seals = sealed.Seals(session.stage.endpoints)
+    serialized = [seals.batch(batch) for batch in batches]
     tally = Tally(load)
     async with Endorsing(session.stage.endpoints, "mercy") as channel:
 

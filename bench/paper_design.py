@@ -18,7 +18,6 @@ from bench.headline import Plan
 from bench.ipfs import Nodes, of_network
 from bench.layers import closed_loop
 from bench.table import Line
-from cbmdhi.command.v1.state_pb2 import Batch
 from cbmdhi.hammer.session import Session
 from cbmdhi.hammer.tally import Tally
 
@@ -33,6 +32,7 @@ async def measure(session: Session, plan: Plan, folder: Path, clients: int = CLI
     keys = await sealed.writer_keys(session)
     load = plan.load(_HIGHEST_RATE, plan.layer_seconds)
     records = await asyncio.to_thread(sealed.seal, session, keys, load)
+    seals = sealed.Seals(session.stage.endpoints)
     tally = Tally(load)
     async with (
         Endorsing(session.stage.endpoints, "mercy") as channel,
@@ -42,7 +42,7 @@ async def measure(session: Session, plan: Plan, folder: Path, clients: int = CLI
         async def one(index: int) -> int:
             record = records[index]
             await nodes.add(record.cid, record.block)
-            committed = await channel.process(Batch(items=[record.batch_item]).SerializeToString())
+            committed = await channel.process(seals.batch([record]))
             [tally.stands[record.item.number]] = channel.stands([record], committed)
             tally.kept[record.item.number] = record.kept
             return 1

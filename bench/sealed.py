@@ -6,24 +6,31 @@ by the same rules as any. The contents are sealed under keys of their own: nobod
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
-from cbmdhi.command.v1.state_pb2 import BatchItem, StoredContent, WriterKey
+from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, SealedBatch, StoredContent, WriterKey
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.hammer.payloads import templates
 from cbmdhi.hammer.plan import Load
 from cbmdhi.hammer.prepare import Item, Preparer, Recipe
 from cbmdhi.hammer.session import Session
 from cbmdhi.hammer.tally import Kept
-from cbmdhi.protocol import cid, envelope
+from cbmdhi.protocol import cid, envelope, replica, signature
 from cbmdhi.protocol.ids import uuid7
 
 _PATIENTS = 200
+_HOLDERS = ("MercyMSP", "LakesideMSP")
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,37 @@ def seal(session: Session, keys: dict[str, WriterKey], load: Load) -> list[Seale
     return [_sealed(item, keys[item.patient], writer_key) for item in items]
 
 
+class Seals:
+    """The word of the members' storage that they hold contents: by their keys, on this machine."""
+
+    def __init__(self, endpoints: dict[str, Any]) -> None:
+        self._genesis = bytes.fromhex(endpoints["genesis_sha256"])
+        self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+        for organisation in endpoints["organisations"].values():
+            if organisation["msp_id"] in _HOLDERS:
+                config = tomllib.loads(Path(organisation["services"]["storage"]["config"]).read_text())
+                pem = Path(config["storage_signing_key_file"]).read_bytes()
+                self._keys[organisation["msp_id"]] = signature.load_private_key(pem)
+
+    def batch(self, records: Sequence[Sealed]) -> bytes:
+        """The argument of `process` for some records that were sealed together."""
+        root = cid.batch_root([cid.to_bytes(record.cid) for record in records])
+        digest = cid.digest(cid.from_bytes(root.cid))
+        for record in records:
+            record.batch_item.contents[0].root_sha256 = digest
+        contents = replica.contents(
+            (record.cid, record.item.command_id, record.item.signer) for record in records
+        )
+        receipts = [
+            replica.sign_receipt(
+                *(key, self._genesis, digest, hashlib.sha256(contents).digest(), msp, int(time.time() * 1000))
+            )
+            for msp, key in self._keys.items()
+        ]
+        seal = SealedBatch(root_sha256=digest, contents=contents, receipts=receipts)
+        return Batch(items=[record.batch_item for record in records], seals=[seal]).SerializeToString()
+
+
 def _sealed(item: Item, key: WriterKey, writer_key: bytes) -> Sealed:
     message = gateway_pb2.IngestItem.FromString(item.message)
     [content] = message.contents
@@ -81,7 +119,7 @@ def _sealed(item: Item, key: WriterKey, writer_key: bytes) -> Sealed:
         cid=name,
         stored_bytes=len(block),
         writer_key=key,
-        replicas=["MercyMSP", "LakesideMSP"],
+        replicas=_HOLDERS,
     )
     if name != cid.raw(block):
         raise AssertionError("the CID of a block is not computed as Kubo does")

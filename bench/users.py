@@ -16,6 +16,7 @@ from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.hammer import run, wire
 from cbmdhi.hammer.prepare import Item
 from cbmdhi.hammer.tally import Kept, Stands, Tally, name
+from cbmdhi.protocol import cid
 
 _TICK_SECONDS = 0.002
 _PATIENCE_SECONDS = 60.0
@@ -84,7 +85,7 @@ class Users:
             item.signer,
             receipt.code,
             entry.stored.cid,
-            entry.replicas[0].root_cid if entry.replicas else "",
+            cid.of_root(entry.stored.root_sha256) if entry.stored.root_sha256 else "",
         )
         self.tally.kept[item.number] = Kept(
             item.patient, item.record_id, item.command_sha256, item.content_sha256

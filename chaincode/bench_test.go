@@ -31,7 +31,7 @@ func BenchmarkServing(b *testing.B) {
 		item.Contents[0].Replicas = []string{sim.Mercy, sim.Lakeside}
 		items = append(items, item)
 	}
-	input := &peer.ChaincodeInput{Args: [][]byte{[]byte("process"), sim.Marshal(b, &pb.Batch{Items: items})}}
+	input := &peer.ChaincodeInput{Args: [][]byte{[]byte("process"), sim.Marshal(b, w.Batch(items...))}}
 	transaction := &peer.ChaincodeMessage{
 		Type: peer.ChaincodeMessage_TRANSACTION, Txid: "tx", ChannelId: sim.Channel,
 		Payload: sim.Marshal(b, input), Proposal: proposal(b, w, input),

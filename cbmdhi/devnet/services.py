@@ -110,6 +110,7 @@ def _notify(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
 def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     folder = home.organisation(organisation).service("storage")
     return {
+        "genesis_sha256": genesis.sha256(home),
         "ledger_address": ports.address(organisation, "ledger"),
         "kubo_rpc_address": ports.address(organisation, "ipfs_rpc"),
         "vault_key_file": str(folder / "vault.key"),

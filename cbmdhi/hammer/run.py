@@ -20,6 +20,7 @@ from cbmdhi.hammer import wire
 from cbmdhi.hammer.plan import GOOD, Load
 from cbmdhi.hammer.prepare import Item
 from cbmdhi.hammer.tally import Kept, Stands, Tally
+from cbmdhi.protocol import cid
 
 Clock = Callable[[], float]
 Reading = Callable[[Sequence[int]], Awaitable[None]]
@@ -192,7 +193,7 @@ class _Sender:
                 item.signer,
                 receipt.code,
                 entry.stored.cid,
-                entry.replicas[0].root_cid if entry.replicas else "",
+                cid.of_root(entry.stored.root_sha256) if entry.stored.root_sha256 else "",
             )
 
 

@@ -99,6 +99,16 @@ def batch_root(cids: Sequence[bytes]) -> Batch:
     return Batch(binary(DAG_CBOR, block), block)
 
 
+def of_root(root_sha256: bytes) -> str:
+    """The CID of a batch's root by its digest, as the channel names it."""
+    return from_bytes(_HEADS[DAG_CBOR] + root_sha256)
+
+
+def digest(cid: str) -> bytes:
+    """The SHA-256 in a CID. Raises ValueError as `to_bytes`."""
+    return to_bytes(cid)[len(_HEADS[RAW]) :]
+
+
 def links(block: bytes) -> list[bytes]:
     """The CIDs in a block made by `batch_root`. Raises ValueError for anything else."""
     count, head = divmod(len(block), _LINK_BYTES)

@@ -87,6 +87,7 @@ type run struct {
 	state   *state
 	members []string
 	sealed  sealedIndex
+	seals   map[string]*sealing
 	keys    keyring
 	inForce policyInForce
 }
@@ -94,7 +95,7 @@ type run struct {
 // Process settles a batch. `rawSealed` is the transient field `sealed_keys`, or nil.
 func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger Ledger) (out Output, err error) {
 	defer recoverFault(&err)
-	groups, failure := decodeBatch(rawBatch)
+	groups, seals, failure := decodeBatch(rawBatch)
 	if failure != nil {
 		return Output{}, failure
 	}
@@ -102,7 +103,7 @@ func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger Ledger
 	if failure != nil {
 		return Output{}, failure
 	}
-	r := &run{rules: rules, call: call, sealed: sealed, keys: newKeyring()}
+	r := &run{rules: rules, call: call, sealed: sealed, seals: seals, keys: newKeyring()}
 	if failure := r.fetch(groups, ledger); failure != nil {
 		return Output{}, failure
 	}

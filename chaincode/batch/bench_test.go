@@ -69,7 +69,7 @@ func consenting(w *sim.World, count int) []*sim.Person {
 }
 
 func settle(b *testing.B, w *sim.World, items []*pb.BatchItem, sealed []byte) {
-	raw, call := sim.Marshal(b, &pb.Batch{Items: items}), w.Call()
+	raw, call := sim.Marshal(b, w.Batch(items...)), w.Call()
 	var out batch.Output
 	b.ReportAllocs()
 	for b.Loop() {

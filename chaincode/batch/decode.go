@@ -64,9 +64,9 @@ type command struct {
 
 func (c *command) id() string { return c.header.GetCommandId() }
 
-func decodeBatch(raw []byte) ([]*group, *Failure) {
+func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 	if len(raw) > MaxBatchBytes {
-		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "over %d bytes: send fewer items", MaxBatchBytes)
+		return nil, nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "over %d bytes: send fewer items", MaxBatchBytes)
 	}
 	left := &budget{left: MaxElements}
 	if !left.take(batchShape, raw) {
@@ -74,13 +74,13 @@ func decodeBatch(raw []byte) ([]*group, *Failure) {
 	}
 	var batch pb.Batch
 	if err := proto.Unmarshal(raw, &batch); err != nil {
-		return nil, fail(pb.Code_CODE_INVALID, "batch", "not a serialized Batch")
+		return nil, nil, fail(pb.Code_CODE_INVALID, "batch", "not a serialized Batch")
 	}
 	if len(batch.GetItems()) == 0 {
-		return nil, fail(pb.Code_CODE_INVALID, "batch", "no items")
+		return nil, nil, fail(pb.Code_CODE_INVALID, "batch", "no items")
 	}
 	if len(batch.GetItems()) > MaxItems {
-		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d items", MaxItems)
+		return nil, nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d items", MaxItems)
 	}
 	commands := 0
 	for _, item := range batch.GetItems() {
@@ -95,7 +95,8 @@ func decodeBatch(raw []byte) ([]*group, *Failure) {
 			return nil, tooMuch
 		}
 	}
-	return groups, nil
+	seals, failure := decodeSeals(&batch)
+	return groups, seals, failure
 }
 
 var tooMuch = fail(pb.Code_CODE_TOO_LARGE, "batch", "holds more than %d messages and entries of lists: send fewer items", MaxElements)

@@ -25,7 +25,7 @@ func FuzzProcess(f *testing.F) {
 		sim.Item(patient.Within(patient.Delegation(device), device.Sign(sim.Read(patient, w.ID(), "PATRQT")))),
 		sim.Item(w.Enrol(pb.Role_ROLE_PATIENT, sim.Mercy).Sign(sim.Body(patient.Registration()))),
 	} {
-		f.Add(sim.Marshal(f, &pb.Batch{Items: []*pb.BatchItem{item}}), sim.Marshal(f, w.Sealed()))
+		f.Add(sim.Marshal(f, w.Batch(item)), sim.Marshal(f, w.Sealed()))
 	}
 	call := w.Call()
 	f.Fuzz(func(t *testing.T, raw, sealed []byte) {

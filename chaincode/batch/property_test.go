@@ -104,7 +104,7 @@ func (d *draws) endorse(items []*pb.BatchItem) batch.Output {
 	call := d.Call()
 	call.TxID = "tx" // The same transaction, endorsed again.
 	out, err := d.Rules.Process(call,
-		sim.Marshal(d.t, &pb.Batch{Items: items}), sim.Marshal(d.t, d.Sealed()), sim.Ledger{World: d.World})
+		sim.Marshal(d.t, d.World.Batch(items...)), sim.Marshal(d.t, d.Sealed()), sim.Ledger{World: d.World})
 	if err != nil {
 		d.rt.Fatalf("process: %v", err)
 	}

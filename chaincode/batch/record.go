@@ -154,6 +154,8 @@ func checkContent(content *pb.StoredContent) *refusal {
 		return invalid("contents", "not a StoredContent of this version")
 	case !isCID(content.GetCid()):
 		return invalid("contents.cid", "not a CIDv1 (sha2-256) in lower-case base32")
+	case !isSHA256(content.GetRootSha256()):
+		return invalid("contents.root_sha256", "not 32 bytes")
 	case content.GetStoredBytes() == 0:
 		return invalid("contents.stored_bytes", "missing")
 	case !isUUIDv7(key.GetKeyId()):
@@ -182,10 +184,8 @@ func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
 	if len(replicas) == 0 || replicas[0] != r.call.CreatorMSP {
 		return invalid("contents.replicas", "the first is not the member that submits the record")
 	}
-	for i, msp := range replicas {
-		if load[pb.MemberDocument](r.state, memberKey(msp)) == nil {
-			return invalid(at("contents.replicas", i), "not a member of this channel")
-		}
+	if why := r.acceptSeal(c); why != nil {
+		return why
 	}
 	if minimum := r.policyDocument().GetMinReplicas(); len(replicas) < int(minimum) {
 		return invalid("contents.replicas", "the policy asks for %d members to hold the content", minimum)

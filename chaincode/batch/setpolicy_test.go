@@ -201,7 +201,7 @@ func TestABatchAsAWholeIsRefusedWithACodeInTheMessage(t *testing.T) {
 	for range batch.MaxItems + 1 {
 		many.Items = append(many.Items, item)
 	}
-	good := sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{item}})
+	good := sim.Marshal(t, w.Batch(item))
 	for want, err := range map[string]error{
 		"CODE_INVALID: batch: not a serialized Batch": run([]byte{0xff}, nil),
 		"CODE_INVALID: batch: no items":               run(nil, nil),

@@ -144,7 +144,7 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 	log := &bytes.Buffer{}
 	c := newContract(w, log)
 
-	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}))), "CODE_NOT_FOUND: genesis: ")
+	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, w.Batch(sim.Item())))), "CODE_NOT_FOUND: genesis: ")
 	begin := newStub(w, "init", sim.Marshal(t, w.Genesis()))
 	expect(t, c.Invoke(begin), "")
 	if begin.batches != 1 || len(w.State) != 5 || len(begin.events) != 0 {
@@ -154,10 +154,10 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 
 	patient, engine := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy), w.Active(pb.Role_ROLE_ENGINE, sim.Mercy)
 	item := w.PutRecord(engine, patient, 1, w.ID())
-	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{item}}))), "CODE_UNAVAILABLE: epoch: ")
+	expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, w.Batch(item)))), "CODE_UNAVAILABLE: epoch: ")
 	expect(t, c.Invoke(newStub(w, "tick", nil)), "")
 	expect(t, c.Invoke(newStub(w, "tick", nil)), "CODE_CONFLICT: epoch: ")
-	write := newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{item}}))
+	write := newStub(w, "process", sim.Marshal(t, w.Batch(item)))
 	write.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, w.Sealed())}
 	response := c.Invoke(write)
 	expect(t, response, "")
@@ -197,7 +197,7 @@ func TestAMajorityIsCountedOverTheMemberDocuments(t *testing.T) {
 	for i, member := range []string{sim.Mercy, sim.Lakeside} {
 		by := w.Active(pb.Role_ROLE_ADMINISTRATOR, member)
 		vote := sim.Item(by.Sign(sim.Body(&pb.SetPolicy{Policy: next})))
-		expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{vote}}))), "")
+		expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, w.Batch(vote)))), "")
 		state := &pb.PolicyState{}
 		w.Document("pol", state)
 		if got := state.GetPolicy().GetVersion(); got != uint64(1+i) {
@@ -245,7 +245,7 @@ func TestATraceContextChangesNeitherTheAnswerNorWhatIsWritten(t *testing.T) {
 		c := newContract(w, &bytes.Buffer{})
 		c.Tracer = sdk.NewTracerProvider(sdk.WithSpanProcessor(recorder)).Tracer("")
 		patient, engine := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy), w.Active(pb.Role_ROLE_ENGINE, sim.Mercy)
-		argument := sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{w.PutRecord(engine, patient, 1, w.ID())}})
+		argument := sim.Marshal(t, w.Batch(w.PutRecord(engine, patient, 1, w.ID())))
 		plain := newStub(w, "process", argument)
 		plain.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, w.Sealed())}
 		before := maps.Clone(w.State)

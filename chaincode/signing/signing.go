@@ -12,6 +12,8 @@ import (
 	"encoding/base32"
 	"errors"
 	"math/big"
+	"slices"
+	"strconv"
 )
 
 // Domain prefixes: a signature for one purpose is worth nothing for another.
@@ -19,6 +21,7 @@ const (
 	CommandPrefix    = "cbmdhi/command/v1\x00"
 	DelegationPrefix = "cbmdhi/delegation/v1\x00"
 	groupPrefix      = "cbmdhi/group/v2\x00"
+	ReplicaPrefix    = "cbmdhi/replica/v2\x00"
 )
 
 const (
@@ -105,4 +108,9 @@ func MembersSHA256(parts []Part) []byte {
 		h.Write(signer[:])
 	}
 	return h.Sum(nil)
+}
+
+// ReplicaMessage is what a member's storage signs when it holds a sealed batch.
+func ReplicaMessage(genesisSHA256, rootSHA256, contentsSHA256 []byte, msp string, heldAtMs int64) []byte {
+	return slices.Concat(genesisSHA256, rootSHA256, contentsSHA256, []byte(msp), []byte{0}, strconv.AppendInt(nil, heldAtMs, 10))
 }

@@ -43,13 +43,6 @@ GATEWAY = parts.service(
         legend=parts.BY + "{{what}}",
     ),
     panel("Groups answered from before", "reqps", rate(f"{parts.GATEWAY}_replays_total")),
-    panel(
-        "Contents sealed and let go",
-        "reqps",
-        rate(f"{parts.GATEWAY}_discarded_total", "outcome"),
-        legend=parts.BY + "{{outcome}}",
-        rests="only when a sealed record is refused on the channel",
-    ),
     panel("Delegations", "short", f"{parts.GATEWAY}_delegations_count"),
     panel(
         "Optional dependencies away",
@@ -113,7 +106,25 @@ STORAGE = parts.service(
         rate(f"{parts.STORAGE}_key_releases_total", "outcome"),
         legend=parts.BY + "{{outcome}}",
     ),
-    panel("Roots to be let go", "short", f"{parts.STORAGE}_unpins_due_count"),
+    panel("Batches whose fate is open", "short", f"{parts.STORAGE}_leases_open_count"),
+    panel("Open past its end, the oldest", "s", f"{parts.STORAGE}_lease_overdue_seconds"),
+    panel(
+        "Batches settled",
+        "reqps",
+        rate(f"{parts.STORAGE}_leases_settled_total", "outcome"),
+        legend=parts.BY + "{{outcome}}",
+    ),
+    panel(
+        "Records asked for again, not sealed twice", "reqps", rate(f"{parts.STORAGE}_records_reused_total")
+    ),
+    panel("Unpinned blocks on the disk", "short", f"{parts.STORAGE}_blocks_waiting_count"),
+    panel("Blocks collected", "reqps", rate(f"{parts.STORAGE}_blocks_collected_total")),
+    panel(
+        "Collection of a portion, p95",
+        "s",
+        quantile(0.95, f"{parts.STORAGE}_collection_duration_seconds"),
+        rests="only when something was let go",
+    ),
     parts.dependencies("storage"),
     *parts.queues("storage"),
 )

@@ -13,7 +13,6 @@ from services.gateway.commands import Commands
 from services.gateway.config import GatewayConfig
 from services.gateway.delegations import Delegations
 from services.gateway.device import Device, Registrar
-from services.gateway.discards import Discards
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.paging import PageTokens
 from services.gateway.fhir_data import load_checker
@@ -116,10 +115,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         most=config.open_sessions,
         revocations_problem=revocations.problem,
     )
-    discards = Discards(storage, metrics)
     registrar = Registrar(device, ledger, channel=config.signed_channel, msp_id=config.msp_id)
-    life.spawn("discards", discards.run())
-    life.defer(discards.finish)
     life.spawn("device", registrar.run())
     life.spawn("optional", optional.run())
     # Entered before the pipeline, left after it: what it has committed is still opened.
@@ -130,7 +126,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
             authenticator=Authenticator(identities, config.signed_channel),
             replays=Replays(ledger),
             checker=checker,
-            batches=BatchProcessor(ledger, storage, discards, metrics),
+            batches=BatchProcessor(ledger, storage, metrics),
             metrics=metrics,
             registry=life.metrics,
             limits=Limits(

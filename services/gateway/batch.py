@@ -1,4 +1,4 @@
-"""One batch: sealed together, submitted together, and what was not committed let go."""
+"""One batch: sealed and submitted together. What becomes of what was sealed, storage finds out by itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup, PutRecord
-from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, SealedKey, StoredContent
+from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, SealedBatch, SealedKey, StoredContent
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
-from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt, SealItem, SealResponse
-from services.gateway.discards import Discards
+from cbmdhi.storage.v1.storage_pb2 import SealItem, SealResponse
 from services.gateway.domain import results
 from services.gateway.domain.group import Key, Parsed
 from services.gateway.domain.refusal import Refused
@@ -23,7 +22,9 @@ from services.runtime.errors import MeshError, nothing_done
 class Ledger(Protocol):
     """The ledger (services.gateway.ledger), or a fake."""
 
-    async def submit(self, submissions: Sequence[Submission]) -> list[GroupReceipt]: ...
+    async def submit(
+        self, submissions: Sequence[Submission], seals: Sequence[SealedBatch]
+    ) -> list[GroupReceipt]: ...
 
     async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
 
@@ -69,21 +70,20 @@ class _Sealed:
 class BatchProcessor:
     """Seals, submits, settles."""
 
-    def __init__(self, ledger: Ledger, storage: Storage, discards: Discards, metrics: GatewayMetrics) -> None:
+    def __init__(self, ledger: Ledger, storage: Storage, metrics: GatewayMetrics) -> None:
         self._ledger = ledger
         self._storage = storage
-        self._discards = discards
         self._metrics = metrics
 
     async def process(self, batch: Sequence[Prepared]) -> list[list[RecordReceipt] | Exception]:
         """Receipts for each group, in order, or the error that befell it. Raises MeshError when
         nothing could be sealed."""
-        groups, root_cid, replicas = await self._seal(batch)
+        groups, seals = await self._seal(batch)
         carried = [group for group in groups if group.refused is None]
         failure: MeshError | None = None
         receipts: list[Sequence[Receipt]] = []
         try:
-            receipts = await self._submit(carried)
+            receipts = await self._submit(carried, seals)
         except MeshError as err:
             if err.nothing_done:
                 failure = err
@@ -92,24 +92,20 @@ class BatchProcessor:
         places = await self._places(carried, receipts)
         settled = iter(receipts)
         answers: list[list[RecordReceipt] | Exception] = []
-        kept: list[str] = []
         for group in groups:
             if group.refused is not None:
                 answers.append(results.refused(group.prepared.commands, group.refused))
             elif failure is not None:
                 answers.append(failure.again())
             else:
-                answers.append(self._settle(group, next(settled), replicas, kept, places))
-        sealed = sum(len(group.stored) for group in groups)
-        if sealed > len(kept):
-            self._discards.discard(root_cid, kept, sealed - len(kept))
+                answers.append(self._settle(group, next(settled), seals, places))
         return answers
 
-    async def _seal(self, batch: Sequence[Prepared]) -> tuple[list[_Sealed], str, list[ReplicaReceipt]]:
+    async def _seal(self, batch: Sequence[Prepared]) -> tuple[list[_Sealed], list[SealedBatch]]:
         groups = [_Sealed(prepared) for prepared in batch]
         places = [(group, index) for group in groups for index in sorted(group.prepared.contents)]
         if not places:
-            return groups, "", []
+            return groups, []
         # Nothing is on the channel before it is submitted.
         with self._metrics.stage("seal"), nothing_done():
             answer = await self._storage.seal([_seal_item(group.prepared, index) for group, index in places])
@@ -123,9 +119,11 @@ class BatchProcessor:
             stored.command_index = index
             group.stored[index] = stored
             group.keys.extend(result.sealed_keys)
-        return groups, answer.root_cid, list(answer.replicas)
+        return groups, list(answer.seals)
 
-    async def _submit(self, groups: Sequence[_Sealed]) -> list[Sequence[Receipt]]:
+    async def _submit(
+        self, groups: Sequence[_Sealed], seals: Sequence[SealedBatch]
+    ) -> list[Sequence[Receipt]]:
         if not groups:
             return []
         submissions = [
@@ -136,31 +134,25 @@ class BatchProcessor:
             for group in groups
         ]
         with self._metrics.stage("submit"):
-            return [answer.receipts for answer in await self._ledger.submit(submissions)]
+            return [answer.receipts for answer in await self._ledger.submit(submissions, seals)]
 
     def _settle(
         self,
         group: _Sealed,
         receipts: Sequence[Receipt],
-        replicas: Sequence[ReplicaReceipt],
-        kept: list[str],
+        seals: Sequence[SealedBatch],
         places: Mapping[Key, StoredContent] | MeshError,
     ) -> list[RecordReceipt] | MeshError:
         where = dict(group.stored)
-        unknown: MeshError | None = None
-        for index, sealed in group.stored.items():
-            on_ledger: StoredContent | None = None
+        for index in group.stored:
             if _is_again(receipts[index]):
                 key = group.prepared.commands[index].key
                 on_ledger = None if isinstance(places, MeshError) else places.get(key)
                 if on_ledger is None:
-                    # It is committed. What was sealed now is not what the channel points at.
-                    unknown = _place_unknown(places)
-                else:
-                    where[index] = on_ledger
-            if results.stays(receipts[index], sealed, on_ledger):
-                kept.append(sealed.cid)
-        return unknown or results.committed(receipts, where, replicas)
+                    # It is committed. What was sealed now may not be what the channel points at.
+                    return _place_unknown(places)
+                where[index] = on_ledger
+        return results.committed(receipts, where, {seal.root_sha256: seal.receipts for seal in seals})
 
     async def _places(
         self, groups: Sequence[_Sealed], receipts: Sequence[Sequence[Receipt]]
@@ -208,6 +200,8 @@ def _seal_item(prepared: Prepared, index: int) -> SealItem:
         content=content.content,
         salt=content.salt,
         content_commitment=put.content_commitment,
+        command_id=prepared.commands[index].header.command_id,
+        signer=prepared.commands[index].signed.signer,
     )
 
 

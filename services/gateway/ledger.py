@@ -15,6 +15,7 @@ from cbmdhi.command.v1.state_pb2 import (
     ExplainItem,
     IdentityDocument,
     RecordVersion,
+    SealedBatch,
     Verdict,
 )
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
@@ -38,9 +39,11 @@ class Ledger:
         # What is sent is sealed already: busy is no reason to give it up before its time is over.
         self._submits = RetryBudget(tokens=_SUBMIT_RETRIES)
 
-    async def submit(self, submissions: Sequence[ledger_pb2.Submission]) -> list[ledger_pb2.GroupReceipt]:
+    async def submit(
+        self, submissions: Sequence[ledger_pb2.Submission], seals: Sequence[SealedBatch] = ()
+    ) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each, in order. UNKNOWN_OUTCOME when the answer was lost."""
-        request = ledger_pb2.SubmitRequest(submissions=submissions)
+        request = ledger_pb2.SubmitRequest(submissions=submissions, seals=seals)
         answer = await call(
             self._stub.Submit,
             request,

@@ -61,7 +61,6 @@ class GatewayMetrics:
         for name in _PAUSES.values():
             self._paused.labels(name)
         self.stages = metrics.histogram("stage", "seconds", "Time in a stage of the pipeline", ("stage",))
-        self.discarded = metrics.counter("discarded", "Sealed contents let go, by outcome", ("outcome",))
         self.not_admitted = metrics.counter("not_admitted", "Calls without a valid session", ("code",))
         self.not_admitted.labels("UNAUTHENTICATED")
         self.delegations = metrics.gauge("delegations", "count", "Delegations of open sessions")
@@ -93,7 +92,7 @@ class GatewayMetrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage: `check`, `seal`, `submit`, `discard`."""
+        """Time a stage: `check`, `seal`, `submit`."""
         started = perf_counter()
         try:
             yield

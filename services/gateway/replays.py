@@ -123,7 +123,7 @@ class Replays:
         commands = [parsed for one in suspects for parsed in one.commands]
         records = await self.records(commands, [receipt for answer in answers for receipt in answer.receipts])
         return [
-            results.committed(answer.receipts, _places(one.commands, records), ())
+            results.committed(answer.receipts, _places(one.commands, records), {})
             for one, answer in zip(suspects, answers, strict=True)
         ]
 
@@ -138,7 +138,7 @@ def _settled(
         return None
     for receipt in receipts:
         receipt.already_committed = True
-    return results.committed(receipts, _places(commands, records), ())
+    return results.committed(receipts, _places(commands, records), {})
 
 
 def _is_exactly(record: RecordVersion | None, parsed: Parsed) -> bool:

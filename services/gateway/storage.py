@@ -14,13 +14,12 @@ from services.runtime.errors import MeshError
 MAX_MESSAGE_BYTES = 33 * 1024 * 1024
 
 _SEAL_SECONDS = 20.0
-_DISCARD_SECONDS = 5.0
 _OPEN_SECONDS = 15.0
 _BLOB_SECONDS = 10.0
 
 
 class Storage:
-    """Seals, discards and opens. Raises MeshError and nothing else."""
+    """Seals and opens. Raises MeshError and nothing else."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = storage_pb2_grpc.StorageServiceStub(channel)
@@ -37,11 +36,6 @@ class Storage:
         if len(answer.results) != len(items):
             raise MeshError(code_pb2.CODE_INTERNAL, "the storage service's answer does not fit; send again")
         return answer
-
-    async def discard(self, root_cid: str, keep_cids: Sequence[str]) -> None:
-        """Let go of a sealed batch but for `keep_cids`."""
-        request = storage_pb2.DiscardRequest(root_cid=root_cid, keep_cids=keep_cids)
-        await call(self._stub.Discard, request, deadline_seconds=_DISCARD_SECONDS, retries=self._retries)
 
     async def open_many(self, opens: Sequence[storage_pb2.OpenRequest]) -> list[storage_pb2.OpenResult]:
         """At most 200 envelopes and data keys, in order, each with its own error."""

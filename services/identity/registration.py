@@ -50,7 +50,7 @@ class Ledger(Protocol):
 class Blobs(Protocol):
     """What is needed of storage (services.identity.storage)."""
 
-    async def put(self, blob: bytes, cid: str) -> None: ...
+    async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> None: ...
 
     async def get(self, cid: str) -> bytes: ...
 
@@ -172,7 +172,7 @@ class Registrations:
         ):
             return
         try:
-            await self._storage.put(evidence, body.evidence_cid)
+            await self._storage.put(evidence, body.evidence_cid, header.command_id, body.address)
         except MeshError as error:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE,

@@ -21,9 +21,9 @@ class StorageClient:
         self._stub = storage_pb2_grpc.StorageServiceStub(channel)
         self._retries = RetryBudget()
 
-    async def put(self, blob: bytes, cid: str) -> None:
-        """Keep a blob under its CID. Idempotent."""
-        request = storage_pb2.PutBlobRequest(blob=blob, cid=cid)
+    async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> None:
+        """Keep a blob under its CID, unless the registration that names it comes to nothing. Idempotent."""
+        request = storage_pb2.PutBlobRequest(blob=blob, cid=cid, command_id=command_id, signer=signer)
         await call(self._stub.PutBlob, request, deadline_seconds=_PUT_SECONDS, retries=self._retries)
 
     async def get(self, cid: str) -> bytes:

@@ -22,6 +22,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger import fabric
 from services.ledger.chain import Channel, Endorsed, FirstBlocks
 from services.ledger.domain import batches, failures, receipts
+from services.ledger.domain.batches import NO_SEALS, Seals
 from services.ledger.domain.failures import Failure, Remedy
 from services.ledger.domain.receipts import Settlement
 from services.ledger.epochs import Epochs
@@ -84,24 +85,27 @@ class Carrier:
         self._traces = traces or Traces()
         self._epochs = epochs or Epochs(channel, metrics)
 
-    async def carry(self, submissions: Submissions) -> GroupReceipts:
-        """One GroupReceipt for each submission, in order; what befalls the batch is in them."""
-        answers = await self._settle(submissions, Budget(self._limits))
+    async def carry(self, submissions: Submissions, seals: Seals = NO_SEALS) -> GroupReceipts:
+        """One GroupReceipt for each submission, in order; what befalls the batch is in them.
+
+        seals  those that the submissions' contents name
+        """
+        answers = await self._settle(submissions, seals, Budget(self._limits))
         self._metrics.count_verdicts(answers)
         return answers
 
-    async def _settle(self, submissions: Submissions, budget: Budget) -> GroupReceipts:
+    async def _settle(self, submissions: Submissions, seals: Seals, budget: Budget) -> GroupReceipts:
         failure = failures.OUT_OF_BUDGET
         attempt = 0
         while budget.take():
-            outcome = await self._once(submissions, budget)
+            outcome = await self._once(submissions, seals, budget)
             if not isinstance(outcome, Failure):
                 return outcome
             failure, attempt = outcome, attempt + 1
             if _wants_halves(failure.remedy, attempt) and len(submissions) > 1:
                 # One after the other: the second half may build on the first.
                 first, second = batches.halves(submissions)
-                return await self._settle(first, budget) + await self._settle(second, budget)
+                return await self._settle(first, seals, budget) + await self._settle(second, seals, budget)
             if not self._wants_retry(failure.remedy, attempt):
                 break
             if failure.remedy is Remedy.TELL_THE_TIME:
@@ -110,8 +114,8 @@ class Carrier:
         _log.warning("batch.failed", code=code_name(failure.code), count=len(submissions), attempt=attempt)
         return receipts.all_failed(submissions, failure.code, failure.reason, code_pb2.OUTCOME_NOT_DONE)
 
-    async def _once(self, submissions: Submissions, budget: Budget) -> GroupReceipts | Failure:
-        batch, sealed_keys = batches.batch_bytes(submissions), batches.sealed_keys_bytes(submissions)
+    async def _once(self, submissions: Submissions, seals: Seals, budget: Budget) -> GroupReceipts | Failure:
+        batch, sealed_keys = batches.batch_bytes(submissions, seals), batches.sealed_keys_bytes(submissions)
         holders = batches.holders(submissions)
         self._metrics.batch_bytes.observe(len(batch) + len(sealed_keys))
         try:

@@ -9,6 +9,7 @@ import orjson
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol import cid as cids
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
@@ -77,6 +78,9 @@ _RECEIPTS = """
     CROSS JOIN audit ON command_id = asked.value ->> 0 AND audit.signer = person.id
 """
 
+# Time and writing order agree but for the clocks of the members: it is never far ahead of what is committed.
+_NEWEST_ENTRY = "SELECT entry FROM audit ORDER BY seq DESC LIMIT 1"
+
 
 class Lists:
     """Reads the projection's database."""
@@ -143,6 +147,49 @@ class Lists:
             for row in rows
         }
 
+    async def committed_contents(
+        self, batches: Sequence[ledger_pb2.HeldBatch]
+    ) -> ledger_pb2.GetCommittedContentsResponse:
+        """What the channel names of batches.
+
+        Asked in this order: a command that is decided has had its effect on what is read after it, since a
+        block is written here as a whole.
+        """
+        newest = await self._database.row(_NEWEST_ENTRY)
+        asked = [(one.command_id, one.signer) for batch in batches for one in batch.commands]
+        decided = await self.receipts(asked) if asked else {}
+        named = await self._named([batch.root_cid for batch in batches])
+        return ledger_pb2.GetCommittedContentsResponse(
+            channel_time_ms=state_pb2.AuditEntry.FromString(newest["entry"]).at_ms if newest else 0,
+            batches=[
+                ledger_pb2.CommittedBatch(
+                    cids=named.get(batch.root_cid, ()),
+                    decided=[(one.command_id, one.signer) in decided for one in batch.commands],
+                )
+                for batch in batches
+            ],
+        )
+
+    async def _named(self, root_cids: Sequence[str]) -> dict[str, list[str]]:
+        """CIDs that are on the channel, by the root of the batch that holds them; of a blob its own."""
+        named: dict[str, list[str]] = {}
+        roots = {cids.digest(name): name for name in root_cids if _is_batch(name)}
+        marks = ",".join("?" * len(roots))
+        rows = await self._database.rows(
+            f"SELECT root, document FROM record WHERE root IN ({marks})",  # noqa: S608 — marks
+            tuple(roots),
+        )
+        for row in rows:
+            record = state_pb2.RecordVersion.FromString(row["document"])
+            named.setdefault(roots[row["root"]], []).append(record.content.cid)
+        blobs = [name for name in root_cids if not _is_batch(name)]
+        rows = await self._database.rows(
+            "SELECT DISTINCT evidence FROM identity"
+            " WHERE evidence <> '' AND evidence IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(blobs).decode(),),
+        )
+        return named | {row["evidence"]: [row["evidence"]] for row in rows}
+
     async def _begin(self, sql: str, person: str, token: str) -> int | None:
         """What `sql` has about the row that the page before ended with; None for the first page."""
         if not token:
@@ -151,6 +198,16 @@ class Lists:
         if row is None:
             raise _not_a_token()
         return int(row[0])
+
+
+def _is_batch(root_cid: str) -> bool:
+    """Raises MeshError INVALID."""
+    try:
+        return cids.codec(cids.to_bytes(root_cid)) == cids.DAG_CBOR
+    except ValueError as exc:
+        raise MeshError(
+            code_pb2.CODE_INVALID, "not a CIDv1 of raw or dag-cbor with SHA-256", "root_cid"
+        ) from exc
 
 
 def _page_size(asked: int) -> int:

@@ -16,10 +16,12 @@ _VERSIONS_THERE = """
 _ENTRIES_THERE = """
     SELECT command_id, signer FROM audit WHERE command_id IN (SELECT value FROM json_each(?))
 """
-_REPLACE_RECORD = "UPDATE record SET category = ?, document = ? WHERE record_id = ? AND version = ?"
+_REPLACE_RECORD = "UPDATE record SET category = ?, document = ?, root = ? WHERE record_id = ? AND version = ?"
 _REPLACE_ENTRY = "UPDATE audit SET entry = ? WHERE command_id = ? AND signer = ?"
 # An empty row stays as a link, under no name: written again, the record is a new row.
-_DROP_RECORD = "UPDATE record SET record_id = NULL, document = x'' WHERE record_id = ? AND version = ?"
+_DROP_RECORD = """
+    UPDATE record SET record_id = NULL, document = x'', root = NULL WHERE record_id = ? AND version = ?
+"""
 
 
 def write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connection) -> None:
@@ -34,7 +36,7 @@ def write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connec
         db,
         "INSERT OR REPLACE INTO identity",
         [
-            (one.address, one.role, one.status, one.home_msp, value)
+            (one.address, one.role, one.status, one.home_msp, value, one.evidence_cid)
             for fact in facts
             for one, value in fact.identities
         ],
@@ -82,11 +84,16 @@ def _write_records(
     new = {(one.record_id, one.version): (one, value) for one, value in records}
     for place in _there(_VERSIONS_THERE, new, db):
         one, value = new.pop(place)
-        db.execute(_REPLACE_RECORD, (one.category, value, *place))
+        db.execute(_REPLACE_RECORD, (one.category, value, _root(one), *place))
     rows: list[tuple[object, ...]] = []
     for seq, (one, value) in enumerate(new.values(), start=_next_seq("record", db)):
         patient = people[one.patient]
-        rows.append((seq, one.record_id, one.version, patient.number, patient.record, one.category, value))
+        rows.append(
+            (
+                *(seq, one.record_id, one.version, patient.number, patient.record, one.category, value),
+                _root(one),
+            )
+        )
         patient.record = seq
     write_rows(db, "INSERT INTO record", rows)
 
@@ -121,3 +128,7 @@ def _write_entries(
         rows.append((seq, *key, person.number, person.entries, person.entry, block, value))
         person.entry = seq
     write_rows(db, "INSERT INTO audit", rows)
+
+
+def _root(record: state_pb2.RecordVersion) -> bytes | None:
+    return record.content.root_sha256 or None

@@ -74,4 +74,22 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX audit_of_command ON audit (command_id, signer);
     CREATE INDEX audit_mark ON audit (about, nth) WHERE nth % 32 = 0
     """,
+    """
+    -- Everything is read again: the rows did not say in which sealed batch a content lies.
+    DELETE FROM checkpoint WHERE name = 'projection';
+    DELETE FROM block;
+    DELETE FROM transaction_block;
+    DELETE FROM identity;
+    DELETE FROM person;
+    DELETE FROM newest;
+    DELETE FROM record;
+    DELETE FROM writer_key;
+    DELETE FROM audit;
+
+    -- Storage asks what is named of the batches and of the evidence that it holds.
+    ALTER TABLE record ADD COLUMN root BLOB;
+    CREATE INDEX record_of_root ON record (root) WHERE root IS NOT NULL;
+    ALTER TABLE identity ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
+    CREATE INDEX identity_of_evidence ON identity (evidence) WHERE evidence <> ''
+    """,
 )

@@ -31,6 +31,8 @@ _KEYS_CATCH_UP_SECONDS = 0.5
 """Storage can go on without: a key that it holds and the lists do not know travels once more."""
 
 _MAX_LOOKED_UP = 500
+_MAX_BATCHES = 100
+_MAX_BATCH_COMMANDS = 2_000
 _MAX_EXPLAINED = 1_000
 _MAX_SEALED_KEYS = 100
 
@@ -65,7 +67,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         wait_seconds = _LONGEST_SUBMIT_SECONDS if left is None else min(left, _LONGEST_SUBMIT_SECONDS)
         # By connection: each replica of a gateway has its own.
         groups = await self._submitter.submit(
-            request.submissions, max(0.0, wait_seconds - _ANSWER_SECONDS), context.peer()
+            *(request.submissions, max(0.0, wait_seconds - _ANSWER_SECONDS), context.peer(), request.seals)
         )
         self._last_block = max(
             self._last_block, *(receipt.block for group in groups for receipt in group.receipts)
@@ -187,6 +189,14 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if command is None:
             raise _not_found("this clinician has broken no glass under this id", "break_glass_id")
         return ledger_pb2.GetBrokenGlassResponse(command=command)
+
+    async def GetCommittedContents(
+        self, request: ledger_pb2.GetCommittedContentsRequest, context: Any
+    ) -> ledger_pb2.GetCommittedContentsResponse:
+        require_peer(context, services=_STORAGE)
+        _count(len(request.batches), _MAX_BATCHES, "batches")
+        _count(sum(len(batch.commands) for batch in request.batches), _MAX_BATCH_COMMANDS, "commands")
+        return await self._lists.committed_contents(request.batches)
 
     async def GetProof(
         self, request: ledger_pb2.GetProofRequest, context: Any

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from types import TracebackType
 
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.carrier import Carrier
 from services.ledger.domain import batches, failures, receipts
-from services.ledger.domain.batches import Lane
+from services.ledger.domain.batches import Lane, Seals
 from services.ledger.metrics import LedgerMetrics
 from services.runtime.batching import MicroBatcher, Waiting
 from services.runtime.errors import MeshError, nothing_done
@@ -40,12 +40,14 @@ _TOO_LATE = "the deadline passed before the command was submitted, so nothing wa
 class _Pending:
     """A submission on its way.
 
+    seals           those that its contents name
     envelope_bytes  estimate of what it adds to a transaction
     """
 
     submission: ledger_pb2.Submission
     caller: str
     lane: Lane
+    seals: Seals
     envelope_bytes: int
 
 
@@ -82,7 +84,11 @@ class Submitter:
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
     async def submit(
-        self, submissions: Sequence[ledger_pb2.Submission], wait_seconds: float, caller: str = ""
+        self,
+        submissions: Sequence[ledger_pb2.Submission],
+        wait_seconds: float,
+        caller: str = "",
+        seals: Sequence[state_pb2.SealedBatch] = (),
     ) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each submission, in order, after at most `wait_seconds`.
 
@@ -92,7 +98,7 @@ class Submitter:
         and that or UNAVAILABLE when it befell every group of it. Nothing was done then.
         """
         with nothing_done():
-            pending = _checked(submissions, caller)
+            pending = _checked(submissions, caller, seals)
             for lane, count in Counter(one.lane for one in pending).items():
                 self._lanes[lane].check_room(caller, count)
         ends_at = asyncio.get_running_loop().time() + wait_seconds
@@ -116,10 +122,13 @@ class Submitter:
             return err
 
     async def _process(self, pending: list[_Pending]) -> list[ledger_pb2.GroupReceipt | Exception]:
-        return [*await self._carrier.carry([one.submission for one in pending])]
+        seals = {root: seal for one in pending for root, seal in one.seals.items()}
+        return [*await self._carrier.carry([one.submission for one in pending], seals)]
 
 
-def _checked(submissions: Sequence[ledger_pb2.Submission], caller: str) -> list[_Pending]:
+def _checked(
+    submissions: Sequence[ledger_pb2.Submission], caller: str, sealed: Sequence[state_pb2.SealedBatch]
+) -> list[_Pending]:
     if not submissions:
         raise MeshError(code_pb2.CODE_INVALID, "a request holds at least one submission", "submissions")
     if len(submissions) > MAX_SUBMISSIONS:
@@ -129,12 +138,15 @@ def _checked(submissions: Sequence[ledger_pb2.Submission], caller: str) -> list[
             "submissions",
         )
     sizes = [submission.ByteSize() for submission in submissions]
-    if sum(sizes) > MAX_REQUEST_BYTES:
+    seals = {seal.root_sha256: seal.SerializeToString() for seal in sealed}
+    if sum(sizes) + sum(map(len, seals.values())) > MAX_REQUEST_BYTES:
         raise MeshError(
             code_pb2.CODE_TOO_LARGE,
             f"a request holds at most {MAX_REQUEST_BYTES} bytes; send fewer submissions at once",
             "submissions",
         )
+    named = [batches.seals_of(submission, seals) for submission in submissions]
+    sharing = Counter(root for each in named for root in each)
     pending: list[_Pending] = []
     for index, (submission, size) in enumerate(zip(submissions, sizes, strict=True)):
         commands = len(submission.item.group.commands)
@@ -142,7 +154,10 @@ def _checked(submissions: Sequence[ledger_pb2.Submission], caller: str) -> list[
             path = f"submissions[{index}].item.group"
             raise MeshError(code_pb2.CODE_INVALID, "a group holds at least one command", path)
         lane = batches.lane_of(submission)
-        pending.append(_Pending(submission, caller, lane, batches.envelope_bytes(size, commands)))
+        # In a transaction a seal stands once; those who share it mostly travel together.
+        shares = sum(len(seal) // sharing[root] for root, seal in named[index].items())
+        estimate = batches.envelope_bytes(size, commands) + shares
+        pending.append(_Pending(submission, caller, lane, named[index], estimate))
     return pending
 
 

@@ -4,10 +4,10 @@ EVENTS = frozenset(
     (
         *("batch.crashed", "batch.failed", "batch.invalid", "batch.outcome_unknown"),
         *("block.member_failed", "block.mended", "block.not_mended", "block.own_failed"),
+        *("blocks.not_collected",),
         *("blocks.connection_lost", "blocks.refused", "blocks.unreadable"),
         *("consumer.interrupted", "consumer.subscribed"),
         *("device.not_registered", "device.registered"),
-        *("discard.failed", "discard.lost"),
         *("epoch.failed",),
         *("event.handler_crashed", "event.retried", "event.set_aside"),
         *("events.block_missing", "events.lagging", "events.recovered"),
@@ -15,6 +15,7 @@ EVENTS = frozenset(
         *("internal.error",),
         *("item.crashed",),
         *("key.not_released",),
+        *("leases.postponed",),
         *("library.message",),
         *("nats.connected", "nats.disconnected", "nats.error", "nats.refused"),
         *("nats.monitor_away", "nats.monitor_back"),
@@ -38,7 +39,7 @@ EVENTS = frozenset(
         *("submissions.crashed",),
         *("task.crashed", "task.ended", "task.failed"),
         *("token_keys.malformed", "token_keys.not_fetched"),
-        *("unpin.given_up", "unpin.postponed"),
+        *("unpin.postponed",),
     )
 )
 

@@ -15,6 +15,7 @@ from services.runtime.sqlite import Database
 from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
+from services.storage.collector import Collector
 from services.storage.config import StorageConfig
 from services.storage.decisions import Decisions
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
@@ -22,21 +23,23 @@ from services.storage.hosting import Hosting
 from services.storage.identities import Identities
 from services.storage.keeper import Keeper
 from services.storage.kubo import Kubo
+from services.storage.leases import Leases
 from services.storage.ledger import Ledger, now_ms
 from services.storage.member_service import MemberStorageServicer
 from services.storage.members import OtherMembers
 from services.storage.metrics import StorageMetrics
 from services.storage.opening import Opening
 from services.storage.pins import Pins
+from services.storage.receipts import Receipts
 from services.storage.recent import RecentBlocks
 from services.storage.records import Records
 from services.storage.registration import Registration
 from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
-from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from services.storage.sealing import Sealing
 from services.storage.service import StorageServicer
+from services.storage.settler import Settler
 from services.storage.sharing import SharedFolder
 from services.storage.unwrapping import Unwrapping
 from services.storage.vault import Vault, read_private_file
@@ -67,11 +70,14 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     records = await life.enter(Records(ledger, life.metrics))
     vault = Vault(database, database_file, own, private_key)
 
-    roots = Roots(database)
+    leases = Leases(database)
     recent = RecentBlocks(config.recent_mib * MIB)
-    pins = Pins(roots, kubo, recent, folder.locks("pins"))
-    replicas = Replicas(members, metrics, push_seconds=config.push_seconds)
-    keeper = Keeper(own, roots, pins, replicas, members, metrics, now_ms, folder.locks("roots"))
+    pins = Pins(leases, kubo, recent, folder.locks("pins"))
+    receipts = Receipts(own, config.genesis_sha256, signing_key)
+    replicas = Replicas(members, receipts, metrics, push_seconds=config.push_seconds)
+    keeper = Keeper(own, leases, pins, replicas, receipts, now_ms)
+    settler = Settler(leases, pins, ledger, metrics, now_ms)
+    collector = Collector(leases, pins, kubo, metrics)
     blocks = Blocks(own, kubo, recent, pins, members, metrics)
     decisions = Decisions(
         ledger,
@@ -85,12 +91,13 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     releasing = Releasing(decisions, identities, records, unwrapping, metrics)
     opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
     budget = ByteBudget(config.in_flight_mib * MIB)
-    sealing = Sealing(own, ledger, identities, WriterKeys(vault, ledger), keeper, recent, budget, metrics)
-    hosting = Hosting(own, signing_key, pins, recent, budget, metrics, now_ms)
-    if folder.alone:
-        await keeper.recover()
-        folder.admit()
-    life.spawn("keeper", keeper.run())
+    sealing = Sealing(
+        *(own, ledger, identities, WriterKeys(vault, ledger), keeper, leases, recent, budget, metrics, now_ms)
+    )
+    hosting = Hosting(pins, recent, budget, receipts, metrics, now_ms)
+    folder.admit()
+    life.spawn("settler", settler.run())
+    life.spawn("collector", collector.run())
 
     registration = Registration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))
     life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger}))
@@ -103,7 +110,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     server = GrpcServer(config, life, max_message_bytes=MAX_MESSAGE_BYTES)
     server.add(
         storage_pb2_grpc.add_StorageServiceServicer_to_server,
-        StorageServicer(sealing, opening, Blobs(own, ledger, keeper, blocks, roots)),
+        StorageServicer(sealing, opening, Blobs(own, ledger, keeper, blocks, leases), collector),
     )
     server.add(
         storage_pb2_grpc.add_MemberStorageServiceServicer_to_server,

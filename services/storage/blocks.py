@@ -146,7 +146,7 @@ class Blocks:
         Reading does not depend on it.
         """
         try:
-            await self._pins.pin(packed, self._own_msp)
+            await self._pins.mend(packed, self._own_msp)
             mended = sum([await self._store.get(name) is not None for name in names])
         except MeshError as err:
             _log.error("block.not_mended", code=code_name(err.code), count=len(names))

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.runtime.config import Address, ReadableFile, RootsFile, Section, ServiceConfig
+from services.runtime.config import Address, ReadableFile, RootsFile, Section, SignedChannelConfig
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB
 
 
@@ -21,7 +21,7 @@ class Orderer(Section):
     ca_file: RootsFile
 
 
-class StorageConfig(ServiceConfig):
+class StorageConfig(SignedChannelConfig):
     """members                   every member of the consortium, the own one included
     vault_key_file            HPKE private key, the 96 bytes of `cbmdhi.protocol.hpke.generate`; mode 0600
     storage_signing_key_file  P-256, PEM; signs replica receipts; mode 0600

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _ATTEMPTS = 2
 _CONNECTIONS = 32
+# Named in the address of one call: 64 kB of it.
+_REMOVED_TOGETHER = 1_000
 _LOST = (aiohttp.ClientError, aioipfs.IPFSConnectionError, ConnectionError)
 
 
@@ -127,6 +129,31 @@ class Kubo:
                     await self.unpin([root_cid])
         except aioipfs.APIError as exc:
             raise _refused("unpin the batches") from exc
+
+    async def remove(self, cids: Sequence[str]) -> int:
+        """Remove blocks from the disk that nothing pins; gives how many were there. Idempotent.
+
+        Raises MeshError UNAVAILABLE: some may be removed all the same.
+        """
+        api = self._client.block
+        removed = 0
+        for start in range(0, len(cids), _REMOVED_TOGETHER):
+            params = [("arg", cid) for cid in cids[start : start + _REMOVED_TOGETHER]]
+            try:
+                answer = await self._ask(
+                    "block/rm",
+                    lambda params=params: api.post(api.url("block/rm"), params=params),
+                    self._import_seconds,
+                )
+                # A line for each: removed, or why not (pinned, not here); one without a name: all failed.
+                lines = [json.loads(line) for line in answer.splitlines()]
+                failed = [line for line in lines if not line.get("Hash")]
+            except (aioipfs.APIError, ValueError) as exc:
+                raise _refused("remove what is unpinned") from exc
+            if failed:
+                raise _refused("remove what is unpinned")
+            removed += sum(not line.get("Error") for line in lines)
+        return removed
 
     async def get(self, cid: str) -> bytes | None:
         """A block that this node itself holds, checked against its CID; None when it does not give one.

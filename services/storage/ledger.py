@@ -19,6 +19,7 @@ from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
 from services.storage.domain.keys import WriterKeyRef
+from services.storage.domain.lease import Content
 from services.storage.records import Place
 
 T = TypeVar("T")
@@ -123,6 +124,32 @@ class Ledger:
             _check_places(part, answer.versions)
             found += [place.record if place.HasField("record") else None for place in answer.versions]
         return found
+
+    async def committed_contents(
+        self, asked: Mapping[str, Sequence[Content]]
+    ) -> ledger_pb2.GetCommittedContentsResponse:
+        """What the channel names of each batch, by its root; which of the contents' commands are decided."""
+        batches = [
+            ledger_pb2.HeldBatch(
+                root_cid=root,
+                commands=[
+                    ledger_pb2.GetReceiptRequest(command_id=one.command_id, signer=one.signer)
+                    for one in contents
+                ],
+            )
+            for root, contents in asked.items()
+        ]
+        answer = await call(
+            self._stub.GetCommittedContents,
+            ledger_pb2.GetCommittedContentsRequest(batches=batches),
+            deadline_seconds=_CALL_SECONDS,
+            retries=self._retries,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
+        _check_places(batches, answer.batches)
+        for batch, found in zip(batches, answer.batches, strict=True):
+            _check_places(batch.commands, found.decided)
+        return answer
 
     async def proof(self, tx_id: str, wait_seconds: float) -> ledger_pb2.GetProofResponse:
         """The block of a transaction and its neighbours' headers, when the own peer has it in time.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
-from services.runtime.errors import MeshError
 from services.runtime.peers import require_peer
 from services.storage.blocks import Blocks
+from services.storage.domain.lease import Content
 from services.storage.hosting import Hosting
 from services.storage.releasing import Releasing
 
 _STORAGE = frozenset({"storage"})
-_MOST_UNPINS = 100
 
 
 class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
@@ -28,18 +26,9 @@ class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
         self, request: storage_pb2.ReplicateRequest, context: Any
     ) -> storage_pb2.ReplicateResponse:
         peer = require_peer(context, services=_STORAGE, any_member=True)
-        receipt = await self._hosting.replicate(peer.msp_id, request.car, request.root_cid)
+        contents = [Content(one.cid, one.command_id, one.signer) for one in request.contents]
+        receipt = await self._hosting.replicate(peer.msp_id, request.car, request.root_cid, contents)
         return storage_pb2.ReplicateResponse(receipt=receipt)
-
-    async def Unpin(self, request: storage_pb2.UnpinRequest, context: Any) -> storage_pb2.UnpinResponse:
-        peer = require_peer(context, services=_STORAGE, any_member=True)
-        if not 1 <= len(request.roots) <= _MOST_UNPINS:
-            raise MeshError(
-                code_pb2.CODE_INVALID, f"1 to {_MOST_UNPINS} roots are let go at once; name so many", "roots"
-            )
-        kept_of = {root.root_cid: list(root.keep_cids) for root in request.roots}
-        await self._hosting.unpin(peer.msp_id, kept_of)
-        return storage_pb2.UnpinResponse()
 
     async def ReleaseKey(
         self, request: storage_pb2.ReleaseKeyRequest, context: Any

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, Packed
+from services.storage.domain.lease import Lease
 
-_UNPIN_SECONDS = 10.0
 # A channel tries again after at most 2 s: a member that has just come back is reached within this.
 _CONNECT_SECONDS = 3.0
 
@@ -44,24 +45,25 @@ class OtherMembers:
         """MSP ids of the members that can be called, the own one not among them."""
         return tuple(self._others)
 
-    async def replicate(self, msp: str, packed: Packed, seconds: float) -> storage_pb2.ReplicaReceipt:
+    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
         """Have a member hold a CAR; gives its receipt, not verified."""
         other = self._others[msp]
         await _connected(other.channel)
         answer = await call(
             other.stub.Replicate,
-            storage_pb2.ReplicateRequest(car=packed.car, root_cid=packed.root_cid),
+            storage_pb2.ReplicateRequest(
+                car=packed.car,
+                root_cid=packed.root_cid,
+                contents=[
+                    storage_pb2.SealedContent(cid=one.cid, command_id=one.command_id, signer=one.signer)
+                    for one in lease.contents
+                ],
+            ),
             deadline_seconds=seconds,
             retries=other.retries,
             max_message_bytes=MAX_MESSAGE_BYTES,
         )
         return answer.receipt
-
-    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
-        """Have a member let go of roots, but for what is kept of each."""
-        roots = [storage_pb2.UnpinRoot(root_cid=root, keep_cids=keep) for root, keep in kept_of.items()]
-        request = storage_pb2.UnpinRequest(roots=roots)
-        await call(self._others[msp].stub.Unpin, request, deadline_seconds=_UNPIN_SECONDS)
 
     async def release_key(
         self, msp: str, tx_id: str, command_id: str, header: bytes, seconds: float

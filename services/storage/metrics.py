@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.runtime.telemetry import Metrics
 
+_OUTCOMES = ("committed", "partly", "released")
 _COMPARED = ("import", "own-block", "member-block", "receipt", "envelope", "sealed-key")
 
 
@@ -44,7 +45,31 @@ class StorageMetrics:
             self.key_releases.labels(outcome)
         for holder in ("own", "member"):
             self._checked.labels(holder, "matched")
-        self.unpins_due = metrics.gauge("unpins_due", "count", "Roots still to be let go somewhere")
+        self.reused = metrics.counter(
+            "records_reused", "Record versions asked for again, whose command was open: not sealed twice"
+        )
+        self.leases_open = metrics.gauge(
+            "leases_open", "count", "Batches that are pinned and whose fate is not known yet"
+        )
+        self.lease_overdue = metrics.gauge(
+            "lease_overdue",
+            "seconds",
+            "By how much the oldest open lease is past its end, on the channel's clock; 0 when none is",
+        )
+        self.leases_settled = metrics.counter(
+            "leases_settled",
+            f"Batches whose fate is known; outcome: {', '.join(_OUTCOMES)}",
+            ("outcome",),
+        )
+        for outcome in _OUTCOMES:
+            self.leases_settled.labels(outcome)
+        self.blocks_waiting = metrics.gauge(
+            "blocks_waiting", "count", "Unpinned blocks that are still on the own Kubo node's disk"
+        )
+        self.blocks_collected = metrics.counter("blocks_collected", "Unpinned blocks removed from the disk")
+        self.collection_duration = metrics.histogram(
+            "collection_duration", "seconds", "Time to remove a portion, during which Kubo imports nothing"
+        )
         self.swarm_peers = metrics.gauge("swarm_peers", "count", "Connected nodes of the private swarm")
         self.repository_bytes = metrics.gauge("repository", "bytes", "Size of the own Kubo repository")
 

@@ -9,12 +9,12 @@ from typing import Protocol
 import structlog
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.protocol import replica
-from cbmdhi.protocol.signature import BadSignature
-from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from services.runtime.errors import MeshError, code_name
 from services.storage.domain.batch import Packed
+from services.storage.domain.lease import Lease
 from services.storage.metrics import StorageMetrics
+from services.storage.receipts import Receipts
 
 _log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 class Replicator(Protocol):
     """The other members (`members.OtherMembers`), or a fake."""
 
-    async def replicate(self, msp: str, packed: Packed, seconds: float) -> ReplicaReceipt:
+    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
         """A member's receipt, not verified. Raises MeshError."""
         ...
 
@@ -33,23 +33,25 @@ class Replicas:
     push_seconds  for one batch, spare members included
     """
 
-    def __init__(self, members: Replicator, metrics: StorageMetrics, *, push_seconds: float) -> None:
+    def __init__(
+        self, members: Replicator, receipts: Receipts, metrics: StorageMetrics, *, push_seconds: float
+    ) -> None:
         self._members = members
+        self._receipts = receipts
         self._metrics = metrics
         self._push_seconds = push_seconds
 
     async def push(
         self,
         packed: Packed,
+        lease: Lease,
         copies: int,
         order: Sequence[str],
         signing_keys: Mapping[str, bytes],
-        asked: set[str],
     ) -> list[ReplicaReceipt]:
         """Have `copies` of the members in `order` hold a batch; a spare is asked for each that fails.
 
         signing_keys  each member's registered storage signing key (SPKI), by MSP id
-        asked         filled with whoever was asked: all of them may hold the batch, whatever they answered
 
         Raises MeshError UNAVAILABLE when fewer receipts came in time.
         """
@@ -61,8 +63,8 @@ class Replicas:
                 while len(receipts) < copies:
                     while spare and len(running) + len(receipts) < copies:
                         msp = spare.pop(0)
-                        asked.add(msp)
-                        running.add(asyncio.create_task(self._push_to(msp, packed, signing_keys)))
+                        pushing = self._push_to(msp, packed, lease, signing_keys.get(msp))
+                        running.add(asyncio.create_task(pushing))
                     if not running:
                         break
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -80,16 +82,16 @@ class Replicas:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE,
                 f"{len(receipts)} of {copies} needed copies at other members were confirmed, so nothing is"
-                " kept; send again when more members answer",
+                " acknowledged; send again when more members answer",
             )
         return receipts
 
     async def _push_to(
-        self, msp: str, packed: Packed, signing_keys: Mapping[str, bytes]
+        self, msp: str, packed: Packed, lease: Lease, signing_key: bytes | None
     ) -> ReplicaReceipt | None:
         try:
-            receipt = await self._members.replicate(msp, packed, self._push_seconds)
-            self._check(receipt, msp, packed.root_cid, signing_keys)
+            receipt = await self._members.replicate(msp, packed, lease, self._push_seconds)
+            self._check(receipt, lease, msp, signing_key)
         except MeshError as err:
             self._metrics.replicas_failed.inc()
             _log.warning("replica.failed", member=msp, code=code_name(err.code), reason=err.reason)
@@ -97,15 +99,9 @@ class Replicas:
         self._metrics.replicas_confirmed.inc()
         return receipt
 
-    def _check(
-        self, receipt: ReplicaReceipt, msp: str, root_cid: str, signing_keys: Mapping[str, bytes]
-    ) -> None:
+    def _check(self, receipt: ReplicaReceipt, lease: Lease, msp: str, signing_key: bytes | None) -> None:
         try:
-            if (receipt.msp, receipt.root_cid) != (msp, root_cid):
-                raise BadSignature("the receipt is about something else")
-            replica.verify_receipt(receipt, signing_keys[msp])
-        except (BadSignature, KeyError, ValueError) as exc:
+            self._receipts.check(receipt, lease, msp, signing_key)
+        except MeshError:
             self._metrics.integrity_failures.labels("receipt").inc()
-            raise MeshError(
-                code_pb2.CODE_BAD_SIGNATURE, "the member's receipt is not signed by its storage key"
-            ) from exc
+            raise

@@ -44,4 +44,32 @@ MIGRATIONS = (
         PRIMARY KEY (root, msp)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Roots that are pinned and whose fate is open: written before the pin, settled by the own ledger.
+    -- `held_at_ms` 0: no receipt was given to anybody. `lease` is a storage.v1.Lease.
+    CREATE TABLE lease (
+        root            TEXT NOT NULL,
+        msp             TEXT NOT NULL,
+        contents_sha256 BLOB NOT NULL,
+        lease           BLOB NOT NULL,
+        held_at_ms      INTEGER NOT NULL,
+        due_at_ms       INTEGER NOT NULL,
+        PRIMARY KEY (root, msp)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX lease_due ON lease (due_at_ms);
+
+    -- By a hash of command, record and content: where it was sealed, and its place there.
+    CREATE TABLE sealed (command BLOB PRIMARY KEY, root TEXT NOT NULL, place INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE INDEX sealed_in ON sealed (root);
+
+    -- Blocks of what was unpinned, to be removed from the disk.
+    CREATE TABLE waiting_block (cid TEXT PRIMARY KEY, since_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX waiting_since ON waiting_block (since_ms);
+
+    -- Nobody is told to unpin any more: each member's storage finds out by its own ledger.
+    DROP TABLE replica;
+    DROP TABLE chunked;
+    DROP TABLE unpin_due
+    """,
 )

@@ -1,4 +1,4 @@
-"""Seal and Discard: contents in clear become one stored and replicated batch of envelopes."""
+"""Seal: contents in clear become one stored and replicated batch of envelopes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeVar
 
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import SealedBatch, SealedKey, StoredContent, WriterKey
+from cbmdhi.protocol import replica
 from cbmdhi.protocol.envelope import SealedRecord
-from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
+from cbmdhi.storage.v1.storage_pb2 import SealResult
 from services.runtime.errors import MeshError, code_name
 from services.storage.budget import ByteBudget
 from services.storage.domain import batch, placement
 from services.storage.domain.batch import Item, Refusal
-from services.storage.domain.keys import Patient, holders
+from services.storage.domain.keys import Patient, holders, sealed_name
+from services.storage.domain.lease import Content
 from services.storage.identities import Identities
 from services.storage.keeper import Keeper, Placement
+from services.storage.leases import Leases
 from services.storage.ledger import Consortium
 from services.storage.metrics import StorageMetrics
 from services.storage.recent import RecentBlocks
@@ -50,19 +55,41 @@ class SealedItem:
     writer_key: Chosen
     key_holders: tuple[str, ...]
 
+    def result(self, seal: SealedBatch) -> SealResult:
+        """What the gateway is told, and told again."""
+        key = self.writer_key.key
+        return SealResult(
+            code=code_pb2.CODE_OK,
+            stored=StoredContent(
+                cid=self.record.cid,
+                stored_bytes=self.record.stored_bytes,
+                writer_key=WriterKey(
+                    key_id=key.ref.key_id,
+                    epoch=key.ref.epoch,
+                    sealed_key_sha256=key.ref.sealed_key_sha256,
+                ),
+                replicas=[receipt.msp for receipt in seal.receipts],
+                root_sha256=seal.root_sha256,
+            ),
+            sealed_keys=[
+                # The first holder is the writer itself.
+                SealedKey(msp=msp, key=sealed_name(self.key_holders[0], key.ref.key_id), sealed=key.sealed)
+                for msp in self.key_holders
+            ],
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class SealedBatch:
-    """What became of each item, in order; root, holders and receipts are empty when none was sealed."""
+class Sealed:
+    """What became of each item, in order, and the seals that the results name: of this batch, if anything was
+    left to seal, and of those in which the same commands had been sealed before."""
 
-    results: tuple[SealedItem | Refusal, ...]
-    root_cid: str = ""
-    holders: tuple[str, ...] = ()
-    receipts: tuple[ReplicaReceipt, ...] = ()
+    results: tuple[SealResult, ...]
+    seals: tuple[SealedBatch, ...] = ()
 
 
 class Sealing:
-    """Seals batches and discards what was sealed and then refused."""
+    """Seals batches. The same command sealed again, while its fate is open, gets what was sealed for it."""
 
     def __init__(
         self,
@@ -71,20 +98,24 @@ class Sealing:
         identities: Identities,
         writer_keys: WriterKeys,
         keeper: Keeper,
+        leases: Leases,
         recent: RecentBlocks,
         budget: ByteBudget,
         metrics: StorageMetrics,
+        now_ms: Callable[[], int],
     ) -> None:
         self._own_msp = own_msp
         self._register = register
         self._identities = identities
         self._writer_keys = writer_keys
         self._keeper = keeper
+        self._leases = leases
         self._recent = recent
         self._budget = budget
         self._metrics = metrics
+        self._now_ms = now_ms
 
-    async def seal(self, items: Sequence[Item]) -> SealedBatch:
+    async def seal(self, items: Sequence[Item]) -> Sealed:
         """Seal a batch; it stands with all its copies or not at all. A bad item is refused alone.
 
         Raises MeshError INVALID, TOO_LARGE, RESOURCE_EXHAUSTED, UNAVAILABLE.
@@ -99,11 +130,20 @@ class Sealing:
         self._metrics.seal_duration.observe(perf_counter() - started)
         return sealed
 
-    async def discard(self, root_cid: str, keep_cids: Sequence[str]) -> None:
-        """Let go of a batch here and at the replicas, but for some records. Idempotent. Raises MeshError."""
-        await self._keeper.release(root_cid, keep_cids)
+    async def _seal(self, items: Sequence[Item]) -> Sealed:
+        # A command lives for less long than the receipts of what was sealed for it.
+        since_ms = self._now_ms() - replica.RECEIPT_LIFETIME_MS
+        known = await self._leases.sealed(items, self._own_msp, since_ms)
+        fresh = [place for place in range(len(items)) if place not in known]
+        made = await self._seal_fresh([items[place] for place in fresh]) if fresh else Sealed(())
+        results = dict(zip(fresh, made.results, strict=True))
+        results |= {place: reused.result for place, reused in known.items()}
+        seals = {seal.root_sha256: seal for seal in made.seals}
+        seals |= {reused.seal.root_sha256: reused.seal for reused in known.values()}
+        self._metrics.reused.inc(len(known))
+        return Sealed(tuple(results[place] for place in range(len(items))), tuple(seals.values()))
 
-    async def _seal(self, items: Sequence[Item]) -> SealedBatch:
+    async def _seal_fresh(self, items: Sequence[Item]) -> Sealed:
         consortium = await self._register.consortium()
         refusals = await _spread(items, batch.check_item, lambda item: len(item.content))
         wanted = {item.patient for item, bad in zip(items, refusals, strict=True) if bad is None}
@@ -123,29 +163,44 @@ class Sealing:
             return SealedItem(batch.seal_item(item, key.key), key, to)
 
         results = await _spread(list(enumerate(items)), seal_one, lambda numbered: len(numbered[1].content))
-        for result in results:
-            if isinstance(result, Refusal):
-                self._metrics.refused.labels(code_name(result.code)).inc()
-        return await self._store(results, consortium)
+        sealed = {place: one for place, one in enumerate(results) if isinstance(one, SealedItem)}
+        stored = await self._store([items[place] for place in sealed], [*sealed.values()], consortium)
+        answers = iter(stored.results)
+        return Sealed(tuple(self._refused(one) or next(answers) for one in results), stored.seals)
 
-    async def _store(self, results: Sequence[SealedItem | Refusal], consortium: Consortium) -> SealedBatch:
-        records = [result.record for result in results if isinstance(result, SealedItem)]
-        if not records:
-            return SealedBatch(tuple(results))
+    def _refused(self, one: SealedItem | Refusal) -> SealResult | None:
+        if isinstance(one, SealedItem):
+            return None
+        self._metrics.refused.labels(code_name(one.code)).inc()
+        return SealResult(code=one.code, reason=one.reason)  # type: ignore[arg-type]
+
+    async def _store(
+        self, items: Sequence[Item], sealed: Sequence[SealedItem], consortium: Consortium
+    ) -> Sealed:
+        if not items:
+            return Sealed(())
+        records = [one.record for one in sealed]
         packed = await by_size(
             sum(record.stored_bytes for record in records), batch.pack, batch.blocks_of(records)
         )
         chunks = {
-            record.cid: [name for name, _ in record.blocks[1:]]
+            record.cid: tuple(name for name, _ in record.blocks[1:])
             for record in records
             if len(record.blocks) > 1
         }
+        contents = tuple(
+            Content(record.cid, item.command_id, item.signer)
+            for record, item in zip(records, items, strict=True)
+        )
+        lease = self._keeper.lease(packed, contents, chunks)
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
-        stored = await self._keeper.store(packed, place, chunks)
+        seal = await self._keeper.store(packed, lease, place)
+        results = [one.result(seal) for one in sealed]
+        await self._leases.stand(lease, seal, items, results)
         self._metrics.sealed.inc(len(records))
         for record in records:
             self._recent.put(*record.blocks[0])
-        return SealedBatch(tuple(results), packed.root_cid, stored.holders, stored.receipts)
+        return Sealed(tuple(results), (seal,))
 
 
 Q = TypeVar("Q")

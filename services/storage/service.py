@@ -5,42 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import SealedKey, StoredContent, WriterKey
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.errors import MeshError, to_detail
 from services.runtime.peers import require_peer
 from services.storage.blobs import Blobs
-from services.storage.domain.batch import Item, Refusal
-from services.storage.domain.keys import sealed_name
+from services.storage.collector import Collector
+from services.storage.domain.batch import Item
 from services.storage.opening import OpenedRecord, Opening
-from services.storage.sealing import SealedItem, Sealing
+from services.storage.sealing import Sealing
 
 _GATEWAY = frozenset({"gateway"})
 _IDENTITY = frozenset({"identity"})
+_STORAGE = frozenset({"storage"})
 _MOST_OPENS = 200
 
 
 class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     """`StorageService`, for the own member's gateway and identity."""
 
-    def __init__(self, sealing: Sealing, opening: Opening, blobs: Blobs) -> None:
+    def __init__(self, sealing: Sealing, opening: Opening, blobs: Blobs, collector: Collector) -> None:
         self._sealing = sealing
+        self._collector = collector
         self._opening = opening
         self._blobs = blobs
 
     async def Seal(self, request: storage_pb2.SealRequest, context: Any) -> storage_pb2.SealResponse:
         require_peer(context, services=_GATEWAY)
         sealed = await self._sealing.seal([_item(item) for item in request.items])
-        return storage_pb2.SealResponse(
-            results=[_result(result, sealed.holders) for result in sealed.results],
-            root_cid=sealed.root_cid,
-            replicas=sealed.receipts,
-        )
+        return storage_pb2.SealResponse(results=sealed.results, seals=sealed.seals)
 
-    async def Discard(self, request: storage_pb2.DiscardRequest, context: Any) -> storage_pb2.DiscardResponse:
-        require_peer(context, services=_GATEWAY)
-        await self._sealing.discard(request.root_cid, list(request.keep_cids))
-        return storage_pb2.DiscardResponse()
+    async def Collect(self, request: storage_pb2.CollectRequest, context: Any) -> storage_pb2.CollectResponse:
+        require_peer(context, services=_STORAGE)
+        removed, waiting = await self._collector.collect()
+        return storage_pb2.CollectResponse(removed=removed, waiting=waiting)
 
     async def Open(self, request: storage_pb2.OpenRequest, context: Any) -> storage_pb2.OpenResponse:
         require_peer(context, services=_GATEWAY)
@@ -63,7 +60,8 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
 
     async def PutBlob(self, request: storage_pb2.PutBlobRequest, context: Any) -> storage_pb2.PutBlobResponse:
         require_peer(context, services=_IDENTITY)
-        return storage_pb2.PutBlobResponse(replicas=await self._blobs.put(request.blob, request.cid))
+        replicas = await self._blobs.put(request.blob, request.cid, request.command_id, request.signer)
+        return storage_pb2.PutBlobResponse(replicas=replicas)
 
     async def GetBlob(self, request: storage_pb2.GetBlobRequest, context: Any) -> storage_pb2.GetBlobResponse:
         require_peer(context, services=_GATEWAY | _IDENTITY)
@@ -93,26 +91,6 @@ def _item(item: storage_pb2.SealItem) -> Item:
         content=item.content,
         salt=item.salt,
         commitment=item.content_commitment,
-    )
-
-
-def _result(result: SealedItem | Refusal, holders: tuple[str, ...]) -> storage_pb2.SealResult:
-    if isinstance(result, Refusal):
-        return storage_pb2.SealResult(code=result.code, reason=result.reason)  # type: ignore[arg-type]
-    key = result.writer_key.key
-    return storage_pb2.SealResult(
-        code=code_pb2.CODE_OK,
-        stored=StoredContent(
-            cid=result.record.cid,
-            stored_bytes=result.record.stored_bytes,
-            writer_key=WriterKey(
-                key_id=key.ref.key_id, epoch=key.ref.epoch, sealed_key_sha256=key.ref.sealed_key_sha256
-            ),
-            replicas=holders,
-        ),
-        sealed_keys=[
-            # The first holder is the writer itself.
-            SealedKey(msp=msp, key=sealed_name(holders[0], key.ref.key_id), sealed=key.sealed)
-            for msp in result.key_holders
-        ],
+        command_id=item.command_id,
+        signer=item.signer,
     )

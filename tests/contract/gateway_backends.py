@@ -32,7 +32,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def Submit(self, request: Any, context: Any) -> Any:
         require_peer(context, services={"gateway"})
-        return ledger_pb2.SubmitResponse(groups=await self.ledger.submit(request.submissions))
+        return ledger_pb2.SubmitResponse(groups=await self.ledger.submit(request.submissions, request.seals))
 
     async def GetIdentity(self, request: Any, context: Any) -> Any:
         return ledger_pb2.GetIdentityResponse(identity=_there(await self.ledger.identity(request.address)))
@@ -93,10 +93,6 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     async def Seal(self, request: Any, context: Any) -> Any:
         require_peer(context, services={"gateway"})
         return await self.storage.seal(request.items)
-
-    async def Discard(self, request: Any, context: Any) -> Any:
-        await self.storage.discard(request.root_cid, request.keep_cids)
-        return storage_pb2.DiscardResponse()
 
     async def Open(self, request: Any, context: Any) -> Any:
         return await self.storage.open(request.tx_id, request.command_id)

@@ -128,6 +128,10 @@ class KuboNode:
         """Recursively pinned roots."""
         return set((await self.run("pin", "ls", "--type=recursive", "--quiet")).split())
 
+    async def blocks(self) -> set[str]:
+        """CIDs of all blocks on its disk, as raw blocks."""
+        return set((await self.run("refs", "local")).split())
+
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.post(f"http://{self.rpc_address}/api/v0/id") as answer:

@@ -68,6 +68,8 @@ class Mesh:
                     content=each.content,
                     salt=each.salt,
                     content_commitment=each.commitment,
+                    command_id=each.command_id,
+                    signer=each.signer,
                 )
                 for each in items
             ]
@@ -85,11 +87,17 @@ class Mesh:
             request = storage_pb2.OpenRequest(tx_id=tx_id, command_id=command_id)
             return await call(stub.Open, request, deadline_seconds=SECONDS)
 
+    def refuse(self, *items: Item) -> None:
+        """As the chaincode would, for good."""
+        for each in items:
+            self.channel.decided[each.command_id, each.signer] = code_pb2.CODE_CONFLICT
+
     def commit(self, items: tuple[Item, ...], sealed: storage_pb2.SealResponse) -> None:
         """As the ledger would, from what Seal said alone."""
         for each, result in zip(items, sealed.results, strict=True):
             assert result.code == code_pb2.CODE_OK, result.reason
             key = result.stored.writer_key
+            self.channel.decided[each.command_id, each.signer] = code_pb2.CODE_OK
             self.channel.records[each.record_id, each.version] = RecordVersion(
                 record_id=each.record_id,
                 version=each.version,

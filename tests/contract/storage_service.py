@@ -24,8 +24,10 @@ from services.runtime.config import ServiceConfig
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.peers import require_peer
 from services.runtime.server import GrpcServer
+from services.storage.domain.lease import Content
 from tests.contract.kubo_node import KuboNode
 from tests.support.blocks import CHANNEL
+from tests.support.channel import CHANNEL as SIGNED
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
 from tests.unit.storage.channel import Channel, FakeLedger
@@ -96,6 +98,17 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
             ]
         )
 
+    async def GetCommittedContents(
+        self, request: Any, context: Any
+    ) -> ledger_pb2.GetCommittedContentsResponse:
+        require_peer(context, services={"storage"})
+        return await self.view.committed_contents(
+            {
+                batch.root_cid: [Content("", one.command_id, one.signer) for one in batch.commands]
+                for batch in request.batches
+            }
+        )
+
     async def GetProof(self, request: Any, context: Any) -> ledger_pb2.GetProofResponse:
         return await self.view.proof(request.tx_id, request.wait_ms / 1000)
 
@@ -142,6 +155,7 @@ class StorageProcess:
             "organisation": self.organisation,
             "msp_id": f"{self.organisation.capitalize()}MSP",
             "channel": CHANNEL,
+            "genesis_sha256": SIGNED.genesis_sha256.hex(),
             "listen_address": self.address,
             "metrics_address": self._metrics_address,
             "data_directory": str(self._folder / "data"),
@@ -203,6 +217,16 @@ class StorageProcess:
                 await self._process.wait()
                 raise
         return self._process.returncode
+
+    async def collect(self) -> str:
+        """What the operator's command says."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.storage.collect", "--config", str(self._folder / self._config)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0
+        return said.decode()
 
     async def is_ready(self) -> bool:
         """What /readyz says."""

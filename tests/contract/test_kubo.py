@@ -14,19 +14,22 @@ from prometheus_client import CollectorRegistry
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import car
 from cbmdhi.protocol import cid as cids
+from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from services.storage.domain import batch
 from services.storage.domain.batch import Root
+from services.storage.domain.lease import Content, Lease
 from services.storage.kubo import Kubo
+from services.storage.leases import Leases
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import Pins
 from services.storage.recent import RecentBlocks
-from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from tests.contract.kubo_node import KuboNode, new_swarm_key
 from tests.support.waiting import until
+from tests.unit.storage.channel import AUTHOR
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -98,24 +101,41 @@ async def test_a_blob_is_its_own_root(nodes: tuple[KuboNode, KuboNode], kubo: Ku
     assert packed.root_cid in await nodes[0].pins()
 
 
-async def test_what_was_unpinned_falls_to_garbage_collection_and_the_survivors_do_not(
+async def test_what_was_unpinned_is_removed_and_the_survivors_are_not(
     nodes: tuple[KuboNode, KuboNode], kubo: Kubo, tmp_path: Path
 ) -> None:
     kept, dropped = blocks(700, 800)
     packed = batch.pack([kept, dropped])
+    contents = tuple(Content(name, uuid7(), AUTHOR) for name, _ in (kept, dropped))
+    lease = Lease(packed.root_cid, "MercyMSP", contents, {}, 1)
     async with Database(tmp_path / "storage.db", MIGRATIONS) as database:
-        pins = Pins(Roots(database), kubo, RecentBlocks(0))
-        await pins.pin(packed, "MercyMSP")
-        kept_of = {packed.root_cid: [kept[0]]}
-        await pins.unpin("MercyMSP", kept_of)
-        await pins.unpin("MercyMSP", kept_of)
-    pinned = await nodes[0].pins()
-    assert packed.root_cid not in pinned
-    new_root = cids.batch_root([cids.to_bytes(kept[0])])
-    assert cids.from_bytes(new_root.cid) in pinned
-    await nodes[0].run("repo", "gc", "--quiet")
+        leases = Leases(database)
+        pins = Pins(leases, kubo, RecentBlocks(0))
+        await pins.lease(packed, lease)
+        await pins.release({lease: {kept[0]}}, 1)
+        await pins.release({lease: {kept[0]}}, 1)
+        pinned = await nodes[0].pins()
+        assert packed.root_cid not in pinned
+        new_root = cids.batch_root([cids.to_bytes(kept[0])])
+        assert cids.from_bytes(new_root.cid) in pinned
+
+        waiting = await leases.waiting(10)
+        assert set(waiting) == {packed.root_cid, dropped[0]}
+        # A block that is pinned after all is refused by Kubo itself, and harms no other.
+        assert await kubo.remove([kept[0], *waiting, cids.raw(b"never here")]) == 2
+        assert await kubo.remove(waiting) == 0
     assert await kubo.get(kept[0]) == kept[1]
     assert await kubo.get(dropped[0]) is None
+    assert await kubo.get(packed.root_cid) is None
+
+
+async def test_thousands_are_removed_by_one_call_of_the_adapter(kubo: Kubo) -> None:
+    stored = blocks(*[100] * 2_500)
+    packed = batch.pack(stored)
+    await kubo.import_car(packed.root_cid, packed.car)
+    await kubo.unpin([packed.root_cid])
+    assert await kubo.remove([packed.root_cid, *(name for name, _ in stored)]) == 2_501
+    assert await kubo.get(stored[-1][0]) is None
 
 
 async def test_many_are_pinned_and_unpinned_at_once_and_what_is_not_pinned_is_no_error(

@@ -14,9 +14,10 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import SealedBatch
 from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from cbmdhi.protocol import cid, envelope, hpke
+from cbmdhi.protocol import cid, command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import call, connect
@@ -50,13 +51,13 @@ class Member:
     storage: Any
     ca: IdentityCa
 
-    async def submit(self, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
-        request = ledger_pb2.SubmitRequest(submissions=[submission])
+    async def submit(self, submission: ledger_pb2.Submission, *seals: SealedBatch) -> ledger_pb2.Receipt:
+        request = ledger_pb2.SubmitRequest(submissions=[submission], seals=seals)
         answer = await call(self.ledger.Submit, request, deadline_seconds=SECONDS)
         return answer.groups[0].receipts[0]
 
-    async def done(self, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
-        receipt = await self.submit(submission)
+    async def done(self, submission: ledger_pb2.Submission, *seals: SealedBatch) -> ledger_pb2.Receipt:
+        receipt = await self.submit(submission, *seals)
         assert receipt.code == code_pb2.CODE_OK, (receipt.reason, receipt.path)
         return receipt
 
@@ -164,7 +165,6 @@ class Case:
         engine = await register(mercy, pb.ROLE_ENGINE, reviewers[:1])
         clinician = await register(lakeside, pb.ROLE_CLINICIAN, reviewers[1:])
         case = cls(mercy, lakeside, patient, clinician, uuid7(), envelope.new_salt())
-        sealed = await case.seal()
         body = pb.PutRecord(
             record_id=case.record_id,
             version=1,
@@ -174,12 +174,15 @@ class Case:
             content_bytes=len(CONTENT),
         )
         submission = engine.person.means(body)
+        [signed] = submission.item.group.commands
+        answer = await case.seal(command.parse(signed)[0].command_id, engine.address)
+        [sealed] = answer.results
         submission.item.contents.append(sealed.stored)
         submission.sealed_keys.extend(sealed.sealed_keys)
-        await mercy.done(submission)
+        await mercy.done(submission, *answer.seals)
         return case
 
-    async def seal(self) -> storage_pb2.SealResult:
+    async def seal(self, command_id: str, signer: str) -> storage_pb2.SealResponse:
         item = storage_pb2.SealItem(
             record_id=self.record_id,
             version=1,
@@ -187,11 +190,13 @@ class Case:
             content=CONTENT,
             salt=self.salt,
             content_commitment=envelope.commitment(self.salt, CONTENT),
+            command_id=command_id,
+            signer=signer,
         )
         request = storage_pb2.SealRequest(items=[item])
-        (result,) = (await call(self.mercy.storage.Seal, request, deadline_seconds=SECONDS)).results
-        assert result.code == code_pb2.CODE_OK, result.reason
-        return result
+        answer = await call(self.mercy.storage.Seal, request, deadline_seconds=SECONDS)
+        assert answer.results[0].code == code_pb2.CODE_OK, answer.results[0].reason
+        return answer
 
     async def access(self, at: Member) -> ledger_pb2.Receipt:
         body = pb.Access(
@@ -266,6 +271,7 @@ async def test_a_writer_key_that_the_channel_knows_is_not_sent_again(members: tu
     case = await Case.make(*members, LAKESIDE)
 
     async def is_known() -> bool:
-        return not (await case.seal()).sealed_keys
+        answer = await case.seal(uuid7(), case.clinician.address)
+        return not answer.results[0].sealed_keys
 
     await until(is_known, "the channel knows the writer key")

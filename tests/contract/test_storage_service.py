@@ -15,6 +15,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN
 from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import replica
+from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import call
 from services.runtime.errors import MeshError
@@ -22,9 +23,10 @@ from services.storage.domain.batch import MIB
 from tests.contract.kubo_node import KuboNode
 from tests.contract.storage_mesh import MEMBERS, SECONDS, Mesh, start
 from tests.contract.storage_service import StorageProcess
+from tests.support.channel import CHANNEL
 from tests.support.pki import Consortium
 from tests.support.waiting import until
-from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, decrypt, item
+from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY, Channel, decrypt, item
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -43,10 +45,14 @@ async def test_what_mercy_seals_lakeside_holds_and_opens_for_a_reader(mesh: Mesh
     items = tuple(item(patient.address, f"finding {n}".encode()) for n in range(100))
     sealed = await mesh.seal(*items)
 
-    (receipt,) = sealed.replicas
-    replica.verify_receipt(receipt, mesh.channel.members[LAKESIDE].storage_signing_key)
+    [seal] = sealed.seals
+    assert [receipt.msp for receipt in seal.receipts] == [MERCY, LAKESIDE]
+    for receipt in seal.receipts:
+        replica.verify_receipt(
+            receipt, CHANNEL.genesis_sha256, mesh.channel.members[receipt.msp].storage_signing_key
+        )
     for node in mesh.kubo.values():
-        assert sealed.root_cid in await node.pins()
+        assert _root(sealed) in await node.pins()
     assert {key.msp for key in sealed.results[0].sealed_keys} == {MERCY, LAKESIDE}
 
     mesh.commit(items, sealed)
@@ -88,20 +94,37 @@ async def test_the_largest_batch_goes_through_every_limit(mesh: Mesh) -> None:
     opened = await mesh.open(tx_id, command_id, "lakeside")
     assert decrypt(reader, opened, command_id, items[1]) == items[1].content
 
-    async with mesh.calling("gateway", "mercy") as channel:
-        await call(
-            storage_pb2_grpc.StorageServiceStub(channel).Discard,
-            storage_pb2.DiscardRequest(root_cid=sealed.root_cid, keep_cids=[]),
-            deadline_seconds=SECONDS,
-        )
-    await until(lambda: _unpinned(mesh.kubo["lakeside"], sealed.root_cid), "lakeside lets go")
-    await until(lambda: _unpinned(mesh.kubo["mercy"], sealed.root_cid), "mercy lets go")
+
+async def test_what_the_channel_refused_leaves_both_nodes_and_their_disks_and_its_neighbours_stay(
+    mesh: Mesh,
+) -> None:
+    patient = mesh.patient()
+    kept, refused, large = item(patient.address), item(patient.address), item(patient.address, bytes(3 * MIB))
+    sealed = await mesh.seal(kept, refused, large)
+    mesh.commit((kept,), storage_pb2.SealResponse(results=sealed.results[:1]))
+    mesh.refuse(refused, large)
+
+    for node in mesh.kubo.values():
+        await until(lambda node=node: _unpinned(node, _root(sealed)), "it is let go of", 30)
+    for of, node in mesh.kubo.items():
+        assert re.search("[0-9]+ blocks removed, 0 wait", await mesh.storage[of].collect())
+        held = await node.blocks()
+        cids_of = [result.stored.cid for result in sealed.results]
+        assert [name in held for name in cids_of] == [True, False, False]
+        assert sealed.seals[0].root_sha256 not in {cids.digest(name) for name in held}
+
+
+async def test_nobody_s_word_lets_go_of_what_is_committed(mesh: Mesh) -> None:
+    """A gateway and a storage that were broken into have no call left that unpins."""
+    for service in ("StorageService", "MemberStorageService"):
+        methods = storage_pb2.DESCRIPTOR.services_by_name[service].methods_by_name
+        assert {"Unpin", "Discard", "Release"}.isdisjoint(methods)
 
 
 async def test_evidence_put_at_one_member_is_got_at_the_other(mesh: Mesh) -> None:
     blob = b"sealed by the wallet"
     async with mesh.calling("identity", "mercy") as channel:
-        request = storage_pb2.PutBlobRequest(blob=blob, cid=cids.raw(blob))
+        request = storage_pb2.PutBlobRequest(blob=blob, cid=cids.raw(blob), command_id=uuid7(), signer=AUTHOR)
         stub = storage_pb2_grpc.StorageServiceStub(channel)
         assert (await call(stub.PutBlob, request, deadline_seconds=SECONDS)).replicas == [MERCY, LAKESIDE]
     async with mesh.calling("identity", "lakeside", "lakeside") as channel:
@@ -123,7 +146,8 @@ async def test_evidence_put_at_one_member_is_got_at_the_other(mesh: Mesh) -> Non
         ("gateway", "lakeside", "StorageServiceStub", "Open", "OpenRequest"),
         ("gateway", "mercy", "MemberStorageServiceStub", "ReleaseKey", "ReleaseKeyRequest"),
         ("gateway", "lakeside", "MemberStorageServiceStub", "Replicate", "ReplicateRequest"),
-        ("ledger", "lakeside", "MemberStorageServiceStub", "Unpin", "UnpinRequest"),
+        ("gateway", "mercy", "StorageServiceStub", "Collect", "CollectRequest"),
+        ("storage", "lakeside", "StorageServiceStub", "Collect", "CollectRequest"),
         ("identity", "lakeside", "MemberStorageServiceStub", "FetchBlock", "FetchBlockRequest"),
     ],
 )
@@ -195,7 +219,7 @@ async def test_a_process_that_joins_another_undoes_nothing_that_is_being_stored(
         mesh.kubo["lakeside"].pause(False)
     sealed = await sealing
     assert sealed.results[0].code == code_pb2.CODE_OK
-    assert sealed.root_cid in await mesh.kubo["mercy"].pins()
+    assert _root(sealed) in await mesh.kubo["mercy"].pins()
 
 
 async def test_without_the_other_member_nothing_is_kept_and_later_all_works(mesh: Mesh) -> None:
@@ -213,18 +237,37 @@ async def test_without_the_other_member_nothing_is_kept_and_later_all_works(mesh
 
 
 async def test_a_seal_cut_off_by_a_crash_leaves_nothing_pinned(mesh: Mesh) -> None:
-    pinned = await mesh.kubo["mercy"].pins()
+    pinned = {of: await node.pins() for of, node in mesh.kubo.items()}
+    sent = item(mesh.patient().address)
     mesh.kubo["lakeside"].pause(True)
     try:
-        sealing = asyncio.create_task(mesh.seal(item(mesh.patient().address)))
-        await until(lambda: _more_pins(mesh.kubo["mercy"], pinned), "mercy pins")
+        sealing = asyncio.create_task(mesh.seal(sent))
+        await until(lambda: _more_pins(mesh.kubo["mercy"], pinned["mercy"]), "mercy pins")
         await mesh.storage["mercy"].stop(signal.SIGKILL)
         with pytest.raises(MeshError):
             await sealing
     finally:
         mesh.kubo["lakeside"].pause(False)
         await mesh.storage["mercy"].start()
-    await until(lambda: _same_pins(mesh.kubo["mercy"], pinned), "mercy lets go after its restart")
+    # The command comes to nothing: until that is known everything stays.
+    assert await _more_pins(mesh.kubo["mercy"], pinned["mercy"])
+    mesh.refuse(sent)
+    for of, node in mesh.kubo.items():
+        await until(
+            lambda of=of, node=node: _same_pins(node, pinned[of]), f"{of} lets go after the restart", 60
+        )
+
+
+async def test_what_is_sealed_again_after_a_crash_is_pinned_once(mesh: Mesh) -> None:
+    sent = item(mesh.patient().address)
+    before = await mesh.seal(sent)
+    pinned = {of: await node.pins() for of, node in mesh.kubo.items()}
+    await mesh.storage["mercy"].stop(signal.SIGKILL)
+    await mesh.storage["mercy"].start()
+    for _ in range(3):
+        assert (await mesh.seal(sent)).results == before.results
+    for of, node in mesh.kubo.items():
+        assert await _same_pins(node, pinned[of])
 
 
 async def test_records_stay_readable_and_storage_ready_again_when_kubo_comes_back(mesh: Mesh) -> None:
@@ -258,6 +301,10 @@ async def test_neither_logs_nor_metrics_name_anybody(mesh: Mesh) -> None:
     for pattern in (r"cb1[a-z2-7]{32}", r"baf[ky][a-z2-7]{40}", r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-"):
         assert not re.search(pattern, logs)
     assert await mesh.storage["mercy"].metric("cbmdhi_storage_records_sealed_total") > 0
+
+
+def _root(sealed: storage_pb2.SealResponse) -> str:
+    return cids.of_root(sealed.seals[0].root_sha256)
 
 
 async def _unpinned(node: KuboNode, root: str) -> bool:

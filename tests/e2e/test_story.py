@@ -89,7 +89,7 @@ async def test_an_engine_gets_a_receipt_for_each_record_of_a_patients_history(pe
             assert receipt.receipt.block > 0
             assert receipt.stored.cid.startswith("b")
             assert sorted(receipt.stored.replicas) == ["LakesideMSP", "MercyMSP"]
-            assert [replica.msp for replica in receipt.replicas] == ["LakesideMSP"]
+            assert [replica.msp for replica in receipt.replicas] == ["MercyMSP", "LakesideMSP"]
 
         async def listed() -> bool:
             return len(await patient.records.list()) == len(records)

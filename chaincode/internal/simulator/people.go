@@ -21,6 +21,7 @@ import (
 // Member is an organisation with its certificate authority.
 type Member struct {
 	Document    *pb.MemberDocument
+	storage     *ecdsa.PrivateKey
 	authority   *ecdsa.PrivateKey
 	certificate *x509.Certificate
 	serial      int64
@@ -40,7 +41,7 @@ type Person struct {
 }
 
 func newMember(w *World, msp string) *Member {
-	key := newKey(w.T)
+	key, storage := newKey(w.T), newKey(w.T)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca." + msp},
 		NotBefore: w.Now.Add(-time.Hour), NotAfter: w.Now.Add(10 * 365 * 24 * time.Hour),
@@ -52,9 +53,9 @@ func newMember(w *World, msp string) *Member {
 	}
 	certificate, _ := x509.ParseCertificate(der)
 	return &Member{
-		authority: key, certificate: certificate, serial: 1,
+		storage: storage, authority: key, certificate: certificate, serial: 1,
 		Document: &pb.MemberDocument{
-			Msp: msp, Name: msp, VaultPublicKey: make([]byte, 1216), StorageSigningKey: spki(w.T, newKey(w.T)),
+			Msp: msp, Name: msp, VaultPublicKey: make([]byte, 1216), StorageSigningKey: spki(w.T, storage),
 			CaCertificatesPem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		},
 	}

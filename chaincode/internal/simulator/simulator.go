@@ -56,6 +56,7 @@ type World struct {
 
 	people       map[string]*Person
 	sealed       map[[2]string][]byte
+	seals        map[string]*pb.SealedBatch
 	transactions int
 	ids          int
 }
@@ -74,7 +75,7 @@ func New(t T) *World {
 func Empty(t T) *World {
 	w := &World{
 		T: t, Rules: &batch.Rules{}, Members: map[string]*Member{}, State: map[string][]byte{},
-		Private: map[string]map[string][]byte{}, Creator: Mercy,
+		Private: map[string]map[string][]byte{}, Creator: Mercy, seals: map[string]*pb.SealedBatch{},
 		Now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC),
 	}
 	for _, msp := range []string{Mercy, Lakeside, Insurer} {
@@ -168,7 +169,7 @@ func (w *World) Endorse(items ...*pb.BatchItem) (batch.Output, error) {
 // EndorseWith takes the transient field as well.
 func (w *World) EndorseWith(sealed []byte, items ...*pb.BatchItem) (batch.Output, error) {
 	w.T.Helper()
-	return w.Rules.Process(w.Call(), Marshal(w.T, &pb.Batch{Items: items}), sealed, Ledger{w})
+	return w.Rules.Process(w.Call(), Marshal(w.T, w.Batch(items...)), sealed, Ledger{w})
 }
 
 // Do settles one group and gives its verdicts.

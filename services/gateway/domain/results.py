@@ -1,8 +1,4 @@
-"""What comes back for a group, and what becomes of what was sealed for it.
-
-The one rule about throwing away: only what is certain never to have been committed goes. Where the fate is
-not known, or the ledger points at these very bytes, they stay.
-"""
+"""What comes back for a group."""
 
 from __future__ import annotations
 
@@ -10,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.code_pb2 import Code
-from cbmdhi.command.v1.state_pb2 import StoredContent
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, StoredContent
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
 from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
 
@@ -45,39 +40,24 @@ def unknown(commands: Iterable[Parsed]) -> list[Receipt]:
 def committed(
     receipts: Sequence[Receipt],
     stored: Mapping[int, StoredContent],
-    replicas: Sequence[ReplicaReceipt],
+    replicas: Mapping[bytes, Sequence[ReplicaReceipt]],
 ) -> list[RecordReceipt]:
-    """Receipts with where the contents lie: what is on the ledger, by the command's index."""
+    """Receipts with where the contents lie: what is on the ledger, by the command's index.
+
+    replicas  of what was sealed just now, by the root that a content names
+    """
     return [
         RecordReceipt(
             receipt=receipt,
             stored=stored.get(index),
-            replicas=replicas if index in stored and not receipt.already_committed else (),
+            replicas=()
+            if receipt.already_committed or index not in stored
+            else replicas.get(stored[index].root_sha256, ()),
         )
         if receipt.code == code_pb2.CODE_OK
         else RecordReceipt(receipt=receipt)
         for index, receipt in enumerate(receipts)
     ]
-
-
-def may_be_committed(receipt: Receipt) -> bool:
-    """True unless it is certain that nothing on the ledger can point at what was sealed for it."""
-    return receipt.outcome != code_pb2.OUTCOME_NOT_DONE and not (
-        receipt.outcome == code_pb2.OUTCOME_COMMITTED and receipt.code != code_pb2.CODE_OK
-    )
-
-
-def stays(receipt: Receipt, sealed: StoredContent, on_ledger: StoredContent | None) -> bool:
-    """Whether what was sealed for a PutRecord is kept.
-
-    on_ledger   of a replay: what the ledger's entry names, None when that could not be found out
-    """
-    if not may_be_committed(receipt):
-        return False
-    if receipt.code == code_pb2.CODE_OK and receipt.already_committed and on_ledger is not None:
-        # The carrier may have sent this very submission twice: then the first receipt is its own.
-        return on_ledger.cid == sealed.cid
-    return True
 
 
 def _receipt(

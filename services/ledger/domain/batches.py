@@ -4,8 +4,9 @@ One conflict invalidates a whole Fabric transaction. So what changes documents t
 (consents, identities, policy) travels apart from records and accesses, which only add keys of their own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
@@ -38,6 +39,10 @@ _RECORD_KEYS = "rk/"
 _ENVELOPE_BYTES_FOR_COMMAND = 600
 _ENVELOPE_BYTES_FOR_BYTE = 2
 
+Seals = Mapping[bytes, bytes]
+"""Serialized SealedBatches by their `root_sha256`."""
+NO_SEALS: Seals = MappingProxyType({})
+
 
 class Lane(Enum):
     """Batches of one lane never hold what belongs to the other."""
@@ -59,10 +64,23 @@ def envelope_bytes(submission_bytes: int, commands: int) -> int:
     return submission_bytes * _ENVELOPE_BYTES_FOR_BYTE + commands * _ENVELOPE_BYTES_FOR_COMMAND
 
 
-def batch_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
-    """The argument of `process`: a serialized Batch."""
+def seals_of(submission: ledger_pb2.Submission, seals: Seals) -> Seals:
+    """Those of the seals that the submission's contents name."""
+    roots = {content.root_sha256 for content in submission.item.contents}
+    return {root: seals[root] for root in roots if root in seals}
+
+
+def batch_bytes(submissions: Sequence[ledger_pb2.Submission], seals: Seals = NO_SEALS) -> bytes:
+    """The argument of `process`: a serialized Batch, with each seal that its contents name once."""
+    used: dict[bytes, bytes] = {}
+    for submission in submissions:
+        for content in submission.item.contents:
+            if content.root_sha256 in seals:
+                used.setdefault(content.root_sha256, seals[content.root_sha256])
     items = (submission.item.SerializeToString() for submission in submissions)
-    return repeated_field(state_pb2.Batch.ITEMS_FIELD_NUMBER, items)
+    return repeated_field(state_pb2.Batch.ITEMS_FIELD_NUMBER, items) + repeated_field(
+        state_pb2.Batch.SEALS_FIELD_NUMBER, used.values()
+    )
 
 
 def sealed_keys_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:

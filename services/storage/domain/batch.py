@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address, car, cid, envelope, ids
 from cbmdhi.protocol.envelope import Binding, SealedRecord
 from services.storage.domain.keys import WriterKey
+from services.storage.domain.lease import Content
 
 MIB = 1 << 20
 MAX_ITEMS = 1_000
@@ -29,7 +30,7 @@ class NotABatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One version of a record, in clear."""
+    """One version of a record, in clear, and the command that shall put it on the channel."""
 
     record_id: str
     version: int
@@ -37,6 +38,8 @@ class Item:
     content: bytes
     salt: bytes
     commitment: bytes
+    command_id: str
+    signer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,10 @@ def check_item(item: Item) -> Refusal | None:
         return Refusal(code_pb2.CODE_INVALID, "version is missing; versions count from 1")
     if not address.is_address(item.patient):
         return Refusal(code_pb2.CODE_INVALID, "patient is not an address")
+    if not ids.is_uuid7(item.command_id):
+        return Refusal(code_pb2.CODE_INVALID, "command_id is not a UUIDv7 in canonical lower-case text")
+    if not address.is_address(item.signer):
+        return Refusal(code_pb2.CODE_INVALID, "signer is not an address")
     if len(item.salt) != envelope.SALT_BYTES:
         return Refusal(code_pb2.CODE_INVALID, f"salt has {envelope.SALT_BYTES} random bytes of the author")
     if len(item.content) > MAX_CONTENT_BYTES:
@@ -116,35 +123,22 @@ class Root:
     block: bytes
 
 
-def survivors(root_cid: str, root_block: bytes, keep: Sequence[str]) -> Root | None:
-    """A new root over what is kept of a batch; None when that is all of it.
-
-    Raises NotABatch, and ValueError for a CID to keep that is not below the batch's root.
-    """
-    try:
-        root = cid.to_bytes(root_cid)
-    except ValueError as error:
-        raise NotABatch("the root is not a list of links") from error
-    held = set(_links_of(root, root_block))
-    kept = dict.fromkeys(cid.to_bytes(name) for name in keep)
-    if not held.issuperset(kept):
-        raise ValueError("a CID to keep is not one of that batch")
-    if len(kept) == len(held):
-        return None
-    made = cid.batch_root(list(kept))
-    return Root(cid.from_bytes(made.cid), made.block)
-
-
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A CAR that is what it says: its blocks by binary CID, a batch's root not among them."""
+    """A CAR that is what it says.
+
+    blocks  by binary CID, a batch's root not among them
+    chunks  of the records that lie in several blocks, by the record's CID
+    """
 
     packed: Packed
     blocks: dict[bytes, bytes]
+    chunks: dict[str, tuple[str, ...]]
 
 
-def check_car(packed: bytes, root_cid: str) -> Checked:
-    """Check that a CAR is a batch or a blob of `root_cid`, complete and with nothing beside it.
+def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Checked:
+    """Check that a CAR is a batch or a blob of `root_cid`, complete and with nothing beside it, and that its
+    records are the contents, each named once.
 
     Raises NotABatch, and cid.HashMismatch when a block is not what its CID names.
     """
@@ -164,7 +158,35 @@ def check_car(packed: bytes, root_cid: str) -> Checked:
         links, held = _links_of(root, root_block), dict(blocks[1:])
     if [name for name, _ in blocks[1:]] != links or len(held) != max(1, len(links)):
         raise NotABatch("the CAR holds other blocks than its root links to, or not in that order")
-    return Checked(Packed(root_cid, packed, root_block), held)
+    chunks = _check_contents(held, contents)
+    return Checked(Packed(root_cid, packed, root_block), held, chunks)
+
+
+def _check_contents(held: Mapping[bytes, bytes], contents: Sequence[Content]) -> dict[str, tuple[str, ...]]:
+    """The chunks of each record that has some."""
+    if not 1 <= len(contents) <= MAX_ITEMS:
+        raise NotABatch("it names no contents, or over 1,000")
+    blocks = {cid.from_bytes(name): block for name, block in held.items()}
+    chunks: dict[str, tuple[str, ...]] = {}
+    for content in contents:
+        if content.cid not in blocks or not ids.is_uuid7(content.command_id):
+            raise NotABatch("a content is not one of its blocks, or belongs to no command")
+        if not address.is_address(content.signer):
+            raise NotABatch("a content's command has no signer")
+        if names := _chunks_of(blocks[content.cid]):
+            chunks[content.cid] = names
+    everything = [content.cid for content in contents] + [one for names in chunks.values() for one in names]
+    if len(everything) != len(blocks) or blocks.keys() != set(everything):
+        raise NotABatch("its blocks are not the contents that are named, each once, and their chunks")
+    return chunks
+
+
+def _chunks_of(block: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(envelope.chunk_cids(block))
+    except envelope.CannotOpen:
+        # Evidence, or what nobody will ever open: that is its reader's trouble.
+        return ()
 
 
 def _links_of(root: bytes, root_block: bytes) -> list[bytes]:

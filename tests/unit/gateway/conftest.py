@@ -1,6 +1,5 @@
 """A pipeline over a ledger and a storage in memory."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -11,13 +10,11 @@ from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from services.gateway.authentic import Authenticator
 from services.gateway.batch import BatchProcessor
 from services.gateway.config import MIB
-from services.gateway.discards import Discards
 from services.gateway.identities import Identities
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Limits, Pipeline
 from services.gateway.replays import Replays
 from services.runtime.errors import code_name
-from services.runtime.tasks import end
 from services.runtime.telemetry import Metrics
 from tests.support.revoking import nobody
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
@@ -31,7 +28,6 @@ class World:
     ledger: FakeLedger
     storage: FakeStorage
     pipeline: Pipeline
-    discards: Discards
     identities: Identities
     metrics: GatewayMetrics
     engine: Person
@@ -49,22 +45,21 @@ _LIMITS = Limits(batch_submissions=200, linger_seconds=0.01, batches_in_flight=8
 
 def build(
     ledger: FakeLedger, storage: FakeStorage, registry: Metrics | None = None, **limits: float
-) -> tuple[Pipeline, Discards, Identities]:
+) -> tuple[Pipeline, Identities]:
     metrics = registry or Metrics("gateway")
     own = GatewayMetrics(metrics)
     identities = Identities(ledger, nobody)
-    discards = Discards(storage, own, first_delay_seconds=0.01)
     pipeline = Pipeline(
         channel=CHANNEL,
         authenticator=Authenticator(identities, CHANNEL),
         replays=Replays(ledger),
         checker=checker(),
-        batches=BatchProcessor(ledger, storage, discards, own),
+        batches=BatchProcessor(ledger, storage, own),
         metrics=own,
         registry=metrics,
         limits=replace(_LIMITS, **limits),  # type: ignore[arg-type]
     )
-    return pipeline, discards, identities
+    return pipeline, identities
 
 
 @pytest.fixture
@@ -73,18 +68,15 @@ async def world() -> AsyncIterator[World]:
     storage = FakeStorage(ledger)
     engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(engine, patient)
-    pipeline, discards, identities = build(ledger, storage)
-    letting_go = asyncio.create_task(discards.run())
+    pipeline, identities = build(ledger, storage)
     async with pipeline:
         yield World(
             ledger,
             storage,
             pipeline,
-            discards,
             identities,
             GatewayMetrics(Metrics("gateway")),
             engine,
             patient,
         )
         ledger.hold.set()
-    await end(letting_go)

@@ -12,6 +12,8 @@ from cbmdhi.command.v1.state_pb2 import (
     IdentityDocument,
     IdentityStatus,
     RecordVersion,
+    ReplicaReceipt,
+    SealedBatch,
     StoredContent,
     Verdict,
 )
@@ -22,6 +24,8 @@ from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError, to_detail
 from tests.unit.gateway.people import NOW_ACTIVE, Person
+
+HOLDERS = ("MercyMSP", "LakesideMSP")
 
 
 class FakeLedger:
@@ -47,6 +51,7 @@ class FakeLedger:
         self.blind = False
         self.questions = 0
         self.submitted: list[list[Submission]] = []
+        self.seals: list[list[SealedBatch]] = []
         self.looked_up: list[str] = []
         self.asked_for: list[str] = []
         self.asked_together: list[int] = []
@@ -61,8 +66,11 @@ class FakeLedger:
     def suspend(self, person: Person) -> None:
         self.people[person.address].status = IdentityStatus.IDENTITY_STATUS_SUSPENDED
 
-    async def submit(self, submissions: Sequence[Submission]) -> list[GroupReceipt]:
+    async def submit(
+        self, submissions: Sequence[Submission], seals: Sequence[SealedBatch] = ()
+    ) -> list[GroupReceipt]:
         self.submitted.append(list(submissions))
+        self.seals.append(list(seals))
         await self.hold.wait()
         if self.failure is not None:
             raise self.failure
@@ -220,12 +228,11 @@ class FakeStorage:
         self._writer_key = bytes(32)
         self._bindings: dict[str, envelope.Binding] = {}
         self.stored: dict[str, list[bytes]] = {}
-        self.batches: dict[str, list[str]] = {}
+        self.batches: list[list[str]] = []
+        self.named: list[tuple[str, str]] = []
         self.sealed_items = 0
         self.failure: MeshError | None = None
         self.refuse: dict[str, tuple[int, str]] = {}
-        self.discard_failures = 0
-        self.discards: list[tuple[str, list[str]]] = []
         self.opened: list[str] = []
         self.opened_together: list[int] = []
         self.refuse_open: dict[str, int] = {}
@@ -236,21 +243,15 @@ class FakeStorage:
     async def seal(self, items: Sequence[storage_pb2.SealItem]) -> storage_pb2.SealResponse:
         if self.failure is not None:
             raise self.failure
-        results = [self._seal(item) for item in items]
-        root = f"root-{len(self.batches)}"
-        self.batches[root] = [one.stored.cid for one in results if one.code == code_pb2.CODE_OK]
+        root = hashlib.sha256(str(len(self.batches)).encode()).digest()
+        results = [self._seal(item, root) for item in items]
+        self.batches.append([one.stored.cid for one in results if one.code == code_pb2.CODE_OK])
         self.sealed_items += len(items)
-        replica = storage_pb2.ReplicaReceipt(root_cid=root, msp="LakesideMSP", held_at_ms=1)
-        return storage_pb2.SealResponse(results=results, root_cid=root, replicas=[replica])
-
-    async def discard(self, root_cid: str, keep_cids: Sequence[str]) -> None:
-        if self.discard_failures:
-            self.discard_failures -= 1
-            raise MeshError(code_pb2.CODE_UNAVAILABLE, "away")
-        self.discards.append((root_cid, list(keep_cids)))
-        for cid in self.batches[root_cid]:
-            if cid not in keep_cids:
-                self.stored.pop(cid, None)
+        self.named += [(item.command_id, item.signer) for item in items]
+        receipts = [ReplicaReceipt(root_sha256=root, msp=msp, held_at_ms=1) for msp in HOLDERS]
+        return storage_pb2.SealResponse(
+            results=results, seals=[SealedBatch(root_sha256=root, receipts=receipts)]
+        )
 
     async def open(self, tx_id: str, command_id: str) -> storage_pb2.OpenResponse:
         self.opened.append(tx_id)
@@ -304,7 +305,7 @@ class FakeStorage:
                         return body.access, signed.signer
         raise MeshError(code_pb2.CODE_FORBIDDEN, "no such decision")
 
-    def _seal(self, item: storage_pb2.SealItem) -> storage_pb2.SealResult:
+    def _seal(self, item: storage_pb2.SealItem, root: bytes) -> storage_pb2.SealResult:
         if item.record_id in self.refuse:
             code, reason = self.refuse[item.record_id]
             return storage_pb2.SealResult(code=code, reason=reason)  # type: ignore[arg-type]
@@ -314,7 +315,7 @@ class FakeStorage:
         self.stored[sealed.cid] = [block for _, block in sealed.blocks]
         self._bindings[sealed.cid] = binding
         stored = StoredContent(
-            cid=sealed.cid, stored_bytes=sealed.stored_bytes, replicas=["MercyMSP", "LakesideMSP"]
+            cid=sealed.cid, stored_bytes=sealed.stored_bytes, replicas=HOLDERS, root_sha256=root
         )
         return storage_pb2.SealResult(code=code_pb2.CODE_OK, stored=stored)
 

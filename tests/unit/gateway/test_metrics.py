@@ -23,7 +23,7 @@ async def test_a_hundred_people_make_no_more_series_than_one() -> None:
     ledger, metrics = FakeLedger(), Metrics("gateway")
     people = [(Person(), Person(role=Role.ROLE_PATIENT)) for _ in range(50)]
     ledger.register(*(one for pair in people for one in pair))
-    pipeline, _, _ = build(ledger, FakeStorage(ledger), metrics)
+    pipeline, _ = build(ledger, FakeStorage(ledger), metrics)
 
     async def write(engine: Person, patient: Person) -> None:
         one = put(engine, patient)
@@ -49,7 +49,7 @@ async def test_accesses_are_counted_by_what_was_decided() -> None:
     ledger, metrics = FakeLedger(), Metrics("gateway")
     engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(engine, patient)
-    pipeline, _, _ = build(ledger, FakeStorage(ledger), metrics)
+    pipeline, _ = build(ledger, FakeStorage(ledger), metrics)
 
     async with pipeline:
         one = put(engine, patient)

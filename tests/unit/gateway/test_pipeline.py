@@ -1,4 +1,4 @@
-"""From a group to its receipts: what is refused is never stored, what is stored and refused is let go."""
+"""From a group to its receipts: what is refused before it is sealed is never stored."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -36,10 +36,21 @@ async def test_a_record_is_sealed_committed_and_its_receipt_says_where_it_lies(w
 
     assert entry.receipt.code == code_pb2.CODE_OK
     assert entry.receipt.tx_id
-    await world.discards.finish()
     assert entry.stored.cid in world.storage.stored
-    assert [replica.msp for replica in entry.replicas] == ["LakesideMSP"]
-    assert not world.storage.discards
+    assert [replica.msp for replica in entry.replicas] == ["MercyMSP", "LakesideMSP"]
+
+
+async def test_a_content_is_sealed_for_its_command_and_its_seal_goes_to_the_channel_with_it(
+    world: World,
+) -> None:
+    one = put(world.engine, world.patient)
+
+    await world.send(one)
+
+    assert world.storage.named == [(one.command_id, world.engine.address)]
+    [[submission]], [[seal]] = world.ledger.submitted, world.ledger.seals
+    assert submission.item.contents[0].root_sha256 == seal.root_sha256
+    assert [receipt.msp for receipt in seal.receipts] == ["MercyMSP", "LakesideMSP"]
 
 
 async def test_a_record_and_a_consent_are_one_submission_with_a_receipt_each(world: World) -> None:
@@ -53,7 +64,7 @@ async def test_a_record_and_a_consent_are_one_submission_with_a_receipt_each(wor
     assert len(world.ledger.submitted) == 1
 
 
-async def test_of_a_group_refused_by_the_channel_nothing_stays_stored(world: World) -> None:
+async def test_of_a_group_refused_by_the_channel_each_command_says_why(world: World) -> None:
     one = put(world.engine, world.patient, None, (world.patient, consent(world.patient)))
     second = command.parse(one.group.commands[1])[0].command_id
     world.ledger.refuse[second] = (code_pb2.CODE_FORBIDDEN, "the policy does not permit it")
@@ -62,7 +73,6 @@ async def test_of_a_group_refused_by_the_channel_nothing_stays_stored(world: Wor
 
     assert [code_name(receipt.code) for receipt in receipts] == ["GROUP_REFUSED", "FORBIDDEN"]
     assert world.storage.sealed_items == 1
-    assert not world.storage.stored
 
 
 async def test_a_group_without_contents_is_submitted_and_nothing_is_sealed(world: World) -> None:
@@ -94,7 +104,7 @@ async def test_a_certificate_that_names_somebody_is_not_carried_to_the_channel(w
         assert len(world.ledger.submitted) - before == (1 if codes == ["OK"] else 0)
 
 
-async def test_what_the_channel_refuses_is_let_go_and_its_neighbours_stay(world: World) -> None:
+async def test_what_the_channel_refuses_harms_no_neighbour(world: World) -> None:
     ones = [put(world.engine, world.patient) for _ in range(4)]
     world.ledger.refuse[ones[2].command_id] = (code_pb2.CODE_FORBIDDEN, "no")
 
@@ -102,10 +112,7 @@ async def test_what_the_channel_refuses_is_let_go_and_its_neighbours_stay(world:
 
     assert [code_name(answer[0].receipt.code) for answer in answers] == ["OK", "OK", "FORBIDDEN", "OK"]
     assert not answers[2][0].HasField("stored")
-    kept = {answer[0].stored.cid for answer in answers if answer[0].HasField("stored")}
-    await world.discards.finish()
-    assert set(world.storage.stored) == kept
-    assert len(world.storage.discards) == 1
+    assert len({answer[0].stored.cid for answer in answers if answer[0].HasField("stored")}) == 3
 
 
 async def test_what_storage_refuses_is_not_submitted(world: World) -> None:
@@ -119,9 +126,7 @@ async def test_what_storage_refuses_is_not_submitted(world: World) -> None:
     assert sum(len(batch) for batch in world.ledger.submitted) == 1
 
 
-async def test_when_the_ledger_takes_nothing_everything_is_let_go_and_the_error_is_told(
-    world: World,
-) -> None:
+async def test_when_the_ledger_takes_nothing_the_error_is_told(world: World) -> None:
     world.ledger.failure = MeshError(
         code_pb2.CODE_RESOURCE_EXHAUSTED, "busy", "", 70, code_pb2.OUTCOME_NOT_DONE
     )
@@ -132,8 +137,6 @@ async def test_when_the_ledger_takes_nothing_everything_is_let_go_and_the_error_
     assert [(a.code, a.retry_after_ms) for a in answers if isinstance(a, MeshError)] == [
         (code_pb2.CODE_RESOURCE_EXHAUSTED, 70)
     ] * 2
-    await world.discards.finish()
-    assert not world.storage.stored
 
 
 async def test_when_storage_is_away_nothing_is_submitted(world: World) -> None:
@@ -172,7 +175,7 @@ async def test_what_waits_for_its_turn_when_the_deadline_passes_is_not_sealed() 
     storage = FakeStorage(ledger)
     engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(engine, patient)
-    pipeline, _, _ = build(ledger, storage, batches_in_flight=1)
+    pipeline, _ = build(ledger, storage, batches_in_flight=1)
     first, late = put(engine, patient), put(engine, patient)
     async with pipeline:
         ledger.hold.clear()
@@ -207,7 +210,7 @@ async def test_a_clients_lone_record_leaves_with_the_next_batch_whatever_another
     storage = FakeStorage(ledger)
     busy, quiet, patient = Person(), Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(busy, quiet, patient)
-    pipeline, _, _ = build(ledger, storage, batches_in_flight=1, batch_submissions=10)
+    pipeline, _ = build(ledger, storage, batches_in_flight=1, batch_submissions=10)
     many, lone = [put(busy, patient) for _ in range(60)], put(quiet, patient)
     async with pipeline:
         ledger.hold.clear()
@@ -223,22 +226,12 @@ async def test_a_clients_lone_record_leaves_with_the_next_batch_whatever_another
     assert second.count(quiet.address) == 1
 
 
-async def test_what_could_not_be_let_go_at_once_is_let_go_later(world: World) -> None:
-    one = put(world.engine, world.patient)
-    world.ledger.refuse[one.command_id] = (code_pb2.CODE_FORBIDDEN, "no")
-    world.storage.discard_failures = 3
-
-    assert await world.code_of(one) == "FORBIDDEN"
-    await until(lambda: not world.storage.stored, "it is let go")
-    assert world.storage.discard_failures == 0
-
-
 async def test_many_records_share_batches() -> None:
     ledger = FakeLedger()
     storage = FakeStorage(ledger)
     engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(engine, patient)
-    pipeline, _, _ = build(ledger, storage, batch_submissions=25)
+    pipeline, _ = build(ledger, storage, batch_submissions=25)
     async with pipeline:
         ones = [put(engine, patient) for _ in range(100)]
         answers = await asyncio.gather(*(pipeline.start(one.group, one.contents, 1_000) for one in ones))

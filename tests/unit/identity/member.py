@@ -136,7 +136,7 @@ class FakeStorage:
         self.blobs: dict[str, bytes] = {}
         self.away = False
 
-    async def put(self, blob: bytes, cid: str) -> None:
+    async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> None:
         if self.away:
             raise MeshError(code_pb2.CODE_RESOURCE_EXHAUSTED, "too few members hold it", "", 5)
         self.blobs[cid] = blob

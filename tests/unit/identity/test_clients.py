@@ -136,7 +136,7 @@ async def test_evidence_comes_back_as_it_was_kept_and_changed_evidence_is_not_pa
     name = cid.raw(b"sealed")
     async with channel_to(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage) as channel:
         client = StorageClient(channel)
-        await client.put(b"sealed", name)
+        await client.put(b"sealed", name, "a command", "its signer")
         assert await client.get(name) == b"sealed"
         storage.blobs[name] = b"changed"
         assert (await refused(client.get(name))).code == code_pb2.CODE_INTEGRITY

@@ -74,6 +74,20 @@ def test_a_batch_is_the_items_in_order() -> None:
     assert list(state_pb2.Batch.FromString(batch_bytes(sent)).items) == [one.item for one in sent]
 
 
+def test_a_batch_brings_each_seal_once_and_no_other() -> None:
+    seals = [state_pb2.SealedBatch(root_sha256=bytes((n,)) * 32, contents=bytes(64)) for n in range(3)]
+    sent = [of_record() for _ in range(4)]
+    for one, seal in zip(sent, (seals[0], seals[1], seals[0], seals[0]), strict=True):
+        one.item.contents.add(cid="a CID", root_sha256=seal.root_sha256)
+    held = {seal.root_sha256: seal.SerializeToString() for seal in seals}
+
+    batch = state_pb2.Batch.FromString(batch_bytes(sent, held))
+
+    assert list(batch.items) == [one.item for one in sent]
+    assert list(batch.seals) == seals[:2]
+    assert list(state_pb2.Batch.FromString(batch_bytes(sent[2:], held)).seals) == seals[:1]
+
+
 def test_sealed_keys_count_and_travel_once() -> None:
     one = of_record()
     bare = one.ByteSize()

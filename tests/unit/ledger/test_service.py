@@ -45,6 +45,7 @@ ADMITTED = {
     "GetReceipt": {"gateway"},
     "GetReceipts": {"gateway", "storage"},
     "GetRecordVersions": {"gateway", "storage"},
+    "GetCommittedContents": {"storage"},
     "GetProof": {"gateway", "storage"},
     "GetMember": {"gateway", "identity", "storage", "notify"},
     "ListMembers": {"gateway", "identity", "storage", "notify"},
@@ -263,6 +264,10 @@ async def test_several_identities_come_by_one_question_in_order_with_a_place_for
     [
         ("GetIdentities", ledger_pb2.GetIdentitiesRequest(addresses=["cb1a"] * 501)),
         ("GetReceipts", ledger_pb2.GetReceiptsRequest(commands=[ledger_pb2.GetReceiptRequest()] * 501)),
+        (
+            "GetCommittedContents",
+            ledger_pb2.GetCommittedContentsRequest(batches=[ledger_pb2.HeldBatch()] * 501),
+        ),
         ("GetWriterKeys", ledger_pb2.GetWriterKeysRequest(writer_msp=MERCY, patients=["cb1a"] * 501)),
     ],
 )

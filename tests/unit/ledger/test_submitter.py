@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from services.ledger.carrier import Carrier, Limits
 from services.ledger.domain.batches import MAX_GROUPS, Lane
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.submitter import Submitter
+from services.ledger.submitter import MAX_REQUEST_BYTES, Submitter
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
@@ -71,6 +71,28 @@ async def test_consents_never_share_a_transaction_with_records(world: World, sub
     assert sorted(len(batch.items) for batch in world.endorsed) == [2, 2]
     assert {True} in kinds
     assert {False} in kinds
+
+
+async def test_a_seal_of_a_request_stands_once_in_the_batch_that_names_it(
+    world: World, submitter: Submitter
+) -> None:
+    seals = [state_pb2.SealedBatch(root_sha256=bytes((n,)) * 32) for n in range(2)]
+    sent = [of_record() for _ in range(3)]
+    for one in sent:
+        one.item.contents.add(cid="a CID", root_sha256=seals[0].root_sha256)
+
+    await submitter.submit(sent, WAIT, seals=seals)
+
+    assert [list(batch.seals) for batch in world.endorsed] == [seals[:1]]
+
+
+async def test_a_request_s_seals_count_for_its_size(submitter: Submitter) -> None:
+    large = state_pb2.SealedBatch(root_sha256=bytes(32), contents=bytes(MAX_REQUEST_BYTES))
+
+    with pytest.raises(MeshError) as failure:
+        await submitter.submit([of_record()], WAIT, seals=[large])
+
+    assert failure.value.code == code_pb2.CODE_TOO_LARGE
 
 
 async def test_a_batch_holds_no_more_groups_than_measured_to_pay(world: World, submitter: Submitter) -> None:

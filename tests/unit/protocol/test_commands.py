@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.protocol import address, categories, command, envelope, hpke, ids, replica, signature
 from tests.support.channel import CHANNEL
 
@@ -108,13 +109,25 @@ def test_ids_ascend_and_are_version_7() -> None:
     assert not ids.is_uuid7("0199C82C-C000-7000-8000-000000000001")
 
 
-def test_a_replica_receipt_holds_for_its_batch_alone() -> None:
+def test_a_replica_receipt_holds_for_its_batch_its_commands_and_its_channel_alone() -> None:
     key = signature.new_private_key()
-    receipt = replica.sign_receipt(key, "bafyroot", "LakesideMSP", 1)
-    replica.verify_receipt(receipt, signature.spki(key.public_key()))
-    receipt.root_cid = "bafyother"
+    spki = signature.spki(key.public_key())
+    contents = replica.contents([("a CID", "a command", "its signer")])
+    made = replica.sign_receipt(key, b"g" * 32, b"r" * 32, contents, "LakesideMSP", 1)
+    replica.verify_receipt(made, b"g" * 32, spki)
+    for field, other in (
+        ("root_sha256", b"o" * 32),
+        ("contents_sha256", replica.contents([("a CID", "another command", "its signer")])),
+        ("msp", "MercyMSP"),
+        ("held_at_ms", 2),
+    ):
+        changed = ReplicaReceipt()
+        changed.CopyFrom(made)
+        setattr(changed, field, other)
+        with pytest.raises(signature.BadSignature):
+            replica.verify_receipt(changed, b"g" * 32, spki)
     with pytest.raises(signature.BadSignature):
-        replica.verify_receipt(receipt, signature.spki(key.public_key()))
+        replica.verify_receipt(made, b"h" * 32, spki)
 
 
 def test_each_resource_type_has_one_category() -> None:

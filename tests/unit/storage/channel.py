@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cbmdhi.command.v1 import code_pb2
@@ -18,22 +18,23 @@ from cbmdhi.command.v1.state_pb2 import (
     IdentityDocument,
     MemberDocument,
     RecordVersion,
-    StoredContent,
     Verdict,
-    WriterKey,
 )
-from cbmdhi.ledger.v1.ledger_pb2 import GetProofResponse
+from cbmdhi.ledger.v1.ledger_pb2 import CommittedBatch, GetCommittedContentsResponse, GetProofResponse
+from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import Item
 from services.storage.domain.keys import WriterKeyRef
+from services.storage.domain.lease import Content
 from services.storage.ledger import Consortium
-from services.storage.sealing import SealedBatch, SealedItem
+from services.storage.sealing import Sealed
 from tests.support.blocks import Member, Network
 from tests.support.channel import CHANNEL
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
+AUTHOR = "cb1" + "a" * 32
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ class Person:
 
 @dataclass
 class Channel:
-    """What is committed, as every member sees it; sealed keys by (msp, key)."""
+    """What is committed, as every member sees it; sealed keys by (msp, key).
+
+    decided  codes by command id and signer
+    time_ms  of the newest transaction
+    """
 
     network: Network = field(default_factory=Network)
     identities: dict[str, IdentityDocument] = field(default_factory=dict)
@@ -62,6 +67,8 @@ class Channel:
     writer_keys: dict[tuple[str, str], WriterKeyRef] = field(default_factory=dict)
     private: dict[tuple[str, str], bytes] = field(default_factory=dict)
     proofs: dict[str, GetProofResponse] = field(default_factory=dict)
+    decided: dict[tuple[str, str], int] = field(default_factory=dict)
+    time_ms: int = 0
 
     def register(self, role: pb.Role, custodians: Sequence[str] = ()) -> Person:
         """An active identity; a patient's record key is sealed to the custodians."""
@@ -92,30 +99,31 @@ class Channel:
         self.registrations[signer.address] = signer.sign_command(command.make(body, channel=CHANNEL))
         return Person(signer, private, document)
 
-    def commit(self, items: Sequence[Item], sealed: SealedBatch, writer_msp: str = MERCY) -> None:
-        """Commit the records that were sealed, with their writer keys."""
+    def commit(
+        self, items: Sequence[Item], sealed: Sealed, writer_msp: str = MERCY, refused: Sequence[Item] = ()
+    ) -> None:
+        """Commit the records that were sealed, with their writer keys, but for those that are refused."""
         for item, result in zip(items, sealed.results, strict=True):
-            assert isinstance(result, SealedItem)
-            ref = result.writer_key.key.ref
-            content = StoredContent(
-                cid=result.record.cid,
-                stored_bytes=result.record.stored_bytes,
-                writer_key=WriterKey(
-                    key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256
-                ),
-                replicas=sealed.holders,
-            )
+            assert result.code == code_pb2.CODE_OK
+            if item in refused:
+                self.decided[item.command_id, item.signer] = code_pb2.CODE_FORBIDDEN
+                continue
+            self.decided[item.command_id, item.signer] = code_pb2.CODE_OK
+            key = result.stored.writer_key
             self.records[item.record_id, item.version] = RecordVersion(
                 record_id=item.record_id,
                 version=item.version,
                 patient=item.patient,
                 content_commitment=item.commitment,
                 writer_msp=writer_msp,
-                content=content,
+                content=result.stored,
+                command_id=item.command_id,
             )
-            self.writer_keys[writer_msp, item.patient] = ref
-            for msp in result.key_holders:
-                self.private[msp, f"wk/{writer_msp}/{ref.key_id}"] = result.writer_key.key.sealed
+            self.writer_keys[writer_msp, item.patient] = WriterKeyRef(
+                key.key_id, key.epoch, key.sealed_key_sha256
+            )
+            for one in result.sealed_keys:
+                self.private[one.msp, one.key] = one.sealed
 
     def decide(
         self,
@@ -152,7 +160,8 @@ class Channel:
 
 class FakeLedger:
     """One member's view of the channel. `behind`: transactions that its peer has not committed yet;
-    `uncertified`: addresses of which it gives something else than was registered."""
+    `uncertified`: addresses of which it gives something else than was registered; `away`: it does not answer
+    about contents; `lagging`: the channel as it was, of which alone its projection knows."""
 
     def __init__(self, channel: Channel, msp: str) -> None:
         self.channel = channel
@@ -163,6 +172,9 @@ class FakeLedger:
         self.asked_for_writer_keys: list[list[str]] = []
         self.asked_for_records: list[list[tuple[str, int]]] = []
         self.asked_for_proofs = 0
+        self.asked_for_contents: list[list[str]] = []
+        self.away = False
+        self.lagging: Channel | None = None
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
         self.asked_for_identities.append(list(addresses))
@@ -189,6 +201,30 @@ class FakeLedger:
         self.asked_for_records.append(list(places))
         return [self.channel.records.get(place) for place in places]
 
+    async def committed_contents(
+        self, asked: Mapping[str, Sequence[Content]]
+    ) -> GetCommittedContentsResponse:
+        if self.away:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "away")
+        self.asked_for_contents.append(list(asked))
+        channel = self.channel if self.lagging is None else self.lagging
+        named: dict[str, list[str]] = {}
+        for record in channel.records.values():
+            root = cids.of_root(record.content.root_sha256)
+            named.setdefault(root, []).append(record.content.cid)
+        for identity in channel.identities.values():
+            named.setdefault(identity.evidence_cid, []).append(identity.evidence_cid)
+        return GetCommittedContentsResponse(
+            channel_time_ms=channel.time_ms,
+            batches=[
+                CommittedBatch(
+                    cids=named.get(root, ()),
+                    decided=[(one.command_id, one.signer) in channel.decided for one in contents],
+                )
+                for root, contents in asked.items()
+            ],
+        )
+
     async def proof(self, tx_id: str, wait_seconds: float) -> GetProofResponse:
         self.asked_for_proofs += 1
         found = self.channel.proofs.get(tx_id)
@@ -203,7 +239,8 @@ class FakeLedger:
 def item(patient: str, content: bytes = b"a finding", version: int = 1) -> Item:
     """A version of a new record as its author would send it."""
     salt = envelope.new_salt()
-    return Item(uuid7(), version, patient, content, salt, envelope.commitment(salt, content))
+    commitment = envelope.commitment(salt, content)
+    return Item(uuid7(), version, patient, content, salt, commitment, uuid7(), AUTHOR)
 
 
 def decrypt(reader: Person, opened: object, command_id: str, wanted: Item) -> bytes:

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.protocol import car
 from cbmdhi.protocol import cid as cids
-from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
+from services.storage.collector import Collector
 from services.storage.decisions import Decisions
 from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
+from services.storage.domain.lease import Lease
 from services.storage.hosting import Hosting
 from services.storage.identities import Identities
 from services.storage.keeper import Keeper
+from services.storage.leases import Leases
 from services.storage.ledger import now_ms
 from services.storage.metrics import StorageMetrics
 from services.storage.opening import Opening
 from services.storage.pins import Pins
+from services.storage.receipts import Receipts
 from services.storage.recent import RecentBlocks
 from services.storage.records import Records
 from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
-from services.storage.roots import Roots
 from services.storage.sealing import Sealing
+from services.storage.settler import Settler
 from services.storage.unwrapping import Unwrapping
 from services.storage.vault import Vault
 from services.storage.writer_keys import WriterKeys
+from tests.support.channel import CHANNEL
 from tests.unit.storage.channel import Channel, FakeLedger
 
 
@@ -45,6 +51,7 @@ class FakeKubo:
     def __init__(self) -> None:
         self.blocks: dict[str, bytes] = {}
         self.pinned: set[str] = set()
+        self.calls: Counter[str] = Counter()
         self.down = False
 
     async def import_car(self, root_cid: str, packed: bytes) -> None:
@@ -58,6 +65,7 @@ class FakeKubo:
 
     async def pin_roots(self, roots: Sequence[Root]) -> None:
         self._answer()
+        self.calls["pin_roots"] += 1
         for root in roots:
             cids.check(root.cid, root.block)
             # Like Kubo, it does not look whether what is linked is here.
@@ -66,7 +74,15 @@ class FakeKubo:
 
     async def unpin(self, root_cids: Sequence[str]) -> None:
         self._answer()
+        self.calls["unpin"] += 1
         self.pinned.difference_update(root_cids)
+
+    async def remove(self, cids: Sequence[str]) -> int:
+        self._answer()
+        gone = {cid for cid in cids if cid in self.blocks} - self.kept()
+        for cid in gone:
+            del self.blocks[cid]
+        return len(gone)
 
     async def get(self, cid: str) -> bytes | None:
         self._answer()
@@ -93,31 +109,25 @@ class FakeKubo:
 
 
 class Wire:
-    """The other members as one member reaches them; `down`: who does not answer; `asked`: for keys;
-    `unpinned`: how many roots at once."""
+    """The other members as one member reaches them; `down`: who does not answer; `asked`: for keys."""
 
     def __init__(self, own: str, hospitals: dict[str, Hospital]) -> None:
         self.own = own
         self.down: set[str] = set()
         self.lying: set[str] = set()
         self.asked: list[str] = []
-        self.unpinned: list[tuple[str, int]] = []
         self._hospitals = hospitals
 
     @property
     def msps(self) -> tuple[str, ...]:
         return tuple(msp for msp in self._hospitals if msp != self.own)
 
-    async def replicate(self, msp: str, packed: Packed, seconds: float) -> ReplicaReceipt:
-        receipt = await self._reach(msp).hosting.replicate(self.own, packed.car, packed.root_cid)
+    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
+        hosting = self._reach(msp).hosting
+        receipt = await hosting.replicate(self.own, packed.car, packed.root_cid, lease.contents)
         if msp in self.lying:
             receipt.held_at_ms += 1
         return receipt
-
-    async def unpin(self, msp: str, kept_of: Mapping[str, Sequence[str]]) -> None:
-        hosting = self._reach(msp).hosting
-        self.unpinned.append((msp, len(kept_of)))
-        await hosting.unpin(self.own, kept_of)
 
     async def release_key(
         self, msp: str, tx_id: str, command_id: str, header: bytes, seconds: float
@@ -160,18 +170,23 @@ class Hospital:
         self.ledger = FakeLedger(channel, msp)
         self.wire = Wire(msp, hospitals)
         self.vault = Vault(database, database_file, msp, vault_key)
-        self.roots = Roots(database)
+        self.leases = Leases(database)
         self.recent = RecentBlocks(MIB)
-        self.pins = Pins(self.roots, self.kubo, self.recent)
+        self.pins = Pins(self.leases, self.kubo, self.recent)
+        receipts = Receipts(msp, CHANNEL.genesis_sha256, signing_key)  # type: ignore[arg-type]
         self.keeper = Keeper(
             msp,
-            self.roots,
+            self.leases,
             self.pins,
-            Replicas(self.wire, metrics, push_seconds=5),
-            self.wire,
-            metrics,
+            Replicas(self.wire, receipts, metrics, push_seconds=5),
+            receipts,
             lambda: self.clock_ms(),
-            gather_seconds=0.01,
+        )
+        self.settler = Settler(
+            self.leases, self.pins, self.ledger, metrics, lambda: self.clock_ms(), every_seconds=0.01
+        )
+        self.collector = Collector(
+            self.leases, self.pins, self.kubo, metrics, every_seconds=0.01, quiet_seconds=0.0
         )
         self.blocks = Blocks(msp, self.kubo, self.recent, self.pins, self.wire, metrics)
         decisions = Decisions(
@@ -191,18 +206,24 @@ class Hospital:
         budget = ByteBudget(3 * MAX_BATCH_BYTES)
         self.writer_keys = WriterKeys(self.vault, self.ledger)
         self.sealing = Sealing(
-            msp, self.ledger, self.identities, self.writer_keys, self.keeper, self.recent, budget, metrics
-        )
-        self.hosting = Hosting(
             msp,
-            signing_key,
-            self.pins,
+            self.ledger,
+            self.identities,
+            self.writer_keys,
+            self.keeper,
+            self.leases,
             self.recent,
             budget,
             metrics,
-            lambda: self.clock_ms(),  # type: ignore[arg-type]
+            lambda: self.clock_ms(),
         )
-        self.blobs = Blobs(msp, self.ledger, self.keeper, self.blocks, self.roots)
+        self.hosting = Hosting(self.pins, self.recent, budget, receipts, metrics, lambda: self.clock_ms())
+        self.blobs = Blobs(msp, self.ledger, self.keeper, self.blocks, self.leases)
+
+    def pass_time(self, seconds: float) -> None:
+        """Its clock goes on by so much."""
+        earlier = self.clock_ms
+        self.clock_ms = lambda: earlier() + int(seconds * 1000)
 
     def count(self, series: str, **labels: str) -> float:
         """Value of `cbmdhi_storage_<series>`."""

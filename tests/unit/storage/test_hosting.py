@@ -1,19 +1,22 @@
 """What is held for other members, and evidence."""
 
-import asyncio
+import hashlib
+from collections.abc import Sequence
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import car, cid, replica
+from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.storage.domain import batch
-from tests.support.waiting import until
-from tests.unit.storage.channel import LAKESIDE, MERCY
+from services.storage.domain.lease import LEASE_MS, Content
+from tests.support.channel import CHANNEL
+from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY
 from tests.unit.storage.hospital import FakeKubo
 from tests.unit.storage.world import World
 
-THIRD = "ThirdMSP"
+COMMAND = (uuid7(), AUTHOR)
 
 
 def packed(*contents: bytes) -> batch.Packed:
@@ -24,20 +27,58 @@ def name_of(content: bytes) -> bytes:
     return cid.binary(cid.RAW, content)
 
 
-async def refused(world: World, packed_car: bytes, root: str, code: int) -> None:
+def contents_of(*contents: bytes) -> list[Content]:
+    return [Content(cid.raw(content), uuid7(), AUTHOR) for content in contents]
+
+
+async def refused(
+    world: World, packed_car: bytes, root: str, code: int, contents: Sequence[Content] = ()
+) -> None:
     with pytest.raises(MeshError) as caught:
-        await world.lakeside.hosting.replicate(MERCY, packed_car, root)
+        await world.lakeside.hosting.replicate(
+            MERCY, packed_car, root, contents or contents_of(b"one", b"two")
+        )
     assert caught.value.code == code, caught.value
     assert not world.lakeside.kubo.blocks
 
 
 async def test_a_receipt_is_signed_by_the_registered_key(world: World) -> None:
+    sent, contents = packed(b"one", b"two"), contents_of(b"one", b"two")
+    receipt = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid, contents)
+    replica.verify_receipt(
+        receipt, CHANNEL.genesis_sha256, world.channel.members[LAKESIDE].storage_signing_key
+    )
+    assert receipt.msp == LAKESIDE
+    assert receipt.root_sha256 == cid.digest(sent.root_cid)
+    named = replica.contents((one.cid, one.command_id, one.signer) for one in contents)
+    assert receipt.contents_sha256 == hashlib.sha256(named).digest()
+    again = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid, contents)
+    assert again.root_sha256 == receipt.root_sha256
+
+
+async def test_a_batch_that_is_held_for_some_commands_is_not_held_for_others_meanwhile(world: World) -> None:
+    sent = packed(b"one")
+    await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid, contents_of(b"one"))
+    with pytest.raises(MeshError) as caught:
+        await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid, contents_of(b"one"))
+    assert caught.value.code == code_pb2.CODE_CONFLICT
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        contents_of(b"one"),
+        contents_of(b"one", b"two", b"three"),
+        contents_of(b"one", b"one"),
+        [Content(cid.raw(content), "no command", AUTHOR) for content in (b"one", b"two")],
+        [Content(cid.raw(content), uuid7(), "nobody") for content in (b"one", b"two")],
+    ],
+)
+async def test_a_batch_whose_contents_are_not_each_named_once_for_a_command_is_refused(
+    world: World, contents: list[Content]
+) -> None:
     sent = packed(b"one", b"two")
-    receipt = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
-    replica.verify_receipt(receipt, world.channel.members[LAKESIDE].storage_signing_key)
-    assert (receipt.root_cid, receipt.msp) == (sent.root_cid, LAKESIDE)
-    again = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
-    assert again.root_cid == receipt.root_cid
+    await refused(world, sent.car, sent.root_cid, code_pb2.CODE_INVALID, contents)
 
 
 async def test_a_car_with_a_changed_block_is_refused(world: World) -> None:
@@ -93,46 +134,10 @@ async def test_a_car_over_the_limit_is_refused(world: World) -> None:
     await refused(world, bytes(batch.MAX_CAR_BYTES + 1), packed(b"one").root_cid, code_pb2.CODE_TOO_LARGE)
 
 
-async def test_only_the_member_that_sent_a_root_can_have_it_let_go(world: World) -> None:
-    sent = packed(b"one")
-    await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
-    await world.lakeside.hosting.unpin(THIRD, {sent.root_cid: []})
-    assert sent.root_cid in world.lakeside.kubo.pinned
-    await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
-    assert not world.lakeside.kubo.pinned
-
-
-async def test_what_no_member_sent_is_not_let_go_for_one(world: World) -> None:
-    world.lakeside.kubo.pinned.add("the operator's own")
-    await world.lakeside.hosting.unpin(MERCY, {"the operator's own": []})
-    assert world.lakeside.kubo.pinned == {"the operator's own"}
-
-
-async def test_a_root_that_two_members_sent_stays_until_both_let_go(world: World) -> None:
-    sent = packed(b"one")
-    for msp in (MERCY, THIRD):
-        await world.lakeside.hosting.replicate(msp, sent.car, sent.root_cid)
-    await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
-    assert sent.root_cid in world.lakeside.kubo.pinned
-    await world.lakeside.hosting.unpin(THIRD, {sent.root_cid: []})
-    assert not world.lakeside.kubo.pinned
-
-
-async def test_a_let_go_that_failed_can_be_tried_again(world: World) -> None:
-    sent = packed(b"one")
-    await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid)
-    world.lakeside.kubo.down = True
-    with pytest.raises(MeshError):
-        await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
-    world.lakeside.kubo.down = False
-    await world.lakeside.hosting.unpin(MERCY, {sent.root_cid: []})
-    assert not world.lakeside.kubo.pinned
-
-
 async def test_evidence_is_held_by_both_and_found_from_either(world: World) -> None:
     blob = b"sealed already"
     name = cid.raw(blob)
-    assert await world.mercy.blobs.put(blob, name) == (MERCY, LAKESIDE)
+    assert await world.mercy.blobs.put(blob, name, *COMMAND) == (MERCY, LAKESIDE)
     for hospital in (world.mercy, world.lakeside):
         assert name in hospital.kubo.pinned
         assert await hospital.blobs.get(name) == blob
@@ -140,15 +145,15 @@ async def test_evidence_is_held_by_both_and_found_from_either(world: World) -> N
 
 async def test_evidence_that_is_held_already_is_not_sent_again(world: World) -> None:
     blob = b"sealed already"
-    await world.mercy.blobs.put(blob, cid.raw(blob))
+    await world.mercy.blobs.put(blob, cid.raw(blob), *COMMAND)
     world.mercy.wire.down.add(LAKESIDE)
-    assert await world.mercy.blobs.put(blob, cid.raw(blob)) == (MERCY, LAKESIDE)
+    assert await world.mercy.blobs.put(blob, cid.raw(blob), *COMMAND) == (MERCY, LAKESIDE)
 
 
 async def test_evidence_that_was_lost_is_fetched_and_put_back(world: World) -> None:
     blob = b"sealed already"
     name = cid.raw(blob)
-    await world.mercy.blobs.put(blob, name)
+    await world.mercy.blobs.put(blob, name, *COMMAND)
     lost = await world.start(MERCY, FakeKubo())
     assert await lost.blobs.get(name) == blob
     assert name in lost.kubo.pinned
@@ -161,7 +166,7 @@ async def test_evidence_under_a_wrong_name_or_too_large_is_refused(world: World)
         (bytes(batch.MIB + 1), cid.raw(b"one"), code_pb2.CODE_TOO_LARGE),
     ):
         with pytest.raises(MeshError) as caught:
-            await world.mercy.blobs.put(blob, name)
+            await world.mercy.blobs.put(blob, name, *COMMAND)
         assert caught.value.code == code
     assert not world.mercy.kubo.blocks
 
@@ -170,21 +175,26 @@ async def test_evidence_that_found_too_few_holders_can_be_put_later(world: World
     blob = b"sealed already"
     world.mercy.wire.down.add(LAKESIDE)
     with pytest.raises(MeshError) as caught:
-        await world.mercy.blobs.put(blob, cid.raw(blob))
+        await world.mercy.blobs.put(blob, cid.raw(blob), *COMMAND)
     assert caught.value.code == code_pb2.CODE_UNAVAILABLE
     world.mercy.wire.down.clear()
-    assert await world.mercy.blobs.put(blob, cid.raw(blob)) == (MERCY, LAKESIDE)
+    assert await world.mercy.blobs.put(blob, cid.raw(blob), *COMMAND) == (MERCY, LAKESIDE)
 
-    # What follows is let go after whatever might wrongly be let go of the first.
-    other = b"sealed too"
-    world.mercy.wire.down.add(LAKESIDE)
-    with pytest.raises(MeshError):
-        await world.mercy.blobs.put(other, cid.raw(other))
-    task = asyncio.create_task(world.mercy.keeper.run())
-    await until(lambda: cid.raw(other) not in world.mercy.kubo.pinned)
-    task.cancel()
-    await asyncio.wait([task])
-    assert cid.raw(blob) in world.mercy.kubo.pinned & world.lakeside.kubo.pinned
+
+async def test_evidence_of_a_registration_that_came_to_nothing_goes_and_that_of_another_stays(
+    world: World,
+) -> None:
+    kept, lost = b"sealed already", b"sealed too"
+    patient = world.patient()
+    await world.mercy.blobs.put(kept, cid.raw(kept), uuid7(), patient.address)
+    await world.mercy.blobs.put(lost, cid.raw(lost), uuid7(), patient.address)
+    patient.document.evidence_cid = cid.raw(kept)
+
+    await world.settle(LEASE_MS / 1000 + 60)
+
+    for hospital in (world.mercy, world.lakeside):
+        assert hospital.kubo.pinned == {cid.raw(kept)}
+        assert await hospital.leases.count() == 0
 
 
 async def test_a_block_that_nobody_has_is_not_found_and_nonsense_is_invalid(world: World) -> None:

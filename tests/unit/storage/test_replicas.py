@@ -6,32 +6,37 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.storage.v1.storage_pb2 import ReplicaReceipt
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
+from cbmdhi.protocol import signature
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from services.storage.domain import batch
 from services.storage.domain.batch import Packed
+from services.storage.domain.lease import Lease
 from services.storage.metrics import StorageMetrics
+from services.storage.receipts import Receipts
 from services.storage.replicas import Replicas
-from tests.unit.storage.channel import LAKESIDE
+from tests.unit.storage.channel import LAKESIDE, MERCY
 
 
 class Hanging:
     """A member that takes a batch and never answers."""
 
-    async def replicate(self, msp: str, packed: Packed, seconds: float) -> ReplicaReceipt:
+    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
 
 
 async def test_a_member_that_hangs_has_failed_no_less_than_one_that_refuses() -> None:
     registry = CollectorRegistry()
-    replicas = Replicas(Hanging(), StorageMetrics(Metrics("storage", registry)), push_seconds=0.05)
-    asked: set[str] = set()
+    receipts = Receipts(MERCY, bytes(32), signature.new_private_key())
+    metrics = StorageMetrics(Metrics("storage", registry))
+    replicas = Replicas(Hanging(), receipts, metrics, push_seconds=0.05)
+    packed = batch.pack_blob(b"sealed")
+    lease = Lease(packed.root_cid, MERCY, (), {}, 1)
 
     with pytest.raises(MeshError) as refused:
-        await replicas.push(batch.pack_blob(b"sealed"), 1, [LAKESIDE], {}, asked)
+        await replicas.push(packed, lease, 1, [LAKESIDE], {})
 
     assert refused.value.code == code_pb2.CODE_UNAVAILABLE
-    assert asked == {LAKESIDE}
     assert registry.get_sample_value("cbmdhi_storage_replicas_failed_total") == 1

@@ -15,18 +15,20 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid
+from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.storage.domain import batch
+from services.storage.domain.lease import Content, Lease
+from services.storage.leases import Leases
+from services.storage.ledger import now_ms
 from services.storage.pins import Pins
 from services.storage.recent import RecentBlocks
-from services.storage.roots import Roots
 from services.storage.schema import MIGRATIONS
 from services.storage.sharing import SharedFolder
 from tests.support.waiting import until
+from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY
 from tests.unit.storage.hospital import FakeKubo
-
-LAKESIDE, MERCY = "LakesideMSP", "MercyMSP"
 
 _HOLDS_UNTIL_KILLED = """
 import asyncio, pathlib, sys
@@ -155,19 +157,23 @@ async def test_a_root_that_one_process_lets_go_of_while_another_pins_it_stays_pi
 ) -> None:
     kubo = SlowKubo()
     packed = batch.pack([(cid.raw(b"one"), b"one")])
+    first, second = (
+        Lease(packed.root_cid, msp, (Content(cid.raw(b"one"), uuid7(), AUTHOR),), {}, now_ms())
+        for msp in (MERCY, LAKESIDE)
+    )
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(Database(tmp_path / "storage.db", MIGRATIONS)) for _ in folders
         ]
         here, there = (
-            Pins(Roots(database), kubo, RecentBlocks(0), folder.locks("pins"))
+            Pins(Leases(database), kubo, RecentBlocks(0), folder.locks("pins"))
             for database, folder in zip(opened, folders, strict=True)
         )
-        await here.pin(packed, MERCY)
+        await here.lease(packed, first)
 
-        letting_go = asyncio.create_task(here.unpin(MERCY, {packed.root_cid: []}))
+        letting_go = asyncio.create_task(here.release({first: frozenset()}, now_ms()))
         await until(kubo.asked.is_set, "the first process asks Kubo to unpin")
-        pinning = asyncio.create_task(there.pin(packed, LAKESIDE))
+        pinning = asyncio.create_task(there.lease(packed, second))
         await asyncio.wait([pinning], timeout=0.2)
         kubo.may.set()
         await asyncio.gather(letting_go, pinning)

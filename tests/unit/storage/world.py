@@ -15,8 +15,9 @@ from cbmdhi.command.v1.state_pb2 import (
 from cbmdhi.protocol import hpke, signature
 from services.runtime.sqlite import Database
 from services.storage.domain.batch import Item
+from services.storage.ledger import now_ms
 from services.storage.schema import MIGRATIONS
-from services.storage.sealing import SealedBatch
+from services.storage.sealing import Sealed
 from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, Person
 from tests.unit.storage.hospital import FakeKubo, Hospital
 
@@ -68,7 +69,15 @@ class World:
     def clinician(self) -> Person:
         return self.channel.register(ROLE_CLINICIAN)
 
-    async def write(self, *items: Item) -> SealedBatch:
+    async def settle(self, seconds: float = 6.0, *, channel_seconds: float | None = None) -> None:
+        """Time passes, on the channel too if nothing else is said, and each member looks at what it holds."""
+        passed_ms = int(1000 * (seconds if channel_seconds is None else channel_seconds))
+        self.channel.time_ms = (self.channel.time_ms or now_ms()) + passed_ms
+        for hospital in self.hospitals.values():
+            hospital.pass_time(seconds)
+            await hospital.settler.settle_due()
+
+    async def write(self, *items: Item) -> Sealed:
         """Seal at mercy and commit."""
         sealed = await self.mercy.sealing.seal(items)
         self.channel.commit(items, sealed)

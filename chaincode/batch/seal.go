@@ -1,0 +1,130 @@
+package batch
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+	"strings"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/signing"
+)
+
+// Limits of a seal. They are part of the contract with storage (state.proto).
+const (
+	maxSealedContents = 1000
+	// A replica's storage holds on for longer than a receipt may be used, so that what it unpins can
+	// never be put on the channel afterwards.
+	receiptLifetimeMs = 12 * 60 * 1000
+	// By which a member's clock may be ahead of the transaction's.
+	receiptSkewMs = 2 * 60 * 1000
+)
+
+// sealing is a SealedBatch, looked at once for all the records that name it.
+type sealing struct {
+	seal *pb.SealedBatch
+	// Why it is not well-formed.
+	malformed *refusal
+	contents  map[[sha256.Size]byte]struct{}
+	// Whether a member's receipt verifies, for those that were asked about.
+	holders map[string]bool
+}
+
+// decodeSeals indexes the seals of a batch by their roots. A malformed one is the trouble of the
+// records that name it.
+func decodeSeals(batch *pb.Batch) (map[string]*sealing, *Failure) {
+	if len(batch.GetSeals()) > len(batch.GetItems())*MaxGroupCommands {
+		return nil, fail(pb.Code_CODE_INVALID, "batch", "more seals than contents")
+	}
+	seals := make(map[string]*sealing, len(batch.GetSeals()))
+	for _, seal := range batch.GetSeals() {
+		root := string(seal.GetRootSha256())
+		if seals[root] != nil {
+			return nil, fail(pb.Code_CODE_INVALID, "batch", "the same seal twice")
+		}
+		s := &sealing{seal: seal, malformed: checkSeal(seal), holders: map[string]bool{}}
+		if s.malformed == nil {
+			s.contents = make(map[[sha256.Size]byte]struct{}, len(seal.GetContents())/sha256.Size)
+			for at := 0; at < len(seal.GetContents()); at += sha256.Size {
+				s.contents[[sha256.Size]byte(seal.GetContents()[at:])] = struct{}{}
+			}
+		}
+		seals[root] = s
+	}
+	return seals, nil
+}
+
+func checkSeal(seal *pb.SealedBatch) *refusal {
+	count := len(seal.GetContents()) / sha256.Size
+	switch {
+	case !allKnown(seal.ProtoReflect()):
+		return invalid("seals", "not a SealedBatch of this version")
+	case !isSHA256(seal.GetRootSha256()):
+		return invalid("seals.root_sha256", "not 32 bytes")
+	case count == 0 || len(seal.GetContents())%sha256.Size != 0:
+		return invalid("seals.contents", "not 32 bytes for each record")
+	case count > maxSealedContents:
+		return tooLarge("seals.contents", "more than %d records", maxSealedContents)
+	case len(seal.GetReceipts()) > maxReplicas:
+		return tooLarge("seals.receipts", "more than %d", maxReplicas)
+	}
+	return nil
+}
+
+// acceptSeal checks that the content was sealed for this command, and that each member that is said
+// to hold it has signed for that.
+func (r *run) acceptSeal(c *command) *refusal {
+	s := r.seals[string(c.content.GetRootSha256())]
+	if s == nil {
+		return invalid("contents.root_sha256", "the batch holds no seal of that root")
+	}
+	if s.malformed != nil {
+		return s.malformed
+	}
+	if _, ok := s.contents[sealedContent(c.content.GetCid(), c.id(), c.signed.GetSigner())]; !ok {
+		return invalid("contents.cid", "not sealed for this command: seal it anew")
+	}
+	for i, msp := range c.content.GetReplicas() {
+		member := load[pb.MemberDocument](r.state, memberKey(msp))
+		if member == nil {
+			return invalid(at("contents.replicas", i), "not a member of this channel")
+		}
+		if !r.holds(s, member) {
+			return invalid(at("contents.replicas", i),
+				"the seal has no receipt of this member's storage that holds, of the last %d minutes: seal it anew", receiptLifetimeMs/60_000)
+		}
+	}
+	return nil
+}
+
+// holds tells whether a member has signed that it holds the batch: looked at once for all its records.
+func (r *run) holds(s *sealing, member *pb.MemberDocument) bool {
+	holds, known := s.holders[member.GetMsp()]
+	if !known {
+		holds = slices.ContainsFunc(s.seal.GetReceipts(), func(receipt *pb.ReplicaReceipt) bool {
+			return receipt.GetMsp() == member.GetMsp() && r.receiptHolds(s.seal, receipt, member.GetStorageSigningKey())
+		})
+		s.holders[member.GetMsp()] = holds
+	}
+	return holds
+}
+
+func (r *run) receiptHolds(seal *pb.SealedBatch, receipt *pb.ReplicaReceipt, spki []byte) bool {
+	contents := sha256.Sum256(seal.GetContents())
+	age := r.call.TimeMs - receipt.GetHeldAtMs()
+	if age > receiptLifetimeMs || age < -receiptSkewMs ||
+		!bytes.Equal(receipt.GetRootSha256(), seal.GetRootSha256()) || !bytes.Equal(receipt.GetContentsSha256(), contents[:]) {
+		return false
+	}
+	key, err := signing.ParseKey(spki)
+	if err != nil {
+		panic(fault{"a member's storage signing key in the state does not parse"})
+	}
+	message := signing.ReplicaMessage(r.call.GenesisSHA256[:], seal.GetRootSha256(), contents[:], receipt.GetMsp(), receipt.GetHeldAtMs())
+	return signing.Verify(key, signing.ReplicaPrefix, message, receipt.GetSignature())
+}
+
+// sealedContent is a record's place in SealedBatch.contents: which content was sealed for which command.
+func sealedContent(cid, commandID, signer string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(strings.Join([]string{"cbmdhi/sealed/v1", cid, commandID, signer}, "\x00")))
+}

@@ -1,0 +1,69 @@
+"""Receipts: this member's word that it holds what it has a lease for, and the others' words checked."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, SealedBatch
+from cbmdhi.protocol import cid as cids
+from cbmdhi.protocol import replica
+from cbmdhi.protocol.signature import BadSignature
+from services.runtime.errors import MeshError
+from services.storage.domain.lease import Lease
+
+
+class Receipts:
+    """Signs with the member's registered storage key, for one channel."""
+
+    def __init__(self, own_msp: str, genesis_sha256: bytes, signing_key: ec.EllipticCurvePrivateKey) -> None:
+        self._own_msp = own_msp
+        self._genesis_sha256 = genesis_sha256
+        self._signing_key = signing_key
+
+    def sign(self, lease: Lease) -> ReplicaReceipt:
+        """A receipt; it can be used for less long than the lease runs."""
+        return replica.sign_receipt(
+            self._signing_key,
+            self._genesis_sha256,
+            root_sha256(lease),
+            _contents_sha256(lease),
+            self._own_msp,
+            lease.held_at_ms,
+        )
+
+    def check(self, receipt: ReplicaReceipt, lease: Lease, msp: str, spki_der: bytes | None) -> None:
+        """Check what another member gave for the same batch. Raises MeshError BAD_SIGNATURE.
+
+        spki_der  its registered storage signing key; None: it has none
+        """
+        named = (receipt.msp, receipt.root_sha256, receipt.contents_sha256)
+        try:
+            if spki_der is None or named != (msp, root_sha256(lease), _contents_sha256(lease)):
+                raise BadSignature("the receipt is about something else")
+            replica.verify_receipt(receipt, self._genesis_sha256, spki_der)
+        except (BadSignature, ValueError) as exc:
+            raise MeshError(
+                code_pb2.CODE_BAD_SIGNATURE, "the member's receipt is not signed by its storage key"
+            ) from exc
+
+
+def seal(lease: Lease, receipts: list[ReplicaReceipt]) -> SealedBatch:
+    """What goes to the channel of a batch, once for all its records."""
+    return SealedBatch(root_sha256=root_sha256(lease), contents=contents(lease), receipts=receipts)
+
+
+def contents(lease: Lease) -> bytes:
+    """`SealedBatch.contents`."""
+    return replica.contents((one.cid, one.command_id, one.signer) for one in lease.contents)
+
+
+def root_sha256(lease: Lease) -> bytes:
+    """The digest of the root's CID."""
+    return cids.digest(lease.root_cid)
+
+
+def _contents_sha256(lease: Lease) -> bytes:
+    return hashlib.sha256(contents(lease)).digest()
