@@ -70,7 +70,7 @@ func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 	}
 	left := &budget{left: MaxElements}
 	if !left.take(batchShape, raw) {
-		return nil, tooMuch
+		return nil, nil, tooMuch
 	}
 	var batch pb.Batch
 	if err := proto.Unmarshal(raw, &batch); err != nil {
@@ -87,12 +87,12 @@ func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 		commands += len(item.GetGroup().GetCommands())
 	}
 	if commands > MaxCommands {
-		return nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d commands", MaxCommands)
+		return nil, nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "more than %d commands", MaxCommands)
 	}
 	groups := make([]*group, len(batch.GetItems()))
 	for i, item := range batch.GetItems() {
 		if groups[i] = decodeGroup(item, left); left.left < 0 {
-			return nil, tooMuch
+			return nil, nil, tooMuch
 		}
 	}
 	seals, failure := decodeSeals(&batch)
