@@ -120,6 +120,23 @@ def reject(
 
 
 @review.command()
+def withdraw(
+    address: str,
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take this member's vote on a registration back, while it waits for others."""
+
+    async def work(client: Client) -> Any:
+        return await client.registration.withdraw(await client.registration.identity(address))
+
+    response = shared.with_client(wallet, home, member, work)
+    _show(response.receipt, "taken back", as_json)
+
+
+@review.command()
 def glass(
     break_glass_id: Annotated[str, typer.Argument(help="`command_id` in `cbmdhi inbox --json`.")],
     clinician: Annotated[str, typer.Argument(help="Address of who broke the glass: `actor` there.")],
@@ -129,7 +146,10 @@ def glass(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Close a break-glass of this member's clinician (privacy officers and administrators)."""
+    """Say what was found about a break-glass (privacy officers and administrators).
+
+    It is closed when the clinician's member and another one have spoken.
+    """
     receipt = shared.with_client(
         wallet,
         home,
@@ -164,14 +184,22 @@ def reason(
 def suspend(
     address: str,
     reason: Annotated[str, typer.Argument(help="lost-key, left, misuse or other.")],
+    void_consents_since: Annotated[
+        datetime | None,
+        typer.Option(help="With a patient's lost-key: end the consents given since then (local time)."),
+    ] = None,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop an identity of this member: nobody lets it do anything from then on."""
+    """Stop an identity of this member: nobody lets it do anything from then on.
+
+    A patient can still revoke consents, unless the key was lost.
+    """
+    since_ms = int(void_consents_since.astimezone().timestamp() * 1000) if void_consents_since else 0
     receipt = shared.with_client(
-        wallet, home, member, lambda client: client.registration.suspend(address, reason)
+        wallet, home, member, lambda client: client.registration.suspend(address, reason, since_ms)
     )
     _show(receipt, "suspended", as_json)
 
@@ -184,7 +212,7 @@ def reinstate(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a suspended identity of this member act again."""
+    """Let a suspended identity act again; after a lost key, or when its owner stopped it, two members do."""
     receipt = shared.with_client(wallet, home, member, lambda client: client.registration.reinstate(address))
     _show(receipt, "reinstated", as_json)
 

@@ -141,12 +141,18 @@ class Registration:
         """
         if approve and identity.role == pb.ROLE_PATIENT:
             await self.evidence(identity)
+        decision = pb.DECISION_APPROVE if approve else pb.DECISION_REJECT
+        return await self._vote(identity, decision, reason_code)
+
+    async def _vote(
+        self, identity: IdentityDocument, decision: pb.Decision, reason_code: str
+    ) -> identity_pb2.ReviewResponse:
         body = pb.ReviewRegistration(
             address=identity.address,
             registration_id=identity.registration_id,
-            decision=pb.DECISION_APPROVE if approve else pb.DECISION_REJECT,
+            decision=decision,
             reason_code=reason_code,
-            evidence_cid=identity.evidence_cid if approve else "",
+            evidence_cid=identity.evidence_cid if decision == pb.DECISION_APPROVE else "",
         )
         signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
@@ -154,21 +160,38 @@ class Registration:
         _accepted(response.receipt)
         return response
 
-    async def suspend(self, address: str, reason_code: str) -> Receipt:
-        """As an administrator of its home member: stop an identity. Raises NotCommitted.
+    async def withdraw(self, identity: IdentityDocument) -> identity_pb2.ReviewResponse:
+        """As an administrator: take the member's vote back before the registration is decided."""
+        return await self._vote(identity, pb.DECISION_WITHDRAW, "withdrawn")
 
-        `reason_code`: `lost-key`, `left`, `misuse` or `other`.
+    async def suspend(self, address: str, reason_code: str, consents_void_since_ms: int = 0) -> Receipt:
+        """As the identity itself or an administrator of its home member: stop it. Raises NotCommitted.
+
+        `reason_code`: `lost-key`, `left`, `misuse` or `other`. With a patient's lost key an administrator may
+        end the consents that were given at `consents_void_since_ms` (Unix ms) or later.
         """
-        return await self._submit(pb.SuspendIdentity(address=address, suspend=True, reason_code=reason_code))
+        return await self._submit(
+            pb.SuspendIdentity(
+                address=address,
+                suspend=True,
+                reason_code=reason_code,
+                consents_void_since_ms=consents_void_since_ms,
+            )
+        )
 
     async def reinstate(self, address: str) -> Receipt:
-        """As an administrator of its home member: let an identity act again. Raises NotCommitted."""
+        """As an administrator of its home member: let an identity act again. Raises NotCommitted.
+
+        What the identity itself stopped, and a lost key, take an administrator of another member as well.
+        """
         return await self._submit(
             pb.SuspendIdentity(address=address, suspend=False, reason_code="reinstated")
         )
 
     async def review_break_glass(self, break_glass_id: str, clinician: str, *, justified: bool) -> Receipt:
-        """As a privacy officer or administrator of the clinician's member: close it. Raises NotCommitted.
+        """As a privacy officer or administrator: say what was found. Raises NotCommitted.
+
+        It is closed when the clinician's member and another one have spoken.
 
         break_glass_id  the command by which the glass was broken
         clinician       address of who did it

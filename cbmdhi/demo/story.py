@@ -83,13 +83,15 @@ class Story:
         stage = self.stage
         self.mercy_administrator = await self._enter(cast.administrator(stage, "mercy"))
         self.lakeside_administrator = await self._enter(cast.administrator(stage, "lakeside"))
-        for name, member, role, by in (
-            ("mercy_clinician", "mercy", pb.ROLE_CLINICIAN, self.mercy_administrator),
-            ("lakeside_clinician", "lakeside", pb.ROLE_CLINICIAN, self.lakeside_administrator),
-            ("engine", "mercy", pb.ROLE_ENGINE, self.mercy_administrator),
+        both = (self.mercy_administrator, self.lakeside_administrator)
+        for name, member, role, (by, also) in (
+            ("mercy_clinician", "mercy", pb.ROLE_CLINICIAN, both),
+            ("lakeside_clinician", "lakeside", pb.ROLE_CLINICIAN, both[::-1]),
+            ("engine", "mercy", pb.ROLE_ENGINE, both),
         ):
             wallet = "mercy-engine" if name == "engine" else name.replace("_", "-")
-            setattr(self, name, await self._enter(cast.member_of_staff(stage, member, wallet, role, by)))
+            joined = cast.member_of_staff(stage, member, wallet, role, by, also)
+            setattr(self, name, await self._enter(joined))
         people = (
             self.mercy_administrator,
             self.lakeside_administrator,

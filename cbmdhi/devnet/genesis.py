@@ -11,16 +11,20 @@ from cbmdhi.devnet.templates import write
 from cbmdhi.devnet.topology import CHANNEL, msp_id
 from cbmdhi.protocol import hpke
 
-# role: members that must approve a registration, and whether only the home member may review it.
+# role: members that must approve a registration, and whether only the home member may review it. Of
+# clinicians, administrators and privacy officers another member approves at least; one is enough for an
+# administrator, so that a member that lost its only one gets another.
 _REVIEWS = {
     command_pb2.ROLE_PATIENT: (2, False),
-    command_pb2.ROLE_CLINICIAN: (1, True),
-    command_pb2.ROLE_ADMINISTRATOR: (0, False),
+    command_pb2.ROLE_CLINICIAN: (2, False),
+    command_pb2.ROLE_ADMINISTRATOR: (1, False),
     command_pb2.ROLE_ENGINE: (1, True),
     command_pb2.ROLE_DEVICE: (0, False),
     command_pb2.ROLE_RESEARCHER: (2, False),
-    command_pb2.ROLE_PRIVACY_OFFICER: (1, True),
+    command_pb2.ROLE_PRIVACY_OFFICER: (2, False),
 }
+# Of one clinician: the charts of a busy night, and no more than somebody can look through afterwards.
+_BREAK_GLASS = command_pb2.BreakGlassLimits(window_hours=12, patients=5, records=100, unreviewed=100)
 MIN_REPLICAS = 2
 
 
@@ -40,6 +44,7 @@ def make(home: Home) -> None:
             for role, (quorum, home_only) in _REVIEWS.items()
         ],
         min_replicas=MIN_REPLICAS,
+        break_glass=_BREAK_GLASS,
     )
     genesis = state_pb2.Genesis(
         channel=CHANNEL, members=[_member(home, organisation) for organisation in home.members], policy=policy

@@ -98,8 +98,9 @@ async def _staff(company: _Company, member: str, what: str, role: pb.Role, count
             made = Client(company.stage.wallet(name, member, role), member)
         else:
             async with turns:
-                administrator = company.administrators[member]
-                made = await cast.member_of_staff(company.stage, member, name, role, administrator)
+                by = company.administrators[member]
+                also = next(one for other, one in company.administrators.items() if other != member)
+                made = await cast.member_of_staff(company.stage, member, name, role, by, also)
             company.known.add_staff(Person(name, made.wallet.address))
         return await company.clients.enter_async_context(made)
 

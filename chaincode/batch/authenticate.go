@@ -117,7 +117,7 @@ func (r *run) admit(c *command) *refusal {
 		return early
 	}
 	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
-	if c.body.GetRegisterIdentity() == nil && signer.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+	if c.body.GetRegisterIdentity() == nil && !mayAct(signer, c.body) {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the signer's identity is not active")
 	}
 	if c.misstated != nil {

@@ -136,7 +136,7 @@ func (r *run) fetch(groups []*group, ledger Ledger) *Failure {
 		}
 		r.members = members
 	}
-	return nil
+	return r.follow(groups, ledger)
 }
 
 // fault is a bug or a damaged state, found where no verdict can express it.

@@ -1,6 +1,8 @@
 package batch
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
@@ -8,18 +10,19 @@ import (
 )
 
 const (
-	actionReviewBreakGlass = "review-break-glass"
-	maxSealedReasons       = 16
+	hourMs           = 60 * 60 * 1000
+	maxSealedReasons = 16
 	// sealedReasonBytes is what HPKE adds (1,136) to a reason of 64.
 	sealedReasonBytes = 1136 + 64
 )
 
 // BreakGlass: an access in an emergency. What makes it tolerable is structural and so is here and
-// not in the policies: a clinician, in person, with a privacy officer's review waiting.
+// not in the policies: a clinician, in person, within a quota, with the review of two members waiting.
 var breakGlassFamily = family{
 	describe: describeBreakGlass,
 	reads: func(c *command, need func(string)) {
 		readsOfRecord(c.body.GetBreakGlass(), need)
+		need(breakGlassQuotaKey(c.signed.GetSigner()))
 	},
 	apply: applyBreakGlass,
 }
@@ -56,7 +59,9 @@ func applyBreakGlass(r *run, c *command) *refusal {
 	if why := r.notSuperseded("body.break_glass.version", policy.ActionBreakGlass, record); why != nil {
 		return why
 	}
-	c.entry.BreakGlassReview = &pb.BreakGlassReview{}
+	if why := r.charge(c.actor.GetAddress(), record.GetPatient()); why != nil {
+		return why
+	}
 	// The clinician's own signed words: a reviewer who opens the reason need not believe who hands it over.
 	r.state.put(brokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
 	return nil
@@ -86,51 +91,35 @@ func checkSealedReasons(path string, reasons []*pb.SealedReason) *refusal {
 	return nil
 }
 
-// ReviewBreakGlass closes a break-glass, once.
-var breakGlassReviewFamily = family{
-	describe: func(c *command) *refusal {
-		body := c.body.GetReviewBreakGlass()
-		if !isUUIDv7(body.GetBreakGlassId()) {
-			return invalid("body.review_break_glass.break_glass_id", notUUIDv7)
-		}
-		if !isAddress(body.GetClinician()) {
-			return invalid("body.review_break_glass.clinician", "not an address")
-		}
-		c.entry.Action = actionReviewBreakGlass
-		return nil
-	},
-	reads: func(c *command, need func(string)) {
-		body := c.body.GetReviewBreakGlass()
-		need(auditKey(body.GetBreakGlassId(), body.GetClinician()))
-	},
-	apply: applyBreakGlassReview,
-}
-
-func applyBreakGlassReview(r *run, c *command) *refusal {
-	body := c.body.GetReviewBreakGlass()
-	key := auditKey(body.GetBreakGlassId(), body.GetClinician())
-	broken := load[pb.AuditEntry](r.state, key)
-	if broken.GetBreakGlassReview() == nil {
-		return notFound("body.review_break_glass.break_glass_id", "this clinician has broken no glass under this id")
+// charge counts a break-glass against the clinician's quota: what is tolerable once is not tolerable for
+// every chart of the mesh, and nobody goes on breaking while nobody looks. The quota is the clinician's
+// own document, so that two clinicians are never in each other's way.
+func (r *run) charge(clinician, patient string) *refusal {
+	limits := r.policyDocument().GetBreakGlass()
+	quota := &pb.BreakGlassQuota{}
+	if known := load[pb.BreakGlassQuota](r.state, breakGlassQuotaKey(clinician)); known != nil {
+		quota = proto.CloneOf(known)
 	}
-	e := c.entry
-	e.Patient, e.RecordId, e.Version, e.Category =
-		broken.GetPatient(), broken.GetRecordId(), broken.GetVersion(), broken.GetCategory()
-	role := c.actor.GetRole()
+	if r.call.TimeMs >= quota.GetBeganAtMs()+int64(limits.GetWindowHours())*hourMs {
+		quota.BeganAtMs, quota.Patients, quota.Records = r.call.TimeMs, nil, 0
+	}
+	if !slices.Contains(quota.GetPatients(), patient) {
+		quota.Patients = append(quota.GetPatients(), patient)
+	}
+	quota.Records++
+	quota.Unreviewed++
+	const ask = "a colleague who treats the patient can"
 	switch {
-	case role != pb.Role_ROLE_PRIVACY_OFFICER && role != pb.Role_ROLE_ADMINISTRATOR:
-		return forbidden("signer", "only a privacy officer or an administrator reviews a break-glass")
-	case c.actor.GetHomeMsp() != broken.GetSignerMsp():
-		return forbidden("signer", "only the clinician's own member reviews the break-glass")
-	case c.actor.GetAddress() == broken.GetSigner():
-		return forbidden("signer", "nobody reviews their own break-glass")
-	case broken.GetBreakGlassReview().GetReviewed():
-		return conflict("body.review_break_glass.break_glass_id", "already reviewed")
+	case quota.GetUnreviewed() > limits.GetUnreviewed():
+		return forbidden("signer", "%d break-glasses of this clinician wait for review, as many as may: have them reviewed; "+
+			"meanwhile "+ask, limits.GetUnreviewed())
+	case len(quota.GetPatients()) > int(limits.GetPatients()):
+		return forbidden("signer", "this clinician has broken the glass of %d patients within %d hours, as many as may: "+ask,
+			limits.GetPatients(), limits.GetWindowHours())
+	case quota.GetRecords() > limits.GetRecords():
+		return forbidden("signer", "this clinician has broken the glass of %d records within %d hours, as many as may: "+ask,
+			limits.GetRecords(), limits.GetWindowHours())
 	}
-	closed := proto.CloneOf(broken)
-	closed.BreakGlassReview = &pb.BreakGlassReview{
-		Reviewed: true, Justified: body.GetJustified(), Reviewer: c.actor.GetAddress(), AtMs: r.call.TimeMs,
-	}
-	r.state.put(key, closed)
+	r.state.put(breakGlassQuotaKey(clinician), quota)
 	return nil
 }

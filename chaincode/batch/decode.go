@@ -43,6 +43,8 @@ type command struct {
 
 	// Why the bytes do not decode.
 	undecodable *refusal
+	// Its family's keys are read: it can come to be applied.
+	planned bool
 	// Why its ids or its signer's address are not well-formed.
 	misnamed *refusal
 	// Why the body's fields are not well-formed.
@@ -282,6 +284,7 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 			}
 			c.carrier = call.CreatorMSP
 			if c.misstated == nil {
+				c.planned = true
 				c.family.reads(c, need)
 				wantsMembers = wantsMembers || c.family.wantsMembers
 			}

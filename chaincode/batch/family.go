@@ -12,6 +12,9 @@ type family struct {
 	describe func(c *command) *refusal
 	// reads names the state keys that apply could need. Only called on a body that describe accepts.
 	reads func(c *command, need func(key string))
+	// follows names keys that only what was read can tell, such as who voted before. It is asked again with
+	// what it named until it names nothing new, and only where reads is. nil: there are none.
+	follows func(r *run, c *command, need func(key string))
 	// apply carries the command out, or says why not. Changes go to the state's current group.
 	apply func(r *run, c *command) *refusal
 	// delegation names action and purpose that a delegation must cover; nil: in person only.

@@ -182,7 +182,11 @@ func TestABreakGlassThatWasRefusedWaitsForNoReview(t *testing.T) {
 		sim.Part{By: s.clinician, Body: sim.BreakGlass(s.patient, record, s.officer)},
 		sim.Part{By: s.clinician, Body: sim.Read(s.patient, s.ID(), "TREAT")})
 	s.expectAll(s.Do(group...), pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_NOT_FOUND)
-	if e := s.Audit(group[0]); e.GetBreakGlassReview() != nil || e.GetBasis() != nil || e.GetSignerMsp() != sim.Mercy || e.GetPatient() != s.patient.Address {
+	s.expect(s.One(s.reviewGlass(s.officer, group[0], true)), pb.Code_CODE_NOT_FOUND)
+	if s.quota(s.clinician).GetRecords() != 0 {
+		t.Fatalf("it was counted: %v", s.quota(s.clinician))
+	}
+	if e := s.Audit(group[0]); e.GetBasis() != nil || e.GetSignerMsp() != sim.Mercy || e.GetPatient() != s.patient.Address {
 		t.Fatalf("audit entry %v", e)
 	}
 }

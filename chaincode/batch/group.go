@@ -140,7 +140,6 @@ func (r *run) record(c *command, why *refusal) {
 	c.entry.Code, c.entry.AtMs, c.entry.TxId = pb.Code_CODE_OK, r.call.TimeMs, r.call.TxID
 	if why != nil {
 		c.entry.Code, c.entry.Reason, c.entry.Path = why.code, why.reason, why.path
-		c.entry.BreakGlassReview = nil
 		if why.code != pb.Code_CODE_FORBIDDEN {
 			c.entry.Basis = nil
 		}

@@ -3,6 +3,7 @@ package batch
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -19,15 +20,24 @@ const (
 	policyKey      = "pol"
 	epochPrefix    = "epoch/"
 	timelinePrefix = "z/"
+
+	policyVotePrefix = "polv/"
 )
 
 // MemberPrefix begins the key of every member document.
 const MemberPrefix = "org/"
 
-func identityKey(address string) string     { return "id/" + address }
-func registrationKey(address string) string { return "reg/" + address }
-func memberKey(msp string) string           { return MemberPrefix + msp }
-func consentKey(patient string) string      { return "con/" + patient }
+func identityKey(address string) string        { return "id/" + address }
+func registrationKey(address string) string    { return "reg/" + address }
+func memberKey(msp string) string              { return MemberPrefix + msp }
+func consentKey(patient string) string         { return "con/" + patient }
+func firstAdministratorKey(msp string) string  { return "adm/" + msp }
+func breakGlassQuotaKey(address string) string { return "bgq/" + address }
+
+// policyVoteKey is a member's vote for the policy of that version.
+func policyVoteKey(version uint64, msp string) string {
+	return fmt.Sprintf("%s%016x/%s", policyVotePrefix, version, msp)
+}
 
 func recordKey(recordID string, version uint32) string {
 	digits := strconv.FormatUint(uint64(version), 16)
@@ -51,6 +61,10 @@ func revokedDelegationKey(delegationID, delegator string) string {
 // brokenGlassKey is that of the signed BreakGlass, with the reason sealed to its reviewers.
 func brokenGlassKey(commandID, clinician string) string {
 	return timelinePrefix + commandID + "/glass/" + clinician
+}
+
+func breakGlassReviewsKey(breakGlassID, clinician string) string {
+	return timelinePrefix + breakGlassID + "/bgr/" + clinician
 }
 
 // Private data keys, in a member's implicit collection.

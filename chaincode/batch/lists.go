@@ -19,11 +19,13 @@ var (
 	accessActions     = []string{"read", "history", "export"}
 	explainActions    = []string{"read", "search", "history", "export", "event", "write"}
 
-	reviewReasons  = []string{"identity-verified", "document-mismatch", "duplicate", "other"}
-	suspendReasons = []string{"lost-key", "left", "misuse", "reinstated", "other"}
+	reviewReasons  = []string{"identity-verified", "document-mismatch", "duplicate", "withdrawn", "other"}
+	suspendReasons = []string{reasonLostKey, "left", "misuse", "reinstated", "other"}
 )
 
 const (
+	reasonLostKey = "lost-key"
+
 	actionWrite   = "write"
 	actionHistory = "history"
 	// A PutRecord names no purpose: writing to the record is treatment, for consents and

@@ -52,8 +52,9 @@ func getKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *Failure
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQueryKeys)
 	}
 	for i, key := range keys {
-		if key != policyKey && key != channelKey && !hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, epochPrefix, timelinePrefix) {
-			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, epoch/, pol, chan, z/", i)
+		if key != policyKey && key != channelKey &&
+			!hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, policyVotePrefix, epochPrefix, timelinePrefix) {
+			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, polv/, epoch/, chan, z/", i)
 		}
 	}
 	values, failure := statesFor(call, keys, ledger)

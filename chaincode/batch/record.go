@@ -71,7 +71,9 @@ func applyRecord(r *run, c *command) *refusal {
 	if patient.GetRole() != pb.Role_ROLE_PATIENT {
 		return notFound(path+"patient", "no such patient on this channel")
 	}
-	if patient.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+	// Who may not act is still treated: the chart of a patient whose key was lost is written on.
+	if patient.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE &&
+		patient.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED {
 		return forbidden(path+"patient", "the patient's registration is not active: wait until it is")
 	}
 	var why *refusal

@@ -165,7 +165,7 @@ func TestARecordIsAboutARegisteredActivePatient(t *testing.T) {
 	nobody := s.Enrol(pb.Role_ROLE_PATIENT, sim.Mercy)
 	s.expect(s.settle(s.PutRecord(s.engine, nobody, 1, s.ID()))[0], pb.Code_CODE_NOT_FOUND)
 	s.expect(s.settle(s.PutRecord(s.engine, s.clinician, 1, s.ID()))[0], pb.Code_CODE_NOT_FOUND)
-	s.SetStatus(s.patient, suspended)
+	s.SetStatus(s.patient, pending)
 	s.expect(s.settle(s.PutRecord(s.engine, s.patient, 1, s.ID()))[0], pb.Code_CODE_FORBIDDEN)
 }
 

@@ -17,6 +17,7 @@ var registerFamily = family{
 	reads: func(c *command, need func(string)) {
 		body := c.body.GetRegisterIdentity()
 		need(memberKey(body.GetHomeMsp()))
+		need(firstAdministratorKey(body.GetHomeMsp()))
 		for _, custodian := range body.GetCustodians() {
 			need(memberKey(custodian.GetMsp()))
 		}
@@ -101,7 +102,7 @@ func applyRegister(r *run, c *command) *refusal {
 		r.state.putPrivate(custodian.GetMsp(), name, sealed)
 	}
 	status := pb.IdentityStatus_IDENTITY_STATUS_PENDING
-	if rule.GetQuorum() == 0 {
+	if rule.GetQuorum() == 0 && !isPrivileged(body.GetRole()) || r.isFirstAdministrator(body) {
 		status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
 	}
 	r.state.put(identityKey(body.GetAddress()), &pb.IdentityDocument{
@@ -114,6 +115,17 @@ func applyRegister(r *run, c *command) *refusal {
 	// the service that hands it out.
 	r.state.put(registrationKey(body.GetAddress()), c.signed)
 	return nil
+}
+
+// isFirstAdministrator: somebody has to review the first ones. Each member's certificate authority names
+// one, once; it is a voice that the member has anyway.
+func (r *run) isFirstAdministrator(body *pb.RegisterIdentity) bool {
+	key := firstAdministratorKey(body.GetHomeMsp())
+	if body.GetRole() != pb.Role_ROLE_ADMINISTRATOR || load[pb.FirstAdministrator](r.state, key) != nil {
+		return false
+	}
+	r.state.put(key, &pb.FirstAdministrator{Address: body.GetAddress()})
+	return true
 }
 
 // reviewRule of a role; nil when the consortium admits none.

@@ -91,18 +91,19 @@ func TestOneRejectionEndsARegistrationAndItMayBeTriedAgain(t *testing.T) {
 
 func TestARoleWithQuorumZeroIsActiveAtOnce(t *testing.T) {
 	s := begin(t)
-	engine := s.Enrol(pb.Role_ROLE_ENGINE, sim.Lakeside)
-	s.expect(s.One(s.register(engine)), pb.Code_CODE_OK)
-	s.expectStatus(engine, active)
+	device := s.Enrol(pb.Role_ROLE_DEVICE, sim.Lakeside)
+	s.expect(s.One(s.register(device)), pb.Code_CODE_OK)
+	s.expectStatus(device, active)
 }
 
 func TestOnlyTheHomeMemberReviewsARoleThatSaysSo(t *testing.T) {
 	s := begin(t)
-	clinician := s.Enrol(pb.Role_ROLE_CLINICIAN, sim.Mercy)
-	s.expect(s.One(s.register(clinician)), pb.Code_CODE_OK)
-	s.expect(s.review(s.otherAdministrator, clinician, approve), pb.Code_CODE_FORBIDDEN)
-	s.expect(s.review(s.administrator, clinician, approve), pb.Code_CODE_OK)
-	s.expectStatus(clinician, active)
+	engine := s.Enrol(pb.Role_ROLE_ENGINE, sim.Mercy)
+	s.expect(s.One(s.register(engine)), pb.Code_CODE_OK)
+	s.expectStatus(engine, pending)
+	s.expect(s.review(s.otherAdministrator, engine, approve), pb.Code_CODE_FORBIDDEN)
+	s.expect(s.review(s.administrator, engine, approve), pb.Code_CODE_OK)
+	s.expectStatus(engine, active)
 }
 
 func TestWhoMayNotReview(t *testing.T) {
@@ -215,27 +216,6 @@ func TestSealedKeysThatNoCommandAccountsForAreNotStored(t *testing.T) {
 	if len(s.Private) != 0 {
 		t.Fatalf("stored %v", s.Private)
 	}
-}
-
-func TestSuspensionAndReinstatement(t *testing.T) {
-	s := begin(t)
-	suspend := func(by, subject *sim.Person, stop bool) *pb.SignedCommand {
-		return by.Sign(sim.Body(&pb.SuspendIdentity{Address: subject.Address, Suspend: stop, ReasonCode: "lost-key"}))
-	}
-	s.expect(s.One(suspend(s.otherAdministrator, s.patient, true)), pb.Code_CODE_FORBIDDEN)
-	s.expect(s.One(suspend(s.clinician, s.patient, true)), pb.Code_CODE_FORBIDDEN)
-	s.expect(s.One(suspend(s.patient, s.patient, false)), pb.Code_CODE_FORBIDDEN)
-	command := suspend(s.patient, s.patient, true)
-	s.expect(s.One(command), pb.Code_CODE_OK)
-	s.expectStatus(s.patient, suspended)
-	if e := s.Audit(command); e.GetSubject() != s.patient.Address || e.GetPatient() != s.patient.Address || e.GetReasonCode() != "lost-key" {
-		t.Fatalf("audit entry %v", e)
-	}
-	s.expect(s.One(suspend(s.patient, s.patient, false)), pb.Code_CODE_INACTIVE_SIGNER)
-	s.expect(s.One(suspend(s.administrator, s.patient, true)), pb.Code_CODE_CONFLICT)
-	s.expect(s.One(suspend(s.administrator, s.patient, false)), pb.Code_CODE_OK)
-	s.expectStatus(s.patient, active)
-	s.expect(s.One(suspend(s.administrator, s.Enrol(pb.Role_ROLE_ENGINE, sim.Mercy), true)), pb.Code_CODE_NOT_FOUND)
 }
 
 func TestNobodyApprovesAPatientWithoutHavingOpenedTheEvidence(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
-// ReviewRegistration: one member's vote on a registration.
+// ReviewRegistration: one member's vote on a registration, or that vote taken back.
 var reviewFamily = family{
 	describe: func(c *command) *refusal {
 		const path = "body.review_registration."
@@ -18,8 +18,8 @@ var reviewFamily = family{
 			return invalid(path+"address", "not an address")
 		case !isUUIDv7(body.GetRegistrationId()):
 			return invalid(path+"registration_id", notUUIDv7)
-		case body.GetDecision() != pb.Decision_DECISION_APPROVE && body.GetDecision() != pb.Decision_DECISION_REJECT:
-			return invalid(path+"decision", "neither approve nor reject")
+		case !slices.Contains(decisions, body.GetDecision()):
+			return invalid(path+"decision", "neither approve nor reject nor withdraw")
 		case !slices.Contains(reviewReasons, body.GetReasonCode()):
 			return invalid(path+"reason_code", "not a reason of the closed list")
 		}
@@ -29,7 +29,17 @@ var reviewFamily = family{
 	reads: func(c *command, need func(string)) {
 		need(identityKey(c.body.GetReviewRegistration().GetAddress()))
 	},
+	follows: func(r *run, c *command, need func(string)) {
+		subject := load[pb.IdentityDocument](r.state, identityKey(c.body.GetReviewRegistration().GetAddress()))
+		for _, review := range subject.GetReviews() {
+			need(identityKey(review.GetReviewer()))
+		}
+	},
 	apply: applyReview,
+}
+
+var decisions = []pb.Decision{
+	pb.Decision_DECISION_APPROVE, pb.Decision_DECISION_REJECT, pb.Decision_DECISION_WITHDRAW,
 }
 
 func applyReview(r *run, c *command) *refusal {
@@ -61,25 +71,52 @@ func applyReview(r *run, c *command) *refusal {
 	if rule.GetHomeOnly() && reviewer.GetHomeMsp() != subject.GetHomeMsp() {
 		return forbidden("signer", "only the home member's administrators review this role")
 	}
-	approvals := uint32(0)
-	for _, review := range subject.GetReviews() {
-		if review.GetMsp() == reviewer.GetHomeMsp() {
-			return conflict("signer", "this member has voted already")
-		}
-		approvals++ // A rejection would have ended the review.
-	}
 	reviewed := r.changed(subject)
-	reviewed.Reviews = append(reviewed.Reviews, &pb.Review{
+	// All of them approvals: a rejection would have ended the review.
+	reviewed.Reviews = slices.DeleteFunc(reviewed.GetReviews(), func(review *pb.Review) bool {
+		return !r.speaks(review.GetReviewer(), review.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
+	})
+	own := slices.IndexFunc(reviewed.GetReviews(), func(review *pb.Review) bool {
+		return review.GetMsp() == reviewer.GetHomeMsp()
+	})
+	vote := &pb.Review{
 		Msp: reviewer.GetHomeMsp(), Reviewer: reviewer.GetAddress(), Decision: body.GetDecision(),
 		ReasonCode: body.GetReasonCode(), AtMs: r.call.TimeMs,
-	})
-	if body.GetDecision() == pb.Decision_DECISION_REJECT {
+	}
+	switch body.GetDecision() {
+	case pb.Decision_DECISION_WITHDRAW:
+		if own < 0 {
+			return notFound("body.review_registration.decision", "this member has no vote to take back")
+		}
+		reviewed.Reviews = slices.Delete(reviewed.GetReviews(), own, own+1)
+	case pb.Decision_DECISION_REJECT:
+		if own >= 0 {
+			reviewed.Reviews = slices.Delete(reviewed.GetReviews(), own, own+1)
+		}
+		reviewed.Reviews = append(reviewed.GetReviews(), vote)
 		reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_REJECTED
-	} else if approvals+1 >= rule.GetQuorum() {
-		reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
+	default:
+		if own >= 0 {
+			return conflict("signer", "this member has voted already")
+		}
+		reviewed.Reviews = append(reviewed.GetReviews(), vote)
+		if isApproved(reviewed, rule) {
+			reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
+		}
 	}
 	r.state.put(identityKey(subject.GetAddress()), reviewed)
 	return nil
+}
+
+// isApproved: by as many members as the rule asks for, and where all of them believe the role, by another
+// one than the home member, which has certified it already.
+func isApproved(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
+	if len(subject.GetReviews()) < int(rule.GetQuorum()) {
+		return false
+	}
+	return !isPrivileged(subject.GetRole()) || slices.ContainsFunc(subject.GetReviews(), func(review *pb.Review) bool {
+		return review.GetMsp() != subject.GetHomeMsp()
+	})
 }
 
 // concerns names the patient in the entry, when the subject is one: patients see what is done to

@@ -6,24 +6,39 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
-	"cbmdhi/chaincode/policy"
 )
 
-// MaxCedarBytes of a policy text.
-const MaxCedarBytes = 64 << 10
-
-// SetPolicy proposes the next policy document, or votes for it by sending the same one. Each member
-// has one vote for the next version: a vote for another document moves it, so that a consortium
-// that disagreed can still come to agree.
+// SetPolicy proposes the next policy document, votes for it by sending the same one, or takes a vote
+// back. Each member has one vote for the next version: a vote for another document moves it, so that a
+// consortium that disagreed can still come to agree.
+//
+// Votes lie under keys of their own. The policy in force is read by every batch, so that to write it is
+// to invalidate whatever is in flight: that happens once for each policy, not for each vote.
 var setPolicyFamily = family{
 	describe: func(c *command) *refusal {
 		c.entry.Action = "set-policy"
-		if c.body.GetSetPolicy().GetPolicy() == nil {
+		body := c.body.GetSetPolicy()
+		if !body.GetWithdraw() && body.GetPolicy() == nil {
 			return invalid("body.set_policy.policy", "missing")
+		}
+		if body.GetWithdraw() && body.GetPolicy() != nil {
+			return invalid("body.set_policy.policy", "a vote is withdrawn without naming the document")
 		}
 		return nil
 	},
-	reads:        func(*command, func(string)) {},
+	reads: func(*command, func(string)) {},
+	follows: func(r *run, _ *command, need func(string)) {
+		next := r.policyDocument().GetVersion() + 1
+		for _, msp := range r.members {
+			key := policyVoteKey(next, msp)
+			need(key)
+			if _, there := r.state.fetched[key]; there {
+				if voter := load[pb.PolicyVote](r.state, key).GetVote().GetVoter(); voter != "" {
+					need(identityKey(voter))
+				}
+			}
+		}
+	},
 	apply:        applySetPolicy,
 	wantsMembers: true,
 }
@@ -37,80 +52,48 @@ func applySetPolicy(r *run, c *command) *refusal {
 	if !slices.Contains(r.members, msp) {
 		return forbidden("signer", "the signer's home is not a member of this channel")
 	}
-	current := load[pb.PolicyState](r.state, policyKey)
+	next := r.policyDocument().GetVersion() + 1
+	key := policyVoteKey(next, msp)
+	if _, read := r.state.fetched[key]; !read {
+		return conflict(path+".version", "a policy took force in this same batch: look at it, and vote again")
+	}
+	cast := load[pb.PolicyVote](r.state, key)
+	if c.body.GetSetPolicy().GetWithdraw() {
+		if cast.GetPolicy() == nil {
+			return notFound("body.set_policy.withdraw", "this member has no vote for the next policy")
+		}
+		r.state.put(key, &pb.PolicyVote{Vote: r.voteOf(c)})
+		return nil
+	}
 	proposed := c.body.GetSetPolicy().GetPolicy()
-	if proposed.GetVersion() != current.GetPolicy().GetVersion()+1 {
-		return conflict(path+".version", "not the next version: %d is in force", current.GetPolicy().GetVersion())
+	if proposed.GetVersion() != next {
+		return conflict(path+".version", "not the next version: %d is in force", next-1)
 	}
 	if why := checkPolicy(path, proposed, len(r.members), r.call.TimeMs, &r.rules.policies); why != nil {
 		return why
 	}
-	next := &pb.PolicyState{Policy: current.GetPolicy()}
-	votes := []string{msp}
-	for _, proposal := range current.GetProposals() {
-		same := proto.Equal(proposal.GetPolicy(), proposed)
-		voted := slices.Contains(proposal.GetVotes(), msp)
-		switch {
-		case same && voted:
-			return conflict(path, "this member has voted for this document already")
-		case same:
-			votes = append(votes, proposal.GetVotes()...)
-		case voted:
-			rest := slices.DeleteFunc(slices.Clone(proposal.GetVotes()), func(m string) bool { return m == msp })
-			if len(rest) > 0 {
-				next.Proposals = append(next.Proposals, &pb.PolicyProposal{Policy: proposal.GetPolicy(), Votes: rest})
-			}
-		default:
-			next.Proposals = append(next.Proposals, proposal)
-		}
-	}
-	if 2*len(votes) > len(r.members) {
+	again := r.isFor(cast, proposed)
+	r.state.put(key, &pb.PolicyVote{Vote: r.voteOf(c), Policy: proposed})
+	// Sent again it counts anew: another's vote may have come to count since.
+	if 2*r.votesFor(proposed) > len(r.members) {
 		r.state.put(policyKey, &pb.PolicyState{Policy: proposed})
-		return nil
+	} else if again {
+		return conflict(path, "this member has voted for this document already")
 	}
-	slices.Sort(votes)
-	next.Proposals = append(next.Proposals, &pb.PolicyProposal{Policy: proposed, Votes: votes})
-	r.state.put(policyKey, next)
 	return nil
 }
 
-// indispensable roles: without new patients and clinicians there is no mesh, and without new
-// administrators nobody is left one day who could change the policy.
-var indispensable = []pb.Role{pb.Role_ROLE_ADMINISTRATOR, pb.Role_ROLE_PATIENT, pb.Role_ROLE_CLINICIAN}
+// votesFor counts the members that want a document to follow.
+func (r *run) votesFor(proposed *pb.PolicyDocument) int {
+	votes := 0
+	for _, msp := range r.members {
+		if r.isFor(load[pb.PolicyVote](r.state, policyVoteKey(proposed.GetVersion(), msp)), proposed) {
+			votes++
+		}
+	}
+	return votes
+}
 
-// checkPolicy accepts a document only if it can work among that many members.
-func checkPolicy(path string, p *pb.PolicyDocument, members int, nowMs int64, cache *policy.Cache) *refusal {
-	if len(p.GetCedar()) > MaxCedarBytes {
-		return tooLarge(path+".cedar", "over %d bytes", MaxCedarBytes)
-	}
-	set, err := cache.Get(p.GetCedar())
-	if err != nil {
-		return invalid(path+".cedar", "%s", err.Error())
-	}
-	if err := set.CheckWorkable(nowMs); err != nil {
-		return invalid(path+".cedar", "%s", err.Error())
-	}
-	seen := map[pb.Role]bool{}
-	for i, rule := range p.GetReviewRules() {
-		where := at(path+".review_rules", i)
-		switch {
-		case !isRole(rule.GetRole()) || seen[rule.GetRole()]:
-			return invalid(where+".role", "not a role of the closed list, or named twice")
-		case rule.GetHomeOnly() && rule.GetQuorum() > 1:
-			return invalid(where+".quorum", "with home_only it is 0 or 1")
-		case int(rule.GetQuorum()) > members:
-			return invalid(where+".quorum", "more than there are members")
-		}
-		seen[rule.GetRole()] = true
-	}
-	for _, role := range indispensable {
-		if !seen[role] {
-			return invalid(path+".review_rules", "no rule for the role %s: nobody could register for it any more",
-				policy.RoleName(role))
-		}
-	}
-	if p.GetMinReplicas() == 0 || int(p.GetMinReplicas()) > members {
-		return invalid(path+".min_replicas", "not between 1 and the number of members")
-	}
-	return nil
+func (r *run) isFor(vote *pb.PolicyVote, proposed *pb.PolicyDocument) bool {
+	return vote.GetPolicy() != nil && r.counts(vote.GetVote()) && proto.Equal(vote.GetPolicy(), proposed)
 }

@@ -8,47 +8,157 @@ import (
 
 // SuspendIdentity stops an identity or lets it act again.
 var suspendFamily = family{
-	describe: func(c *command) *refusal {
-		body := c.body.GetSuspendIdentity()
-		if !isAddress(body.GetAddress()) {
-			return invalid("body.suspend_identity.address", "not an address")
-		}
-		if !slices.Contains(suspendReasons, body.GetReasonCode()) {
-			return invalid("body.suspend_identity.reason_code", "not a reason of the closed list")
-		}
-		c.entry.Action, c.entry.Subject, c.entry.ReasonCode = "suspend", body.GetAddress(), body.GetReasonCode()
-		return nil
-	},
+	describe: describeSuspend,
 	reads: func(c *command, need func(string)) {
-		need(identityKey(c.body.GetSuspendIdentity().GetAddress()))
+		address := c.body.GetSuspendIdentity().GetAddress()
+		need(identityKey(address))
+		need(consentKey(address))
 	},
-	apply: applySuspend,
+	follows: func(r *run, c *command, need func(string)) {
+		subject := load[pb.IdentityDocument](r.state, identityKey(c.body.GetSuspendIdentity().GetAddress()))
+		for _, vote := range subject.GetSuspension().GetReinstatedBy() {
+			need(identityKey(vote.GetVoter()))
+		}
+	},
+	apply: func(r *run, c *command) *refusal {
+		body := c.body.GetSuspendIdentity()
+		subject := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
+		if subject == nil {
+			return notFound("body.suspend_identity.address", "not registered on this channel")
+		}
+		c.concerns(subject)
+		if body.GetSuspend() {
+			return r.stop(c, subject)
+		}
+		return r.reinstate(c, subject)
+	},
 }
 
-func applySuspend(r *run, c *command) *refusal {
-	body, actor := c.body.GetSuspendIdentity(), c.actor
-	subject := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
-	if subject == nil {
-		return notFound("body.suspend_identity.address", "not registered on this channel")
+func describeSuspend(c *command) *refusal {
+	const path = "body.suspend_identity."
+	body := c.body.GetSuspendIdentity()
+	if !isAddress(body.GetAddress()) {
+		return invalid(path+"address", "not an address")
 	}
-	c.concerns(subject)
-	ownAdministrator := actor.GetRole() == pb.Role_ROLE_ADMINISTRATOR && actor.GetHomeMsp() == subject.GetHomeMsp()
-	itself := actor.GetAddress() == subject.GetAddress() && body.GetSuspend()
-	if !ownAdministrator && !itself {
-		return forbidden("signer", "only an administrator of the home member does this, or the identity itself to be suspended")
+	if !slices.Contains(suspendReasons, body.GetReasonCode()) {
+		return invalid(path+"reason_code", "not a reason of the closed list")
 	}
-	from, to := pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED, pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
-	if body.GetSuspend() {
-		from, to = to, from
+	if since := body.GetConsentsVoidSinceMs(); since != 0 {
+		if since < 0 || !body.GetSuspend() || body.GetReasonCode() != reasonLostKey {
+			return invalid(path+"consents_void_since_ms", "only with the loss of a key")
+		}
 	}
-	if subject.GetStatus() != from {
-		return conflict("body.suspend_identity.suspend", "the identity is not in the state that this would change")
+	c.entry.Action, c.entry.Subject, c.entry.ReasonCode = "suspend", body.GetAddress(), body.GetReasonCode()
+	return nil
+}
+
+// mayAct: an active identity may. A suspended patient may still take consent away, since nobody's
+// suspension lets others read on against the patient's will; but not with a key that somebody else holds.
+func mayAct(signer *pb.IdentityDocument, body *pb.CommandBody) bool {
+	switch signer.GetStatus() {
+	case pb.IdentityStatus_IDENTITY_STATUS_ACTIVE:
+		return true
+	case pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED:
+		return signer.GetRole() == pb.Role_ROLE_PATIENT && onlyTakesAway(body) &&
+			signer.GetSuspension().GetReasonCode() != reasonLostKey
+	}
+	return false
+}
+
+func onlyTakesAway(body *pb.CommandBody) bool {
+	if given := body.GetConsent(); given != nil {
+		return !slices.ContainsFunc(given.GetProvisions(), func(p *pb.Provision) bool {
+			return p.GetEffect() != pb.Effect_EFFECT_DENY
+		})
+	}
+	return body.GetRevokeConsent() != nil
+}
+
+// stop suspends. That a key was lost may also be found out of somebody who is suspended already.
+func (r *run) stop(c *command, subject *pb.IdentityDocument) *refusal {
+	const path = "body.suspend_identity."
+	body := c.body.GetSuspendIdentity()
+	byHome := r.speaks(c.actor.GetAddress(), subject.GetHomeMsp(), pb.Role_ROLE_ADMINISTRATOR)
+	if !byHome && c.actor.GetAddress() != subject.GetAddress() {
+		return forbidden("signer", "only an administrator of the home member suspends, or the identity itself")
+	}
+	since := body.GetConsentsVoidSinceMs()
+	switch subject.GetStatus() {
+	case pb.IdentityStatus_IDENTITY_STATUS_ACTIVE:
+	case pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED:
+		isNews := subject.GetSuspension().GetReasonCode() != reasonLostKey || since != 0
+		if body.GetReasonCode() != reasonLostKey || !isNews {
+			return conflict(path+"suspend", "the identity is suspended already")
+		}
+	default:
+		return conflict(path+"suspend", "the identity was never active")
+	}
+	if since != 0 {
+		switch {
+		case !byHome || subject.GetRole() != pb.Role_ROLE_PATIENT:
+			return forbidden(path+"consents_void_since_ms",
+				"only an administrator of a patient's home member ends consents that a thief gave")
+		case since > r.call.TimeMs:
+			return invalid(path+"consents_void_since_ms", "not in the past")
+		}
+		c.entry.EndedConsents = r.endConsentsSince(c, subject.GetAddress(), since)
 	}
 	next := r.changed(subject)
-	next.Status = to
-	if body.GetSuspend() {
-		next.SuspendedAtMs = r.call.TimeMs
+	next.Status, next.SuspendedAtMs = pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED, r.call.TimeMs
+	next.Suspension = &pb.Suspension{ReasonCode: body.GetReasonCode(), By: c.actor.GetAddress()}
+	r.state.put(identityKey(subject.GetAddress()), next)
+	return nil
+}
+
+// reinstate lets an identity act again. One administrator of the home member ends what another of them
+// ordered. What the owner ordered, and the loss of a key, is not for one person to undo: whoever did
+// could put a stolen key into force.
+func (r *run) reinstate(c *command, subject *pb.IdentityDocument) *refusal {
+	home, msp := subject.GetHomeMsp(), c.actor.GetHomeMsp()
+	suspension := subject.GetSuspension()
+	byTwo := suspension.GetBy() == subject.GetAddress() || suspension.GetReasonCode() == reasonLostKey
+	switch {
+	case c.actor.GetRole() != pb.Role_ROLE_ADMINISTRATOR:
+		return forbidden("signer", "only administrators reinstate")
+	case !byTwo && msp != home:
+		return forbidden("signer", "only an administrator of the home member reinstates")
+	case subject.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED:
+		return conflict("body.suspend_identity.suspend", "the identity is not suspended")
+	}
+	next := r.changed(subject)
+	votes := slices.DeleteFunc(next.GetSuspension().GetReinstatedBy(), func(v *pb.Vote) bool { return !r.counts(v) })
+	of := func(member string) func(*pb.Vote) bool {
+		return func(v *pb.Vote) bool { return v.GetMsp() == member }
+	}
+	if slices.ContainsFunc(votes, of(msp)) {
+		return conflict("signer", "this member has voted already: an administrator of another one is needed")
+	}
+	votes = append(votes, r.voteOf(c))
+	if !byTwo || (len(votes) >= 2 && slices.ContainsFunc(votes, of(home))) {
+		next.Status, next.Suspension = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE, nil
+	} else {
+		next.Suspension.ReinstatedBy = votes
 	}
 	r.state.put(identityKey(subject.GetAddress()), next)
 	return nil
+}
+
+// endConsentsSince ends what was given at a time or later, as a revocation does, and says what that was.
+// What a consent said stays in the command that gave it.
+func (r *run) endConsentsSince(c *command, patient string, sinceMs int64) []string {
+	var ended []string
+	current := load[pb.ConsentDocument](r.state, consentKey(patient))
+	next := &pb.ConsentDocument{Patient: patient, Version: current.GetVersion() + 1, ChangedBy: c.id()}
+	for _, given := range current.GetConsents() {
+		if given.GetGivenAtMs() < sinceMs {
+			next.Consents = append(next.GetConsents(), given)
+			continue
+		}
+		ended = append(ended, given.GetConsentId())
+		r.state.put(endedConsentKey(given.GetConsentId(), patient), &pb.EndedConsent{EndedBy: c.id(), AtMs: r.call.TimeMs})
+	}
+	if len(ended) > 0 {
+		r.state.put(consentKey(patient), next)
+	}
+	return ended
 }

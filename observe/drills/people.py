@@ -50,8 +50,10 @@ async def gather(home: Path, clients: AsyncExitStack) -> People:
         return await clients.enter_async_context(client)
 
     mercy, lakeside = [await entered(await cast.administrator(stage, name)) for name in ("mercy", "lakeside")]
-    engine = await cast.member_of_staff(stage, "mercy", "drill-engine", pb.ROLE_ENGINE, mercy)
-    clinician = await cast.member_of_staff(stage, "lakeside", "drill-clinician", pb.ROLE_CLINICIAN, lakeside)
+    engine = await cast.member_of_staff(stage, "mercy", "drill-engine", pb.ROLE_ENGINE, mercy, lakeside)
+    clinician = await cast.member_of_staff(
+        stage, "lakeside", "drill-clinician", pb.ROLE_CLINICIAN, lakeside, mercy
+    )
     patient = await entered(Client(stage.wallet("drill-patient", "mercy", pb.ROLE_PATIENT), "mercy"))
     if await cast.find(patient, patient.wallet.address) is None:
         await patient.registration.enrol()

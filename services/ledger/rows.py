@@ -113,7 +113,7 @@ def _write_keys(
 def _write_entries(
     entries: Iterable[tuple[int, Written[state_pb2.AuditEntry]]], people: People, db: sqlite3.Connection
 ) -> None:
-    """An entry is written again when a break-glass is reviewed: its place and its block stay."""
+    """An entry that is there already keeps its place and its block: the chaincode writes each once."""
     new: dict[tuple[str, int], tuple[int, Person, bytes]] = {}
     for block, (one, value) in entries:
         key = (one.command_id, people[one.signer].number)

@@ -1,8 +1,9 @@
 """Who is told what: from a committed transaction to notifications. Pure.
 
 A patient hears of everything about their registration, consents and data; a member of staff of the
-own registration and of the review of a break-glass of theirs; an administrator of registrations that
-wait for their member's vote; privacy officers and administrators of a break-glass in their member.
+own registration and of the reviews of a break-glass of theirs; an administrator of registrations that
+wait for their member's vote; privacy officers and administrators of every break-glass, since two members
+review it.
 
 What changed about an identity is read from its document against the status that was known before,
 so that it does not matter in how many messages a large transaction comes, or whether one comes twice.
@@ -140,9 +141,9 @@ def concerned(event: events_pb2.TransactionCommitted) -> set[str]:
     addresses = {document.address for document in event.identities}
     for entry in event.entries:
         addresses.add(entry.patient or entry.subject)
-        if entry.action == "break-glass":
-            addresses.add(entry.signer)
-    return addresses
+        if entry.action in ("break-glass", "review-break-glass"):
+            addresses.update((entry.signer, entry.subject))
+    return addresses - {""}
 
 
 def wants_review(event: events_pb2.TransactionCommitted, known: Mapping[str, Identity]) -> bool:
@@ -176,14 +177,10 @@ def _of_entry(
         case action if action in _READING:
             kind = "access.permitted" if done else "access.refused"
             return _to(entry.patient, event, entry, kind, hears)
-        case "break-glass" if entry.break_glass_review.reviewed:
+        case "review-break-glass" if done:
             return _of_break_glass_review(event, entry, hears)
         case "break-glass":
-            officers = [
-                one.address
-                for one in staff
-                if done and one.home_msp == entry.signer_msp and one.address != entry.signer
-            ]
+            officers = [one.address for one in staff if done and one.address != entry.signer]
             return [
                 notice
                 for owner in (entry.patient, *officers)
@@ -196,26 +193,25 @@ def _of_entry(
 def _of_break_glass_review(
     event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, hears: Hears
 ) -> list[Notice]:
-    """The entry of the break-glass itself, now with its outcome: CODE_FORBIDDEN says not justified."""
-    review = entry.break_glass_review
+    """What one member found about the break-glass that it names: CODE_FORBIDDEN says not justified."""
+    code = code_pb2.CODE_OK if entry.reason_code == "justified" else code_pb2.CODE_FORBIDDEN
     return [
         Notice(
             owner=owner,
             kind="break-glass.reviewed",
             tx_id=event.tx_id,
             block=event.block,
-            at_ms=review.at_ms,
-            actor=review.reviewer,
+            at_ms=event.at_ms,
+            actor=entry.signer,
             actor_msp=entry.signer_msp,
             record_id=entry.record_id,
             version=entry.version,
             category=entry.category,
-            purpose=entry.purpose,
-            code=code_pb2.CODE_OK if review.justified else code_pb2.CODE_FORBIDDEN,
-            command_id=entry.command_id,
+            code=code,
+            command_id=entry.break_glass_id,
             subject="" if owner == entry.patient else entry.patient,
         )
-        for owner in (entry.patient, entry.signer)
+        for owner in (entry.patient, entry.subject)
         if hears(owner)
     ]
 

@@ -65,11 +65,11 @@ async def people(network: Network) -> AsyncIterator[People]:
         mercy = await clients.enter_async_context(await cast.administrator(stage, "mercy"))
         lakeside = await clients.enter_async_context(await cast.administrator(stage, "lakeside"))
         staff = [
-            await clients.enter_async_context(await cast.member_of_staff(stage, member, name, role, by))
-            for member, name, role, by in (
-                ("mercy", "mercy-clinician", pb.ROLE_CLINICIAN, mercy),
-                ("lakeside", "lakeside-clinician", pb.ROLE_CLINICIAN, lakeside),
-                ("mercy", "mercy-engine", pb.ROLE_ENGINE, mercy),
+            await clients.enter_async_context(await cast.member_of_staff(stage, member, name, role, by, also))
+            for member, name, role, by, also in (
+                ("mercy", "mercy-clinician", pb.ROLE_CLINICIAN, mercy, lakeside),
+                ("lakeside", "lakeside-clinician", pb.ROLE_CLINICIAN, lakeside, mercy),
+                ("mercy", "mercy-engine", pb.ROLE_ENGINE, mercy, lakeside),
             )
         ]
         yield People(stage, mercy, lakeside, *staff)

@@ -113,6 +113,9 @@ func (w *World) Active(role pb.Role, msp string) *Person {
 		document.Custodians = append(document.Custodians, &pb.Custodian{Msp: custodian, SealedKeySha256: digest[:]})
 	}
 	w.State["id/"+p.Address] = Marshal(w.T, document)
+	if role == pb.Role_ROLE_ADMINISTRATOR && w.State["adm/"+msp] == nil {
+		w.State["adm/"+msp] = Marshal(w.T, &pb.FirstAdministrator{Address: p.Address})
+	}
 	return p
 }
 

@@ -61,8 +61,8 @@ type World struct {
 	ids          int
 }
 
-// New is a channel after its genesis: three members, the default policy, administrators need no
-// review, patients need two members.
+// New is a channel after its genesis: three members, the default policy, devices need no review, patients
+// need two members.
 func New(t T) *World {
 	t.Helper()
 	w := Empty(t)
@@ -71,14 +71,24 @@ func New(t T) *World {
 	return w
 }
 
+// Of is a channel after its genesis with other members than the usual ones; the first carries.
+func Of(t T, members ...string) *World {
+	t.Helper()
+	w := before(t, members...)
+	w.Init(w.Genesis())
+	return w
+}
+
 // Empty is a channel before its genesis.
-func Empty(t T) *World {
+func Empty(t T) *World { return before(t, Mercy, Lakeside, Insurer) }
+
+func before(t T, members ...string) *World {
 	w := &World{
 		T: t, Rules: &batch.Rules{}, Members: map[string]*Member{}, State: map[string][]byte{},
-		Private: map[string]map[string][]byte{}, Creator: Mercy, seals: map[string]*pb.SealedBatch{},
+		Private: map[string]map[string][]byte{}, Creator: members[0], seals: map[string]*pb.SealedBatch{},
 		Now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC),
 	}
-	for _, msp := range []string{Mercy, Lakeside, Insurer} {
+	for _, msp := range members {
 		w.Members[msp] = newMember(w, msp)
 	}
 	w.GenesisSHA256 = sha256.Sum256(Marshal(t, w.Genesis()))
@@ -106,12 +116,13 @@ func DefaultPolicy(t T) *pb.PolicyDocument {
 		Version: 1, Cedar: string(text), MinReplicas: 1,
 		ReviewRules: []*pb.ReviewRule{
 			{Role: pb.Role_ROLE_PATIENT, Quorum: 2},
-			{Role: pb.Role_ROLE_CLINICIAN, Quorum: 1, HomeOnly: true},
-			{Role: pb.Role_ROLE_ADMINISTRATOR},
-			{Role: pb.Role_ROLE_ENGINE},
+			{Role: pb.Role_ROLE_CLINICIAN, Quorum: 2},
+			{Role: pb.Role_ROLE_ADMINISTRATOR, Quorum: 1},
+			{Role: pb.Role_ROLE_ENGINE, Quorum: 1, HomeOnly: true},
 			{Role: pb.Role_ROLE_DEVICE},
-			{Role: pb.Role_ROLE_PRIVACY_OFFICER},
+			{Role: pb.Role_ROLE_PRIVACY_OFFICER, Quorum: 2},
 		},
+		BreakGlass: &pb.BreakGlassLimits{WindowHours: 12, Patients: 4, Records: 40, Unreviewed: 60},
 	}
 }
 

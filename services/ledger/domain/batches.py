@@ -1,7 +1,8 @@
 """Which submissions may travel together, and how large a transaction they make.
 
 One conflict invalidates a whole Fabric transaction. So what changes documents that others read
-(consents, identities, policy) travels apart from records and accesses, which only add keys of their own.
+(consents, identities, policy, a clinician's quota of break-glass) travels apart from records and accesses,
+which only add keys of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ _CHANGES_DOCUMENTS = frozenset(
         "suspend_identity",
         "consent",
         "revoke_consent",
+        "break_glass",
+        "review_break_glass",
         "set_policy",
         "revoke_delegation",
     }

@@ -31,8 +31,8 @@ from tests.unit.ledger.world import consent, of_record, put_record, submission
     [
         ([put_record()], Lane.RECORDS),
         ([command_pb2.Access()], Lane.RECORDS),
-        ([command_pb2.BreakGlass()], Lane.RECORDS),
-        ([command_pb2.ReviewBreakGlass()], Lane.RECORDS),
+        ([command_pb2.BreakGlass()], Lane.DOCUMENTS),
+        ([command_pb2.ReviewBreakGlass()], Lane.DOCUMENTS),
         ([consent()], Lane.DOCUMENTS),
         ([command_pb2.RevokeConsent()], Lane.DOCUMENTS),
         ([command_pb2.RegisterIdentity()], Lane.DOCUMENTS),

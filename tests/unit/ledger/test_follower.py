@@ -308,17 +308,19 @@ async def test_a_peer_that_refuses_is_asked_again(
     assert await service.projection.wait_for(1, 10)
 
 
-async def test_a_reviewed_break_glass_keeps_its_place_and_block(world: World, service: Service) -> None:
+async def test_an_entry_that_is_written_again_keeps_its_place_and_block(
+    world: World, service: Service
+) -> None:
     service.project()
     await world.commit_writes(entry("glass", tx_id="first"))
     await world.commit_writes(entry("later"))
-    await world.commit_writes(entry("glass", tx_id="first", reason="reviewed"))
+    await world.commit_writes(entry("glass", tx_id="first", reason="again"))
     assert await service.projection.wait_for(3, 5)
 
     listed = (await service.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).entries
 
     assert [(one.entry.command_id, one.block, one.entry.reason) for one in listed] == [
-        ("glass", 1, "reviewed"),
+        ("glass", 1, "again"),
         ("later", 2, ""),
     ]
 

@@ -215,13 +215,16 @@ def test_the_actor_of_a_delegated_command_is_the_person_behind_the_device() -> N
     assert notice.actor == CLINICIAN
 
 
-def test_a_break_glass_is_told_to_the_patient_and_put_before_the_officers_of_the_clinicians_member() -> None:
-    happened = event(
-        entry("break-glass", MERCY_ADMIN, patient=PATIENT, break_glass_review=state_pb2.BreakGlassReview())
-    )
+def test_a_break_glass_is_told_to_the_patient_and_put_before_the_reviewers_of_every_member() -> None:
+    happened = event(entry("break-glass", MERCY_ADMIN, patient=PATIENT))
     result = announce(happened, {}, STAFF, RULES)
 
-    assert told(result) == {(PATIENT, "break-glass"), (MERCY_OFFICER, "break-glass")}
+    # Whoever broke it is not asked to review it.
+    assert told(result) == {
+        (PATIENT, "break-glass"),
+        (MERCY_OFFICER, "break-glass"),
+        (LAKESIDE_ADMIN, "break-glass"),
+    }
     assert {notice.subject for notice in result.notices if notice.owner == MERCY_OFFICER} == {PATIENT}
 
 
@@ -231,27 +234,40 @@ def test_a_refused_break_glass_is_told_to_the_patient_alone() -> None:
     assert told(announce(happened, {}, STAFF, RULES)) == {(PATIENT, "break-glass")}
 
 
-@pytest.mark.parametrize(("justified", "code"), [(True, code_pb2.CODE_OK), (False, code_pb2.CODE_FORBIDDEN)])
-def test_the_outcome_of_a_break_glass_review_is_told_to_patient_and_clinician(
-    justified: bool, code: int
-) -> None:
-    review = state_pb2.BreakGlassReview(reviewed=True, justified=justified, reviewer=MERCY_OFFICER, at_ms=9)
-    happened = event(
-        entry("break-glass", CLINICIAN, patient=PATIENT, break_glass_review=review),
-        entry("review-break-glass", MERCY_OFFICER, patient=PATIENT),
+def reviewed(reviewer: str, finding: str) -> state_pb2.AuditEntry:
+    return entry(
+        "review-break-glass",
+        reviewer,
+        patient=PATIENT,
+        subject=CLINICIAN,
+        break_glass_id="glass",
+        reason_code=finding,
     )
-    result = announce(happened, {}, STAFF, RULES)
+
+
+@pytest.mark.parametrize(
+    ("finding", "code"), [("justified", code_pb2.CODE_OK), ("not-justified", code_pb2.CODE_FORBIDDEN)]
+)
+def test_what_each_member_finds_about_a_break_glass_is_told_to_patient_and_clinician(
+    finding: str, code: int
+) -> None:
+    result = announce(event(reviewed(MERCY_OFFICER, finding)), {}, STAFF, RULES)
 
     assert told(result) == {(PATIENT, "break-glass.reviewed"), (CLINICIAN, "break-glass.reviewed")}
-    assert {(n.actor, n.code, n.at_ms) for n in result.notices} == {(MERCY_OFFICER, code, 9)}
+    assert {(n.actor, n.actor_msp, n.code, n.command_id) for n in result.notices} == {
+        (MERCY_OFFICER, "MercyMSP", code, "glass")
+    }
+
+
+def test_a_refused_review_of_a_break_glass_tells_nobody() -> None:
+    refused = reviewed(MERCY_OFFICER, "justified")
+    refused.code = code_pb2.CODE_FORBIDDEN
+
+    assert announce(event(refused), {}, STAFF, RULES) == Announcement()
 
 
 def test_of_a_break_glass_each_member_tells_its_own_people() -> None:
-    review = state_pb2.BreakGlassReview(reviewed=True, justified=True, reviewer=MERCY_OFFICER)
-    happened = event(
-        entry("break-glass", CLINICIAN, patient=PATIENT, break_glass_review=review),
-        entry("break-glass", MERCY_ADMIN, patient=PATIENT),
-    )
+    happened = event(reviewed(MERCY_OFFICER, "justified"), entry("break-glass", MERCY_ADMIN, patient=PATIENT))
     before = known(identity(PATIENT), identity(CLINICIAN))
 
     assert set(before) <= domain.concerned(happened)
@@ -261,7 +277,8 @@ def test_of_a_break_glass_each_member_tells_its_own_people() -> None:
         (MERCY_OFFICER, "break-glass"),
     }
     assert told(domain.announce(happened, before, STAFF, RULES, "LakesideMSP")) == {
-        (CLINICIAN, "break-glass.reviewed")
+        (CLINICIAN, "break-glass.reviewed"),
+        (LAKESIDE_ADMIN, "break-glass"),
     }
 
 

@@ -1,0 +1,138 @@
+package batch
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/policy"
+)
+
+const (
+	actionReviewBreakGlass = "review-break-glass"
+	findingJustified       = "justified"
+	findingNotJustified    = "not-justified"
+)
+
+// ReviewBreakGlass: what one member found. A break-glass is closed when the clinician's own member and
+// another one have spoken, so that no house is judge in its own case alone. Reviews have a key of their
+// own: the entry of the break-glass stays as it was written.
+var breakGlassReviewFamily = family{
+	describe: func(c *command) *refusal {
+		body := c.body.GetReviewBreakGlass()
+		if !isUUIDv7(body.GetBreakGlassId()) {
+			return invalid("body.review_break_glass.break_glass_id", notUUIDv7)
+		}
+		if !isAddress(body.GetClinician()) {
+			return invalid("body.review_break_glass.clinician", "not an address")
+		}
+		e := c.entry
+		e.Action, e.Subject, e.BreakGlassId = actionReviewBreakGlass, body.GetClinician(), body.GetBreakGlassId()
+		e.ReasonCode = findingNotJustified
+		if body.GetJustified() {
+			e.ReasonCode = findingJustified
+		}
+		return nil
+	},
+	reads: func(c *command, need func(string)) {
+		body := c.body.GetReviewBreakGlass()
+		need(auditKey(body.GetBreakGlassId(), body.GetClinician()))
+		need(breakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
+		need(breakGlassQuotaKey(body.GetClinician()))
+	},
+	follows: func(r *run, c *command, need func(string)) {
+		body := c.body.GetReviewBreakGlass()
+		broken := load[pb.AuditEntry](r.state, auditKey(body.GetBreakGlassId(), body.GetClinician()))
+		if isBrokenGlass(broken) {
+			need(identityKey(broken.GetPatient()))
+		}
+		reviews := load[pb.BreakGlassReviews](r.state, breakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
+		for _, review := range reviews.GetReviews() {
+			need(identityKey(review.GetReviewer()))
+		}
+	},
+	apply: applyBreakGlassReview,
+}
+
+func isBrokenGlass(entry *pb.AuditEntry) bool {
+	return entry.GetAction() == policy.ActionBreakGlass && entry.GetCode() == pb.Code_CODE_OK
+}
+
+func applyBreakGlassReview(r *run, c *command) *refusal {
+	body := c.body.GetReviewBreakGlass()
+	broken := load[pb.AuditEntry](r.state, auditKey(body.GetBreakGlassId(), body.GetClinician()))
+	if !isBrokenGlass(broken) {
+		return notFound("body.review_break_glass.break_glass_id", "this clinician has broken no glass under this id")
+	}
+	e := c.entry
+	e.Patient, e.RecordId, e.Version, e.Category =
+		broken.GetPatient(), broken.GetRecordId(), broken.GetVersion(), broken.GetCategory()
+	if why := r.mayReview(c.actor, broken); why != nil {
+		return why
+	}
+	key := breakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician())
+	reviews := &pb.BreakGlassReviews{}
+	if known := load[pb.BreakGlassReviews](r.state, key); known != nil {
+		reviews = proto.CloneOf(known)
+	}
+	if reviews.GetClosed() {
+		return conflict("body.review_break_glass.break_glass_id", "already reviewed by two members")
+	}
+	reviews.Reviews = slices.DeleteFunc(reviews.GetReviews(), func(review *pb.BreakGlassReview) bool {
+		return !r.speaks(review.GetReviewer(), review.GetMsp(), reviewingRoles...)
+	})
+	isOwn := func(msp string) bool { return msp == broken.GetSignerMsp() }
+	for _, review := range reviews.GetReviews() {
+		if isOwn(review.GetMsp()) == isOwn(c.actor.GetHomeMsp()) {
+			return conflict("body.review_break_glass.break_glass_id",
+				"%s has reviewed it already: the other side is to speak", review.GetMsp())
+		}
+	}
+	reviews.Reviews = append(reviews.GetReviews(), &pb.BreakGlassReview{
+		Justified: body.GetJustified(), Reviewer: c.actor.GetAddress(), Msp: c.actor.GetHomeMsp(), AtMs: r.call.TimeMs,
+	})
+	if len(reviews.GetReviews()) == 2 {
+		reviews.Closed, e.ReviewClosed = true, true
+		r.release(body.GetClinician())
+	}
+	r.state.put(key, reviews)
+	return nil
+}
+
+var reviewingRoles = []pb.Role{pb.Role_ROLE_PRIVACY_OFFICER, pb.Role_ROLE_ADMINISTRATOR}
+
+// mayReview: of the clinician's own member anybody in a reviewing role but the clinician; of the others
+// who keeps the patient's keys and so has to do with the patient, or anybody where only the clinician's
+// own member does.
+func (r *run) mayReview(reviewer *pb.IdentityDocument, broken *pb.AuditEntry) *refusal {
+	if !slices.Contains(reviewingRoles, reviewer.GetRole()) {
+		return forbidden("signer", "only a privacy officer or an administrator reviews a break-glass")
+	}
+	if reviewer.GetAddress() == broken.GetSigner() {
+		return forbidden("signer", "nobody reviews their own break-glass")
+	}
+	if reviewer.GetHomeMsp() == broken.GetSignerMsp() {
+		return nil
+	}
+	patient := load[pb.IdentityDocument](r.state, identityKey(broken.GetPatient()))
+	concerned := []string{patient.GetHomeMsp()}
+	for _, custodian := range patient.GetCustodians() {
+		concerned = append(concerned, custodian.GetMsp())
+	}
+	concerned = slices.DeleteFunc(concerned, func(msp string) bool { return msp == broken.GetSignerMsp() })
+	if len(concerned) > 0 && !slices.Contains(concerned, reviewer.GetHomeMsp()) {
+		return forbidden("signer", "beside the clinician's member the patient's home or a custodian reviews this break-glass")
+	}
+	return nil
+}
+
+// release takes a closed break-glass off what waits for review.
+func (r *run) release(clinician string) {
+	key := breakGlassQuotaKey(clinician)
+	if known := load[pb.BreakGlassQuota](r.state, key); known.GetUnreviewed() > 0 {
+		quota := proto.CloneOf(known)
+		quota.Unreviewed--
+		r.state.put(key, quota)
+	}
+}

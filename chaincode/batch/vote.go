@@ -1,0 +1,26 @@
+package batch
+
+import (
+	"slices"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// speaks tells whether somebody speaks for a member now: active, of that member, in one of the roles. A
+// vote is counted by it whenever votes are counted, so that what a suspended administrator said is
+// worth nothing from then on. Only for addresses that a family's follows named, and for signers.
+func (r *run) speaks(address, msp string, roles ...pb.Role) bool {
+	who := load[pb.IdentityDocument](r.state, identityKey(address))
+	return who.GetStatus() == pb.IdentityStatus_IDENTITY_STATUS_ACTIVE && who.GetHomeMsp() == msp &&
+		slices.Contains(roles, who.GetRole())
+}
+
+// counts is speaks for an administrator's vote.
+func (r *run) counts(vote *pb.Vote) bool {
+	return r.speaks(vote.GetVoter(), vote.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
+}
+
+// voteOf the command's signer, for the signer's member.
+func (r *run) voteOf(c *command) *pb.Vote {
+	return &pb.Vote{Msp: c.actor.GetHomeMsp(), Voter: c.actor.GetAddress(), AtMs: r.call.TimeMs}
+}
