@@ -96,7 +96,7 @@ class Gate:
                 sessions_rules.check_bound(session, sessions_rules.CERTIFICATE, certificate.thumbprint)
                 if certificate.name != session.address:
                     raise sessions_rules.unauthenticated("the certificate is not that of the token's subject")
-            await self._sessions.check_active(session)
+            await self._sessions.check_active(session, or_takes_away=route.takes_away)
         except MeshError as err:
             self._metrics.not_admitted.labels(self._metrics.code(err.code)).inc()
             raise

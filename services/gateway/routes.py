@@ -33,6 +33,7 @@ class Route:
     roles          of the session that may call; empty: any. What else is needed, the target checks
     first_contact  answered on the port without client certificates too
     changes_state  an answer that got lost may have happened
+    takes_away     also for a suspended patient, who may still take consent away with it
     """
 
     method: str
@@ -41,6 +42,7 @@ class Route:
     roles: frozenset[str] = frozenset()
     first_contact: bool = False
     changes_state: bool = False
+    takes_away: bool = False
 
 
 _ADMINISTRATOR = frozenset({"administrator"})
@@ -64,12 +66,12 @@ LOGIN = f"{_SESSIONS}Login"
 # fmt: off
 _TABLE = (
     Route(INGEST, _OWN, _SESSION),
-    Route(f"{_GATEWAY}CommandService/Submit", _OWN, _SESSION),
-    Route(f"{_GATEWAY}CommandService/GetReceipt", _OWN, _SESSION),
+    Route(f"{_GATEWAY}CommandService/Submit", _OWN, _SESSION, takes_away=True),
+    Route(f"{_GATEWAY}CommandService/GetReceipt", _OWN, _SESSION, takes_away=True),
     Route(f"{_GATEWAY}RecordService/Read", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ReadMany", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListRecords", _OWN, _SESSION),
-    Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT),
+    Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT, takes_away=True),
     Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),
     Route(f"{_GATEWAY}RecordService/GetBrokenGlass", _OWN, _SESSION, roles=_REVIEWERS),
     Route(f"{_GATEWAY}RecordService/GetProof", _OWN, _SESSION),

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.protocol import standing
 from services.gateway.domain import jose, session
 from services.gateway.domain.session import Session
 from services.gateway.identities import Identities
@@ -72,13 +73,19 @@ class Sessions:
         self._verified.put(digest, verified)
         return verified
 
-    async def check_active(self, of: Session) -> None:
-        """Raises MeshError INACTIVE_SIGNER (suspended), UNAUTHENTICATED (token expired), UNAVAILABLE."""
+    async def check_active(self, of: Session, *, or_takes_away: bool = False) -> None:
+        """Raises MeshError INACTIVE_SIGNER (suspended), UNAUTHENTICATED (token expired), UNAVAILABLE.
+
+        or_takes_away: a suspended patient goes on, who may still take consent away.
+        """
         if (expired := self._expired(of)) is not None:
             raise expired
         if problem := self._revocations_problem(of.msp):
             raise MeshError(code_pb2.CODE_UNAVAILABLE, problem, "", _AGAIN_MS)
-        if (inactive := _inactive(await self._identities.get(of.address, STATUS_SECONDS))) is not None:
+        document = await self._identities.get(of.address, STATUS_SECONDS)
+        if or_takes_away and standing.may_take_away(document):
+            return
+        if (inactive := _inactive(document)) is not None:
             raise inactive
 
     async def over(self, of: Session) -> MeshError:
@@ -156,7 +163,7 @@ class _Open:
 
 
 def _inactive(document: IdentityDocument | None) -> MeshError | None:
-    if document is not None and document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE:
+    if standing.is_active(document):
         return None
     return MeshError(
         code_pb2.CODE_INACTIVE_SIGNER,

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import signature
+from cbmdhi.protocol import signature, standing
 from cbmdhi.protocol.ids import uuid7
 from services.identity import names
 from services.identity.domain import session
@@ -96,5 +96,6 @@ def _subject(document: IdentityDocument | None, address: str) -> session.Subject
         address=address,
         role=names.role(document.role),
         msp=document.home_msp,
-        active=document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE,
+        # A suspended patient still takes consent away: gateways see to it that the session serves that alone.
+        active=standing.is_active(document) or standing.may_take_away(document),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -358,6 +359,45 @@ async def test_a_suspended_clinician_can_do_nothing_more(people: People) -> None
             return False
 
         await until(locked_out, "the suspension reaches the gateway", deadline_seconds=6)
+
+
+async def test_a_suspended_patient_still_revokes_and_what_two_members_must_undo_they_undo(
+    people: People,
+) -> None:
+    home, other = people.mercy_administrator, people.lakeside_administrator
+    reader = people.lakeside_clinician
+    async with await people.new_patient() as patient:
+        address = patient.wallet.address
+        record = await written(people.engine, observation(patient))
+        consent_id, _ = await patient.consents.grant(provision(grantee=reader.wallet.address))
+        await home.registration.suspend(address, "misuse")
+
+        async def locked_out() -> bool:
+            try:
+                await patient.inbox.list()
+            except MeshError as error:
+                return error.code_name == "INACTIVE_SIGNER"
+            return False
+
+        await until(locked_out, "the suspension reaches the gateway", deadline_seconds=6)
+        await reader.records.read(record.patient, record.record_id, 1, "TREAT")
+        await patient.consents.revoke(consent_id)
+        await refused(reader, record)
+        await home.registration.reinstate(address)
+
+        # Now the key is lost: a thief could not revoke, and the hospital writes on.
+        await until(lambda: cast.is_active(patient), "the patient is active again")
+        stolen_ms = int(time.time() * 1000) - 1
+        consent_id, _ = await patient.consents.grant(provision(grantee=reader.wallet.address))
+        await home.registration.suspend(address, "lost-key", stolen_ms)
+        await refused(reader, record)
+        with pytest.raises(MeshError):
+            await patient.consents.revoke(consent_id)
+        await written(people.engine, observation(patient))
+        await home.registration.reinstate(address)
+        assert not await cast.is_active(patient)
+        await other.registration.reinstate(address)
+        await until(lambda: cast.is_active(patient), "two members let the patient act again")
 
 
 async def test_what_a_clinician_may_not_search_is_not_listed(people: People, patient: Client) -> None:

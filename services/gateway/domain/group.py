@@ -22,7 +22,7 @@ from cbmdhi.command.v1.command_pb2 import (
 )
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import categories, command, enrolment, ids, signature
+from cbmdhi.protocol import categories, command, enrolment, ids, signature, standing
 from cbmdhi.protocol.channel import Channel
 from services.gateway.domain.refusal import Refused
 
@@ -42,6 +42,7 @@ class Parsed:
     name          of the body's field, such as `put_record`; None for one that this version does not know
     put           the body, when it adds a version of a record
     registration  the body, when it registers the key that signs it
+    takes_away    whether all it does is to take consent away
     """
 
     signed: SignedCommand
@@ -49,6 +50,7 @@ class Parsed:
     name: str | None
     put: PutRecord | None
     registration: RegisterIdentity | None
+    takes_away: bool = False
 
     @classmethod
     def of(cls, signed: SignedCommand, header: Command, body: CommandBody) -> Parsed:
@@ -56,7 +58,7 @@ class Parsed:
         name = body.WhichOneof("body")
         put = body.put_record if name == "put_record" else None
         registration = body.register_identity if name == "register_identity" else None
-        return cls(signed, header, name, put, registration)
+        return cls(signed, header, name, put, registration, standing.only_takes_away(body))
 
     @property
     def key(self) -> Key:
@@ -150,10 +152,11 @@ def check_signature(parsed: Parsed, signer: IdentityDocument | None) -> None:
 
 
 def check_active(parsed: Parsed, signer: IdentityDocument | None) -> None:
-    """Only an active identity acts; a registration is made before that. Raises Refused INACTIVE_SIGNER."""
-    if parsed.registration is None and (
-        signer is None or signer.status != IdentityStatus.IDENTITY_STATUS_ACTIVE
-    ):
+    """Only an active identity acts; a registration is made before that, and a suspended patient still takes
+    consent away. Raises Refused INACTIVE_SIGNER."""
+    if parsed.registration is not None or standing.is_active(signer):
+        return
+    if not (parsed.takes_away and standing.may_take_away(signer)):
         raise Refused(
             code_pb2.CODE_INACTIVE_SIGNER,
             "the signer's identity is not active: wait for the review, or ask the home member",

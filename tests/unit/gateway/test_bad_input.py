@@ -7,7 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Access, CommandGroup, Consent, Role, SignedCommand
+from cbmdhi.command.v1.command_pb2 import (
+    EFFECT_PERMIT,
+    Access,
+    CommandGroup,
+    Consent,
+    Provision,
+    RevokeConsent,
+    Role,
+    SignedCommand,
+)
 from cbmdhi.command.v1.state_pb2 import IdentityStatus
 from cbmdhi.gateway.v1.gateway_pb2 import Content
 from cbmdhi.protocol import command, signature
@@ -207,6 +216,19 @@ async def test_a_suspended_signer_is_refused_before_anything_is_stored(world: Wo
 
     assert await world.code_of(put(world.engine, world.patient)) == "INACTIVE_SIGNER"
     assert not world.storage.stored
+
+
+async def test_a_suspended_patients_revocation_is_carried_and_nothing_else_of_theirs(world: World) -> None:
+    world.ledger.register(world.patient, status=IdentityStatus.IDENTITY_STATUS_SUSPENDED)
+    revoke = RevokeConsent(consent_id=uuid7(), patient=world.patient.address)
+    permit = Provision(effect=EFFECT_PERMIT)
+    give = Consent(consent_id=uuid7(), patient=world.patient.address, provisions=[permit])
+
+    def alone(body: Consent | RevokeConsent) -> Put:
+        return Put(command.make_group([(world.patient, body)], channel=CHANNEL), [])
+
+    assert await world.code_of(alone(revoke)) == "OK"
+    assert await world.code_of(alone(give)) == "INACTIVE_SIGNER"
 
 
 async def test_who_is_registered_a_moment_after_being_refused_is_not_refused_again(world: World) -> None:

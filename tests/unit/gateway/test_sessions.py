@@ -13,11 +13,13 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Role
 from services.gateway.domain import dpop, jose
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import CERTIFICATE, DPOP, check_bound
 from services.gateway.identities import Identities
 from services.gateway.rest.replay import UsedProofs
+from services.gateway.routes import ROUTES
 from services.gateway.sessions import Sessions
 from services.gateway.token_keys import TokenKeys
 from services.runtime.errors import MeshError
@@ -157,6 +159,39 @@ async def test_an_expired_token_is_refused_though_it_was_good_a_moment_ago() -> 
     with pytest.raises(MeshError) as caught:
         await desk.sessions.check_active(session)
     assert caught.value.code == code_pb2.CODE_UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("role", "reason", "takes_away"),
+    [
+        (Role.ROLE_PATIENT, "misuse", True),
+        (Role.ROLE_PATIENT, "lost-key", False),
+        (Role.ROLE_CLINICIAN, "misuse", False),
+    ],
+)
+async def test_a_suspended_patients_session_is_good_for_taking_consent_away_alone(
+    role: Role, reason: str, takes_away: bool
+) -> None:
+    desk = Desk()
+    session = await desk.sessions.of_token(desk.token())
+    desk.ledger.suspend(desk.person)
+    document = desk.ledger.people[desk.person.address]
+    document.role, document.suspension.reason_code = role, reason
+
+    with pytest.raises(MeshError) as caught:
+        await desk.sessions.check_active(session)
+    assert caught.value.code == code_pb2.CODE_INACTIVE_SIGNER
+    if takes_away:
+        await desk.sessions.check_active(session, or_takes_away=True)
+    else:
+        with pytest.raises(MeshError):
+            await desk.sessions.check_active(session, or_takes_away=True)
+    # What is not for taking consent away does not ask for it.
+    assert {method.rpartition("/")[2] for method, route in ROUTES.items() if route.takes_away} == {
+        "Submit",
+        "GetReceipt",
+        "ListConsents",
+    }
 
 
 async def test_a_suspended_identity_is_noticed_within_five_seconds() -> None:

@@ -12,6 +12,7 @@ from joserfc.jwk import KeySet
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
+from cbmdhi.command.v1.state_pb2 import Suspension
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import signature
 from tests.unit.identity.authority import Wallet
@@ -154,6 +155,21 @@ async def test_a_suspended_or_waiting_identity_gets_no_token(member: Member) -> 
         challenge = await challenge_for(member, wallet)
         error = await refused(member.session.Login(login(wallet, challenge), member.by()))
         assert error.code == code_pb2.CODE_INACTIVE_SIGNER
+
+
+async def test_a_suspended_patient_gets_a_token_to_take_consent_away_with_unless_the_key_was_lost(
+    member: Member,
+) -> None:
+    for reason, admitted in (("misuse", True), ("lost-key", False)):
+        wallet = Wallet()
+        why = Suspension(reason_code=reason)
+        member.ledger.put(wallet, Role.ROLE_PATIENT, SUSPENDED, suspension=why)
+        request = login(wallet, await challenge_for(member, wallet))
+        if admitted:
+            assert (await member.session.Login(request, member.by())).token
+        else:
+            error = await refused(member.session.Login(request, member.by()))
+            assert error.code == code_pb2.CODE_INACTIVE_SIGNER
 
 
 async def test_who_does_not_hold_the_key_learns_nothing_about_the_address(
