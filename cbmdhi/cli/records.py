@@ -93,7 +93,8 @@ def get(
         return
     shared.errors.print(
         f"permitted in block {reading.receipt.block} by {', '.join(reading.receipt.basis.policies)}; "
-        f"key released by {reading.released_by}; the content matches its author's commitment"
+        f"key released by {reading.released_by}; the content is what {shared.short(reading.record.author)} "
+        f"signed and the peers of {' and '.join(reading.proof.endorsers)} hold"
     )
     print(json.dumps(reading.resource, indent=2, ensure_ascii=False))
 

@@ -116,7 +116,7 @@ def verify(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a receipt against its block: hash chain, endorsements, author's signature, stored bytes."""
+    """Check a receipt against the members' peers: endorsements, author's signature, verdict, stored bytes."""
     verification = shared.with_client(
         wallet, home, member, lambda client: verify_receipt(client, tx_id, command_id, signer)
     )

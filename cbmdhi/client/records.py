@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from cbmdhi.client import reviewers, tracing
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection, check_size, connected
+from cbmdhi.client.proven import Proven
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import RecordVersion
@@ -24,6 +25,7 @@ from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import broken_glass, categories, command, envelope, hpke, released
 from cbmdhi.protocol import resource as resources
+from cbmdhi.protocol.evidence import Checked, ProvenVersion
 from cbmdhi.protocol.ids import uuid7
 
 _log = logging.getLogger("cbmdhi.client")
@@ -94,12 +96,18 @@ class Written:
 
 @dataclass(frozen=True)
 class Reading:
-    """A record as it was read: decrypted here, its commitment checked."""
+    """A record as it was read: decrypted here, and proven to be what its author signed and the members' peers
+    hold. Without that proof there is none."""
 
     receipt: Receipt
-    record: RecordVersion
+    proof: ProvenVersion
     content: bytes = field(repr=False)
     released_by: str
+
+    @property
+    def record(self) -> RecordVersion:
+        """The channel's entry of the version, as proven."""
+        return self.proof.record
 
     @property
     def resource(self) -> dict[str, Any]:
@@ -113,6 +121,7 @@ class Records:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._wallet = connection.wallet
+        self._proven = Proven(connection.wallet)
 
     def prepare(self, record: NewRecord, lifetime_seconds: int = 300) -> Prepared:
         """Sign a record: the commitment over a new salt goes into the command, the salt with the content.
@@ -275,46 +284,66 @@ class Records:
 
     async def _read_signed(self, body: pb.Access | pb.BreakGlass, signed: pb.SignedCommand) -> Reading:
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
-        response = await self._connection.call(stub.Read, gateway_pb2.ReadRequest(command=signed))
-        return self._decided(body, response)
+        request = gateway_pb2.ReadRequest(
+            command=signed, proven=self._proven.knows(body.record_id, body.version)
+        )
+        response = await self._connection.call(stub.Read, request)
+        return self._decided(body, response, self._given(response))
 
     async def _read_together(self, bodies: Sequence[pb.Access]) -> list[Reading | MeshError]:
         signed = [self._signed(body) for body in bodies]
+        known = [
+            index for index, body in enumerate(bodies) if self._proven.knows(body.record_id, body.version)
+        ]
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
-        request = gateway_pb2.ReadManyRequest(commands=signed)
+        request = gateway_pb2.ReadManyRequest(commands=signed, proven=known)
         response = await self._connection.call(stub.ReadMany, request)
         if len(response.results) != len(bodies):
             raise MeshError(code_pb2.CODE_INTERNAL, "the gateway's answer does not fit what was asked")
+        given = self._given(response)
         readings: list[Reading | MeshError] = []
         for body, sent, result in zip(bodies, signed, response.results, strict=True):
             try:
-                readings.append(await self._one_of_many(body, sent, result))
+                readings.append(await self._one_of_many(body, sent, result, given))
             except MeshError as error:
                 readings.append(error)
         return readings
 
+    def _given(self, response: gateway_pb2.ReadResponse | gateway_pb2.ReadManyResponse) -> Checked | None:
+        return self._proven.checking(response.evidence) if response.HasField("evidence") else None
+
     async def _one_of_many(
-        self, body: pb.Access, signed: pb.SignedCommand, result: gateway_pb2.ReadResult
+        self,
+        body: pb.Access,
+        signed: pb.SignedCommand,
+        result: gateway_pb2.ReadResult,
+        given: Checked | None,
     ) -> Reading:
         if not result.HasField("error"):
-            return self._decided(body, result.read)
+            return self._decided(body, result.read, given)
         error = result.error
         if error.code == code_pb2.CODE_TOO_LARGE:
             return await self._read_signed(body, signed)
         raise of_detail(error)
 
-    def _decided(self, body: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse) -> Reading:
+    def _decided(
+        self,
+        body: pb.Access | pb.BreakGlass,
+        response: gateway_pb2.ReadResponse,
+        given: Checked | None,
+    ) -> Reading:
         if response.receipt.code != code_pb2.CODE_OK:
             raise AccessRefused(response.receipt)
-        return self._opened(body, response)
+        return self._opened(body, response, self._proven.version(body.record_id, body.version, given))
 
-    def _opened(self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse) -> Reading:
-        wallet, opened, record = self._wallet, response.opened, response.opened.record
+    def _opened(
+        self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse, proven: ProvenVersion
+    ) -> Reading:
+        wallet, opened, record = self._wallet, response.opened, proven.record
         reader = released.Reader(wallet.address, self._hpke_private, response.receipt.command_id)
-        wanted = (asked.patient, asked.record_id, asked.version)
         try:
-            if (record.patient, record.record_id, record.version) != wanted:
-                raise released.NotAsCommitted("another record came than the one that was asked for")
+            if record.patient != asked.patient:
+                raise released.NotAsCommitted("the record is another patient's than the one asked for")
             content = released.open_released(record, opened.blocks, opened.sealed_data_key, reader)
         except released.NotAsCommitted as error:
             raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
@@ -325,7 +354,7 @@ class Records:
                 raise MeshError(
                     code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
                 ) from error
-        return Reading(response.receipt, record, content, opened.released_by)
+        return Reading(response.receipt, proven, content, opened.released_by)
 
 
 def slowed_name(slowed: gateway_pb2.Slowed) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cbmdhi.client.connection import Connection
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry, GetProofResponse
+from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry, Evidence
 
 
 class Trail:
@@ -31,10 +31,11 @@ class Trail:
         request = gateway_pb2.GetReceiptRequest(command_id=command_id)
         return (await self._connection.call(stub.GetReceipt, request)).receipt
 
-    async def proof(self, tx_id: str) -> GetProofResponse:
-        """The block of a transaction, and its neighbours' headers."""
+    async def evidence(self, command_id: str, signer: str = "") -> Evidence:
+        """What the members' peers sign about a command that concerns the wallet. Raises NOT_FOUND."""
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
-        return (await self._connection.call(stub.GetProof, gateway_pb2.GetProofRequest(tx_id=tx_id))).proof
+        request = gateway_pb2.GetProofRequest(command_id=command_id, signer=signer)
+        return (await self._connection.call(stub.GetProof, request)).evidence
 
     async def blob(self, cid: str) -> bytes:
         """A stored block: ciphertext."""

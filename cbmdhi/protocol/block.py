@@ -26,6 +26,7 @@ _transaction_protos: Any = transaction_pb2
 SIGNATURES = 0
 TRANSACTIONS_FILTER = 2
 VALID = 0
+_NOT_VALIDATED = 254
 
 
 class MalformedBlock(Exception):
@@ -146,6 +147,19 @@ def find_transaction(block: Block, tx_id: str) -> Transaction:
     except (DecodeError, IndexError) as error:
         raise MalformedBlock("the bytes are not a Fabric block") from error
     raise MalformedBlock("the block does not hold that transaction")
+
+
+def endorsed(payload: bytes) -> Transaction:
+    """A call of the chaincode that peers endorsed and nobody ordered, from a serialized common.Payload.
+
+    Nobody signed it but its endorsers. Raises MalformedBlock.
+    """
+    try:
+        parsed = _common.Payload.FromString(payload)
+        channel_header = _common.ChannelHeader.FromString(parsed.header.channel_header)
+        return _transaction(_common.Envelope(payload=payload), parsed, channel_header, _NOT_VALIDATED)
+    except (DecodeError, IndexError) as error:
+        raise MalformedBlock("the bytes are not an endorsed call") from error
 
 
 def _transaction(

@@ -1,7 +1,9 @@
-"""Proof that a verdict stands in a block, for whoever would rather check than believe.
+"""Proof that a verdict stands in a block, or a value in the state, for whoever would check and not believe.
 
 A block is worth what its signatures say: the orderer's over the header, the members' over the result, and
-the hash that links it to the block before. None of it rests on the word of the service that gave it.
+the hash that links it to the block before. A value of the state is worth what the members' peers sign when
+they are asked for it: a majority of them holds it committed as valid, and nothing else is shown for it.
+None of it rests on the word of the service that gave it.
 """
 
 from __future__ import annotations
@@ -16,18 +18,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1.command_pb2 import SignedCommand
-from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, Verdict
+from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, Query, QueryResult, Verdict
 from cbmdhi.protocol import block as blocks
 from cbmdhi.protocol import certificates, command
 from cbmdhi.protocol.block import Block, Header
 from cbmdhi.protocol.consortium import Consortium
 
 PROCESS = b"process"
+QUERY = b"query"
 
 
 class ProofError(Exception):
     """A check failed. `check` names it: `hash-chain`, `data-hash`, `orderer`, `transaction`, `valid`,
-    `creator`, `endorsements`, `verdict`."""
+    `creator`, `endorsements`, `verdict`, `state`, `author`."""
 
     def __init__(self, check: str, reason: str) -> None:
         super().__init__(f"{check}: {reason}")
@@ -92,6 +95,37 @@ class VerifiedVerdict:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedState:
+    """Values of state keys as the peers of a majority of the members hold them."""
+
+    values: dict[str, bytes]
+    endorsers: tuple[str, ...]
+
+
+def verify_state(endorsed: bytes, trust: Trust) -> VerifiedState:
+    """Check what peers endorsed as the state of some keys, and for whom they are peers. Raises ProofError.
+
+    `endorsed` is a serialized common.Payload: a call of `query` that was endorsed and never ordered. It says
+    what was committed when it was asked for, not that it still is: ask for what does not change.
+    """
+    try:
+        call = blocks.endorsed(endorsed)
+    except blocks.MalformedBlock as error:
+        raise ProofError("state", str(error)) from error
+    _check_call(call, QUERY, trust)
+    endorsers = _majority(call, trust)
+    try:
+        query = Query.FromString(call.arguments[1])
+        result = QueryResult.FromString(call.response_payload)
+    except DecodeError as error:
+        raise ProofError("state", "question or answer are not those of the chaincode") from error
+    keys = query.get_keys.keys
+    if len(keys) != len(result.values):
+        raise ProofError("state", "the answer has not one value for each key")
+    return VerifiedState(dict(zip(keys, result.values, strict=True)), endorsers)
+
+
 def verify_transaction(
     block: bytes, previous_header: bytes, tx_id: str, trust: Trust, next_header: bytes = b""
 ) -> VerifiedTransaction:
@@ -108,12 +142,7 @@ def verify_transaction(
     transaction = _find(parsed, tx_id)
     _check_orderer(parsed, transaction.timestamp_ms, trust)
     _check_transaction(transaction, trust)
-    endorsers = _endorsers(transaction, trust)
-    if len(endorsers) < trust.majority:
-        raise ProofError(
-            "endorsements",
-            f"{len(endorsers)} members endorsed, {trust.majority} of {len(trust.member_roots)} are needed",
-        )
+    endorsers = _majority(transaction, trust)
     try:
         batch, result = (
             Batch.FromString(transaction.arguments[1]),
@@ -197,22 +226,33 @@ def _check_orderer(block: Block, at_ms: int, trust: Trust) -> None:
 
 
 def _check_transaction(transaction: blocks.Transaction, trust: Trust) -> None:
-    if transaction.channel != trust.channel or transaction.chaincode != trust.chaincode:
-        raise ProofError("transaction", "it belongs to another channel or chaincode")
-    if hashlib.sha256(transaction.nonce + transaction.creator_bytes).hexdigest() != transaction.tx_id:
-        raise ProofError("transaction", "its id does not follow from nonce and creator")
-    if (
-        transaction.response_status != 200
-        or len(transaction.arguments) < 2
-        or transaction.arguments[0] != PROCESS
-    ):
-        raise ProofError("transaction", "it is not a batch of commands")
-    if transaction.proposal_hash != transaction.expected_proposal_hash:
-        raise ProofError("transaction", "what was endorsed is not what was proposed")
+    _check_call(transaction, PROCESS, trust)
     creator = transaction.creator
     roots = trust.member_roots.get(creator.msp_id)
     if roots is None or not _holds(creator, roots, transaction.timestamp_ms, None):
         raise ProofError("creator", "no member's identity signed the transaction")
+
+
+def _check_call(call: blocks.Transaction, function: bytes, trust: Trust) -> None:
+    """That it is a call of that function of our chaincode, and that its answer is an answer to it."""
+    if call.channel != trust.channel or call.chaincode != trust.chaincode:
+        raise ProofError("transaction", "it belongs to another channel or chaincode")
+    if hashlib.sha256(call.nonce + call.creator_bytes).hexdigest() != call.tx_id:
+        raise ProofError("transaction", "its id does not follow from nonce and creator")
+    if call.response_status != 200 or len(call.arguments) != 2 or call.arguments[0] != function:
+        raise ProofError("transaction", f"it is not a call of {function.decode()} that was answered")
+    if call.proposal_hash != call.expected_proposal_hash:
+        raise ProofError("transaction", "what was endorsed is not what was proposed")
+
+
+def _majority(call: blocks.Transaction, trust: Trust) -> tuple[str, ...]:
+    endorsers = _endorsers(call, trust)
+    if len(endorsers) < trust.majority:
+        raise ProofError(
+            "endorsements",
+            f"{len(endorsers)} members endorsed, {trust.majority} of {len(trust.member_roots)} are needed",
+        )
+    return endorsers
 
 
 def _endorsers(transaction: blocks.Transaction, trust: Trust) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from cryptography.x509 import UnrecognizedExtension
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
-from cbmdhi.protocol import address, certificates, command, signature
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import certificates, command, signature
 from cbmdhi.protocol.enrolment import ATTRIBUTES_OID
 
 
@@ -26,14 +27,8 @@ class NotCertified(Exception):
 def check_keys(document: IdentityDocument, registration: pb.SignedCommand) -> None:
     """Check that the document's keys are those that the owner of its address signed. Raises NotCertified."""
     body = _body(registration)
-    signing_key = body.signing_public_key
-    if not document.address == registration.signer == body.address == address.of_spki(signing_key):
-        raise NotCertified("the registration is another identity's")
-    try:
-        command.verify(registration, signing_key)
-    except (signature.BadSignature, ValueError) as error:
-        raise NotCertified("the registration's signature does not hold") from error
-    registered = (signing_key, body.hpke_public_key, body.role, body.home_msp)
+    _check_self_signed(document.address, registration, body)
+    registered = (body.signing_public_key, body.hpke_public_key, body.role, body.home_msp)
     if registered != (
         document.signing_public_key,
         document.hpke_public_key,
@@ -51,7 +46,31 @@ def check_role(document: IdentityDocument, registration: pb.SignedCommand, roots
     `roots`: PEM of each member's identity CA, by MSP id. Raises NotCertified.
     """
     check_keys(document, registration)
+    _check_certificate(_body(registration), roots)
+
+
+def certified_key(address: str, registration: pb.SignedCommand, roots: dict[str, str]) -> bytes:
+    """The signing key (SPKI) of an address, by its own registration and the certificate of its home member's
+    Fabric CA in it.
+
+    `roots`: PEM of each member's identity CA, by MSP id. Raises NotCertified.
+    """
     body = _body(registration)
+    _check_self_signed(address, registration, body)
+    _check_certificate(body, roots)
+    return body.signing_public_key
+
+
+def _check_self_signed(address: str, registration: pb.SignedCommand, body: pb.RegisterIdentity) -> None:
+    if not address == registration.signer == body.address == addresses.of_spki(body.signing_public_key):
+        raise NotCertified("the registration is another identity's")
+    try:
+        command.verify(registration, body.signing_public_key)
+    except (signature.BadSignature, ValueError) as error:
+        raise NotCertified("the registration's signature does not hold") from error
+
+
+def _check_certificate(body: pb.RegisterIdentity, roots: dict[str, str]) -> None:
     try:
         certificate = x509.load_der_x509_certificate(body.enrolment_certificate)
         certificates.check_issued(certificate, roots[body.home_msp])

@@ -25,7 +25,7 @@ from services.runtime.errors import MeshError
 _READ_SECONDS = 5.0
 _SUBMIT_SECONDS = 28.0
 _SUBMIT_RETRIES = 100.0
-_PROOF_WAIT_MS = 5_000
+_PROVE_SECONDS = 10.0
 _AT_ONCE = 500
 
 
@@ -138,11 +138,22 @@ class Ledger:
         answer = await self._found(self._stub.GetBrokenGlass, request)
         return None if answer is None else answer.command
 
-    async def proof(self, tx_id: str) -> ledger_pb2.GetProofResponse:
-        """The block of a transaction. Raises MeshError NOT_FOUND."""
-        request = ledger_pb2.GetProofRequest(tx_id=tx_id, wait_ms=_PROOF_WAIT_MS)
-        seconds = _READ_SECONDS + _PROOF_WAIT_MS / 1000
-        return await call(self._stub.GetProof, request, deadline_seconds=seconds, retries=self._retries)
+    async def prove_versions(self, places: Sequence[tuple[str, int]]) -> ledger_pb2.Evidence:
+        """What the members' peers sign about at most 100 versions. Raises NOT_FOUND, UNAVAILABLE."""
+        versions = [
+            ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
+            for record_id, version in places
+        ]
+        return await self._prove(ledger_pb2.ProveRequest(versions=versions))
+
+    async def prove_command(self, command_id: str, signer: str, concerning: str) -> ledger_pb2.Evidence:
+        """The same about a command that concerns somebody. Raises NOT_FOUND, UNAVAILABLE."""
+        named = ledger_pb2.GetReceiptRequest(command_id=command_id, signer=signer)
+        return await self._prove(ledger_pb2.ProveRequest(command=named, concerning=concerning))
+
+    async def _prove(self, request: ledger_pb2.ProveRequest) -> ledger_pb2.Evidence:
+        answer = await call(self._stub.Prove, request, deadline_seconds=_PROVE_SECONDS, retries=self._retries)
+        return answer.evidence
 
     async def _read(self, method: Any, request: Message) -> Any:
         return await call(method, request, deadline_seconds=_READ_SECONDS, retries=self._retries)

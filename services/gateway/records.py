@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import CommandGroup
+from cbmdhi.command.v1.command_pb2 import Access, BreakGlass, CommandGroup
 from cbmdhi.gateway.v1.gateway_pb2 import (
     GetBlobRequest,
     GetBlobResponse,
@@ -29,11 +29,11 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
     ReadResult,
 )
 from cbmdhi.ledger.v1 import ledger_pb2
-from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.ledger.v1.ledger_pb2 import Evidence, Receipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import broken_glass, command, ids
 from cbmdhi.protocol import cid as cids
-from cbmdhi.storage.v1.storage_pb2 import OpenResult
+from cbmdhi.storage.v1.storage_pb2 import OpenResponse, OpenResult
 from services.gateway.domain.session import Session
 from services.gateway.ledger import Ledger
 from services.gateway.opening import Opens
@@ -45,7 +45,7 @@ from services.runtime.errors import MeshError, to_detail, unexpected
 
 _ACCESSES = ("access", "break_glass")
 _LARGEST_PAGE = 500
-_LONGEST_TX_ID = 128
+_LONGEST_NAME = 128
 _MOST_READS = 100
 _MIB = 1024 * 1024
 _MOST_BYTES = 15 * _MIB
@@ -62,13 +62,20 @@ class Reader:
 
     async def read(self, signed: command.SignedCommand) -> ReadResponse:
         """Receipt, and on a permit what is needed to decrypt. Raises MeshError."""
-        receipts = await self._pipeline.submit(CommandGroup(commands=[signed]), (), signed.ByteSize())
-        receipt: Receipt = receipts[0].receipt
+        receipt = await self.decide(signed)
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
+        return ReadResponse(receipt=receipt, opened=await self.open(receipt))
+
+    async def decide(self, signed: command.SignedCommand) -> Receipt:
+        """The committed decision. Raises MeshError."""
+        receipts = await self._pipeline.submit(CommandGroup(commands=[signed]), (), signed.ByteSize())
+        return receipts[0].receipt
+
+    async def open(self, permit: Receipt) -> OpenResponse:
+        """What a committed permit opens. Raises MeshError."""
         # Of an access sent again the receipt names its first transaction, where the grant stands.
-        opened = await self._opens.open(receipt.tx_id, receipt.command_id)
-        return ReadResponse(receipt=receipt, opened=opened)
+        return await self._opens.open(permit.tx_id, permit.command_id)
 
     async def read_many(self, commands: Sequence[command.SignedCommand]) -> AsyncGenerator[Read]:
         """The same for accesses that came together, in order. What does not fit beside others is opened
@@ -138,7 +145,13 @@ class Records:
     async def read(self, request: ReadRequest, session: Session) -> ReadResponse:
         """Read one version, on the signed word of the caller."""
         _check_read(request.command, session, "command")
-        return await self._reader.read(request.command)
+        receipt = await self._reader.decide(request.command)
+        if receipt.code != code_pb2.CODE_OK:
+            return ReadResponse(receipt=receipt)
+        if request.proven:
+            return ReadResponse(receipt=receipt, opened=await self._reader.open(receipt))
+        opened, evidence = await asyncio.gather(self._reader.open(receipt), self._evidence([request.command]))
+        return ReadResponse(receipt=receipt, opened=opened, evidence=evidence)
 
     async def read_many(self, request: ReadManyRequest, session: Session) -> ReadManyResponse:
         """Read many versions; one that is not read harms no other."""
@@ -170,7 +183,25 @@ class Records:
                 else:
                     size += read.ByteSize()
                     answer.results[index].read.CopyFrom(read)
+        known = frozenset(request.proven)
+        unproven = [
+            signed
+            for index, (signed, result) in enumerate(zip(request.commands, answer.results, strict=True))
+            if index not in known and result.read.HasField("opened")
+        ]
+        if unproven:
+            answer.evidence.CopyFrom(await self._evidence(unproven))
         return answer
+
+    async def _evidence(self, permitted: Sequence[command.SignedCommand]) -> Evidence:
+        """Of what was just read: it concerns who was permitted to read it."""
+        accesses = (command.body_of(signed)[1] for signed in permitted)
+        places = {
+            (access.record_id, access.version)
+            for access in accesses
+            if isinstance(access, Access | BreakGlass)
+        }
+        return await self._ledger.prove_versions(sorted(places))
 
     async def list_records(self, request: ListRecordsRequest, session: Session) -> ListRecordsResponse:
         """What the caller may search."""
@@ -211,10 +242,12 @@ class Records:
         return GetBrokenGlassResponse(command=signed)
 
     async def get_proof(self, request: GetProofRequest, session: Session) -> GetProofResponse:
-        """The block of a transaction."""
-        if not request.tx_id or len(request.tx_id) > _LONGEST_TX_ID or not request.tx_id.isalnum():
-            raise MeshError(code_pb2.CODE_INVALID, "not a transaction id", "tx_id")
-        return GetProofResponse(proof=await self._ledger.proof(request.tx_id))
+        """What the members' peers sign about a command that concerns the caller."""
+        for value, path in ((request.command_id, "command_id"), (request.signer, "signer")):
+            if len(value) > _LONGEST_NAME:
+                raise MeshError(code_pb2.CODE_INVALID, f"not a {path}", path)
+        evidence = await self._ledger.prove_command(request.command_id, request.signer, session.address)
+        return GetProofResponse(evidence=evidence)
 
     async def get_blob(self, request: GetBlobRequest, session: Session) -> GetBlobResponse:
         """A stored block: ciphertext."""

@@ -5,6 +5,7 @@ from services.ledger.carrier import Carrier
 from services.ledger.channel import FabricChannel
 from services.ledger.config import LedgerConfig
 from services.ledger.epochs import Epochs
+from services.ledger.evidence import Proving
 from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.health import Health
 from services.ledger.lists import Lists
@@ -60,13 +61,15 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     life.readiness.add("peer", health.check)
 
     server = GrpcServer(config, life)
+    state, lists = PeerState(channel), Lists(database)
     servicer = LedgerServicer(
         channel_name=config.channel,
         submitter=submitter,
-        state=PeerState(channel),
+        state=state,
         projection=projection,
-        lists=Lists(database),
+        lists=lists,
         proofs=proofs,
+        proving=Proving(channel, state, lists),
         health=health,
     )
     server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, servicer)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from services.ledger.domain.endorsers import Holders
-from services.ledger.fabric import Block, ChainInfo, CommitStatus
+from services.ledger.fabric import Block, BlockTransaction, ChainInfo, CommitStatus
 
 
 class Commit(Protocol):
@@ -58,6 +58,13 @@ class Channel(Protocol):
         """`query` on the own peer: a serialized QueryResult. Raises EvaluateError."""
         ...
 
+    async def endorse_query(self, query: bytes) -> tuple[bytes, bytes]:
+        """The same question to every member that must endorse, and never ordered.
+
+        The serialized common.Payload that they signed, and their answer. Raises EndorseError, EvaluateError.
+        """
+        ...
+
     async def members(self) -> tuple[str, ...]:
         """MSP ids of the members, sorted. Raises EvaluateError."""
         ...
@@ -67,6 +74,10 @@ class Channel(Protocol):
     async def block_by_number(self, number: int) -> Block: ...
 
     async def block_by_transaction(self, transaction_id: str) -> Block: ...
+
+    async def transaction(self, transaction_id: str) -> BlockTransaction:
+        """Alone, without the rest of its block. Raises EvaluateError, also when there is none."""
+        ...
 
     async def commit_status(self, transaction_id: str, wait_seconds: float) -> CommitStatus: ...
 

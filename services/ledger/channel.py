@@ -73,6 +73,19 @@ class FabricChannel:
     async def query(self, query: bytes) -> bytes:
         return await self._contract.evaluate("query", query, organisations=(self._msp_id,))
 
+    async def endorse_query(self, query: bytes) -> tuple[bytes, bytes]:
+        organisations = self._endorsers.choose(await self.members())
+        try:
+            endorsed = await self._contract.propose("query", query, organisations=organisations).endorse()
+        except fabric.EndorseError as exc:
+            # Peers that only disagree are there: one has the newest block some milliseconds later.
+            named = {failure.msp_id for failure in exc.failures}
+            if named and leading_code(exc.chaincode_messages) is None:
+                self._endorsers.failed(organisations, named)
+            raise
+        self._endorsers.answered(organisations)
+        return endorsed.payload, endorsed.result
+
     async def members(self) -> tuple[str, ...]:
         """Asked once a minute: membership changes seldom, and a transaction short of endorsers only fails."""
         now = asyncio.get_running_loop().time()
@@ -89,6 +102,9 @@ class FabricChannel:
 
     async def block_by_transaction(self, transaction_id: str) -> fabric.Block:
         return await self._network.block_by_transaction(transaction_id)
+
+    async def transaction(self, transaction_id: str) -> fabric.BlockTransaction:
+        return (await self._network.transaction(transaction_id)).transaction
 
     async def commit_status(self, transaction_id: str, wait_seconds: float) -> fabric.CommitStatus:
         return await self._network.commit(transaction_id).status(wait_seconds)

@@ -190,6 +190,13 @@ class Lists:
         )
         return named | {row["evidence"]: [row["evidence"]] for row in rows}
 
+    async def entries(self, command_id: str) -> list[state_pb2.AuditEntry]:
+        """Those of a command id: each signer has its own."""
+        rows = await self._database.rows(
+            "SELECT entry FROM audit WHERE command_id = ? LIMIT ?", (command_id, _LARGEST_PAGE)
+        )
+        return [state_pb2.AuditEntry.FromString(row["entry"]) for row in rows]
+
     async def _begin(self, sql: str, person: str, token: str) -> int | None:
         """What `sql` has about the row that the page before ended with; None for the first page."""
         if not token:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.protocol.state_keys import audit_key, broken_glass_key, record_key
 from services.ledger.chain import Channel
 from services.ledger.domain.failures import leading_code
-from services.ledger.domain.receipts import Command, audit_key, broken_glass_key, record_key
+from services.ledger.domain.receipts import Command
 from services.ledger.fabric import EvaluateError
 from services.runtime.errors import MeshError
 

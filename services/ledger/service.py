@@ -6,6 +6,7 @@ from typing import Any
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from services.ledger.domain.receipts import Command, of_audit_entry
+from services.ledger.evidence import Proving
 from services.ledger.health import Health
 from services.ledger.lists import Lists
 from services.ledger.peer_state import PeerState
@@ -35,6 +36,7 @@ _MAX_BATCHES = 100
 _MAX_BATCH_COMMANDS = 2_000
 _MAX_EXPLAINED = 1_000
 _MAX_SEALED_KEYS = 100
+_MAX_PROVEN = 100
 
 
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
@@ -49,6 +51,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         projection: Projection,
         lists: Lists,
         proofs: Proofs,
+        proving: Proving,
         health: Health,
     ) -> None:
         self._channel_name = channel_name
@@ -57,6 +60,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._projection = projection
         self._lists = lists
         self._proofs = proofs
+        self._proving = proving
         self._health = health
         self._last_block = -1
 
@@ -201,9 +205,23 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def GetProof(
         self, request: ledger_pb2.GetProofRequest, context: Any
     ) -> ledger_pb2.GetProofResponse:
-        require_peer(context, services=_READING_RECORDS)
+        require_peer(context, services=_STORAGE)
         _required(request.tx_id, "tx_id")
         return await self._proofs.proof(request.tx_id, request.wait_ms / 1000)
+
+    async def Prove(self, request: ledger_pb2.ProveRequest, context: Any) -> ledger_pb2.ProveResponse:
+        require_peer(context, services=_GATEWAY)
+        _count(len(request.versions), _MAX_PROVEN, "versions")
+        if request.versions:
+            places = [(one.record_id, one.version) for one in request.versions]
+            evidence = await self._proving.of_versions(places)
+        else:
+            named = request.command
+            _required(named.command_id, "command.command_id")
+            _required(request.concerning, "concerning")
+            await self._catch_up()
+            evidence = await self._proving.of_command(named.command_id, named.signer, request.concerning)
+        return ledger_pb2.ProveResponse(evidence=evidence)
 
     async def GetMember(
         self, request: ledger_pb2.GetMemberRequest, context: Any

@@ -80,8 +80,13 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         found = await self.ledger.broken_glass(request.break_glass_id, request.clinician)
         return ledger_pb2.GetBrokenGlassResponse(command=_there(found))
 
-    async def GetProof(self, request: Any, context: Any) -> Any:
-        return ledger_pb2.GetProofResponse(block=request.tx_id.encode())
+    async def Prove(self, request: Any, context: Any) -> Any:
+        if request.versions:
+            places = [(one.record_id, one.version) for one in request.versions]
+            return ledger_pb2.ProveResponse(evidence=await self.ledger.prove_versions(places))
+        named = request.command
+        evidence = await self.ledger.prove_command(named.command_id, named.signer, request.concerning)
+        return ledger_pb2.ProveResponse(evidence=evidence)
 
 
 class StorageServicer(storage_pb2_grpc.StorageServiceServicer):

@@ -21,7 +21,7 @@ from fabric_protos.peer import (
     transaction_pb2,
 )
 
-from cbmdhi.command.v1.state_pb2 import Batch, BatchResult
+from cbmdhi.command.v1.state_pb2 import Batch, BatchResult, GetKeys, Query, QueryResult
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.block import Header
 from cbmdhi.protocol.proof import Trust
@@ -96,6 +96,27 @@ class Network:
         chaincode: str = CHAINCODE,
     ) -> tuple[str, bytes]:
         """Transaction id and envelope of a batch with its answer."""
+        arguments = [b"process", batch.SerializeToString()]
+        tx_id, raw = self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode)
+        return tx_id, common_pb2.Envelope(payload=raw, signature=self.client.sign(raw)).SerializeToString()
+
+    def state(
+        self,
+        values: dict[str, bytes],
+        *,
+        endorsers: list[Member] | None = None,
+        chaincode: str = CHAINCODE,
+        function: bytes = b"query",
+    ) -> bytes:
+        """What the peers endorse when they are asked for the values of state keys."""
+        query = Query(get_keys=GetKeys(keys=values))
+        result = QueryResult(values=values.values())
+        arguments = [function, query.SerializeToString()]
+        return self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode)[1]
+
+    def _endorsed(
+        self, arguments: list[bytes], answer: bytes, endorsers: list[Member] | None, chaincode: str
+    ) -> tuple[str, bytes]:
         nonce = secrets.token_bytes(24)
         creator = self.client.serialized
         tx_id = hashlib.sha256(nonce + creator).hexdigest()
@@ -108,12 +129,12 @@ class Network:
             signature_header=common_pb2.SignatureHeader(creator=creator, nonce=nonce).SerializeToString(),
         )
         invocation = chaincode_pb2.ChaincodeInvocationSpec()
-        invocation.chaincode_spec.input.args.extend([b"process", batch.SerializeToString()])
+        invocation.chaincode_spec.input.args.extend(arguments)
         proposal = proposal_pb2.ChaincodeProposalPayload(
             input=invocation.SerializeToString()
         ).SerializeToString()
         action = proposal_pb2.ChaincodeAction(
-            response=proposal_response_response(result),
+            response=proposal_response_pb2.Response(status=200, payload=answer),
             chaincode_id=chaincode_pb2.ChaincodeID(name=chaincode),
         )
         response = proposal_response_pb2.ProposalResponsePayload(
@@ -139,8 +160,9 @@ class Network:
                 )
             ]
         )
-        raw = common_pb2.Payload(header=header, data=transaction.SerializeToString()).SerializeToString()
-        return tx_id, common_pb2.Envelope(payload=raw, signature=self.client.sign(raw)).SerializeToString()
+        return tx_id, common_pb2.Payload(
+            header=header, data=transaction.SerializeToString()
+        ).SerializeToString()
 
     def block(self, *envelopes: bytes, flag: int = 0, orderer: Member | None = None) -> common_pb2.Block:
         """A block after `previous` with these envelopes, signed by the orderer."""
@@ -165,11 +187,6 @@ class Network:
 
 def _header(header: common_pb2.BlockHeader) -> Header:
     return Header.parse(header.SerializeToString())
-
-
-def proposal_response_response(result: BatchResult) -> proposal_response_pb2.Response:
-    """A chaincode's answer of status 200."""
-    return proposal_response_pb2.Response(status=200, payload=result.SerializeToString())
 
 
 def issue_certificate(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol.state_keys import audit_key
 from services.ledger.domain.batches import command_id_of
 
 Command = tuple[str, str]
@@ -26,21 +27,6 @@ class Settlement:
     tx_id: str
     block: int
     recorded: AbstractSet[str]
-
-
-def record_key(record_id: str, version: int) -> str:
-    """State key of a version of a record."""
-    return f"z/{record_id}/rec/{version:08x}"
-
-
-def audit_key(command_id: str, signer: str) -> str:
-    """State key of a command's audit entry."""
-    return f"z/{command_id}/aud/{signer}"
-
-
-def broken_glass_key(break_glass_id: str, clinician: str) -> str:
-    """State key of the signed BreakGlass of a glass that was broken."""
-    return f"z/{break_glass_id}/glass/{clinician}"
 
 
 def first_transactions(result: state_pb2.BatchResult) -> set[str]:

@@ -18,6 +18,7 @@ from .blocks import (
     Action,
     Block,
     BlockTransaction,
+    ProcessedTransaction,
     Write,
 )
 from .connection import Deadlines, NoSigner, open_channel
@@ -64,6 +65,7 @@ __all__ = [
     "Network",
     "NoSigner",
     "PeerFailure",
+    "ProcessedTransaction",
     "Proposal",
     "Reconnect",
     "Signer",

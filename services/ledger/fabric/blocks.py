@@ -74,6 +74,14 @@ class BlockTransaction:
         return self.validation_code == VALID
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessedTransaction:
+    """A transaction alone. `envelope` is the serialized common.Envelope."""
+
+    envelope: bytes
+    transaction: BlockTransaction
+
+
 @dataclass(frozen=True)
 class Block:
     """A block. `header` is the serialized common.BlockHeader, `message` the common.Block itself."""
@@ -106,6 +114,16 @@ def of_message(block: Any) -> Block:
         message=block,
         transactions=tuple(_transactions(block)),
     )
+
+
+def decode_processed(raw: bytes) -> ProcessedTransaction:
+    """From a serialized peer.ProcessedTransaction. Raises MalformedMessage."""
+    processed = _parse(fabric.transaction.ProcessedTransaction, raw)
+    envelope: bytes = processed.transactionEnvelope.SerializeToString()
+    transaction = _transaction(envelope, processed.validationCode)
+    if transaction is None:
+        raise MalformedMessage("not a transaction of a chaincode")
+    return ProcessedTransaction(envelope, transaction)
 
 
 def hash_of_header(header: Any) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import _protos as fabric
-from .blocks import Block, decode_block
+from .blocks import Block, ProcessedTransaction, decode_block, decode_processed
 from .config import application_msp_ids
 from .connection import Connection
 from .deliver import Reconnect, deliver
@@ -107,6 +107,10 @@ class Network:
     async def block_by_transaction(self, transaction_id: str) -> Block:
         """The block with a transaction, valid or not. Raises EvaluateError, also when there is none."""
         return decode_block(await self._system("qscc", "GetBlockByTxID", transaction_id))
+
+    async def transaction(self, transaction_id: str) -> ProcessedTransaction:
+        """One transaction without its block, valid or not. Raises EvaluateError, also when there is none."""
+        return decode_processed(await self._system("qscc", "GetTransactionByID", transaction_id))
 
     async def application_msp_ids(self) -> tuple[str, ...]:
         """The MSP ids of the channel's members, sorted, from its configuration. Raises EvaluateError."""

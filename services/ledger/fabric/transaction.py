@@ -164,6 +164,11 @@ class Transaction(_Step):
         return blocks.decode_prepared(self._message.envelope)
 
     @property
+    def payload(self) -> bytes:
+        """The serialized common.Payload, with the endorsers' signatures in it."""
+        return self._message.envelope.payload
+
+    @property
     def result(self) -> bytes:
         """The chaincode's answer, as endorsed. It holds only once the transaction is committed."""
         return self.action.result

@@ -56,6 +56,7 @@ class FakeLedger:
         self.asked_for: list[str] = []
         self.asked_together: list[int] = []
         self.searchable: set[str] = set()
+        self.proven: list[list[tuple[str, int]]] = []
         self.explained: list[ExplainItem] = []
         self.glasses: dict[tuple[str, str], SignedCommand] = {}
 
@@ -116,6 +117,13 @@ class FakeLedger:
             versions = [key for key in self.records_kept if key[0] == record_id]
             return self.records_kept[max(versions)] if versions else None
         return self.records_kept.get((record_id, version))
+
+    async def prove_versions(self, places: Sequence[tuple[str, int]]) -> ledger_pb2.Evidence:
+        self.proven.append(list(places))
+        return ledger_pb2.Evidence(endorsed_state=repr(places).encode())
+
+    async def prove_command(self, command_id: str, signer: str, concerning: str) -> ledger_pb2.Evidence:
+        return ledger_pb2.Evidence(endorsed_state=f"{command_id} of {signer} for {concerning}".encode())
 
     async def records(self, request: ledger_pb2.ListRecordsRequest) -> ledger_pb2.ListRecordsResponse:
         found = [

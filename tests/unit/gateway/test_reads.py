@@ -9,7 +9,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Consent, Role, SignedCommand
-from cbmdhi.gateway.v1.gateway_pb2 import ReadManyRequest, ReadResult
+from cbmdhi.gateway.v1.gateway_pb2 import GetProofRequest, ReadManyRequest, ReadRequest, ReadResult
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from services.gateway import records as records_module
@@ -38,9 +38,15 @@ class Chart:
         patient = self.world.patient.address
         return [self.clinician.access(patient, one.body.record_id) for one in self.written]
 
+    @property
+    def session(self) -> Session:
+        return Session(self.clinician.address, "clinician", "MercyMSP", "", "jkt", "", 2**40)
+
     async def read(self, commands: Sequence[SignedCommand]) -> Sequence[ReadResult]:
-        session = Session(self.clinician.address, "clinician", "MercyMSP", "", "jkt", "", 2**40)
-        return (await self.records.read_many(ReadManyRequest(commands=commands), session)).results
+        return (await self.records.read_many(ReadManyRequest(commands=commands), self.session)).results
+
+    def places(self, *numbers: int) -> list[tuple[str, int]]:
+        return sorted((self.written[number].body.record_id, 1) for number in numbers)
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ async def chart(world: World) -> AsyncIterator[Chart]:
             written,
             opens,
             reader,
-            Records(reader, *cast("tuple[Any, Any, Any]", [None] * 3)),
+            Records(reader, *cast("tuple[Any, Any, Any]", (None, world.ledger, None))),
         )
         world.storage.hold.set()
 
@@ -201,3 +207,33 @@ async def test_what_was_committed_is_opened_before_the_gateway_ends(chart: Chart
     chart.world.storage.hold.set()
     await closing
     assert (await reading).HasField("opened")
+
+
+async def test_an_answer_proves_what_it_gives_and_nothing_else(chart: Chart) -> None:
+    refused, permitted, known = chart.accesses()[:3]
+    refused_id = command.parse(refused)[0].command_id
+    chart.world.ledger.refuse[refused_id] = (code_pb2.CODE_FORBIDDEN, "no consent permits it")
+
+    request = ReadManyRequest(commands=[refused, permitted, known], proven=[2])
+    answer = await chart.records.read_many(request, chart.session)
+
+    assert [outcome(one) for one in answer.results] == ["FORBIDDEN", "OK", "OK"]
+    assert chart.world.ledger.proven == [chart.places(1)]
+    assert answer.evidence.endorsed_state
+    assert not any(one.read.HasField("evidence") for one in answer.results)
+
+
+async def test_a_single_reading_brings_its_evidence_unless_the_reader_has_it(chart: Chart) -> None:
+    signed = chart.accesses()[0]
+
+    first = await chart.records.read(ReadRequest(command=signed), chart.session)
+    again = await chart.records.read(ReadRequest(command=signed, proven=True), chart.session)
+
+    assert (first.HasField("evidence"), again.HasField("evidence")) == (True, False)
+    assert chart.world.ledger.proven == [chart.places(0)]
+
+
+async def test_a_proof_is_asked_for_in_the_callers_name_alone(chart: Chart) -> None:
+    answer = await chart.records.get_proof(GetProofRequest(command_id="c", signer="cb1x"), chart.session)
+
+    assert answer.evidence.endorsed_state.decode() == f"c of cb1x for {chart.clinician.address}"

@@ -14,6 +14,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from services.ledger.carrier import Carrier
+from services.ledger.evidence import Proving
 from services.ledger.fabric import EvaluateError
 from services.ledger.follower import ProjectionFollower, RecentBlocks
 from services.ledger.health import MAX_LAG_BLOCKS, Health
@@ -46,7 +47,8 @@ ADMITTED = {
     "GetReceipts": {"gateway", "storage"},
     "GetRecordVersions": {"gateway", "storage"},
     "GetCommittedContents": {"storage"},
-    "GetProof": {"gateway", "storage"},
+    "GetProof": {"storage"},
+    "Prove": {"gateway"},
     "GetMember": {"gateway", "identity", "storage", "notify"},
     "ListMembers": {"gateway", "identity", "storage", "notify"},
     "GetWriterKey": {"storage"},
@@ -86,12 +88,14 @@ class Surface:
         self.follower = ProjectionFollower(
             world, self.projection, recent, metrics, channel_name=CHANNEL, chaincode=CHAINCODE
         )
+        state, lists = PeerState(world), Lists(database)
         self.servicer = LedgerServicer(
             channel_name=CHANNEL,
             submitter=self.submitter,
-            state=PeerState(world),
+            state=state,
             projection=self.projection,
-            lists=Lists(database),
+            lists=lists,
+            proving=Proving(world, state, lists),
             proofs=proofs,
             health=self.health,
         )
@@ -331,9 +335,10 @@ async def test_a_proof_is_the_block_with_its_neighbours_headers(surface: Surface
     block = await surface.world.commit_writes(entry("1"))
     tx_id = block.transactions[0].transaction_id
 
-    first = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id))
+    storage = Asking(surface.consortium, "storage")
+    first = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id), storage)
     following = await surface.world.commit_writes(entry("2"))
-    second = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id))
+    second = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id), storage)
 
     assert first.block == second.block == block.raw
     assert first.previous_header == surface.world.chain[0].header

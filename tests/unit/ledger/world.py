@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import grpc
 from fabric_protos.common import common_pb2
+from fabric_protos.peer import chaincode_pb2, proposal_pb2
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
@@ -114,6 +115,7 @@ class World:
     questions: int = 0
     ticks: int = 0
     tick_faults: deque[Exception] = field(default_factory=deque)
+    fetched: list[str] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -207,7 +209,9 @@ class World:
         entry = state_pb2.AuditEntry(
             command_id=header.command_id,
             signer=signed.signer,
-            action=name,
+            action="write" if name == "put_record" else name,
+            record_id=getattr(meant, "record_id", ""),
+            version=getattr(meant, "version", 0),
             patient=getattr(meant, "patient", ""),
             code=code,
             at_ms=1_000,
@@ -225,6 +229,7 @@ class World:
                 writer_msp=MERCY,
                 content=item.contents[0] if item.contents else None,
                 command_id=header.command_id,
+                tx_id=tx_id,
             )
             writes[f"z/{record.record_id}/rec/{record.version:08x}"] = document.SerializeToString()
         return state_pb2.Verdict(command_id=header.command_id, code=code)
@@ -235,17 +240,25 @@ class World:
         else:
             code = self.verdicts.popleft() if self.verdicts else fabric.VALID
         tx_id = endorsed.transaction_id
-        await self.commit_writes(endorsed.writes, tx_id=tx_id, code=code, result=endorsed.result)
+        await self.commit_writes(
+            endorsed.writes, tx_id=tx_id, code=code, result=endorsed.result, batch=endorsed.batch
+        )
 
     async def commit_writes(
-        self, writes: dict[str, bytes], *, tx_id: str = "", code: int = fabric.VALID, result: bytes = b""
+        self,
+        writes: dict[str, bytes],
+        *,
+        tx_id: str = "",
+        code: int = fabric.VALID,
+        result: bytes = b"",
+        batch: bytes = b"",
     ) -> Block:
         """A block with one transaction."""
         tx_id = tx_id or hashlib.sha256(f"tx {next(self._numbers)}".encode()).hexdigest()
         if code == fabric.VALID:
             self.state.update(writes)
         written = tuple(Write(CHAINCODE, key, value, deleted=False) for key, value in writes.items())
-        action = Action(CHAINCODE, b"", 200, result, written, private=False)
+        action = Action(CHAINCODE, _proposal(b"process", batch), 200, result, written, private=False)
         block = self._add_block((BlockTransaction(tx_id, CHANNEL, 1_000, MERCY, code, action),))
         async with self._moved:
             self._moved.notify_all()
@@ -264,6 +277,19 @@ class World:
         return [one for block in self.chain for one in block.transactions]
 
     # --- questions ---
+
+    async def endorse_query(self, query: bytes) -> tuple[bytes, bytes]:
+        """Endorsed: the question itself, which is all that a test needs to see of it."""
+        if self.endorse_faults:
+            raise self.endorse_faults.popleft()
+        return b"endorsed " + query, await self.query(query)
+
+    async def transaction(self, transaction_id: str) -> BlockTransaction:
+        self.fetched.append(transaction_id)
+        for one in (await self.block_by_transaction(transaction_id)).transactions:
+            if one.transaction_id == transaction_id:
+                return one
+        raise fabric.EvaluateError(grpc.StatusCode.UNKNOWN, "no such transaction")
 
     async def query(self, query: bytes) -> bytes:
         self._answer_or_be_down()
@@ -311,6 +337,12 @@ class World:
     def _answer_or_be_down(self) -> None:
         if self.down or self.deaf:
             raise fabric.EvaluateError(grpc.StatusCode.UNAVAILABLE, "connection refused")
+
+
+def _proposal(*arguments: bytes) -> bytes:
+    call = chaincode_pb2.ChaincodeInvocationSpec()
+    call.chaincode_spec.input.args.extend(arguments)
+    return proposal_pb2.ChaincodeProposalPayload(input=call.SerializeToString()).SerializeToString()
 
 
 @dataclass
