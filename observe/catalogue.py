@@ -88,7 +88,7 @@ _OWN: dict[str, tuple[Part, ...]] = {
     "ledger": (LedgerMetrics, NatsMetrics, *(_batcher(f"{lane.value}_batch") for lane in Lane)),
     "notify": (
         Feeds,
-        lambda metrics: Intake(_NOTHING, _NOTHING, _NOTHING, metrics, channel="", home=""),
+        lambda metrics: Intake(_NOTHING, _NOTHING, _NOTHING, _NOTHING, metrics, channel="", home=""),
         lambda metrics: DurableConsumer(_NOTHING, LEDGER_STREAM, "", _NOTHING, metrics=metrics),
     ),
     "storage": (StorageMetrics, *map(_batcher, ("identities", "records"))),

@@ -6,7 +6,7 @@ from services.ledger.channel import FabricChannel
 from services.ledger.config import LedgerConfig
 from services.ledger.epochs import Epochs
 from services.ledger.evidence import Proving
-from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
+from services.ledger.follower import Blocks, ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.health import Health
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
@@ -17,6 +17,7 @@ from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
+from services.ledger.told import Told
 from services.ledger.traces import Traces
 from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
 from services.runtime.expiry import note_expiry
@@ -40,8 +41,9 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     of_chaincode = {"channel_name": config.channel, "chaincode": config.chaincode}
     publisher = Publisher(link, LEDGER_STREAM, source=config.msp_id)
     follower = ProjectionFollower(channel, projection, recent, metrics, **of_chaincode)
+    blocks = Blocks(channel, recent, **of_chaincode)
     publication = PublicationFollower(
-        channel, projection, recent, publisher, metrics, **of_chaincode, traces=traces
+        blocks, projection, publisher, metrics, channel_name=config.channel, traces=traces
     )
     life.spawn("projection", follower.run())
     life.spawn("publication", publication.run())
@@ -69,6 +71,7 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
         projection=projection,
         lists=lists,
         proofs=proofs,
+        told=Told(blocks, projection, config.channel),
         proving=Proving(channel, state, lists),
         health=health,
     )

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 import structlog
@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind
 from cbmdhi.command.v1 import code_pb2
 from services.ledger.chain import Channel
 from services.ledger.committed import Checkpoint, CommittedBlock, check_continues, committed
-from services.ledger.domain.transactions import MalformedState, events_of
+from services.ledger.domain.transactions import MalformedState, event_of
 from services.ledger.fabric import BlockEventsError, FabricError
 from services.ledger.gathering import gathered
 from services.ledger.metrics import LedgerMetrics
@@ -39,6 +39,8 @@ _LONGEST_DELAY_SECONDS = 5.0
 class EventPublisher(Protocol):
     """services.runtime.events.Publisher, or a test's."""
 
+    async def prepare(self) -> None: ...
+
     async def publish(
         self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
     ) -> int: ...
@@ -58,6 +60,23 @@ class RecentBlocks:
 
     def get(self, number: int) -> CommittedBlock | None:
         return self._blocks.get(number)
+
+
+class Blocks:
+    """Committed blocks by number: from memory, else from the own peer."""
+
+    def __init__(self, channel: Channel, recent: RecentBlocks, *, channel_name: str, chaincode: str) -> None:
+        self._channel = channel
+        self._recent = recent
+        self._channel_name = channel_name
+        self._chaincode = chaincode
+
+    async def get(self, number: int) -> CommittedBlock:
+        """Raises EvaluateError, MalformedState."""
+        known = self._recent.get(number)
+        if known is not None:
+            return known
+        return committed(await self._channel.block_by_number(number), self._channel_name, self._chaincode)
 
 
 class ProjectionFollower:
@@ -130,34 +149,33 @@ class PublicationFollower:
 
     def __init__(
         self,
-        channel: Channel,
+        blocks: Blocks,
         projection: Projection,
-        recent: RecentBlocks,
         publisher: EventPublisher,
         metrics: LedgerMetrics,
         *,
         channel_name: str,
-        chaincode: str,
         traces: Traces | None = None,
     ) -> None:
         """`traces`: of the transactions that this service carried; of the others a trace begins here."""
-        self._channel = channel
+        self._blocks = blocks
         self._projection = projection
-        self._recent = recent
         self._publisher = publisher
         self._metrics = metrics
         self._channel_name = channel_name
-        self._chaincode = chaincode
         self._traces = traces or Traces()
 
     async def run(self) -> None:
         """Publish until cancelled; what cannot be published now is tried again, and nothing is skipped."""
         checkpoint = saved = await self._projection.checkpoint(PUBLICATION)
         failures = 0
+        with suppress(MeshError):
+            # Who waits for events finds the stream also before the first one.
+            await self._publisher.prepare()
         while True:
             await self._projection.wait_for(checkpoint.next_block)
             try:
-                one = await self._block(checkpoint.next_block)
+                one = await self._blocks.get(checkpoint.next_block)
                 await self._publish(one)
             except FabricError as exc:
                 kind = type(exc).__name__
@@ -186,25 +204,17 @@ class PublicationFollower:
         caught_up = checkpoint.next_block >= self._projection.next_block
         return behind >= _BLOCKS_TOGETHER or (behind > 0 and caught_up)
 
-    async def _block(self, number: int) -> CommittedBlock:
-        known = self._recent.get(number)
-        if known is not None:
-            return known
-        block = await self._channel.block_by_number(number)
-        return committed(block, self._channel_name, self._chaincode)
-
     async def _publish(self, one: CommittedBlock) -> None:
         for transaction in one.transactions:
             parent = self._traces.take(transaction.tx_id)
             with tracing.span("publish", parent=parent, kind=SpanKind.PRODUCER) as span:
                 span.set(tx_id=transaction.tx_id, block=one.block.number)
-                for message_id, event in events_of(self._channel_name, transaction):
-                    await self._publisher.publish(
-                        event,
-                        message_id=message_id,
-                        event_type=TRANSACTION_COMMITTED,
-                        at_ms=transaction.at_ms,
-                    )
+                await self._publisher.publish(
+                    event_of(self._channel_name, transaction),
+                    message_id=transaction.tx_id,
+                    event_type=TRANSACTION_COMMITTED,
+                    at_ms=transaction.at_ms,
+                )
 
     def _measure(self, checkpoint: Checkpoint) -> None:
         self._metrics.published.set(checkpoint.next_block)

@@ -13,6 +13,7 @@ from services.ledger.peer_state import PeerState
 from services.ledger.projection import Projection
 from services.ledger.proofs import Proofs
 from services.ledger.submitter import Submitter
+from services.ledger.told import Told
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, nothing_done
 from services.runtime.peers import require_peer
@@ -21,6 +22,7 @@ _OF_THE_MEMBER = frozenset({"gateway", "identity", "storage", "notify", "ledger"
 _SUBMITTING = frozenset({"gateway", "identity"})
 _GATEWAY = frozenset({"gateway"})
 _STORAGE = frozenset({"storage"})
+_NOTIFY = frozenset({"notify"})
 _READING_RECORDS = frozenset({"gateway", "storage"})
 
 _LONGEST_SUBMIT_SECONDS = 28.0
@@ -52,6 +54,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         lists: Lists,
         proofs: Proofs,
         proving: Proving,
+        told: Told,
         health: Health,
     ) -> None:
         self._channel_name = channel_name
@@ -61,6 +64,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._lists = lists
         self._proofs = proofs
         self._proving = proving
+        self._told = told
         self._health = health
         self._last_block = -1
 
@@ -155,6 +159,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         _required(request.patient, "patient")
         await self._be_current()
         return await self._lists.audit(request)
+
+    async def ListCommitted(
+        self, request: ledger_pb2.ListCommittedRequest, context: Any
+    ) -> ledger_pb2.ListCommittedResponse:
+        require_peer(context, services=_NOTIFY)
+        return await self._told.page(request.from_block)
 
     async def GetReceipt(
         self, request: ledger_pb2.GetReceiptRequest, context: Any

@@ -1,11 +1,15 @@
 """`python -m services.notify --config FILE`."""
 
+import time
+
 from cbmdhi.notify.v1 import notify_pb2_grpc
 from services.notify.config import NotifyConfig
+from services.notify.facts import Facts
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
 from services.notify.intake import Intake
 from services.notify.policy import Policy
+from services.notify.retention import Retention
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime import clock
@@ -36,22 +40,38 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
 
     inbox = Inbox(database)
     feeds = Feeds(life.metrics)
-    intake = Intake(inbox, feeds, Policy(ledger), life.metrics, channel=config.channel, home=config.msp_id)
-    durable = f"notify-{await inbox.inbox_id()}"
+    intake = await life.enter(
+        Intake(
+            inbox,
+            feeds,
+            Facts(ledger),
+            Policy(ledger),
+            life.metrics,
+            channel=config.channel,
+            home=config.msp_id,
+        )
+    )
     consumer = DurableConsumer(
-        link, LEDGER_STREAM, durable, intake.handle, together=intake.handle_all, metrics=life.metrics
+        link, LEDGER_STREAM, "notify", intake.handle, together=intake.handle_all, metrics=life.metrics
     )
     life.spawn("consumer", consumer.run())
+    life.spawn("inboxes", intake.run(config.catch_up_seconds))
+    if config.inbox_days:
+        life.spawn("retention", Retention(inbox, config.inbox_days, _now_ms).run())
     life.on_stop(feeds.close)
 
+    # Not NATS: without it everything is told all the same, some seconds later.
     life.readiness.add("clock", clock.agrees_with({"ledger": ledger}))
     life.readiness.add("database", database.check)
-    life.readiness.add("nats", link.check)
-    life.readiness.add("consumer", consumer.check)
+    life.readiness.add("inboxes", intake.check)
 
     server = GrpcServer(config, life)
     server.add(notify_pb2_grpc.add_InboxServiceServicer_to_server, InboxServicer(inbox, feeds))
     await life.serve(server)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Open streams: who listens to an inbox now, with a bounded queue for each."""
+"""Open streams: who listens to an inbox now, and is woken when something came into it."""
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -10,19 +9,16 @@ from typing import NamedTuple
 from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
-from services.notify.domain import Notification
 from services.runtime import tracing
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 
-QUEUED_AT_MOST = 256
 _STREAMS_OF_ONE = 8
 
 
-class Offered(NamedTuple):
-    """A notification, since when it waits, and the span under which it came, when that is sampled."""
+class Woken(NamedTuple):
+    """Since when there is something, and the span under which it came, when that is sampled."""
 
-    notification: Notification
     at_ns: int
     span: SpanContext | None
 
@@ -33,40 +29,31 @@ class Offered(NamedTuple):
 
 
 class Feed:
-    """What came for one listener since it began to listen."""
+    """Wakes one listener, who reads in the inbox what came: it holds nothing, and loses nothing."""
 
     def __init__(self) -> None:
-        self._queue: deque[Offered] = deque()
+        self._woken: Woken | None = None
         self._something = asyncio.Event()
         self._end: MeshError | None = None
 
-    def offer(self, notification: Notification) -> None:
-        """Queue it; a full queue ends the feed instead."""
-        if len(self._queue) >= QUEUED_AT_MOST:
-            self._queue.clear()
-            self.end(
-                MeshError(
-                    code_pb2.CODE_RESOURCE_EXHAUSTED,
-                    f"more than {QUEUED_AT_MOST} notifications were not read in time; begin the stream again",
-                    retry_after_ms=100,
-                )
-            )
-        elif self._end is None:
-            self._queue.append(Offered(notification, time.time_ns(), tracing.sampled()))
-            self._something.set()
+    def wake(self) -> None:
+        """There is something. Woken twice before it looks, the listener looks once."""
+        self._woken = self._woken or Woken(time.time_ns(), tracing.sampled())
+        self._something.set()
 
     def end(self, why: MeshError) -> None:
         self._end = self._end or why
         self._something.set()
 
-    async def next(self) -> Offered:
-        """The next notification. Raises MeshError when the feed has ended and all was given."""
-        while not self._queue:
+    async def woken(self) -> Woken:
+        """When there may be something. Raises MeshError when the feed has ended and nothing is left."""
+        while self._woken is None:
             if self._end is not None:
                 raise self._end
             self._something.clear()
             await self._something.wait()
-        return self._queue.popleft()
+        woken, self._woken = self._woken, None
+        return woken
 
 
 class Feeds:
@@ -100,10 +87,11 @@ class Feeds:
             if not feeds:
                 self._feeds.pop(owner, None)
 
-    def publish(self, notifications: Iterable[Notification]) -> None:
-        for notification in notifications:
-            for feed in self._feeds.get(notification.notice.owner, ()):
-                feed.offer(notification)
+    def wake(self, owners: Iterable[str]) -> None:
+        """Something came for each of them."""
+        for owner in owners:
+            for feed in self._feeds.get(owner, ()):
+                feed.wake()
 
     def close(self) -> None:
         """End all feeds, and those that are still to come."""

@@ -1,6 +1,5 @@
 """The inboxes and what is known of identities, in SQLite. All of it can be derived again from the channel."""
 
-import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
@@ -46,6 +45,19 @@ _LEFT_UNSEEN = """
         ORDER BY notification_id DESC LIMIT :limit
     ) ORDER BY notification_id DESC
 """
+_NEWEST_ID = "SELECT newest FROM names JOIN inboxes ON owner = name_id WHERE name = ?"
+_AFTER = """
+    WITH RECURSIVE chain (id) AS (
+        SELECT newest FROM names JOIN inboxes ON owner = name_id WHERE name = :owner AND newest > :last
+        UNION ALL
+        SELECT previous FROM chain JOIN notices ON notification_id = id WHERE previous > :last
+    )
+    SELECT id FROM chain
+"""
+_BY_ID = """
+    SELECT * FROM notifications
+    WHERE notification_id IN (SELECT value FROM json_each(?)) ORDER BY notification_id
+"""
 _ALL_UNSEEN = f"""{_CHAIN}
     SELECT id FROM chain WHERE id > down_to
     UNION ALL SELECT notification_id FROM left_unseen JOIN inbox USING (owner)
@@ -62,17 +74,11 @@ class Inbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def inbox_id(self) -> str:
-        """A random name of this file: with a new file, the stream is read again from its beginning."""
-        await self._database.write(
-            lambda db: db.execute(
-                "INSERT INTO inbox (inbox_id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM inbox)",
-                (secrets.token_hex(8),),
-            )
-        )
-        row = await self._database.row("SELECT inbox_id FROM inbox")
-        assert row is not None  # noqa: S101 - written above
-        return str(row["inbox_id"])
+    async def next_block(self) -> int:
+        """The block from which on nothing has been told."""
+        row = await self._database.row("SELECT next_block FROM progress")
+        assert row is not None  # noqa: S101 - the schema puts it there
+        return int(row["next_block"])
 
     async def known(self, addresses: Collection[str]) -> dict[str, Identity]:
         """What is known of these identities."""
@@ -94,16 +100,37 @@ class Inbox:
         )
         return [Identity._make(row) for row in rows]
 
-    async def keep(self, notices: Collection[Notice], identities: Collection[Identity]) -> list[Notification]:
-        """Put notices into their inboxes, all at once and each once only; those that were not there yet."""
+    async def keep(
+        self, notices: Collection[Notice], identities: Collection[Identity], next_block: int
+    ) -> list[Notification]:
+        """Put notices into their inboxes, each once only, and note how far that goes, all at once.
+
+        Those that were not there yet.
+        """
 
         def put(db: sqlite3.Connection) -> list[Notification]:
+            db.execute("UPDATE progress SET next_block = max(next_block, ?)", (next_block,))
             write_rows(db, _INSERT_IDENTITY, [*identities], _IF_NEWER)
             return keeping.keep(db, notices)
 
-        if not notices and not identities:
-            return []
         return await self._database.write(put)
+
+    async def newest_id(self, owner: str) -> int:
+        """Of the owner's newest notification; 0 when there is none."""
+        row = await self._database.row(_NEWEST_ID, (owner,))
+        return int(row["newest"]) if row else 0
+
+    async def after(self, owner: str, last: int) -> AsyncIterator[Notification]:
+        """What came to the owner after that notification, oldest first; not what comes after this began."""
+        rows = await self._database.rows(_AFTER, {"owner": owner, "last": last})
+        ids = sorted(int(row[0]) for row in rows)
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            for one in await self._read(_BY_ID, (json_list(ids[start : start + _READ_AT_ONCE]),)):
+                yield one
+
+    async def remove_some(self, before_ms: int) -> int:
+        """Remove some of the oldest notifications, all of them from before that time (Unix ms); how many."""
+        return await self._database.write(lambda db: keeping.remove_some(db, before_ms))
 
     async def newest(
         self, owner: str, *, before: int | None, limit: int, unacknowledged_only: bool

@@ -1,19 +1,23 @@
-"""From a committed event to the inboxes, and from there to who listens."""
+"""From committed blocks to the inboxes, and from there to who listens."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Protocol
 
-from google.protobuf.message import DecodeError
+import structlog
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.ledger.v1 import events_pb2
+from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
 from services.notify.domain import Identity, Notice, ReviewRule, announce, concerned, wants_review
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, code_name
 from services.runtime.events import Event
 from services.runtime.telemetry import Metrics
+
+_log = structlog.get_logger()
 
 
 class ReviewRules(Protocol):
@@ -22,13 +26,25 @@ class ReviewRules(Protocol):
     async def review_rules(self) -> list[ReviewRule] | None: ...
 
 
+class Committed(Protocol):
+    """services.notify.facts.Facts, or a test's."""
+
+    async def page(self, from_block: int) -> ledger_pb2.ListCommittedResponse: ...
+
+
 class Intake:
-    """Handlers of the durable consumer. Idempotent: an event that comes again changes nothing."""
+    """`async with Intake(…)`: leaving waits for what is being kept.
+
+    It reads the ledger's blocks from where the inboxes have come to, and puts what follows from a page of
+    them into the inboxes together with the place that it has come to: nothing is left out, whatever became of
+    the events, and nothing is told twice.
+    """
 
     def __init__(
         self,
         inbox: Inbox,
         feeds: Feeds,
+        committed: Committed,
         policy: ReviewRules,
         metrics: Metrics,
         *,
@@ -38,21 +54,86 @@ class Intake:
         """`home`: MSP id of the member whose people are told."""
         self._inbox = inbox
         self._feeds = feeds
+        self._committed = committed
         self._policy = policy
         self._channel = channel
         self._home = home
+        self._running: asyncio.Task[None] | None = None
+        self._closing = False
+        self._problem: str | None = "the ledger was not asked yet"
         self._notified = metrics.counter("notifications", "Notifications put into an inbox", ("kind",))
 
-    async def handle(self, event: Event) -> None:
-        """One alone; see `handle_all`."""
-        await self.handle_all([event])
+    async def __aenter__(self) -> "Intake":
+        return self
 
-    async def handle_all(self, events: Sequence[Event]) -> None:
-        """Put what follows from all of them into the inboxes, or nothing.
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._closing = True
+        if self._running is not None:
+            await asyncio.wait([self._running])
 
-        Raises MeshError INVALID or WRONG_CHANNEL when one is no event of this channel.
+    async def handle(self, _: Event) -> None:
+        """An event came: what it says is not looked at."""
+        await self.catch_up()
+
+    async def handle_all(self, _: Sequence[Event]) -> None:
+        """Several came."""
+        await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Return when all that was committed when this was called is in the inboxes. Raises MeshError.
+
+        Whoever waits may give up; the reading goes on to its end all the same, and is one for all that wait.
         """
-        transactions = [self._read(event) for event in events]
+        running = self._running
+        if running is not None and not running.done():
+            # It may have asked for its last page before we were called.
+            await asyncio.wait([running])
+        if self._running is running:
+            self._running = asyncio.create_task(self._read())
+            self._running.add_done_callback(_noticed)
+        assert self._running is not None  # noqa: S101 - made above, or by who waited with us
+        await asyncio.shield(self._running)
+
+    async def run(self, every_seconds: float) -> None:
+        """Catch up now and then until cancelled: the way when NATS is away, or an event never came."""
+        while True:
+            try:
+                await self.catch_up()
+            except MeshError as err:
+                _log.warning("inboxes.behind", code=code_name(err.code), reason=err.reason)
+            await asyncio.sleep(every_seconds)
+
+    async def check(self) -> str | None:
+        """For readiness: the inboxes have what the ledger had when it was asked last."""
+        return self._problem
+
+    async def _read(self) -> None:
+        try:
+            at = await self._inbox.next_block()
+            while (page := await self._committed.page(at)).next_block > at:
+                await self._take(page)
+                at = page.next_block
+                if self._closing:
+                    return
+            self._problem = None
+        except MeshError as err:
+            self._problem = f"the ledger service does not tell what was committed ({code_name(err.code)})"
+            raise
+
+    async def _take(self, page: ledger_pb2.ListCommittedResponse) -> None:
+        for transaction in page.transactions:
+            if transaction.channel != self._channel:
+                raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "the ledger service follows another channel")
+        notices, identities = await self._announced(page.transactions)
+        kept = await self._inbox.keep(notices, identities, page.next_block)
+        for kind, count in Counter(one.notice.kind for one in kept).items():
+            self._notified.labels(kind).inc(count)
+        # Whoever begins to listen from here on finds these in the inbox.
+        self._feeds.wake({one.notice.owner for one in kept})
+
+    async def _announced(
+        self, transactions: Sequence[events_pb2.TransactionCommitted]
+    ) -> tuple[list[Notice], list[Identity]]:
         addresses = set[str]().union(*map(concerned, transactions))
         known = await self._inbox.known(addresses)
         staff = {one.address: one for one in await self._inbox.staff()}
@@ -63,26 +144,15 @@ class Intake:
             announcement = announce(transaction, known, staff.values(), rules, self._home)
             notices += announcement.notices
             for one in announcement.identities:
-                # The next event sees what this one changed.
+                # The next transaction sees what this one changed.
                 known[one.address] = identities[one.address] = one
                 staff.pop(one.address, None)
                 if one.is_staff:
                     staff[one.address] = one
-        await self._keep(notices, identities.values())
+        return notices, [*identities.values()]
 
-    def _read(self, event: Event) -> events_pb2.TransactionCommitted:
-        transaction = events_pb2.TransactionCommitted()
-        try:
-            transaction.ParseFromString(event.data)
-        except DecodeError as exc:
-            raise MeshError(code_pb2.CODE_INVALID, "the event is no TransactionCommitted") from exc
-        if transaction.channel != self._channel:
-            raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "the event is of another channel")
-        return transaction
 
-    async def _keep(self, notices: Collection[Notice], identities: Collection[Identity]) -> None:
-        kept = await self._inbox.keep(notices, identities)
-        for kind, count in Counter(one.notice.kind for one in kept).items():
-            self._notified.labels(kind).inc(count)
-        # Whoever begins to listen from here on finds these in the inbox.
-        self._feeds.publish(kept)
+def _noticed(task: asyncio.Task[None]) -> None:
+    """Who waited has given up: its error is in `check`, and comes again at the next try."""
+    if not task.cancelled():
+        task.exception()

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ _INSERT = (
     "INSERT INTO notices (notification_id, owner, previous, transaction_id, kind, later_ms, "
     "actor, actor_msp, record_id, version, category, purpose, consent_id, code, command_id, subject)"
 )
+
+
+_REMOVED_AT_ONCE = 2_000
 
 
 class _Transaction(NamedTuple):
@@ -78,6 +82,30 @@ def acknowledge(db: sqlite3.Connection, owner: str, ids: Iterable[int]) -> int:
         "DELETE FROM left_unseen WHERE owner = ? AND notification_id IN (SELECT value FROM json_each(?))",
         (number, listed),
     ).rowcount
+
+
+def remove_some(db: sqlite3.Connection, before_ms: int) -> int:
+    """Remove at most some of the oldest, up to the first that is not from before that time; how many.
+
+    The newest of all stays: ids follow it.
+    """
+    oldest = db.execute(
+        "SELECT notification_id, at_ms FROM notices JOIN transactions USING (transaction_id) "
+        "WHERE notification_id < (SELECT max(notification_id) FROM notices) "
+        "ORDER BY notification_id LIMIT ?",
+        (_REMOVED_AT_ONCE,),
+    ).fetchall()
+    gone = [number for number, _ in takewhile(lambda row: row[1] < before_ms, oldest)]
+    if gone:
+        up_to = (gone[-1],)
+        db.execute("DELETE FROM left_unseen WHERE notification_id <= ?", up_to)
+        db.execute("DELETE FROM notices WHERE notification_id <= ?", up_to)
+        db.execute(
+            "DELETE FROM transactions WHERE last <= ? AND transaction_id IN "
+            "(SELECT transaction_id FROM transactions ORDER BY transaction_id LIMIT ?)",
+            (*up_to, _REMOVED_AT_ONCE),
+        )
+    return len(gone)
 
 
 def _there(db: sqlite3.Connection, notices: Iterable[Notice]) -> set[tuple[str, ...]]:

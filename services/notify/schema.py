@@ -7,8 +7,11 @@ transactions  a row for each that told somebody something, another when a later 
 notices       never changed. `previous` is the id of the same owner's notice before it, or 0: an inbox is a
               chain. An index by owner would cost each notice a page, written to the log and back
 inboxes       the id of each owner's newest notice; a few pages, which nearly every write changes
+progress      the next block that is to be told of: it goes on in the transaction that keeps what was told
 left_unseen   what is not acknowledged up to `inboxes.seen_to`; of what is newer, nothing is
 notifications a view of it all in words, as `notify.v1.Notification` has it
+
+What is old is removed from the front. A link to a notice that is gone ends the chain.
 """
 
 MIGRATIONS = (
@@ -109,5 +112,11 @@ MIGRATIONS = (
         CROSS JOIN names AS category ON category.name_id = notices.category
         CROSS JOIN names AS purpose ON purpose.name_id = notices.purpose
         CROSS JOIN names AS subject ON subject.name_id = notices.subject;
+    """,
+    """
+    -- Told again from the first block, each notice once only.
+    CREATE TABLE progress (next_block INTEGER NOT NULL) STRICT;
+    INSERT INTO progress VALUES (0);
+    DROP TABLE inbox;
     """,
 )

@@ -58,17 +58,18 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         self, request: notify_pb2.StreamRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[notify_pb2.StreamResponse]:
         owner = caller_of(context).address
-        # Listen first, then read: nothing falls between; what comes twice is known by its id.
+        # Listen first, then read: nothing falls between. All of it comes out of the inbox.
         with self._feeds.listen(owner) as feed:
-            last = 0
+            last = await self._inbox.newest_id(owner)
             async for one in self._inbox.unacknowledged(owner):
-                last = one.notification_id
+                last = max(last, one.notification_id)
                 yield notify_pb2.StreamResponse(notification=_message(one))
             while True:
-                offered = await feed.next()
-                if offered.notification.notification_id > last:
-                    yield notify_pb2.StreamResponse(notification=_message(offered.notification))
-                    offered.delivered()
+                woken = await feed.woken()
+                async for one in self._inbox.after(owner, last):
+                    last = one.notification_id
+                    yield notify_pb2.StreamResponse(notification=_message(one))
+                    woken.delivered()
 
 
 def _place(page_token: str) -> int | None:

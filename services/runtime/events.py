@@ -1,7 +1,7 @@
 """Facts over JetStream: a publisher that awaits the acknowledgement, a durable consumer.
 
-NATS is never the record: it may lose or repeat. Publishing is deduplicated by message id; handlers
-are idempotent; what is lost can be rebuilt from the channel.
+NATS is never the record: it may lose, repeat or invent. An event wakes whoever handles it, and the facts
+are the ledger's: what an event says is not believed, and what was lost is found there.
 
     link = await life.enter(NatsLink(config.nats, "ledger"))       # connects in the background, for ever
     life.readiness.add("nats", link.check)
@@ -35,7 +35,6 @@ from services.runtime.publisher import (
     TRANSACTION_COMMITTED,
     Publisher,
     StreamSpec,
-    ensure_stream,
 )
 from services.runtime.retry import backoff_seconds
 
@@ -141,7 +140,7 @@ class DurableConsumer:
         """Take messages until the connection was made anew."""
         generation = self._link.generation
         jetstream = self._link.jetstream()
-        await ensure_stream(jetstream, self._stream)
+        # The stream is its publisher's to make: until then there is none, and this raises.
         await jetstream.add_consumer(
             self._stream.name,
             api.ConsumerConfig(

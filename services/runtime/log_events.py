@@ -12,6 +12,7 @@ EVENTS = frozenset(
         *("event.handler_crashed", "event.retried", "event.set_aside"),
         *("events.block_missing", "events.lagging", "events.recovered"),
         *("fabric_ca.away", "fabric_ca.back"),
+        *("inboxes.behind", "inboxes.swept"),
         *("internal.error",),
         *("item.crashed",),
         *("key.not_released",),

@@ -27,7 +27,8 @@ _API_SECONDS = 5.0
 class NatsLink:
     """One TLS connection that comes back by itself, also when NATS is down at the start.
 
-    `async with NatsLink(config.nats, "ledger")` returns at once and connects in the background.
+    `async with NatsLink(config.nats, "ledger")` returns at once and connects in the background. The name is
+    the service's: the server admits a service to what its certificate is for, and to answers under its name.
     """
 
     def __init__(self, config: Nats, name: str) -> None:
@@ -94,6 +95,8 @@ class NatsLink:
         await self._client.connect(
             servers=[self._config.url],
             name=self._name,
+            # Of its own: answers to one service are not to be heard by another.
+            inbox_prefix=f"_INBOX.{self._name}",
             tls=_tls_context(self._config),
             connect_timeout=_CONNECT_SECONDS,
             reconnect_time_wait=_RETRY_SECONDS,  # pyright: ignore[reportArgumentType] - slept as it is

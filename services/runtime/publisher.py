@@ -19,14 +19,16 @@ TRANSACTION_COMMITTED = "cbmdhi.ledger.transaction.committed.v1"
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A stream as it shall be; made when it is not there, and left as it is when it is."""
+    """A stream as it shall be; made by its publisher when it is not there, and left as it is when it is."""
 
     name: str
     subject: str
-    max_age_seconds: float = 30 * 86_400
-    max_bytes: int = 1 << 30
+    max_age_seconds: float = 7 * 86_400
+    max_bytes: int = 256 << 20
     duplicate_window_seconds: float = 600
 
+
+_PREPARE_SECONDS = 5.0
 
 LEDGER_STREAM = StreamSpec("CBMDHI_LEDGER", "cbmdhi.ledger.transaction")
 
@@ -39,6 +41,16 @@ class Publisher:
         self._stream = stream
         self._source = source
         self._has_stream = False
+
+    async def prepare(self) -> None:
+        """Make the stream before there is anything to publish. Raises MeshError UNAVAILABLE."""
+        try:
+            async with asyncio.timeout(_PREPARE_SECONDS):
+                await self._ready_stream()
+        except (nats.errors.Error, OSError, TimeoutError) as exc:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "JetStream does not answer", retry_after_ms=500
+            ) from exc
 
     async def publish(
         self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0

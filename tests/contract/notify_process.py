@@ -33,7 +33,15 @@ class LedgerConfig(ServiceConfig):
 
 
 class Ledger(ledger_pb2_grpc.LedgerServiceServicer):
-    """Knows the policy and nothing else."""
+    """Knows the policy and what was committed, a block for each time that something was."""
+
+    def __init__(self) -> None:
+        self.blocks: list[events_pb2.TransactionCommitted] = []
+
+    async def ListCommitted(self, request: Any, context: Any) -> ledger_pb2.ListCommittedResponse:
+        require_peer(context, services={"notify"})
+        part = self.blocks[request.from_block :]
+        return ledger_pb2.ListCommittedResponse(transactions=part, next_block=request.from_block + len(part))
 
     async def ListMembers(self, request: Any, context: Any) -> ledger_pb2.ListMembersResponse:
         require_peer(context, services={"notify"})
@@ -53,6 +61,7 @@ class Mercy:
     ops: str
     stack: AsyncExitStack
     publisher: Publisher
+    ledger: Ledger
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -82,12 +91,21 @@ class Mercy:
         self.stack.push_async_callback(channel.close)
         return notify_pb2_grpc.InboxServiceStub(channel)
 
+    def commit(self, happened: events_pb2.TransactionCommitted) -> None:
+        """It is committed, and no event says so."""
+        self.ledger.blocks.append(happened)
+
     async def publish(self, happened: events_pb2.TransactionCommitted) -> None:
+        """It is committed, and an event says that there is something."""
+        self.commit(happened)
+        await self.announce(happened.tx_id)
+
+    async def announce(self, message_id: str, data: bytes = b"") -> None:
         async def taken() -> bool:
             try:
                 await self.publisher.publish(
-                    happened.SerializeToString(),
-                    message_id=happened.tx_id,
+                    data,
+                    message_id=message_id,
                     event_type=TRANSACTION_COMMITTED,
                     at_ms=1_000,
                 )
@@ -125,12 +143,13 @@ async def running(tmp_path: Path) -> AsyncIterator[Mercy]:
         nats = NatsServer(tmp_path / "nats", consortium)
         await nats.start()
         stack.push_async_callback(nats.kill)
-        ledger = await _ledger(consortium, stack)
+        ledger = Ledger()
+        ledger_address = await _serve(ledger, consortium, stack)
         link = await stack.enter_async_context(NatsLink(consortium.nats(nats.url, "ledger"), "ledger"))
         address, ops = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        file = _config(tmp_path, consortium, nats.url, ledger, address, ops)
+        file = _config(tmp_path, consortium, nats.url, ledger_address, address, ops)
         publisher = Publisher(link, LEDGER_STREAM, source="MercyMSP")
-        mercy = Mercy(tmp_path, consortium, nats, file, address, f"http://{ops}", stack, publisher)
+        mercy = Mercy(tmp_path, consortium, nats, file, address, f"http://{ops}", stack, publisher, ledger)
         await mercy.start()
         yield mercy
         if mercy.process is not None and mercy.process.returncode is None:
@@ -138,7 +157,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Mercy]:
             await mercy.process.wait()
 
 
-async def _ledger(consortium: Consortium, stack: AsyncExitStack) -> str:
+async def _serve(ledger: Ledger, consortium: Consortium, stack: AsyncExitStack) -> str:
     config = LedgerConfig.model_validate(
         {
             "organisation": "mercy",
@@ -152,7 +171,7 @@ async def _ledger(consortium: Consortium, stack: AsyncExitStack) -> str:
     life = Lifecycle(config)
     stack.push_async_callback(life.close)
     server = GrpcServer(config, life)
-    server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, Ledger())
+    server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, ledger)
     await server.start()
     stack.push_async_callback(server.stop, 0.1)
     return f"127.0.0.1:{server.ports[0]}"
@@ -169,7 +188,7 @@ def _config(folder: Path, consortium: Consortium, nats_url: str, ledger: str, ad
     file.write_text(
         'organisation = "mercy"\nmsp_id = "MercyMSP"\nchannel = "cbmdhi"\ndrain_seconds = 2\n'
         f'listen_address = "{address}"\nmetrics_address = "{ops}"\nledger_address = "{ledger}"\n'
-        f'data_directory = "{folder / "data"}"\n'
+        f'data_directory = "{folder / "data"}"\ncatch_up_seconds = 0.5\n'
         f'[nats]\nurl = "{nats.url}"\nca_file = "{nats.ca_file}"\n'
         f'certificate_file = "{nats.certificate_file}"\nkey_file = "{nats.key_file}"\n'
         f'[tls]\ncertificate_file = "{tls.certificate_file}"\nkey_file = "{tls.key_file}"\n{members}',

@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import nats.errors
+import nats.js.errors
 import pytest
+from nats.js.api import StorageType
 from opentelemetry import trace
 
 from cbmdhi.command.v1 import code_pb2
@@ -190,8 +193,8 @@ async def test_nats_down_at_the_start_is_waited_for_and_told_in_readiness(bench:
     assert caught.value.code == code_pb2.CODE_UNAVAILABLE
 
     await bench.server.start()
-    await until(lambda: is_well(reader), "well")
     await publish_until_taken(publisher, b"a")
+    await until(lambda: is_well(reader), "well, with the stream that its publisher made")
     await until(lambda: reader.data == [b"a"], "arrived")
     assert await link.check() is None
 
@@ -254,3 +257,90 @@ async def test_a_client_without_the_members_certificate_gets_no_link(bench: Benc
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await link.wait_connected()
+
+
+MANAGED = {
+    "publish": lambda jetstream: jetstream.publish("cbmdhi.ledger.transaction", b"forged", timeout=1),
+    "purge": lambda jetstream: jetstream.purge_stream(LEDGER_STREAM.name),
+    "delete": lambda jetstream: jetstream.delete_stream(LEDGER_STREAM.name),
+    "update": lambda jetstream: jetstream.update_stream(
+        name=LEDGER_STREAM.name, subjects=[LEDGER_STREAM.subject], max_msgs=1
+    ),
+    "read": lambda jetstream: jetstream.get_msg(LEDGER_STREAM.name, 1),
+    "take over": lambda jetstream: jetstream.add_stream(name="MINE", subjects=["cbmdhi.>"]),
+    "end a consumer": lambda jetstream: jetstream.delete_consumer(LEDGER_STREAM.name, "notify"),
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "may_not"),
+    [
+        ("gateway", sorted(MANAGED)),
+        ("notify", ["delete", "end a consumer", "publish", "purge", "read", "take over", "update"]),
+        ("ledger", ["delete", "end a consumer", "purge", "read", "take over", "update"]),
+    ],
+)
+async def test_no_services_certificate_may_do_more_than_that_service_does(
+    bench: Bench, service: str, may_not: list[str]
+) -> None:
+    await bench.server.start()
+    reader = await bench.reader()
+    publisher = await bench.publisher()
+    await publish(publisher, b"a")
+    await until(lambda: reader.count("done") == 1, "the ledger publishes and notify reads")
+
+    link = await bench.link(service)
+    await link.wait_connected()
+    jetstream = link.jetstream()
+    jetstream._timeout = 0.5
+    for action in may_not:
+        with pytest.raises((nats.errors.Error, TimeoutError)):
+            await MANAGED[action](jetstream)
+
+    await publish(publisher, b"b")
+    await until(lambda: reader.data == [b"a", b"b"], "the stream is as it was, and nothing foreign in it")
+
+
+@pytest.mark.parametrize("service", ["storage", "identity", "peer"])
+async def test_a_certificate_of_the_member_that_has_nothing_to_do_with_events_gets_no_link(
+    bench: Bench, service: str
+) -> None:
+    await bench.server.start()
+    async with NatsLink(bench.consortium.nats(bench.server.url, service), service) as link:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await link.wait_connected()
+
+
+async def test_the_gateway_keeps_what_its_replicas_share_in_a_bucket_of_its_own(bench: Bench) -> None:
+    await bench.server.start()
+    link = await bench.link("gateway")
+    await link.wait_connected()
+    kept = await link.jetstream().create_key_value(
+        bucket="gateway", ttl=60, storage=StorageType.MEMORY, direct=True
+    )
+    await kept.create("p.a", b"1")
+    assert (await kept.get("p.a")).value == b"1"
+    with pytest.raises(nats.js.errors.KeyWrongLastSequenceError):
+        await kept.create("p.a", b"2")
+    with pytest.raises((nats.errors.Error, TimeoutError)):
+        await link.jetstream().create_key_value(bucket="another", ttl=60)
+
+
+async def test_answers_to_one_service_are_not_heard_by_another(bench: Bench) -> None:
+    await bench.server.start()
+    link = await bench.link("gateway")
+    await link.wait_connected()
+    refused: list[Exception] = []
+    client = link._client
+    assert client is not None
+
+    async def on_error(error: Exception) -> None:
+        refused.append(error)
+
+    client._error_cb = on_error
+    for subject in ("_INBOX.>", "_INBOX.notify.>", "cbmdhi.ledger.>", ">"):
+        await client.subscribe(subject)
+        await client.flush()
+    await until(lambda: len(refused) == 4, "each is refused")
+    assert all("permissions violation" in str(error).lower() for error in refused)

@@ -50,16 +50,17 @@ async def test_a_backlog_is_seen_while_nobody_consumes_and_gone_when_somebody_do
 
     async with (
         NatsLink(consortium.nats(nats.url, "ledger"), "ledger") as link,
+        NatsLink(consortium.nats(nats.url, "notify"), "notify") as reading,
         NatsWatch(url, LEDGER_STREAM.name, metrics) as watch,
     ):
-        consumer = DurableConsumer(
-            link, LEDGER_STREAM, "notify-0123456789abcdef", handle, metrics=Metrics("notify")
-        )
+        await link.wait_connected()
+        publisher = Publisher(link, LEDGER_STREAM, source="MercyMSP")
+        await publisher.prepare()
+        consumer = DurableConsumer(reading, LEDGER_STREAM, "notify", handle, metrics=Metrics("notify"))
         running = asyncio.create_task(consumer.run())
         await until(lambda: _is_subscribed(consumer), "subscribed")
         running.cancel()
         await asyncio.wait([running])
-        publisher = Publisher(link, LEDGER_STREAM, source="MercyMSP")
         for number in range(7):
             await publisher.publish(
                 b"event", message_id=f"m{number}", event_type=TRANSACTION_COMMITTED, at_ms=NOW_MS

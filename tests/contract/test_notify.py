@@ -12,15 +12,21 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.notify.v1 import notify_pb2
 from services.runtime.client import call, stream
 from services.runtime.errors import MeshError
+from services.runtime.events import LEDGER_STREAM, NatsLink
 from tests.contract.notify_process import Mercy, read, running, user
 from tests.support.waiting import until
-from tests.unit.notify.story import MERCY_ADMIN, PATIENT, document, entry, event
+from tests.unit.notify.story import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
 
 
 @pytest.fixture
 async def mercy(tmp_path: Path) -> AsyncIterator[Mercy]:
     async with running(tmp_path) as mercy:
         yield mercy
+
+
+async def told(mercy: Mercy, number: int) -> bool:
+    found = await mercy.inbox(PATIENT, page_size=100)
+    return [one.kind for one in found] == ["access.permitted"] * number
 
 
 async def test_a_registration_is_told_to_the_patient_and_put_before_the_administrator(mercy: Mercy) -> None:
@@ -98,33 +104,47 @@ async def test_nobody_but_the_own_gateway_reads_inboxes(mercy: Mercy) -> None:
         assert caught.value.code == code_pb2.CODE_FORBIDDEN
 
 
-async def test_when_nats_dies_and_comes_back_notify_says_so_and_goes_on_by_itself(mercy: Mercy) -> None:
+async def test_while_nats_is_away_everything_is_told_all_the_same(mercy: Mercy) -> None:
+    await mercy.publish(read(1))
+    await until(lambda: told(mercy, 1), "the first one arrived")
+    answers = stream(mercy.stub().Stream, notify_pb2.StreamRequest(), metadata=user(PATIENT))
+    async with asyncio.timeout(20), aclosing(answers):
+        assert (await anext(answers)).notification.tx_id == "tx-1"
+        await mercy.nats.kill()
+        mercy.commit(read(2))
+        assert (await anext(answers)).notification.tx_id == "tx-2"
+        assert await mercy.is_ready()
+        mercy.nats.forget()
+        await mercy.nats.start()
+        await mercy.publish(read(3))
+        assert (await anext(answers)).notification.tx_id == "tx-3"
+    assert await told(mercy, 3)
+
+
+async def test_events_that_were_purged_before_anybody_read_them_are_missed_by_nobody(mercy: Mercy) -> None:
+    await mercy.publish(read(0))
+    await until(lambda: told(mercy, 1), "told")
+    assert await mercy.stop() == 0
+    for number in range(1, 40):
+        await mercy.publish(read(number))
+    async with NatsLink(mercy.consortium.nats(mercy.nats.url, "admin"), "admin") as operator:
+        await operator.wait_connected()
+        await operator.jetstream().purge_stream(LEDGER_STREAM.name)
+    await mercy.start()
+
+    await until(lambda: told(mercy, 40), "all of them are told")
+
+
+async def test_an_invented_event_tells_nobody_anything(mercy: Mercy) -> None:
+    invented = event(entry("break-glass", CLINICIAN, patient=PATIENT, command_id="c"), tx_id="tx-invented")
+    await mercy.announce("tx-invented", invented.SerializeToString())
     await mercy.publish(read(1))
 
-    async def first() -> bool:
-        return await mercy.kinds(PATIENT) == ["access.permitted"]
-
-    await until(first, "the first one arrived")
-    await mercy.nats.kill()
-
-    async def is_unready() -> bool:
-        status, body = await mercy.readiness()
-        return status == 503 and not body["checks"]["nats"]["ok"]
-
-    await until(is_unready, "unready, naming NATS")
+    await until(lambda: told(mercy, 1), "what is committed is told")
     assert await mercy.kinds(PATIENT) == ["access.permitted"]
 
-    await mercy.nats.start()
-    await mercy.publish(read(2))
 
-    async def both() -> bool:
-        return await mercy.kinds(PATIENT) == ["access.permitted"] * 2
-
-    await until(both, "the later one arrived")
-    await until(mercy.is_ready, "ready again")
-
-
-async def test_inboxes_that_were_lost_are_filled_again_from_the_stream(mercy: Mercy) -> None:
+async def test_inboxes_that_were_lost_are_filled_again_from_the_ledger(mercy: Mercy) -> None:
     await mercy.publish(read(1))
 
     async def told() -> bool:

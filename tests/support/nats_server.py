@@ -1,10 +1,11 @@
-"""The real NATS server with JetStream and TLS, on a port of its own."""
+"""The real NATS server as a member runs it, on a port of its own."""
 
 import asyncio
 import shutil
 import sys
 from pathlib import Path
 
+from cbmdhi.devnet.templates import fill
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port
 
@@ -21,14 +22,17 @@ class NatsServer:
         member = consortium.members["mercy"]
         issued = member.issue("nats")
         folder.mkdir(parents=True, exist_ok=True)
-        monitor = f'http: "127.0.0.1:{monitor_port}"\n' if monitor_port else ""
-        (folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\n{monitor}'
-            f'jetstream {{ store_dir: "{self._store}", sync_interval: always }}\n'
-            f'tls {{ cert_file: "{issued.certificate_file}", key_file: "{issued.key_file}",'
-            f' ca_file: "{member.ca_file}", verify: true }}\n',
-            encoding="utf-8",
+        configuration = fill(
+            "nats/nats.conf",
+            server_name="nats",
+            address=f"127.0.0.1:{self.port}",
+            monitor_address=f"127.0.0.1:{monitor_port or free_port()}",
+            store_directory=self._store,
+            tls_certificate=issued.certificate_file,
+            tls_key=issued.key_file,
+            tls_ca=member.ca_file,
         )
+        (folder / "nats.conf").write_text(configuration, encoding="utf-8")
 
     async def start(self) -> None:
         """Start it and return when it accepts connections."""

@@ -12,15 +12,8 @@ from google.protobuf.message import DecodeError, Message
 
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.ledger.v1 import events_pb2
-from services.ledger.domain.wire import repeated_field
 
 M = TypeVar("M", bound=Message)
-
-MAX_EVENT_BYTES = 700 << 10
-"""A NATS server takes messages of 1 MiB: an event over this leaves in parts."""
-
-_ENTRIES = events_pb2.TransactionCommitted.ENTRIES_FIELD_NUMBER
-_IDENTITIES = events_pb2.TransactionCommitted.IDENTITIES_FIELD_NUMBER
 
 
 class MalformedState(Exception):
@@ -87,31 +80,24 @@ class CommittedTransaction:
     facts: Facts
 
 
-def events_of(channel: str, transaction: CommittedTransaction) -> list[tuple[str, bytes]]:
-    """Message ids and serialized TransactionCommitted: one with the transaction's id, more when it would be
-    too large for one. Entries and identities are the committed bytes."""
-    head = events_pb2.TransactionCommitted(
-        channel=channel, tx_id=transaction.tx_id, block=transaction.block, at_ms=transaction.at_ms
-    ).SerializeToString()
+def event_of(channel: str, transaction: CommittedTransaction) -> bytes:
+    """A serialized TransactionCommitted that says no more than that there is one."""
+    return _head(channel, transaction).SerializeToString()
+
+
+def told(channel: str, transaction: CommittedTransaction) -> events_pb2.TransactionCommitted:
+    """All of it: the entries and the identities as they are committed."""
     facts = transaction.facts
-    entries = (repeated_field(_ENTRIES, [entry.value]) for entry in facts.entries)
-    identities = (repeated_field(_IDENTITIES, [identity.value]) for identity in facts.identities)
-    parts = _parts([*entries, *identities])
-    names = [transaction.tx_id, *(f"{transaction.tx_id}.{number}" for number in range(1, len(parts)))]
-    return [(name, head + part) for name, part in zip(names, parts, strict=True)]
+    whole = _head(channel, transaction)
+    whole.entries.extend(entry.message for entry in facts.entries)
+    whole.identities.extend(identity.message for identity in facts.identities)
+    return whole
 
 
-def _parts(fields: Iterable[bytes]) -> list[bytes]:
-    """All of them in order, at least one part, and none over MAX_EVENT_BYTES that could be smaller."""
-    parts: list[list[bytes]] = [[]]
-    size = 0
-    for one in fields:
-        if size and size + len(one) > MAX_EVENT_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(one)
-        size += len(one)
-    return [b"".join(part) for part in parts]
+def _head(channel: str, transaction: CommittedTransaction) -> events_pb2.TransactionCommitted:
+    return events_pb2.TransactionCommitted(
+        channel=channel, tx_id=transaction.tx_id, block=transaction.block, at_ms=transaction.at_ms
+    )
 
 
 def _kind_of(key: str) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
-from services.ledger.follower import ProjectionFollower, PublicationFollower, RecentBlocks
+from services.ledger.follower import Blocks, ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.projection import Projection
 from services.ledger.schema import MIGRATIONS
+from services.ledger.told import Told
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
@@ -23,6 +24,10 @@ class Stream:
 
     down: bool = False
     published: list[tuple[str, events_pb2.TransactionCommitted]] = field(default_factory=list)
+
+    async def prepare(self) -> None:
+        if self.down:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "NATS does not answer")
 
     async def publish(
         self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
@@ -51,6 +56,8 @@ class Service:
         self.lists = Lists(self.database)
         self.recent = RecentBlocks()
         self.ledger_metrics = LedgerMetrics(self.metrics)
+        self.blocks = Blocks(self.world, self.recent, **self._named())
+        self.told = Told(self.blocks, self.projection, CHANNEL)
         return self
 
     def _named(self) -> dict[str, str]:
@@ -64,7 +71,7 @@ class Service:
 
     def publish(self) -> None:
         follower = PublicationFollower(
-            self.world, self.projection, self.recent, self.stream, self.ledger_metrics, **self._named()
+            self.blocks, self.projection, self.stream, self.ledger_metrics, channel_name=CHANNEL
         )
         self.tasks.append(asyncio.create_task(follower.run()))
 

@@ -15,12 +15,12 @@ from services.ledger.domain.batches import (
 from services.ledger.domain.failures import Remedy, leading_code, of_endorsement
 from services.ledger.domain.receipts import MalformedResult, check_shape
 from services.ledger.domain.transactions import (
-    MAX_EVENT_BYTES,
     Change,
     CommittedTransaction,
     MalformedState,
-    events_of,
+    event_of,
     facts_of,
+    told,
 )
 from services.ledger.domain.wire import repeated_field
 from tests.unit.ledger.world import consent, of_record, put_record, submission
@@ -149,44 +149,23 @@ def transaction(*changes: Change) -> CommittedTransaction:
     return CommittedTransaction("tx", 5, 1_000, facts_of(changes))
 
 
-def events(*changes: Change) -> list[tuple[str, events_pb2.TransactionCommitted]]:
-    """Names and messages of a transaction's events."""
-    return [
-        (name, events_pb2.TransactionCommitted.FromString(event))
-        for name, event in events_of("cbmdhi", transaction(*changes))
-    ]
-
-
-def audit(number: int, *, size: int = 0) -> Change:
-    entry = state_pb2.AuditEntry(command_id=str(number), signer="s", reason="r" * size)
+def audit(number: int) -> Change:
+    entry = state_pb2.AuditEntry(command_id=str(number), signer="s")
     return Change(f"z/{number}/aud/s", entry.SerializeToString())
 
 
-def test_an_event_too_large_for_nats_leaves_in_parts_that_lose_nothing() -> None:
-    parts = events(*(audit(number, size=100_000) for number in range(20)))
+def test_an_event_says_no_more_than_that_there_is_a_transaction() -> None:
+    event = events_pb2.TransactionCommitted.FromString(event_of("cbmdhi", transaction(audit(1))))
 
-    assert [name for name, _ in parts] == ["tx", "tx.1", "tx.2"]
-    assert all(part.ByteSize() <= MAX_EVENT_BYTES + 1_000 for _, part in parts)
-    assert [entry.command_id for _, part in parts for entry in part.entries] == [str(n) for n in range(20)]
-    assert {(part.tx_id, part.block, part.at_ms) for _, part in parts} == {("tx", 5, 1_000)}
+    assert event == events_pb2.TransactionCommitted(channel="cbmdhi", tx_id="tx", block=5, at_ms=1_000)
 
 
-def test_a_transaction_that_says_nothing_to_anybody_is_one_empty_event() -> None:
-    ((name, event),) = events(Change("pol", b"policy"))
-
-    assert name == "tx"
-    assert not event.entries
-
-
-def test_an_event_holds_entries_and_identities_as_they_are_committed() -> None:
+def test_what_is_told_holds_entries_and_identities_as_they_are_committed() -> None:
     entry = state_pb2.AuditEntry(command_id="1", signer="s", reason="permitted")
     someone = state_pb2.IdentityDocument(address="cb1x", version=2)
+    changes = Change("id/cb1x", someone.SerializeToString()), Change("z/1/aud/s", entry.SerializeToString())
 
-    ((_, event),) = events(
-        Change("id/cb1x", someone.SerializeToString()), Change("z/1/aud/s", entry.SerializeToString())
-    )
-
-    assert event == events_pb2.TransactionCommitted(
+    assert told("cbmdhi", transaction(*changes)) == events_pb2.TransactionCommitted(
         channel="cbmdhi", tx_id="tx", block=5, at_ms=1_000, entries=[entry], identities=[someone]
     )
 

@@ -32,8 +32,11 @@ async def test_a_committed_transaction_is_in_the_lists_and_announced_once(
     assert message[0] == block.transactions[0].transaction_id
     assert message[1].tx_id == message[0]
     assert message[1].block == 1
-    assert [one.command_id for one in message[1].entries] == ["1"]
-    assert [one.address for one in message[1].identities] == ["cb1x"]
+    assert not message[1].entries
+    assert not message[1].identities
+    (told,) = (await service.told.page(1)).transactions
+    assert [one.command_id for one in told.entries] == ["1"]
+    assert [one.address for one in told.identities] == ["cb1x"]
     listed = await service.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))
     assert [one.record_id for one in listed.records] == ["r"]
     receipt = await receipt_of(service.lists, "1", "s")
@@ -338,3 +341,30 @@ async def test_the_lag_of_the_events_is_measured(world: World, stream: Stream, s
     stream.down = False
     await until(lambda: lag() == 0)
     assert (await service.projection.checkpoint(PUBLICATION)).next_block == 2
+
+
+async def test_what_was_committed_is_told_by_whole_blocks_and_none_is_left_out(
+    world: World, service: Service
+) -> None:
+    service.project()
+    for number in range(150):
+        await world.commit_writes(entry(str(number), reason="r" * (100_000 if number < 60 else 0)))
+    assert await service.projection.wait_for(150, 10)
+
+    commands: list[str] = []
+    at, pages = 0, 0
+    while (page := await service.told.page(at)).next_block > at:
+        assert page.ByteSize() < 5 << 20
+        commands += [one.command_id for told in page.transactions for one in told.entries]
+        at, pages = page.next_block, pages + 1
+
+    assert commands == [str(number) for number in range(150)]
+    assert (at, pages) == (151, 3)
+
+
+async def test_nothing_is_told_before_it_is_in_the_lists(world: World, service: Service) -> None:
+    await world.commit_writes(entry("1"))
+
+    page = await service.told.page(0)
+
+    assert (page.next_block, len(page.transactions)) == (0, 0)

@@ -16,7 +16,7 @@ from cbmdhi.protocol import command as commands
 from services.ledger.carrier import Carrier
 from services.ledger.evidence import Proving
 from services.ledger.fabric import EvaluateError
-from services.ledger.follower import ProjectionFollower, RecentBlocks
+from services.ledger.follower import Blocks, ProjectionFollower, RecentBlocks
 from services.ledger.health import MAX_LAG_BLOCKS, Health
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
@@ -26,6 +26,7 @@ from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
+from services.ledger.told import Told
 from services.runtime.errors import MeshError
 from services.runtime.peers import PeerDirectory, current_directory
 from services.runtime.sqlite import Database
@@ -49,6 +50,7 @@ ADMITTED = {
     "GetCommittedContents": {"storage"},
     "GetProof": {"storage"},
     "Prove": {"gateway"},
+    "ListCommitted": {"notify"},
     "GetMember": {"gateway", "identity", "storage", "notify"},
     "ListMembers": {"gateway", "identity", "storage", "notify"},
     "GetWriterKey": {"storage"},
@@ -96,6 +98,9 @@ class Surface:
             projection=self.projection,
             lists=lists,
             proving=Proving(world, state, lists),
+            told=Told(
+                Blocks(world, recent, channel_name=CHANNEL, chaincode=CHAINCODE), self.projection, CHANNEL
+            ),
             proofs=proofs,
             health=self.health,
         )

@@ -65,7 +65,7 @@ async def test_a_notice_comes_back_as_it_went_in_whatever_its_ids_look_like(inbo
     )
     earlier = full._replace(owner=CLINICIAN, at_ms=full.at_ms - 5_000, record_id="", command_id=uuid7())
 
-    kept = await inbox.keep([full, earlier], [])
+    kept = await inbox.keep([full, earlier], [], 1)
 
     for one in kept:
         page = await inbox.newest(one.notice.owner, before=None, limit=9, unacknowledged_only=False)
@@ -76,11 +76,11 @@ async def test_a_notice_comes_back_as_it_went_in_whatever_its_ids_look_like(inbo
 async def test_of_what_comes_again_in_another_order_and_company_only_what_is_new_is_kept(
     inbox: Inbox,
 ) -> None:
-    await inbox.keep([notice(3), notice(4)], [])
-    await inbox.keep([notice(0), notice(1)], [])
+    await inbox.keep([notice(3), notice(4)], [], 1)
+    await inbox.keep([notice(0), notice(1)], [], 1)
 
-    again = await inbox.keep([notice(4), notice(2), notice(1), notice(2), notice(5), notice(3)], [])
-    third = await inbox.keep([notice(number) for number in range(6)], [])
+    again = await inbox.keep([notice(4), notice(2), notice(1), notice(2), notice(5), notice(3)], [], 1)
+    third = await inbox.keep([notice(number) for number in range(6)], [], 1)
 
     assert [one.notice for one in again] == [notice(2), notice(5)]
     assert third == []
@@ -91,22 +91,22 @@ async def test_notices_of_one_command_to_two_people_or_of_two_kinds_are_not_the_
     different = [notice(1), notice(1, CLINICIAN), notice(1)._replace(kind="consent.given")]
     different.append(notice(1, actor=MERCY_ADMIN))
 
-    assert len(await inbox.keep(different, [])) == 4
-    assert await inbox.keep(different, []) == []
+    assert len(await inbox.keep(different, [], 1)) == 4
+    assert await inbox.keep(different, [], 1) == []
 
 
 async def test_what_could_not_be_written_leaves_nothing_and_is_told_when_it_comes_again(inbox: Inbox) -> None:
-    await inbox.keep([notice(0)], [])
+    await inbox.keep([notice(0)], [], 1)
     with pytest.raises(sqlite3.Error):
-        await inbox.keep([notice(1), notice(2, version=None)], [])
+        await inbox.keep([notice(1), notice(2, version=None)], [], 1)
 
     assert await commands(inbox) == ["command-0"]
-    assert len(await inbox.keep([notice(1), notice(2)], [])) == 2
+    assert len(await inbox.keep([notice(1), notice(2)], [], 1)) == 2
     assert await commands(inbox) == ["command-2", "command-1", "command-0"]
 
 
 async def test_acknowledging_one_leaves_what_is_older_and_newer_unseen(inbox: Inbox) -> None:
-    ids = [one.notification_id for one in await inbox.keep([notice(number) for number in range(6)], [])]
+    ids = [one.notification_id for one in await inbox.keep([notice(number) for number in range(6)], [], 1)]
 
     assert await inbox.acknowledge(PATIENT, [ids[3]]) == 1
     assert await commands(inbox, unseen=True) == [f"command-{number}" for number in (5, 4, 2, 1, 0)]
@@ -118,7 +118,7 @@ async def test_acknowledging_one_leaves_what_is_older_and_newer_unseen(inbox: In
 
 
 async def test_a_place_that_is_no_id_of_the_inbox_gives_what_is_below_it(inbox: Inbox) -> None:
-    await inbox.keep([notice(0), notice(1, CLINICIAN), notice(2), notice(3)], [])
+    await inbox.keep([notice(0), notice(1, CLINICIAN), notice(2), notice(3)], [], 1)
 
     page = await inbox.newest(PATIENT, before=2, limit=9, unacknowledged_only=False)
     assert [one.notice.command_id for one in page] == ["command-0"]
@@ -128,7 +128,7 @@ async def test_a_place_that_is_no_id_of_the_inbox_gives_what_is_below_it(inbox: 
 
 
 async def test_what_is_acknowledged_while_a_long_stream_is_read_is_not_given_any_more(inbox: Inbox) -> None:
-    kept = await inbox.keep([notice(number) for number in range(1_200)], [])
+    kept = await inbox.keep([notice(number) for number in range(1_200)], [], 1)
     given = 0
     async for one in inbox.unacknowledged(PATIENT):
         given += 1
@@ -148,7 +148,7 @@ async def test_inboxes_agree_with_plain_lists_after_a_long_life(inbox: Inbox) ->
         if rng.random() < 0.5:
             # Some of it is there already.
             numbers = range(max(0, told - 4), told + rng.randrange(5))
-            for one in await inbox.keep([notice(n, OWNERS[n * 7 % 5 % 3]) for n in numbers], []):
+            for one in await inbox.keep([notice(n, OWNERS[n * 7 % 5 % 3]) for n in numbers], [], 1):
                 kept[one.notice.owner].append(one)
                 unseen[one.notice.owner].add(one.notification_id)
             told = max(told, numbers.stop)

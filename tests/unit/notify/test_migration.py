@@ -64,7 +64,7 @@ async def test_notices_and_acknowledgements_of_the_first_version_are_all_there(t
         assert {one.notification_id for one in found if one.acknowledged} == ACKNOWLEDGED
         waiting = [one.notification_id async for one in inbox.unacknowledged(PATIENT)]
         assert waiting == [2, 4, 6]
-        assert await inbox.inbox_id() == "a-name"
+        assert await inbox.next_block() == 0
         assert (await inbox.known([PATIENT]))[PATIENT].version == 3
 
 
@@ -75,9 +75,9 @@ async def test_what_the_first_version_told_is_not_told_again_and_inboxes_go_on(t
 
     async with Database(tmp_path / "inbox.db", MIGRATIONS) as database:
         inbox = Inbox(database)
-        kept = await inbox.keep([*OLD, new, late], [])
+        kept = await inbox.keep([*OLD, new, late], [], 1)
         assert [(one.notification_id, one.notice) for one in kept] == [(7, new), (8, late)]
-        assert await inbox.keep([late, new, *reversed(OLD)], []) == []
+        assert await inbox.keep([late, new, *reversed(OLD)], [], 1) == []
         assert await inbox.acknowledge(PATIENT, [7, 2]) == 2
         found = await inbox.newest(PATIENT, before=None, limit=9, unacknowledged_only=True)
         assert [one.notification_id for one in found] == [8, 6, 4]
@@ -87,4 +87,4 @@ async def test_a_first_version_without_a_notice_becomes_an_inbox_too(tmp_path: P
     async with Database(tmp_path / "inbox.db", MIGRATIONS[:1]):
         pass
     async with Database(tmp_path / "inbox.db", MIGRATIONS) as database:
-        assert len(await Inbox(database).keep([READ], [])) == 1
+        assert len(await Inbox(database).keep([READ], [], 1)) == 1
