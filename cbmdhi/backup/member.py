@@ -61,13 +61,13 @@ def take(
     progress: Progress,
     told: Told,
 ) -> Backup:
-    """Back up an organisation to `place`, sealed to public recovery keys. `told`: bytes packed, as they are.
+    """Back up an organisation to `place`, sealed to public recovery keys, and signed. `told`: bytes packed.
 
     Raises:
         BackupError: nothing was left at `place`.
     """
     _known(organisation)
-    keys = [recovery_key.public(file) for file in recipients]
+    keys = [recovery_key.recipient(file) for file in recipients]
     _keys_lie_elsewhere(network, place, recipients)
     if not network.exists() or not network.files.organisation(organisation).root.is_dir():
         raise BackupError(
@@ -86,7 +86,7 @@ def take(
             sealed = SealedWriter(sink, keys)
             holds = pack(sealed, about, photo.taken, told)
             sealed.finish()
-    fingerprints = [recovery_key.fingerprint(key) for key in keys]
+    fingerprints = [key.fingerprint for key in keys]
     return Backup(place, organisation, about.taken, holds, photo.seconds, photo.copied_bytes, fingerprints)
 
 
@@ -94,11 +94,11 @@ def check(place: str, key: Path, progress: Progress, told: Told) -> Restored:
     """Read a backup to its end and check every byte; changes nothing.
 
     Raises:
-        BackupError: it is not whole, or not for this key.
+        BackupError: it is not whole, not for this key, or not signed by the member.
     """
-    private = recovery_key.private(key)
+    recovery = recovery_key.recovery(key)
     with progress.step("Checking every byte of the backup"), stores.reading(place) as source:
-        about, holds = unpack(SealedReader(source, private), None, told)
+        about, holds = unpack(SealedReader(source, recovery), None, told)
     return Restored(about, holds, None, started=False)
 
 
@@ -110,13 +110,13 @@ def restore(
     `replace`: move aside the state of the organisation that is there.
 
     Raises:
-        BackupError: the backup is not whole or not of this network, or a state is there.
+        BackupError: it is not whole, not signed by the member, of another network; or a state is there.
     """
-    private = recovery_key.private(key)
+    recovery = recovery_key.recovery(key)
     network.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with state.exclusively(network.files), _scratch(network.home) as scratch:
         with progress.step("Reading the backup, checking every byte"), stores.reading(place) as source:
-            about, holds = unpack(SealedReader(source, private), scratch, told)
+            about, holds = unpack(SealedReader(source, recovery), scratch, told)
         if about.kind != NETWORK:
             raise BackupError(
                 "The backup is of a member on Kubernetes.", "Give it back there: docs/kubernetes.md, Backups."

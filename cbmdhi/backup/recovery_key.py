@@ -1,30 +1,77 @@
-"""The recovery key pair: the public half lies where backups are made, the private half far from them."""
+"""What backups are sealed to and signed with: three files of one making.
+
+    FILE       private: opens backups, and says by whose signature alone; kept far from the member
+    FILE.pub   public: backups are sealed to it
+    FILE.sign  secret of the member: backups are signed with it. It opens none
+
+A public key alone makes nothing that a restore would take.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
 from cbmdhi.backup.errors import BackupError
-from cbmdhi.protocol import hpke
+from cbmdhi.protocol import hpke, signature
 
 _PRIVATE = "cbmdhi recovery key, private: keep it away from the member and its backups"
 _PUBLIC = "cbmdhi recovery key, public: backups are sealed to it"
-_LONGEST = 10_000
+_SIGNING = "cbmdhi backup signing key, secret: backups are signed with it; it opens none"
+_LONGEST = 20_000
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Who a backup is made for: the key that it is sealed to, and the one that it is signed with for them."""
+
+    public: bytes
+    signing: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the public key."""
+        return fingerprint(self.public)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The owner's half: what opens a backup, and the key (SPKI) whose signature it must bear."""
+
+    private: bytes = field(repr=False)
+    signer: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the public key."""
+        return fingerprint(hpke.public_of(self.private))
 
 
 def make(file: Path) -> Path:
-    """Make a pair: the private key to `file` (mode 0600), the public one beside it; the latter's path.
+    """Make the three: the private key to `file`, the others beside it; the public one's path.
 
     Raises:
         BackupError: there is such a file already.
     """
     public_file = file.with_name(file.name + ".pub")
     private, public = hpke.generate()
-    for path, title, key, mode in (
-        (file, _PRIVATE, private, 0o600),
-        (public_file, _PUBLIC, public, 0o644),
+    signing = signature.new_private_key()
+    signer = signature.spki(signing.public_key())
+    secret = signing.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    for path, title, mode, *keys in (
+        (file, _PRIVATE, 0o600, private, signer),
+        (signing_file(public_file), _SIGNING, 0o600, secret),
+        (public_file, _PUBLIC, 0o644, public),
     ):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -33,39 +80,44 @@ def make(file: Path) -> Path:
                 f"{path} is there already.", "Name another file: whoever loses a key loses its backups."
             ) from exc
         with os.fdopen(descriptor, "w") as stream:
-            stream.write(f"{title}\n{key.hex()}\n")
+            stream.write("\n".join([title, *(key.hex() for key in keys), ""]))
     return public_file
 
 
-def public(file: Path) -> bytes:
-    """The public key in a file.
+def signing_file(public_file: Path) -> Path:
+    """The signing key's place, beside the public one."""
+    return public_file.with_name(public_file.name.removesuffix(".pub") + ".sign")
+
+
+def recipient(file: Path) -> Recipient:
+    """The public key in a file, with the signing key beside it.
 
     Raises:
-        BackupError: it holds none; or the private key, which has no business where backups are made.
+        BackupError: they are not there; or it is the private key, which is not to lie where backups are made.
     """
-    title, key = _read(file)
+    title, keys = _read(file)
     if title == _PRIVATE:
         raise BackupError(
             f"{file} is the private recovery key: with it beside the member, a thief opens the backups too.",
             f"Give the public one ({file.name}.pub), and take the private one off this machine.",
         )
-    if title != _PUBLIC or len(key) != hpke.PUBLIC_KEY_BYTES:
+    if title != _PUBLIC or [len(key) for key in keys] != [hpke.PUBLIC_KEY_BYTES]:
         raise BackupError(f"{file} is no public recovery key.", "Make one: cbmdhi recovery-key FILE")
-    return key
+    return Recipient(keys[0], _signing(signing_file(file)))
 
 
-def private(file: Path) -> bytes:
-    """The private key in a file.
+def recovery(file: Path) -> Recovery:
+    """The private key in a file, and who signs for it.
 
     Raises:
         BackupError: it holds none.
     """
-    title, key = _read(file)
-    if title != _PRIVATE or len(key) != hpke.PRIVATE_KEY_BYTES:
+    title, keys = _read(file)
+    if title != _PRIVATE or len(keys) != 2 or len(keys[0]) != hpke.PRIVATE_KEY_BYTES:
         raise BackupError(
             f"{file} is no private recovery key.", "Give the file that `cbmdhi recovery-key` made, not .pub."
         )
-    return key
+    return Recovery(*keys)
 
 
 def fingerprint(public_key: bytes) -> str:
@@ -73,14 +125,27 @@ def fingerprint(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()[:16]
 
 
-def _read(file: Path) -> tuple[str, bytes]:
+def _signing(file: Path) -> ec.EllipticCurvePrivateKey:
+    title, keys = _read(file)
+    try:
+        key = load_der_private_key(keys[0], None) if title == _SIGNING and keys else None
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise BackupError(
+            f"{file} is no signing key of backups.", "Bring FILE.sign that `cbmdhi recovery-key FILE` made."
+        )
+    return key
+
+
+def _read(file: Path) -> tuple[str, list[bytes]]:
     try:
         with file.open(encoding="utf-8") as stream:
-            title, _, rest = stream.read(_LONGEST).partition("\n")
-        return title, bytes.fromhex(rest)
+            title, *rest = stream.read(_LONGEST).splitlines()
+        return title, [bytes.fromhex(line) for line in rest]
     except OSError as exc:
         raise BackupError(
-            f"{file} cannot be read: {exc.strerror}.", "Make a key: cbmdhi recovery-key FILE"
+            f"{file} cannot be read: {exc.strerror}.", "Make the keys: cbmdhi recovery-key FILE"
         ) from exc
     except ValueError:
-        return "", b""
+        return "", []

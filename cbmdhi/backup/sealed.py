@@ -1,9 +1,12 @@
-"""An encrypted stream that shows when it was cut, changed or is none: constant memory both ways.
+"""An encrypted, signed stream that shows when it was cut, changed or is none: constant memory both ways.
 
     magic, number of recipients (1 byte), for each the HPKE-sealed file secret (1,168 bytes)
+    for each recipient the signature over all of that: its length (1 byte), ECDSA P-256 (DER)
     chunks of 1 MiB, AES-256-GCM (16 bytes more each); the nonce counts them and marks the last one
 
-The key of the chunks is derived from the file secret and the header, so that neither can be exchanged.
+The key of the chunks is derived from the file secret and the header, so that neither can be exchanged: who
+made the chunks of a signed header had its secret, which is the signer's and the recipients' alone. The
+signature is checked before anything else is read.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from cbmdhi.backup.errors import BackupError
-from cbmdhi.backup.recovery_key import fingerprint
-from cbmdhi.protocol import hpke
+from cbmdhi.backup.recovery_key import Recipient, Recovery
+from cbmdhi.protocol import hpke, signature
 
-_MAGIC = b"cbmdhi backup 1\n"
+_MAGIC = b"cbmdhi backup 2\n"
 _SECRET_BYTES = 32
 _SEALED_BYTES = _SECRET_BYTES + 1136
 _CHUNK = 1 << 20
@@ -38,8 +41,8 @@ class Sink(Protocol):
 class SealedWriter:
     """Write to it, then `finish`. Whatever is not finished is no backup."""
 
-    def __init__(self, out: Sink, recipients: Sequence[bytes]) -> None:
-        """`recipients`: public recovery keys, each of which opens the backup alone."""
+    def __init__(self, out: Sink, recipients: Sequence[Recipient]) -> None:
+        """`recipients`: each opens the backup alone, and believes its own signing key alone."""
         if not recipients:
             raise BackupError(
                 "A backup needs a recovery key to be sealed to.",
@@ -47,8 +50,10 @@ class SealedWriter:
             )
         secret = secrets.token_bytes(_SECRET_BYTES)
         header = _MAGIC + bytes([len(recipients)])
-        for public in recipients:
-            header += hpke.seal(public, secret, hpke.BACKUP_KEY)
+        for one in recipients:
+            header += hpke.seal(one.public, secret, hpke.BACKUP_KEY)
+        signed = [signature.sign(one.signing, signature.BACKUP, header) for one in recipients]
+        header += b"".join(bytes([len(each)]) + each for each in signed)
         out.write(header)
         self._out = out
         self._cipher = _cipher(secret, header)
@@ -77,10 +82,10 @@ class SealedWriter:
 class SealedReader:
     """Reads what SealedWriter wrote.
 
-    Raises BackupError: foreign, cut or changed bytes, or another recovery key.
+    Raises BackupError: foreign, cut or changed bytes, another recovery key, or not signed for it.
     """
 
-    def __init__(self, source: BinaryIO, private_key: bytes) -> None:
+    def __init__(self, source: BinaryIO, recovery: Recovery) -> None:
         self._source = source
         header = self._exactly(len(_MAGIC) + 1)
         if header[: len(_MAGIC)] != _MAGIC:
@@ -89,7 +94,12 @@ class SealedReader:
                 "Give the file or object that `cbmdhi backup` wrote.",
             )
         sealed = [self._exactly(_SEALED_BYTES) for _ in range(header[-1])]
-        self._cipher = _cipher(_open(sealed, private_key), header + b"".join(sealed))
+        signed = [self._exactly(int.from_bytes(self._exactly(1))) for _ in sealed]
+        header += b"".join(sealed)
+        place, secret = _open(sealed, recovery)
+        _check_signed(header, signed[place], recovery)
+        header += b"".join(bytes([len(each)]) + each for each in signed)
+        self._cipher = _cipher(secret, header)
         self._number = 0
         self._ahead = self._exactly(_CHUNK + _TAG)
         self._ready = bytearray()
@@ -129,15 +139,27 @@ class SealedReader:
         return b"".join(parts)
 
 
-def _open(sealed: Sequence[bytes], private_key: bytes) -> bytes:
-    for each in sealed:
+def _check_signed(header: bytes, signed: bytes, recovery: Recovery) -> None:
+    try:
+        signature.verify(signature.load_public_key(recovery.signer), signed, signature.BACKUP, header)
+    except (signature.BadSignature, ValueError) as exc:
+        raise BackupError(
+            "The backup is sealed to this recovery key, but the member did not sign it: somebody else made "
+            "it, or its beginning was changed. Nothing of it was used.",
+            "Take one that the member made; find out who put this one there.",
+        ) from exc
+
+
+def _open(sealed: Sequence[bytes], recovery: Recovery) -> tuple[int, bytes]:
+    """Whose place it is, and the file secret."""
+    for place, each in enumerate(sealed):
         try:
-            return hpke.open(private_key, each, hpke.BACKUP_KEY)
+            return place, hpke.open(recovery.private, each, hpke.BACKUP_KEY)
         except hpke.CannotOpen:
             continue
-    mine = fingerprint(hpke.public_of(private_key))
     raise BackupError(
-        f"The backup is not sealed to this recovery key ({mine}), or its beginning was changed.",
+        f"The backup is not sealed to this recovery key ({recovery.fingerprint}), or its beginning was "
+        "changed.",
         "Give the private key of the --to key that it was made with.",
     )
 

@@ -46,7 +46,8 @@ def backup(
         str, typer.Argument(help="A new file, s3://BUCKET/NAME, or either with / at its end: named by time.")
     ],
     to: Annotated[
-        list[Path], typer.Option("--to", help="Public recovery key; several: each opens the backup alone.")
+        list[Path],
+        typer.Option("--to", help="FILE.pub, FILE.sign beside it; several: each opens alone."),
     ],
     home: _Home = None,
     as_json: _Json = False,
@@ -91,7 +92,7 @@ def restore(
     home: _Home = None,
     as_json: _Json = False,
 ) -> None:
-    """Give a member back as it was. A backup that is cut, changed or foreign is refused and harms nothing.
+    """Give a member back as it was. A backup that is cut, changed, foreign or not the member's is refused.
 
     What the channel committed after the backup, the peer fetches from the orderer. Contents written after
     it lie at the other member; reading one gives this member its replica back.
@@ -131,21 +132,31 @@ def restore(
 
 
 def make_key(
-    file: Annotated[Path, typer.Argument(help="Where the private key goes; the public one to FILE.pub.")],
+    file: Annotated[Path, typer.Argument(help="For the private key; FILE.pub and FILE.sign go beside it.")],
     as_json: _Json = False,
 ) -> None:
-    """Make a recovery key pair. Backups are made with the public one; keep the private one elsewhere.
+    """Make recovery keys. Backups are made with FILE.pub and FILE.sign; keep FILE, the private one, away.
+
+    FILE says by whose signature a backup is taken back: with FILE.pub alone nobody makes one that is.
 
     Example:
 
         cbmdhi recovery-key /media/safe/mercy.key
     """
     public_file = guarded_network(as_json, lambda: recovery_key.make(file))
-    fingerprint = recovery_key.fingerprint(recovery_key.public(public_file))
+    fingerprint = recovery_key.recipient(public_file).fingerprint
     if as_json:
-        _print_json({"private": str(file), "public": str(public_file), "fingerprint": fingerprint})
+        _print_json(
+            {
+                "private": str(file),
+                "public": str(public_file),
+                "signing": str(recovery_key.signing_file(public_file)),
+                "fingerprint": fingerprint,
+            }
+        )
         return
-    _console.print(f"{public_file} ({fingerprint}): where backups are made.", soft_wrap=True)
+    signing = recovery_key.signing_file(public_file)
+    _console.print(f"{public_file} ({fingerprint}) and {signing}: where backups are made.", soft_wrap=True)
     _console.print(f"{file}: off this machine, and twice. Without it no backup opens.", soft_wrap=True)
 
 

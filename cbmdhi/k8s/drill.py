@@ -39,7 +39,7 @@ class Drill:
         self._key = consortium.home.path / "recovery" / f"{member}.key"
 
     async def prepare(self) -> None:
-        """What an operator makes: recovery keys, and the ConfigMap that names the public one."""
+        """What an operator makes: recovery keys, ConfigMap and Secret with what backups need of them."""
         self._key.parent.mkdir(mode=0o700)
         public = recovery_key.make(self._key)
         settings = {"place": "/backups/", public.name: public.read_text()}
@@ -49,7 +49,14 @@ class Drill:
             "metadata": {"name": "backup", "namespace": self._member},
             "data": settings,
         }
-        await asyncio.to_thread(self._node.apply, [document], MANAGER)
+        signing = recovery_key.signing_file(public)
+        secret: Document = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "backup-signing", "namespace": self._member},
+            "stringData": {signing.name: signing.read_text()},
+        }
+        await asyncio.to_thread(self._node.apply, [document, secret], MANAGER)
         # By hand here: the clock shall not take another one meanwhile.
         await self._kubectl("patch", "cronjob/backup", '--patch={"spec":{"suspend":true}}')
 

@@ -65,7 +65,7 @@ def restore(kubectl: Kubectl, namespace: str, place: str, key: Path, say: Say) -
         BackupError: the backup was refused, and the workloads run again as they were; or it is not known how
             the Job ended, and they stay at 0.
     """
-    recovery_key.private(key)
+    recovery_key.recovery(key)
     member = _Member(kubectl, namespace)
     # One that is at 0 is what a try that was broken off has left.
     replicas = {name: count or 1 for name, count in member.replicas().items()}

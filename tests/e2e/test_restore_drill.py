@@ -72,7 +72,8 @@ async def made_apart(network: Network, key: Path) -> Path:
     assert code == 0
     here = key.parent.parent / "here"
     here.mkdir()
-    shutil.move(f"{key}.pub", here / "mercy.key.pub")
+    for half in ("pub", "sign"):
+        shutil.move(f"{key}.{half}", here / f"mercy.key.{half}")
     return here / "mercy.key"
 
 

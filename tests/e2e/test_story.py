@@ -166,9 +166,9 @@ async def test_a_clinician_breaks_the_glass_and_the_patient_sees_who_and_why(peo
         clinician = people.lakeside_clinician.wallet.address
         assert (broken.signer, broken.reason_code) == (clinician, "")
         assert not [entry for entry in entries if entry.action == "review-break-glass"]
-        block = (await people.lakeside_clinician.trail.proof(reading.receipt.tx_id)).block
-        assert reading.receipt.command_id.encode() in block
-        assert b"unconscious" not in block
+        stands = await people.lakeside_clinician.trail.evidence(reading.receipt.command_id)
+        assert reading.receipt.command_id.encode() in stands.endorsed_state
+        assert b"unconscious" not in stands.SerializeToString()
         for reviewer in (people.lakeside_administrator, people.mercy_administrator):
             told_why = await reviewer.registration.broken_glass(reading.receipt.command_id, clinician)
             assert (told_why.patient, told_why.record_id) == (record.patient, record.record_id)

@@ -14,6 +14,7 @@ from pathlib import Path
 from cbmdhi.backup import recovery_key, stores
 from cbmdhi.backup.archive import NAMESPACE, About, Counted, unpack
 from cbmdhi.backup.errors import BackupError
+from cbmdhi.backup.recovery_key import Recovery
 from cbmdhi.backup.sealed import SealedReader
 from cbmdhi.k8s.backup.api import Document
 
@@ -49,16 +50,16 @@ def arrived(place: str, key: Path, claims: Path, scratch: Path) -> Iterator[Arri
     Raises:
         BackupError: the backup is not whole, not for this key, or of other claims than these.
     """
-    private = recovery_key.private(key)
+    recovery = recovery_key.recovery(key)
     volumes = sorted(claims.iterdir())
     _clear(volumes)
     try:
-        yield _read(place, private, volumes, scratch)
+        yield _read(place, recovery, volumes, scratch)
     finally:
         _clear(volumes)
 
 
-def _read(place: str, private: bytes, volumes: Sequence[Path], scratch: Path) -> Arrived:
+def _read(place: str, recovery: Recovery, volumes: Sequence[Path], scratch: Path) -> Arrived:
     try:
         (scratch / "claims").mkdir()
         for volume in volumes:
@@ -66,7 +67,7 @@ def _read(place: str, private: bytes, volumes: Sequence[Path], scratch: Path) ->
             # What is written below the link comes to lie in the volume itself.
             (scratch / "claims" / volume.name).symlink_to(volume / _ARRIVING)
         with stores.reading(place) as source:
-            about, holds = unpack(SealedReader(source, private), scratch, lambda _: None)
+            about, holds = unpack(SealedReader(source, recovery), scratch, lambda _: None)
     except OSError as exc:
         told = f"{exc.filename or 'A volume'} cannot be written: {exc.strerror or exc}."
         raise BackupError(told, "A volume needs room for what it holds and for what comes back.") from exc

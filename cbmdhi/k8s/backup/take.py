@@ -1,8 +1,8 @@
 """Backs up the member whose namespace this pod is in: `python -m cbmdhi.k8s.backup.take`.
 
 /etc/backup/place says where to: a file, `s3://BUCKET/NAME`, or either with / at its end, to be named by
-time; /etc/backup/*.pub are the recovery keys that it is sealed to. Prints JSON; ends with 1 when there is no
-backup.
+time; /etc/backup/*.pub are the recovery keys that it is sealed to, *.sign those that it is signed with.
+Prints JSON; ends with 1 when there is no backup.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def run(work: Callable[[], Coroutine[Any, Any, Document]]) -> int:
 
 
 async def take(server: Api, place: str, recipients: Sequence[Path]) -> Backup:
-    """Back up the namespace to `place`, sealed to public recovery keys.
+    """Back up the namespace to `place`, sealed to public recovery keys and signed.
 
     Raises:
         BackupError: nothing was left at `place`, and all programs go on.
     """
-    keys = [recovery_key.public(file) for file in recipients]
+    keys = [recovery_key.recipient(file) for file in recipients]
     workloads = {kind: await server.every(kind) for kind in WORKLOADS}
     volumes = stateful.volumes(workloads["statefulsets"])
     beside = [
@@ -77,7 +77,7 @@ async def take(server: Api, place: str, recipients: Sequence[Path]) -> Backup:
         async with photographs(server, volumes) as taken:
             holds = await asyncio.to_thread(_packed, sealed, about, beside, taken)
         sealed.finish()
-    fingerprints = [recovery_key.fingerprint(key) for key in keys]
+    fingerprints = [key.fingerprint for key in keys]
     frozen = max(each.seconds for each in taken)
     copied = sum(each.copied_bytes for each in taken)
     return Backup(place, server.namespace, about.taken, holds, frozen, copied, fingerprints)
@@ -130,7 +130,7 @@ def _settings() -> tuple[str, list[Path]]:
         return (SETTINGS / "place").read_text().strip(), sorted(SETTINGS.glob("*.pub"))
     except OSError as exc:
         told = f"{exc.filename} cannot be read: {exc.strerror}."
-        raise BackupError(told, "Make the ConfigMap `backup`: docs/kubernetes.md.") from exc
+        raise BackupError(told, "Make the ConfigMap and the Secret `backup`: docs/kubernetes.md.") from exc
 
 
 async def _main(place: str, recipients: Sequence[Path]) -> Document:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,9 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "safe").mkdir()
     (tmp_path / "here").mkdir()
     private = tmp_path / "safe" / "mercy.key"
-    public = recovery_key.make(private).rename(tmp_path / "here" / "mercy.key.pub")
-    return private, public
+    public = recovery_key.make(private)
+    recovery_key.signing_file(public).rename(tmp_path / "here" / "mercy.key.sign")
+    return private, public.rename(tmp_path / "here" / "mercy.key.pub")
 
 
 def nothing(_: int) -> None:
@@ -110,6 +112,42 @@ def test_a_backup_of_another_network_changes_nothing(tmp_path: Path, keys: tuple
     assert after == before
 
 
+def test_a_backup_that_a_stranger_made_with_the_public_key_is_refused_and_nothing_is_moved(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    """What was seen: anybody with the public key made a backup that `restore` accepted."""
+    private, public = keys
+    network = home_with(tmp_path / "net")
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    recovery_key.make(stranger / "own.key")
+    shutil.copy(public, stranger / "mercy.key.pub")
+    shutil.copy(stranger / "own.key.sign", stranger / "mercy.key.sign")
+    forged = home_with(stranger / "net", **{"orgs/mercy/services/storage/data/storage.db": "forged"})
+    place = taken(forged, stranger / "mercy.backup", stranger / "mercy.key.pub")
+    before = files_below(tmp_path / "net")
+
+    for work in (
+        lambda: restored(network, place, private, replace=True),
+        lambda: member.check(str(place), private, Silent(), nothing),
+    ):
+        with pytest.raises(BackupError, match="the member did not sign it"):
+            work()
+
+    after = files_below(tmp_path / "net")
+    after.pop(".lock")
+    assert after == before
+
+
+def test_without_the_signing_key_no_backup_is_made(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    _, public = keys
+    recovery_key.signing_file(public).unlink()
+
+    with pytest.raises(BackupError, match=r"mercy\.key\.sign cannot be read"):
+        taken(home_with(tmp_path / "net"), tmp_path / "mercy.backup", public)
+    assert not (tmp_path / "mercy.backup").exists()
+
+
 def test_a_backup_of_a_member_on_kubernetes_is_not_given_back_here(
     tmp_path: Path, keys: tuple[Path, Path]
 ) -> None:
@@ -118,7 +156,7 @@ def test_a_backup_of_a_member_on_kubernetes_is_not_given_back_here(
     place = tmp_path / "mercy.backup"
     about = About(1, "mercy", "00ff", "2026-11-23T02:17:00+00:00", "0.1.0", NAMESPACE)
     with place.open("wb") as stream:
-        writer = SealedWriter(stream, [recovery_key.public(public)])
+        writer = SealedWriter(stream, [recovery_key.recipient(public)])
         pack(writer, about, [Taken("claims.json", io.BytesIO(b"[]"), 0o600, 2)], nothing)
         writer.finish()
     before = files_below(tmp_path / "net")

@@ -10,14 +10,22 @@ import pytest
 from cbmdhi.backup import recovery_key
 from cbmdhi.backup.archive import About, Taken, pack, unpack
 from cbmdhi.backup.errors import BackupError
+from cbmdhi.backup.recovery_key import Recipient, Recovery
 from cbmdhi.backup.sealed import SealedReader, SealedWriter
-from cbmdhi.protocol import hpke
+from cbmdhi.protocol import hpke, signature
 
 MIB = 1 << 20
 ABOUT = About(1, "mercy", "00ff", "2026-11-22T21:30:00+00:00", "0.1.0")
 
 
-def sealed(content: bytes, *recipients: bytes) -> bytes:
+def pair() -> tuple[Recovery, Recipient]:
+    """Keys of one making: the owner's, and those that backups are made with."""
+    private, public = hpke.generate()
+    signing = signature.new_private_key()
+    return Recovery(private, signature.spki(signing.public_key())), Recipient(public, signing)
+
+
+def sealed(content: bytes, *recipients: Recipient) -> bytes:
     out = io.BytesIO()
     writer = SealedWriter(out, recipients)
     for start in range(0, len(content), 700_000):
@@ -26,13 +34,13 @@ def sealed(content: bytes, *recipients: bytes) -> bytes:
     return out.getvalue()
 
 
-def opened(data: bytes, private: bytes) -> bytes:
+def opened(data: bytes, private: Recovery) -> bytes:
     return SealedReader(io.BytesIO(data), private).read()
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 5])
 def test_what_was_sealed_opens_with_each_of_its_keys_at_every_size(size: int) -> None:
-    (first, first_public), (second, second_public) = hpke.generate(), hpke.generate()
+    (first, first_public), (second, second_public) = pair(), pair()
     content = bytes(range(256)) * (size // 256 + 1)
 
     data = sealed(content[:size], first_public, second_public)
@@ -42,20 +50,20 @@ def test_what_was_sealed_opens_with_each_of_its_keys_at_every_size(size: int) ->
 
 
 def test_a_backup_cut_anywhere_is_refused_also_between_two_chunks() -> None:
-    private, public = hpke.generate()
+    private, public = pair()
     data = sealed(b"x" * (2 * MIB + 10), public)
     header = len(data) - (2 * MIB + 10 + 3 * 16)
     for end in (len(data) - 1, header + MIB + 16, header + 2 * (MIB + 16), header + 1, header):
         with pytest.raises(BackupError, match="is cut off or was changed"):
             opened(data[:end], private)
-    with pytest.raises(BackupError, match=r"not sealed to this|not a backup"):
+    with pytest.raises(BackupError, match=r"not sealed to this|not a backup|did not sign"):
         opened(data[: header - 1], private)
 
 
 def test_a_changed_byte_is_noticed_wherever_it_is() -> None:
-    private, public = hpke.generate()
+    private, public = pair()
     data = sealed(b"x" * (MIB + 10), public)
-    for place in (0, 20, 600, 1185, 1300, MIB, len(data) - 1):
+    for place in (0, 16, 20, 600, 1185, 1200, 1300, MIB, len(data) - 1):
         changed = bytearray(data)
         changed[place] ^= 1
         with pytest.raises(BackupError):
@@ -63,7 +71,7 @@ def test_a_changed_byte_is_noticed_wherever_it_is() -> None:
 
 
 def test_chunks_cannot_be_exchanged_or_added() -> None:
-    private, public = hpke.generate()
+    private, public = pair()
     data = sealed(b"x" * (3 * MIB), public)
     chunk = MIB + 16
     header = len(data) - 3 * chunk
@@ -73,9 +81,41 @@ def test_chunks_cannot_be_exchanged_or_added() -> None:
             opened(wrong, private)
 
 
+def test_what_a_stranger_sealed_to_the_public_key_is_refused_before_anything_of_it_is_read() -> None:
+    private, public = pair()
+    _, stranger = pair()
+    forged = sealed(b"x" * 10, Recipient(public.public, stranger.signing))
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert (size or 0) < MIB, "a chunk is read"
+            return super().read(size)
+
+    with pytest.raises(BackupError, match="the member did not sign it"):
+        SealedReader(Watched(forged), private)
+
+
+def test_a_signature_of_one_backup_does_not_serve_another() -> None:
+    private, public = pair()
+    one, other = sealed(b"a" * 10, public), sealed(b"b" * 10, public)
+    start = 17 + 1168
+    end = start + 1 + one[start]
+    with pytest.raises(BackupError, match="the member did not sign it"):
+        opened(other[:start] + one[start:end] + other[start + 1 + other[start] :], private)
+
+
+def test_each_recovery_key_believes_the_signature_that_was_made_for_it_alone() -> None:
+    (first, first_keys), (_, second_keys) = pair(), pair()
+    forged = Recipient(first_keys.public, second_keys.signing)
+
+    assert opened(sealed(b"x", second_keys, first_keys), first) == b"x"
+    with pytest.raises(BackupError, match="the member did not sign it"):
+        opened(sealed(b"x", second_keys, forged), first)
+
+
 def test_a_foreign_file_and_another_key_are_told_apart() -> None:
-    _, public = hpke.generate()
-    other, _ = hpke.generate()
+    _, public = pair()
+    other, _ = pair()
     with pytest.raises(BackupError, match="not a backup") as foreign:
         opened(b"PK\x03\x04 something else" * 100, other)
     assert "cbmdhi backup" in foreign.value.remedy
@@ -83,9 +123,9 @@ def test_a_foreign_file_and_another_key_are_told_apart() -> None:
         opened(sealed(b"x", public), other)
 
 
-def archive(folder: Path, *names: str) -> tuple[bytes, bytes]:
+def archive(folder: Path, *names: str) -> tuple[bytes, Recovery]:
     """A sealed archive of some files, and the private key that opens it."""
-    private, public = hpke.generate()
+    private, public = pair()
     out = io.BytesIO()
     writer = SealedWriter(out, [public])
     taken = [Taken("empty", folder, 0o750, 0, is_folder=True)]
@@ -151,12 +191,18 @@ def test_a_recovery_key_is_never_overwritten_and_never_mistaken(tmp_path: Path) 
     public_file = recovery_key.make(file)
 
     assert file.stat().st_mode & 0o777 == 0o600
-    assert hpke.public_of(recovery_key.private(file)) == recovery_key.public(public_file)
+    signing_file = recovery_key.signing_file(public_file)
+    assert signing_file == tmp_path / "mercy.key.sign"
+    assert signing_file.stat().st_mode & 0o777 == 0o600
+    owner, member = recovery_key.recovery(file), recovery_key.recipient(public_file)
+    assert hpke.public_of(owner.private) == member.public
+    assert owner.signer == signature.spki(member.signing.public_key())
+    assert owner.fingerprint == member.fingerprint
     with pytest.raises(BackupError, match="there already"):
         recovery_key.make(file)
     with pytest.raises(BackupError, match="is the private recovery key"):
-        recovery_key.public(file)
+        recovery_key.recipient(file)
     with pytest.raises(BackupError, match="no private recovery key"):
-        recovery_key.private(public_file)
+        recovery_key.recovery(public_file)
     with pytest.raises(BackupError, match="cannot be read"):
-        recovery_key.public(tmp_path / "nowhere")
+        recovery_key.recipient(tmp_path / "nowhere")

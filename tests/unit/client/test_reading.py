@@ -35,7 +35,7 @@ class Wallet:
 
     signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
     keys: tuple[bytes, bytes] = field(default_factory=hpke.generate)
-    consortium: Any = None
+    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
 
     @property
     def address(self) -> str:

@@ -67,7 +67,7 @@ async def taken(server: Api, place: Path, key: Path) -> module.Backup:
 def opened(backup: Path, key: Path, into: Path) -> tuple[About, Counted]:
     into.mkdir()
     with backup.open("rb") as stream:
-        return unpack(SealedReader(stream, recovery_key.private(key)), into, lambda _: None)
+        return unpack(SealedReader(stream, recovery_key.recovery(key)), into, lambda _: None)
 
 
 async def all_go_on(members: dict[str, Partner]) -> None:

@@ -91,7 +91,7 @@ def backup(
         taken += [_taken(f"claims/{claim}/{name}", content) for name, content in found.items()]
         taken.append(Taken(f"claims/{claim}/empty", place, 0o750, 0, is_folder=True))
     with place.open("wb") as stream:
-        writer = SealedWriter(stream, [recovery_key.public(key.with_name("mercy.key.pub"))])
+        writer = SealedWriter(stream, [recovery_key.recipient(key.with_name("mercy.key.pub"))])
         pack(writer, about, taken, lambda _: None)
         writer.finish()
     return place
@@ -173,6 +173,17 @@ async def test_a_backup_of_somebody_or_something_else_touches_nothing(
     other = tmp_path / "other.key"
     recovery_key.make(other)
     await refused(server, backup(tmp_path / "one", key), other, mounted, "not sealed to this recovery key")
+
+
+async def test_a_backup_that_a_stranger_made_with_the_public_key_touches_nothing(
+    server: Api, key: Path, mounted: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "stranger").mkdir()
+    theirs = tmp_path / "stranger" / "mercy.key"
+    public = recovery_key.make(theirs)
+    public.write_text(key.with_name("mercy.key.pub").read_text())
+
+    await refused(server, backup(tmp_path / "one", theirs), key, mounted, "the member did not sign it")
 
 
 async def test_claims_that_are_missing_or_too_many_are_told(
