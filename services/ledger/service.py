@@ -229,7 +229,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             named = request.command
             _required(named.command_id, "command.command_id")
             _required(request.concerning, "concerning")
-            await self._catch_up()
+            await self._catch_up(_CATCH_UP_SECONDS)
             evidence = await self._proving.of_command(named.command_id, named.signer, request.concerning)
         return ledger_pb2.ProveResponse(evidence=evidence)
 
