@@ -88,11 +88,11 @@ func Parse(text string) (*Set, error) {
 			return nil, fmt.Errorf("policy %d has no @id: decisions must be able to name it", i+1)
 		}
 		if seen[id] {
-			return nil, fmt.Errorf("@id %q is used twice: decisions must be able to tell policies apart", id)
+			return nil, fmt.Errorf("@id %+q is used twice: decisions must be able to tell policies apart", id)
 		}
 		seen[id] = true
 		if err := validator.Policy(id, (*ast.Policy)(p.AST())); err != nil {
-			return nil, fmt.Errorf("policy %q does not fit the schema (policy/schema.cedarschema)", id)
+			return nil, fmt.Errorf("policy %+q does not fit the schema (policy/schema.cedarschema)", id)
 		}
 		set.add(cedar.PolicyID(id), p)
 	}
