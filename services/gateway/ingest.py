@@ -257,9 +257,9 @@ class _Stream:
                     ready = self._start(ready)
                     await asyncio.sleep(0)
                     await self._have_allowance()
-                if self.slots.lacks(1):
+                if not self.slots.try_take(1):
                     ready = self._start(ready)
-                await self._take_slot()
+                    await self._take_slot()
                 taken = self._taken(item, ends_at, held)
                 if taken is not None:
                     held.keep(taken.size)

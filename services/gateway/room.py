@@ -33,12 +33,18 @@ class Room:
         """True when who asks for that much has to wait."""
         return bool(self._waiting) or min(size, self._most) > self._free
 
+    def try_take(self, size: int) -> bool:
+        """Take it when there is room now; False when who asks has to wait."""
+        if self.lacks(size):
+            return False
+        self._free -= min(size, self._most)
+        return True
+
     async def take(self, size: int) -> None:
         """Return when there is room, in the order of asking. Larger than all of it counts as all."""
-        size = min(size, self._most)
-        if not self.lacks(size):
-            self._free -= size
+        if self.try_take(size):
             return
+        size = min(size, self._most)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
@@ -71,15 +77,19 @@ class Share:
     def __init__(self, own: Room, total: Room) -> None:
         self.own = own
         self._total = total
-
-    @property
-    def most(self) -> int:
+        self.most = min(own.most, total.most)
         """Larger than this counts as this."""
-        return min(self.own.most, self._total.most)
 
     def lacks(self, size: int) -> bool:
         """True when who asks for that much has to wait."""
         return self.own.lacks(size) or self._total.lacks(size)
+
+    def try_take(self, size: int) -> bool:
+        """Take it when there is room in both now; False when who asks has to wait."""
+        if self.lacks(size):
+            return False
+        size = min(size, self.most)
+        return self.own.try_take(size) and self._total.try_take(size)
 
     async def hold(self, size: int) -> Held:
         """As `take`; what was taken is given back in parts."""

@@ -37,30 +37,22 @@ class Waiting(asyncio.Future[R], Generic[T, R]):
     ends_at  loop time from which on it is not taken any more
     """
 
-    __slots__ = ("_give_up", "ends_at", "item", "key", "since", "size", "span", "taken")
+    # Set by `enqueue`, which makes thousands a second.
+    __slots__ = ("ends_at", "give_up", "item", "key", "since", "size", "span", "taken")
 
-    def __init__(
-        self,
-        item: T,
-        size: int,
-        key: Key,
-        ends_at: float,
-        give_up: "Callable[[Waiting[T, R]], None]",
-    ) -> None:
-        super().__init__()
-        self.item = item
-        self.size = size
-        self.key = key
-        self.since = self.get_loop().time()
-        self.ends_at = ends_at
-        self.span: SpanContext | None = None
-        self.taken = False
-        self._give_up = give_up
+    item: T
+    size: int
+    key: Key
+    since: float
+    ends_at: float
+    span: SpanContext | None
+    taken: bool
+    give_up: "Callable[[Waiting[T, R]], None]"
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = super().cancel(msg)
         if cancelled and not self.taken:
-            self._give_up(self)
+            self.give_up(self)
         return cancelled
 
 
@@ -183,10 +175,12 @@ class MicroBatcher(Generic[T, R]):
             raise _not_done(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
         key = self._key_of(item)
         self.check_room(key[0])
-        waiting: Waiting[T, R] = Waiting(
-            item, size, key, math.inf if ends_at is None else ends_at, self._give_up
-        )
+        loop = asyncio.get_running_loop()
+        waiting: Waiting[T, R] = Waiting(loop=loop)
+        waiting.item, waiting.size, waiting.key = item, size, key
+        waiting.since, waiting.ends_at = loop.time(), math.inf if ends_at is None else ends_at
         waiting.span = span or tracing.sampled()
+        waiting.taken, waiting.give_up = False, self._give_up
         self._queue.push(key, waiting)
         self._waiting[waiting] = None
         self._waiting_bytes += size

@@ -1,6 +1,7 @@
 """Writes of plain FHIR clients, as far as time and allowances decide."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import orjson
@@ -50,6 +51,21 @@ class Clock:
         return self.now
 
 
+_asides: list[Aside] = []
+
+
+def _begun(aside: Aside) -> Aside:
+    _asides.append(aside)
+    return aside
+
+
+@pytest.fixture(autouse=True)
+async def none_is_left() -> AsyncIterator[None]:
+    yield
+    while _asides:
+        await _asides.pop().__aexit__()
+
+
 def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
     delegations = Delegations(
         device=DEVICE.address, channel=CHANNEL, most=10, metrics=GatewayMetrics(Metrics("gateway"))
@@ -61,7 +77,7 @@ def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
         ledger=FakeLedger(),
         commands=commands,
         checker=checker(),
-        aside=Aside(Metrics("gateway"), name="check"),
+        aside=_begun(Aside(Metrics("gateway"), name="check")),
         allowances=Allowances(most, 1.0, clock=clock),
     )
 
