@@ -161,10 +161,13 @@ async def test_the_device_registers_itself_and_serves_on(member: Member) -> None
     assert registered.hpke_public_key == member.device.hpke_keys[1]
 
 
-async def test_a_dependency_that_goes_away_shows_in_readiness_and_health(member: Member) -> None:
+async def test_another_services_trouble_shows_in_readiness_and_ones_own_in_health_too(member: Member) -> None:
     stub = health_pb2_grpc.HealthStub(member.connect(ENGINE))
     assert (await stub.Check(health_pb2.HealthCheckRequest())).status == 1
     member.life.readiness.add("identity", _gone)
+    report = await member.life.readiness.report()
+    assert (report.ready, report.problems["identity"]) == (True, "away")
+    member.life.readiness.add("own", _gone)
 
     async def not_serving() -> bool:
         return (await stub.Check(health_pb2.HealthCheckRequest())).status == 2

@@ -261,7 +261,12 @@ async def test_health_readiness_metadata_and_headers(app: App) -> None:
     async def gone() -> str:
         return "away"
 
+    # Another service's trouble is shown, and is no reason to go off the air; one's own is.
     app.member.life.readiness.add("storage", gone)
     async with app.http.get(f"{app.base}/readyz") as answer:
         body = orjson.loads(await answer.read())
-        assert (answer.status, body["checks"]["storage"]["problem"]) == (503, "away")
+        assert (answer.status, body["checks"]["storage"]["problem"]) == (200, "away")
+    app.member.life.readiness.add("own", gone)
+    async with app.http.get(f"{app.base}/readyz") as answer:
+        body = orjson.loads(await answer.read())
+        assert (answer.status, body["checks"]["own"]["problem"]) == (503, "away")
