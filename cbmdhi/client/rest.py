@@ -123,7 +123,7 @@ class FhirSession:
             )
             signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
             revocations.append(_base64(signed.SerializeToString()))
-        if self._token_is_ending():
+        if not self._token or self._token_is_ending():
             await self._login(with_delegation=False)
         body = {"revocations": revocations}
         token, self._token = self._token, ""

@@ -165,6 +165,7 @@ def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         "rest_address": ports.address(organisation, "gateway_rest"),
         "public_origin": f"https://{ports.address(organisation, 'gateway_rest')}",
         "device_key_directory": str(_device(home.organisation(organisation))),
+        "nats": _nats(home.organisation(organisation), "gateway", ports),
         "client_ca": [
             {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}
             for member in home.members

@@ -43,7 +43,6 @@ GATEWAY = parts.service(
         legend=parts.BY + "{{what}}",
     ),
     panel("Groups answered from before", "reqps", rate(f"{parts.GATEWAY}_replays_total")),
-    panel("Delegations", "short", f"{parts.GATEWAY}_delegations_count"),
     panel(
         "Optional dependencies away",
         "bool",

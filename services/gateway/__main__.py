@@ -41,6 +41,7 @@ from services.gateway.rest.writes import FhirWriteRoutes
 from services.gateway.routes import LOGIN, Target
 from services.gateway.searching import Search
 from services.gateway.sessions import Sessions
+from services.gateway.shared import NatsShared, Shared
 from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.token_keys import TokenKeys
 from services.gateway.writing import FhirWriter
@@ -48,6 +49,7 @@ from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.nats_link import NatsLink
 from services.runtime.peers import PeerDirectory
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer, server_credentials
@@ -63,8 +65,8 @@ _FIRST_CONTACT_BYTES = 2 * 1024 * 1024
 _READ_AHEAD_BYTES = 256 * 1024
 
 
-async def serve(config: GatewayConfig, life: Lifecycle) -> None:
-    """Configuration, adapters, pipeline, servers."""
+async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = None) -> None:
+    """Configuration, adapters, pipeline, servers. `shared`: in place of the member's NATS."""
     metrics = GatewayMetrics(life.metrics)
     device = Device.load(config.device_key_directory)
     note_expiry(life.metrics, "device", config.device_key_directory / "certificate.pem")
@@ -93,6 +95,13 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     optional = Optional(metrics)
     for name, channel in channels.items():
         (optional.add if name == "notify" else life.readiness.add_service)(name, check_of(channel, name))
+
+    if shared is None:
+        link = await life.enter(NatsLink(config.nats, "gateway"))
+        shared = NatsShared(link)
+        life.spawn("shared", shared.run())
+        # Not of readiness: without NATS, REST alone stands still.
+        optional.add("nats", shared.check)
 
     life.readiness.add("clock", clock.agrees_with(channels))
 
@@ -194,11 +203,9 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
     front.add_to(first_contact, first_contact=True)
 
     # REST: sessions, and FHIR read and written by the device inside its callers' delegations.
-    delegations = Delegations(
-        device=device.address, channel=config.signed_channel, most=config.open_sessions, metrics=metrics
-    )
+    delegations = Delegations(device=device.address, channel=config.signed_channel)
     origins = Origins(config.public_origin, config.other_origins)
-    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), origins)
+    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, origins)
     acting = ActingDevice(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
@@ -215,7 +222,7 @@ async def serve(config: GatewayConfig, life: Lifecycle) -> None:
         metrics=life.metrics,
         routes=[
             *SessionRoutes(
-                identity, sessions, identities, delegations, commands, authentication, bodies
+                identity, shared, identities, delegations, commands, authentication, bodies
             ).routes(),
             *FhirRoutes(reads, authentication, schemas.types, writable, origins).routes(),
             *FhirWriteRoutes(writes, authentication, bodies, writable, origins).routes(),

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from services.runtime.config import Address, RootsFile, Section, SignedChannelConfig
+from services.runtime.config import Address, Nats, RootsFile, Section, SignedChannelConfig
 
 MIB = 1024 * 1024
 
@@ -66,6 +66,8 @@ class GatewayConfig(SignedChannelConfig):
     """Further ways in, such as one past the proxy: proofs may be for them too."""
     device_key_directory: Annotated[Path, AfterValidator(_is_folder)]
     """Holds `signing.key` (PEM), `hpke.key` (raw), `certificate.pem` of the gateway's device."""
+    nats: Nats
+    """Where the member's gateways share which proofs were used and which sessions ended."""
     client_ca: tuple[ClientCa, ...] = Field(min_length=1)
 
     revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
@@ -100,4 +102,4 @@ class GatewayConfig(SignedChannelConfig):
     """However many the last batch had."""
     batches_in_flight: int = Field(default=3, ge=1)
     open_sessions: int = Field(default=10_000, ge=1)
-    """Tokens and delegations that are remembered."""
+    """Tokens that are remembered as verified."""

@@ -1,4 +1,4 @@
-"""Delegations to this gateway's device, for as long as their sessions last. In memory alone."""
+"""Delegations to this member's device. They lie in their sessions' tokens, so that any gateway knows them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,23 @@ from cbmdhi.protocol.channel import Channel
 from services.gateway.domain import group as rules
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
-from services.gateway.metrics import GatewayMetrics
-from services.runtime.remembered import Remembered
 
 _MAX_LIFETIME_MS = 12 * 60 * 60 * 1000
-_LONGEST_SECONDS = 12 * 60 * 60.0
 
 
 class Delegations:
-    """By session. Raises Refused."""
+    """Checks them at login; chaincode checks them again with each command. Raises Refused."""
 
     def __init__(
         self,
         *,
         device: str,
         channel: Channel,
-        most: int,
-        metrics: GatewayMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._device = device
         self._channel = channel
-        self._metrics = metrics
         self._clock = clock
-        self._kept: Remembered[tuple[str, str], SignedDelegation] = Remembered(most, seconds=_LONGEST_SECONDS)
 
     def check(self, signed: SignedDelegation, delegator: IdentityDocument) -> None:
         """That it is the delegator's, to this device, on this channel, now. Raises Refused."""
@@ -73,16 +66,10 @@ class Delegations:
             )
         rules.check_delegation_signature(signed.delegation, signed.signature, delegator)
 
-    def keep(self, session: Session, signed: SignedDelegation) -> None:
-        """Keep it for this session."""
-        self._kept.put((session.address, session.token_id), signed)
-        self._metrics.delegations.set(len(self._kept))
-
-    def forget(self, session: Session) -> None:
-        """The session is over: nothing more is done within it here, whatever the channel still allows."""
-        self._kept.forget((session.address, session.token_id))
-        self._metrics.delegations.set(len(self._kept))
-
-    def of(self, session: Session) -> SignedDelegation | None:
+    @staticmethod
+    def of(session: Session) -> SignedDelegation | None:
         """What the session's person lets the device do; None when nothing."""
-        return self._kept.get((session.address, session.token_id))
+        if session.delegation is None:
+            return None
+        delegation, signature = session.delegation
+        return SignedDelegation(delegation=delegation, signature=signature)

@@ -63,7 +63,6 @@ class GatewayMetrics:
         self.stages = metrics.histogram("stage", "seconds", "Time in a stage of the pipeline", ("stage",))
         self.not_admitted = metrics.counter("not_admitted", "Calls without a valid session", ("code",))
         self.not_admitted.labels("UNAUTHENTICATED")
-        self.delegations = metrics.gauge("delegations", "count", "Delegations of open sessions")
         self.degraded = metrics.gauge("degraded", "count", "Optional dependencies away", ("dependency",))
 
     def count(self, code: int) -> None:

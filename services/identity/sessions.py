@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
+from cbmdhi.command.v1.command_pb2 import Delegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import address as addresses
@@ -65,11 +69,14 @@ class Sessions:
         self._challenges.check(request.challenge, request.address, self._clock())
         document = await self._ledger.identity(request.address)
         self._check_signature(document, request, binding)
+        delegation = _delegation(document, request)
         self._challenges.spend(request.challenge, request.address, self._clock())
         subject = _subject(document, request.address)
         session.check_active(subject)
         self._revocations.check(subject.msp, subject.address)
         claims = session.claims(self._msp_id, subject, binding, uuid7(), self._clock() // 1000)
+        if delegation is not None:
+            claims["delegation"] = delegation
         return identity_pb2.LoginResponse(token=self._signer.sign(claims), expires_at_ms=claims["exp"] * 1000)
 
     def _check_signature(
@@ -99,3 +106,40 @@ def _subject(document: IdentityDocument | None, address: str) -> session.Subject
         # A suspended patient still takes consent away: gateways see to it that the session serves that alone.
         active=standing.is_active(document) or standing.may_take_away(document),
     )
+
+
+def _delegation(
+    document: IdentityDocument | None, request: identity_pb2.LoginRequest
+) -> dict[str, str] | None:
+    """The delegation as it stands in the token. Raises Refused unless it is signed by who logs in."""
+    if not request.HasField("delegation"):
+        return None
+    signed = request.delegation
+    if not request.dpop_jkt or len(signed.delegation) > session.MOST_DELEGATION_BYTES:
+        raise Refused(
+            Why.INVALID,
+            f"a delegation goes with a DPoP key, and has at most {session.MOST_DELEGATION_BYTES} bytes",
+            "delegation",
+        )
+    delegator = _delegator(signed.delegation)
+    if document is None or delegator != request.address:
+        raise Refused(Why.FORBIDDEN, "the delegation is not of who logs in", "delegation.delegator")
+    try:
+        key = signature.load_public_key(document.signing_public_key)
+        signature.verify(key, signed.signature, signature.DELEGATION, signed.delegation)
+    except signature.BadSignature as error:
+        raise Refused(
+            Why.UNAUTHENTICATED, "the delegation is not signed by who logs in: sign it anew", "delegation"
+        ) from error
+    return {"delegation": _base64(signed.delegation), "signature": _base64(signed.signature)}
+
+
+def _delegator(serialized: bytes) -> str:
+    try:
+        return Delegation.FromString(serialized).delegator
+    except DecodeError as error:
+        raise Refused(Why.INVALID, "the bytes are not a serialized Delegation", "delegation") from error
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -36,9 +36,12 @@ class App:
     origin: str = ""
     """As which the application knows the server, when that is another address than the one it connects to."""
 
+    at: str = ""
+    """Which gateway it connects to, when there are several."""
+
     @property
     def base(self) -> str:
-        return f"https://{self.member.config.rest_address}"
+        return f"https://{self.at or self.member.config.rest_address}"
 
     async def get(self, path: str, *, proof: str | None = None, **headers: str) -> tuple[int, Any, Any]:
         url = self.base + path

@@ -19,7 +19,7 @@ from services.runtime.errors import MeshError
 from services.runtime.peers import require_peer
 from tests.support.revoking import der
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
-from tests.unit.gateway.tokens import TokenService
+from tests.unit.gateway.tokens import TokenService, b64
 
 CHALLENGE = bytes(range(32))
 
@@ -147,7 +147,14 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
             raise MeshError(code_pb2.CODE_UNAUTHENTICATED, "not your signature") from error
         cnf = {"jkt" if request.dpop_jkt else "x5t#S256": thumbprint}
         role = Role.Name(document.role).removeprefix("ROLE_").lower()
-        token = self.tokens.token(request.address, cnf, role)
+        more: dict[str, Any] = {}
+        if request.HasField("delegation"):
+            signed = request.delegation
+            more["delegation"] = {
+                "delegation": b64(signed.delegation),
+                "signature": b64(signed.signature),
+            }
+        token = self.tokens.token(request.address, cnf, role, **more)
         return identity_pb2.LoginResponse(token=token, expires_at_ms=2)
 
     async def GetTokenKeys(self, request: Any, context: Any) -> Any:

@@ -22,6 +22,7 @@ from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.gateway.__main__ import serve
 from services.gateway.config import ClientCa, GatewayConfig
 from services.gateway.front import TRANSPORT_BYTES
+from services.gateway.shared import Shared
 from services.runtime.config import ServiceConfig
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
@@ -39,7 +40,7 @@ from tests.support.channel import CHANNEL
 from tests.support.pki import Consortium
 from tests.support.revoking import revocation_list
 from tests.support.waiting import free_port, until
-from tests.unit.gateway.mesh import FakeLedger, FakeStorage
+from tests.unit.gateway.mesh import FakeLedger, FakeShared, FakeStorage
 from tests.unit.gateway.people import Person
 from tests.unit.gateway.tokens import TokenService, b64
 
@@ -101,6 +102,8 @@ class Member:
     life: Lifecycle
     device: Person
     revocations: RevocationServicer
+    shared: Shared | None
+    """With its other gateways; None: by its NATS."""
 
     @property
     def tls_root(self) -> bytes:
@@ -154,9 +157,12 @@ def pem_of_key(person: Person) -> bytes:
 
 
 @asynccontextmanager
-async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]:
-    """Mercy: a gateway in this process, and what is behind it."""
-    consortium = Consortium(folder)
+async def running_member(
+    folder: Path, *, consortium: Consortium | None = None, nats_url: str = "", **settings: Any
+) -> AsyncIterator[Member]:
+    """Mercy: a gateway in this process, and what is behind it. Without NATS its gateways share memory."""
+    shared = None if nats_url else FakeShared()
+    consortium = consortium or Consortium(folder)
     ledger, tokens, heard, device = FakeLedger(), TokenService(), Heard(), Person(role=Role.ROLE_DEVICE)
     storage, inbox = FakeStorage(ledger), InboxServicer(heard)
     ports = {name: free_port() for name in ("ledger", "storage", "identity", "notify", "a", "b", "c")}
@@ -220,12 +226,10 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
             ClientCa(msp_id="MercyMSP", ca_file=identity_ca.ca_file),
             ClientCa(msp_id="LakesideMSP", ca_file=other_ca.ca_file),
         ),
+        nats=consortium.nats(nats_url or "tls://127.0.0.1:1", "gateway"),
         **common("gateway"),
     )
-    life = Lifecycle(config)
-    running = asyncio.create_task(serve(config, life))
-    try:
-        await until(lambda: _is_ready(life, running), "the gateway is ready", seconds=30)
+    async with _serving(config, shared) as life:
         yield Member(
             folder,
             config,
@@ -240,16 +244,38 @@ async def running_member(folder: Path, **settings: Any) -> AsyncIterator[Member]
             life,
             device,
             revocations,
+            shared,
         )
-    finally:
         ledger.hold.set()
+    for server in servers:
+        await server.stop(0)
+    for one in lives:
+        await one.close()
+
+
+@asynccontextmanager
+async def another_gateway(member: Member, **settings: Any) -> AsyncIterator[GatewayConfig]:
+    """A second gateway of the member, on ports of its own, reached under the same public address."""
+    own = {
+        name: f"127.0.0.1:{free_port()}"
+        for name in ("listen_address", "first_contact_address", "rest_address")
+    }
+    config = member.config.model_copy(update={**own, **settings})
+    async with _serving(config, member.shared):
+        yield config
+
+
+@asynccontextmanager
+async def _serving(config: GatewayConfig, shared: Shared | None) -> AsyncIterator[Lifecycle]:
+    life = Lifecycle(config)
+    running = asyncio.create_task(serve(config, life, shared))
+    try:
+        await until(lambda: _is_ready(life, running), "the gateway is ready", seconds=30)
+        yield life
+    finally:
         life.stop()
         await running
         await life.close()
-        for server in servers:
-            await server.stop(0)
-        for one in lives:
-            await one.close()
 
 
 async def _is_ready(life: Lifecycle, running: asyncio.Task[None]) -> bool:

@@ -14,15 +14,21 @@ from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import unauthenticated
 
 WINDOW_SECONDS = 60
+KEPT_SECONDS = 2 * WINDOW_SECONDS + 1
+"""For how long a used proof is remembered: dated ahead by the window, it is good until the one after that."""
 _LONGEST_ID = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A proof that holds, but for its being new: `proof_id` may be used once while it is valid."""
+    """A proof that holds, but for its being new: `proof_id` may be used once while it is valid.
+
+    issued_at  Unix seconds, by the caller's clock
+    """
 
     thumbprint: str
     proof_id: str
+    issued_at: int
 
 
 def verify(proof: str, *, method: str, urls: Collection[str], token: str | None, now: float) -> Proof:
@@ -50,7 +56,7 @@ def verify(proof: str, *, method: str, urls: Collection[str], token: str | None,
     if token is not None and claims.get("ath") != access_token_hash(token):
         raise _bad("is for another token: `ath` is SHA-256 of the token in base64url")
     # Another key may use the same jti; it is one key's that counts.
-    return Proof(thumbprint, hashlib.sha256(f"{thumbprint}.{proof_id}".encode()).hexdigest())
+    return Proof(thumbprint, hashlib.sha256(f"{thumbprint}.{proof_id}".encode()).hexdigest(), issued)
 
 
 def access_token_hash(token: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+from google.protobuf.message import DecodeError
+
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Delegation
 from cbmdhi.protocol import address as addresses
 from services.gateway.domain.refusal import Refused
 
@@ -21,6 +25,7 @@ class Session:
     bound_by     `x5t#S256` (client certificate) or `jkt` (DPoP key)
     bound_to     that key's thumbprint
     expires_at   Unix seconds
+    delegation   serialized Delegation and its signature: what the gateway's device may do for them
     """
 
     address: str
@@ -30,6 +35,7 @@ class Session:
     bound_by: str
     bound_to: str
     expires_at: int
+    delegation: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
 
 def of_claims(claims: dict[str, Any], issuer: str, now: float) -> Session:
@@ -56,7 +62,8 @@ def of_claims(claims: dict[str, Any], issuer: str, now: float) -> Session:
     if issued > now + _LEEWAY_SECONDS:
         raise unauthenticated("the token is dated in the future: check the member's clocks")
     bound_by, bound_to = _confirmation(claims.get("cnf"))
-    return Session(subject, role, msp, token_id, bound_by, bound_to, expires)
+    delegation = _delegation(claims.get("delegation"), subject)
+    return Session(subject, role, msp, token_id, bound_by, bound_to, expires, delegation)
 
 
 def check_bound(session: Session, bound_by: str, thumbprint: str) -> None:
@@ -78,3 +85,19 @@ def _confirmation(cnf: object) -> tuple[str, str]:
             if len(members) == 1 and isinstance(thumbprint, str) and thumbprint:
                 return method, thumbprint
     raise unauthenticated("the token is bound to no key: log in again")
+
+
+def _delegation(claim: object, subject: str) -> tuple[bytes, bytes] | None:
+    if claim is None:
+        return None
+    members = cast("dict[str, Any]", claim) if isinstance(claim, dict) else {}
+    try:
+        serialized, signature = (
+            base64.urlsafe_b64decode(f"{members[name]}==") for name in ("delegation", "signature")
+        )
+        delegator = Delegation.FromString(serialized).delegator
+    except (KeyError, ValueError, DecodeError) as error:
+        raise unauthenticated("the token's delegation cannot be read: log in again") from error
+    if delegator != subject:
+        raise unauthenticated("the token's delegation is another's: log in again")
+    return serialized, signature

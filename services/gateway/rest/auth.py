@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from aiohttp import web
 
+from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain import dpop
 from services.gateway.domain import session as rules
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
-from services.gateway.rest.replay import UsedProofs
+from services.gateway.rest.replay import UsedProofs, used_before
 from services.gateway.sessions import Sessions
+from services.gateway.shared import Shared
+from services.runtime.errors import MeshError
 
 _SCHEME = "DPoP "
 
@@ -25,12 +29,14 @@ class Authentication:
         self,
         sessions: Sessions,
         used: UsedProofs,
+        shared: Shared,
         origins: Origins,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions = sessions
         self._origins = origins
         self._used = used
+        self._shared = shared
         self._clock = clock
 
     async def session(self, request: web.Request) -> Session:
@@ -47,7 +53,15 @@ class Authentication:
         with refusals():
             rules.check_bound(session, rules.DPOP, proof.thumbprint)
         self._used.use(proof.proof_id)
-        await self._sessions.check_active(session)
+        ended, first, _ = await asyncio.gather(
+            self._shared.has_ended(session.token_id),
+            self._shared.claim(proof.proof_id, proof.issued_at),
+            self._sessions.check_active(session),
+        )
+        if not first:
+            raise used_before()
+        if ended:
+            raise MeshError(code_pb2.CODE_UNAUTHENTICATED, "this session was ended: log in again")
         return session
 
     def proof(self, request: web.Request, token: str | None) -> dpop.Proof:

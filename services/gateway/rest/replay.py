@@ -1,4 +1,5 @@
-"""Proofs that were used, for as long as they could be used again."""
+"""Proofs that were used here, for as long as they could be used again: what is known here needs no question.
+Whether another gateway saw them is asked of `services.gateway.shared`."""
 
 from __future__ import annotations
 
@@ -7,13 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from cbmdhi.command.v1 import code_pb2
-from services.gateway.domain.dpop import WINDOW_SECONDS
+from services.gateway.domain.dpop import KEPT_SECONDS
 from services.gateway.domain.session import unauthenticated
-from services.gateway.refusals import refusals
+from services.gateway.refusals import as_error
 from services.runtime.errors import MeshError
-
-# A proof may be dated ahead by the window, and is good until the window after that.
-_KEPT_SECONDS = 2.0 * WINDOW_SECONDS + 1
 
 
 class UsedProofs:
@@ -31,10 +29,14 @@ class UsedProofs:
         while self._used and next(iter(self._used.values())) <= now:
             self._used.popitem(last=False)
         if proof_id in self._used:
-            with refusals():
-                raise unauthenticated("the DPoP proof was used before: make one for each request")
+            raise used_before()
         if len(self._used) >= self._most:
             raise MeshError(
                 code_pb2.CODE_RESOURCE_EXHAUSTED, "too many requests; send again after the delay", "", 1_000
             )
-        self._used[proof_id] = now + _KEPT_SECONDS
+        self._used[proof_id] = now + KEPT_SECONDS
+
+
+def used_before() -> MeshError:
+    """Why a proof is not admitted."""
+    return as_error(unauthenticated("the DPoP proof was used before: make one for each request"))

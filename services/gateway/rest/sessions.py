@@ -1,4 +1,5 @@
-"""POST /v1/session/challenge and /v1/session: the login of identity, for callers of REST."""
+"""The sessions of REST: POST /v1/session/challenge and /v1/session log in (identity decides),
+/v1/session/logout ends a session at every gateway of the member."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from services.gateway.identities import Identities
 from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
-from services.gateway.sessions import Sessions
+from services.gateway.shared import Shared
 from services.runtime.errors import MeshError
 
 _BODY_BYTES = 64 * 1024
@@ -49,7 +50,7 @@ class SessionRoutes:
     def __init__(
         self,
         identity: IdentityService,
-        sessions: Sessions,
+        shared: Shared,
         identities: Identities,
         delegations: Delegations,
         commands: Commands,
@@ -57,7 +58,7 @@ class SessionRoutes:
         bodies: Bodies,
     ) -> None:
         self._identity = identity
-        self._sessions = sessions
+        self._shared = shared
         self._identities = identities
         self._delegations = delegations
         self._commands = commands
@@ -86,8 +87,8 @@ class SessionRoutes:
     async def login(self, request: web.Request) -> web.Response:
         """`{address, challenge, signature, dpop_jkt, delegation?: {delegation, signature}}` -> `{token, …}`.
 
-        The delegation is kept in memory until its session is forgotten. A DPoP proof in the header, when
-        there is one, must be of the same key.
+        The delegation goes into the token, which is worth nothing but to its key: whichever gateway is called
+        knows it. A DPoP proof in the header, when there is one, must be of the same key.
         """
         body = await self._object(request)
         address, thumbprint = _text(body, "address"), _text(body, "dpop_jkt")
@@ -102,20 +103,19 @@ class SessionRoutes:
                 challenge=_bytes(body, "challenge"),
                 signature=_bytes(body, "signature"),
                 dpop_jkt=thumbprint,
+                delegation=delegation,
             )
         )
-        if delegation is not None:
-            self._delegations.keep(await self._sessions.of_token(answer.token), delegation)
         return _answer(token=answer.token, token_type="DPoP", expires_at_ms=answer.expires_at_ms)  # noqa: S106
 
     async def logout(self, request: web.Request) -> web.Response:
         """`{revocations?: [SignedCommand, …]}` -> `{revoked}`.
 
-        The gateway forgets the session's delegation, and carries the caller's own signed RevokeDelegations to
-        the channel, after which no device acts within them.
+        The session ends at every gateway of the member, whatever becomes of the rest. The caller's own signed
+        RevokeDelegations are carried to the channel, after which no device acts within them.
         """
         session = await self._authentication.session(request)
-        self._delegations.forget(session)
+        await self._shared.end(session.token_id)
         body = await self._object(request)
         revocations = _revocations(body.get("revocations", []), session.address)
         receipts = [

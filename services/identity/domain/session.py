@@ -10,6 +10,8 @@ from typing import Any
 from services.identity.domain.refusal import Refused, Why
 
 LIFETIME_SECONDS = 300
+MOST_DELEGATION_BYTES = 3 * 1024
+"""Twice in base64 it fits with the rest of a token into one header of 8 kB."""
 _THUMBPRINT_BYTES = 32
 
 

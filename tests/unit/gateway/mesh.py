@@ -343,3 +343,30 @@ def _again(first: Receipt) -> Receipt:
     copy = _copied(first)
     copy.already_committed = True
     return copy
+
+
+class FakeShared:
+    """What gateways share, in memory. `away`: as if NATS were."""
+
+    def __init__(self) -> None:
+        self.claimed: set[str] = set()
+        self.ended: set[str] = set()
+        self.away = False
+
+    async def claim(self, proof_id: str, issued_at: int) -> bool:
+        self._be_there()
+        first = proof_id not in self.claimed
+        self.claimed.add(proof_id)
+        return first
+
+    async def end(self, token_id: str) -> None:
+        self._be_there()
+        self.ended.add(token_id)
+
+    async def has_ended(self, token_id: str) -> bool:
+        self._be_there()
+        return token_id in self.ended
+
+    def _be_there(self) -> None:
+        if self.away:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "sessions cannot be checked right now", "", 1_000)

@@ -14,6 +14,7 @@ from joserfc.jwk import ECKey, OctKey
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
+from services.gateway.delegations import Delegations
 from services.gateway.domain import dpop, jose
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import CERTIFICATE, DPOP, check_bound
@@ -105,6 +106,27 @@ async def test_tokens_that_stand_for_nobody() -> None:
 
     for what, token in bad.items():
         assert (await desk.refusal(token)).code == code_pb2.CODE_UNAUTHENTICATED, what
+
+
+async def test_a_token_brings_its_persons_delegation_to_whichever_gateway_is_called() -> None:
+    desk, device = Desk(), Person()
+    signed = desk.person.delegate(device.address)
+    claim = {"delegation": b64(signed.delegation), "signature": b64(signed.signature)}
+
+    session = await desk.sessions.of_token(desk.token(delegation=claim))
+
+    assert Delegations.of(session) == signed
+    assert Delegations.of(await desk.sessions.of_token(desk.token())) is None
+    others = Person().delegate(device.address)
+    for wrong in (
+        {"delegation": b64(others.delegation), "signature": b64(others.signature)},
+        {"delegation": b64(b"\xff"), "signature": ""},
+        {"delegation": claim["delegation"]},
+        {"delegation": 7, "signature": "x"},
+        "text",
+    ):
+        refusal = await desk.refusal(desk.token(delegation=wrong))
+        assert refusal.code == code_pb2.CODE_UNAUTHENTICATED
 
 
 @given(

@@ -15,7 +15,6 @@ from services.gateway.allowance import Allowances
 from services.gateway.delegations import Delegations
 from services.gateway.device import Device
 from services.gateway.domain.session import Session
-from services.gateway.metrics import GatewayMetrics
 from services.gateway.writing import FhirWriter
 from services.runtime.aside import Aside
 from services.runtime.errors import MeshError
@@ -24,7 +23,11 @@ from tests.unit.gateway.mesh import FakeLedger
 from tests.unit.gateway.people import CHANNEL, Person, an_observation, checker
 
 CLINICIAN, PATIENT, DEVICE = Person(role=Role.ROLE_CLINICIAN), Person(role=Role.ROLE_PATIENT), Person()
-SESSION = Session(CLINICIAN.address, "clinician", "MercyMSP", "", "jkt", "", 2**40)
+SIGNED = CLINICIAN.delegate(DEVICE.address, actions=("write",))
+SESSION = Session(
+    *(CLINICIAN.address, "clinician", "MercyMSP", "", "jkt", "", 2**40),
+    delegation=(SIGNED.delegation, SIGNED.signature),
+)
 GOOD = orjson.dumps({**an_observation(), "subject": {"reference": f"Patient/{PATIENT.address}"}})
 
 
@@ -67,10 +70,7 @@ async def none_is_left() -> AsyncIterator[None]:
 
 
 def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
-    delegations = Delegations(
-        device=DEVICE.address, channel=CHANNEL, most=10, metrics=GatewayMetrics(Metrics("gateway"))
-    )
-    delegations.keep(SESSION, CLINICIAN.delegate(DEVICE.address, actions=("write",)))
+    delegations = Delegations(device=DEVICE.address, channel=CHANNEL)
     device = Device(DEVICE.key, DEVICE.hpke_keys[0], b"", DEVICE.address)
     return FhirWriter(
         ActingDevice(device, delegations, channel=CHANNEL, is_registered=lambda: True),

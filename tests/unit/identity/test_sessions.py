@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Role
+from cbmdhi.command.v1.command_pb2 import Delegation, Role, SignedDelegation
 from cbmdhi.command.v1.state_pb2 import Suspension
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import signature
@@ -139,6 +139,44 @@ async def test_a_challenge_given_to_one_address_does_not_serve_another(
 async def test_a_challenge_that_nobody_gave_is_refused(member: Member, clinician: Wallet) -> None:
     error = await refused(member.session.Login(login(clinician, bytes(32)), member.by()))
     assert error.code == code_pb2.CODE_UNAUTHENTICATED
+
+
+def delegation_of(wallet: Wallet, **changes: object) -> SignedDelegation:
+    delegation = Delegation(delegator=wallet.address, delegate="cb1device", channel="cbmdhi")
+    for name, value in changes.items():
+        setattr(delegation, name, value)
+    raw = delegation.SerializeToString()
+    return SignedDelegation(delegation=raw, signature=signature.sign(wallet.key, signature.DELEGATION, raw))
+
+
+async def test_a_delegation_goes_into_the_token_of_who_signed_it(member: Member, clinician: Wallet) -> None:
+    signed = delegation_of(clinician)
+    request = login(clinician, await challenge_for(member, clinician))
+    request.delegation.CopyFrom(signed)
+    answer = await member.session.Login(request, member.by())
+    claim = claims_of(member, answer.token)["delegation"]
+    assert isinstance(claim, dict)
+    assert base64.urlsafe_b64decode(claim["delegation"] + "==") == signed.delegation
+    assert base64.urlsafe_b64decode(claim["signature"] + "==") == signed.signature
+    assert len(answer.token) < 2_000
+    plain = login(clinician, await challenge_for(member, clinician))
+    assert "delegation" not in claims_of(member, (await member.session.Login(plain, member.by())).token)
+
+
+async def test_a_delegation_that_is_not_the_callers_gets_no_token(member: Member, clinician: Wallet) -> None:
+    forged = delegation_of(clinician)
+    forged.signature = delegation_of(Wallet()).signature
+    bad = (
+        (delegation_of(Wallet()), {}, code_pb2.CODE_FORBIDDEN),
+        (forged, {}, code_pb2.CODE_UNAUTHENTICATED),
+        (SignedDelegation(delegation=b"\xff\xff"), {}, code_pb2.CODE_INVALID),
+        (delegation_of(clinician, channel="x" * 4_000), {}, code_pb2.CODE_INVALID),
+        (delegation_of(clinician), {"jkt": "", "x5t": X5T}, code_pb2.CODE_INVALID),
+    )
+    for signed, binding, code in bad:
+        request = login(clinician, await challenge_for(member, clinician), **binding)
+        request.delegation.CopyFrom(signed)
+        assert (await refused(member.session.Login(request, member.by()))).code == code
 
 
 async def test_another_replica_takes_the_challenge_that_this_one_gave(member: Member) -> None:
