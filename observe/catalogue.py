@@ -74,7 +74,16 @@ def _rpc(metrics: Metrics) -> object:
 
 def _rest(metrics: Metrics) -> object:
     return RestServer(
-        address="", tls=_NOTHING, readiness=_NOTHING, metrics=metrics, routes=(), drain_seconds=0
+        address="",
+        tls=_NOTHING,
+        readiness=_NOTHING,
+        metrics=metrics,
+        routes=(),
+        drain_seconds=0,
+        sources=_NOTHING,
+        doors=_NOTHING,
+        room=_NOTHING,
+        anonymous={},
     )
 
 

@@ -21,6 +21,10 @@ from cbmdhi.devnet.topology import (
 DRAIN_SECONDS = 10
 _ENROLMENTS_AT_ONCE = 1_000
 _ENROLMENTS_PER_MINUTE = 6_000.0
+_LOGINS_AT_ONCE = 5_000
+_LOGINS_PER_MINUTE = 60_000.0
+_REST_ANONYMOUS_PER_SOURCE = 128
+_REST_CONNECTIONS_PER_SOURCE = 8_000
 _KEEPS_DATA = ("ledger", "storage", "notify", "identity", "gateway")
 
 
@@ -166,6 +170,13 @@ def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         "public_origin": f"https://{ports.address(organisation, 'gateway_rest')}",
         "device_key_directory": str(_device(home.organisation(organisation))),
         "nats": _nats(home.organisation(organisation), "gateway", ports),
+        # Everybody of a load test is at this one address.
+        "enrolments_at_once": _ENROLMENTS_AT_ONCE,
+        "enrolments_per_minute": _ENROLMENTS_PER_MINUTE,
+        "logins_at_once": _LOGINS_AT_ONCE,
+        "logins_per_minute": _LOGINS_PER_MINUTE,
+        "rest_anonymous_per_source": _REST_ANONYMOUS_PER_SOURCE,
+        "rest_connections_per_source": _REST_CONNECTIONS_PER_SOURCE,
         "client_ca": [
             {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}
             for member in home.members

@@ -15,6 +15,7 @@ from services.gateway.delegations import Delegations
 from services.gateway.device import Device, Registrar
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.paging import PageTokens
+from services.gateway.domain.source import Sources
 from services.gateway.fhir_data import load_checker
 from services.gateway.forward import Forwarder
 from services.gateway.front import TRANSPORT_BYTES, Front
@@ -33,12 +34,14 @@ from services.gateway.records import Reader, Records
 from services.gateway.replays import Replays
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
+from services.gateway.rest.doors import Doors
 from services.gateway.rest.fhir import FhirRoutes
 from services.gateway.rest.replay import UsedProofs
+from services.gateway.rest.rooms import Room
 from services.gateway.rest.server import RestServer
 from services.gateway.rest.sessions import SessionRoutes
 from services.gateway.rest.writes import FhirWriteRoutes
-from services.gateway.routes import LOGIN, Target
+from services.gateway.routes import LOGIN, Target, Throttled
 from services.gateway.searching import Search
 from services.gateway.sessions import Sessions
 from services.gateway.shared import NatsShared, Shared
@@ -53,8 +56,11 @@ from services.runtime.nats_link import NatsLink
 from services.runtime.peers import PeerDirectory
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer, server_credentials
+from services.runtime.throttle import Throttle
 
 _USED_PROOFS = 200_000
+_REST_CALLERS = 1_024
+_REST_ANONYMOUS = 256
 _REST_BODIES_BYTES = 128 * 1024 * 1024
 # Each may have a message of TRANSPORT_BYTES that nobody looked at: gRPC takes it in before it tells of it.
 _CALLS_PER_CONNECTION = 256
@@ -159,6 +165,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
+    sources = Sources(config.trusted_proxies)
+    throttles = _throttles(config)
     gate = Gate(certificates, sessions, metrics)
     front = Front(
         gate=gate,
@@ -178,6 +186,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
             Target.NOTIFY: Forwarder(channels["notify"]),
         },
         inspected={LOGIN: login_inspector(gate)},
+        sources=sources,
+        throttles=throttles,
     )
     member_roots = [member.ca_file.read_bytes() for member in config.tls.members]
     mutual = server_credentials(config.tls, b"\n".join([certificates.identity_roots_pem, *member_roots]))
@@ -199,13 +209,16 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
         max_message_bytes=_FIRST_CONTACT_BYTES,
         max_per_connection=_FIRST_CONTACTS_PER_CONNECTION,
         max_running_per_source=config.first_contacts_per_source,
+        # What is offered is nobody's business who has not even enrolled.
+        reflection_offered=False,
     )
     front.add_to(first_contact, first_contact=True)
 
     # REST: sessions, and FHIR read and written by the device inside its callers' delegations.
     delegations = Delegations(device=device.address, channel=config.signed_channel)
     origins = Origins(config.public_origin, config.other_origins)
-    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, origins)
+    callers = Room(_REST_CALLERS, config.rest_requests_per_caller)
+    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, callers, origins)
     acting = ActingDevice(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
@@ -213,24 +226,48 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
     writes = FhirWriter(
         acting, ledger=ledger, commands=commands, checker=checker, allowances=allowances, aside=pipeline.aside
     )
-    bodies = Bodies(_REST_BODIES_BYTES)
+    bodies = Bodies(_REST_BODIES_BYTES, config.rest_body_seconds)
     writable = schemas.with_any_of(PATIENT_ELEMENTS)
+    sessions_over_rest = SessionRoutes(
+        identity,
+        shared,
+        identities,
+        delegations,
+        commands,
+        authentication,
+        bodies,
+        config.rest_anonymous_body_seconds,
+    )
     rest = RestServer(
         address=config.rest_address,
         tls=config.tls,
         readiness=life.readiness,
         metrics=life.metrics,
         routes=[
-            *SessionRoutes(
-                identity, shared, identities, delegations, commands, authentication, bodies
-            ).routes(),
+            *sessions_over_rest.routes(),
             *FhirRoutes(reads, authentication, schemas.types, writable, origins).routes(),
             *FhirWriteRoutes(writes, authentication, bodies, writable, origins).routes(),
         ],
         drain_seconds=config.drain_seconds,
-        optional=optional.well,
+        sources=sources,
+        doors=Doors(sources, config.rest_connections_per_source),
+        room=Room(_REST_ANONYMOUS, config.rest_anonymous_per_source),
+        anonymous={"challenge": throttles[Throttled.CHALLENGE], "login": throttles[Throttled.LOGIN]},
     )
+    life.readiness.optional = optional.well
     await life.serve(main, first_contact, rest)
+
+
+def _throttles(config: GatewayConfig) -> dict[Throttled, Throttle]:
+    """One for each kind: a flood of one leaves the others."""
+    logins = config.logins_at_once, config.logins_per_minute
+    enrolments = config.enrolments_at_once, config.enrolments_per_minute
+    return {
+        Throttled.CHALLENGE: Throttle(*logins),
+        Throttled.LOGIN: Throttle(*logins),
+        Throttled.ENROLMENT: Throttle(*enrolments),
+        Throttled.REGISTRATION: Throttle(*enrolments),
+    }
 
 
 if __name__ == "__main__":

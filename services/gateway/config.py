@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, IPvAnyNetwork
 
 from services.runtime.config import Address, Nats, RootsFile, Section, SignedChannelConfig
 
@@ -80,6 +80,23 @@ class GatewayConfig(SignedChannelConfig):
     """Of one client's submissions in memory; then none of its streams is read."""
     streams_per_caller: int = Field(default=32, ge=1)
     """Of one client, of records and of notifications together; more are refused."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of the proxies in front: of these alone `X-Forwarded-For` is read, to tell callers apart."""
+    logins_at_once: int = Field(default=200, ge=1)
+    logins_per_minute: float = Field(default=300.0, gt=0)
+    """Of one source (an IPv4 address, a /64 of IPv6): challenges, and logins as many again."""
+    enrolments_at_once: int = Field(default=20, ge=1)
+    enrolments_per_minute: float = Field(default=20.0, gt=0)
+    """Of one source: enrolments, and registrations as many again."""
+    rest_requests_per_caller: int = Field(default=256, ge=1)
+    """Being answered at a time for one caller whose token was proved; 1,024 for all of them."""
+    rest_anonymous_per_source: int = Field(default=16, ge=1)
+    """Challenges and logins being answered at a time for one source; 256 for all, apart from callers'."""
+    rest_connections_per_source: int = Field(default=1_000, ge=1)
+    rest_body_seconds: float = Field(default=10.0, gt=0, le=20)
+    """For a body to come, of up to 16 MiB."""
+    rest_anonymous_body_seconds: float = Field(default=3.0, gt=0, le=20)
+    """The same of a challenge or login, of up to 64 KiB."""
     first_contacts_per_source: int = Field(default=200, ge=1)
     """Calls being answered for one address at a time on the port where callers show no certificate."""
     stream_deadline_seconds: float = Field(default=60.0, gt=0)

@@ -19,15 +19,17 @@ from cbmdhi.notify.v1 import notify_pb2
 from services.gateway.callers import Callers
 from services.gateway.commands import Commands
 from services.gateway.domain.session import Session
+from services.gateway.domain.source import Sources, of_grpc
 from services.gateway.forward import Arrived, Forwarder, RawMessage, check_size
 from services.gateway.gate import Gate
 from services.gateway.ingest import Ingest
 from services.gateway.records import Records
-from services.gateway.routes import INGEST, ROUTES, Route, Target
+from services.gateway.routes import INGEST, ROUTES, Route, Target, Throttled
 from services.runtime.errors import MeshError, nothing_done
 from services.runtime.limits import MAX_MESSAGE_BYTES
 from services.runtime.peers import Caller
 from services.runtime.server import GrpcServer
+from services.runtime.throttle import Throttle
 
 # What is over MAX_MESSAGE_BYTES up to here gets our own refusal, and leaves its stream alone.
 TRANSPORT_BYTES = 2 * MAX_MESSAGE_BYTES
@@ -46,6 +48,7 @@ class Front:
 
     forwarders  to the services behind it
     inspected   methods whose request is looked at before it is passed on
+    throttles   for routes that are limited by where the caller is
     """
 
     gate: Gate
@@ -55,6 +58,8 @@ class Front:
     ingest: Ingest
     forwarders: Mapping[Target, Forwarder]
     inspected: Mapping[str, Inspect]
+    sources: Sources
+    throttles: Mapping[Throttled, Throttle]
 
     def add_to(self, server: GrpcServer, *, first_contact: bool) -> None:
         """Offer every route, or those of first contact alone."""
@@ -140,12 +145,20 @@ class Front:
 
         async def answer(request: RawMessage, context: Any) -> bytes:
             check_size(request)
+            if route.throttle is not None:
+                self.throttles[route.throttle].take(self._source_of(context))
             caller = await self.gate.admit(route, context)
             if inspect is not None:
                 inspect(request.raw, context)
             return await forwarder.unary(route, request, caller)
 
         return answer
+
+    def _source_of(self, context: Any) -> str:
+        forwarded = [
+            str(value) for key, value in context.invocation_metadata() or () if key == "x-forwarded-for"
+        ]
+        return self.sources.of(of_grpc(context.peer()), forwarded)
 
     def _forwarded_stream(self, route: Route) -> Callable[..., Any]:
         forwarder = self.forwarders[route.target]

@@ -26,6 +26,15 @@ class Authentication(Enum):
     SERVICE = "the certificate of a member's service"
 
 
+class Throttled(Enum):
+    """What is limited by where the caller is, since it costs something before anybody knows who calls."""
+
+    ENROLMENT = "enrolment"
+    REGISTRATION = "registration"
+    CHALLENGE = "challenge"
+    LOGIN = "login"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method.
@@ -34,6 +43,7 @@ class Route:
     first_contact  answered on the port without client certificates too
     changes_state  an answer that got lost may have happened
     takes_away     also for a suspended patient, who may still take consent away with it
+    throttle       which of the limits for a source it is counted by, before anything else of it is looked at
     """
 
     method: str
@@ -43,6 +53,7 @@ class Route:
     first_contact: bool = False
     changes_state: bool = False
     takes_away: bool = False
+    throttle: Throttled | None = None
 
 
 _ADMINISTRATOR = frozenset({"administrator"})
@@ -52,6 +63,9 @@ _REVIEWERS = frozenset({"administrator", "privacy_officer"})
 _OWN, _IDENTITY, _NOTIFY = Target.GATEWAY, Target.IDENTITY, Target.NOTIFY
 _ANYONE, _ENROLLED = Authentication.ANONYMOUS, Authentication.ENROLLED
 _SESSION, _SERVICE = Authentication.SESSION, Authentication.SERVICE
+
+_ENROL, _REGISTER = Throttled.ENROLMENT, Throttled.REGISTRATION
+_CHALLENGE, _LOG_IN = Throttled.CHALLENGE, Throttled.LOGIN
 
 _GATEWAY = "/cbmdhi.gateway.v1."
 _ENROLMENT = "/cbmdhi.identity.v1.EnrolmentService/"
@@ -78,16 +92,16 @@ _TABLE = (
     Route(f"{_GATEWAY}RecordService/GetBlob", _OWN, _SESSION),
 
     Route(f"{_ENROLMENT}Invite", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),
-    Route(f"{_ENROLMENT}Enrol", _IDENTITY, _ANYONE, first_contact=True, changes_state=True),
+    Route(f"{_ENROLMENT}Enrol", _IDENTITY, _ANYONE, first_contact=True, changes_state=True, throttle=_ENROL),
     Route(f"{_REGISTRATION}ListReviewers", _IDENTITY, _ENROLLED),
-    Route(f"{_REGISTRATION}Register", _IDENTITY, _ENROLLED, changes_state=True),
+    Route(f"{_REGISTRATION}Register", _IDENTITY, _ENROLLED, changes_state=True, throttle=_REGISTER),
     Route(f"{_REGISTRATION}GetOwnIdentity", _IDENTITY, _ENROLLED),
     Route(f"{_REGISTRATION}ListPendingReviews", _IDENTITY, _SESSION, roles=_ADMINISTRATOR),
     Route(f"{_REGISTRATION}GetEvidence", _IDENTITY, _SESSION, roles=_ADMINISTRATOR),
     Route(f"{_REGISTRATION}Review", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),
     Route(f"{_REGISTRATION}GetIdentity", _IDENTITY, _SESSION),
-    Route(f"{_SESSIONS}Challenge", _IDENTITY, _ANYONE, first_contact=True),
-    Route(LOGIN, _IDENTITY, _ANYONE, first_contact=True),
+    Route(f"{_SESSIONS}Challenge", _IDENTITY, _ANYONE, first_contact=True, throttle=_CHALLENGE),
+    Route(LOGIN, _IDENTITY, _ANYONE, first_contact=True, throttle=_LOG_IN),
     Route(f"{_SESSIONS}GetTokenKeys", _IDENTITY, _SERVICE),
     Route(f"{_REVOCATIONS}GetRevocations", _IDENTITY, _SERVICE),
 

@@ -32,6 +32,7 @@ from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer
+from services.runtime.throttle import Throttle
 
 _USED_CHALLENGES = 100_000
 """Logins of one minute that a replica remembers: 32 bytes each."""
@@ -59,7 +60,16 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         ledger, storage, revocations, msp_id=config.msp_id, channel=config.signed_channel
     )
     sessions = Sessions(
-        ledger, signer, msp_id=config.msp_id, used_challenges=_USED_CHALLENGES, revocations=revocations
+        ledger,
+        signer,
+        msp_id=config.msp_id,
+        used_challenges=_USED_CHALLENGES,
+        revocations=revocations,
+        logins=Throttle(
+            config.logins_at_once,
+            config.logins_per_minute,
+            "too many logins of this identity: use the token that you have, or come back after the delay",
+        ),
     )
     enrolments = EnrolmentServicer(
         Enroller(ca, revocations, config.msp_id),

@@ -40,10 +40,15 @@ class IdentityConfig(SignedChannelConfig):
     """Every member, the own one included: the gateways of the others are asked whom their CAs revoke."""
     revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
     """Between two questions to the own CA, and to each other member."""
-    enrolments_at_once: int = Field(default=100, ge=1)
-    """Enrolments that a replica takes without a pause; patients and invited are counted apart."""
-    enrolments_per_minute: float = Field(default=240, gt=0)
+    enrolments_at_once: int = Field(default=200, ge=1)
+    """Enrolments of all callers that a replica takes without a pause; patients and invited are counted apart.
+    What one source may ask for is the gateway's setting, so that nobody fills this alone."""
+    enrolments_per_minute: float = Field(default=600, gt=0)
     """And how many on average: each costs the CA two password hashes, about a quarter second of one core."""
+
+    logins_at_once: int = Field(default=60, ge=1)
+    logins_per_minute: float = Field(default=60, gt=0)
+    """Of one identity, whose signature holds: a token is good for five minutes."""
 
     @field_validator("fabric_ca_url")
     @classmethod

@@ -22,6 +22,7 @@ from services.identity.domain.challenge import NONCE_BYTES, Challenge, Challenge
 from services.identity.domain.refusal import Refused, Why
 from services.identity.tokens import TokenSigner
 from services.runtime.revocations import Revocations
+from services.runtime.throttle import Throttle
 
 
 class Identities(Protocol):
@@ -46,6 +47,7 @@ class Sessions:
         msp_id: str,
         used_challenges: int,
         revocations: Revocations,
+        logins: Throttle,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self._ledger = ledger
@@ -54,6 +56,7 @@ class Sessions:
         self._msp_id = msp_id
         self._challenges = Challenges(signer.challenge_key, used_challenges)
         self._clock = clock
+        self._logins = logins
         # An address that is not registered costs a verification too, so that time tells nothing.
         self._nobody = signature.new_private_key().public_key()
 
@@ -69,6 +72,8 @@ class Sessions:
         self._challenges.check(request.challenge, request.address, self._clock())
         document = await self._ledger.identity(request.address)
         self._check_signature(document, request, binding)
+        # After the signature: nobody else can use up what an address may have.
+        self._logins.take(request.address)
         delegation = _delegation(document, request)
         self._challenges.spend(request.challenge, request.address, self._clock())
         subject = _subject(document, request.address)

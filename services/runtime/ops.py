@@ -83,7 +83,10 @@ class OpsServer:
             name: {"ok": problem is None, "problem": problem or ""}
             for name, problem in report.problems.items()
         }
-        body = orjson.dumps({"ready": report.ready, "state": report.state, "checks": checks})
+        said = {"ready": report.ready, "state": report.state, "checks": checks}
+        if optional := self._readiness.optional():
+            said["optional"] = {name: {"ok": well} for name, well in optional.items()}
+        body = orjson.dumps(said)
         return web.Response(status=200 if report.ready else 503, body=body, content_type="application/json")
 
 

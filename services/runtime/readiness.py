@@ -6,7 +6,7 @@ UNAVAILABLE to the rest.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -48,6 +48,8 @@ class Readiness:
         self._were_there: set[str] = set()
         self._lock = asyncio.Lock()
         self._last: tuple[float, Report] | None = None
+        self.optional: Callable[[], Mapping[str, bool]] = dict
+        """Which dependencies are there without which most of the work is done all the same."""
 
     def add(self, name: str, check: Check) -> None:
         """Have readiness depend on `check`; `name` is what it is called in /readyz."""

@@ -56,6 +56,7 @@ class GrpcServer:
     max_per_connection        calls of one connection at a time: HTTP/2 makes its client wait with more
     read_ahead_bytes          of a stream that is not read: then flow control stops its sender. None: what
                               gRPC finds that the line can hold, megabytes on a quick one
+    reflection_offered        whether it tells its services to whoever asks
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class GrpcServer:
         max_running_per_source: int | None = None,
         max_per_connection: int = _MAX_STREAMS,
         read_ahead_bytes: int | None = None,
+        reflection_offered: bool = True,
     ) -> None:
         self._life = life
+        self._reflection_offered = reflection_offered
         self._health = clock.TellsTime()
         self._names: list[str] = []
         self._ports: list[tuple[str, grpc.ServerCredentials]] = []
@@ -110,9 +113,10 @@ class GrpcServer:
     async def start(self) -> None:
         """Bind and accept. Raises MeshError naming the address when a port is taken."""
         await self._set_health(serving=False)
-        reflection.enable_server_reflection(
-            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
-        )
+        if self._reflection_offered:
+            reflection.enable_server_reflection(
+                [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+            )
         for address, credentials in self._ports:
             try:
                 self.ports.append(self._server.add_secure_port(address, credentials))

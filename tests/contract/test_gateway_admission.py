@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -184,6 +185,24 @@ async def test_a_services_certificate_registers_nobody(member: Member) -> None:
     channel = grpc.aio.secure_channel(member.config.listen_address, credentials, options=options)
     for name, call in registration_calls(channel).items():
         assert (await refusal(call(None)))[0] == "UNAUTHENTICATED", name
+
+
+async def test_what_the_gateway_offers_is_told_to_who_is_enrolled_and_not_at_first_contact(
+    member: Member,
+) -> None:
+    async def listed(channel: grpc.aio.Channel) -> set[str]:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        return {
+            service.name
+            async for answer in stub.ServerReflectionInfo(iter([request]))
+            for service in answer.list_services_response.service
+        }
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await listed(member.connect())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "cbmdhi.gateway.v1.RecordService" in await listed(member.connect(Person()))
 
 
 async def test_roles_of_the_table_are_asked_for(member: Member) -> None:

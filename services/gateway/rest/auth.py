@@ -15,6 +15,7 @@ from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
 from services.gateway.rest.replay import UsedProofs, used_before
+from services.gateway.rest.rooms import PLACE, Room
 from services.gateway.sessions import Sessions
 from services.gateway.shared import Shared
 from services.runtime.errors import MeshError
@@ -30,6 +31,7 @@ class Authentication:
         sessions: Sessions,
         used: UsedProofs,
         shared: Shared,
+        room: Room,
         origins: Origins,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -37,6 +39,7 @@ class Authentication:
         self._origins = origins
         self._used = used
         self._shared = shared
+        self._room = room
         self._clock = clock
 
     async def session(self, request: web.Request) -> Session:
@@ -52,6 +55,8 @@ class Authentication:
         proof = self.proof(request, token)
         with refusals():
             rules.check_bound(session, rules.DPOP, proof.thumbprint)
+        # From here on the request is that caller's, and nobody else's place is at stake.
+        request[PLACE] = self._room.take(session.address)
         self._used.use(proof.proof_id)
         ended, first, _ = await asyncio.gather(
             self._shared.has_ended(session.token_id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -14,14 +14,18 @@ from aiohttp import web
 from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
+from services.gateway.domain.source import Sources
 from services.gateway.rest import outcome
+from services.gateway.rest.doors import Doors
 from services.gateway.rest.fhir import CONTENT_TYPE
+from services.gateway.rest.rooms import PLACE, Room
 from services.runtime import telemetry, tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, cannot_bind, code_name, guarded, outcome_name, to_http
 from services.runtime.readiness import Readiness
 from services.runtime.telemetry import Metrics
+from services.runtime.throttle import Throttle
 
 _log = structlog.get_logger()
 
@@ -30,7 +34,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _ANSWER_SECONDS = 25.0
 _KEEPALIVE_SECONDS = 30.0
-_AT_ONCE = 256
+_HANDSHAKE_SECONDS = 5.0
+_BACKLOG = 1_024
+# Of a body that nobody wanted: then its connection is closed.
+_LINGER_SECONDS = 1.0
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -64,15 +71,24 @@ class RestServer:
         metrics: Metrics,
         routes: Iterable[web.AbstractRouteDef],
         drain_seconds: float,
-        optional: Callable[[], dict[str, bool]] = dict,
+        sources: Sources,
+        doors: Doors,
+        room: Room,
+        anonymous: Mapping[str, Throttle],
     ) -> None:
+        """
+        room       of requests whose headers say nothing of their sender
+        anonymous  the routes that take such, each with how often a source may ask; all others authenticate
+                   before anything of a body is read
+        """
         self._address = address
         self._tls = tls
         self._readiness = readiness
-        self._optional = optional
+        self._sources, self._doors, self._room = sources, doors, room
+        self._anonymous = anonymous
         self._requests = metrics.counter("rest_requests", "REST requests, by outcome", ("route", "code"))
         self._seconds = metrics.histogram("rest", "seconds", "Time to answer over REST", ("route",))
-        self._running = 0
+        self._listener: asyncio.Server | None = None
         # No path, query or address of a caller is logged: there is no access log.
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._around])
         app.add_routes(
@@ -89,6 +105,7 @@ class RestServer:
             keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=drain_seconds,
             handle_signals=False,
+            lingering_time=_LINGER_SECONDS,
         )
         self.port = 0
 
@@ -99,15 +116,27 @@ class RestServer:
         context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
         await self._runner.setup()
         host, _, port = self._address.rpartition(":")
-        site = web.TCPSite(self._runner, host.strip("[]"), int(port), ssl_context=context)
+        server = self._runner.server
+        if server is None:
+            raise MeshError(code_pb2.CODE_INTERNAL, "the HTTP server was not set up")
+        self._doors.stand_at(server)
         try:
-            await site.start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                server,
+                host.strip("[]"),
+                int(port),
+                ssl=context,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                backlog=_BACKLOG,
+            )
         except OSError as exc:
             raise cannot_bind(self._address) from exc
-        self.port = self._runner.addresses[0][1]
+        self.port = int(self._listener.sockets[0].getsockname()[1])
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nothing more; let what runs finish."""
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
 
     @web.middleware
@@ -120,7 +149,7 @@ class RestServer:
         started = perf_counter()
         with tracing.span(method, parent=parent, kind=SpanKind.SERVER) as span:
             try:
-                response = await self._answer(request, handler)
+                response = await self._answer(request, handler, route)
                 code = "OK"
                 return response
             except MeshError as err:
@@ -132,12 +161,11 @@ class RestServer:
                 self._requests.labels(route, code).inc()
                 self._seconds.labels(route).observe(perf_counter() - started, telemetry.exemplar())
 
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._running >= _AT_ONCE:
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED, "too many requests at a time; send again", "", 1_000
-            )
-        self._running += 1
+    async def _answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+        if (throttle := self._anonymous.get(route)) is not None:
+            source = self._sources.of(request.remote or "", request.headers.getall("X-Forwarded-For", []))
+            throttle.take(source)
+            request[PLACE] = self._room.take(source)
         current_deadline.set(asyncio.get_running_loop().time() + _ANSWER_SECONDS)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -147,20 +175,16 @@ class RestServer:
                 code_pb2.CODE_DEADLINE_EXCEEDED, f"not done within {_ANSWER_SECONDS:g} s; send again"
             ) from exc
         finally:
-            self._running -= 1
+            if (place := request.get(PLACE)) is not None:
+                place.leave()
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return _json(200, {"alive": True})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        report = await self._readiness.report()
-        checks = {
-            name: {"ok": problem is None, "problem": problem or ""}
-            for name, problem in report.problems.items()
-        }
-        optional = {name: {"ok": well} for name, well in self._optional().items()}
-        body = {"ready": report.ready, "state": report.state, "checks": checks, "optional": optional}
-        return _json(200 if report.ready else 503, body)
+        """Yes or no, for whoever asks; why is said on the port for the operator."""
+        ready = (await self._readiness.report()).ready
+        return _json(200 if ready else 503, {"ready": ready})
 
 
 async def _within_http(handler: Handler, request: web.Request) -> web.StreamResponse:

@@ -22,6 +22,7 @@ from services.gateway.identities import Identities
 from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
+from services.gateway.rest.rooms import PLACE
 from services.gateway.shared import Shared
 from services.runtime.errors import MeshError
 
@@ -56,6 +57,7 @@ class SessionRoutes:
         commands: Commands,
         authentication: Authentication,
         bodies: Bodies,
+        body_seconds: float,
     ) -> None:
         self._identity = identity
         self._shared = shared
@@ -64,6 +66,7 @@ class SessionRoutes:
         self._commands = commands
         self._authentication = authentication
         self._bodies = bodies
+        self._body_seconds = body_seconds
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application."""
@@ -115,9 +118,9 @@ class SessionRoutes:
         RevokeDelegations are carried to the channel, after which no device acts within them.
         """
         session = await self._authentication.session(request)
-        await self._shared.end(session.token_id)
         body = await self._object(request)
         revocations = _revocations(body.get("revocations", []), session.address)
+        await self._shared.end(session.token_id)
         receipts = [
             (await self._commands.submit(SubmitRequest(group=CommandGroup(commands=[signed])), session))
             for signed in revocations
@@ -130,7 +133,7 @@ class SessionRoutes:
         return _answer(revoked=len(revocations))
 
     async def _object(self, request: web.Request) -> dict[str, Any]:
-        async with self._bodies.of(request, _BODY_BYTES) as raw:
+        async with self._bodies.of(request, _BODY_BYTES, request[PLACE].whose, self._body_seconds) as raw:
             return _object(raw)
 
     async def _delegation(self, given: object, address: str) -> SignedDelegation | None:

@@ -58,7 +58,7 @@ class FhirWriteRoutes:
                 code_pb2.CODE_INVALID,
                 "a conditional create is not offered: PUT with an id of yours and `If-None-Match: *`",
             )
-        async with self._bodies.of(request, MAX_BODY_BYTES) as body:
+        async with self._bodies.of(request, MAX_BODY_BYTES, session.address) as body:
             return self._answer(request, await self._writer.create(session, resource_type, body))
 
     async def update(self, request: web.Request) -> web.Response:
@@ -68,7 +68,7 @@ class FhirWriteRoutes:
         if not ids.is_uuid7(record_id):
             raise MeshError(code_pb2.CODE_INVALID, "an id is a UUIDv7 in canonical lower-case text")
         version = _version(request)
-        async with self._bodies.of(request, MAX_BODY_BYTES) as body:
+        async with self._bodies.of(request, MAX_BODY_BYTES, session.address) as body:
             try:
                 written = await self._writer.update(session, resource_type, body, record_id, version)
             except MeshError as err:

@@ -42,6 +42,7 @@ from services.identity.tokens import TokenSigner
 from services.runtime.errors import MeshError
 from services.runtime.peers import Caller, PeerDirectory, caller_metadata, current_directory
 from services.runtime.revocations import Revocations
+from services.runtime.throttle import Throttle
 from tests.support.channel import CHANNEL
 from tests.support.revoking import der, revocation_list
 from tests.unit.identity.authority import FakeCa, Root, Wallet
@@ -207,6 +208,7 @@ class Member:
             msp_id=MERCY,
             used_challenges=used_challenges,
             revocations=self.revocations,
+            logins=Throttle(at_once, 60),
             clock=self.clock,
         )
         self.session = SessionServicer(

@@ -141,6 +141,22 @@ async def test_a_challenge_that_nobody_gave_is_refused(member: Member, clinician
     assert error.code == code_pb2.CODE_UNAUTHENTICATED
 
 
+async def test_an_identity_has_so_many_logins_a_minute_and_nobody_else_uses_them_up(
+    clinician: Wallet, member: Member
+) -> None:
+    small = Member(at_once=2)
+    small.ledger.documents = member.ledger.documents
+    for _ in range(5):
+        forged = login(clinician, await challenge_for(small, clinician), key=Wallet())
+        error = await refused(small.session.Login(forged, small.by()))
+        assert error.code == code_pb2.CODE_UNAUTHENTICATED
+    for _ in range(2):
+        await small.session.Login(login(clinician, await challenge_for(small, clinician)), small.by())
+    third = login(clinician, await challenge_for(small, clinician))
+    error = await refused(small.session.Login(third, small.by()))
+    assert (error.code, error.retry_after_ms > 0) == (code_pb2.CODE_RESOURCE_EXHAUSTED, True)
+
+
 def delegation_of(wallet: Wallet, **changes: object) -> SignedDelegation:
     delegation = Delegation(delegator=wallet.address, delegate="cb1device", channel="cbmdhi")
     for name, value in changes.items():
