@@ -86,7 +86,7 @@ class Prometheus:
         shutil.rmtree(configuration, ignore_errors=True)
         shutil.copytree(CONFIGURATION, configuration)
         self._change(configuration)
-        self.targets = scrape.write(self._endpoints, configuration / "targets")
+        self.targets = scrape.write(self._endpoints, configuration)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
         try:
             with self.log.open("ab") as log:

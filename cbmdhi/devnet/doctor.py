@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -173,17 +174,17 @@ def _clocks_of_programs(network: Network) -> Iterator[Finding]:
     if not network.supervisor.alive():
         return
     at = network.ports()
-    addresses = {
-        program_name(org, service): at.address(org, f"{service}_metrics")
+    addresses: dict[str, tuple[str, ssl.SSLContext | None]] = {
+        program_name(org, service): (at.address(org, f"{service}_metrics"), None)
         for org in network.files.members
         for service in SERVICES
     }
     for org in network.files.members:
-        addresses[program_name(org, "peer")] = at.address(org, "peer_operations")
+        addresses[program_name(org, "peer")] = (at.address(org, "peer_operations"), health.ANYONE)
     for org in network.files.orderers:
-        addresses[program_name(org, "orderer")] = at.address(org, "orderer_operations")
-    for name, address in addresses.items():
-        theirs = health.date(address)
+        addresses[program_name(org, "orderer")] = (at.address(org, "orderer_operations"), health.ANYONE)
+    for name, (address, tls) in addresses.items():
+        theirs = health.date(address, tls)
         ahead = 0.0 if theirs is None else theirs - time.time()
         if abs(ahead) > _CLOCK_SECONDS:
             yield Finding(

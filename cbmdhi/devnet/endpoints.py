@@ -82,7 +82,7 @@ def _member(home: Home, org: str, ports: Ports, pids: Mapping[str, int]) -> dict
         },
         "peer": {
             "address": ports.address(org, "peer"),
-            "operations": f"http://{ports.address(org, 'peer_operations')}",
+            "operations": f"https://{ports.address(org, 'peer_operations')}",
             "tls_ca_file": str(folders.tls_ca_certificate),
             "tls_server_name": f"peer.{org}",
         },
@@ -109,7 +109,7 @@ def _orderer(folders: Organisation, ports: Ports) -> dict[str, str]:
     return {
         "address": ports.address(folders.name, ORDERER),
         "admin": ports.address(folders.name, "orderer_admin"),
-        "operations": f"http://{ports.address(folders.name, 'orderer_operations')}",
+        "operations": f"https://{ports.address(folders.name, 'orderer_operations')}",
         "tls_ca_file": str(folders.tls_ca_certificate),
     }
 
@@ -124,6 +124,11 @@ def _any(home: Home, folders: Organisation, ports: Ports, pids: Mapping[str, int
             "operations": f"http://{ports.address(org, 'ca_operations')}",
         },
         **({"orderer": _orderer(folders, ports)} if org in home.orderers else {}),
+        "monitoring": {
+            "certificate_file": str(folders.monitoring / "tls" / "server.crt"),
+            "key_file": str(folders.monitoring / "tls" / "server.key"),
+            "ca_file": str(folders.tls_ca_certificate),
+        },
         "admin_msp_directory": str(folders.admin / "msp"),
         "tls_ca_file": str(folders.tls_ca_certificate),
         "ca_file": str(folders.ca_certificate),

@@ -114,7 +114,10 @@ def _of_any(home: Home, organisation: str, ca: FabricCa) -> list[Callable[[], No
     def admin_tls() -> None:
         write_tls(folders.admin / "tls", ca.tls("admin"), folders.tls_ca_certificate)
 
-    return [admin, admin_tls]
+    def monitoring_tls() -> None:
+        write_tls(folders.monitoring / "tls", ca.tls("monitoring"), folders.tls_ca_certificate)
+
+    return [admin, admin_tls, monitoring_tls]
 
 
 def _device(home: Home, organisation: str, ca: FabricCa) -> None:

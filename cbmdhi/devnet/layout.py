@@ -56,6 +56,11 @@ class Organisation:
         return self.root / "admin"
 
     @property
+    def monitoring(self) -> Path:
+        """`tls/` of who reads the metrics of peers and orderers."""
+        return self.root / "monitoring"
+
+    @property
     def peer(self) -> Path:
         """The peer: core.yaml, msp, tls, data."""
         return self.root / "peer"

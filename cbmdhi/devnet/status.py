@@ -1,6 +1,7 @@
 """The network at a glance: programs, channel, projections, Kubo and NATS. Green or not, and why."""
 
 import json
+import ssl
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any
 
 from cbmdhi.devnet import health
 from cbmdhi.devnet.errors import NotReady
+from cbmdhi.devnet.layout import Organisation
 from cbmdhi.devnet.network import Network
 from cbmdhi.devnet.supervision import ProgramState
 from cbmdhi.devnet.topology import (
@@ -85,9 +87,16 @@ def of(network: Network) -> NetworkStatus:
     names = network.programs()
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(_program, name, states.get(name), at) for name in names]
-        members_asked = [pool.submit(_member, name, at) for name in network.files.members]
+        members_asked = [
+            pool.submit(_member, network.files.organisation(name), at) for name in network.files.members
+        ]
         orderers = [
-            pool.submit(_gauge, at.address(org, "orderer_operations"), _CONSENSUS_BLOCK)
+            pool.submit(
+                _gauge,
+                at.address(org, "orderer_operations"),
+                _CONSENSUS_BLOCK,
+                health.monitoring(network.files.organisation(org)),
+            )
             for org in network.files.orderers
         ]
         programs = [future.result() for future in asked]
@@ -109,8 +118,9 @@ def _program(name: str, state: ProgramState | None, at: Ports) -> ProgramStatus:
     return ProgramStatus(name, state.state, state.pid, uptime, address, answer.ready, answer.reason)
 
 
-def _member(name: str, at: Ports) -> MemberStatus:
-    height = _gauge(at.address(name, "peer_operations"), f'ledger_blockchain_height{{channel="{CHANNEL}"}}')
+def _member(folders: Organisation, at: Ports) -> MemberStatus:
+    name = folders.name
+    height = _gauge(at.address(name, "peer_operations"), _PEER_HEIGHT, health.monitoring(folders))
     ledger = at.address(name, "ledger_metrics")
     projected = _gauge(ledger, "cbmdhi_ledger_projected_height_blocks")
     lag = None if height is None or projected is None else max(height - projected, 0)
@@ -128,12 +138,13 @@ def _member(name: str, at: Ports) -> MemberStatus:
     )
 
 
+_PEER_HEIGHT = f'ledger_blockchain_height{{channel="{CHANNEL}"}}'
 _CONSENSUS_BLOCK = f'consensus_etcdraft_committed_block_number{{channel="{CHANNEL}"}}'
 
 
-def _gauge(address: str, series: str) -> int | None:
+def _gauge(address: str, series: str, tls: ssl.SSLContext | None = None) -> int | None:
     """The value of a Prometheus series, or None when it is not there."""
-    status, body = health.get(address, "/metrics")
+    status, body = health.get(address, "/metrics", tls=tls)
     if status == 200:
         for line in body.decode(errors="replace").splitlines():
             name, _, value = line.rpartition(" ")

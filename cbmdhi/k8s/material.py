@@ -34,7 +34,11 @@ def secret_files(home: Home, organisation: str) -> Files:
     """Each Secret of an organisation: its keys, and the file of the operator's that holds each."""
     folders = home.organisation(organisation)
     if organisation == ORDERING:
-        return {**_tls("orderer", folders.orderer / "tls"), "orderer-msp": _msp(folders.orderer / "msp")}
+        return {
+            **_tls("orderer", folders.orderer / "tls"),
+            **_tls("monitoring", folders.monitoring / "tls"),
+            "orderer-msp": _msp(folders.orderer / "msp"),
+        }
     device = folders.service("gateway") / "device"
     fabric = folders.service("ledger") / "fabric"
     storage = folders.service("storage")
@@ -42,6 +46,7 @@ def secret_files(home: Home, organisation: str) -> Files:
         **_tls("peer", folders.peer / "tls"),
         **_tls("chaincode", folders.chaincode / "tls"),
         **_tls("nats", folders.nats / "tls"),
+        **_tls("monitoring", folders.monitoring / "tls"),
         "peer-msp": _msp(folders.peer / "msp"),
         "ledger-fabric": _same(fabric, "certificate.pem", "key.pem"),
         "storage-fabric": _same(storage / "fabric", "certificate.pem", "key.pem"),

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -306,3 +307,30 @@ def test_a_long_path_gets_its_socket_elsewhere(tmp_path: Path) -> None:
     assert network.supervisor.alive()
     # Nothing was made, so there is no state; what was started is ended all the same.
     assert network.down() == 1
+
+
+@pytest.mark.parametrize(
+    ("organisation", "part"), [("mercy", "peer"), ("lakeside", "peer"), ("ordering", "orderer")]
+)
+def test_log_levels_and_metrics_are_for_who_shows_a_certificate(
+    network: Network, organisation: str, part: str
+) -> None:
+    address = network.ports().address(organisation, f"{part}_operations")
+    stranger, monitoring = health.ANYONE, health.monitoring(network.files.organisation(organisation))
+    neighbour = "lakeside" if organisation == "mercy" else "mercy"
+    another = health.monitoring(network.files.organisation(neighbour))
+    another.check_hostname, another.verify_mode = False, ssl.CERT_NONE
+    louder = json.dumps({"spec": "debug"}).encode()
+
+    before = health.get(address, "/logspec", tls=monitoring)
+    assert before[0] == 200
+    assert health.get(address, "/logspec", tls=stranger)[0] == 401
+    assert health.get(address, "/logspec", "PUT", tls=stranger, body=louder)[0] == 401
+    assert health.get(address, "/metrics", tls=stranger)[0] == 401
+    # A certificate of another organisation's ends the handshake; nothing is answered in the clear.
+    assert health.get(address, "/logspec", tls=another)[0] == 0
+    assert health.get(address, "/logspec")[0] in (0, 400)
+
+    assert health.get(address, "/logspec", tls=monitoring) == before
+    assert health.get(address, "/metrics", tls=monitoring)[0] == 200
+    assert health.get(address, "/healthz", tls=stranger)[0] == 200

@@ -90,7 +90,8 @@ async def test_every_target_is_scraped(prometheus: Prometheus) -> None:
     down = [(one["labels"], one["lastError"]) for one in await prometheus.scraped() if one["health"] != "up"]
 
     assert down == []
-    assert prometheus.targets == 2 * 5 + 2 + 1 + 3 + 2
+    # Services, peers, orderers, CAs, Kubo.
+    assert prometheus.targets == 2 * 5 + 2 + 3 + 3 + 2
 
 
 async def test_a_slow_call_leads_to_its_trace(prometheus: Prometheus) -> None:

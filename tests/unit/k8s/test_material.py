@@ -39,6 +39,8 @@ def test_every_secret_that_a_pod_mounts_is_made_with_the_keys_it_looks_for(
 ) -> None:
     made = {name: set(files) for name, files in material.secret_files(home, organisation).items()}
     made["ca-config"] = {"ca.yaml", "tlsca.yaml"}
+    # No pod's: the operator's Prometheus reads it by way of its ServiceMonitor.
+    assert made.pop("tls-monitoring") == {"tls.crt", "tls.key", "ca.crt"}
     asked: dict[str, set[str]] = {}
     for name, keys in _asked(organisation, "secret", "secretName"):
         asked.setdefault(name, set()).update(keys)

@@ -8,12 +8,14 @@ ENDPOINTS = {
     "organisations": {
         "mercy": {
             "services": {"ledger": {"metrics": "http://127.0.0.1:7412"}},
-            "peer": {"operations": "http://127.0.0.1:7404"},
+            "peer": {"operations": "https://127.0.0.1:7404"},
+            "monitoring": {"ca_file": "ca", "certificate_file": "certificate", "key_file": "key"},
             "ca": {"operations": "http://127.0.0.1:7401"},
             "ipfs": {"rpc": "http://127.0.0.1:7407"},
         },
         "ordering": {
-            "orderer": {"operations": "http://127.0.0.1:7454"},
+            "orderer": {"operations": "https://127.0.0.1:7454"},
+            "monitoring": {"ca_file": "ca", "certificate_file": "certificate", "key_file": "key"},
             "ca": {"operations": "http://127.0.0.1:7451"},
         },
     }
@@ -29,11 +31,24 @@ def test_every_program_that_tells_of_itself_is_a_target_with_its_organisation() 
     assert [group["labels"]["organisation"] for group in found["fabric-ca"]] == ["mercy", "ordering"]
     assert {job: len(groups) for job, groups in found.items()} == {
         "cbmdhi": 1,
-        "fabric-peer": 1,
-        "fabric-orderer": 1,
         "fabric-ca": 2,
         "ipfs": 1,
     }
+
+
+def test_peers_and_orderers_are_scraped_with_a_certificate_of_their_organisation() -> None:
+    jobs = scrape.jobs_of_fabric(ENDPOINTS)
+
+    assert [job["static_configs"][0]["targets"] for job in jobs] == [["127.0.0.1:7404"], ["127.0.0.1:7454"]]
+    assert [job["relabel_configs"][0]["replacement"] for job in jobs] == ["fabric-peer", "fabric-orderer"]
+    for job in jobs:
+        assert job["scheme"] == "https"
+        assert job["tls_config"] == {
+            "ca_file": "ca",
+            "cert_file": "certificate",
+            "key_file": "key",
+            "server_name": "localhost",
+        }
 
 
 def test_a_query_is_written_once_for_grafana_and_evaluated_with_a_window() -> None:
