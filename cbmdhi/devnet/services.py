@@ -87,9 +87,19 @@ def _common(home: Home, organisation: str, service: str, ports: Ports) -> dict[s
 
 def _ledger(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     folders = home.organisation(organisation)
-    identity = folders.service("ledger") / "fabric"
     return {
         "chaincode": CHAINCODE,
+        **_own_peer(home, organisation, "ledger", ports),
+        "nats": _nats(folders, "ledger", ports),
+        "nats_monitor_url": f"http://{ports.address(organisation, 'nats_monitor')}",
+    }
+
+
+def _own_peer(home: Home, organisation: str, service: str, ports: Ports) -> dict[str, Any]:
+    """The member's peer, and who the service is there."""
+    folders = home.organisation(organisation)
+    identity = folders.service(service) / "fabric"
+    return {
         "peer": {
             "address": ports.address(organisation, "peer"),
             "tls_ca_file": str(folders.tls_ca_certificate),
@@ -99,8 +109,6 @@ def _ledger(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
             "certificate_file": str(identity / "certificate.pem"),
             "key_file": str(identity / "key.pem"),
         },
-        "nats": _nats(folders, "ledger", ports),
-        "nats_monitor_url": f"http://{ports.address(organisation, 'nats_monitor')}",
     }
 
 
@@ -123,14 +131,10 @@ def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
             {
                 "msp_id": msp_id(member),
                 "storage_address": ports.address(member, "storage"),
-                "fabric_ca_file": str(home.organisation(member).ca_certificate),
             }
             for member in home.members
         ],
-        "orderers": [
-            {"msp_id": msp_id(organisation), "ca_file": str(home.organisation(organisation).ca_certificate)}
-            for organisation in home.orderers
-        ],
+        **_own_peer(home, organisation, "storage", ports),
     }
 
 

@@ -7,6 +7,7 @@ Sources: fabric `protoutil/blockutils.go` (header hash, data hash, what an order
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,15 +120,31 @@ class Block:
         """SHA-256 over the envelopes, joined."""
         return hashlib.sha256(b"".join(self.envelopes)).digest()
 
-    def orderer_signatures(self) -> list[Signed]:
-        """The orderers' signatures over the header. Raises MalformedBlock."""
+    def orderer_signatures(self, consenters: Mapping[int, tuple[str, bytes]] | None = None) -> list[Signed]:
+        """The orderers' signatures over the header. Raises MalformedBlock.
+
+        consenters  of a BFT channel, whose orderers sign by a number: MSP id and certificate of each
+        """
         try:
             metadata = _common.Metadata.FromString(self.metadata[SIGNATURES])
-            return [self._orderer_signature(metadata.value, entry) for entry in metadata.signatures]
+            found = [
+                self._orderer_signature(metadata.value, entry, consenters or {})
+                for entry in metadata.signatures
+            ]
+            return [signed for signed in found if signed is not None]
         except (DecodeError, IndexError) as error:
             raise MalformedBlock("the block carries no signature of an orderer") from error
 
-    def _orderer_signature(self, value: bytes, entry: Any) -> Signed:
+    def _orderer_signature(
+        self, value: bytes, entry: Any, consenters: Mapping[int, tuple[str, bytes]]
+    ) -> Signed | None:
+        if entry.identifier_header:
+            number = _common.IdentifierHeader.FromString(entry.identifier_header).identifier
+            if number not in consenters:
+                return None
+            msp_id, certificate = consenters[number]
+            message = value + entry.identifier_header + self.header.encoded
+            return Signed(msp_id, certificate, message, entry.signature)
         header = _common.SignatureHeader.FromString(entry.signature_header)
         identity = _msp.SerializedIdentity.FromString(header.creator)
         message = value + entry.signature_header + self.header.encoded

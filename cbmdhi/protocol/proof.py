@@ -9,7 +9,8 @@ None of it rests on the word of the service that gave it.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature
@@ -46,6 +47,9 @@ class Trust:
     chaincode: str
     member_roots: dict[str, str]
     orderer_roots: dict[str, str]
+    # Of a BFT channel: MSP id and certificate by consenter id; and how many have to sign a block.
+    consenters: Mapping[int, tuple[str, bytes]] = field(default_factory=dict[int, tuple[str, bytes]])
+    orderer_quorum: int = 1
 
     @classmethod
     def of(cls, consortium: Consortium) -> Trust:
@@ -127,13 +131,13 @@ def verify_state(endorsed: bytes, trust: Trust) -> VerifiedState:
 
 
 def verify_transaction(
-    block: bytes, previous_header: bytes, tx_id: str, trust: Trust, next_header: bytes = b""
+    block: bytes, previous_header: bytes | None, tx_id: str, trust: Trust, next_header: bytes = b""
 ) -> VerifiedTransaction:
     """Check a block and one transaction of our chaincode in it. Raises ProofError.
 
-    `block` is a serialized common.Block, the headers are serialized common.BlockHeader. `valid` says what
-    the peer that gave the block recorded: the validation flag alone is signed by nobody, but any member's
-    peer can be asked for it.
+    `block` is a serialized common.Block, the headers are serialized common.BlockHeader; None when the block
+    comes from the verifier's own peer, which has linked it. `valid` says what the peer that gave the block
+    recorded: the validation flag is signed by nobody, so ask the own peer for it.
     """
     parsed = _parse_block(block)
     _check_chain(parsed, previous_header, next_header)
@@ -192,9 +196,9 @@ def _parse_block(block: bytes) -> Block:
         raise ProofError("transaction", str(error)) from error
 
 
-def _check_chain(block: Block, previous_header: bytes, next_header: bytes) -> None:
+def _check_chain(block: Block, previous_header: bytes | None, next_header: bytes) -> None:
     try:
-        if block.header.number > 0:
+        if block.header.number > 0 and previous_header is not None:
             previous = Header.parse(previous_header)
             if previous.number != block.header.number - 1 or previous.hash != block.header.previous_hash:
                 raise ProofError("hash-chain", "the block does not follow from the one before it")
@@ -215,14 +219,26 @@ def _find(block: Block, tx_id: str) -> blocks.Transaction:
 
 def _check_orderer(block: Block, at_ms: int, trust: Trust) -> None:
     try:
-        signatures = block.orderer_signatures()
+        signatures = block.orderer_signatures(trust.consenters)
     except blocks.MalformedBlock as error:
         raise ProofError("orderer", str(error)) from error
+    holding: set[bytes] = set()
     for signed in signatures:
         roots = trust.orderer_roots.get(signed.msp_id)
-        if roots is not None and _holds(signed, roots, at_ms, "orderer"):
-            return
-    raise ProofError("orderer", "no orderer of the consortium signed the block")
+        if roots is None or (trust.consenters and not _is_consenter(signed, trust)):
+            continue
+        if signed.certificate_pem not in holding and _holds(signed, roots, at_ms, "orderer"):
+            holding.add(signed.certificate_pem)
+            if len(holding) >= trust.orderer_quorum:
+                return
+    raise ProofError(
+        "orderer",
+        f"{len(holding)} orderers of the consortium signed the block, {trust.orderer_quorum} are needed",
+    )
+
+
+def _is_consenter(signed: blocks.Signed, trust: Trust) -> bool:
+    return (signed.msp_id, signed.certificate_pem) in trust.consenters.values()
 
 
 def _check_transaction(transaction: blocks.Transaction, trust: Trust) -> None:

@@ -108,6 +108,18 @@ class Tls(Pair):
     members: tuple[TlsMember, ...] = Field(min_length=1)
 
 
+class FabricPeer(Section):
+    """The member's own Fabric peer. `tls_server_name`: when its certificate has another name."""
+
+    address: Address
+    tls_ca_file: RootsFile
+    tls_server_name: str = ""
+
+
+class FabricIdentity(Pair):
+    """An identity of the member's own MSP, enrolled by its Fabric CA for one service."""
+
+
 class Nats(Pair):
     """The member's NATS server: TLS with a client certificate."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cbmdhi.protocol import hpke, proof, signature
+from cbmdhi.protocol import hpke, signature
 from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.runtime import clock
 from services.runtime.client import connect
@@ -29,6 +29,7 @@ from services.storage.member_service import MemberStorageServicer
 from services.storage.members import OtherMembers
 from services.storage.metrics import StorageMetrics
 from services.storage.opening import Opening
+from services.storage.peer import OwnPeer
 from services.storage.pins import Pins
 from services.storage.receipts import Receipts
 from services.storage.recent import RecentBlocks
@@ -79,9 +80,9 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     settler = Settler(leases, pins, ledger, metrics, now_ms)
     collector = Collector(leases, pins, kubo, metrics)
     blocks = Blocks(own, kubo, recent, pins, members, metrics)
+    peer = await life.enter(OwnPeer(config))
     decisions = Decisions(
-        ledger,
-        _trust(config),
+        peer,
         now_ms,
         wait_seconds=config.commit_wait_seconds,
         max_age_seconds=config.decision_max_age_seconds,
@@ -106,6 +107,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     life.readiness.add_service("ledger", ledger.check)
     # Of the channel, by the ledger's answer: wrong keys are found at the start, when it is asked first.
     life.readiness.add_service("registration", registration.check)
+    life.readiness.add_service("peer", peer.check)
     life.readiness.add("vault", vault.check)
     server = GrpcServer(config, life, max_message_bytes=MAX_MESSAGE_BYTES)
     server.add(
@@ -127,15 +129,6 @@ def _keys(config: StorageConfig) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
         return private_key, signature.load_private_key(read_private_file(config.storage_signing_key_file))
     except ValueError as exc:
         raise OSError(f"a key file cannot be used: {exc}") from exc
-
-
-def _trust(config: StorageConfig) -> proof.Trust:
-    return proof.Trust(
-        channel=config.channel,
-        chaincode=config.chaincode,
-        member_roots={member.msp_id: member.fabric_ca_file.read_text() for member in config.members},
-        orderer_roots={orderer.msp_id: orderer.ca_file.read_text() for orderer in config.orderers},
-    )
 
 
 def _to_ledger(config: StorageConfig) -> grpc.aio.Channel:

@@ -2,27 +2,27 @@
 
 from pydantic import Field
 
-from services.runtime.config import Address, ReadableFile, RootsFile, Section, SignedChannelConfig
+from services.runtime.config import (
+    Address,
+    FabricIdentity,
+    FabricPeer,
+    ReadableFile,
+    Section,
+    SignedChannelConfig,
+)
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB
 
 
 class Member(Section):
-    """A member: where its storage listens, and the roots of its Fabric CA for identities (PEM)."""
+    """A member: where its storage listens. Whose peers count, the channel's configuration says."""
 
     msp_id: str
     storage_address: Address
-    fabric_ca_file: RootsFile
-
-
-class Orderer(Section):
-    """The ordering organisation: the roots of its Fabric CA (PEM)."""
-
-    msp_id: str
-    ca_file: RootsFile
 
 
 class StorageConfig(SignedChannelConfig):
-    """members                   every member of the consortium, the own one included
+    """peer, fabric_identity     the own peer, and the identity that may read the channel there
+    members                   every member of the consortium, the own one included
     vault_key_file            HPKE private key, the 96 bytes of `cbmdhi.protocol.hpke.generate`; mode 0600
     storage_signing_key_file  P-256, PEM; signs replica receipts; mode 0600
     decision_max_age_seconds  after its commit a decision releases keys for that long
@@ -42,7 +42,8 @@ class StorageConfig(SignedChannelConfig):
     vault_key_file: ReadableFile
     storage_signing_key_file: ReadableFile
     members: tuple[Member, ...] = Field(min_length=1)
-    orderers: tuple[Orderer, ...] = Field(min_length=1)
+    peer: FabricPeer
+    fabric_identity: FabricIdentity
     decision_max_age_seconds: float = Field(default=600, gt=0, le=600)
     clock_skew_seconds: float = Field(default=60, ge=0, le=600)
     commit_wait_seconds: float = Field(default=5, ge=0, le=10)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.ledger.v1.ledger_pb2 import GetProofResponse
 from cbmdhi.protocol import proof
 from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
@@ -20,12 +19,23 @@ _VERIFIED = 64
 _AT_ONCE = 8
 
 
-class ProofSource(Protocol):
-    """The own ledger (`ledger.Ledger`), or a fake."""
+class Peer(Protocol):
+    """The own peer (`peer.OwnPeer`), or a fake."""
 
-    async def proof(self, tx_id: str, wait_seconds: float) -> GetProofResponse:
-        """Block and neighbours' headers. Raises MeshError NOT_FOUND."""
+    async def block(self, tx_id: str, wait_seconds: float) -> bytes:
+        """The block of a transaction that it committed as valid. Raises MeshError NOT_FOUND, FORBIDDEN."""
         ...
+
+    async def trust(self, *, fresh: bool = False) -> proof.Trust:
+        """Whose signatures count, by the channel's configuration."""
+        ...
+
+
+class _Verified(NamedTuple):
+    """A transaction, and the members that there were when it was verified."""
+
+    transaction: proof.VerifiedTransaction
+    members: frozenset[str]
 
 
 class Decisions:
@@ -38,21 +48,19 @@ class Decisions:
 
     def __init__(
         self,
-        source: ProofSource,
-        trust: proof.Trust,
+        peer: Peer,
         now_ms: Callable[[], int],
         *,
         wait_seconds: float,
         max_age_seconds: float,
         max_skew_seconds: float,
     ) -> None:
-        self._source = source
-        self._trust = trust
+        self._peer = peer
         self._now_ms = now_ms
         self._wait_seconds = wait_seconds
         self._max_age_ms = int(max_age_seconds * 1000)
         self._max_skew_ms = int(max_skew_seconds * 1000)
-        self._verified: Remembered[str, proof.VerifiedTransaction] = Remembered(_VERIFIED)
+        self._verified: Remembered[str, _Verified] = Remembered(_VERIFIED)
         self._locks = KeyedLocks()
 
     async def grants(self, decided: Sequence[tuple[str, str]]) -> list[ReadGrant | MeshError]:
@@ -65,13 +73,11 @@ class Decisions:
         verified = await each(wanted, self._verify, _AT_ONCE)
         return [self._grant(verified[tx_id], command_id) for tx_id, command_id in decided]
 
-    def _grant(
-        self, verified: proof.VerifiedTransaction | MeshError, command_id: str
-    ) -> ReadGrant | MeshError:
+    def _grant(self, verified: _Verified | MeshError, command_id: str) -> ReadGrant | MeshError:
         if isinstance(verified, MeshError):
             return verified
         try:
-            grant = decision.derive_grant(verified, command_id, self._trust.member_roots.keys())
+            grant = decision.derive_grant(verified.transaction, command_id, verified.members)
             decision.check_age(
                 grant,
                 now_ms=self._now_ms(),
@@ -82,7 +88,7 @@ class Decisions:
             return MeshError(code_pb2.CODE_FORBIDDEN, exc.reason)
         return grant
 
-    async def _verify(self, tx_id: str) -> proof.VerifiedTransaction:
+    async def _verify(self, tx_id: str) -> _Verified:
         """What is verified of a transaction never changes, and many reads are decided in one."""
         known = self._verified.get(tx_id)
         if known is not None:
@@ -91,19 +97,22 @@ class Decisions:
             known = self._verified.get(tx_id)
             if known is not None:
                 return known
-            found = await self._source.proof(tx_id, self._wait_seconds)
+            block = await self._peer.block(tx_id, self._wait_seconds)
             try:
-                verified = await asyncio.to_thread(
-                    proof.verify_transaction,
-                    found.block,
-                    found.previous_header,
-                    tx_id,
-                    self._trust,
-                    found.next_header,
-                )
-            except proof.ProofError as exc:
-                raise MeshError(
-                    code_pb2.CODE_FORBIDDEN, f"the decision is not proven ({exc.check}): {exc.reason}"
-                ) from exc
+                verified = await _verified(block, tx_id, await self._peer.trust())
+            except proof.ProofError:
+                # A member or an orderer may have joined since the configuration was read.
+                trust = await self._peer.trust(fresh=True)
+                try:
+                    verified = await _verified(block, tx_id, trust)
+                except proof.ProofError as exc:
+                    raise MeshError(
+                        code_pb2.CODE_FORBIDDEN, f"the decision is not proven ({exc.check}): {exc.reason}"
+                    ) from exc
             self._verified.put(tx_id, verified)
             return verified
+
+
+async def _verified(block: bytes, tx_id: str, trust: proof.Trust) -> _Verified:
+    transaction = await asyncio.to_thread(proof.verify_transaction, block, None, tx_id, trust)
+    return _Verified(transaction, frozenset(trust.member_roots))

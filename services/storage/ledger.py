@@ -151,20 +151,6 @@ class Ledger:
             _check_places(batch.commands, found.decided)
         return answer
 
-    async def proof(self, tx_id: str, wait_seconds: float) -> ledger_pb2.GetProofResponse:
-        """The block of a transaction and its neighbours' headers, when the own peer has it in time.
-
-        Raises MeshError NOT_FOUND.
-        """
-        request = ledger_pb2.GetProofRequest(tx_id=tx_id, wait_ms=int(wait_seconds * 1000))
-        return await call(
-            self._stub.GetProof,
-            request,
-            deadline_seconds=wait_seconds + _CALL_SECONDS,
-            retries=self._retries,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-        )
-
     async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
         """Values of the own private data collection, in the order of the keys; empty: absent."""
         answer = await call(

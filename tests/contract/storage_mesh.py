@@ -20,6 +20,7 @@ from services.storage.domain.batch import MAX_MESSAGE_BYTES, Item
 from services.storage.domain.keys import WriterKeyRef
 from tests.contract.kubo_node import KuboNode, new_swarm_key
 from tests.contract.storage_service import LedgerStandIn, StorageProcess
+from tests.support.own_peer import OwnPeer
 from tests.support.pki import Consortium
 from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, Person
 
@@ -36,6 +37,7 @@ class Mesh:
     kubo: dict[str, KuboNode] = field(default_factory=dict)
     storage: dict[str, StorageProcess] = field(default_factory=dict)
     ledger: dict[str, LedgerStandIn] = field(default_factory=dict)
+    peer: dict[str, OwnPeer] = field(default_factory=dict)
 
     def patient(self, *custodians: str) -> Person:
         return self.channel.register(ROLE_PATIENT, custodians or (MERCY, LAKESIDE))
@@ -130,9 +132,12 @@ async def start(mesh: Mesh, folder: Path, stack: AsyncExitStack) -> None:
         ledger = mesh.ledger[name] = LedgerStandIn(mesh.channel, mesh.consortium, name)
         stack.push_async_callback(ledger.stop)
         await ledger.start()
+        peer = mesh.peer[name] = OwnPeer(mesh.channel.network, mesh.channel.proofs)
+        await peer.start(mesh.consortium.members[name].issue("peer"))
+        stack.push_async_callback(peer.stop)
         pem = signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         mesh.storage[name].configure(
-            mesh.consortium, mesh.channel, ledger.address, node, addresses, vault_private, pem
+            mesh.consortium, mesh.channel, ledger.address, peer, node, addresses, vault_private, pem
         )
     for storage in mesh.storage.values():
         stack.push_async_callback(storage.stop)

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import tomli_w
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cbmdhi.command.v1.command_pb2 import PolicyDocument
 from cbmdhi.command.v1.state_pb2 import WriterKey
@@ -28,6 +29,7 @@ from services.storage.domain.lease import Content
 from tests.contract.kubo_node import KuboNode
 from tests.support.blocks import CHANNEL
 from tests.support.channel import CHANNEL as SIGNED
+from tests.support.own_peer import OwnPeer
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
 from tests.unit.storage.channel import Channel, FakeLedger
@@ -109,9 +111,6 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
             }
         )
 
-    async def GetProof(self, request: Any, context: Any) -> ledger_pb2.GetProofResponse:
-        return await self.view.proof(request.tx_id, request.wait_ms / 1000)
-
     async def GetSealedKeys(self, request: Any, context: Any) -> ledger_pb2.GetSealedKeysResponse:
         return ledger_pb2.GetSealedKeysResponse(sealed=await self.view.sealed_keys(request.keys))
 
@@ -135,6 +134,7 @@ class StorageProcess:
         consortium: Consortium,
         channel: Channel,
         ledger_address: str,
+        peer: OwnPeer,
         kubo: KuboNode,
         addresses: dict[str, str],
         vault_private: bytes,
@@ -147,9 +147,11 @@ class StorageProcess:
             (self._folder / name).touch(0o600)
             (self._folder / name).write_bytes(content)
         network = channel.network
-        roots = {"mercy": network.mercy, "lakeside": network.lakeside, "ordering": network.ordering}
-        for name, organisation in roots.items():
-            (self._folder / f"{name}.pem").write_text(organisation.pem, encoding="utf-8")
+        reader = (network.mercy if self.organisation == "mercy" else network.lakeside).issue("client")
+        (self._folder / "reader.pem").write_bytes(reader.pem)
+        (self._folder / "reader.key").write_bytes(
+            reader.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
         tls = consortium.tls("storage", self.organisation).model_dump(mode="json")
         document: dict[str, Any] = {
             "organisation": self.organisation,
@@ -170,11 +172,17 @@ class StorageProcess:
                 {
                     "msp_id": f"{name.capitalize()}MSP",
                     "storage_address": address,
-                    "fabric_ca_file": str(self._folder / f"{name}.pem"),
                 }
                 for name, address in addresses.items()
             ],
-            "orderers": [{"msp_id": "OrderingMSP", "ca_file": str(self._folder / "ordering.pem")}],
+            "peer": {
+                "address": peer.address,
+                "tls_ca_file": str(consortium.members[self.organisation].ca_file),
+            },
+            "fabric_identity": {
+                "certificate_file": str(self._folder / "reader.pem"),
+                "key_file": str(self._folder / "reader.key"),
+            },
         }
         (self._folder / self._config).write_text(tomli_w.dumps(document), encoding="utf-8")
 

@@ -21,6 +21,7 @@ from .blocks import (
     ProcessedTransaction,
     Write,
 )
+from .config import ChannelConfig
 from .connection import Deadlines, NoSigner, open_channel
 from .deliver import Reconnect
 from .errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "BlockEventsError",
     "BlockTransaction",
     "ChainInfo",
+    "ChannelConfig",
     "Commit",
     "CommitError",
     "CommitStatus",

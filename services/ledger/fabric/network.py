@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from . import _protos as fabric
 from .blocks import Block, ProcessedTransaction, decode_block, decode_processed
-from .config import application_msp_ids
+from .config import ChannelConfig, channel_config
 from .connection import Connection
 from .deliver import Reconnect, deliver
 from .proposal import proposed_transaction
@@ -114,7 +114,11 @@ class Network:
 
     async def application_msp_ids(self) -> tuple[str, ...]:
         """The MSP ids of the channel's members, sorted, from its configuration. Raises EvaluateError."""
-        return application_msp_ids(await self._system("cscc", "GetConfigBlock"))
+        return tuple(sorted((await self.channel_config()).members))
+
+    async def channel_config(self) -> ChannelConfig:
+        """The channel's configuration as the peer has it now. Raises EvaluateError."""
+        return channel_config(await self._system("cscc", "GetConfigBlock"))
 
     async def _system(self, chaincode: str, function: str, *arguments: str) -> bytes:
         # A peer of the own organisation: it is the one whose view is wanted.

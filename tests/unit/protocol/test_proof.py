@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from fabric_protos.common import common_pb2
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, GroupVerdict, Verdict
 from cbmdhi.protocol import command, proof, signature
+from cbmdhi.protocol.block import Header
 from cbmdhi.protocol.ids import uuid7
-from tests.support.blocks import Network
+from services.ledger.fabric.config import channel_config
+from tests.support.blocks import Member, Network
 from tests.support.channel import CHANNEL
+from tests.support.own_peer import config_block
 
 COMMAND_ID = uuid7()
 
@@ -125,3 +129,68 @@ def test_the_same_command_id_of_another_signer_is_not_taken_for_it(network: Netw
 def test_bytes_that_are_no_block_are_refused_in_a_sentence(network: Network) -> None:
     with pytest.raises(proof.ProofError):
         proof.verify_transaction(b"\xff\xff", b"", "x", network.trust)
+
+
+@pytest.mark.parametrize(("signing", "stands"), [(1, False), (2, False), (3, True), (4, True)])
+def test_a_block_of_a_bft_channel_needs_a_quorum_of_its_consenters(
+    network: Network, signing: int, stands: bool
+) -> None:
+    """One orderer's signature sufficed: with four, one of them may lie."""
+    consenters = {number: network.ordering.issue("orderer") for number in range(1, 5)}
+    trust = bft_trust(network, consenters)
+    tx_id, envelope = network.transaction(*one_command())
+    block = network.block(envelope)
+    sign_as_consenters(block, dict(list(consenters.items())[:signing]))
+    if stands:
+        assert proof.verify_transaction(block.SerializeToString(), None, tx_id, trust).valid
+        return
+    with pytest.raises(proof.ProofError) as caught:
+        proof.verify_transaction(block.SerializeToString(), None, tx_id, trust)
+    assert caught.value.check == "orderer"
+
+
+def test_one_consenter_that_signs_often_and_orderers_that_are_none_make_no_quorum(network: Network) -> None:
+    consenters = {number: network.ordering.issue("orderer") for number in range(1, 5)}
+    trust = bft_trust(network, consenters)
+    tx_id, envelope = network.transaction(*one_command())
+    block = network.block(envelope)
+    others = {number: network.ordering.issue("orderer") for number in range(2, 5)}
+    sign_as_consenters(block, {1: consenters[1], **others})
+    metadata = common_pb2.Metadata.FromString(block.metadata.metadata[0])
+    metadata.signatures.extend([metadata.signatures[0]] * 3)
+    block.metadata.metadata[0] = metadata.SerializeToString()
+    with pytest.raises(proof.ProofError) as caught:
+        proof.verify_transaction(block.SerializeToString(), None, tx_id, trust)
+    assert caught.value.check == "orderer"
+
+
+def bft_trust(network: Network, consenters: dict[int, Member]) -> proof.Trust:
+    found = channel_config(config_block(network, consenters))
+    return proof.Trust(
+        "cbmdhi",
+        "cbmdhi",
+        dict(found.members),
+        dict(found.orderers),
+        consenters=found.consenters,
+        orderer_quorum=found.quorum,
+    )
+
+
+def sign_as_consenters(block: common_pb2.Block, consenters: dict[int, Member]) -> None:
+    metadata = common_pb2.Metadata(value=b"last-config")
+    header = Header.parse(block.header.SerializeToString()).encoded
+    for number, member in consenters.items():
+        named = common_pb2.IdentifierHeader(identifier=number, nonce=b"n" * 24).SerializeToString()
+        signed = member.sign(metadata.value + named + header)
+        metadata.signatures.add(identifier_header=named, signature=signed)
+    block.metadata.metadata[0] = metadata.SerializeToString()
+
+
+def test_who_counts_is_read_from_the_channels_configuration(network: Network) -> None:
+    raft = channel_config(config_block(network))
+    assert dict(raft.members) == network.trust.member_roots
+    assert dict(raft.orderers) == network.trust.orderer_roots
+    assert (raft.quorum, dict(raft.consenters)) == (1, {})
+    for count, quorum in ((1, 1), (4, 3), (7, 5), (10, 7)):
+        consenters = {number: network.ordering.issue("orderer") for number in range(count)}
+        assert channel_config(config_block(network, consenters)).quorum == quorum

@@ -20,10 +20,11 @@ from cbmdhi.command.v1.state_pb2 import (
     RecordVersion,
     Verdict,
 )
-from cbmdhi.ledger.v1.ledger_pb2 import CommittedBatch, GetCommittedContentsResponse, GetProofResponse
+from cbmdhi.ledger.v1.ledger_pb2 import CommittedBatch, GetCommittedContentsResponse
 from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.proof import Trust
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import Item
 from services.storage.domain.keys import WriterKeyRef
@@ -66,7 +67,7 @@ class Channel:
     records: dict[tuple[str, int], RecordVersion] = field(default_factory=dict)
     writer_keys: dict[tuple[str, str], WriterKeyRef] = field(default_factory=dict)
     private: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    proofs: dict[str, GetProofResponse] = field(default_factory=dict)
+    proofs: dict[str, bytes] = field(default_factory=dict)
     decided: dict[tuple[str, str], int] = field(default_factory=dict)
     time_ms: int = 0
 
@@ -152,9 +153,7 @@ class Channel:
         result = BatchResult(groups=[GroupVerdict(verdicts=[verdict])])
         tx_id, wrapped = self.network.transaction(batch, result, endorsers=endorsers)
         block = self.network.block(wrapped, flag=flag)
-        self.proofs[tx_id] = GetProofResponse(
-            block=block.SerializeToString(), previous_header=self.network.previous.SerializeToString()
-        )
+        self.proofs[tx_id] = block.SerializeToString()
         return tx_id, command_id
 
 
@@ -225,12 +224,16 @@ class FakeLedger:
             ],
         )
 
-    async def proof(self, tx_id: str, wait_seconds: float) -> GetProofResponse:
+    async def block(self, tx_id: str, wait_seconds: float) -> bytes:
+        """As its peer gives it."""
         self.asked_for_proofs += 1
         found = self.channel.proofs.get(tx_id)
         if found is None or tx_id in self.behind:
             raise _not_found()
         return found
+
+    async def trust(self, *, fresh: bool = False) -> Trust:
+        return self.channel.network.trust
 
     async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
         return [self.channel.private.get((self.msp, key), b"") for key in keys]

@@ -191,7 +191,6 @@ class Hospital:
         self.blocks = Blocks(msp, self.kubo, self.recent, self.pins, self.wire, metrics)
         decisions = Decisions(
             self.ledger,
-            channel.network.trust,
             lambda: self.clock_ms(),
             wait_seconds=5,
             max_age_seconds=600,

@@ -8,7 +8,6 @@ import pytest
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED
-from cbmdhi.ledger.v1.ledger_pb2 import GetProofResponse
 from cbmdhi.protocol import envelope, hpke
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import MIB
@@ -146,9 +145,9 @@ async def test_a_forged_proof_releases_nothing(world: World) -> None:
     await world.write(record)
     tx_id, command_id = world.channel.decide(reader, record, code=code_pb2.CODE_FORBIDDEN)
     true = world.channel.proofs[tx_id]
-    forged = true.block.replace(b"\x10\x07", b"\x10\x01")  # CODE_FORBIDDEN -> CODE_OK
-    assert forged != true.block
-    world.channel.proofs[tx_id] = GetProofResponse(block=forged, previous_header=true.previous_header)
+    forged = true.replace(b"\x10\x07", b"\x10\x01")  # CODE_FORBIDDEN -> CODE_OK
+    assert forged != true
+    world.channel.proofs[tx_id] = forged
     await refused(world.mercy, tx_id, command_id, code_pb2.CODE_FORBIDDEN)
 
 
