@@ -52,3 +52,18 @@ func TestNoPolicyLetsAnybodyButAClinicianBreakTheGlass(t *testing.T) {
 	s.expectAt(s.One(s.breakGlass(s.engine, record)), pb.Code_CODE_FORBIDDEN, "signer")
 	s.expect(s.One(s.breakGlass(s.clinician, record)), pb.Code_CODE_OK)
 }
+
+func TestAConsortiumMayNarrowWhatAnEmergencyOpens(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	s.patient.Permit(&pb.Provision{Effect: pb.Effect_EFFECT_DENY})
+	state := s.policy()
+	state.Policy.Cedar += `@id("not-against-a-deny") forbid (principal, action == Action::"break-glass", resource)
+		when { context.consent == "deny" && principal.msp != resource.patient_msp };`
+	s.State["pol"] = sim.Marshal(t, state)
+	v := s.expect(s.One(s.breakGlass(s.stranger, record)), pb.Code_CODE_FORBIDDEN)
+	if got := v.GetBasis().GetPolicies(); len(got) != 1 || got[0] != "not-against-a-deny" || s.quota(s.stranger).GetRecords() != 0 {
+		t.Fatalf("refused by %v, quota %v", got, s.quota(s.stranger))
+	}
+	s.expect(s.One(s.breakGlass(s.clinician, record)), pb.Code_CODE_OK)
+}

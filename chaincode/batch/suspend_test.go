@@ -186,6 +186,12 @@ func TestWhatAThiefConsentedToEndsFromTheMomentThatTheOwnerNames(t *testing.T) {
 	}
 	s.expect(read(s.clinician), pb.Code_CODE_FORBIDDEN)
 	s.expect(read(s.stranger), pb.Code_CODE_OK)
+	// As after a revocation, what a carrier held back does not bring them back.
+	s.expect(s.One(reinstatement(s.administrator, s.patient)), pb.Code_CODE_OK)
+	s.expect(s.One(reinstatement(s.otherAdministrator, s.patient)), pb.Code_CODE_OK)
+	s.expectAt(s.One(s.patient.Sign(sim.Body(&pb.Consent{
+		ConsentId: second, Patient: s.patient.Address, Provisions: []*pb.Provision{{Effect: pb.Effect_EFFECT_PERMIT}},
+	}))), pb.Code_CODE_CONFLICT, "body.consent.consent_id")
 }
 
 func TestALostKeyIsReportedAlsoOfSomebodySuspendedForSomethingElse(t *testing.T) {
