@@ -100,7 +100,7 @@ _OWN: dict[str, tuple[Part, ...]] = {
         lambda metrics: Intake(_NOTHING, _NOTHING, _NOTHING, _NOTHING, metrics, channel="", home=""),
         lambda metrics: DurableConsumer(_NOTHING, LEDGER_STREAM, "", _NOTHING, metrics=metrics),
     ),
-    "storage": (StorageMetrics, *map(_batcher, ("identities", "records"))),
+    "storage": (StorageMetrics, *map(_batcher, ("consents", "identities", "records"))),
 }
 SERVICES = tuple(_OWN)
 

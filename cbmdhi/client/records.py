@@ -276,7 +276,13 @@ class Records:
         return hpke.PrivateKey(self._wallet.hpke_private)
 
     async def _read(self, body: pb.Access) -> Reading:
-        return await self._read_signed(body, self._signed(body))
+        try:
+            return await self._read_signed(body, self._signed(body))
+        except MeshError as error:
+            if isinstance(error, AccessRefused) or error.code != code_pb2.CODE_CONFLICT:
+                raise
+            # Released, and the answer was lost on the way: a decision releases its key once.
+            return await self._read_signed(body, self._signed(body))
 
     def _signed(self, body: pb.Access | pb.BreakGlass, command_id: str = "") -> pb.SignedCommand:
         channel = self._wallet.consortium.signed_channel
@@ -324,6 +330,8 @@ class Records:
         error = result.error
         if error.code == code_pb2.CODE_TOO_LARGE:
             return await self._read_signed(body, signed)
+        if error.code == code_pb2.CODE_CONFLICT:
+            return await self._read(body)
         raise of_detail(error)
 
     def _decided(

@@ -281,7 +281,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return ledger_pb2.GetSealedKeysResponse(sealed=await self._state.sealed_keys(request.keys))
 
     async def Explain(self, request: ledger_pb2.ExplainRequest, context: Any) -> ledger_pb2.ExplainResponse:
-        require_peer(context, services=_GATEWAY)
+        require_peer(context, services=_READING_RECORDS)
         _count(len(request.items), _MAX_EXPLAINED, "items")
         return ledger_pb2.ExplainResponse(verdicts=await self._state.explain(request.items))
 

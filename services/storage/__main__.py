@@ -17,6 +17,7 @@ from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
 from services.storage.collector import Collector
 from services.storage.config import StorageConfig
+from services.storage.consents import Consents
 from services.storage.decisions import Decisions
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
 from services.storage.hosting import Hosting
@@ -35,6 +36,7 @@ from services.storage.receipts import Receipts
 from services.storage.recent import RecentBlocks
 from services.storage.records import Records
 from services.storage.registration import Registration
+from services.storage.releases import Releases
 from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
 from services.storage.schema import MIGRATIONS
@@ -89,7 +91,10 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
         max_skew_seconds=config.clock_skew_seconds,
     )
     unwrapping = Unwrapping(own, ledger, vault, metrics)
-    releasing = Releasing(decisions, identities, records, unwrapping, metrics)
+    consents = await life.enter(Consents(ledger, life.metrics))
+    kept_seconds = config.decision_max_age_seconds + config.clock_skew_seconds
+    releases = Releases(database, now_ms, kept_seconds=kept_seconds)
+    releasing = Releasing(decisions, identities, records, unwrapping, consents, releases, metrics)
     opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
     budget = ByteBudget(config.in_flight_mib * MIB)
     sealing = Sealing(

@@ -11,7 +11,13 @@ from typing import TypeVar
 import grpc
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import IdentityDocument, MemberDocument, RecordVersion
+from cbmdhi.command.v1.state_pb2 import (
+    ExplainItem,
+    IdentityDocument,
+    MemberDocument,
+    RecordVersion,
+    Verdict,
+)
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import registration
 from services.runtime.client import RetryBudget, call
@@ -150,6 +156,17 @@ class Ledger:
         for batch, found in zip(batches, answer.batches, strict=True):
             _check_places(batch.commands, found.decided)
         return answer
+
+    async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
+        """What the own peer's chaincode would decide now, in order."""
+        answer = await call(
+            self._stub.Explain,
+            ledger_pb2.ExplainRequest(items=items),
+            deadline_seconds=_CALL_SECONDS,
+            retries=self._retries,
+        )
+        _check_places(items, answer.verdicts)
+        return list(answer.verdicts)
 
     async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
         """Values of the own private data collection, in the order of the keys; empty: absent."""

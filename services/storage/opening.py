@@ -152,7 +152,8 @@ class Opening:
             if isinstance(ours := released.get(index), MeshError):
                 codes.append(_noted(self._own_msp, ours))
             for msp in able[index]:
-                if msp in self._members.msps:
+                # Released once is released: no other member is asked for the same again.
+                if msp in self._members.msps and code_pb2.CODE_CONFLICT not in codes:
                     try:
                         return await self._ask(msp, decided[index][0], entitled, header), msp
                     except MeshError as err:
@@ -203,6 +204,10 @@ def _noted(msp: str, err: MeshError) -> int:
 
 def _not_released(codes: list[int]) -> MeshError:
     for code, reason in (
+        (
+            code_pb2.CODE_CONFLICT,
+            "the key was released on this decision already; sign a new Access to read it again",
+        ),
         (code_pb2.CODE_INTEGRITY, "the record's keys or envelope are damaged; tell its writer"),
         (code_pb2.CODE_FORBIDDEN, "the writer and the custodians see no decision that permits it"),
     ):

@@ -14,17 +14,19 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument, RecordVersion
 from cbmdhi.protocol import envelope, hpke
 from services.runtime.errors import MeshError
+from services.storage.consents import Consents
 from services.storage.decisions import Decisions
 from services.storage.domain.decision import ReadGrant
 from services.storage.identities import Identities
 from services.storage.metrics import StorageMetrics
 from services.storage.records import Records
+from services.storage.releases import Releases
 from services.storage.unwrapping import Unwrapping, Wanted
 
 K = TypeVar("K")
 T = TypeVar("T")
 
-_REFUSED = (code_pb2.CODE_FORBIDDEN, code_pb2.CODE_NOT_FOUND)
+_REFUSED = (code_pb2.CODE_FORBIDDEN, code_pb2.CODE_NOT_FOUND, code_pb2.CODE_CONFLICT)
 # Sealed before everybody else has a turn: about 2 ms.
 _TURN = 8
 
@@ -51,12 +53,16 @@ class Releasing:
         identities: Identities,
         records: Records,
         unwrapping: Unwrapping,
+        consents: Consents,
+        releases: Releases,
         metrics: StorageMetrics,
     ) -> None:
         self._decisions = decisions
         self._identities = identities
         self._records = records
         self._unwrapping = unwrapping
+        self._consents = consents
+        self._releases = releases
         self._metrics = metrics
 
     async def entitle(self, decided: Sequence[Decided]) -> list[Entitled | MeshError]:
@@ -86,7 +92,7 @@ class Releasing:
     async def release(self, tx_id: str, command_id: str, header: bytes) -> bytes:
         """The data key in an envelope's header, sealed to the reader. For another member's storage.
 
-        Raises MeshError FORBIDDEN, NOT_FOUND, INTEGRITY, UNAVAILABLE.
+        Raises MeshError FORBIDDEN, NOT_FOUND, CONFLICT (released before), INTEGRITY, UNAVAILABLE.
         """
         (entitled,) = await self.entitle([(tx_id, command_id)])
         if isinstance(entitled, MeshError):
@@ -95,21 +101,44 @@ class Releasing:
         return _there((await self.release_to({0: (entitled, header)}))[0])
 
     async def release_to(self, wanted: Mapping[K, tuple[Entitled, bytes]]) -> dict[K, bytes | MeshError]:
-        """The same for decisions that were checked here, with the headers of their envelopes."""
+        """The same for decisions that were checked here, with the headers of their envelopes.
+
+        Each is released once, and only if it would be decided so now: CONFLICT and FORBIDDEN otherwise.
+        """
         asked = {key: Wanted(entitled.record, entitled.custodians) for key, (entitled, _) in wanted.items()}
         places = {key: one.place for key, one in asked.items()}
-        keys = await self._unwrapping.writer_keys(asked.values())
+        keys, refused = await asyncio.gather(
+            self._unwrapping.writer_keys(asked.values()),
+            self._consents.refusals(entitled.grant for entitled, _ in wanted.values()),
+        )
         released: dict[K, bytes | MeshError] = {}
         for number, (key, (entitled, header)) in enumerate(wanted.items(), 1):
             try:
+                if why := refused.get(entitled.grant):
+                    raise _again(why)
                 released[key] = self._sealed(entitled, header, _there(keys[places[key]]))
-                self._metrics.key_releases.labels("released").inc()
             except MeshError as err:
-                self._count(err)
                 released[key] = err
             if number % _TURN == 0:
                 await asyncio.sleep(0)
+        await self._claim({key: wanted[key][0].grant for key in wanted}, released)
         return released
+
+    async def _claim(self, grants: Mapping[K, ReadGrant], released: dict[K, bytes | MeshError]) -> None:
+        """Note each release before it leaves, and keep back what was released before."""
+        sealed = [key for key, one in released.items() if isinstance(one, bytes)]
+        first = await self._releases.claim([grants[key] for key in sealed]) if sealed else []
+        for key, is_first in zip(sealed, first, strict=True):
+            if not is_first:
+                released[key] = MeshError(
+                    code_pb2.CODE_CONFLICT,
+                    "the key was released on this decision already; sign a new Access to read it again",
+                )
+        for one in released.values():
+            if isinstance(one, MeshError):
+                self._count(one)
+            else:
+                self._metrics.key_releases.labels("released").inc()
 
     def _sealed(self, entitled: Entitled, header: bytes, writer_key: bytes) -> bytes:
         grant = entitled.grant
@@ -133,9 +162,13 @@ class Releasing:
 
 def _there(found: T | MeshError) -> T:
     if isinstance(found, MeshError):
-        # One of its own for each place: raised, an exception takes on where it was raised.
-        raise MeshError(found.code, found.reason, found.path, found.retry_after_ms)
+        raise _again(found)
     return found
+
+
+def _again(err: MeshError) -> MeshError:
+    """One of its own for each place: raised, an exception takes on where it was raised."""
+    return MeshError(err.code, err.reason, err.path, err.retry_after_ms)
 
 
 def _of(grant: ReadGrant, record: RecordVersion) -> RecordVersion:

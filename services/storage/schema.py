@@ -72,4 +72,14 @@ MIGRATIONS = (
     DROP TABLE chunked;
     DROP TABLE unpin_due
     """,
+    """
+    -- Decisions on which this member has released a key: each does once. Kept for as long as one can be used.
+    CREATE TABLE released (
+        command    TEXT NOT NULL,
+        reader     TEXT NOT NULL,
+        decided_ms INTEGER NOT NULL,
+        PRIMARY KEY (command, reader)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX released_at ON released (decided_ms)
+    """,
 )

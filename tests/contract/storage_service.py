@@ -111,6 +111,9 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
             }
         )
 
+    async def Explain(self, request: Any, context: Any) -> ledger_pb2.ExplainResponse:
+        return ledger_pb2.ExplainResponse(verdicts=await self.view.explain(request.items))
+
     async def GetSealedKeys(self, request: Any, context: Any) -> ledger_pb2.GetSealedKeysResponse:
         return ledger_pb2.GetSealedKeysResponse(sealed=await self.view.sealed_keys(request.keys))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Access, BreakGlass
+from cbmdhi.command.v1.command_pb2 import Access, BreakGlass, Delegation, SignedCommand
 from cbmdhi.protocol import command, proof
 
 
@@ -20,9 +22,16 @@ class NotGranted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReadGrant:
-    """Who may have the data key of which version of a record, by which command, decided when (Unix ms)."""
+    """Who may have the data key of which version of a record, by which command, decided when (Unix ms).
+
+    actor    on whose authority: the reader, or who delegated to that device
+    action   `read`, `history` or `export`; empty: the glass was broken, and nobody's consent is asked
+    """
 
     reader: str
+    actor: str
+    action: str
+    purpose: str
     patient: str
     record_id: str
     version: int
@@ -56,8 +65,12 @@ def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: 
         raise NotGranted("the decision refused the access")
     if not isinstance(body, Access | BreakGlass):
         raise NotGranted("the command is not an access; only Access and BreakGlass release a key")
+    access = body if isinstance(body, Access) else Access()
     return ReadGrant(
         reader=found.command.signer,
+        actor=_actor(found.command),
+        action=access.action,
+        purpose=access.purpose,
         patient=body.patient,
         record_id=body.record_id,
         version=body.version,
@@ -75,3 +88,13 @@ def check_age(grant: ReadGrant, *, now_ms: int, max_age_ms: int, max_skew_ms: in
         )
     if age_ms < -max_skew_ms:
         raise NotGranted("the decision is dated in the future; set the clocks of the members right")
+
+
+def _actor(signed: SignedCommand) -> str:
+    """The signer, or the delegator behind it: the chaincode has parsed the delegation."""
+    if not signed.HasField("delegation"):
+        return signed.signer
+    try:
+        return Delegation.FromString(signed.delegation.delegation).delegator
+    except DecodeError as error:
+        raise NotGranted("the command's delegation cannot be read") from error

@@ -56,7 +56,7 @@ ADMITTED = {
     "GetWriterKey": {"storage"},
     "GetWriterKeys": {"storage"},
     "GetSealedKeys": {"storage"},
-    "Explain": {"gateway"},
+    "Explain": {"gateway", "storage"},
     "GetHeight": {"gateway", "identity", "storage", "notify"},
 }
 

@@ -14,6 +14,7 @@ from cbmdhi.command.v1.state_pb2 import (
     Batch,
     BatchItem,
     BatchResult,
+    ExplainItem,
     GroupVerdict,
     IdentityDocument,
     MemberDocument,
@@ -57,6 +58,7 @@ class Channel:
 
     decided  codes by command id and signer
     time_ms  of the newest transaction
+    denied   records of which the consent is revoked now, by record id
     """
 
     network: Network = field(default_factory=Network)
@@ -70,6 +72,7 @@ class Channel:
     proofs: dict[str, bytes] = field(default_factory=dict)
     decided: dict[tuple[str, str], int] = field(default_factory=dict)
     time_ms: int = 0
+    denied: set[str] = field(default_factory=set)
 
     def register(self, role: pb.Role, custodians: Sequence[str] = ()) -> Person:
         """An active identity; a patient's record key is sealed to the custodians."""
@@ -171,6 +174,7 @@ class FakeLedger:
         self.asked_for_writer_keys: list[list[str]] = []
         self.asked_for_records: list[list[tuple[str, int]]] = []
         self.asked_for_proofs = 0
+        self.asked_for_consents: list[list[ExplainItem]] = []
         self.asked_for_contents: list[list[str]] = []
         self.away = False
         self.lagging: Channel | None = None
@@ -223,6 +227,15 @@ class FakeLedger:
                 for root, contents in asked.items()
             ],
         )
+
+    async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
+        self.asked_for_consents.append(list(items))
+        return [
+            Verdict(code=code_pb2.CODE_FORBIDDEN, reason="the patient denies it")
+            if one.record_id in self.channel.denied
+            else Verdict(code=code_pb2.CODE_OK)
+            for one in items
+        ]
 
     async def block(self, tx_id: str, wait_seconds: float) -> bytes:
         """As its peer gives it."""

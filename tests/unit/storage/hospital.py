@@ -19,6 +19,7 @@ from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
 from services.storage.collector import Collector
+from services.storage.consents import Consents
 from services.storage.decisions import Decisions
 from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
@@ -34,6 +35,7 @@ from services.storage.pins import Pins
 from services.storage.receipts import Receipts
 from services.storage.recent import RecentBlocks
 from services.storage.records import Records
+from services.storage.releases import Releases
 from services.storage.releasing import Releasing
 from services.storage.replicas import Replicas
 from services.storage.sealing import Sealing
@@ -200,7 +202,11 @@ class Hospital:
         self.records = Records(self.ledger, registry)
         self.decisions = decisions
         unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)
-        self.releasing = Releasing(decisions, self.identities, self.records, unwrapping, metrics)
+        self.consents = Consents(self.ledger, registry)
+        self.releases = Releases(database, lambda: self.clock_ms(), kept_seconds=660)
+        self.releasing = Releasing(
+            *(decisions, self.identities, self.records, unwrapping, self.consents, self.releases, metrics)
+        )
         self.opening = Opening(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
         budget = ByteBudget(3 * MAX_BATCH_BYTES)
         self.writer_keys = WriterKeys(self.vault, self.ledger)

@@ -43,20 +43,23 @@ def verified(
 
 
 def signer(delegated: bool = False) -> command.KeySigner:
-    delegation = pb.SignedDelegation(delegation=b"by a clinician") if delegated else None
+    stated = pb.Delegation(delegator="a clinician").SerializeToString()
+    delegation = pb.SignedDelegation(delegation=stated) if delegated else None
     return command.KeySigner(signature.new_private_key(), delegation)
 
 
 def test_a_permitted_access_grants_its_signer_that_version() -> None:
     reader, command_id = signer(), uuid7()
     grant = derive_grant(verified((reader, command_id, code_pb2.CODE_OK)), command_id, MEMBERS)
-    assert grant == ReadGrant(reader.address, PATIENT, RECORD, 3, command_id, AT_MS)
+    assert grant == ReadGrant(
+        *(reader.address, reader.address, "read", "TREAT", PATIENT, RECORD, 3, command_id, AT_MS)
+    )
 
 
 def test_of_a_delegated_access_the_reader_is_the_device() -> None:
     device, command_id = signer(delegated=True), uuid7()
     grant = derive_grant(verified((device, command_id, code_pb2.CODE_OK)), command_id, MEMBERS)
-    assert grant.reader == device.address
+    assert (grant.reader, grant.actor) == (device.address, "a clinician")
 
 
 @pytest.mark.parametrize("endorsers", [("A", "B"), ("A", "B", "X"), ("A", "A", "B"), ()])
@@ -90,7 +93,7 @@ def test_a_command_that_is_not_in_the_transaction_grants_nothing() -> None:
     ],
 )
 def test_a_grant_is_used_in_its_time_alone(now_ms: int, usable: bool) -> None:
-    grant = ReadGrant("", "", "", 1, "", AT_MS)
+    grant = ReadGrant("", "", "", "", "", "", 1, "", AT_MS)
     try:
         check_age(grant, now_ms=now_ms, max_age_ms=600_000, max_skew_ms=60_000)
     except NotGranted:

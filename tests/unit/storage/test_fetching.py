@@ -30,7 +30,7 @@ async def test_a_block_that_was_lost_is_fetched_and_put_back(world: World) -> No
     assert blocks <= lost.kubo.kept()
     assert lost.count("blobs_repaired_total") == 4
     lost.wire.down.add(LAKESIDE)
-    await lost.opening.open(*decided)
+    await lost.opening.open(*world.channel.decide(reader, record))
 
 
 async def test_a_block_that_rotted_on_the_disk_is_noticed_and_read_from_elsewhere(world: World) -> None:
@@ -85,5 +85,6 @@ async def test_what_was_read_lately_is_read_again_without_asking_for_it(world: W
     await world.lakeside.opening.open(*decided)
     world.lakeside.kubo.down = True
     world.lakeside.wire.down.add(MERCY)
+    decided = world.channel.decide(reader, record)
     opened = await world.lakeside.opening.open(*decided)
     assert decrypt(reader, opened, decided[1], record) == b"a finding"

@@ -88,8 +88,8 @@ async def test_many_reads_are_few_questions(world: World) -> None:
     assert reader.address in ledger.asked_for_identities[0]
     assert len(ledger.asked_for_identities) <= 4
 
-    for each in decided:
-        await world.lakeside.opening.open(*each)
+    for record in records:
+        await world.lakeside.opening.open(*world.channel.decide(reader, record))
     assert len([place for places in ledger.asked_for_records for place in places]) == len(records)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED
+from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED, Verdict
 from cbmdhi.protocol import envelope, hpke
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import MIB
@@ -244,7 +244,7 @@ async def test_a_transaction_is_proven_once_however_many_records_are_read(world:
     reader, record = world.clinician(), item(world.patient().address)
     await world.write(record)
     decided = world.channel.decide(reader, record)
-    await asyncio.gather(*(world.mercy.opening.open(*decided) for _ in range(5)))
+    await asyncio.gather(*(world.mercy.opening.open(*decided) for _ in range(5)), return_exceptions=True)
     assert world.mercy.ledger.asked_for_proofs == 1
 
 
@@ -276,3 +276,72 @@ async def test_an_exchanged_sealed_writer_key_is_noticed(world: World) -> None:
 async def _header(world: World, record_id: str, version: int) -> bytes:
     cid = world.channel.records[record_id, version].content.cid
     return envelope.header(world.mercy.kubo.blocks[cid])[0]
+
+
+async def test_a_decision_releases_its_key_once_whoever_asks_and_also_after_a_restart(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+
+    answers = await asyncio.gather(
+        *(world.mercy.opening.open(*decided) for _ in range(7)), return_exceptions=True
+    )
+
+    assert sum(not isinstance(answer, BaseException) for answer in answers) == 1
+    assert {answer.code for answer in answers if isinstance(answer, MeshError)} == {code_pb2.CODE_CONFLICT}
+    # Nor is the other custodian asked for what the own member has released.
+    assert not world.mercy.wire.asked
+    again = await world.start(MERCY, world.mercy.kubo)
+    await refused(again, *decided, code_pb2.CODE_CONFLICT)
+    # A new Access is another decision, with an audit entry of its own.
+    fresh = world.channel.decide(reader, record)
+    assert decrypt(reader, await again.opening.open(*fresh), fresh[1], record) == b"a finding"
+
+
+async def test_another_member_releases_on_a_decision_once(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient(MERCY).address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+    assert (await world.lakeside.opening.open(*decided)).released_by == MERCY
+    await refused(world.lakeside, *decided, code_pb2.CODE_CONFLICT)
+
+
+async def test_what_was_permitted_is_not_released_after_the_consent_was_revoked(world: World) -> None:
+    reader = world.clinician()
+    records = [item(world.patient().address) for _ in range(2)]
+    await world.write(*records)
+    decided = [world.channel.decide(reader, record) for record in records]
+    world.channel.denied.add(records[0].record_id)
+
+    revoked, other = await world.mercy.opening.open_many(decided)
+
+    assert isinstance(revoked, MeshError)
+    assert revoked.code == code_pb2.CODE_FORBIDDEN
+    assert not isinstance(other, MeshError)
+    assert len(world.mercy.ledger.asked_for_consents) == 1
+    # Given again, it may still be used: nothing was released on it.
+    world.channel.denied.clear()
+    await world.mercy.opening.open(*decided[0])
+
+
+async def test_nothing_is_released_while_the_own_peer_cannot_say_how_it_would_decide(
+    world: World,
+) -> None:
+    reader, record = world.clinician(), item(world.patient(MERCY).address)
+    await world.write(record)
+    decided = world.channel.decide(reader, record)
+
+    async def away(_: object) -> list[Verdict]:
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "away")
+
+    world.mercy.ledger.explain = away  # type: ignore[method-assign]
+    await refused(world.mercy, *decided, code_pb2.CODE_UNAVAILABLE)
+
+
+async def test_a_broken_glass_asks_for_nobodys_consent(world: World) -> None:
+    reader, record = world.clinician(), item(world.patient().address)
+    await world.write(record)
+    world.channel.denied.add(record.record_id)
+    body = pb.BreakGlass(patient=record.patient, record_id=record.record_id, version=1)
+    decided = world.channel.decide(reader, record, body=body)
+    assert decrypt(reader, await world.mercy.opening.open(*decided), decided[1], record) == b"a finding"
