@@ -206,7 +206,11 @@ func TestTheGenesisIsTheOneThatTheOperatorAgreedToAndHappensOnce(t *testing.T) {
 		t.Fatalf("%d documents after the genesis of three members", len(w.State))
 	}
 	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
+	policy := w.State["pol"]
 	delete(w.State, "pol")
+	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
+	// Nor does a policy without members, which no chaincode leaves behind.
+	w.State = map[string][]byte{"pol": policy}
 	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
 }
 
@@ -228,6 +232,9 @@ func TestABatchAsAWholeIsRefusedWithACodeInTheMessage(t *testing.T) {
 		"CODE_TOO_LARGE: batch: more than 1000 items": run(sim.Marshal(t, many), nil),
 		"CODE_TOO_LARGE: batch: over 9437184 bytes":   run(make([]byte, batch.MaxBatchBytes+1), nil),
 		"CODE_INVALID: sealed_keys: ":                 run(good, []byte{0xff}),
+		"CODE_TOO_LARGE: sealed_keys: a sealed key is over 8192 bytes": run(good, sim.Marshal(t, &pb.SealedKeys{
+			Keys: []*pb.SealedKey{{Msp: sim.Mercy, Key: "wk/x", Sealed: make([]byte, batch.MaxSealedKeyBytes+1)}},
+		})),
 	} {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

@@ -31,6 +31,13 @@ func TestAPolicyMadeToKeepEveryMemberBusyIsRefusedAtOnce(t *testing.T) {
 			t.Errorf("%s took %v", name, took)
 		}
 	}
+	nested := func(n int) string { return wrap(strings.Repeat("(", n) + "true" + strings.Repeat(")", n)) }
+	if _, err := policy.Parse(nested(32)); err == nil || !strings.Contains(err.Error(), "nests more than 32") {
+		t.Errorf("33 brackets: %v", err)
+	}
+	if _, err := policy.Parse(nested(31)); err != nil {
+		t.Errorf("32 brackets: %v", err)
+	}
 	// What the limits leave stays cheap, and what is long for its comments alone is not refused.
 	began := time.Now()
 	if _, err := policy.Parse(wrap(strings.Repeat("!", 4000)+"true") + "\n//" + strings.Repeat("(", n)); err != nil {
