@@ -44,7 +44,7 @@ test: observe-build ## lint, unit, contract and end-to-end tests
 attacks: build ## tests/attacks in their long versions; ONLY=stranger chooses
 	@$(BIN)/python -m pytest -q tests/attacks --long $(foreach word,$(ONLY),-k $(word)) $(OPTIONS)
 
-mutants: build ## break each rule of the chaincode in turn: its tests have to notice (5 minutes); OPTIONS=--only=TEXT
+mutants: build ## break each rule of the chaincode in turn: its tests have to notice (10 minutes); OPTIONS=--only=TEXT
 	@$(BIN)/python -m cbmdhi.build.mutants $(OPTIONS)
 
 lint: build ## ruff, basedpyright, go vet, buf
