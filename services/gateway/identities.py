@@ -75,12 +75,13 @@ class Identities:
         }
 
     def _as_it_stands(self, document: IdentityDocument | None) -> IdentityDocument | None:
-        """Whom the home member's CA has revoked is suspended here, whatever the channel says as yet."""
+        """Whom the home member's CA has revoked may do nothing here, whatever the channel says as yet."""
         if document is None or not self._is_revoked(document.home_msp, document.address):
             return document
         revoked = IdentityDocument()
         revoked.CopyFrom(document)
-        revoked.status = IdentityStatus.IDENTITY_STATUS_SUSPENDED
+        # Not suspended: a suspended patient may still take consent away, a thief may not.
+        revoked.status = IdentityStatus.IDENTITY_STATUS_REJECTED
         return revoked
 
     def _remembered(self, address: str, max_age_seconds: float) -> _Found | None:

@@ -45,7 +45,6 @@ from services.runtime.errors import MeshError, to_detail, unexpected
 
 _ACCESSES = ("access", "break_glass")
 _LARGEST_PAGE = 500
-_LONGEST_NAME = 128
 _MOST_READS = 100
 _MIB = 1024 * 1024
 _MOST_BYTES = 15 * _MIB
@@ -243,9 +242,10 @@ class Records:
 
     async def get_proof(self, request: GetProofRequest, session: Session) -> GetProofResponse:
         """What the members' peers sign about a command that concerns the caller."""
-        for value, path in ((request.command_id, "command_id"), (request.signer, "signer")):
-            if len(value) > _LONGEST_NAME:
-                raise MeshError(code_pb2.CODE_INVALID, f"not a {path}", path)
+        if not ids.is_uuid7(request.command_id):
+            raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical text", "command_id")
+        if request.signer and not addresses.is_address(request.signer):
+            raise MeshError(code_pb2.CODE_INVALID, "not an address", "signer")
         evidence = await self._ledger.prove_command(request.command_id, request.signer, session.address)
         return GetProofResponse(evidence=evidence)
 

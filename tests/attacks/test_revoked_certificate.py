@@ -35,7 +35,9 @@ async def is_refused(attempt: Callable[[], Awaitable[object]]) -> bool:
     try:
         await attempt()
     except MeshError as error:
-        return error.code_name in REFUSED
+        if error.code_name not in REFUSED:
+            raise
+        return True
     return False
 
 

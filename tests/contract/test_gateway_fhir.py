@@ -49,7 +49,7 @@ async def test_a_refusal_is_an_operation_outcome_with_the_reason_and_without_ids
     one = await ready_to_read(app)
     submit = app.member.ledger.submit
 
-    async def refusing(submissions: Any) -> Any:
+    async def refusing(submissions: Any, seals: Any = ()) -> Any:
         for submission in submissions:
             for signed in submission.item.group.commands:
                 header, body = command.parse(signed)
@@ -58,7 +58,7 @@ async def test_a_refusal_is_an_operation_outcome_with_the_reason_and_without_ids
                         code_pb2.CODE_FORBIDDEN,
                         "no consent permits it",
                     )
-        return await submit(submissions)
+        return await submit(submissions, seals)
 
     app.member.ledger.submit = refusing  # type: ignore[method-assign]
 

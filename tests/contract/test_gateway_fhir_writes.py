@@ -132,11 +132,11 @@ async def test_what_the_channel_refuses_is_answered_with_its_reason(app: App) ->
     await ready_to_write(app)
     submit = app.member.ledger.submit
 
-    async def refusing(submissions: Any) -> Any:
+    async def refusing(submissions: Any, seals: Any = ()) -> Any:
         for signed in submissions[0].item.group.commands:
             header = command.parse(signed)[0]
             app.member.ledger.refuse[header.command_id] = (code_pb2.CODE_FORBIDDEN, "not a treating member")
-        return await submit(submissions)
+        return await submit(submissions, seals)
 
     app.member.ledger.submit = refusing  # type: ignore[method-assign]
 

@@ -148,8 +148,8 @@ async def test_lists_proofs_and_blobs(member: Member) -> None:
     assert audit.next_page_token == PATIENT.address
     bad_cid = stub.GetBlob(gateway_pb2.GetBlobRequest(cid="../x"), metadata=patient.metadata)
     assert await refusal(bad_cid) == ("INVALID", "cid")
-    bad_tx = stub.GetProof(gateway_pb2.GetProofRequest(tx_id="a/b"), metadata=patient.metadata)
-    assert await refusal(bad_tx) == ("INVALID", "tx_id")
+    bad_id = stub.GetProof(gateway_pb2.GetProofRequest(command_id="a/b"), metadata=patient.metadata)
+    assert await refusal(bad_id) == ("INVALID", "command_id")
 
 
 async def test_the_device_registers_itself_and_serves_on(member: Member) -> None:

@@ -234,6 +234,10 @@ async def test_a_single_reading_brings_its_evidence_unless_the_reader_has_it(cha
 
 
 async def test_a_proof_is_asked_for_in_the_callers_name_alone(chart: Chart) -> None:
-    answer = await chart.records.get_proof(GetProofRequest(command_id="c", signer="cb1x"), chart.session)
+    command_id, signer = uuid7(), Person().address
+    request = GetProofRequest(command_id=command_id, signer=signer)
 
-    assert answer.evidence.endorsed_state.decode() == f"c of cb1x for {chart.clinician.address}"
+    answer = await chart.records.get_proof(request, chart.session)
+
+    asked = f"{command_id} of {signer} for {chart.clinician.address}"
+    assert answer.evidence.endorsed_state.decode() == asked
