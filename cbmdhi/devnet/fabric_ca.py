@@ -27,6 +27,7 @@ from cbmdhi.devnet.topology import Ports, program_name
 
 IDENTITIES = "ca"
 TLS = "tlsca"
+TLS_ORGANISATION = "cbmdhi"
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ class FabricCa:
             self._client(
                 [
                     *("enroll", "--caname", ca, "--mspdir", "msp"),
-                    *("--csr.names", f"O={self._folders.name}"),
+                    # NATS tells services apart by the whole subject: that of TLS is the same at every member.
+                    *("--csr.names", f"O={TLS_ORGANISATION if ca == TLS else self._folders.name}"),
                     *options,
                 ],
                 Path(folder),

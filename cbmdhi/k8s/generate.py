@@ -114,6 +114,7 @@ def _nats() -> str:
     return fill(
         "nats/nats.conf",
         server_name="nats",
+        users=nats.users(),
         address=f"0.0.0.0:{ports['client']}",
         monitor_address=f"0.0.0.0:{ports['monitor']}",
         store_directory=_DATA,

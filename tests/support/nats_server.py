@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from cbmdhi.devnet import nats
 from cbmdhi.devnet.templates import fill
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port
@@ -25,6 +26,7 @@ class NatsServer:
         configuration = fill(
             "nats/nats.conf",
             server_name="nats",
+            users=nats.users(),
             address=f"127.0.0.1:{self.port}",
             monitor_address=f"127.0.0.1:{monitor_port or free_port()}",
             store_directory=self._store,
