@@ -53,7 +53,7 @@ class NatsLink:
                 async with asyncio.timeout(_DRAIN_SECONDS):
                     await self._client.drain()
             except (nats.errors.Error, OSError, TimeoutError):
-                await self._client.close()
+                await self._give_up(self._client)
 
     @property
     def is_connected(self) -> bool:
@@ -109,6 +109,14 @@ class NatsLink:
             closed_cb=self._on_closed,
         )
         await self._on_connected()
+
+    async def _give_up(self, client: Client) -> None:
+        """Close without a server. What was still to be sent is lost, as it would be a moment later."""
+        try:
+            await client.close()
+        except (AttributeError, OSError) as exc:
+            # The library writes what is left to the connection that it lost; under TLS there is none.
+            _log.debug("nats.error", error_type=type(exc).__qualname__)
 
     async def _on_connected(self) -> None:
         self.generation += 1

@@ -209,6 +209,19 @@ async def test_a_link_closes_quickly_at_whatever_step_of_connecting_in_vain_it_i
                 await asyncio.sleep(0)
 
 
+async def test_a_link_closes_while_its_server_is_away_and_something_was_still_to_be_sent(
+    bench: Bench,
+) -> None:
+    await bench.server.start()
+    async with NatsLink(bench.consortium.nats(bench.server.url, "ledger"), "ledger") as link:
+        await link.wait_connected()
+        jetstream = link.jetstream()
+        await bench.server.kill()
+        await until(lambda: not link.is_connected, "told to be away")
+        with pytest.raises(TimeoutError):
+            await jetstream.publish(LEDGER_STREAM.subject, b"a", timeout=0.1)
+
+
 async def test_after_nats_died_and_came_back_everything_goes_on_and_nothing_is_lost(bench: Bench) -> None:
     await bench.server.start()
     reader = await bench.reader()
