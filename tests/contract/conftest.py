@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cbmdhi.devnet import Network
+from tests.contract.people import Administrators
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,9 @@ def network() -> Iterator[Network]:
     finally:
         network.down()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def administrators(network: Network) -> Administrators:
+    """Who reviews registrations on that network."""
+    return Administrators(network)

@@ -2,18 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid
 from cbmdhi.protocol.ids import uuid7
-from tests.contract.people import IdentityCa, Person
+from tests.contract.people import IdentityCa, Person, Submit
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
-
-Submit = Callable[[ledger_pb2.Submission], Awaitable[ledger_pb2.Receipt]]
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,8 @@ class Care:
     sealed_key: bytes
 
     @classmethod
-    async def begin(cls, submit: Submit, mercy: IdentityCa, lakeside: IdentityCa) -> "Care":
-        """Registered, reviewed by both members, active."""
-        reviewers = [Person(mercy.channel), Person(lakeside.channel)]
-        for reviewer, ca in zip(reviewers, (mercy, lakeside), strict=True):
-            await _done(submit, reviewer.means(reviewer.registration(ca)))
+    async def begin(cls, submit: Submit, mercy: IdentityCa, reviewers: tuple[Person, Person]) -> "Care":
+        """Registered, reviewed by the administrators of mercy and of lakeside, active."""
         patient, engine = Person(mercy.channel), Person(mercy.channel)
         await _register(submit, patient, mercy, command_pb2.ROLE_PATIENT, reviewers)
         await _register(submit, engine, mercy, command_pb2.ROLE_ENGINE, reviewers[:1])
@@ -63,7 +58,7 @@ class Care:
 
 
 async def _register(
-    submit: Submit, person: Person, ca: IdentityCa, role: int, reviewers: list[Person]
+    submit: Submit, person: Person, ca: IdentityCa, role: int, reviewers: Sequence[Person]
 ) -> None:
     body = person.registration(ca, role)
     submission_keys: list[tuple[str, bytes]] = []

@@ -1,6 +1,7 @@
 """People with keys, and certificates of a member's Fabric CA, for tests of the channel."""
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cbmdhi.command.v1 import command_pb2, state_pb2
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
@@ -17,6 +18,8 @@ from cbmdhi.protocol import consortium, hpke, signature
 from cbmdhi.protocol.channel import Channel
 
 CHANNEL = "cbmdhi"
+
+Submit = Callable[[ledger_pb2.Submission], Awaitable[ledger_pb2.Receipt]]
 
 _FABRIC_CA_ATTRIBUTES = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 
@@ -76,9 +79,9 @@ class Person:
         return self.signer.address
 
     def registration(
-        self, ca: IdentityCa, role: int = command_pb2.ROLE_ADMINISTRATOR
+        self, ca: IdentityCa, role: int = command_pb2.ROLE_DEVICE
     ) -> command_pb2.RegisterIdentity:
-        """Of an administrator it takes effect at once."""
+        """Of a device it takes effect at once: nobody reviews it."""
         name = command_pb2.Role.Name(role).removeprefix("ROLE_").lower().replace("_", "-")  # type: ignore[arg-type]
         return command_pb2.RegisterIdentity(
             address=self.address,
@@ -93,6 +96,28 @@ class Person:
         """A group of commands of this person."""
         group = commands.make_group([(self.signer, body) for body in bodies], channel=self.channel)  # type: ignore[misc]
         return ledger_pb2.Submission(item=state_pb2.BatchItem(group=group))
+
+
+class Administrators:
+    """Each member's first one, whom its CA's word makes active: once in the life of a network.
+
+    Whoever registers as an administrator before them takes that place.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._cas = [IdentityCa.of(network, organisation) for organisation in ("mercy", "lakeside")]
+        self._people = [Person(ca.channel) for ca in self._cas]
+        self._known = False
+
+    async def known(self, submit: Submit) -> tuple[Person, Person]:
+        """mercy's and lakeside's, active on the channel."""
+        if not self._known:
+            for person, ca in zip(self._people, self._cas, strict=True):
+                receipt = await submit(person.means(person.registration(ca, command_pb2.ROLE_ADMINISTRATOR)))
+                assert receipt.code == code_pb2.CODE_OK, (receipt.code, receipt.reason, receipt.path)
+            self._known = True
+        mercy, lakeside = self._people
+        return mercy, lakeside
 
 
 def batch(*submissions: ledger_pb2.Submission) -> bytes:

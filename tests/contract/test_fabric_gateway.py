@@ -56,7 +56,7 @@ async def tell_the_time(client: Client) -> None:
 
 @pytest.fixture
 def registration(network: Network) -> bytes:
-    """A batch that changes something: an administrator nobody knows yet."""
+    """A batch that changes something: a device nobody knows yet."""
     ca = IdentityCa.of(network, "mercy")
     person = Person(ca.channel)
     return batch(person.means(person.registration(ca)))

@@ -20,7 +20,7 @@ from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, Event, NatsLink
 from services.runtime.telemetry import Metrics
 from tests.contract.patients import Care
-from tests.contract.people import IdentityCa, Person, command_id
+from tests.contract.people import Administrators, IdentityCa, Person, command_id
 from tests.support.waiting import until
 
 SECONDS = 25.0
@@ -143,7 +143,7 @@ async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
     assert not receipt.already_committed
     asked = ledger_pb2.GetIdentityRequest(address=person.address)
     assert (await mercy.ask("GetIdentity", asked)).identity.home_msp == "MercyMSP"
-    listed = ledger_pb2.ListIdentitiesRequest(role=command_pb2.ROLE_ADMINISTRATOR, page_size=500)
+    listed = ledger_pb2.ListIdentitiesRequest(role=command_pb2.ROLE_DEVICE, page_size=500)
     assert person.address in {one.address for one in (await mercy.ask("ListIdentities", listed)).identities}
     trail = (await mercy.ask("ListAudit", ledger_pb2.ListAuditRequest(patient=person.address))).entries
     assert [(one.entry.action, one.block) for one in trail] == [("register", receipt.block)]
@@ -322,9 +322,10 @@ async def test_without_nats_the_service_is_ready_and_events_come_later(
 
 
 async def test_a_writer_key_reaches_its_holders_with_the_first_record_and_is_found_by_all(
-    services: Network, mercy: Ledger, lakeside: Ledger, ca: IdentityCa
+    services: Network, mercy: Ledger, lakeside: Ledger, ca: IdentityCa, administrators: Administrators
 ) -> None:
-    care = await Care.begin(mercy.submit_until_done, ca, IdentityCa.of(services, "lakeside"))
+    reviewers = await administrators.known(mercy.submit_until_done)
+    care = await Care.begin(mercy.submit_until_done, ca, reviewers)
 
     receipts = await mercy.submit(*(care.record() for _ in range(25)))
 

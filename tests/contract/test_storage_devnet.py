@@ -24,7 +24,7 @@ from services.runtime.client import call, connect
 from services.runtime.config import Tls
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
-from tests.contract.people import IdentityCa, Person
+from tests.contract.people import Administrators, IdentityCa, Person
 from tests.support.waiting import until
 
 SECONDS = 30.0
@@ -157,13 +157,14 @@ class Case:
     salt: bytes
 
     @classmethod
-    async def make(cls, mercy: Member, lakeside: Member, *custodians: str) -> Case:
-        reviewers = [(at, Person(at.ca.channel)) for at in (mercy, lakeside)]
-        for member, reviewer in reviewers:
-            await member.done(reviewer.means(reviewer.registration(member.ca)))
+    async def make(
+        cls, members: tuple[Member, Member], administrators: Administrators, *custodians: str
+    ) -> Case:
+        mercy, lakeside = members
+        reviewers = list(zip(members, await administrators.known(mercy.done), strict=True))
         patient = await register(mercy, pb.ROLE_PATIENT, reviewers, custodians)
         engine = await register(mercy, pb.ROLE_ENGINE, reviewers[:1])
-        clinician = await register(lakeside, pb.ROLE_CLINICIAN, reviewers[1:])
+        clinician = await register(lakeside, pb.ROLE_CLINICIAN, reviewers)
         case = cls(mercy, lakeside, patient, clinician, uuid7(), envelope.new_salt())
         body = pb.PutRecord(
             record_id=case.record_id,
@@ -235,10 +236,10 @@ class Case:
 
 
 async def test_no_key_before_the_consent_and_the_custodians_key_after_it(
-    members: tuple[Member, Member],
+    members: tuple[Member, Member], administrators: Administrators
 ) -> None:
-    mercy, lakeside = members
-    case = await Case.make(mercy, lakeside, LAKESIDE)
+    _, lakeside = members
+    case = await Case.make(members, administrators, LAKESIDE)
     refused = await case.access(lakeside)
     assert refused.code == code_pb2.CODE_FORBIDDEN
     for member in members:
@@ -256,10 +257,10 @@ async def test_no_key_before_the_consent_and_the_custodians_key_after_it(
 
 
 async def test_a_member_without_the_key_has_it_released_by_the_writer(
-    members: tuple[Member, Member],
+    members: tuple[Member, Member], administrators: Administrators
 ) -> None:
-    mercy, lakeside = members
-    case = await Case.make(mercy, lakeside, MERCY)
+    _, lakeside = members
+    case = await Case.make(members, administrators, MERCY)
     await case.consent()
     permitted = await case.access(lakeside)
     opened = await lakeside.open(permitted)
@@ -267,8 +268,10 @@ async def test_a_member_without_the_key_has_it_released_by_the_writer(
     assert case.read(opened, permitted.command_id) == CONTENT
 
 
-async def test_a_writer_key_that_the_channel_knows_is_not_sent_again(members: tuple[Member, Member]) -> None:
-    case = await Case.make(*members, LAKESIDE)
+async def test_a_writer_key_that_the_channel_knows_is_not_sent_again(
+    members: tuple[Member, Member], administrators: Administrators
+) -> None:
+    case = await Case.make(members, administrators, LAKESIDE)
 
     async def is_known() -> bool:
         answer = await case.seal(uuid7(), case.clinician.address)
