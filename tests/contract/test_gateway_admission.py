@@ -59,11 +59,10 @@ async def test_an_identity_of_another_member_that_logged_in_here_is_served(membe
     token = member.tokens.token(CLINICIAN.address, {"x5t#S256": thumbprint(certificate)}, "clinician")
     caller = Caller(member.connect(CLINICIAN, certificate=certificate), token)
 
-    answer = await records(caller).GetProof(
-        gateway_pb2.GetProofRequest(command_id="ab"), metadata=caller.metadata
-    )
+    asked = gateway_pb2.GetProofRequest(command_id=uuid7())
+    answer = await records(caller).GetProof(asked, metadata=caller.metadata)
 
-    assert answer.evidence.endorsed_state == f"ab of  for {CLINICIAN.address}".encode()
+    assert answer.evidence.endorsed_state == f"{asked.command_id} of  for {CLINICIAN.address}".encode()
 
 
 async def test_a_certificate_that_no_member_issued_does_not_even_connect(member: Member) -> None:
@@ -256,5 +255,5 @@ async def test_a_login_is_bound_to_the_certificate_that_the_connection_shows(mem
         token = (await login.Login(request(thumbprint(certificate)))).token
         caller = Caller(channel, token)
         assert await records(caller).GetProof(
-            gateway_pb2.GetProofRequest(command_id="ab"), metadata=caller.metadata
+            gateway_pb2.GetProofRequest(command_id=uuid7()), metadata=caller.metadata
         )

@@ -141,10 +141,9 @@ async def test_without_nats_rest_stands_still_with_a_delay_and_grpc_goes_on(
         status, body, headers = await app.get(path)
         assert (status, issue(body)["code"], int(headers["Retry-After"])) == (503, "transient", 1)
     caller = app.member.session(ENGINE)
-    answer = await records(caller).GetProof(
-        gateway_pb2.GetProofRequest(command_id="ab"), metadata=caller.metadata
-    )
-    assert answer.evidence.endorsed_state == f"ab of  for {ENGINE.address}".encode()
+    asked = gateway_pb2.GetProofRequest(command_id=uuid7())
+    proven = await records(caller).GetProof(asked, metadata=caller.metadata)
+    assert proven.evidence.endorsed_state == f"{asked.command_id} of  for {ENGINE.address}".encode()
     async with app.http.get(f"{app.base}/readyz") as answer:
         assert orjson.loads(await answer.read())["ready"]
 
