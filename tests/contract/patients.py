@@ -2,12 +2,17 @@
 
 import hashlib
 import os
+import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2
-from cbmdhi.protocol import cid
+from cbmdhi.protocol import cid, command, replica, signature
+from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.ids import uuid7
 from tests.contract.people import IdentityCa, Person, Submit
 
@@ -55,6 +60,37 @@ class Care:
         for msp in (MERCY, LAKESIDE):
             submission.sealed_keys.add(msp=msp, key=name, sealed=self.sealed_key)
         return submission
+
+
+class Storages:
+    """The word of mercy's and lakeside's storage that they hold contents: by their keys, on this machine."""
+
+    def __init__(self, network: Network, channel: Channel) -> None:
+        endpoints = network.endpoints()
+        self._genesis = channel.genesis_sha256
+        self._keys = {}
+        for organisation in (endpoints["organisations"][name] for name in ("mercy", "lakeside")):
+            config = tomllib.loads(Path(organisation["services"]["storage"]["config"]).read_text())
+            pem = Path(config["storage_signing_key_file"]).read_bytes()
+            self._keys[organisation["msp_id"]] = signature.load_private_key(pem)
+
+    def seal(self, submissions: Sequence[ledger_pb2.Submission]) -> state_pb2.SealedBatch:
+        """Of records of one command each: sealed and replicated together."""
+        stored = [one.item.contents[0] for one in submissions]
+        root = cid.digest(cid.from_bytes(cid.batch_root([cid.to_bytes(one.cid) for one in stored]).cid))
+        contents = replica.contents(
+            (content.cid, command.parse(signed)[0].command_id, signed.signer)
+            for content, one in zip(stored, submissions, strict=True)
+            for signed in one.item.group.commands
+        )
+        for content in stored:
+            content.root_sha256 = root
+        digest, now_ms = hashlib.sha256(contents).digest(), int(time.time() * 1000)
+        receipts = [
+            replica.sign_receipt(key, self._genesis, root, digest, msp, now_ms)
+            for msp, key in self._keys.items()
+        ]
+        return state_pb2.SealedBatch(root_sha256=root, contents=contents, receipts=receipts)
 
 
 async def _register(

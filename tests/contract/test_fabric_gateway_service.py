@@ -2,7 +2,7 @@
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from services.runtime.config import Nats, Tls
 from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, Event, NatsLink
 from services.runtime.telemetry import Metrics
-from tests.contract.patients import Care
+from tests.contract.patients import Care, Storages
 from tests.contract.people import Administrators, IdentityCa, Person, command_id
 from tests.support.waiting import until
 
@@ -39,8 +39,10 @@ class Ledger:
         )
         self.stub: Any = ledger_pb2_grpc.LedgerServiceStub(self.channel)
 
-    async def submit(self, *submissions: ledger_pb2.Submission) -> list[ledger_pb2.Receipt]:
-        request = ledger_pb2.SubmitRequest(submissions=submissions)
+    async def submit(
+        self, *submissions: ledger_pb2.Submission, seals: Sequence[state_pb2.SealedBatch] = ()
+    ) -> list[ledger_pb2.Receipt]:
+        request = ledger_pb2.SubmitRequest(submissions=submissions, seals=seals)
         response = await call(self.stub.Submit, request, deadline_seconds=SECONDS)
         return [receipt for group in response.groups for receipt in group.receipts]
 
@@ -94,6 +96,20 @@ async def mercy(services: Network, stack: AsyncExitStack) -> Ledger:
 
 
 @pytest.fixture
+async def mercy_storage(services: Network, stack: AsyncExitStack) -> Ledger:
+    ledger = Ledger(services, "mercy", "storage")
+    await stack.enter_async_context(ledger.channel)
+    return ledger
+
+
+@pytest.fixture
+async def mercy_notify(services: Network, stack: AsyncExitStack) -> Ledger:
+    ledger = Ledger(services, "mercy", "notify")
+    await stack.enter_async_context(ledger.channel)
+    return ledger
+
+
+@pytest.fixture
 async def lakeside(services: Network, stack: AsyncExitStack) -> Ledger:
     ledger = Ledger(services, "lakeside")
     await stack.enter_async_context(ledger.channel)
@@ -110,7 +126,7 @@ async def events(services: Network, stack: AsyncExitStack) -> list[events_pb2.Tr
     """What mercy's stream holds, as it comes."""
     settings = services.endpoints()["organisations"]["mercy"]["nats"]
     settings.pop("monitor", None)
-    link = await stack.enter_async_context(NatsLink(Nats.model_validate(settings), "test"))
+    link = await stack.enter_async_context(NatsLink(Nats.model_validate(settings), "admin"))
     seen: list[events_pb2.TransactionCommitted] = []
 
     async def handle(event: Event) -> None:
@@ -133,7 +149,12 @@ def registers(ca: IdentityCa) -> tuple[Person, ledger_pb2.Submission]:
 
 
 async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
-    services: Network, mercy: Ledger, ca: IdentityCa, events: list[events_pb2.TransactionCommitted]
+    services: Network,
+    mercy: Ledger,
+    mercy_storage: Ledger,
+    mercy_notify: Ledger,
+    ca: IdentityCa,
+    events: list[events_pb2.TransactionCommitted],
 ) -> None:
     person, submission = registers(ca)
 
@@ -150,7 +171,9 @@ async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
     found = ledger_pb2.GetReceiptRequest(command_id=receipt.command_id, signer=person.address)
     assert (await mercy.ask("GetReceipt", found)).receipt == receipt
 
-    proven = await mercy.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=receipt.tx_id, wait_ms=5_000))
+    proven = await mercy_storage.ask(
+        "GetProof", ledger_pb2.GetProofRequest(tx_id=receipt.tx_id, wait_ms=5_000)
+    )
     trust = proof.Trust.of(consortium.load(Path(services.endpoints()["consortium_file"])))
     verified = proof.verify_transaction(
         proven.block, proven.previous_header, receipt.tx_id, trust, proven.next_header
@@ -162,8 +185,11 @@ async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
 
     await until(lambda: receipt.tx_id in {event.tx_id for event in events})
     (event,) = [event for event in events if event.tx_id == receipt.tx_id]
-    assert [entry.command_id for entry in event.entries] == [receipt.command_id]
-    assert [identity.address for identity in event.identities] == [person.address]
+    assert (event.block, event.entries, event.identities) == (receipt.block, [], [])
+    facts = await mercy_notify.ask("ListCommitted", ledger_pb2.ListCommittedRequest(from_block=receipt.block))
+    (fact,) = [one for one in facts.transactions if one.tx_id == receipt.tx_id]
+    assert [entry.command_id for entry in fact.entries] == [receipt.command_id]
+    assert [identity.address for identity in fact.identities] == [person.address]
 
 
 async def test_a_command_sent_again_elsewhere_gets_the_first_receipt(
@@ -240,7 +266,6 @@ async def test_members_policy_and_height_are_told(mercy: Ledger) -> None:
     [
         ("GetIdentity", ledger_pb2.GetIdentityRequest(address="cb1" + "a" * 32)),
         ("GetMember", ledger_pb2.GetMemberRequest(msp="NobodyMSP")),
-        ("GetProof", ledger_pb2.GetProofRequest(tx_id="ab" * 32, wait_ms=50)),
         (
             "GetReceipt",
             ledger_pb2.GetReceiptRequest(
@@ -252,6 +277,13 @@ async def test_members_policy_and_height_are_told(mercy: Ledger) -> None:
 async def test_what_is_not_there_is_not_found(mercy: Ledger, method: str, request_: Any) -> None:
     with pytest.raises(MeshError) as failure:
         await mercy.ask(method, request_)
+
+    assert failure.value.code == code_pb2.CODE_NOT_FOUND
+
+
+async def test_a_transaction_that_is_not_there_is_not_proven(mercy_storage: Ledger) -> None:
+    with pytest.raises(MeshError) as failure:
+        await mercy_storage.ask("GetProof", ledger_pb2.GetProofRequest(tx_id="ab" * 32, wait_ms=50))
 
     assert failure.value.code == code_pb2.CODE_NOT_FOUND
 
@@ -326,8 +358,9 @@ async def test_a_writer_key_reaches_its_holders_with_the_first_record_and_is_fou
 ) -> None:
     reviewers = await administrators.known(mercy.submit_until_done)
     care = await Care.begin(mercy.submit_until_done, ca, reviewers)
+    submissions = [care.record() for _ in range(25)]
 
-    receipts = await mercy.submit(*(care.record() for _ in range(25)))
+    receipts = await mercy.submit(*submissions, seals=[Storages(services, ca.channel).seal(submissions)])
 
     assert {one.code for one in receipts} == {code_pb2.CODE_OK}
     for organisation in ("mercy", "lakeside"):
