@@ -26,7 +26,7 @@ from cbmdhi.hammer.plan import Load
 from cbmdhi.hammer.prepare import Item, Preparer, Recipe
 from cbmdhi.hammer.session import Session
 from cbmdhi.hammer.tally import Kept
-from cbmdhi.protocol import cid, envelope, replica, signature
+from cbmdhi.protocol import cid, consortium, envelope, replica, signature
 from cbmdhi.protocol.ids import uuid7
 
 _PATIENTS = 200
@@ -81,7 +81,8 @@ class Seals:
     """The word of the members' storage that they hold contents: by their keys, on this machine."""
 
     def __init__(self, endpoints: dict[str, Any]) -> None:
-        self._genesis = bytes.fromhex(endpoints["genesis_sha256"])
+        pinned = consortium.load(Path(endpoints["consortium_file"]))
+        self._genesis = pinned.signed_channel.genesis_sha256
         self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
         for organisation in endpoints["organisations"].values():
             if organisation["msp_id"] in _HOLDERS:
