@@ -59,8 +59,9 @@ class Intake:
         self._channel = channel
         self._home = home
         self._running: asyncio.Task[None] | None = None
+        self._asking: asyncio.Future[ledger_pb2.ListCommittedResponse] | None = None
         self._closing = False
-        self._problem: str | None = "the ledger was not asked yet"
+        self._problem: str | None = "the ledger service has not told yet what was committed; see that it runs"
         self._notified = metrics.counter("notifications", "Notifications put into an inbox", ("kind",))
 
     async def __aenter__(self) -> "Intake":
@@ -68,6 +69,9 @@ class Intake:
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._closing = True
+        if self._asking is not None:
+            # A ledger that does not answer holds up nobody's end; what came is kept.
+            self._asking.cancel()
         if self._running is not None:
             await asyncio.wait([self._running])
 
@@ -107,17 +111,29 @@ class Intake:
         """For readiness: the inboxes have what the ledger had when it was asked last."""
         return self._problem
 
+    async def _ask(self, from_block: int) -> ledger_pb2.ListCommittedResponse | None:
+        """A page; None when the service ends."""
+        if self._closing:
+            return None
+        self._asking = asyncio.ensure_future(self._committed.page(from_block))
+        try:
+            return await self._asking
+        except asyncio.CancelledError:
+            if self._closing and self._asking.cancelled():
+                return None
+            raise
+
     async def _read(self) -> None:
         try:
             at = await self._inbox.next_block()
-            while (page := await self._committed.page(at)).next_block > at:
+            while (page := await self._ask(at)) is not None and page.next_block > at:
                 await self._take(page)
                 at = page.next_block
-                if self._closing:
-                    return
-            self._problem = None
+            if page is not None:
+                self._problem = None
         except MeshError as err:
-            self._problem = f"the ledger service does not tell what was committed ({code_name(err.code)})"
+            why = code_name(err.code)
+            self._problem = f"the ledger service does not tell what was committed ({why}); see that it runs"
             raise
 
     async def _take(self, page: ledger_pb2.ListCommittedResponse) -> None:

@@ -190,7 +190,7 @@ async def test_a_certificate_of_another_service_or_member_or_without_its_key_sto
 
 ABSENT = {
     "ledger": ("peer", "see that peer runs"),
-    "notify": ("nats", "NATS is not connected; see that its server runs"),
+    "notify": ("inboxes", "see that it runs"),
     "storage": ("kubo", "the Kubo node cannot be reached; start it"),
     "identity": ("ledger", "see that ledger runs"),
     "gateway": ("ledger", "see that ledger runs"),

@@ -408,3 +408,12 @@ async def test_at_shutdown_streams_end_after_what_they_had_and_new_ones_end_at_o
         assert (await refusal(feed.woken())).code == code_pb2.CODE_UNAVAILABLE
     with notify.feeds.listen(PATIENT) as feed:
         assert (await refusal(feed.woken())).code == code_pb2.CODE_UNAVAILABLE
+
+
+async def test_a_ledger_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    ledger = Ledger()
+    ledger.hold.clear()
+    async with asyncio.timeout(10), opened(tmp_path / "inbox.db", ledger=ledger) as notify:
+        waiting = asyncio.create_task(notify.intake.catch_up())
+        await until(lambda: ledger.asked, "the ledger is asked")
+    await waiting
