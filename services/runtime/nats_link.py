@@ -21,6 +21,7 @@ _CONNECT_SECONDS = 2
 _RETRY_SECONDS = 0.25
 _PING_SECONDS = 5
 _DRAIN_SECONDS = 5.0
+_GIVE_UP_SECONDS = 1.0
 _API_SECONDS = 5.0
 
 
@@ -113,8 +114,10 @@ class NatsLink:
     async def _give_up(self, client: Client) -> None:
         """Close without a server. What was still to be sent is lost, as it would be a moment later."""
         try:
-            await client.close()
-        except (AttributeError, OSError) as exc:
+            # It waits without end for a connection that was given up in the middle of the handshake.
+            async with asyncio.timeout(_GIVE_UP_SECONDS):
+                await client.close()
+        except (AttributeError, OSError, TimeoutError) as exc:
             # The library writes what is left to the connection that it lost; under TLS there is none.
             _log.debug("nats.error", error_type=type(exc).__qualname__)
 

@@ -353,16 +353,16 @@ async def test_the_doctor_says_whose_port_is_taken(network: Network) -> None:
 
 @pytest.mark.timeout(180)
 async def test_the_doctor_names_what_is_absent_and_who_waits_for_it(network: Network) -> None:
-    await asyncio.to_thread(network.stop, "mercy-nats")
+    await asyncio.to_thread(network.stop, "mercy-ledger")
     try:
 
         async def both() -> bool:
             bad = {each["check"]: each["says"] for each in await examined(network)}
-            return "mercy-nats" in bad and "NATS is not connected" in bad.get("mercy-notify", "")
+            return "mercy-ledger" in bad and "see that it runs" in bad.get("mercy-notify", "")
 
         await until(both, "the doctor names both", seconds=40)
     finally:
-        await asyncio.to_thread(network.start, "mercy-nats")
+        await asyncio.to_thread(network.start, "mercy-ledger")
         await asyncio.to_thread(network.wait_ready)
 
 
