@@ -358,7 +358,7 @@ async def test_the_doctor_names_what_is_absent_and_who_waits_for_it(network: Net
 
         async def both() -> bool:
             bad = {each["check"]: each["says"] for each in await examined(network)}
-            return "mercy-ledger" in bad and "see that it runs" in bad.get("mercy-notify", "")
+            return "mercy-ledger" in bad and "the ledger service" in bad.get("mercy-notify", "")
 
         await until(both, "the doctor names both", seconds=40)
     finally:
