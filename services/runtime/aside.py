@@ -103,6 +103,10 @@ class Aside:
 
     async def _ask(self, job: _Job) -> tuple[bool, Any]:
         process = self._process
+        if process is not None and process.stdin is not None and process.stdin.is_closing():
+            # It ended by itself, and nobody has waited for it yet.
+            await self._end()
+            process = None
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -115,8 +119,11 @@ class Aside:
         if writer is None or reader is None:
             raise OSError("the process has no pipes")
         asked = pickle.dumps((job.work, job.arguments), protocol=5)
-        writer.write(_LENGTH.pack(len(asked)))
-        writer.write(asked)
+        try:
+            writer.write(_LENGTH.pack(len(asked)))
+            writer.write(asked)
+        except RuntimeError as error:  # what uvloop raises of a pipe that was closed meanwhile
+            raise OSError("the process closed its pipe") from error
         await writer.drain()
         (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         return pickle.loads(await reader.readexactly(size))  # noqa: S301 - our own process

@@ -98,3 +98,15 @@ async def test_leaving_ends_the_process() -> None:
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_process_that_ended_while_it_was_idle_costs_no_job(aside: Aside) -> None:
+    gone, _ = await aside.run(pid_and, "a")
+    process = aside._process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()
+
+    again, said = await aside.run(pid_and, "a")
+
+    assert (said, again != gone) == ("A", True)
