@@ -7,9 +7,12 @@ event loop no turn meanwhile (measured: of 1.2 MiB in a thread the loop stands s
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import signal
+import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -32,6 +35,39 @@ class _Job:
     size: int
 
 
+@dataclass(frozen=True)
+class _Process:
+    popen: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def start(cls) -> _Process:
+        """A new one.
+
+        Not by the event loop: uvloop forks, and over what gRPC's threads held at that moment the child
+        crashes before it is another program (6 starts of 17). `Popen` has the kernel's vfork, which copies
+        nothing.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv = [sys.executable, "-m", "services.runtime.aside"]
+            popen = await asyncio.to_thread(
+                lambda: subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno())
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        return cls(popen, reader, writer)
+
+    @property
+    def ended(self) -> bool:
+        return self.reader.at_eof() or self.writer.is_closing()
+
+    async def end(self) -> None:
+        self.popen.kill()
+        self.writer.close()
+        await asyncio.to_thread(self.popen.wait, _END_SECONDS)
+
+
 class Aside:
     """`async with Aside(metrics, name="check")`. The process is started when it is first needed.
 
@@ -50,7 +86,7 @@ class Aside:
         deadline_seconds: float = 20.0,
     ) -> None:
         self._deadline_seconds = deadline_seconds
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: _Process | None = None
         self._jobs: MicroBatcher[_Job, Any] = MicroBatcher(
             self._one,
             max_count=1,
@@ -102,39 +138,23 @@ class Aside:
         return [result if done or isinstance(result, Exception) else RuntimeError(result)]
 
     async def _ask(self, job: _Job) -> tuple[bool, Any]:
-        process = self._process
-        if process is not None and process.stdin is not None and process.stdin.is_closing():
-            # It ended by itself, and nobody has waited for it yet.
+        if self._process is not None and self._process.ended:
             await self._end()
-            process = None
-        if process is None or process.returncode is not None:
-            process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "services.runtime.aside",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-        writer, reader = process.stdin, process.stdout
-        if writer is None or reader is None:
-            raise OSError("the process has no pipes")
+        process = self._process = self._process or await _Process.start()
         asked = pickle.dumps((job.work, job.arguments), protocol=5)
         try:
-            writer.write(_LENGTH.pack(len(asked)))
-            writer.write(asked)
-        except RuntimeError as error:  # what uvloop raises of a pipe that was closed meanwhile
-            raise OSError("the process closed its pipe") from error
-        await writer.drain()
-        (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        return pickle.loads(await reader.readexactly(size))  # noqa: S301 - our own process
+            process.writer.write(_LENGTH.pack(len(asked)))
+            process.writer.write(asked)
+        except RuntimeError as error:  # what uvloop raises of a connection that was closed meanwhile
+            raise OSError("the process ended") from error
+        await process.writer.drain()
+        (size,) = _LENGTH.unpack(await process.reader.readexactly(_LENGTH.size))
+        return pickle.loads(await process.reader.readexactly(size))  # noqa: S301 - our own process
 
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        process.kill()
-        async with asyncio.timeout(_END_SECONDS):
-            await process.wait()
+        if process is not None:
+            await process.end()
 
 
 def _not_done(code: int, reason: str) -> MeshError:
@@ -144,8 +164,9 @@ def _not_done(code: int, reason: str) -> MeshError:
 def serve(asks: BinaryIO, answers: BinaryIO) -> None:
     """Do what is asked until there is no more."""
     while len(head := asks.read(_LENGTH.size)) == _LENGTH.size:
-        work, arguments = pickle.loads(asks.read(*_LENGTH.unpack(head)))  # noqa: S301 - from our own parent
+        asked = asks.read(*_LENGTH.unpack(head))
         try:
+            work, arguments = pickle.loads(asked)  # noqa: S301 - from our own parent
             answer = pickle.dumps((True, work(*arguments)))
         except Exception as error:  # noqa: BLE001 - the parent raises it
             answer = pickle.dumps((False, error))
@@ -154,7 +175,9 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    # The service ends it, by closing its pipe; a signal to the group is for the service.
+    # The service ends it, by closing its end; a signal to the group is for the service.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # what anybody prints is no answer
+        serve(sys.stdin.buffer, answers)

@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.refusal import Refused
 from services.runtime.aside import Aside
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
+from tests.support.waiting import until
 
 
 def pid_and(text: str) -> tuple[int, str]:
@@ -24,6 +27,11 @@ def refuses(path: str) -> None:
 
 def dies() -> None:
     os._exit(3)
+
+
+def prints() -> str:
+    print("what is no answer")
+    return "an answer"
 
 
 def sleeps(seconds: float) -> None:
@@ -104,9 +112,27 @@ async def test_a_process_that_ended_while_it_was_idle_costs_no_job(aside: Aside)
     gone, _ = await aside.run(pid_and, "a")
     process = aside._process
     assert process is not None
-    assert process.stdin is not None
-    process.stdin.close()
+    os.kill(process.popen.pid, signal.SIGKILL)
+    await until(lambda: process.ended, "its end is seen")
 
     again, said = await aside.run(pid_and, "a")
 
     assert (said, again != gone) == ("A", True)
+
+
+async def test_what_the_work_prints_is_not_taken_for_an_answer(aside: Aside) -> None:
+    assert await aside.run(prints) == "an answer"
+
+
+def test_its_process_is_not_made_by_a_fork_of_the_service() -> None:
+    """Threads of gRPC hold locks at any moment: a child with a copy of them crashes before its program."""
+    forked: list[str] = []
+    os.register_at_fork(before=lambda: forked.append("here"))
+
+    async def one_job() -> None:
+        async with Aside(Metrics("gateway"), name="check") as aside:
+            await aside.run(pid_and, "a")
+
+    uvloop.run(one_job())
+
+    assert forked == []
