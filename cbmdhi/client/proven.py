@@ -9,11 +9,14 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError
 from cbmdhi.ledger.v1.ledger_pb2 import Evidence
 from cbmdhi.protocol import proof
-from cbmdhi.protocol.evidence import Checked, ProvenVersion
+from cbmdhi.protocol.evidence import Checked, People, ProvenVersion
 from cbmdhi.wallet import Wallet
 
 _MOST = 10_000
 """Versions that are remembered, of some 1 kB each."""
+
+_MOST_KEYS = 10_000
+"""Authors' keys and delegations, of some 100 bytes each."""
 
 
 class Proven:
@@ -23,6 +26,7 @@ class Proven:
         self._wallet = wallet
         self._most = most
         self._known: OrderedDict[tuple[str, int], ProvenVersion] = OrderedDict()
+        self._people = People()
 
     @cached_property
     def trust(self) -> proof.Trust:
@@ -35,7 +39,9 @@ class Proven:
 
     def checking(self, given: Evidence) -> Checked:
         """Evidence that is to be checked, for several versions at once."""
-        return Checked(given, self.trust, self._wallet.consortium.signed_channel)
+        if len(self._people) > _MOST_KEYS:
+            self._people = People()
+        return Checked(given, self.trust, self._wallet.consortium.signed_channel, self._people)
 
     def version(self, record_id: str, version: int, given: Checked | None) -> ProvenVersion:
         """The version, from memory or from the evidence."""

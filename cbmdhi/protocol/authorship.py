@@ -39,10 +39,13 @@ def claimed(signed: SignedCommand) -> Authorship:
     return Authorship(_delegation(signed).delegator, signed.signer)
 
 
-def check(signed: SignedCommand, keys: Mapping[str, bytes]) -> Authorship:
+def check(
+    signed: SignedCommand, keys: Mapping[str, bytes], delegations: set[bytes] | None = None
+) -> Authorship:
     """Check every signature. Raises NotMeant.
 
-    keys  DER SubjectPublicKeyInfo by address, of those whom `claimed` names, whoever gave them
+    keys         DER SubjectPublicKeyInfo by address, of those whom `claimed` names, whoever gave them
+    delegations  of which the signature was checked before: theirs is not checked again. Added to
 
     Whether the delegation covered the command at its time is the channel's verdict.
     """
@@ -63,11 +66,16 @@ def check(signed: SignedCommand, keys: Mapping[str, bytes]) -> Authorship:
         raise NotMeant("the delegation lets another device act")
     if (delegation.channel, delegation.genesis_sha256) != (header.channel, header.genesis_sha256):
         raise NotMeant("the delegation is for another channel")
+    known = set[bytes]() if delegations is None else delegations
+    whole = hashlib.sha256(signed.delegation.SerializeToString(deterministic=True)).digest()
+    if whole in known:
+        return who
     try:
         key = signature.load_public_key(_key_of(who.author, keys))
         signature.verify(key, signed.delegation.signature, signature.DELEGATION, signed.delegation.delegation)
     except (signature.BadSignature, ValueError) as error:
         raise NotMeant("the signature does not fit the delegation and its delegator's key") from error
+    known.add(whole)
     return who
 
 

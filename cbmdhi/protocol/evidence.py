@@ -45,14 +45,32 @@ class ProvenCommand:
 
 
 @dataclass
+class People:
+    """What was checked of those who sign, and never changes: an address is the hash of its key.
+
+    keys         DER SubjectPublicKeyInfo that a member's Fabric CA certified, by address
+    delegations  digests of delegations, each with its delegator's signature
+    """
+
+    keys: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    delegations: set[bytes] = field(default_factory=set[bytes])
+
+    def __len__(self) -> int:
+        return len(self.keys) + len(self.delegations)
+
+
+@dataclass
 class Checked:
     """Evidence, checked when something is asked of it: its endorsements once, and then what it says of a
-    version or a command. All of it raises ProofError."""
+    version or a command. All of it raises ProofError.
+
+    people  who was checked already, by the same `trust`
+    """
 
     evidence: Evidence
     trust: Trust
     channel: Channel
-    _keys: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    people: People = field(default_factory=People)
 
     @cached_property
     def state(self) -> proof.VerifiedState:
@@ -126,7 +144,7 @@ class Checked:
         try:
             claimed = authorship.claimed(signed)
             keys = {address: self._key(address) for address in (claimed.author, claimed.signed_by)}
-            who = authorship.check(signed, keys)
+            who = authorship.check(signed, keys, self.people.delegations)
             header = command.parse(signed)[0]
             command.body_of(signed)
         except (authorship.NotMeant, command.MalformedCommand) as error:
@@ -136,7 +154,7 @@ class Checked:
         return who
 
     def _key(self, address: str) -> bytes:
-        known = self._keys.get(address)
+        known = self.people.keys.get(address)
         if known is None:
             registered = self._registrations.get(address)
             if registered is None:
@@ -145,5 +163,5 @@ class Checked:
                 known = registration.certified_key(address, registered, self.trust.member_roots)
             except registration.NotCertified as error:
                 raise ProofError("author", str(error)) from error
-            self._keys[address] = known
+            self.people.keys[address] = known
         return known

@@ -27,6 +27,8 @@ _FIRST_DELAY_SECONDS = 0.03
 
 _TRANSACTIONS_AT_ONCE = 8
 _COMMANDS_REMEMBERED = 8_192
+_REGISTRATIONS_REMEMBERED, _REGISTRATION_SECONDS = 4_096, 600.0
+"""Of some 2 kB each."""
 
 
 class Proving:
@@ -38,6 +40,9 @@ class Proving:
         self._lists = lists
         self._commands: Remembered[tuple[str, str], command_pb2.SignedCommand] = Remembered(
             _COMMANDS_REMEMBERED
+        )
+        self._registrations: Remembered[str, command_pb2.SignedCommand] = Remembered(
+            _REGISTRATIONS_REMEMBERED, seconds=_REGISTRATION_SECONDS, spread=True
         )
         self._room = asyncio.Semaphore(_TRANSACTIONS_AT_ONCE)
 
@@ -110,10 +115,20 @@ class Proving:
         signed = [one for some in found for one in some]
         people = {one.signer for one in signed}
         people |= {_delegator(one) for one in signed if one.HasField("delegation")}
-        registered = await self._state.identities(sorted(people)) if people else []
         return ledger_pb2.Evidence(
-            endorsed_state=endorsed, commands=signed, registrations=[one[1] for one in registered if one]
+            endorsed_state=endorsed, commands=signed, registrations=await self._registered(sorted(people))
         )
+
+    async def _registered(self, people: Sequence[str]) -> list[command_pb2.SignedCommand]:
+        """What they signed to be registered: whoever checks it believes the signature, however old."""
+        known = {one: self._registrations.get(one) for one in people}
+        asked = [one for one, registration in known.items() if registration is None]
+        answers = await self._state.identities(asked) if asked else []
+        for one, answer in zip(asked, answers, strict=True):
+            if answer is not None:
+                known[one] = answer[1]
+                self._registrations.put(one, answer[1])
+        return [registration for registration in known.values() if registration is not None]
 
     async def _of(self, tx_id: str, command_ids: Sequence[str]) -> list[command_pb2.SignedCommand]:
         """The commands of those ids in a transaction, as they were signed."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.state_keys import audit_key, record_key
@@ -136,6 +136,23 @@ async def test_peers_that_do_not_agree_yet_are_asked_again_and_not_without_end(m
         await mercy.proving.of_versions([(wanted.record_id, 1)])
     assert failure.value.code == code_pb2.CODE_UNAVAILABLE
     assert len(mercy.world.endorse_faults) == 5
+
+
+async def test_who_signed_is_asked_for_once(mercy: Mercy) -> None:
+    wanted = put_record()
+    await mercy.carry(submission(wanted))
+    document = state_pb2.IdentityDocument(address=ENGINE.address).SerializeToString()
+    registration = command_pb2.SignedCommand(signer=ENGINE.address).SerializeToString()
+    mercy.world.state |= {f"id/{ENGINE.address}": document, f"reg/{ENGINE.address}": registration}
+    places = [(wanted.record_id, 1)]
+    first = await mercy.proving.of_versions(places)
+    asked_before = mercy.world.questions
+
+    again = await mercy.proving.of_versions(places)
+
+    assert [one.signer for one in again.registrations] == [ENGINE.address]
+    assert first.registrations == again.registrations
+    assert mercy.world.questions == asked_before + 1  # of the peers, about the record
 
 
 async def test_a_transaction_is_fetched_once_for_what_is_read_of_it_again(mercy: Mercy) -> None:

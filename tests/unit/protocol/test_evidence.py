@@ -9,7 +9,7 @@ import pytest
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.ledger.v1.ledger_pb2 import Evidence
 from cbmdhi.protocol import command
-from cbmdhi.protocol.evidence import Checked
+from cbmdhi.protocol.evidence import Checked, People
 from cbmdhi.protocol.proof import ProofError
 from tests.support.blocks import Network
 from tests.support.channel import CHANNEL, REUSED_NAME
@@ -112,6 +112,27 @@ def test_a_device_writes_for_its_author_within_a_delegation(committed: Committed
     record = committed.put(author, COMMITMENT, device=device, delegation=delegation)
     found = proven(committed, committed.of([record]), record.record_id)
     assert (found.record.author, found.signed.signer) == (author.address, device.address)
+
+
+def test_a_key_and_a_delegation_are_checked_once_and_a_forged_one_beside_them_still_is_refused(
+    committed: Committed,
+) -> None:
+    author, device = committed.person(), committed.person("device")
+    delegation = author.lets(device.address, "write")
+    first = committed.put(author, COMMITMENT, device=device, delegation=delegation)
+    people = People()
+    Checked(committed.of([first]), committed.network.trust, CHANNEL, people).version(first.record_id, 1)
+    assert len(people) == 3
+
+    committed.people.clear()
+    again = committed.put(author, COMMITMENT, device=device, delegation=delegation)
+    checked = Checked(committed.of([again]), committed.network.trust, CHANNEL, people)
+    assert checked.version(again.record_id, 1).record == again
+
+    forged = pb.SignedDelegation(delegation=delegation.delegation, signature=b"forged")
+    other = committed.put(author, COMMITMENT, device=device, delegation=forged)
+    refused = Checked(committed.of([other]), committed.network.trust, CHANNEL, people)
+    assert check_of(lambda: refused.version(other.record_id, 1)) == "author"
 
 
 @pytest.mark.parametrize("wrong", ["to another device", "of another channel", "unsigned"])
