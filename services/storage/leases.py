@@ -11,7 +11,6 @@ from functools import partial
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import SealedBatch
-from cbmdhi.protocol import replica
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database, write_rows
@@ -56,8 +55,7 @@ class Leases:
         Raises MeshError CONFLICT when it is held already for other commands, whose fate is open.
         """
         message = _message(lease)
-        contents = replica.contents((one.cid, one.command_id, one.signer) for one in lease.contents)
-        digest = hashlib.sha256(contents).digest()
+        digest = lease.sealed_sha256
 
         def write(db: sqlite3.Connection) -> None:
             place = lease.root_cid, lease.msp

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.command.v1 import code_pb2
@@ -29,7 +27,7 @@ class Receipts:
             self._signing_key,
             self._genesis_sha256,
             root_sha256(lease),
-            _contents_sha256(lease),
+            lease.sealed_sha256,
             self._own_msp,
             lease.held_at_ms,
         )
@@ -41,7 +39,7 @@ class Receipts:
         """
         named = (receipt.msp, receipt.root_sha256, receipt.contents_sha256)
         try:
-            if spki_der is None or named != (msp, root_sha256(lease), _contents_sha256(lease)):
+            if spki_der is None or named != (msp, root_sha256(lease), lease.sealed_sha256):
                 raise BadSignature("the receipt is about something else")
             replica.verify_receipt(receipt, self._genesis_sha256, spki_der)
         except (BadSignature, ValueError) as exc:
@@ -52,18 +50,9 @@ class Receipts:
 
 def seal(lease: Lease, receipts: list[ReplicaReceipt]) -> SealedBatch:
     """What goes to the channel of a batch, once for all its records."""
-    return SealedBatch(root_sha256=root_sha256(lease), contents=contents(lease), receipts=receipts)
-
-
-def contents(lease: Lease) -> bytes:
-    """`SealedBatch.contents`."""
-    return replica.contents((one.cid, one.command_id, one.signer) for one in lease.contents)
+    return SealedBatch(root_sha256=root_sha256(lease), contents=lease.sealed, receipts=receipts)
 
 
 def root_sha256(lease: Lease) -> bytes:
     """The digest of the root's CID."""
     return cids.digest(lease.root_cid)
-
-
-def _contents_sha256(lease: Lease) -> bytes:
-    return hashlib.sha256(contents(lease)).digest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 from cbmdhi.protocol import replica
 
@@ -39,6 +41,16 @@ class Lease:
 
     def __hash__(self) -> int:
         return hash((self.root_cid, self.msp))
+
+    @cached_property
+    def sealed(self) -> bytes:
+        """`SealedBatch.contents`: what its receipts are about."""
+        return replica.contents((one.cid, one.command_id, one.signer) for one in self.contents)
+
+    @cached_property
+    def sealed_sha256(self) -> bytes:
+        """`ReplicaReceipt.contents_sha256`."""
+        return hashlib.sha256(self.sealed).digest()
 
     @property
     def blocks(self) -> list[str]:
