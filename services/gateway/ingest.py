@@ -95,12 +95,15 @@ class Ingest:
         self._metrics.streams.inc()
         try:
             while (response := await stream.results.get()) is not None:
-                yield response
-                stream.slots.give(len(response.results))
+                try:
+                    yield response
+                finally:
+                    stream.slots.give(len(response.results))
             await reader
         finally:
             self._metrics.streams.dec()
             reader.cancel()
+            stream.leave()
             await asyncio.wait([reader])
             if not reader.cancelled():
                 reader.exception()
@@ -129,6 +132,12 @@ class _Results:
         """There will be no more."""
         self._ended = True
         self._something.set()
+
+    def drop(self) -> int:
+        """Nobody takes what is ready; how many there were."""
+        dropped = len(self._ready)
+        self._ready.clear()
+        return dropped
 
     async def get(self) -> IngestResponse | None:
         """All that is ready, at least one result or why there is none; None after the last."""
@@ -176,6 +185,13 @@ class _Stream:
         self._span = span
         self._traces = tracing.exports()
         self._message_at_ns = 0
+        self._has_left = False
+
+    def leave(self) -> None:
+        """The sender has gone. The client's other streams get back what this one had of their window: now
+        for what was ready, and for the rest as it is answered."""
+        self._has_left = True
+        self.slots.give(self.results.drop())
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
         """Take submissions until there are no more; then wait until their results are out.
@@ -340,7 +356,9 @@ class _Stream:
         held.give(size)
         self._open.discard(name)
         self._allowance.note(answer)
-        if isinstance(answer, MeshError):
+        if self._has_left:
+            self.slots.give(1)
+        elif isinstance(answer, MeshError):
             self.results.put(_failure(name, answer))
         else:
             self.results.put(IngestResult(submission_id=name, receipts=answer))

@@ -435,6 +435,35 @@ async def test_a_sender_that_breaks_off_leaves_nothing_running(world: World) -> 
     await until(lambda: not readers(), "the reader has ended")
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_stream_that_breaks_off_keeps_nothing_of_its_clients_window(
+    world: World, answered: bool
+) -> None:
+    callers = callers_of(world, submissions=WINDOW)
+    other = Sender()
+    other.finish.clear()
+    # Another stream of the client stays open: what they share is not made anew.
+    beside = asyncio.create_task(_collected(stream(world, other, None, callers)))
+    await asyncio.sleep(0)
+    caller = callers.of(world.engine.address)
+    sender = Sender(*(submission(world, f"s{number}") for number in range(WINDOW)))
+    sender.finish.clear()
+    results = stream(world, sender, None, callers)
+    if answered:
+        await anext(results)
+    else:
+        world.ledger.hold.clear()
+        task = asyncio.create_task(anext(results))
+        await until(lambda: caller.window.used == WINDOW, "all of it is under way")
+        await end(task)
+    await results.aclose()
+    world.ledger.hold.set()
+
+    await until(lambda: caller.window.used == 0, "the window is the client's again", 5)
+    other.finish.set()
+    assert await beside == []
+
+
 async def test_what_comes_after_a_sender_was_turned_off_is_raised_when_results_are_out(world: World) -> None:
     class TooLarge(Sender):
         async def __aiter__(self) -> AsyncIterator[object]:
