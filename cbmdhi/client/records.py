@@ -176,7 +176,7 @@ class Records:
                 async for result in self._stream(list(left.values())):
                     entry = left.pop(result.submission_id, None)
                     if entry is not None:
-                        yield _written(entry, result)
+                        yield _written(entry, result, is_first=is_sure)
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours, breaks = error if isinstance(error, MeshError) else from_rpc(error), breaks + 1
                 is_sure = is_sure and ours.nothing_done
@@ -408,11 +408,17 @@ def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
 
 
-def _written(entry: Prepared, result: gateway_pb2.IngestResult) -> Written:
+def _written(entry: Prepared, result: gateway_pb2.IngestResult, *, is_first: bool) -> Written:
+    """is_first: no sending before may have done something. A result speaks of its own sending alone."""
     if result.HasField("error"):
-        ours = to_be_sent(of_detail(result.error), [entry.item])
-        return Written(entry.record, gateway_pb2.RecordReceipt(), ours)
-    return Written(entry.record, result.receipts[0])
+        ours = of_detail(result.error)
+        if ours.nothing_done and not is_first:
+            ours.outcome = code_pb2.OUTCOME_UNKNOWN
+        return Written(entry.record, gateway_pb2.RecordReceipt(), to_be_sent(ours, [entry.item]))
+    told = result.receipts[0]
+    if told.receipt.outcome == code_pb2.OUTCOME_NOT_DONE and not is_first:
+        told.receipt.outcome = code_pb2.OUTCOME_UNKNOWN
+    return Written(entry.record, told)
 
 
 def _resource(content: bytes) -> dict[str, Any] | None:

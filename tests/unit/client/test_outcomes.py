@@ -181,3 +181,48 @@ async def test_a_stream_that_goes_on_breaking_gives_back_what_has_no_result(
             _ = [written async for written in records.send([prepared])]
 
     assert caught.value.again == (prepared.item,)
+
+
+class Restarted(Gateway):
+    """Breaks off after it has taken the first message; then it cannot do anything, and says so."""
+
+    def __init__(self, result: gateway_pb2.IngestResult, breaks: int) -> None:
+        super().__init__(answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED))
+        self.result = result
+        self.breaks = breaks
+
+    async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        request = await anext(requests)
+        if self.breaks:
+            self.breaks -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
+        self.result.submission_id = request.items[0].submission_id
+        yield gateway_pb2.IngestResponse(results=[self.result])
+
+
+_REFUSED = gateway_pb2.IngestResult(
+    error=code_pb2.ErrorDetail(code=code_pb2.CODE_UNAVAILABLE, outcome=code_pb2.OUTCOME_NOT_DONE)
+)
+_NOT_DONE = gateway_pb2.IngestResult(
+    receipts=[
+        gateway_pb2.RecordReceipt(
+            receipt=Receipt(code=code_pb2.CODE_UNAVAILABLE, outcome=code_pb2.OUTCOME_NOT_DONE)
+        )
+    ]
+)
+
+
+@pytest.mark.parametrize(("breaks", "outcome"), [(0, "OUTCOME_NOT_DONE"), (1, "OUTCOME_UNKNOWN")])
+@pytest.mark.parametrize("result", [_REFUSED, _NOT_DONE])
+async def test_what_is_sent_again_after_a_break_is_not_said_to_be_undone(
+    result: gateway_pb2.IngestResult, breaks: int, outcome: str
+) -> None:
+    async with serving(Restarted(result, breaks)) as connection:
+        records = Records(connection)
+        prepared = records.prepare(NewRecord(PATIENT, b'{"resourceType":"Observation"}'))
+        [written] = [written async for written in records.send([prepared])]
+
+    told = written.error.outcome if written.error else written.receipt.receipt.outcome
+    assert code_pb2.Outcome.Name(told) == outcome
+    if written.error:
+        assert isinstance(written.error, UnknownOutcome if breaks else NotSent)
