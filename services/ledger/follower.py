@@ -115,6 +115,13 @@ class ProjectionFollower:
                 self._projection.refused(exc.message)
             except FabricError as exc:
                 _log.warning("blocks.unreadable", error_type=type(exc).__name__)
+            except MeshError as exc:
+                # The disk is full, say: lists are behind meanwhile, and commands are carried all the same.
+                if exc.code != code_pb2.CODE_UNAVAILABLE:
+                    raise
+                if not failures:
+                    where = self._projection.next_block
+                    _log.warning("lists.behind", code=code_name(exc.code), reason=exc.reason, block=where)
             moved = self._projection.next_block > checkpoint.next_block
             failures = 0 if moved else failures + 1
             await _pause(failures)
@@ -192,8 +199,10 @@ class PublicationFollower:
                 failures = 0
                 checkpoint = one.checkpoint
             if self._is_worth_saving(checkpoint, saved):
-                await self._projection.save_checkpoint(PUBLICATION, checkpoint)
-                saved = checkpoint
+                # What cannot be noted now is noted later; after a crash until then it is published again.
+                with suppress(MeshError):
+                    await self._projection.save_checkpoint(PUBLICATION, checkpoint)
+                    saved = checkpoint
             self._measure(checkpoint)
             if failures:
                 await _pause(failures)

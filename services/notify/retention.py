@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from services.notify.inbox import Inbox
+from services.runtime.errors import MeshError, code_name
 
 _log = structlog.get_logger()
 
@@ -26,9 +27,13 @@ class Retention:
     async def run(self) -> None:
         """Sweep each hour until cancelled."""
         while True:
-            removed = await self.sweep()
-            if removed:
-                _log.info("inboxes.swept", count=removed)
+            try:
+                removed = await self.sweep()
+            except MeshError as err:
+                _log.warning("inboxes.not_swept", code=code_name(err.code), reason=err.reason)
+            else:
+                if removed:
+                    _log.info("inboxes.swept", count=removed)
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def sweep(self) -> int:

@@ -129,10 +129,19 @@ class Database:
 
     @contextmanager
     def _disk_told(self) -> Iterator[None]:
-        """A full or failing disk is the operator's to mend: it is said, and is no fault of the program."""
+        """A full or failing disk is the operator's to mend: it is said, and is no fault of the program.
+
+        Nor is another process over the same file that stands still in the middle of a transaction.
+        """
         try:
             yield
         except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise MeshError(
+                    code_pb2.CODE_UNAVAILABLE,
+                    f"another process writes {self._path} and does not end; see what runs over it",
+                    retry_after_ms=1_000,
+                ) from exc
             if exc.sqlite_errorcode & 0xFF not in _OF_THE_DISK:
                 raise
             raise MeshError(

@@ -60,9 +60,16 @@ class Settler:
         self._channel_time_ms = 0
 
     async def run(self) -> None:
-        """Settle, for as long as the service lives."""
+        """Settle, for as long as the service lives; while its own notes cannot be written, nothing is."""
+        failing = False
         while True:
-            await self.settle_due()
+            try:
+                await self.settle_due()
+                failing = False
+            except MeshError as err:
+                if not failing:
+                    _log.warning("leases.not_settled", code=code_name(err.code), reason=err.reason)
+                failing = True
             await asyncio.sleep(self._every_seconds)
 
     async def settle_due(self) -> None:

@@ -368,3 +368,27 @@ async def test_nothing_is_told_before_it_is_in_the_lists(world: World, service: 
     page = await service.told.page(0)
 
     assert (page.next_block, len(page.transactions)) == (0, 0)
+
+
+async def test_while_the_disk_is_full_both_followers_wait_and_go_on_when_there_is_room(
+    world: World, stream: Stream, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+
+    async def full(_: object) -> None:
+        tried.set()
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "make room")
+
+    service.project()
+    service.publish()
+    await world.commit_writes(entry("1"))
+    await until(lambda: stream.published)
+    monkeypatch.setattr(service.database, "write", full)
+    await world.commit_writes(entry("2"))
+    await tried.wait()
+    assert stream.blocks() == [1]
+    monkeypatch.undo()
+
+    await until(lambda: stream.blocks() == [1, 2])
+    assert not any(task.done() for task in service.tasks)
+    assert (await receipt_of(service.lists, "2", "s")) is not None

@@ -186,3 +186,25 @@ async def test_a_disk_that_is_nearly_full_is_a_reason_not_to_be_ready(
 
     assert problem is not None
     assert "make room" in problem
+
+
+async def test_a_process_that_stands_still_in_a_transaction_is_said_and_is_no_fault_of_the_others(
+    tmp_path: Path,
+) -> None:
+    async with Database(tmp_path / "a.db", [FIRST], busy_timeout_seconds=0.1) as database:
+
+        async def begin() -> None:
+            async with database.transaction() as db:
+                await db.execute("INSERT INTO seen (what) VALUES ('x')")
+
+        other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for write in (begin, lambda: database.write(lambda db: db.execute("DELETE FROM seen"))):
+            with pytest.raises(MeshError) as caught:
+                await write()
+            assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+        other.execute("ROLLBACK")
+        other.close()
+
+        await begin()
+        assert len(await database.rows("SELECT * FROM seen")) == 1

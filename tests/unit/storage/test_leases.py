@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,10 +12,12 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
+from services.runtime.tasks import end
 from services.storage.domain import batch
 from services.storage.domain.batch import MIB
 from services.storage.domain.lease import LEASE_MS, Content, Lease
 from services.storage.sealing import Sealed
+from tests.support.waiting import until
 from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY, item
 from tests.unit.storage.hospital import Hospital
 from tests.unit.storage.world import World
@@ -381,3 +384,29 @@ async def test_a_batch_that_cannot_be_let_go_holds_up_no_other(world: World) -> 
 
     assert again.kubo.pinned & set(roots) == {roots[1]}
     assert await again.leases.count() == 1
+
+
+async def test_while_nothing_can_be_noted_nothing_is_settled_and_afterwards_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.write(item(world.patient().address))
+    hospital, keep = world.mercy, world.mercy.leases.keep
+    failed = asyncio.Event()
+
+    async def full(_: object) -> None:
+        failed.set()
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "the disk is full")
+
+    for name in ("keep", "postpone"):
+        monkeypatch.setattr(hospital.leases, name, lambda *_: full(_))
+    hospital.pass_time(6)
+    running = asyncio.create_task(hospital.settler.run())
+    await failed.wait()
+    monkeypatch.undo()
+    assert hospital.leases.keep == keep
+
+    async def settled() -> bool:
+        return await hospital.leases.count() == 0
+
+    await until(settled, "it is settled")
+    await end(running)
