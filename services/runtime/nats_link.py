@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from types import TracebackType
 
 import nats
@@ -12,7 +13,7 @@ from nats.js import JetStreamContext
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.config import Nats
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, guarded
 from services.runtime.tasks import end
 
 _log = structlog.get_logger()
@@ -23,6 +24,8 @@ _PING_SECONDS = 5
 _DRAIN_SECONDS = 5.0
 _GIVE_UP_SECONDS = 1.0
 _API_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_MOST_LOOKS_AWAY = 20
 
 
 class NatsLink:
@@ -85,11 +88,34 @@ class NatsLink:
         while True:
             self._closed.clear()
             try:
-                await self._connect()
-                await self._closed.wait()
-            except (nats.errors.Error, OSError) as exc:
-                _log.warning("nats.refused", error_type=type(exc).__qualname__)
+                await guarded(self._connected_once(), "nats.crashed")
+            except MeshError:
+                # The library raises much that it does not name when what answers there is no NATS server.
+                await self._let_go()
             await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _connected_once(self) -> None:
+        """Connect, and return when the library has given up, also when it does not say so."""
+        try:
+            await self._connect()
+        except (nats.errors.Error, OSError) as exc:
+            _log.warning("nats.refused", error_type=type(exc).__qualname__)
+            return
+        looks_away = 0
+        while not self._closed.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._closed.wait()
+            looks_away = 0 if self.is_connected else looks_away + 1
+            if looks_away > _MOST_LOOKS_AWAY:
+                # Whatever ended its task that reconnects was told to nobody; a new one costs nothing.
+                _log.warning("nats.anew", attempt=self.generation)
+                await self._let_go()
+                return
+
+    async def _let_go(self) -> None:
+        if self._client is not None and not self._client.is_closed:
+            await self._give_up(self._client)
 
     async def _connect(self) -> None:
         self._client = Client()

@@ -1,0 +1,66 @@
+"""The link comes back whatever becomes of the library's own task that reconnects."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from services.runtime import nats_link
+from services.runtime.nats_link import NatsLink
+from tests.support.waiting import until
+
+
+class Client:
+    """As the library's. `raises`: the next ones do not connect for that."""
+
+    made: ClassVar[list[Client]] = []
+    raises: ClassVar[list[Exception]] = []
+
+    def __init__(self) -> None:
+        self.is_connected = self.is_closed = False
+        Client.made.append(self)
+
+    async def connect(self, **_: Any) -> None:
+        if Client.raises:
+            raise Client.raises.pop()
+        self.is_connected = True
+
+    async def close(self) -> None:
+        self.is_connected, self.is_closed = False, True
+
+    async def drain(self) -> None:
+        await self.close()
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    Client.made, Client.raises = [], []
+    monkeypatch.setattr(nats_link, "Client", Client)
+    monkeypatch.setattr(nats_link, "_tls_context", lambda _: None)
+    monkeypatch.setattr(nats_link, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(nats_link, "_RETRY_SECONDS", 0.01)
+
+
+def link() -> NatsLink:
+    return NatsLink(SimpleNamespace(url="tls://nats"), "ledger")  # type: ignore[arg-type]
+
+
+async def test_a_client_that_is_away_and_never_says_that_it_gave_up_is_replaced() -> None:
+    async with link() as one:
+        await until(lambda: one.is_connected, "it is connected")
+        Client.made[0].is_connected = False
+
+        await until(lambda: one.is_connected, "it is connected anew")
+        assert one.generation == 2
+    assert [client.is_closed for client in Client.made] == [True, True]
+
+
+async def test_whatever_the_library_raises_it_is_tried_again() -> None:
+    Client.raises = [ValueError("no line"), AttributeError("no INFO"), asyncio.InvalidStateError()]
+    async with link() as one:
+        await until(lambda: one.is_connected, "it is connected")
+        assert await one.check() is None
+    assert len(Client.made) == 4
