@@ -15,7 +15,7 @@ import contextvars
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
@@ -48,6 +48,8 @@ _BATCH_BYTES = 17 * 1024 * 1024
 _QUEUE = 100_000
 # What a client's streams may have under way, and some more.
 _QUEUE_OF_ONE = 25_000
+# Groups that change documents: half of what the ledger puts into one transaction, of all clients in turn.
+_DOCUMENTS_IN_FLIGHT = 200
 # Checked before everybody else has a turn: about 2 ms of signatures, and of contents 15 ms at most.
 _TURN = 16
 _TURN_BYTES = LARGE_BYTES
@@ -105,6 +107,11 @@ class Pipeline:
         """For what is large: the loop is everybody's."""
         self._sealing = self._batcher("seal", limits, registry)
         self._accesses = self._batcher("access", limits, registry)
+        # One that changes documents may take its time: each goes alone, and holds up nobody.
+        alone = replace(
+            limits, batch_submissions=1, batches_in_flight=_DOCUMENTS_IN_FLIGHT, spacing_seconds=0.0
+        )
+        self._documents = self._batcher("document", alone, registry)
 
     def _batcher(self, name: str, limits: Limits, registry: Metrics) -> MicroBatcher[Prepared, Receipts]:
         return MicroBatcher(
@@ -129,7 +136,7 @@ class Pipeline:
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
         await self._none_open.wait()
-        await asyncio.gather(self._sealing.close(), self._accesses.close())
+        await asyncio.gather(*(queue.close() for queue in (self._sealing, self._accesses, self._documents)))
         await self.aside.__aexit__()
 
     async def submit(
@@ -301,9 +308,7 @@ class Pipeline:
         elif all(parsed.name in _ACCESSES for parsed in one.commands):
             self._wait_for(one, self._accesses.enqueue(prepared, one.span, one.ends_at))
         else:
-            # One that changes documents may take its time: it holds up nobody.
-            one.is_carried = True
-            self._beside(self._carry(one, prepared))
+            self._wait_for(one, self._documents.enqueue(prepared, one.span, one.ends_at))
 
     def _wait_for(self, one: Submission, place: Waiting[Prepared, Receipts]) -> None:
         one.place = place
@@ -317,15 +322,6 @@ class Pipeline:
                 self._answer(one, _as_mesh_error(error))
 
         place.add_done_callback(done)
-
-    async def _carry(self, one: Submission, prepared: Prepared) -> None:
-        try:
-            with tracing.span("document", parent=one.span):
-                answer = (await self._batches.process([prepared]))[0]
-        except Exception as error:  # noqa: BLE001 (as above)
-            self._fail(one, error)
-        else:
-            self._answer(one, _as_mesh_error(answer) if isinstance(answer, Exception) else answer)
 
     def _answer(self, one: Submission, answer: Answer) -> None:
         if one not in self._open:

@@ -17,7 +17,9 @@ from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
 from services.runtime.peers import PeerDirectory
 
 _HEALTH_EVERY_SECONDS = 1.0
-_MAX_STREAMS = 1_000
+# More than is answered at a time: who is over that hears from us that nothing was done. HTTP/2's own refusal
+# says it in no words that a caller could tell from an answer that was lost.
+_MAX_STREAMS = 5_000
 
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),

@@ -226,6 +226,47 @@ async def test_a_clients_lone_record_leaves_with_the_next_batch_whatever_another
     assert second.count(quiet.address) == 1
 
 
+async def test_one_clients_consents_are_carried_some_at_a_time_and_another_client_has_its_turn(
+    world: World,
+) -> None:
+    world.ledger.hold.clear()
+    many = [
+        command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL) for _ in range(500)
+    ]
+    waiting = [world.pipeline.start(group, [], 1_000) for group in many]
+    await until(lambda: len(world.ledger.submitted) == 200, "as many as are carried at a time")
+    await asyncio.sleep(0.05)
+    assert len(world.ledger.submitted) == 200
+    other = command.make_group([(world.engine, consent(world.patient))], channel=CHANNEL)
+    lone = world.pipeline.start(other, [], 1_000)
+    await asyncio.sleep(0.05)
+    world.ledger.hold.set()
+
+    await lone
+    carried = [submissions[0].item.group for submissions in world.ledger.submitted]
+    assert carried.index(other) <= 201
+    assert all(len(receipts) == 1 for receipts in await asyncio.gather(*waiting))
+
+
+async def test_a_consent_whose_sender_gave_up_before_its_turn_is_not_carried(world: World) -> None:
+    world.ledger.hold.clear()
+    many = [
+        command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL) for _ in range(200)
+    ]
+    waiting = [world.pipeline.start(group, [], 1_000) for group in many]
+    await until(lambda: len(world.ledger.submitted) == 200, "nobody's turn comes any more")
+    current_deadline.set(asyncio.get_running_loop().time() + 0.2)
+    late = command.make_group([(world.engine, consent(world.patient))], channel=CHANNEL)
+
+    with pytest.raises(MeshError) as caught:
+        await world.pipeline.submit(late, [], 1_000)
+    world.ledger.hold.set()
+    await asyncio.gather(*waiting)
+
+    assert caught.value.nothing_done
+    assert len(world.ledger.submitted) == 200
+
+
 async def test_many_records_share_batches() -> None:
     ledger = FakeLedger()
     storage = FakeStorage(ledger)

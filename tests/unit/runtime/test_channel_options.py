@@ -2,12 +2,14 @@
 
 import ast
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 from grpc._cython import cygrpc
 
 import cbmdhi
 import services
+from services.runtime.server import GrpcServer
 
 _ROOTS = (Path(next(iter(services.__path__))), Path(next(iter(cbmdhi.__path__))))
 
@@ -34,3 +36,10 @@ def test_every_option_of_a_server_or_channel_is_one_that_the_library_knows() -> 
 
     assert "grpc.max_concurrent_streams" in used
     assert not unknown
+
+
+def test_who_is_over_what_is_answered_at_a_time_is_refused_by_us_and_not_by_http2() -> None:
+    parameters = signature(GrpcServer.__init__).parameters
+
+    # Calls, and streams as many again.
+    assert parameters["max_per_connection"].default > 2 * parameters["max_running"].default
