@@ -17,6 +17,9 @@ from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
 from services.runtime.peers import PeerDirectory
 
 _HEALTH_EVERY_SECONDS = 1.0
+_HANDSHAKE_MS = 10_000
+# Of one port.
+_MAX_CONNECTIONS = 5_000
 # More than is answered at a time: who is over that hears from us that nothing was done. HTTP/2's own refusal
 # says it in no words that a caller could tell from an answer that was lost.
 _MAX_STREAMS = 5_000
@@ -28,6 +31,10 @@ _OPTIONS = (
     # Who pings more often is cut off: half of the shortest that engines are known to use.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 3),
+    # Whoever connects and says nothing is kept for two minutes by default. Each takes a descriptor and 20 kB,
+    # for want of which the other ports and the probes of the process do not answer either.
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
     # Two processes on one port would share it silently; a taken port shall be an error.
     ("grpc.so_reuseport", 0),
 )

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from services.runtime import server
 from services.runtime.client import call, stream
 from services.runtime.errors import MeshError
 from services.runtime.lifecycle import Lifecycle
@@ -142,3 +144,30 @@ async def test_rpcs_are_counted_by_method_and_outcome(start: Start, life: Lifecy
         return life.metrics.registry.get_sample_value("cbmdhi_notify_rpc_requests_total", labels)
 
     await until(lambda: count("OK") == 1 and count("INVALID") == 1, "both counted")
+
+
+async def test_whoever_connects_and_says_nothing_is_not_kept(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = {"grpc.server_handshake_timeout_ms": 500, "grpc.max_allowed_incoming_connections": 3}
+    options = tuple((name, shorter.get(name, value)) for name, value in server._OPTIONS)
+    monkeypatch.setattr(server, "_OPTIONS", options)
+    net = await start()
+    host, _, port = net.address.partition(":")
+
+    silent = [await asyncio.open_connection(host, int(port)) for _ in range(6)]
+    ends = await asyncio.wait_for(asyncio.gather(*(_ended(reader) for reader, _ in silent)), 10)
+    for _, writer in silent:
+        writer.close()
+
+    assert ends == [True] * 6
+    await net.stub().List(notify_pb2.ListRequest(), timeout=5)
+
+
+async def _ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        while await reader.read(1_000):
+            pass
+    except ConnectionError:
+        pass
+    return True
