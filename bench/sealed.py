@@ -43,6 +43,12 @@ class Sealed:
     block: bytes
 
     @property
+    def stated_sha256(self) -> bytes:
+        """What storage would say of it."""
+        [content] = self.batch_item.contents
+        return replica.stated(content.stored_bytes, content.writer_key)
+
+    @property
     def kept(self) -> Kept:
         """What the check compares."""
         item = self.item
@@ -97,7 +103,8 @@ class Seals:
         for record in records:
             record.batch_item.contents[0].root_sha256 = digest
         contents = replica.contents(
-            (record.cid, record.item.command_id, record.item.signer) for record in records
+            (record.cid, record.item.command_id, record.item.signer, record.stated_sha256)
+            for record in records
         )
         receipts = [
             replica.sign_receipt(

@@ -3,6 +3,7 @@ package batch
 import (
 	"crypto/sha256"
 	"slices"
+	"strconv"
 	"strings"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
@@ -70,7 +71,7 @@ func checkSeal(seal *pb.SealedBatch) *refusal {
 	return nil
 }
 
-// acceptSeal checks that the content was sealed for this command, and that each member that is said
+// acceptSeal checks that the content was sealed for this command as it is stated, and that each member that is said
 // to hold it has signed for that.
 func (r *run) acceptSeal(c *command) *refusal {
 	s := r.seals[string(c.content.GetRootSha256())]
@@ -80,8 +81,8 @@ func (r *run) acceptSeal(c *command) *refusal {
 	if s.malformed != nil {
 		return s.malformed
 	}
-	if _, ok := s.contents[sealedContent(c.content.GetCid(), c.id(), c.signed.GetSigner())]; !ok {
-		return invalid("contents.cid", "not sealed for this command: seal it anew")
+	if _, ok := s.contents[sealedContent(c.content, c.id(), c.signed.GetSigner())]; !ok {
+		return invalid("contents.cid", "not sealed for this command, or not with this key and size: seal it anew")
 	}
 	for i, msp := range c.content.GetReplicas() {
 		member := load[pb.MemberDocument](r.state, memberKey(msp))
@@ -123,7 +124,20 @@ func (r *run) receiptHolds(seal *pb.SealedBatch, receipt *pb.ReplicaReceipt, spk
 	return signing.Verify(key, signing.ReplicaPrefix, message, receipt.GetSignature())
 }
 
-// sealedContent is a record's place in SealedBatch.contents: which content was sealed for which command.
-func sealedContent(cid, commandID, signer string) [sha256.Size]byte {
-	return sha256.Sum256([]byte(strings.Join([]string{"cbmdhi/sealed/v1", cid, commandID, signer}, "\x00")))
+// sealedContent is a record's place in SealedBatch.contents: which content was sealed for which command, and what its
+// storage says of it.
+func sealedContent(content *pb.StoredContent, commandID, signer string) [sha256.Size]byte {
+	stated := stated(content)
+	sealed := strings.Join([]string{"cbmdhi/sealed/v2", content.GetCid(), commandID, signer, string(stated[:])}, "\x00")
+	return sha256.Sum256([]byte(sealed))
+}
+
+// stated is the word of the writer's storage: how large the content is and which key opens it. A carrier that named
+// another key would take its id from the patient for whom storage made it, or use up the epochs.
+func stated(content *pb.StoredContent) [sha256.Size]byte {
+	key := content.GetWriterKey()
+	return sha256.Sum256([]byte(strings.Join([]string{
+		"cbmdhi/stated/v1", strconv.FormatUint(content.GetStoredBytes(), 10), key.GetKeyId(),
+		strconv.FormatUint(uint64(key.GetEpoch()), 10), string(key.GetSealedKeySha256()),
+	}, "\x00")))
 }

@@ -2,6 +2,7 @@ package batch_test
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"testing"
 
@@ -114,6 +115,35 @@ func TestAContentThatWasSealedForOneCommandIsWorthNothingForAnother(t *testing.T
 		t.Fatal(err)
 	}
 	s.expectAt(verdict, pb.Code_CODE_INVALID, "contents.cid")
+}
+
+func TestWhatIsStatedOfAContentIsItsStoragesWordAndNotTheCarriers(t *testing.T) {
+	stories := map[string]func(s *story, content *pb.StoredContent){
+		"an epoch after which there is none": func(_ *story, content *pb.StoredContent) { content.WriterKey.Epoch = math.MaxUint32 },
+		"the writer key of another patient": func(s *story, content *pb.StoredContent) {
+			content.WriterKey = s.WriterKey(s.Active(pb.Role_ROLE_PATIENT, sim.Mercy), sim.Mercy)
+		},
+		"another key under that id": func(_ *story, content *pb.StoredContent) { content.WriterKey.SealedKeySha256 = make([]byte, 32) },
+		"that key under another id": func(s *story, content *pb.StoredContent) { content.WriterKey.KeyId = s.ID() },
+		"another size":              func(_ *story, content *pb.StoredContent) { content.StoredBytes = math.MaxUint64 },
+	}
+	for name, change := range stories {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			item, seal := s.sealed()
+			sent := proto.Clone(item).(*pb.BatchItem)
+			change(s, sent.Contents[0])
+			verdict, err := s.carried(sent, seal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.expectAt(verdict, pb.Code_CODE_INVALID, "contents.cid")
+			// What storage made is good still.
+			if verdict, err = s.carried(item, seal); err != nil || verdict.GetCode() != pb.Code_CODE_OK {
+				t.Fatalf("as it was sealed it was refused: %v %v", verdict, err)
+			}
+		})
+	}
 }
 
 func TestASealIsKeptOnceForManyRecordsAndOneThatIsWrongHarmsNoOther(t *testing.T) {

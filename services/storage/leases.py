@@ -14,8 +14,9 @@ from cbmdhi.command.v1.state_pb2 import SealedBatch
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database, write_rows
+from services.storage import receipts
 from services.storage.domain.batch import Item
-from services.storage.domain.lease import Content, Lease
+from services.storage.domain.lease import Lease
 
 _FIRST_LOOK_MS = 5_000
 _LONGEST_LOOK_MS = 60_000
@@ -224,10 +225,7 @@ def _key(item: Item) -> bytes:
 
 def _message(lease: Lease) -> storage_pb2.Lease:
     return storage_pb2.Lease(
-        contents=[
-            storage_pb2.SealedContent(cid=one.cid, command_id=one.command_id, signer=one.signer)
-            for one in lease.contents
-        ],
+        contents=receipts.named(lease),
         chunked=[
             storage_pb2.ChunkedContent(cid=cid, chunk_cids=names) for cid, names in lease.chunks.items()
         ],
@@ -239,7 +237,7 @@ def _lease(row: Mapping[str, object] | sqlite3.Row) -> Lease:
     return Lease(
         root_cid=row["root"],  # type: ignore[arg-type]
         msp=row["msp"],  # type: ignore[arg-type]
-        contents=tuple(Content(one.cid, one.command_id, one.signer) for one in message.contents),
+        contents=receipts.contents_of(message.contents),
         chunks={one.cid: tuple(one.chunk_cids) for one in message.chunked},
         held_at_ms=row["held_at_ms"],  # type: ignore[arg-type]
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.peers import require_peer
+from services.storage import receipts
 from services.storage.blocks import Blocks
-from services.storage.domain.lease import Content
 from services.storage.hosting import Hosting
 from services.storage.releasing import Releasing
 
@@ -26,7 +26,7 @@ class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
         self, request: storage_pb2.ReplicateRequest, context: Any
     ) -> storage_pb2.ReplicateResponse:
         peer = require_peer(context, services=_STORAGE, any_member=True)
-        contents = [Content(one.cid, one.command_id, one.signer) for one in request.contents]
+        contents = receipts.contents_of(request.contents)
         receipt = await self._hosting.replicate(peer.msp_id, request.car, request.root_cid, contents)
         return storage_pb2.ReplicateResponse(receipt=receipt)
 

@@ -13,6 +13,7 @@ from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
+from services.storage import receipts
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, Packed
 from services.storage.domain.lease import Lease
 
@@ -54,10 +55,7 @@ class OtherMembers:
             storage_pb2.ReplicateRequest(
                 car=packed.car,
                 root_cid=packed.root_cid,
-                contents=[
-                    storage_pb2.SealedContent(cid=one.cid, command_id=one.command_id, signer=one.signer)
-                    for one in lease.contents
-                ],
+                contents=receipts.named(lease),
             ),
             deadline_seconds=seconds,
             retries=other.retries,

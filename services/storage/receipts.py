@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.command.v1 import code_pb2
@@ -9,8 +11,9 @@ from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, SealedBatch
 from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import replica
 from cbmdhi.protocol.signature import BadSignature
+from cbmdhi.storage.v1.storage_pb2 import SealedContent
 from services.runtime.errors import MeshError
-from services.storage.domain.lease import Lease
+from services.storage.domain.lease import Content, Lease
 
 
 class Receipts:
@@ -51,6 +54,21 @@ class Receipts:
 def seal(lease: Lease, receipts: list[ReplicaReceipt]) -> SealedBatch:
     """What goes to the channel of a batch, once for all its records."""
     return SealedBatch(root_sha256=root_sha256(lease), contents=lease.sealed, receipts=receipts)
+
+
+def named(lease: Lease) -> list[SealedContent]:
+    """The contents of a lease, as they are told to others and kept."""
+    return [
+        SealedContent(
+            cid=one.cid, command_id=one.command_id, signer=one.signer, stated_sha256=one.stated_sha256
+        )
+        for one in lease.contents
+    ]
+
+
+def contents_of(named: Iterable[SealedContent]) -> tuple[Content, ...]:
+    """And back."""
+    return tuple(Content(one.cid, one.command_id, one.signer, one.stated_sha256) for one in named)
 
 
 def root_sha256(lease: Lease) -> bytes:

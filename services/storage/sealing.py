@@ -55,6 +55,17 @@ class SealedItem:
     writer_key: Chosen
     key_holders: tuple[str, ...]
 
+    @property
+    def named_key(self) -> WriterKey:
+        """The writer key, as the channel names it."""
+        ref = self.writer_key.key.ref
+        return WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
+
+    def content(self, item: Item) -> Content:
+        """What is leased and sealed of it."""
+        stated = replica.stated(self.record.stored_bytes, self.named_key)
+        return Content(self.record.cid, item.command_id, item.signer, stated)
+
     def result(self, seal: SealedBatch) -> SealResult:
         """What the gateway is told, and told again."""
         key = self.writer_key.key
@@ -63,11 +74,7 @@ class SealedItem:
             stored=StoredContent(
                 cid=self.record.cid,
                 stored_bytes=self.record.stored_bytes,
-                writer_key=WriterKey(
-                    key_id=key.ref.key_id,
-                    epoch=key.ref.epoch,
-                    sealed_key_sha256=key.ref.sealed_key_sha256,
-                ),
+                writer_key=self.named_key,
                 replicas=[receipt.msp for receipt in seal.receipts],
                 root_sha256=seal.root_sha256,
             ),
@@ -188,10 +195,7 @@ class Sealing:
             for record in records
             if len(record.blocks) > 1
         }
-        contents = tuple(
-            Content(record.cid, item.command_id, item.signer)
-            for record, item in zip(records, items, strict=True)
-        )
+        contents = tuple(one.content(item) for one, item in zip(sealed, items, strict=True))
         lease = self._keeper.lease(packed, contents, chunks)
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
         seal = await self._keeper.store(packed, lease, place)

@@ -79,7 +79,12 @@ class Storages:
         stored = [one.item.contents[0] for one in submissions]
         root = cid.digest(cid.from_bytes(cid.batch_root([cid.to_bytes(one.cid) for one in stored]).cid))
         contents = replica.contents(
-            (content.cid, command.parse(signed)[0].command_id, signed.signer)
+            (
+                content.cid,
+                command.parse(signed)[0].command_id,
+                signed.signer,
+                replica.stated(content.stored_bytes, content.writer_key),
+            )
             for content, one in zip(stored, submissions, strict=True)
             for signed in one.item.group.commands
         )

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -62,8 +63,11 @@ func (w *World) Seal(items ...*pb.BatchItem) []*pb.SealedBatch {
 func sealed(content *pb.StoredContent, command *pb.SignedCommand) []byte {
 	var header pb.Command
 	_ = proto.Unmarshal(command.GetCommand(), &header) // One that does not parse is refused for that.
-	digest := sha256.Sum256([]byte(strings.Join(
-		[]string{"cbmdhi/sealed/v1", content.GetCid(), header.GetCommandId(), command.GetSigner()}, "\x00")))
+	key := content.GetWriterKey()
+	stated := sha256.Sum256(fmt.Appendf(nil, "cbmdhi/stated/v1\x00%d\x00%s\x00%d\x00%s",
+		content.GetStoredBytes(), key.GetKeyId(), key.GetEpoch(), key.GetSealedKeySha256()))
+	digest := sha256.Sum256(fmt.Appendf(nil, "cbmdhi/sealed/v2\x00%s\x00%s\x00%s\x00%s",
+		content.GetCid(), header.GetCommandId(), command.GetSigner(), stated[:]))
 	return digest[:]
 }
 

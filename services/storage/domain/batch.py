@@ -173,6 +173,8 @@ def _check_contents(held: Mapping[bytes, bytes], contents: Sequence[Content]) ->
             raise NotABatch("a content is not one of its blocks, or belongs to no command")
         if not address.is_address(content.signer):
             raise NotABatch("a content's command has no signer")
+        if len(content.stated_sha256) not in (0, 32):
+            raise NotABatch("what is stated of a content is not a hash")
         if names := _chunks_of(blocks[content.cid]):
             chunks[content.cid] = names
     everything = [content.cid for content in contents] + [one for names in chunks.values() for one in names]

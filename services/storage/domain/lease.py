@@ -18,11 +18,20 @@ LEASE_MS = replica.RECEIPT_LIFETIME_MS + MARGIN_MS
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A content and the command for which it was sealed: by no other can it get onto the channel."""
+    """A content and the command for which it was sealed: by no other can it get onto the channel.
+
+    stated_sha256  what its storage says of it (`replica.stated`); empty for evidence
+    """
 
     cid: str
     command_id: str
     signer: str
+    stated_sha256: bytes = b""
+
+    @property
+    def sealed(self) -> tuple[str, str, str, bytes]:
+        """As `replica.contents` takes it."""
+        return self.cid, self.command_id, self.signer, self.stated_sha256
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Lease:
     @cached_property
     def sealed(self) -> bytes:
         """`SealedBatch.contents`: what its receipts are about."""
-        return replica.contents((one.cid, one.command_id, one.signer) for one in self.contents)
+        return replica.contents(one.sealed for one in self.contents)
 
     @cached_property
     def sealed_sha256(self) -> bytes:

@@ -112,12 +112,13 @@ def test_ids_ascend_and_are_version_7() -> None:
 def test_a_replica_receipt_holds_for_its_batch_its_commands_and_its_channel_alone() -> None:
     key = signature.new_private_key()
     spki = signature.spki(key.public_key())
-    contents = replica.contents([("a CID", "a command", "its signer")])
+    contents = replica.contents([("a CID", "a command", "its signer", b"s" * 32)])
     made = replica.sign_receipt(key, b"g" * 32, b"r" * 32, contents, "LakesideMSP", 1)
     replica.verify_receipt(made, b"g" * 32, spki)
     for field, other in (
         ("root_sha256", b"o" * 32),
-        ("contents_sha256", replica.contents([("a CID", "another command", "its signer")])),
+        ("contents_sha256", replica.contents([("a CID", "another command", "its signer", b"s" * 32)])),
+        ("contents_sha256", replica.contents([("a CID", "a command", "its signer", b"o" * 32)])),
         ("msp", "MercyMSP"),
         ("held_at_ms", 2),
     ):

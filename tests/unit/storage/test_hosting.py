@@ -50,7 +50,7 @@ async def test_a_receipt_is_signed_by_the_registered_key(world: World) -> None:
     )
     assert receipt.msp == LAKESIDE
     assert receipt.root_sha256 == cid.digest(sent.root_cid)
-    named = replica.contents((one.cid, one.command_id, one.signer) for one in contents)
+    named = replica.contents(one.sealed for one in contents)
     assert receipt.contents_sha256 == hashlib.sha256(named).digest()
     again = await world.lakeside.hosting.replicate(MERCY, sent.car, sent.root_cid, contents)
     assert again.root_sha256 == receipt.root_sha256
@@ -72,6 +72,7 @@ async def test_a_batch_that_is_held_for_some_commands_is_not_held_for_others_mea
         contents_of(b"one", b"one"),
         [Content(cid.raw(content), "no command", AUTHOR) for content in (b"one", b"two")],
         [Content(cid.raw(content), uuid7(), "nobody") for content in (b"one", b"two")],
+        [Content(cid.raw(content), uuid7(), AUTHOR, b"short") for content in (b"one", b"two")],
     ],
 )
 async def test_a_batch_whose_contents_are_not_each_named_once_for_a_command_is_refused(

@@ -45,7 +45,8 @@ async def test_a_batch_is_pinned_here_and_at_the_other_member_and_both_swear_to_
         key = world.channel.members[receipt.msp].storage_signing_key
         replica.verify_receipt(receipt, CHANNEL.genesis_sha256, key)
         assert receipt.contents_sha256 == hashlib.sha256(seal.contents).digest()
-    named = [(cid_of(batch, n), one.command_id, one.signer) for n, one in enumerate(items)]
+    stated = [replica.stated(one.stored.stored_bytes, one.stored.writer_key) for one in batch.results]
+    named = [(cid_of(batch, n), one.command_id, one.signer, stated[n]) for n, one in enumerate(items)]
     assert seal.contents == replica.contents(named)
     for result in batch.results:
         assert list(result.stored.replicas) == [MERCY, LAKESIDE]
