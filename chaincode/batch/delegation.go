@@ -48,18 +48,9 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 	if c.family.delegation == nil {
 		return forbidden("delegation", "this command is never delegated: the person signs it")
 	}
-	if device.GetRole() != pb.Role_ROLE_DEVICE {
-		return forbidden("signer", "only a registered device acts within a delegation: sign in person")
-	}
 	d := c.delegation
-	if why := checkEnd(d, r.call.TimeMs, delegationPeriod); why != nil {
+	if why := r.lets(d, device); why != nil {
 		return why
-	}
-	if why := checkBeginning(d, r.call.TimeMs, delegationPeriod); why != nil {
-		return why
-	}
-	if d.GetDelegate() != device.GetAddress() {
-		return forbidden("delegation.delegate", "the delegation lets another device act: log in with this one")
 	}
 	c.entry.OnBehalfOf = d.GetDelegator()
 	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
@@ -80,6 +71,23 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 		return forbidden("delegation.patients", "the delegation does not cover this patient: log in with one that does, or sign in person")
 	}
 	c.actor, c.delegated = delegator, true
+	return nil
+}
+
+// lets checks that a delegation is to this device, and for now.
+func (r *run) lets(d *pb.Delegation, device *pb.IdentityDocument) *refusal {
+	if device.GetRole() != pb.Role_ROLE_DEVICE {
+		return forbidden("signer", "only a registered device acts within a delegation: sign in person")
+	}
+	if why := checkEnd(d, r.call.TimeMs, delegationPeriod); why != nil {
+		return why
+	}
+	if why := checkBeginning(d, r.call.TimeMs, delegationPeriod); why != nil {
+		return why
+	}
+	if d.GetDelegate() != device.GetAddress() {
+		return forbidden("delegation.delegate", "the delegation lets another device act: log in with this one")
+	}
 	return nil
 }
 

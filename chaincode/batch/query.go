@@ -104,10 +104,16 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d items", MaxExplainItems)
 	}
 	first := append(callKeys(call), policyKey)
-	for _, item := range items {
-		if checkExplain(item) == nil {
-			first = append(first, identityKey(item.GetPrincipal()),
-				recordKey(item.GetRecordId(), item.GetVersion()), recordKey(item.GetRecordId(), item.GetVersion()+1))
+	asked := make([]explained, len(items))
+	for i, item := range items {
+		asked[i] = decodeExplain(item)
+		if asked[i].malformed != nil {
+			continue
+		}
+		first = append(first, identityKey(item.GetPrincipal()),
+			recordKey(item.GetRecordId(), item.GetVersion()), recordKey(item.GetRecordId(), item.GetVersion()+1))
+		if d := asked[i].delegation; d != nil {
+			first = append(first, identityKey(d.GetDelegate()), revokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
 		}
 	}
 	s, failure := fetchState(ledger, distinct(first))
@@ -118,11 +124,11 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 		return nil, failure
 	}
 	var second []string
-	for _, item := range items {
-		if checkExplain(item) != nil {
+	for _, one := range asked {
+		if one.malformed != nil {
 			continue
 		}
-		if record := load[pb.RecordVersion](s, recordKey(item.GetRecordId(), item.GetVersion())); record != nil {
+		if record := load[pb.RecordVersion](s, recordKey(one.item.GetRecordId(), one.item.GetVersion())); record != nil {
 			second = append(second, identityKey(record.GetPatient()), consentKey(record.GetPatient()))
 		}
 	}
@@ -135,14 +141,14 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 	}
 	r := &run{rules: rules, call: call, state: s}
 	verdicts := make([]*pb.Verdict, len(items))
-	for i, item := range items {
-		verdicts[i] = r.explainOne(at("explain.items", i), item)
+	for i := range asked {
+		verdicts[i] = r.explainOne(at("explain.items", i), &asked[i])
 	}
 	return &pb.QueryResult{Verdicts: verdicts}, nil
 }
 
-func (r *run) explainOne(path string, item *pb.ExplainItem) *pb.Verdict {
-	basis, why := r.decideExplain(item)
+func (r *run) explainOne(path string, one *explained) *pb.Verdict {
+	basis, why := r.decideExplain(one)
 	verdict := &pb.Verdict{Code: pb.Code_CODE_OK, Basis: basis}
 	if why != nil {
 		verdict.Code, verdict.Reason = why.code, why.reason
@@ -153,10 +159,11 @@ func (r *run) explainOne(path string, item *pb.ExplainItem) *pb.Verdict {
 	return verdict
 }
 
-func (r *run) decideExplain(item *pb.ExplainItem) (*pb.DecisionBasis, *refusal) {
-	if why := checkExplain(item); why != nil {
-		return nil, why
+func (r *run) decideExplain(one *explained) (*pb.DecisionBasis, *refusal) {
+	if one.malformed != nil {
+		return nil, one.malformed
 	}
+	item := one.item
 	principal := load[pb.IdentityDocument](r.state, identityKey(item.GetPrincipal()))
 	if principal == nil {
 		return nil, refuse(pb.Code_CODE_UNKNOWN_SIGNER, "principal", "not registered on this channel")
@@ -164,12 +171,25 @@ func (r *run) decideExplain(item *pb.ExplainItem) (*pb.DecisionBasis, *refusal) 
 	if principal.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return nil, refuse(pb.Code_CODE_INACTIVE_SIGNER, "principal", "the principal's identity is not active")
 	}
+	if d := one.delegation; d != nil {
+		device := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegate()))
+		if device.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+			return nil, refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegate", "the device's identity is not active")
+		}
+		if why := r.lets(d, device); why != nil {
+			return nil, why
+		}
+		if why := r.stillStands(d, principal, device); why != nil {
+			return nil, why
+		}
+	}
 	record := load[pb.RecordVersion](r.state, recordKey(item.GetRecordId(), item.GetVersion()))
 	if record == nil {
 		return nil, notFound("record_id", "there is no such record version")
 	}
 	basis, why := r.decide(question{
-		actor: principal, action: item.GetAction(), purpose: item.GetPurpose(), record: describeRecord(record),
+		delegated: one.delegation != nil,
+		actor:     principal, action: item.GetAction(), purpose: item.GetPurpose(), record: describeRecord(record),
 	})
 	// As for an Access. Who is told that a version exists is told of the latest as its list has it, which
 	// may be older than the state: a record that is being amended does not vanish meanwhile.
@@ -177,6 +197,34 @@ func (r *run) decideExplain(item *pb.ExplainItem) (*pb.DecisionBasis, *refusal) 
 		why = r.notSuperseded("version", item.GetAction(), record)
 	}
 	return basis, why
+}
+
+// explained is a question with what its bytes hold.
+type explained struct {
+	item       *pb.ExplainItem
+	delegation *pb.Delegation
+	malformed  *refusal
+}
+
+func decodeExplain(item *pb.ExplainItem) explained {
+	one := explained{item: item, malformed: checkExplain(item)}
+	raw := item.GetDelegation()
+	if len(raw) == 0 || one.malformed != nil {
+		return one
+	}
+	const entries = 4 * maxDelegationPatients
+	d := &pb.Delegation{}
+	switch {
+	case len(raw) > MaxDelegationBytes || delegationShape.count(raw, entries) > entries:
+		one.malformed = tooLarge("delegation", "over %d bytes, or too many entries", MaxDelegationBytes)
+	case !strictly(raw, d):
+		one.malformed = invalid("delegation", "not a serialized Delegation of this version")
+	case d.GetDelegator() != item.GetPrincipal():
+		one.malformed = invalid("delegation.delegator", "the delegation is not the principal's")
+	default:
+		one.delegation, one.malformed = d, checkDelegation(d)
+	}
+	return one
 }
 
 func checkExplain(item *pb.ExplainItem) *refusal {

@@ -3,6 +3,7 @@ package batch_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -39,6 +40,44 @@ func TestExplainSaysWhatAnAccessWouldSay(t *testing.T) {
 		if got.GetCode() != want.GetCode() || got.GetReason() != want.GetReason() || !proto.Equal(got.GetBasis(), want.GetBasis()) {
 			t.Errorf("explained %v, decided %v", got, want)
 		}
+	}
+}
+
+func TestExplainSaysWhetherADelegationStandsStill(t *testing.T) {
+	stories := map[string]struct {
+		ends func(s *story, d *pb.Delegation)
+		code pb.Code
+		path string
+	}{
+		"as it was": {func(*story, *pb.Delegation) {}, pb.Code_CODE_OK, ""},
+		"ended by its person": {func(s *story, d *pb.Delegation) { s.expect(s.One(s.ends(s.patient, d)), pb.Code_CODE_OK) },
+			pb.Code_CODE_FORBIDDEN, "delegation.delegation_id"},
+		"ended by itself":      {func(s *story, _ *pb.Delegation) { s.Now = s.Now.Add(time.Hour) }, pb.Code_CODE_EXPIRED, "delegation.expires_at_ms"},
+		"a device suspended":   {func(s *story, _ *pb.Delegation) { s.SetStatus(s.device, suspended) }, pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegate"},
+		"not the principal's":  {func(s *story, d *pb.Delegation) { d.Delegator = s.clinician.Address }, pb.Code_CODE_INVALID, "delegation.delegator"},
+		"to who is no device":  {func(s *story, d *pb.Delegation) { d.Delegate = s.clinician.Address }, pb.Code_CODE_FORBIDDEN, "signer"},
+		"to nobody":            {func(_ *story, d *pb.Delegation) { d.Delegate = "" }, pb.Code_CODE_INVALID, "delegation.delegate"},
+		"of too many patients": {func(_ *story, d *pb.Delegation) { d.Patients = make([]string, 1000) }, pb.Code_CODE_TOO_LARGE, "delegation"},
+	}
+	for name, test := range stories {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			record := s.Write(s.engine, s.patient)
+			d := s.patient.Delegation(s.device)
+			test.ends(s, d)
+			item := &pb.ExplainItem{
+				Principal: s.patient.Address, Action: "read", RecordId: record, Version: 1, Purpose: "PATRQT", Delegation: sim.Marshal(t, d),
+			}
+			result, err := s.query(&pb.Query{Query: &pb.Query_Explain{Explain: &pb.Explain{Items: []*pb.ExplainItem{item}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := test.path
+			if path != "" {
+				path = "explain.items[0]." + path
+			}
+			s.expectAt(result.Verdicts[0], test.code, path)
+		})
 	}
 }
 

@@ -1,4 +1,5 @@
-"""The consent as it is now: a decision that was right when made releases nothing once that is revoked."""
+"""Consent and delegation as they are now: a decision that was right when made releases nothing once that is
+not so any more."""
 
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ class Consents:
                 record_id=grant.record_id,
                 version=grant.version,
                 purpose=grant.purpose,
+                delegation=grant.delegation,
             )
             for grant in grants
         ]

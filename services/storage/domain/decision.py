@@ -26,6 +26,7 @@ class ReadGrant:
 
     actor    on whose authority: the reader, or who delegated to that device
     action   `read`, `history` or `export`; empty: the glass was broken, and nobody's consent is asked
+    delegation  within which the reader, a device, acts; empty when it was asked in person
     """
 
     reader: str
@@ -37,6 +38,7 @@ class ReadGrant:
     version: int
     command_id: str
     decided_at_ms: int
+    delegation: bytes = b""
 
 
 def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: Set[str]) -> ReadGrant:
@@ -76,6 +78,7 @@ def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: 
         version=body.version,
         command_id=command_id,
         decided_at_ms=verified.timestamp_ms,
+        delegation=found.command.delegation.delegation,
     )
 
 

@@ -60,6 +60,8 @@ def test_of_a_delegated_access_the_reader_is_the_device() -> None:
     device, command_id = signer(delegated=True), uuid7()
     grant = derive_grant(verified((device, command_id, code_pb2.CODE_OK)), command_id, MEMBERS)
     assert (grant.reader, grant.actor) == (device.address, "a clinician")
+    assert device.delegation is not None
+    assert grant.delegation == device.delegation.delegation
 
 
 @pytest.mark.parametrize("endorsers", [("A", "B"), ("A", "B", "X"), ("A", "A", "B"), ()])

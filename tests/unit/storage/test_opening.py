@@ -8,7 +8,7 @@ import pytest
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED, Verdict
-from cbmdhi.protocol import envelope, hpke
+from cbmdhi.protocol import command, envelope, hpke
 from services.runtime.errors import MeshError
 from services.storage.domain.batch import MIB
 from services.storage.ledger import now_ms
@@ -322,6 +322,19 @@ async def test_what_was_permitted_is_not_released_after_the_consent_was_revoked(
     # Given again, it may still be used: nothing was released on it.
     world.channel.denied.clear()
     await world.mercy.opening.open(*decided[0])
+
+
+async def test_of_a_delegated_decision_it_is_asked_whether_the_delegation_stands_still(world: World) -> None:
+    device, person, record = world.clinician(), world.clinician(), item(world.patient().address)
+    await world.write(record)
+    raw = pb.Delegation(delegator=person.address).SerializeToString()
+    signer = command.KeySigner(device.signer.private_key, pb.SignedDelegation(delegation=raw))
+    device = dataclasses.replace(device, signer=signer)
+
+    await world.mercy.opening.open(*world.channel.decide(device, record))
+
+    [[asked]] = world.mercy.ledger.asked_for_consents
+    assert (asked.principal, asked.delegation) == (person.address, raw)
 
 
 async def test_nothing_is_released_while_the_own_peer_cannot_say_how_it_would_decide(
