@@ -41,7 +41,7 @@ doctor: ## what is wrong and how to mend it
 test: observe-build ## lint, unit, contract and end-to-end tests
 	@$(BIN)/python -m cbmdhi.build.checks test
 
-attacks: build ## tests/attacks in their long versions; ONLY=stranger chooses
+attacks: build ## tests/attacks in their long versions (10 minutes); ONLY=overload OPTIONS=--figures=FOLDER
 	@$(BIN)/python -m pytest -q tests/attacks --long $(foreach word,$(ONLY),-k $(word)) $(OPTIONS)
 
 mutants: build ## break each rule of the chaincode in turn: its tests have to notice (10 minutes); OPTIONS=--only=TEXT

@@ -42,8 +42,8 @@ _ADDRESSES = {
 }
 _READY_SECONDS = 60.0
 _CORES_TO_SPARE = 8
-# Of the hundred ports that a network reserves it uses the first 55.
-_FIRST_SPARE_PORT = 60
+# Of the hundred ports that a network reserves the last thirty are a third member's.
+FIRST_SPARE_PORT = 70
 _FLOOD_RATE = 50_000.0
 
 
@@ -81,12 +81,12 @@ def main(
         document = running.endpoints()
         services = document["organisations"][_MEMBER]["services"]
         configs = {service: Path(services[service]["config"]) for service in _ADDRESSES}
-        spare = Spare(document["base_port"] + _FIRST_SPARE_PORT)
+        spare = Spare(document["base_port"] + FIRST_SPARE_PORT)
         more: list[str] = []
         for number in range(2, max(wanted) + 1):
-            storage = _replica(home, "storage", configs["storage"], number, spare)
+            storage = replica(home, "storage", configs["storage"], number, spare)
             its_storage = {"storage_address": started.enter_context(storage)}
-            gateway = _replica(home, "gateway", configs["gateway"], number, spare, its_storage)
+            gateway = replica(home, "gateway", configs["gateway"], number, spare, its_storage)
             more.append(started.enter_context(gateway))
         points = asyncio.run(_measure(home, plan, wanted, records, more))
     results_files.write(results, "replicas", points)
@@ -110,7 +110,7 @@ async def _measure(
     async with Session(home, people, progress.spoken(people)) as session, AsyncExitStack() as clients:
         own = list(session.cast.carriers)
         away = [
-            await clients.enter_async_context(Client(_pointed(carrier.wallet, gateway), _MEMBER))
+            await clients.enter_async_context(Client(pointed(carrier.wallet, gateway), _MEMBER))
             for carrier, gateway in zip(own[1:], more, strict=False)
         ]
         session.cast.carriers[:] = [own[0], *away]
@@ -123,7 +123,7 @@ async def _measure(
     return points
 
 
-def _pointed(wallet: Wallet, grpc: str) -> Wallet:
+def pointed(wallet: Wallet, grpc: str) -> Wallet:
     """The wallet, with another gateway of the same member in its consortium."""
     member = wallet.consortium.member_named(_MEMBER)
     moved = replace(member, gateway=replace(member.gateway, grpc=grpc))
@@ -132,7 +132,7 @@ def _pointed(wallet: Wallet, grpc: str) -> Wallet:
 
 
 @contextmanager
-def _replica(
+def replica(
     home: Path,
     service: str,
     config: Path,

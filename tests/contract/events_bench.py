@@ -20,6 +20,19 @@ from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
 from tests.support.waiting import until
 
+# What one could do to the ledger's events, by JetStream.
+MANAGED = {
+    "publish": lambda jetstream: jetstream.publish("cbmdhi.ledger.transaction", b"forged", timeout=1),
+    "purge": lambda jetstream: jetstream.purge_stream(LEDGER_STREAM.name),
+    "delete": lambda jetstream: jetstream.delete_stream(LEDGER_STREAM.name),
+    "update": lambda jetstream: jetstream.update_stream(
+        name=LEDGER_STREAM.name, subjects=[LEDGER_STREAM.subject], max_msgs=1
+    ),
+    "read": lambda jetstream: jetstream.get_msg(LEDGER_STREAM.name, 1),
+    "take over": lambda jetstream: jetstream.add_stream(name="MINE", subjects=["cbmdhi.>"]),
+    "end a consumer": lambda jetstream: jetstream.delete_consumer(LEDGER_STREAM.name, "notify"),
+}
+
 
 @dataclass
 class Reader:

@@ -20,7 +20,7 @@ from services.runtime.events import (
     NatsLink,
     Publisher,
 )
-from tests.contract.events_bench import Bench, is_well, publish, publish_until_taken
+from tests.contract.events_bench import MANAGED, Bench, is_well, publish, publish_until_taken
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
 from tests.support.waiting import until
@@ -270,19 +270,6 @@ async def test_a_client_without_the_members_certificate_gets_no_link(bench: Benc
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await link.wait_connected()
-
-
-MANAGED = {
-    "publish": lambda jetstream: jetstream.publish("cbmdhi.ledger.transaction", b"forged", timeout=1),
-    "purge": lambda jetstream: jetstream.purge_stream(LEDGER_STREAM.name),
-    "delete": lambda jetstream: jetstream.delete_stream(LEDGER_STREAM.name),
-    "update": lambda jetstream: jetstream.update_stream(
-        name=LEDGER_STREAM.name, subjects=[LEDGER_STREAM.subject], max_msgs=1
-    ),
-    "read": lambda jetstream: jetstream.get_msg(LEDGER_STREAM.name, 1),
-    "take over": lambda jetstream: jetstream.add_stream(name="MINE", subjects=["cbmdhi.>"]),
-    "end a consumer": lambda jetstream: jetstream.delete_consumer(LEDGER_STREAM.name, "notify"),
-}
 
 
 @pytest.mark.parametrize(

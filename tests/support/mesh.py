@@ -48,14 +48,20 @@ class People:
         return client
 
 
+@contextlib.contextmanager
+def running(home: Path, *, traced: bool) -> Iterator[Network]:
+    """A network, gone afterwards."""
+    made = Network(home)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(made.clean)
+        made.up(traced=traced)
+        yield made
+
+
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    home: Path = tmp_path_factory.mktemp("mesh")
-    running = Network(home)
-    with contextlib.ExitStack() as cleanup:
-        cleanup.callback(running.clean)
-        running.up(traced=True)
-        yield running
+    with running(tmp_path_factory.mktemp("mesh"), traced=True) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
