@@ -42,12 +42,15 @@ type Ledger interface {
 	Members() ([]string, error)
 	// Sealed returns values of the implicit private data collection of the call's creator.
 	Sealed(keys []string) ([][]byte, error)
+	// Keys returns the first of the public state keys that begin with a prefix, sorted.
+	Keys(prefix string, most int) ([]string, error)
 }
 
-// Write is one change of state. Collection is empty for public state.
+// Write is one change of state. Collection is empty for public state; only there keys are deleted.
 type Write struct {
 	Collection, Key string
 	Value           []byte
+	Delete          bool
 }
 
 // Output is the answer to a batch: the result for the block, and the writes, sorted by collection

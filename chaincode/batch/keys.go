@@ -74,6 +74,12 @@ func sealedRecordKeyName(patient string) string { return "rk/" + patient }
 func writerKeyKey(writer, keyID string) string        { return "wkey/" + writer + "/" + keyID }
 func sealedWriterKeyName(writer, keyID string) string { return "wk/" + writer + "/" + keyID }
 
+// What custodians have not received from a writer.
+func lateKeyPrefix(writer string) string { return "late/" + writer + "/" }
+func lateKeyOf(writer, custodian, keyID string) string {
+	return lateKeyPrefix(writer) + custodian + "/" + keyID
+}
+
 func implicitCollection(msp string) string { return "_implicit_org_" + msp }
 
 // isUUIDv7 accepts the canonical lower-case text only: two spellings of an id would be two ids.

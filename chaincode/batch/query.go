@@ -36,6 +36,8 @@ func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.Quer
 		result, failure = getKeys(call, q.GetKeys.GetKeys(), ledger)
 	case *pb.Query_GetSealedKeys:
 		result, failure = getSealedKeys(call, q.GetSealedKeys.GetKeys(), ledger)
+	case *pb.Query_GetLateKeys:
+		result, failure = getLateKeys(call, q.GetLateKeys.GetCustodian(), ledger)
 	case *pb.Query_Explain:
 		result, failure = rules.explain(call, q.Explain.GetItems(), ledger)
 	default:

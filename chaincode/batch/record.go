@@ -204,21 +204,8 @@ func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal
 		}
 		return nil
 	}
-	name := sealedWriterKeyName(r.call.CreatorMSP, key.GetKeyId())
-	holders := []string{r.call.CreatorMSP}
-	for _, custodian := range patient.GetCustodians() {
-		if custodian.GetMsp() != r.call.CreatorMSP {
-			holders = append(holders, custodian.GetMsp())
-		}
-	}
-	for _, msp := range holders {
-		sealed, ok := r.sealed.find(msp, name, key.GetSealedKeySha256())
-		if !ok {
-			return invalid(path+".sealed_key_sha256",
-				"the first record under a writer key needs it in the transient field sealed_keys, "+
-					"for the writer and for each custodian of the patient: missing for %s", msp)
-		}
-		r.state.putPrivate(msp, name, sealed)
+	if why := r.handOver(key, patient); why != nil {
+		return why
 	}
 	r.state.put(writerKeyKey(r.call.CreatorMSP, key.GetKeyId()), &pb.WriterKeyState{
 		Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP, CommandId: c.id(),

@@ -33,7 +33,7 @@ const (
 // DefaultClockBound is how far a transaction's time may be from an endorser's clock.
 const DefaultClockBound = time.Minute
 
-// Contract answers the functions init, process, tick and query.
+// Contract answers the functions init, process, tick, deliver and query.
 type Contract struct {
 	// SHA-256 of the Genesis that this member's operator agreed to.
 	GenesisSHA256 [sha256.Size]byte
@@ -88,11 +88,14 @@ func (c *Contract) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Resp
 	case "tick":
 		function = "tick"
 		err = c.tick(stub, call)
+	case "deliver":
+		function = "deliver"
+		err = c.deliver(stub, call)
 	case "query":
 		function = "query"
 		payload, err = c.query(stub, call, args[1])
 	default:
-		err = failure(pb.Code_CODE_INVALID, "function", "not init, process, tick or query")
+		err = failure(pb.Code_CODE_INVALID, "function", "not init, process, tick, deliver or query")
 	}
 	if err != nil {
 		return refusal(err)
@@ -138,6 +141,18 @@ func (c *Contract) tick(stub shim.ChaincodeStubInterface, call batch.Call) error
 	return commit(stub, writes)
 }
 
+func (c *Contract) deliver(stub shim.ChaincodeStubInterface, call batch.Call) error {
+	transient, err := stub.GetTransient()
+	if err != nil {
+		return failure(pb.Code_CODE_INVALID, "sealed_keys", "the transient map could not be read")
+	}
+	writes, err := c.rules.Deliver(call, transient[TransientSealedKeys], &ledger{stub, call.CreatorMSP})
+	if err != nil {
+		return err
+	}
+	return commit(stub, writes)
+}
+
 // countsOf a batch, for the log.
 func countsOf(out batch.Output) []any {
 	commands, done := 0, 0
@@ -165,10 +180,13 @@ func commit(stub shim.ChaincodeStubInterface, writes []batch.Write) error {
 	stub.StartWriteBatch()
 	for _, w := range writes {
 		var err error
-		if w.Collection == "" {
-			err = stub.PutState(w.Key, w.Value)
-		} else {
+		switch {
+		case w.Collection != "":
 			err = stub.PutPrivateData(w.Collection, w.Key, w.Value)
+		case w.Delete:
+			err = stub.DelState(w.Key)
+		default:
+			err = stub.PutState(w.Key, w.Value)
 		}
 		if err != nil {
 			return failure(pb.Code_CODE_UNAVAILABLE, "ledger", "a write was refused by the peer")

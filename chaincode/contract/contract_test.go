@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,14 @@ func (s *stub) PutState(key string, value []byte) error {
 	return nil
 }
 
+func (s *stub) DelState(key string) error {
+	if !s.batching {
+		s.w.T.Fatalf("%s was deleted outside the write batch", key)
+	}
+	s.pending = append(s.pending, func() { delete(s.w.State, key) })
+	return nil
+}
+
 func (s *stub) PutPrivateData(collection, key string, value []byte) error {
 	if !s.batching {
 		s.w.T.Fatalf("%s was written outside the write batch", key)
@@ -93,10 +102,9 @@ func (s *stub) SetEvent(name string, payload []byte) error {
 }
 
 func (s *stub) GetStateByRange(start, end string) (shim.StateQueryIteratorInterface, error) {
-	members, _ := sim.Ledger{World: s.w}.Members()
 	rows := &iterator{}
-	for _, m := range members {
-		if key := "org/" + m; key >= start && key < end {
+	for _, key := range slices.Sorted(maps.Keys(s.w.State)) {
+		if key >= start && key < end {
 			rows.keys = append(rows.keys, key)
 		}
 	}
@@ -187,6 +195,39 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 			t.Fatalf("the log holds an identifier: %s", log)
 		}
 	}
+}
+
+func TestALateKeyIsFoundByItsWriterDeliveredAndNotedNoMore(t *testing.T) {
+	w := sim.New(t)
+	c := newContract(w, &bytes.Buffer{})
+	patient, engine := w.Active(pb.Role_ROLE_PATIENT, sim.Mercy), w.Active(pb.Role_ROLE_ENGINE, sim.Mercy)
+	patient.Custodians = []string{sim.Lakeside}
+	document := w.Identity(patient.Address)
+	document.Custodians = []*pb.Custodian{{Msp: sim.Lakeside, SealedKeySha256: make([]byte, 32)}}
+	w.State["id/"+patient.Address] = sim.Marshal(t, document)
+	write := newStub(w, "process", sim.Marshal(t, w.Batch(w.PutRecord(engine, patient, 1, w.ID()))))
+	present := slices.DeleteFunc(w.Sealed().GetKeys(), func(key *pb.SealedKey) bool { return key.GetMsp() == sim.Lakeside })
+	write.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, &pb.SealedKeys{Keys: present})}
+	expect(t, c.Invoke(write), "")
+	late := func() *pb.SealedKeys {
+		asked := &pb.Query{Query: &pb.Query_GetLateKeys{GetLateKeys: &pb.GetLateKeys{Custodian: sim.Lakeside}}}
+		response := c.Invoke(newStub(w, "query", sim.Marshal(t, asked)))
+		expect(t, response, "")
+		answer := &pb.QueryResult{}
+		sim.Unmarshal(t, response.GetPayload(), answer)
+		return answer.GetLateKeys()
+	}
+	waiting := late()
+	if len(waiting.GetKeys()) != 1 {
+		t.Fatalf("waiting: %v", waiting)
+	}
+	deliver := newStub(w, "deliver", nil)
+	deliver.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, waiting)}
+	expect(t, c.Invoke(deliver), "")
+	if got := w.Private["_implicit_org_"+sim.Lakeside][waiting.Keys[0].GetKey()]; len(got) == 0 || len(late().GetKeys()) != 0 {
+		t.Fatalf("delivered %q, still waiting: %v", got, late())
+	}
+	expect(t, c.Invoke(newStub(w, "deliver", nil)), "CODE_INVALID: sealed_keys: ")
 }
 
 func TestAMajorityIsCountedOverTheMemberDocuments(t *testing.T) {
@@ -282,6 +323,7 @@ func TestNothingIsEndorsedFarFromTheEndorsersClock(t *testing.T) {
 	for name, argument := range map[string][]byte{
 		"process": sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}),
 		"tick":    nil,
+		"deliver": nil,
 		"query":   sim.Marshal(t, &pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"pol"}}}}),
 	} {
 		t.Run(name, func(t *testing.T) {

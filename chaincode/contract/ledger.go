@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"math"
 	"strings"
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
@@ -25,19 +26,28 @@ func (l *ledger) Sealed(keys []string) ([][]byte, error) {
 // Members walks the member documents; a range, so that a member admitted meanwhile invalidates a
 // vote that was counted without it.
 func (l *ledger) Members() ([]string, error) {
-	end := strings.TrimSuffix(batch.MemberPrefix, "/") + "0" // "0" follows "/".
-	documents, err := l.stub.GetStateByRange(batch.MemberPrefix, end)
+	keys, err := l.Keys(batch.MemberPrefix, math.MaxInt)
+	for i, key := range keys {
+		keys[i] = strings.TrimPrefix(key, batch.MemberPrefix)
+	}
+	return keys, err
+}
+
+// Keys walks a range, as far as it is asked for.
+func (l *ledger) Keys(prefix string, most int) ([]string, error) {
+	end := strings.TrimSuffix(prefix, "/") + "0" // "0" follows "/".
+	documents, err := l.stub.GetStateByRange(prefix, end)
 	if err != nil {
 		return nil, err
 	}
 	defer documents.Close()
-	var members []string
-	for documents.HasNext() {
+	var keys []string
+	for documents.HasNext() && len(keys) < most {
 		document, err := documents.Next()
 		if err != nil {
 			return nil, err
 		}
-		members = append(members, strings.TrimPrefix(document.GetKey(), batch.MemberPrefix))
+		keys = append(keys, document.GetKey())
 	}
-	return members, nil
+	return keys, nil
 }

@@ -69,6 +69,7 @@ LEDGER = parts.service(
     panel("Bytes of a batch, p95", "bytes", quantile(0.95, f"{parts.LEDGER}_batch_size_bytes")),
     panel("Conflicts (MVCC)", "reqps", rate(f"{parts.LEDGER}_conflicts_total")),
     panel("Fate not learned", "reqps", rate(f"{parts.LEDGER}_unknown_outcomes_total")),
+    panel("Writer keys that wait for a custodian", "short", f"{parts.LEDGER}_late_keys_items"),
     panel(
         "Projection behind the peer",
         "short",

@@ -8,6 +8,7 @@ from services.ledger.epochs import Epochs
 from services.ledger.evidence import Proving
 from services.ledger.follower import Blocks, ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.health import Health
+from services.ledger.latekeys import LateKeys
 from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.nats_watch import NatsWatch
@@ -57,6 +58,7 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     health = Health(channel, projection, metrics)
     epochs = Epochs(channel, metrics)
     life.spawn("epochs", epochs.run())
+    life.spawn("late-keys", LateKeys(channel, metrics).run())
     carrier = Carrier(channel, proofs, metrics, traces=traces, epochs=epochs)
     submitter = await life.enter(Submitter(carrier, metrics))
     life.readiness.add("database", database.check)

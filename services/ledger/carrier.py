@@ -115,9 +115,9 @@ class Carrier:
         return receipts.all_failed(submissions, failure.code, failure.reason, code_pb2.OUTCOME_NOT_DONE)
 
     async def _once(self, submissions: Submissions, seals: Seals, budget: Budget) -> GroupReceipts | Failure:
-        batch, sealed_keys = batches.batch_bytes(submissions, seals), batches.sealed_keys_bytes(submissions)
-        holders = batches.holders(submissions)
-        self._metrics.batch_bytes.observe(len(batch) + len(sealed_keys))
+        batch, sealed_keys = batches.batch_bytes(submissions, seals), batches.sealed_keys(submissions)
+        holders = batches.holders(sealed_keys)
+        self._metrics.batch_bytes.observe(len(batch) + sum(key.ByteSize() for key in sealed_keys))
         try:
             async with asyncio.timeout_at(budget.ends_at):
                 with self._metrics.step("endorse"):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from cbmdhi.command.v1.state_pb2 import SealedKey
 from services.ledger.domain.endorsers import Holders
 from services.ledger.fabric import Block, BlockTransaction, ChainInfo, CommitStatus
 
@@ -46,8 +47,15 @@ class Endorsed(Protocol):
 class Channel(Protocol):
     """The channel through the member's own peer. Raises the errors of `services.ledger.fabric`."""
 
-    async def endorse(self, batch: bytes, sealed_keys: bytes, holders: Holders) -> Endorsed:
-        """`process` by a majority, chosen by who is there. Raises EndorseError, EvaluateError."""
+    async def endorse(self, batch: bytes, sealed_keys: Sequence[SealedKey], holders: Holders) -> Endorsed:
+        """`process` by a majority, chosen by who is there; the keys of whoever is not chosen stay behind.
+
+        Raises EndorseError, EvaluateError.
+        """
+        ...
+
+    async def deliver(self, late_keys: Sequence[SealedKey]) -> Endorsed:
+        """`deliver`, which their custodians endorse too. Raises EndorseError, EvaluateError."""
         ...
 
     async def tick(self) -> Endorsed:

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import SealedKey, SealedKeys
 from services.ledger import fabric
 from services.ledger.config import LedgerConfig
 from services.ledger.domain.endorsers import Endorsers, Holders, is_absence
@@ -43,20 +44,36 @@ class FabricChannel:
     async def __aexit__(self, *_: object) -> None:
         await self._connection.close()
 
-    async def endorse(self, batch: bytes, sealed_keys: bytes, holders: Holders) -> "EndorsedBatch":
-        transient = {"sealed_keys": sealed_keys} if sealed_keys else {}
-        if tracing.sampled():
-            # Reaches the chaincodes that endorse, and no block.
-            transient |= {name: value.encode() for name, value in tracing.inject_headers().items()}
-        return await self._endorse("process", batch, transient, holders)
+    async def endorse(
+        self, batch: bytes, sealed_keys: Sequence[SealedKey], holders: Holders
+    ) -> "EndorsedBatch":
+        return await self._endorse("process", batch, sealed_keys, holders, traced=bool(tracing.sampled()))
 
     async def tick(self) -> "EndorsedBatch":
-        return await self._endorse("tick", b"", {}, Holders())
+        return await self._endorse("tick", b"", (), Holders())
+
+    async def deliver(self, late_keys: Sequence[SealedKey]) -> "EndorsedBatch":
+        return await self._endorse(
+            "deliver", b"", late_keys, Holders(needed=frozenset(key.msp for key in late_keys))
+        )
 
     async def _endorse(
-        self, function: str, argument: bytes, transient: dict[str, bytes], holders: Holders
+        self,
+        function: str,
+        argument: bytes,
+        sealed_keys: Sequence[SealedKey],
+        holders: Holders,
+        *,
+        traced: bool = False,
     ) -> "EndorsedBatch":
         organisations = self._endorsers.choose(await self.members(), holders)
+        transient: dict[str, bytes] = {}
+        # Without its member's endorsement a collection is not written, and the transaction is invalid.
+        if keys := [key for key in sealed_keys if key.msp in organisations]:
+            transient["sealed_keys"] = SealedKeys(keys=keys).SerializeToString()
+        if traced:
+            # Reaches the chaincodes that endorse, and no block.
+            transient |= {name: value.encode() for name, value in tracing.inject_headers().items()}
         proposal = self._contract.propose(
             function, argument, transient=transient, organisations=organisations
         )

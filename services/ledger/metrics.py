@@ -27,6 +27,9 @@ class LedgerMetrics:
         self.unknown = metrics.counter("unknown_outcomes", "Batches whose fate was not learned in time")
         self._step_seconds = metrics.histogram("step_duration", "seconds", "Time of a Fabric step", ("step",))
         self._step_failures = metrics.counter("step_failures", "Fabric steps that failed", ("step",))
+        self.late_keys = metrics.gauge(
+            "late_keys", "items", "Writer keys that custodians have not received yet"
+        )
         self._verdicts = metrics.counter("verdicts", "Commands by what became of them", ("code",))
         self._verdicts.labels("OK")
         for step in ("endorse", "submit", "commit"):

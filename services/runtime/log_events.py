@@ -15,7 +15,7 @@ EVENTS = frozenset(
         *("inboxes.behind", "inboxes.swept"),
         *("internal.error",),
         *("item.crashed",),
-        *("key.not_released",),
+        *("key.not_delivered", "key.not_released"),
         *("leases.postponed",),
         *("library.message",),
         *("nats.connected", "nats.disconnected", "nats.error", "nats.refused"),

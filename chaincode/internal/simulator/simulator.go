@@ -203,6 +203,10 @@ func Item(commands ...*pb.SignedCommand) *pb.BatchItem {
 // Commit what was endorsed.
 func (w *World) Commit(writes []batch.Write) {
 	for _, write := range writes {
+		if write.Delete {
+			delete(w.State, write.Key)
+			continue
+		}
 		if write.Collection == "" {
 			w.State[write.Key] = write.Value
 			continue
@@ -247,6 +251,17 @@ func (l Ledger) Sealed(keys []string) ([][]byte, error) {
 		values[i] = l.World.Private["_implicit_org_"+l.World.Creator][key]
 	}
 	return values, nil
+}
+
+// Keys lists public state keys under a prefix.
+func (l Ledger) Keys(prefix string, most int) ([]string, error) {
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(l.World.State)) {
+		if strings.HasPrefix(key, prefix) && len(keys) < most {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
 }
 
 // Document reads a document of the state into `into`; false when there is none.

@@ -5,7 +5,7 @@ One conflict invalidates a whole Fabric transaction. So what changes documents t
 which only add keys of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 
@@ -86,17 +86,16 @@ def batch_bytes(submissions: Sequence[ledger_pb2.Submission], seals: Seals = NO_
     )
 
 
-def sealed_keys_bytes(submissions: Iterable[ledger_pb2.Submission]) -> bytes:
-    """The transient field `sealed_keys`, each key once; empty when no submission has any."""
+def sealed_keys(submissions: Iterable[ledger_pb2.Submission]) -> tuple[state_pb2.SealedKey, ...]:
+    """What travels in the transient field `sealed_keys`: each key once."""
     keys = {
         (key.msp, key.key, key.sealed): key for submission in submissions for key in submission.sealed_keys
     }
-    return state_pb2.SealedKeys(keys=keys.values()).SerializeToString() if keys else b""
+    return tuple(keys.values())
 
 
-def holders(submissions: Iterable[ledger_pb2.Submission]) -> Holders:
+def holders(keys: Collection[state_pb2.SealedKey]) -> Holders:
     """The members whose collections the sealed keys go into."""
-    keys = [key for submission in submissions for key in submission.sealed_keys]
     needed = frozenset(key.msp for key in keys if key.key.startswith(_RECORD_KEYS))
     return Holders(needed, frozenset(key.msp for key in keys) - needed)
 

@@ -334,5 +334,5 @@ async def test_sealed_keys_travel_once_beside_the_batch(world: World, carrier: C
 
     await carrier.carry([one, other])
 
-    assert list(state_pb2.SealedKeys.FromString(world.sealed[0]).keys) == [key]
+    assert list(world.sealed[0]) == [key]
     assert b"sealed" not in world.endorsed[0].SerializeToString().replace(b"signed", b"")

@@ -10,7 +10,7 @@ from services.ledger.domain.batches import (
     envelope_bytes,
     halves,
     lane_of,
-    sealed_keys_bytes,
+    sealed_keys,
 )
 from services.ledger.domain.failures import Remedy, leading_code, of_endorsement
 from services.ledger.domain.receipts import MalformedResult, check_shape
@@ -96,9 +96,8 @@ def test_sealed_keys_count_and_travel_once() -> None:
     other.sealed_keys.add(msp="MercyMSP", key="wk/MercyMSP/1", sealed=b"t")
 
     assert envelope_bytes(one.ByteSize(), 1) > envelope_bytes(bare, 1) + 1_000
-    both = state_pb2.SealedKeys.FromString(sealed_keys_bytes([one, other, one]))
-    assert [key.sealed for key in both.keys] == [b"s" * 1_000, b"t"]
-    assert sealed_keys_bytes([of_record()]) == b""
+    assert [key.sealed for key in sealed_keys([one, other, one])] == [b"s" * 1_000, b"t"]
+    assert not sealed_keys([of_record()])
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])

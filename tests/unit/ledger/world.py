@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -109,7 +109,7 @@ class World:
     forbidden: set[str] = field(default_factory=set[str])
     down: bool = False
     endorsed: list[state_pb2.Batch] = field(default_factory=list)
-    sealed: list[bytes] = field(default_factory=list)
+    sealed: list[Sequence[state_pb2.SealedKey]] = field(default_factory=list)
     state: dict[str, bytes] = field(default_factory=dict)
     chain: list[Block] = field(default_factory=list)
     questions: int = 0
@@ -128,7 +128,9 @@ class World:
 
     # --- endorse, order, commit ---
 
-    async def endorse(self, batch: bytes, sealed_keys: bytes, holders: Holders) -> "FakeEndorsed":
+    async def endorse(
+        self, batch: bytes, sealed_keys: Sequence[state_pb2.SealedKey], holders: Holders
+    ) -> "FakeEndorsed":
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -137,7 +139,9 @@ class World:
         finally:
             self.in_flight -= 1
 
-    def _endorse(self, batch: state_pb2.Batch, raw: bytes, sealed_keys: bytes) -> "FakeEndorsed":
+    def _endorse(
+        self, batch: state_pb2.Batch, raw: bytes, sealed_keys: Sequence[state_pb2.SealedKey]
+    ) -> "FakeEndorsed":
         self.endorsed.append(batch)
         self.sealed.append(sealed_keys)
         if self.endorse_faults:

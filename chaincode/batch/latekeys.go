@@ -1,0 +1,125 @@
+package batch
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// A private data collection is written with the endorsement of its member alone. So that a custodian that is away stops
+// nobody from writing, the first record under a writer key may come without what belongs into its collection: the channel
+// notes that, and the writer's ledger service hands the key over when the custodian is back. What is sealed inside is the
+// writer's word either way. Record keys do not wait like this: they are the patient's, and the patient is told that the
+// custodians have them.
+
+// handOver puts a new writer key where its holders find it: the writer itself, which must, and the patient's custodians.
+func (r *run) handOver(key *pb.WriterKey, patient *pb.IdentityDocument) *refusal {
+	writer := r.call.CreatorMSP
+	name := sealedWriterKeyName(writer, key.GetKeyId())
+	own, ok := r.sealed.find(writer, name, key.GetSealedKeySha256())
+	if !ok {
+		return invalid("contents.writer_key.sealed_key_sha256",
+			"the first record under a writer key needs it in the transient field sealed_keys: missing for %s", writer)
+	}
+	r.state.putPrivate(writer, name, own)
+	for _, custodian := range patient.GetCustodians() {
+		if custodian.GetMsp() == writer {
+			continue
+		}
+		if sealed, ok := r.sealed.find(custodian.GetMsp(), name, key.GetSealedKeySha256()); ok {
+			r.state.putPrivate(custodian.GetMsp(), name, sealed)
+			continue
+		}
+		r.state.put(lateKeyOf(writer, custodian.GetMsp(), key.GetKeyId()),
+			&pb.LateKey{SealedKeySha256: key.GetSealedKeySha256()})
+	}
+	return nil
+}
+
+// Deliver hands late writer keys of the calling member to their custodians. It needs no command: what it writes was
+// announced, by its hash, with the record that the key was first used for. What has arrived meanwhile is passed over.
+func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger Ledger) (writes []Write, err error) {
+	defer recoverFault(&err)
+	sealed, failure := indexSealedKeys(rawSealed)
+	switch {
+	case failure != nil:
+		return nil, failure
+	case len(sealed) == 0:
+		return nil, fail(pb.Code_CODE_INVALID, "sealed_keys", "no key to deliver")
+	case len(sealed) > MaxQuerySealed:
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "sealed_keys", "more than %d keys", MaxQuerySealed)
+	}
+	notes := make(map[sealedAt]string, len(sealed))
+	keys := callKeys(call)
+	for at := range sealed {
+		keyID, own := strings.CutPrefix(at.key, sealedWriterKeyName(call.CreatorMSP, ""))
+		if !own || !isUUIDv7(keyID) || !isMSP(at.msp) {
+			return nil, fail(pb.Code_CODE_INVALID, "sealed_keys", "not a writer key of the member that delivers it, for a member")
+		}
+		notes[at] = lateKeyOf(call.CreatorMSP, at.msp, keyID)
+		keys = append(keys, notes[at])
+	}
+	s, failure := fetchState(ledger, distinct(keys))
+	if failure != nil {
+		return nil, failure
+	}
+	if failure := admitCall(call, s); failure != nil {
+		return nil, failure
+	}
+	for at, value := range sealed {
+		note := load[pb.LateKey](s, notes[at])
+		if note == nil {
+			continue
+		}
+		if string(note.GetSealedKeySha256()) != string(at.sha256[:]) {
+			return nil, fail(pb.Code_CODE_INVALID, "sealed_keys", "not the key that was announced with its first record")
+		}
+		writes = append(writes, Write{Key: notes[at], Delete: true},
+			Write{Collection: implicitCollection(at.msp), Key: at.key, Value: value})
+	}
+	slices.SortFunc(writes, func(a, b Write) int {
+		return cmp.Or(cmp.Compare(a.Collection, b.Collection), cmp.Compare(a.Key, b.Key))
+	})
+	return writes, nil
+}
+
+// getLateKeys finds what the calling member has to deliver, to one custodian or to any, as Deliver takes it.
+func getLateKeys(call Call, custodian string, ledger Ledger) (*pb.QueryResult, *Failure) {
+	prefix := lateKeyPrefix(call.CreatorMSP)
+	if custodian != "" {
+		if !isMSP(custodian) {
+			return nil, fail(pb.Code_CODE_INVALID, "query", "get_late_keys.custodian is not an MSP id")
+		}
+		prefix = lateKeyOf(call.CreatorMSP, custodian, "")
+	}
+	if _, failure := statesFor(call, nil, ledger); failure != nil {
+		return nil, failure
+	}
+	unread := fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the keys could not be read from the peer")
+	late, err := ledger.Keys(prefix, MaxQuerySealed)
+	if err != nil {
+		return nil, unread
+	}
+	result := &pb.QueryResult{LateKeys: &pb.SealedKeys{}}
+	if len(late) == 0 {
+		return result, nil
+	}
+	names := make([]string, len(late))
+	for i, key := range late {
+		names[i] = sealedWriterKeyName(call.CreatorMSP, path.Base(key))
+	}
+	values, err := ledger.Sealed(names)
+	if err != nil || len(values) != len(names) {
+		return nil, unread
+	}
+	for i, value := range values {
+		if len(value) > 0 {
+			result.LateKeys.Keys = append(result.LateKeys.Keys,
+				&pb.SealedKey{Msp: path.Base(path.Dir(late[i])), Key: names[i], Sealed: value})
+		}
+	}
+	return result, nil
+}

@@ -1,0 +1,176 @@
+"""A custodian that was away gets the writer keys of meanwhile; who stays away keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from cbmdhi.command.v1 import state_pb2
+from services.ledger import fabric
+from services.ledger.latekeys import LateKeys
+from services.ledger.metrics import LedgerMetrics
+from services.runtime.telemetry import Metrics
+from tests.unit.ledger.world import LAKESIDE, MERCY, FakeEndorsed, World, endorse_error
+
+NORTHGATE = "NorthgateMSP"
+AT_ONCE = 100
+
+
+def late_key(custodian: str, number: int = 0) -> state_pb2.SealedKey:
+    return state_pb2.SealedKey(msp=custodian, key=f"wk/{MERCY}/{number}", sealed=b"sealed")
+
+
+@dataclass
+class Custodians(World):
+    """A channel on which keys wait for custodians, of whom some are away."""
+
+    waiting: list[state_pb2.SealedKey] = field(default_factory=list)
+    away: set[str] = field(default_factory=set)
+    tried: Counter[str] = field(default_factory=Counter)
+
+    async def members(self) -> tuple[str, ...]:
+        return (LAKESIDE, MERCY, NORTHGATE)
+
+    async def query(self, query: bytes) -> bytes:
+        self._answer_or_be_down()
+        custodian = state_pb2.Query.FromString(query).get_late_keys.custodian
+        late = [key for key in self.still_waiting() if custodian in ("", key.msp)][:AT_ONCE]
+        return state_pb2.QueryResult(late_keys=state_pb2.SealedKeys(keys=late)).SerializeToString()
+
+    async def deliver(self, late_keys: Sequence[state_pb2.SealedKey]) -> FakeEndorsed:
+        [custodian] = {key.msp for key in late_keys}
+        self.tried[custodian] += 1
+        if custodian in self.away:
+            raise endorse_error(grpc.StatusCode.ABORTED, "connection refused")
+        tx_id = f"{custodian} {self.tried[custodian]}"
+        return FakeEndorsed(self, tx_id, b"", b"", {self._note(key): b"" for key in late_keys})
+
+    def still_waiting(self) -> list[state_pb2.SealedKey]:
+        return [key for key in self.waiting if self._note(key) not in self.state]
+
+    def _note(self, key: state_pb2.SealedKey) -> str:
+        return f"late/{key.msp}/{key.key}"
+
+
+@pytest.fixture
+def channel() -> Custodians:
+    return Custodians()
+
+
+@pytest.fixture
+def metrics() -> LedgerMetrics:
+    return LedgerMetrics(Metrics("ledger"))
+
+
+@pytest.fixture
+def late_keys(channel: Custodians, metrics: LedgerMetrics) -> LateKeys:
+    return LateKeys(channel, metrics)
+
+
+def told(metrics: LedgerMetrics) -> float:
+    return metrics.late_keys._value.get()
+
+
+async def test_nothing_that_is_late_costs_one_question(channel: Custodians, late_keys: LateKeys) -> None:
+    questions = 0
+    ask = channel.query
+
+    async def counted(query: bytes) -> bytes:
+        nonlocal questions
+        questions += 1
+        return await ask(query)
+
+    channel.query = counted  # type: ignore[method-assign]
+    await late_keys.look()
+
+    assert questions == 1
+    assert not channel.tried
+
+
+async def test_a_custodian_that_is_there_gets_all_that_waits_for_it(
+    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+) -> None:
+    channel.waiting = [late_key(LAKESIDE, number) for number in range(AT_ONCE + 1)]
+
+    await late_keys.look()
+
+    assert not channel.still_waiting()
+    assert channel.tried == {LAKESIDE: 2}
+    assert told(metrics) == 0
+
+
+async def test_who_is_away_keeps_nothing_from_the_others_and_is_asked_less_and_less_often(
+    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+) -> None:
+    channel.waiting = [late_key(LAKESIDE), late_key(NORTHGATE)]
+    channel.away = {LAKESIDE}
+    rounds: list[int] = []
+
+    for number in range(60):
+        before = channel.tried[LAKESIDE]
+        await late_keys.look()
+        if channel.tried[LAKESIDE] > before:
+            rounds.append(number)
+
+    assert rounds == [0, 2, 6, 13, 20, 27, 34, 41, 48, 55]
+    assert channel.tried[NORTHGATE] == 1
+    assert channel.still_waiting() == [late_key(LAKESIDE)]
+    assert told(metrics) == 1
+
+
+async def test_who_is_back_gets_it_and_is_asked_at_once_the_next_time(
+    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+) -> None:
+    channel.waiting, channel.away = [late_key(LAKESIDE)], {LAKESIDE}
+    for _ in range(3):
+        await late_keys.look()
+    channel.away.clear()
+
+    for _ in range(4):
+        await late_keys.look()
+
+    assert not channel.still_waiting()
+    assert told(metrics) == 0
+    channel.waiting.append(late_key(LAKESIDE, 1))
+    await late_keys.look()
+    assert not channel.still_waiting()
+
+
+async def test_a_delivery_that_another_replica_was_quicker_with_is_made_once(
+    channel: Custodians, late_keys: LateKeys
+) -> None:
+    channel.waiting = [late_key(LAKESIDE)]
+    channel.verdicts.append(fabric.MVCC_READ_CONFLICT)
+    await late_keys.look()
+    assert channel.still_waiting()
+
+    for _ in range(2):
+        await late_keys.look()
+
+    assert not channel.still_waiting()
+    assert len(channel.chain) == 3
+
+
+async def test_while_the_own_peer_is_away_it_waits_and_goes_on_then(
+    channel: Custodians, metrics: LedgerMetrics
+) -> None:
+    channel.waiting, channel.down = [late_key(LAKESIDE)], True
+    rounds = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        channel.down = rounds < 3
+        if rounds == 4:
+            raise asyncio.CancelledError
+
+    with contextlib.suppress(asyncio.CancelledError):
+        await LateKeys(channel, metrics, sleep).run()
+
+    assert not channel.still_waiting()
