@@ -77,7 +77,9 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     recent = RecentBlocks(config.recent_mib * MIB)
     pins = Pins(leases, kubo, recent, folder.locks("pins"))
     receipts = Receipts(own, config.genesis_sha256, signing_key)
-    replicas = Replicas(members, receipts, metrics, push_seconds=config.push_seconds)
+    replicas = Replicas(
+        *(members, receipts, metrics), push_seconds=config.push_seconds, spare_seconds=config.spare_seconds
+    )
     keeper = Keeper(own, leases, pins, replicas, receipts, now_ms)
     settler = Settler(leases, pins, ledger, metrics, now_ms)
     collector = Collector(leases, pins, kubo, metrics)

@@ -29,6 +29,7 @@ class StorageConfig(SignedChannelConfig):
     clock_skew_seconds        by which a decision may be dated ahead of this machine's clock
     commit_wait_seconds       how long to wait for the own peer to commit a decision
     push_seconds              to have a batch held by other members
+    spare_seconds             for each of these, before another one is asked beside it
     release_seconds           for each member that is asked for a key
     in_flight_mib             memory for batches that are worked on; over it: RESOURCE_EXHAUSTED
     recent_mib                memory for blocks (ciphertext, roots) stored, replicated or read lately
@@ -50,6 +51,7 @@ class StorageConfig(SignedChannelConfig):
     kubo_call_seconds: float = Field(default=5, gt=0, le=60)
     kubo_import_seconds: float = Field(default=15, gt=0, le=300)
     push_seconds: float = Field(default=15, gt=0, le=300)
+    spare_seconds: float = Field(default=3, gt=0, le=60)
     fetch_seconds: float = Field(default=5, gt=0, le=60)
     release_seconds: float = Field(default=6, gt=0, le=60)
     in_flight_mib: int = Field(default=384, ge=3 * MAX_BATCH_BYTES // MIB)

@@ -10,6 +10,7 @@ import structlog
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
+from services.runtime.absences import Absences
 from services.runtime.errors import MeshError, code_name
 from services.storage.domain.batch import Packed
 from services.storage.domain.lease import Lease
@@ -30,16 +31,25 @@ class Replicator(Protocol):
 class Replicas:
     """Pushes batches.
 
-    push_seconds  for one batch, spare members included
+    push_seconds   for one batch, spare members included
+    spare_seconds  after which a spare is asked beside a member that has not answered
     """
 
     def __init__(
-        self, members: Replicator, receipts: Receipts, metrics: StorageMetrics, *, push_seconds: float
+        self,
+        members: Replicator,
+        receipts: Receipts,
+        metrics: StorageMetrics,
+        *,
+        push_seconds: float,
+        spare_seconds: float,
     ) -> None:
         self._members = members
         self._receipts = receipts
         self._metrics = metrics
         self._push_seconds = push_seconds
+        self._spare_seconds = spare_seconds
+        self._absences = Absences()
 
     async def push(
         self,
@@ -49,26 +59,43 @@ class Replicas:
         order: Sequence[str],
         signing_keys: Mapping[str, bytes],
     ) -> list[ReplicaReceipt]:
-        """Have `copies` of the members in `order` hold a batch; a spare is asked for each that fails.
+        """Have `copies` of the members in `order` hold a batch.
+
+        A spare is asked for each that fails, and beside each that is slow; whoever failed lately is a spare.
 
         signing_keys  each member's registered storage signing key (SPKI), by MSP id
 
         Raises MeshError UNAVAILABLE when fewer receipts came in time.
         """
         receipts: list[ReplicaReceipt] = []
-        spare = list(order)
-        running: set[asyncio.Task[ReplicaReceipt | None]] = set()
+        spare = sorted(order, key=lambda msp: msp in self._absences)
+        running: dict[asyncio.Task[ReplicaReceipt | None], str] = {}
+
+        def ask_one_more() -> None:
+            msp = spare.pop(0)
+            pushing = self._push_to(msp, packed, lease, signing_keys.get(msp))
+            running[asyncio.create_task(pushing)] = msp
+
         try:
             async with asyncio.timeout(self._push_seconds):
                 while len(receipts) < copies:
                     while spare and len(running) + len(receipts) < copies:
-                        msp = spare.pop(0)
-                        pushing = self._push_to(msp, packed, lease, signing_keys.get(msp))
-                        running.add(asyncio.create_task(pushing))
+                        ask_one_more()
                     if not running:
                         break
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    receipts += [receipt for task in done if (receipt := task.result()) is not None]
+                    done, _ = await asyncio.wait(
+                        running,
+                        timeout=self._spare_seconds if spare else None,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    for task in done:
+                        del running[task]
+                        receipts += [receipt] if (receipt := task.result()) is not None else []
+                    if not done:
+                        # The batch does not wait for whoever hangs, and the next one asks others first.
+                        for msp in running.values():
+                            self._absences.failed(msp)
+                        ask_one_more()
         except TimeoutError:
             # Who hangs fails no less than who refuses.
             self._metrics.replicas_failed.inc(len(running))
@@ -93,9 +120,11 @@ class Replicas:
             receipt = await self._members.replicate(msp, packed, lease, self._push_seconds)
             self._check(receipt, lease, msp, signing_key)
         except MeshError as err:
+            self._absences.failed(msp)
             self._metrics.replicas_failed.inc()
             _log.warning("replica.failed", member=msp, code=code_name(err.code), reason=err.reason)
             return None
+        self._absences.answered(msp)
         self._metrics.replicas_confirmed.inc()
         return receipt
 

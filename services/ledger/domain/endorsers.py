@@ -4,13 +4,12 @@ The channel's endorsement policy is a majority of its members. Whoever is to hol
 batch endorses it too: only an endorser is sure to have received its member's private data.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2
-
-_FIRST_SECONDS = 2.0
-_LONGEST_SECONDS = 30.0
+from services.runtime.absences import Absences
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,58 +24,45 @@ class Holders:
     wanted: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class _Absence:
-    until: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
 class Endorsers:
-    """Remembers who did not answer, for a while that grows from 2 to 30 seconds.
+    """Remembers who did not answer, for a while.
 
     own  the member of the gateway peer, which endorses always
     now  a clock, seconds
     """
 
-    own: str
-    now: Callable[[], float]
-    _absences: dict[str, _Absence] = field(default_factory=dict[str, _Absence])
-    _chosen: dict[str, int] = field(default_factory=dict[str, int])
+    def __init__(self, own: str, now: Callable[[], float]) -> None:
+        self.own = own
+        self._absences = Absences(now)
+        self._chosen: Counter[str] = Counter()
 
     def choose(self, members: Sequence[str], holders: Holders = Holders()) -> tuple[str, ...]:
         """MSP ids, the own first. Whom the batch needs is asked even while it is away."""
         needed = [msp for msp in members if msp in holders.needed and msp != self.own]
         others = [msp for msp in members if msp != self.own and msp not in needed]
         # Turn and turn about, so that the members share the work.
-        others.sort(
-            key=lambda msp: (self.is_away(msp), msp not in holders.wanted, self._chosen.get(msp, 0), msp)
-        )
+        others.sort(key=lambda msp: (self.is_away(msp), msp not in holders.wanted, self._chosen[msp], msp))
         majority = len(members) // 2 + 1
         wanted = sum(msp in holders.wanted and not self.is_away(msp) for msp in others)
         count = max(majority - 1 - len(needed), wanted)
         chosen = [*needed, *others[:count]]
-        for msp in chosen:
-            self._chosen[msp] = self._chosen.get(msp, 0) + 1
+        self._chosen.update(chosen)
         return (self.own, *chosen)
 
     def is_away(self, msp: str) -> bool:
         """True while nobody is chosen for it who could do without."""
-        absence = self._absences.get(msp)
-        return absence is not None and self.now() < absence.until
+        return msp in self._absences
 
     def failed(self, asked: Iterable[str], named: Collection[str] = ()) -> None:
         """An endorsement failed: at those that are `named`, else at any of those that were `asked`."""
         asked = [msp for msp in asked if msp != self.own]
         for msp in [msp for msp in asked if msp in named] or asked:
-            absence = self._absences.setdefault(msp, _Absence())
-            absence.seconds = min(_LONGEST_SECONDS, max(_FIRST_SECONDS, 2 * absence.seconds))
-            absence.until = self.now() + absence.seconds
+            self._absences.failed(msp)
 
     def answered(self, asked: Iterable[str]) -> None:
         """An endorsement succeeded."""
         for msp in asked:
-            self._absences.pop(msp, None)
+            self._absences.answered(msp)
 
 
 def is_absence(code: int | None, own_failed: bool) -> bool:

@@ -180,7 +180,7 @@ class Hospital:
             msp,
             self.leases,
             self.pins,
-            Replicas(self.wire, receipts, metrics, push_seconds=5),
+            Replicas(self.wire, receipts, metrics, push_seconds=5, spare_seconds=5),
             receipts,
             lambda: self.clock_ms(),
         )

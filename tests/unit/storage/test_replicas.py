@@ -18,6 +18,8 @@ from services.storage.receipts import Receipts
 from services.storage.replicas import Replicas
 from tests.unit.storage.channel import LAKESIDE, MERCY
 
+NORTHGATE = "NorthgateMSP"
+
 
 class Hanging:
     """A member that takes a batch and never answers."""
@@ -31,7 +33,7 @@ async def test_a_member_that_hangs_has_failed_no_less_than_one_that_refuses() ->
     registry = CollectorRegistry()
     receipts = Receipts(MERCY, bytes(32), signature.new_private_key())
     metrics = StorageMetrics(Metrics("storage", registry))
-    replicas = Replicas(Hanging(), receipts, metrics, push_seconds=0.05)
+    replicas = Replicas(Hanging(), receipts, metrics, push_seconds=0.05, spare_seconds=1)
     packed = batch.pack_blob(b"sealed")
     lease = Lease(packed.root_cid, MERCY, (), {}, 1)
 
@@ -40,3 +42,41 @@ async def test_a_member_that_hangs_has_failed_no_less_than_one_that_refuses() ->
 
     assert refused.value.code == code_pb2.CODE_UNAVAILABLE
     assert registry.get_sample_value("cbmdhi_storage_replicas_failed_total") == 1
+
+
+class SomeHang:
+    """Members of which some take a batch and never answer; who was asked, in order."""
+
+    def __init__(self, *hanging: str) -> None:
+        self.hanging = set(hanging)
+        self.asked: list[str] = []
+        self.keys = {msp: signature.new_private_key() for msp in (LAKESIDE, NORTHGATE)}
+        self.signing_keys = {msp: signature.spki(key.public_key()) for msp, key in self.keys.items()}
+
+    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
+        self.asked.append(msp)
+        if msp in self.hanging:
+            await asyncio.Event().wait()
+        return Receipts(msp, bytes(32), self.keys[msp]).sign(lease)
+
+
+async def test_a_batch_goes_elsewhere_when_a_member_hangs_and_the_next_one_at_once() -> None:
+    members = SomeHang(LAKESIDE)
+    receipts = Receipts(MERCY, bytes(32), signature.new_private_key())
+    metrics = StorageMetrics(Metrics("storage", CollectorRegistry()))
+    replicas = Replicas(members, receipts, metrics, push_seconds=60, spare_seconds=0.01)
+    packed = batch.pack_blob(b"sealed")
+    lease = Lease(packed.root_cid, MERCY, (), {}, 1)
+
+    async def holders() -> list[str]:
+        pushed = await replicas.push(packed, lease, 1, [LAKESIDE, NORTHGATE], members.signing_keys)
+        return [receipt.msp for receipt in pushed]
+
+    assert await holders() == [NORTHGATE]
+    assert members.asked == [LAKESIDE, NORTHGATE]
+    assert await holders() == [NORTHGATE]
+    assert members.asked == [LAKESIDE, NORTHGATE, NORTHGATE]
+
+    # Of two that are suspected the one that is there holds it.
+    members.hanging = {NORTHGATE}
+    assert await holders() == [LAKESIDE]
