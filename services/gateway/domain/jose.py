@@ -23,7 +23,10 @@ def header(compact: str) -> dict[str, Any]:
     """The protected header, unverified. Raises Malformed."""
     if len(compact) > MAX_BYTES or not compact.isascii() or compact.count(".") != 2:
         raise Malformed("not a compact JSON Web Signature")
-    return _object(_decoded(compact.partition(".")[0]))
+    found = _object(_decoded(compact.partition(".")[0]))
+    if "crit" in found:
+        raise Malformed("an extension that must be understood, and none is")
+    return found
 
 
 def payload(compact: str, key: ECKey) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,6 +136,18 @@ async def test_a_token_brings_its_persons_delegation_to_whichever_gateway_is_cal
 def test_any_text_is_refused_in_the_same_way(text: str) -> None:
     with pytest.raises(jose.Malformed):
         jose.payload(text, ECKey.generate_key("P-256"))
+    with pytest.raises(Refused):
+        dpop.verify(text, method="GET", urls=[URL], token=None, now=0)
+
+
+@pytest.mark.parametrize("critical", [None, 1, True, 1.5, [[]], [], ["exp"], {}])
+def test_an_extension_that_is_called_critical_is_refused_whatever_it_is(critical: object) -> None:
+    """RFC 7515, 4.1.11: we understand none."""
+    key = ECKey.generate_key("P-256")
+    parts = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False), "crit": critical}
+    text = ".".join((b64(orjson.dumps(parts)), b64(b"{}"), b64(bytes(64))))
+    with pytest.raises(jose.Malformed):
+        jose.payload(text, key)
     with pytest.raises(Refused):
         dpop.verify(text, method="GET", urls=[URL], token=None, now=0)
 
