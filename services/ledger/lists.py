@@ -171,9 +171,13 @@ class Lists:
         )
 
     async def _named(self, root_cids: Sequence[str]) -> dict[str, list[str]]:
-        """CIDs that are on the channel, by the root of the batch that holds them; of a blob its own."""
+        """CIDs that are on the channel, by the root of the batch that holds them; of evidence its own."""
         named: dict[str, list[str]] = {}
-        roots = {cids.digest(name): name for name in root_cids if _is_batch(name)}
+        blobs = [name for name in root_cids if not _is_batch(name)]
+        # Records name a root by its digest, and a writer may have made a lone record its own root.
+        roots: dict[bytes, list[str]] = {}
+        for name in root_cids:
+            roots.setdefault(cids.digest(name), []).append(name)
         marks = ",".join("?" * len(roots))
         rows = await self._database.rows(
             f"SELECT root, document FROM record WHERE root IN ({marks})",  # noqa: S608 — marks
@@ -181,14 +185,16 @@ class Lists:
         )
         for row in rows:
             record = state_pb2.RecordVersion.FromString(row["document"])
-            named.setdefault(roots[row["root"]], []).append(record.content.cid)
-        blobs = [name for name in root_cids if not _is_batch(name)]
+            for name in roots[row["root"]]:
+                named.setdefault(name, []).append(record.content.cid)
         rows = await self._database.rows(
             "SELECT DISTINCT evidence FROM identity"
             " WHERE evidence <> '' AND evidence IN (SELECT value FROM json_each(?))",
             (orjson.dumps(blobs).decode(),),
         )
-        return named | {row["evidence"]: [row["evidence"]] for row in rows}
+        for row in rows:
+            named.setdefault(row["evidence"], []).append(row["evidence"])
+        return named
 
     async def entries(self, command_id: str) -> list[state_pb2.AuditEntry]:
         """Those of a command id: each signer has its own."""

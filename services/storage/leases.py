@@ -46,9 +46,11 @@ class Leases:
         self._database = database
 
     async def hold(self, roots: Sequence[tuple[str, str]]) -> None:
-        """Remember, before they are pinned, that roots are pinned for good on behalf of members."""
+        """Remember, before they are pinned, that roots are pinned for good on behalf of members: no lease
+        of theirs is open any more."""
         async with self._database.transaction() as connection:
             await connection.executemany("INSERT OR IGNORE INTO held_root VALUES (?, ?)", roots)
+            await connection.executemany("DELETE FROM lease WHERE root = ? AND msp = ?", roots)
 
     async def open(self, lease: Lease) -> None:
         """Remember, before it is pinned, what is pinned and for which commands; again: for longer.
@@ -63,6 +65,12 @@ class Leases:
             there = db.execute(
                 "SELECT contents_sha256 FROM lease WHERE root = ? AND msp = ?", place
             ).fetchone()
+            if (
+                there is None
+                and db.execute("SELECT 1 FROM held_root WHERE root = ? AND msp = ?", place).fetchone()
+            ):
+                # For good: of what is committed under it nothing is open, whatever else it is sent for.
+                return
             if there is not None and there[0] != digest:
                 raise MeshError(
                     code_pb2.CODE_CONFLICT,

@@ -152,6 +152,9 @@ def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Chec
     if not blocks or blocks[0][0] != root:
         raise NotABatch("the CAR does not begin with its own root")
     if cid.codec(root) == cid.RAW:
+        if _is_list_of_links(blocks[0][1]):
+            # A node keeps blocks by their hash: who let go of it under this name would take it from a batch.
+            raise NotABatch("a batch's list of links is sent as a blob")
         links, root_block, held = [], b"", dict(blocks)
     else:
         root_block = blocks[0][1]
@@ -189,6 +192,14 @@ def _chunks_of(block: bytes) -> tuple[str, ...]:
     except envelope.CannotOpen:
         # Evidence, or what nobody will ever open: that is its reader's trouble.
         return ()
+
+
+def _is_list_of_links(block: bytes) -> bool:
+    try:
+        cid.links(block)
+    except ValueError:
+        return False
+    return True
 
 
 def _links_of(root: bytes, root_block: bytes) -> list[bytes]:

@@ -72,6 +72,13 @@ async def test_evidence_is_named_by_the_registration_that_has_it(book: Book) -> 
     assert [list(one.cids) for one in answer.batches] == [[], [kept]]
 
 
+async def test_a_record_that_is_its_own_root_is_named(book: Book) -> None:
+    alone = cid.raw(b"a")
+    await book.block(named("a", alone))
+
+    assert list((await asked(book, (alone, ()))).batches[0].cids) == [alone]
+
+
 async def test_which_commands_are_decided_and_how_far_the_channel_is(book: Book) -> None:
     assert (await asked(book, (ROOTS[0], ["1"]))).channel_time_ms == 0
     for number, at_ms in (("1", 5_000), ("2", 7_000)):

@@ -131,6 +131,13 @@ async def test_a_car_that_names_a_block_of_it_as_root_is_refused(world: World) -
     await refused(world, sent, cid.from_bytes(root.cid), code_pb2.CODE_INVALID)
 
 
+async def test_a_batch_s_list_of_links_is_not_held_as_a_blob(world: World) -> None:
+    """A node keeps blocks by their hash: let go of as a blob, it would be gone from the batch."""
+    listed = batch.pack_blob(cid.batch_root([name_of(b"one")]).block)
+    contents = [Content(listed.root_cid, uuid7(), AUTHOR)]
+    await refused(world, listed.car, listed.root_cid, code_pb2.CODE_INVALID, contents)
+
+
 async def test_a_car_over_the_limit_is_refused(world: World) -> None:
     await refused(world, bytes(batch.MAX_CAR_BYTES + 1), packed(b"one").root_cid, code_pb2.CODE_TOO_LARGE)
 

@@ -148,6 +148,46 @@ async def test_a_writer_that_names_a_refused_command_cannot_have_a_committed_rec
     assert held(world.lakeside) == {name}
 
 
+async def test_a_writer_cannot_have_what_stayed_of_a_batch_let_go(world: World) -> None:
+    """What stays lies under a root that the channel never names; the writer sends that one for a command that
+    it knows to be refused."""
+    records = [item(world.patient().address, content) for content in (b"kept", b"refused")]
+    sealed = await world.mercy.sealing.seal(records)
+    world.channel.commit(records, sealed, refused=[records[1]])
+    await world.settle()
+    kept, _ = cids_of(sealed)
+    refused = uuid7()
+    world.channel.decided[refused, AUTHOR] = code_pb2.CODE_FORBIDDEN
+    packed = batch.pack([(kept, world.lakeside.kubo.blocks[kept])])
+    assert packed.root_cid in world.lakeside.kubo.pinned
+
+    await world.lakeside.hosting.replicate(
+        MERCY, packed.car, packed.root_cid, [Content(kept, refused, AUTHOR)]
+    )
+    await world.settle(ENDED)
+    await world.lakeside.collector.collect()
+
+    assert kept in held(world.lakeside)
+
+
+async def test_a_writer_that_had_leased_what_stays_before_cannot_have_it_let_go_either(world: World) -> None:
+    records = [item(world.patient().address, content) for content in (b"kept", b"refused")]
+    sealed = await world.mercy.sealing.seal(records)
+    kept, _ = cids_of(sealed)
+    pending = uuid7()
+    packed = batch.pack([(kept, world.lakeside.kubo.blocks[kept])])
+    await world.lakeside.hosting.replicate(
+        MERCY, packed.car, packed.root_cid, [Content(kept, pending, AUTHOR)]
+    )
+    world.channel.commit(records, sealed, refused=[records[1]])
+    await world.settle()
+    world.channel.decided[pending, AUTHOR] = code_pb2.CODE_FORBIDDEN
+    await world.settle(61)
+    await world.lakeside.collector.collect()
+
+    assert kept in held(world.lakeside)
+
+
 async def test_a_root_that_two_members_sent_stays_until_the_fate_of_both_is_known(world: World) -> None:
     sent = batch.pack([(cids.raw(b"one"), b"one")])
     mine, theirs = (Content(cids.raw(b"one"), uuid7(), AUTHOR) for _ in range(2))
