@@ -7,6 +7,7 @@ answer to a question as they sign a transaction: asked of enough of them, it pro
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
@@ -15,7 +16,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol.state_keys import audit_key, record_key
 from services.ledger.chain import Channel
 from services.ledger.domain.batches import command_id_of
-from services.ledger.fabric import EndorseError, EvaluateError, MalformedMessage
+from services.ledger.fabric import Action, EndorseError, EvaluateError, MalformedMessage
 from services.ledger.lists import Lists
 from services.ledger.peer_state import PeerState, mesh_error
 from services.runtime.errors import MeshError
@@ -138,8 +139,7 @@ class Proving:
             return found
         async with self._room:
             try:
-                transaction = await self._channel.transaction(tx_id)
-                action = transaction.action
+                action = await self._action(tx_id)
                 batch = state_pb2.Batch.FromString(action.arguments[1]) if action else state_pb2.Batch()
             except EvaluateError as exc:
                 raise mesh_error(exc) from exc
@@ -154,6 +154,16 @@ class Proving:
                     self._commands.put((tx_id, command_id), own)
                     there.append(own)
         return there
+
+    async def _action(self, tx_id: str) -> Action | None:
+        """Of the valid transaction. Alone first; by its block when an envelope that is none bears its id."""
+        with suppress(MalformedMessage):
+            transaction = await self._channel.transaction(tx_id)
+            if transaction.valid:
+                return transaction.action
+        block = await self._channel.block_by_transaction(tx_id)
+        found = (one for one in block.transactions if one.transaction_id == tx_id and one.valid)
+        return next((one.action for one in found), None)
 
 
 def _delegator(signed: command_pb2.SignedCommand) -> str:

@@ -6,6 +6,7 @@ import random
 from services.ledger.chain import Channel, Commit, Endorsed
 from services.ledger.fabric import (
     DUPLICATE_TXID,
+    VALID,
     CommitStatus,
     CommitStatusError,
     EvaluateError,
@@ -60,8 +61,8 @@ async def _fate(commit: Commit, transaction_id: str, channel: Channel, ends_at: 
             status = await commit.status(min(left, _RECHECK_SECONDS))
         except CommitStatusError:
             status = await _in_blocks(transaction_id, channel)
-        if status is not None and status.code == DUPLICATE_TXID:
-            # Submitted twice: the one that counts is the first.
+        if status is not None and not status.successful:
+            # Submitted twice: the first counts. Or a stranger's envelope bears the id, and came first.
             status = await _in_blocks(transaction_id, channel)
         if status is not None:
             return status
@@ -75,7 +76,8 @@ async def _in_blocks(transaction_id: str, channel: Channel) -> CommitStatus | No
     except (EvaluateError, MalformedMessage):
         return None
     codes = [one.validation_code for one in block.transactions if one.transaction_id == transaction_id]
-    counting = [code for code in codes if code != DUPLICATE_TXID]
+    # An id follows from its creator and a nonce, which peers check: what is valid under it is ours.
+    counting = [code for code in codes if code == VALID] or [code for code in codes if code != DUPLICATE_TXID]
     return CommitStatus(transaction_id, counting[0], block.number) if counting else None
 
 

@@ -166,6 +166,18 @@ async def test_a_lost_submission_is_sent_again_and_counts_once(world: World, car
     assert answers[0].receipts[0].block == 1
 
 
+async def test_a_stranger_s_envelope_under_the_same_id_does_not_make_undone_what_is_on_the_channel(
+    world: World, carrier: Carrier
+):
+    world.shadowed = True
+
+    answers = await carrier.carry([of_record()])
+
+    assert codes(answers) == [code_pb2.CODE_OK]
+    assert answers[0].receipts[0].outcome == code_pb2.OUTCOME_COMMITTED
+    assert answers[0].receipts[0].block == 1
+
+
 async def test_a_submission_that_never_arrived_is_sent_again(world: World, carrier: Carrier):
     world.submit_faults = deque([(LOST, False)])
 

@@ -99,6 +99,17 @@ async def test_evidence_of_a_version_holds_nothing_of_its_neighbours_in_the_tran
     assert NEIGHBOUR.encode() not in evidence.SerializeToString()
 
 
+async def test_a_stranger_s_envelope_under_the_same_id_does_not_take_a_version_s_evidence(
+    mercy: Mercy,
+) -> None:
+    mercy.world.shadowed = True
+    wanted = put_record()
+    one = submission(wanted)
+    await mercy.carry(one)
+
+    assert ids(await mercy.proving.of_versions([(wanted.record_id, 1)])) == [command_id(one)]
+
+
 async def test_a_command_is_proven_to_whom_it_concerns_and_to_nobody_else(mercy: Mercy) -> None:
     one, other = of_record(), submission(put_record(patient=NEIGHBOUR))
     await mercy.carry(one, other)

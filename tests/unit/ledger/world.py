@@ -87,6 +87,9 @@ def endorse_error(status: grpc.StatusCode, *messages: str) -> fabric.EndorseErro
     return fabric.EndorseError(status, "failed to collect enough transaction endorsements", failures)
 
 
+BAD_PROPOSAL_TXID = 8
+
+
 @dataclass
 class World:
     """The channel; plays `services.ledger.chain.Channel`.
@@ -98,6 +101,8 @@ class World:
     clock           Unix seconds; when there is one, batches are endorsed at a time that was told alone
     poison          a command id that upsets the whole call
     forbidden       command ids that are refused, which is recorded
+    shadowed        before each transaction stands a stranger's envelope that bears its id: peers find it
+                    invalid, and show it to whoever asks by the id
     """
 
     endorse_faults: deque[Exception] = field(default_factory=deque)
@@ -108,6 +113,7 @@ class World:
     poison: str = ""
     forbidden: set[str] = field(default_factory=set[str])
     down: bool = False
+    shadowed: bool = False
     endorsed: list[state_pb2.Batch] = field(default_factory=list)
     sealed: list[Sequence[state_pb2.SealedKey]] = field(default_factory=list)
     state: dict[str, bytes] = field(default_factory=dict)
@@ -263,7 +269,9 @@ class World:
             self.state.update(writes)
         written = tuple(Write(CHAINCODE, key, value, deleted=False) for key, value in writes.items())
         action = Action(CHAINCODE, _proposal(b"process", batch), 200, result, written, private=False)
-        block = self._add_block((BlockTransaction(tx_id, CHANNEL, 1_000, MERCY, code, action),))
+        shadow = BlockTransaction(tx_id, CHANNEL, 1_000, LAKESIDE, BAD_PROPOSAL_TXID, None)
+        own = BlockTransaction(tx_id, CHANNEL, 1_000, MERCY, code, action)
+        block = self._add_block((shadow, own) if self.shadowed else (own,))
         async with self._moved:
             self._moved.notify_all()
         return block
