@@ -62,7 +62,7 @@ class MeshError(Exception):
 
 
 class _ToBeSent(MeshError):
-    """`again` holds what was signed, as it was sent: SubmitRequest or IngestItem."""
+    """`again` holds what was signed, as it was sent: SubmitRequest, IngestItem or SignedCommand."""
 
     def __init__(self, why: MeshError, again: Sequence[Message], outcome: int) -> None:
         super().__init__(why.code, why.reason, why.path, why.retry_after_ms, outcome)

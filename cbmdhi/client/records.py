@@ -201,7 +201,8 @@ class Records:
     ) -> Reading:
         """Read the latest version; with the action `history` any one.
 
-        Raises AccessRefused with the receipt of the refusal, which is on the channel.
+        Raises AccessRefused with the receipt of the refusal, which is on the channel; when there is no
+        decision, NotSent or UnknownOutcome with what was signed.
         """
         body = pb.Access(
             patient=patient, record_id=record_id, version=version, purpose=purpose, action=action
@@ -294,7 +295,7 @@ class Records:
             command=signed, proven=self._proven.knows(body.record_id, body.version)
         )
         response = await self._connection.call(stub.Read, request)
-        return self._decided(body, response, self._given(response))
+        return self._decided(body, signed, response, self._given(response))
 
     async def _read_together(self, bodies: Sequence[pb.Access]) -> list[Reading | MeshError]:
         signed = [self._signed(body) for body in bodies]
@@ -326,7 +327,7 @@ class Records:
         given: Checked | None,
     ) -> Reading:
         if not result.HasField("error"):
-            return self._decided(body, result.read, given)
+            return self._decided(body, signed, result.read, given)
         error = result.error
         if error.code == code_pb2.CODE_TOO_LARGE:
             return await self._read_signed(body, signed)
@@ -337,11 +338,17 @@ class Records:
     def _decided(
         self,
         body: pb.Access | pb.BreakGlass,
+        signed: pb.SignedCommand,
         response: gateway_pb2.ReadResponse,
         given: Checked | None,
     ) -> Reading:
-        if response.receipt.code != code_pb2.CODE_OK:
-            raise AccessRefused(response.receipt)
+        receipt = response.receipt
+        if receipt.code != code_pb2.CODE_OK:
+            if receipt.outcome == code_pb2.OUTCOME_COMMITTED:
+                raise AccessRefused(receipt)
+            # Nobody has refused it: it was not decided, or nobody knows.
+            why = MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
+            raise to_be_sent(why, [signed])
         return self._opened(body, response, self._proven.version(body.record_id, body.version, given))
 
     def _opened(

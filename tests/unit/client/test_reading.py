@@ -17,7 +17,7 @@ from cbmdhi.client.records import Reading, Records
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import RecordVersion, StoredContent
-from cbmdhi.errors import AccessRefused, MeshError
+from cbmdhi.errors import AccessRefused, MeshError, NotSent, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, envelope, hpke, signature
@@ -106,8 +106,12 @@ class Gateway:
         header, body = command.parse(signed)
         access, receipt = body.access, Receipt(command_id=header.command_id, code=code_pb2.CODE_OK)
         if access.record_id.startswith("refused"):
-            receipt.code = code_pb2.CODE_FORBIDDEN
+            receipt.code, receipt.outcome = code_pb2.CODE_FORBIDDEN, code_pb2.OUTCOME_COMMITTED
             return gateway_pb2.ReadResponse(receipt=receipt)
+        for says, outcome in (("undone", code_pb2.OUTCOME_NOT_DONE), ("unknown", code_pb2.OUTCOME_UNKNOWN)):
+            if access.record_id.startswith(says):
+                receipt.code, receipt.outcome = code_pb2.CODE_UNKNOWN_OUTCOME, outcome
+                return gateway_pb2.ReadResponse(receipt=receipt)
         stored = self._stored(access)
         place = (self.wallet.address, header.command_id, access.record_id, str(access.version))
         opened = OpenResponse(
@@ -242,6 +246,14 @@ def consortium_of(network: Network) -> Any:
 async def read(gateway: Gateway, *record_ids: str) -> list[Reading | MeshError]:
     records = Records(cast(Connection, gateway))
     return await records.read_many([(PATIENT, record_id, 1) for record_id in record_ids], "TREAT")
+
+
+async def test_a_reading_that_nobody_has_decided_is_not_said_to_be_refused() -> None:
+    undone, unknown = await read(Gateway(), "undone", "unknown")
+
+    assert isinstance(undone, NotSent)
+    assert isinstance(unknown, UnknownOutcome)
+    assert command.parse(unknown.again[0])[1].access.record_id == "unknown"  # type: ignore[arg-type]
 
 
 async def test_each_record_has_its_own_outcome_in_the_order_asked_for() -> None:
