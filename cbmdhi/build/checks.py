@@ -46,6 +46,7 @@ def tests() -> list[Stage]:
         Stage("contract tests: each adapter against its real component", _pytest("contract")),
         Stage("end-to-end tests on a network of their own", _pytest("e2e")),
         Stage("attacks, the short versions", _pytest("attacks")),
+        Stage("failover: some of three members' programs killed", _pytest("failover")),
     ]
 
 
