@@ -6,7 +6,8 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
-// Closed lists of the contract. Free text never reaches the channel through them.
+// Closed lists of the contract: no state holds free text. What is refused for it lies in the block all the same, so
+// that whoever carries a command looks first (cbmdhi/protocol/words.py).
 var (
 	categories = []string{
 		"demographics", "encounters", "conditions", "allergies", "observations", "medications",

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Command, RegisterIdentity, Role, SignedCommand
+from cbmdhi.command.v1.command_pb2 import Command, CommandBody, RegisterIdentity, Role, SignedCommand
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus, SealedKey
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
-from cbmdhi.protocol import signature
+from cbmdhi.protocol import signature, words
 from cbmdhi.protocol.channel import Channel
 from services.identity import names
 from services.identity.domain import registration, review
@@ -148,16 +148,18 @@ class Registrations:
     ) -> tuple[ledger_pb2.Receipt, IdentityDocument | None]:
         """Submit the caller's own vote; the receipt, and the identity afterwards if it can be had."""
         try:
-            name, body = commands.body_of(signed)
+            header, body = commands.parse(signed)
         except commands.MalformedCommand as error:
             raise Refused(Why.INVALID, str(error), "command") from error
-        if name != "review_registration":
+        if body.WhichOneof("body") != "review_registration":
             raise Refused(Why.INVALID, "this call takes a ReviewRegistration", "body")
         if signed.signer != caller:
             raise Refused(Why.FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer")
+        registration.check_channel(header.channel, header.genesis_sha256, self._channel)
+        _check_words(body)
         receipt = await self._ledger.submit(signed)
         try:
-            return receipt, await self._ledger.identity(getattr(body, "address", ""))
+            return receipt, await self._ledger.identity(body.review_registration.address)
         except MeshError:
             # The vote stands; its receipt is worth more than the document beside it.
             return receipt, None
@@ -212,7 +214,16 @@ def _parse(signed: SignedCommand) -> tuple[Command, RegisterIdentity]:
         raise Refused(Why.INVALID, "this call takes a RegisterIdentity", "body")
     if signed.HasField("delegation"):
         raise Refused(Why.INVALID, "a registration is signed in person, not by a device", "delegation")
+    _check_words(body)
     return header, body.register_identity
+
+
+def _check_words(body: CommandBody) -> None:
+    """Before it is carried: what the chaincode refuses may lie in a block all the same."""
+    try:
+        words.check(body, "body")
+    except words.NotAWord as error:
+        raise Refused(Why.INVALID, str(error), error.path) from error
 
 
 def _check_signature(signed: SignedCommand, body: RegisterIdentity) -> None:

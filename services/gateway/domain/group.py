@@ -22,7 +22,7 @@ from cbmdhi.command.v1.command_pb2 import (
 )
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import categories, command, enrolment, ids, signature, standing
+from cbmdhi.protocol import categories, command, enrolment, ids, signature, standing, words
 from cbmdhi.protocol.channel import Channel
 from services.gateway.domain.refusal import Refused
 
@@ -30,6 +30,7 @@ MAX_CLOCK_AHEAD_MS = 2 * 60 * 1000
 _MAX_LIFETIME_MS = command.MAX_LIFETIME_SECONDS * 1000
 _MAX_SIGNATURE_BYTES = 72
 _SHA256_BYTES = 32
+_TYPE_TAG_BYTES = (0, 16)
 
 Key = tuple[str, str]
 """Signer and command id: what makes a command the same command."""
@@ -93,14 +94,15 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
         if parsed.header.channel != channel.name:
             raise Refused(
                 code_pb2.CODE_WRONG_CHANNEL,
-                "signed for another channel: sign it for the one that the challenge names",
+                "signed for another channel: sign it for the one that your consortium file names",
                 "channel",
                 index,
             )
         if parsed.header.genesis_sha256 != channel.genesis_sha256:
             raise Refused(
                 code_pb2.CODE_WRONG_CHANNEL,
-                "signed for a channel of this name that began otherwise: sign it with its genesis hash",
+                "signed for a channel of this name that began otherwise: sign it with the genesis hash of "
+                "your consortium file",
                 "genesis_sha256",
                 index,
             )
@@ -110,6 +112,8 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
             raise _bad_signature(index)
         if (put := parsed.put) is not None:
             _check_put(put, index)
+        else:
+            _check_words(CommandBody.FromString(parsed.header.body), "body", index)
         if (registration := parsed.registration) is not None:
             _check_names_nobody(registration, index)
     _check_membership(commands)
@@ -188,7 +192,7 @@ def check_delegation(
         raise Refused(
             code_pb2.CODE_FORBIDDEN, "the delegation is made out to another device", "delegation.delegate"
         )
-    check_delegation_channel(delegation, channel)
+    check_delegation_form(delegation, channel)
     if delegator is None:
         raise Refused(
             code_pb2.CODE_UNKNOWN_SIGNER,
@@ -203,8 +207,8 @@ def check_delegation(
         raise Refused(code_pb2.CODE_INACTIVE_SIGNER, "who delegates is not active", "delegation.delegator")
 
 
-def check_delegation_channel(delegation: Delegation, channel: Channel) -> None:
-    """That it was signed for this channel, as it began. Raises Refused WRONG_CHANNEL."""
+def check_delegation_form(delegation: Delegation, channel: Channel) -> None:
+    """That it was signed for this channel, as it began, and holds no free text. Raises Refused."""
     if delegation.channel != channel.name:
         raise Refused(
             code_pb2.CODE_WRONG_CHANNEL, "the delegation is for another channel", "delegation.channel"
@@ -215,6 +219,7 @@ def check_delegation_channel(delegation: Delegation, channel: Channel) -> None:
             "the delegation is for a channel of this name that began otherwise: sign a new one",
             "delegation.genesis_sha256",
         )
+    _check_words(delegation, "delegation")
 
 
 def check_delegation_signature(delegation: bytes, signed: bytes, delegator: IdentityDocument) -> None:
@@ -254,6 +259,16 @@ def _check_put(put: PutRecord, index: int) -> None:
         raise _invalid("not a category of the closed list", f"{path}category", index)
     if len(put.content_commitment) != _SHA256_BYTES:
         raise _invalid("not 32 bytes", f"{path}content_commitment", index)
+    if len(put.type_tag) not in _TYPE_TAG_BYTES:
+        raise _invalid("neither empty nor 16 bytes", f"{path}type_tag", index)
+
+
+def _check_words(message: CommandBody | Delegation, path: str, index: int | None = None) -> None:
+    """As below: a name in the place of an address would be a name on the channel."""
+    try:
+        words.check(message, path)
+    except words.NotAWord as error:
+        raise _invalid(str(error), error.path, index) from error
 
 
 def _check_names_nobody(registration: RegisterIdentity, index: int) -> None:

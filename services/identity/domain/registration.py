@@ -59,16 +59,7 @@ class Place:
 
 def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey], place: Place) -> None:
     """Check all but the signature and the clock. Raises Refused."""
-    if registration.channel != place.channel.name:
-        raise Refused(
-            Why.WRONG_CHANNEL, f"signed for another channel; sign for {place.channel.name}", "channel"
-        )
-    if registration.genesis_sha256 != place.channel.genesis_sha256:
-        raise Refused(
-            Why.WRONG_CHANNEL,
-            "signed for a channel of this name that began otherwise; sign with its genesis hash",
-            "genesis_sha256",
-        )
+    check_channel(registration.channel, registration.genesis_sha256, place.channel)
     _check_key(registration)
     _check_certificate(registration, place)
     if registration.role == roles.PATIENT:
@@ -76,6 +67,18 @@ def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey]
         _check_evidence(registration.evidence_cid, evidence)
     elif registration.custodians or registration.evidence_cid or evidence or keys:
         raise _invalid("custodians, evidence and sealed keys are for patients alone; leave them out", "role")
+
+
+def check_channel(name: str, genesis_sha256: bytes, channel: Channel) -> None:
+    """That a command was signed for this channel, as it began. Raises Refused."""
+    if name != channel.name:
+        raise Refused(Why.WRONG_CHANNEL, f"signed for another channel; sign for {channel.name}", "channel")
+    if genesis_sha256 != channel.genesis_sha256:
+        raise Refused(
+            Why.WRONG_CHANNEL,
+            "signed for a channel of this name that began otherwise; sign with its genesis hash",
+            "genesis_sha256",
+        )
 
 
 def _check_key(registration: Registration) -> None:

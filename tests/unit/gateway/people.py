@@ -97,6 +97,7 @@ class Person:
         channel: Channel = CHANNEL,
         hours: float = 1.0,
         actions: tuple[str, ...] = ("read", "history"),
+        patients: tuple[str, ...] = (),
     ) -> SignedDelegation:
         now = time.time_ns() // 1_000_000
         delegation = Delegation(
@@ -107,6 +108,7 @@ class Person:
             delegate=device,
             actions=actions,
             purposes=["TREAT"],
+            patients=patients,
             issued_at_ms=now - 1000,
             expires_at_ms=now + int(hours * 3_600_000),
         ).SerializeToString()

@@ -124,6 +124,7 @@ BAD: list[tuple[Callable[[World], Put], str, str]] = [
     (lambda w: put(w.engine, w.patient, record_id="1"), "INVALID", "body.put_record.record_id"),
     (lambda w: put(w.engine, w.patient, category="gossip"), "INVALID", "body.put_record.category"),
     (lambda w: put(w.engine, w.patient, category="allergies"), "INVALID", "body.put_record.category"),
+    (lambda w: put(w.engine, w.patient, type_tag=b"laboratory"), "INVALID", "body.put_record.type_tag"),
     (lambda w: put(w.engine, w.patient, content_bytes=3), "INVALID", "body.put_record.content_bytes"),
     (
         lambda w: put(w.engine, w.patient, content_commitment=bytes(32)),
@@ -241,6 +242,23 @@ async def test_who_is_registered_a_moment_after_being_refused_is_not_refused_aga
         return await world.code_of(put(newcomer, world.patient)) == "OK"
 
     await until(accepted, "the newcomer is known", seconds=2)
+
+
+async def test_a_command_or_delegation_in_ones_own_words_is_carried_nowhere(world: World) -> None:
+    device, clinician = Person(role=Role.ROLE_DEVICE), Person(role=Role.ROLE_CLINICIAN)
+    world.ledger.register(device, clinician)
+
+    async def refused(signer: command.Signer, **said: str) -> tuple[str, str]:
+        fields = {"patient": world.patient.address, "record_id": uuid7(), "purpose": "TREAT", **said}
+        group = command.make_group([(signer, Access(version=1, **fields))], channel=CHANNEL)  # type: ignore[arg-type]
+        receipt = (await world.pipeline.start(group, [], 100))[0].receipt
+        return code_name(receipt.code), receipt.path
+
+    assert await refused(clinician, patient="Erika Mustermann") == ("INVALID", "body.access.patient")
+    assert await refused(clinician, purpose="HIV therapy") == ("INVALID", "body.access.purpose")
+    delegation = clinician.delegate(device.address, patients=("Erika Mustermann",))
+    assert await refused(command.KeySigner(device.key, delegation)) == ("INVALID", "delegation.patients[0]")
+    assert not world.ledger.submitted
 
 
 async def test_an_access_is_delegated_only_with_the_delegators_own_signature(world: World) -> None:

@@ -29,6 +29,7 @@ from cbmdhi.command.v1.state_pb2 import (
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid, command, signature
+from cbmdhi.protocol.channel import Channel
 from services.identity.enrolment import Enroller
 from services.identity.registration import Registrations
 from services.identity.service import (
@@ -257,11 +258,13 @@ class Member:
         return identity_pb2.RegisterRequest(command=signed, sealed_keys=[sealed], sealed_evidence=evidence)
 
 
-def vote(reviewer: Wallet, patient: Wallet) -> identity_pb2.ReviewRequest:
+def vote(
+    reviewer: Wallet, patient: Wallet, *, reason_code: str = "identity-verified", channel: Channel = CHANNEL
+) -> identity_pb2.ReviewRequest:
     body = ReviewRegistration(
-        address=patient.address, decision=Decision.DECISION_APPROVE, reason_code="identity-verified"
+        address=patient.address, decision=Decision.DECISION_APPROVE, reason_code=reason_code
     )
-    signed = command.KeySigner(reviewer.key).sign_command(command.make(body, channel=CHANNEL))
+    signed = command.KeySigner(reviewer.key).sign_command(command.make(body, channel=channel))
     return identity_pb2.ReviewRequest(command=signed)
 
 

@@ -9,6 +9,7 @@ from cbmdhi.command.v1.command_pb2 import PolicyDocument, ReviewRule, Role
 from cbmdhi.command.v1.state_pb2 import Review
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import cid
+from tests.support.channel import ELSEWHERE
 from tests.unit.identity.authority import Wallet
 from tests.unit.identity.member import LAKESIDE, MERCY, PENDING, SUSPENDED, Member, refused, vote
 
@@ -138,6 +139,23 @@ async def test_a_vote_is_sent_by_its_signer(member: Member) -> None:
     reviewer, other = member.administrator(), member.administrator()
     error = await refused(member.registration.Review(vote(reviewer, Wallet()), member.by(other)))
     assert error.code == code_pb2.CODE_FORBIDDEN
+    assert not member.ledger.submitted
+
+
+async def test_a_vote_for_a_reason_in_ones_own_words_or_for_another_channel_is_carried_nowhere(
+    member: Member,
+) -> None:
+    reviewer, patient = member.administrator(), Wallet()
+    own_words = await refused(
+        member.registration.Review(
+            vote(reviewer, patient, reason_code="is HIV positive"), member.by(reviewer)
+        )
+    )
+    assert (own_words.code, own_words.path) == (code_pb2.CODE_INVALID, "body.review_registration.reason_code")
+    elsewhere = await refused(
+        member.registration.Review(vote(reviewer, patient, channel=ELSEWHERE), member.by(reviewer))
+    )
+    assert (elsewhere.code, elsewhere.path) == (code_pb2.CODE_WRONG_CHANNEL, "channel")
     assert not member.ledger.submitted
 
 

@@ -1,0 +1,105 @@
+"""What the texts of a signed message may be: addresses, ids and codes of closed lists, and never free text.
+
+The chaincode refuses the rest, but too late: what it refuses lies in the block for ever, at every member, as
+it was sent. A name in the place of an address would be a name on the channel. So whoever carries looks first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from cbmdhi.protocol import address, categories, cid, ids
+
+_MSP = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+_ACTIONS = frozenset({"read", "search", "history", "export", "event", "write"})
+_REVIEWS = frozenset({"identity-verified", "document-mismatch", "duplicate", "withdrawn", "other"})
+_REASONS = _REVIEWS | {"lost-key", "left", "misuse", "reinstated"}
+
+
+def _is_cid(text: str) -> bool:
+    try:
+        cid.to_bytes(text)
+    except ValueError:
+        return False
+    return True
+
+
+_Rule = tuple[Callable[[str], object], str]
+_ADDRESS: Final[_Rule] = (address.is_address, "not an address: cb1 and 32 characters of base32")
+_ID: Final[_Rule] = (ids.is_uuid7, "not a UUIDv7 in canonical lower-case text")
+_MEMBER: Final[_Rule] = (_MSP.fullmatch, "not an MSP id")
+_ACTION: Final[_Rule] = (_ACTIONS.__contains__, "not an action of the closed list")
+_CATEGORY: Final[_Rule] = (categories.CATEGORIES.__contains__, "not a category of the closed list")
+_PURPOSE: Final[_Rule] = (categories.PURPOSES.__contains__, "not a purpose of use of the closed list")
+_REASON: Final[_Rule] = (_REASONS.__contains__, "not a reason of the closed list")
+
+RULES: Final[dict[str, _Rule | None]] = {
+    **dict.fromkeys(
+        ("address", "clinician", "delegate", "delegator", "patient", "patients", "reviewer"), _ADDRESS
+    ),
+    **dict.fromkeys(
+        (
+            "break_glass_id",
+            "consent_id",
+            "delegation_id",
+            "follows",
+            "record_id",
+            "record_ids",
+            "registration_id",
+        ),
+        _ID,
+    ),
+    **dict.fromkeys(("home_msp", "msp"), _MEMBER),
+    **dict.fromkeys(("action", "actions"), _ACTION),
+    **dict.fromkeys(("categories", "category"), _CATEGORY),
+    **dict.fromkeys(("purpose", "purposes"), _PURPOSE),
+    "reason_code": _REASON,
+    "evidence_cid": (_is_cid, "not a CIDv1 in lower-case base32"),
+    # Compared with the one channel that there is, by whoever carries.
+    "channel": None,
+    # The members' policy is a text, parsed before anybody votes for it.
+    "cedar": None,
+}
+"""By a text's name, what it may be when it is not empty; None: not looked at here."""
+
+
+class NotAWord(Exception):
+    """A text that is none of those. `path` says where; the text itself is repeated nowhere."""
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+def check(message: Message, path: str) -> None:
+    """Look at every text of a message and of those in it. Raises NotAWord for the first that may not be."""
+    spoken = _spoken(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        if field.name not in spoken:
+            continue
+        here = f"{path}.{field.name}"
+        if isinstance(value, str | Message):
+            _check_one(field.name, value, here)
+            continue
+        for index, one in enumerate(value):
+            _check_one(field.name, one, f"{here}[{index}]")
+
+
+def _check_one(name: str, value: Message | str, path: str) -> None:
+    if isinstance(value, Message):
+        check(value, path)
+    elif value and (rule := RULES[name]) is not None and not rule[0](value):
+        raise NotAWord(rule[1], path)
+
+
+@cache
+def _spoken(descriptor: Descriptor) -> frozenset[str]:
+    """Names of the fields that are a text or may hold one."""
+    kinds = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
+    return frozenset(field.name for field in descriptor.fields if field.type in kinds)
