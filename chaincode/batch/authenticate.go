@@ -11,6 +11,7 @@ import (
 // Limits of time, in milliseconds.
 const (
 	maxLifetimeMs           = 10 * 60 * 1000
+	maxEmergencyLifetimeMs  = 30 * 24 * 60 * 60 * 1000
 	maxClockAheadMs         = 2 * 60 * 1000
 	maxDelegationLifetimeMs = 12 * 60 * 60 * 1000
 )
@@ -28,7 +29,7 @@ func (call Call) checkForm(c *command) *refusal {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "genesis_sha256",
 			"signed for a channel of this name that began otherwise: sign it with the genesis hash of this one")
 	}
-	late := checkEnd(c.header, call.TimeMs, commandPeriod)
+	late := checkEnd(c.header, call.TimeMs, c.period())
 	if c.misnamed != nil {
 		return orElse(late, c.misnamed)
 	}
@@ -62,7 +63,7 @@ func checkSignature(c *command, key *ecdsa.PublicKey) *refusal {
 // known to have meant it, or its time is over and it never has an effect. When the same command was committed before,
 // it says so in c.first, whatever has expired since.
 func (r *run) identify(c *command) *refusal {
-	late := checkEnd(c.header, r.call.TimeMs, commandPeriod)
+	late := checkEnd(c.header, r.call.TimeMs, c.period())
 	first := load[pb.AuditEntry](r.state, c.auditKey)
 	if late != nil && first == nil {
 		return late
@@ -113,7 +114,7 @@ func (r *run) vouch(c *command, signer *pb.IdentityDocument) *refusal {
 // admit decides whether who was identified may act, and for whom, by the state as it is now: what the commands before
 // it in its group have changed included.
 func (r *run) admit(c *command) *refusal {
-	if early := checkBeginning(c.header, r.call.TimeMs, commandPeriod); early != nil {
+	if early := checkBeginning(c.header, r.call.TimeMs, c.period()); early != nil {
 		return early
 	}
 	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
@@ -141,8 +142,17 @@ type period struct {
 
 var (
 	commandPeriod    = period{maxLifetimeMs, "", "10 minutes: sign a fresh command"}
+	emergencyPeriod  = period{maxEmergencyLifetimeMs, "", "30 days"}
 	delegationPeriod = period{maxDelegationLifetimeMs, "delegation.", "12 hours: log in again"}
 )
+
+// period of a command: what was opened without a majority waits for one.
+func (c *command) period() period {
+	if c.body.GetEmergencyAccess() != nil {
+		return emergencyPeriod
+	}
+	return commandPeriod
+}
 
 type signedPeriod interface {
 	GetIssuedAtMs() int64

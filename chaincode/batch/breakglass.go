@@ -59,9 +59,11 @@ func applyBreakGlass(r *run, c *command) *refusal {
 	if why := r.notSuperseded("body.break_glass.version", policy.ActionBreakGlass, record); why != nil {
 		return why
 	}
-	if why := r.charge(c.actor.GetAddress(), record.GetPatient()); why != nil {
+	quota, why := r.charged(c.actor.GetAddress(), record.GetPatient(), r.call.TimeMs)
+	if why != nil {
 		return why
 	}
+	r.state.put(breakGlassQuotaKey(c.actor.GetAddress()), quota)
 	// The clinician's own signed words: a reviewer who opens the reason need not believe who hands it over.
 	r.state.put(brokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
 	return nil
@@ -91,17 +93,17 @@ func checkSealedReasons(path string, reasons []*pb.SealedReason) *refusal {
 	return nil
 }
 
-// charge counts a break-glass against the clinician's quota: what is tolerable once is not tolerable for
+// charged is the clinician's quota with one break-glass more, and why that is too many: what is tolerable once is not tolerable for
 // every chart of the mesh, and nobody goes on breaking while nobody looks. The quota is the clinician's
 // own document, so that two clinicians are never in each other's way.
-func (r *run) charge(clinician, patient string) *refusal {
+func (r *run) charged(clinician, patient string, atMs int64) (*pb.BreakGlassQuota, *refusal) {
 	limits := r.policyDocument().GetBreakGlass()
 	quota := &pb.BreakGlassQuota{}
 	if known := load[pb.BreakGlassQuota](r.state, breakGlassQuotaKey(clinician)); known != nil {
 		quota = proto.CloneOf(known)
 	}
-	if r.call.TimeMs >= quota.GetBeganAtMs()+int64(limits.GetWindowHours())*hourMs {
-		quota.BeganAtMs, quota.Patients, quota.Records = r.call.TimeMs, nil, 0
+	if atMs >= quota.GetBeganAtMs()+int64(limits.GetWindowHours())*hourMs {
+		quota.BeganAtMs, quota.Patients, quota.Records = atMs, nil, 0
 	}
 	if !slices.Contains(quota.GetPatients(), patient) {
 		quota.Patients = append(quota.GetPatients(), patient)
@@ -111,15 +113,14 @@ func (r *run) charge(clinician, patient string) *refusal {
 	const ask = "a colleague who treats the patient can"
 	switch {
 	case quota.GetUnreviewed() > limits.GetUnreviewed():
-		return forbidden("signer", "%d break-glasses of this clinician wait for review, as many as may: have them reviewed; "+
+		return quota, forbidden("signer", "%d break-glasses of this clinician wait for review, as many as may: have them reviewed; "+
 			"meanwhile "+ask, limits.GetUnreviewed())
 	case len(quota.GetPatients()) > int(limits.GetPatients()):
-		return forbidden("signer", "this clinician has broken the glass of %d patients within %d hours, as many as may: "+ask,
+		return quota, forbidden("signer", "this clinician has broken the glass of %d patients within %d hours, as many as may: "+ask,
 			limits.GetPatients(), limits.GetWindowHours())
 	case quota.GetRecords() > limits.GetRecords():
-		return forbidden("signer", "this clinician has broken the glass of %d records within %d hours, as many as may: "+ask,
+		return quota, forbidden("signer", "this clinician has broken the glass of %d records within %d hours, as many as may: "+ask,
 			limits.GetRecords(), limits.GetWindowHours())
 	}
-	r.state.put(breakGlassQuotaKey(clinician), quota)
-	return nil
+	return quota, nil
 }

@@ -275,7 +275,7 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 		for _, c := range g.commands {
 			need(c.auditKey)
 			need(identityKey(c.signed.GetSigner()))
-			if checkEnd(c.header, call.TimeMs, commandPeriod) != nil {
+			if checkEnd(c.header, call.TimeMs, c.period()) != nil {
 				continue // It was committed before, or it is refused.
 			}
 			if d := c.delegation; isAddress(d.GetDelegator()) && isUUIDv7(d.GetDelegationId()) {

@@ -41,6 +41,8 @@ func familyOf(body *pb.CommandBody) *family {
 		return &accessFamily
 	case *pb.CommandBody_BreakGlass:
 		return &breakGlassFamily
+	case *pb.CommandBody_EmergencyAccess:
+		return &emergencyFamily
 	case *pb.CommandBody_ReviewBreakGlass:
 		return &breakGlassReviewFamily
 	case *pb.CommandBody_RevokeDelegation:

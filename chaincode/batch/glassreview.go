@@ -56,7 +56,8 @@ var breakGlassReviewFamily = family{
 }
 
 func isBrokenGlass(entry *pb.AuditEntry) bool {
-	return entry.GetAction() == policy.ActionBreakGlass && entry.GetCode() == pb.Code_CODE_OK
+	isGlass := entry.GetAction() == policy.ActionBreakGlass || entry.GetAction() == actionEmergency
+	return isGlass && entry.GetCode() == pb.Code_CODE_OK
 }
 
 func applyBreakGlassReview(r *run, c *command) *refusal {

@@ -40,6 +40,8 @@ func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.Quer
 		result, failure = getLateKeys(call, q.GetLateKeys.GetCustodian(), ledger)
 	case *pb.Query_Explain:
 		result, failure = rules.explain(call, q.Explain.GetItems(), ledger)
+	case *pb.Query_DecideEmergency:
+		result, failure = rules.decideEmergency(call, q.DecideEmergency, ledger)
 	default:
 		failure = fail(pb.Code_CODE_INVALID, "query", "no query is set")
 	}

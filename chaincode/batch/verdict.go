@@ -54,6 +54,8 @@ func (c *command) verdict(why *refusal) *pb.Verdict {
 	v := &pb.Verdict{CommandId: c.id(), Code: pb.Code_CODE_OK, Basis: c.entry.GetBasis()}
 	if why != nil {
 		v.Code, v.Reason, v.Path = why.code, why.reason, why.path
+	} else {
+		v.Objection, v.Reason, v.Path = c.entry.GetObjection(), c.entry.GetReason(), c.entry.GetPath()
 	}
 	if v.Code != pb.Code_CODE_OK && v.Code != pb.Code_CODE_FORBIDDEN {
 		v.Basis = nil
@@ -66,6 +68,7 @@ func (c *command) replayed() *pb.Verdict {
 	return &pb.Verdict{
 		CommandId: c.id(), Code: pb.Code_CODE_ALREADY_COMMITTED, Reason: c.first.GetReason(), Path: c.first.GetPath(),
 		Basis: c.first.GetBasis(), FirstCode: c.first.GetCode(), FirstTxId: c.first.GetTxId(),
+		Objection: c.first.GetObjection(),
 	}
 }
 

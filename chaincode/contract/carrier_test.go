@@ -20,14 +20,15 @@ func TestOnlyAMembersLedgerServiceCarriesAndAsks(t *testing.T) {
 		creator        []byte
 		query, process string
 	}{
-		"the ledger service":               {w.Carrier(), "", ""},
-		"a client without the attribute":   {w.CreatorOf("client", `{"cbmdhi.role":"administrator"}`), stranger, stranger},
-		"a client that is said not to be":  {w.CreatorOf("client", `{"cbmdhi.carrier":"false"}`), stranger, stranger},
-		"a reader":                         {w.CreatorOf("client", `{"cbmdhi.reader":"true"}`), stranger, stranger},
-		"an administrator of the member":   {w.CreatorOf("admin", `{}`), stranger, stranger},
-		"attributes that are none":         {w.CreatorOf("client", `[]`), stranger, stranger},
-		"a creator without a certificate":  {sim.Marshal(t, &msp.SerializedIdentity{Mspid: sim.Mercy}), "CODE_INVALID: creator: ", "CODE_INVALID: creator: "},
-		"a creator that is not even a key": {[]byte{0xff}, "CODE_INVALID: creator: ", "CODE_INVALID: creator: "},
+		"the ledger service":                {w.Carrier(), "", ""},
+		"a client without the attribute":    {w.CreatorOf("client", `{"cbmdhi.role":"administrator"}`), stranger, stranger},
+		"a client that is said not to be":   {w.CreatorOf("client", `{"cbmdhi.carrier":"false"}`), stranger, stranger},
+		"a reader":                          {w.CreatorOf("client", `{"cbmdhi.reader":"true"}`), "", stranger},
+		"a client that is said not to read": {w.CreatorOf("client", `{"cbmdhi.reader":"false"}`), stranger, stranger},
+		"an administrator of the member":    {w.CreatorOf("admin", `{}`), stranger, stranger},
+		"attributes that are none":          {w.CreatorOf("client", `[]`), stranger, stranger},
+		"a creator without a certificate":   {sim.Marshal(t, &msp.SerializedIdentity{Mspid: sim.Mercy}), "CODE_INVALID: creator: ", "CODE_INVALID: creator: "},
+		"a creator that is not even a key":  {[]byte{0xff}, "CODE_INVALID: creator: ", "CODE_INVALID: creator: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for function, call := range map[string]struct {

@@ -13,6 +13,8 @@ const (
 	// Carrier is the attribute of a member's ledger service, which carries commands to the channel. A
 	// member's registrar may not give it: hf.Registrar.Attributes names Role alone.
 	Carrier = "cbmdhi.carrier"
+	// Reader is the attribute of a member's storage service, which reads blocks and asks the state.
+	Reader = "cbmdhi.reader"
 )
 
 // AttributesOID is the extension that holds them, as JSON.

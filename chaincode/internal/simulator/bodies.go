@@ -135,6 +135,8 @@ func Body(meant any) *pb.CommandBody {
 		return &pb.CommandBody{Body: &pb.CommandBody_Access{Access: b}}
 	case *pb.BreakGlass:
 		return &pb.CommandBody{Body: &pb.CommandBody_BreakGlass{BreakGlass: b}}
+	case *pb.EmergencyAccess:
+		return &pb.CommandBody{Body: &pb.CommandBody_EmergencyAccess{EmergencyAccess: b}}
 	case *pb.ReviewBreakGlass:
 		return &pb.CommandBody{Body: &pb.CommandBody_ReviewBreakGlass{ReviewBreakGlass: b}}
 	case *pb.RevokeDelegation:

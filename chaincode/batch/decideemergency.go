@@ -1,0 +1,92 @@
+package batch
+
+import (
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+// maxEmergencyCharges of one question.
+const maxEmergencyCharges = 500
+
+// decideEmergency says whether a member's storage may carry out an EmergencyAccess: by the rules by which it will come on
+// record, at the state that the member's own peer has, and only while the channel stands still there.
+func (rules *Rules) decideEmergency(call Call, asked *pb.DecideEmergency, ledger Ledger) (*pb.QueryResult, *Failure) {
+	if len(asked.GetCharges()) > maxEmergencyCharges {
+		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d charges", maxEmergencyCharges)
+	}
+	item := &pb.BatchItem{Group: &pb.CommandGroup{Commands: []*pb.SignedCommand{asked.GetAsked()}}}
+	groups := []*group{decodeGroup(item, &budget{left: MaxElements})}
+	c := groups[0].commands[0]
+	if c.undecodable == nil && c.body.GetEmergencyAccess() == nil {
+		c.undecodable = invalid("body", "not an EmergencyAccess: send the command to the channel")
+	}
+	keys, _ := plan(call, groups)
+	for number := range int64(epochSlots) {
+		keys = append(keys, EpochKey(number))
+	}
+	if c.undecodable == nil {
+		keys = append(keys, registrationKey(c.signed.GetSigner()))
+	}
+	state, failure := fetchState(ledger, distinct(keys))
+	if failure != nil {
+		return nil, failure
+	}
+	if failure := admitCall(call, state); failure != nil {
+		return nil, failure
+	}
+	r := &run{rules: rules, call: call, state: state, keys: newKeyring()}
+	decision := &pb.EmergencyDecision{Verdict: &pb.Verdict{Code: pb.Code_CODE_OK}}
+	if why := r.emergency(groups[0], asked.GetCharges(), decision); why != nil {
+		decision = &pb.EmergencyDecision{
+			Verdict: &pb.Verdict{CommandId: c.id(), Code: why.code, Reason: why.reason, Path: why.path},
+		}
+	}
+	return &pb.QueryResult{Emergency: decision}, nil
+}
+
+// emergency settles a lone EmergencyAccess and fills the decision, or says why it is not to be carried out.
+func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.EmergencyDecision) *refusal {
+	c := g.commands[0]
+	if why := r.stillOf(c); why != nil {
+		return why
+	}
+	if c.planned {
+		for _, charge := range charges {
+			quota, _ := r.charged(c.signed.GetSigner(), charge.GetPatient(), charge.GetOpenedAtMs())
+			r.state.put(breakGlassQuotaKey(c.signed.GetSigner()), quota)
+			r.state.keep()
+		}
+	}
+	switch v := r.settle(g)[0]; {
+	case v.GetCode() == pb.Code_CODE_ALREADY_COMMITTED:
+		return conflict("command_id", "this command is on record already: sign a new one")
+	case v.GetCode() != pb.Code_CODE_OK:
+		return refuse(v.GetCode(), v.GetPath(), "%s", v.GetReason())
+	case v.GetObjection() != pb.Code_CODE_UNSPECIFIED:
+		return refuse(v.GetObjection(), v.GetPath(), "%s", v.GetReason())
+	}
+	glass := c.body.GetEmergencyAccess().GetGlass()
+	decision.Clinician = load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
+	decision.Registration = load[pb.SignedCommand](r.state, registrationKey(c.signed.GetSigner()))
+	decision.Patient = load[pb.IdentityDocument](r.state, identityKey(glass.GetPatient()))
+	decision.Record = load[pb.RecordVersion](r.state, recordKey(glass.GetRecordId(), glass.GetVersion()))
+	decision.Verdict.CommandId = c.id()
+	if decision.GetPatient().GetHomeMsp() != r.call.CreatorMSP {
+		return forbidden("body.emergency_access.glass.patient", "the patient's home is another member: without a majority it alone opens")
+	}
+	return nil
+}
+
+// stillOf insists that the channel stands still at the own peer, and that the clinician means this standstill.
+func (r *run) stillOf(c *command) *refusal {
+	newest := int64(0)
+	for number := range int64(epochSlots) {
+		newest = max(newest, load[pb.Epoch](r.state, EpochKey(number)).GetNumber())
+	}
+	if !standsStill(newest, r.call.TimeMs) {
+		return conflict("epoch", "the channel goes on, or stopped a moment ago: break the glass, which is tried again for half a minute")
+	}
+	if c.undecodable == nil && c.body.GetEmergencyAccess().GetNewestEpoch() != newest {
+		return conflict("body.emergency_access.newest_epoch", "the channel has gone on since: ask how it stands, and sign anew")
+	}
+	return nil
+}

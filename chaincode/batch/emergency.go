@@ -1,0 +1,90 @@
+package batch
+
+import (
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/policy"
+)
+
+const actionEmergency = "emergency-access"
+
+// EmergencyAccess: a glass that was broken while no majority was to be had. What it is about has happened when it comes
+// here, so that nothing that may have become known since refuses it: it goes on record with that against it, and before
+// the same reviewers as any broken glass. Refused is only what the member could tell by itself, and opened nothing for.
+var emergencyFamily = family{
+	describe: describeEmergency,
+	reads: func(c *command, need func(string)) {
+		readsOfRecord(c.body.GetEmergencyAccess().GetGlass(), need)
+		need(breakGlassQuotaKey(c.signed.GetSigner()))
+	},
+	apply: applyEmergency,
+}
+
+func describeEmergency(c *command) *refusal {
+	const path = "body.emergency_access."
+	body := c.body.GetEmergencyAccess()
+	glass := body.GetGlass()
+	if why := checkRecordVersion(path+"glass.", glass); why != nil {
+		return why
+	}
+	if why := checkSealedReasons(path+"glass.sealed_reasons", glass.GetSealedReasons()); why != nil {
+		return why
+	}
+	if c.header.GetGroup() != nil {
+		return invalid("group", "what was opened does not depend on others: send it alone")
+	}
+	if body.GetNewestEpoch() <= 0 || !standsStill(body.GetNewestEpoch(), c.header.GetIssuedAtMs()) {
+		return invalid(path+"newest_epoch", "the channel did not stand still then: break the glass instead")
+	}
+	e := c.entry
+	e.Action, e.Purpose, e.OpenedAtMs = actionEmergency, purposeEmergency, c.header.GetIssuedAtMs()
+	e.Patient, e.RecordId, e.Version = glass.GetPatient(), glass.GetRecordId(), glass.GetVersion()
+	return nil
+}
+
+// standsStill tells that at a time the epoch after the newest has passed untold: every member's ledger service tells it,
+// so that no majority was to be had for a minute.
+func standsStill(newestEpoch, atMs int64) bool { return atMs/EpochMs-newestEpoch >= 2 }
+
+func applyEmergency(r *run, c *command) *refusal {
+	const path = "body.emergency_access.glass."
+	record, why := r.recordOf(path, c.body.GetEmergencyAccess().GetGlass())
+	if why != nil {
+		return why
+	}
+	c.entry.Category = record.GetCategory()
+	if c.actor.GetRole() != pb.Role_ROLE_CLINICIAN {
+		return forbidden("signer", "only a clinician breaks the glass: ask one")
+	}
+	patient := load[pb.IdentityDocument](r.state, identityKey(record.GetPatient()))
+	if patient.GetHomeMsp() != c.actor.GetHomeMsp() {
+		return forbidden(path+"patient", "without a majority a member's clinicians open records of its own patients alone")
+	}
+	quota, over := r.charged(c.actor.GetAddress(), record.GetPatient(), c.header.GetIssuedAtMs())
+	if against := firstOf(r.objection(c, record), over); against != nil {
+		c.entry.Objection, c.entry.Reason, c.entry.Path = against.code, against.reason, against.path
+	}
+	r.state.put(breakGlassQuotaKey(c.actor.GetAddress()), quota)
+	r.state.put(brokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
+	return nil
+}
+
+// objection is why a BreakGlass would be refused now, the quota aside.
+func (r *run) objection(c *command, record *pb.RecordVersion) *refusal {
+	if c.actor.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
+		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the clinician's identity is not active")
+	}
+	basis, why := r.decide(question{
+		actor: c.actor, action: policy.ActionBreakGlass, purpose: purposeEmergency, record: describeRecord(record),
+	})
+	c.entry.Basis = basis
+	return firstOf(why, r.notSuperseded("body.emergency_access.glass.version", policy.ActionBreakGlass, record))
+}
+
+func firstOf(whys ...*refusal) *refusal {
+	for _, why := range whys {
+		if why != nil {
+			return why
+		}
+	}
+	return nil
+}
