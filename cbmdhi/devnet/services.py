@@ -114,6 +114,7 @@ def _own_peer(home: Home, organisation: str, service: str, ports: Ports) -> dict
 
 def _notify(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     return {
+        "genesis_sha256": genesis.sha256(home),
         "ledger_address": ports.address(organisation, "ledger"),
         "nats": _nats(home.organisation(organisation), "notify", ports),
     }
@@ -124,6 +125,7 @@ def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     return {
         "genesis_sha256": genesis.sha256(home),
         "ledger_address": ports.address(organisation, "ledger"),
+        "notify_address": ports.address(organisation, "notify"),
         "kubo_rpc_address": ports.address(organisation, "ipfs_rpc"),
         "vault_key_file": str(folder / "vault.key"),
         "storage_signing_key_file": str(folder / "signing.key"),

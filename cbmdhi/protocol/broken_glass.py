@@ -49,13 +49,18 @@ def seal(
         body.sealed_reasons.add(reviewer=reviewer.address, sealed=sealed)
 
 
+def of_body(body: pb.CommandBody) -> pb.BreakGlass:
+    """The glass that a BreakGlass or EmergencyAccess breaks; an empty one for another command."""
+    return body.emergency_access.glass if body.HasField("emergency_access") else body.break_glass
+
+
 def reviewers(signed: pb.SignedCommand) -> frozenset[str]:
     """Addresses to whom the reason of a BreakGlass is sealed; none when it is another command."""
     try:
         _, body = command.parse(signed)
     except command.MalformedCommand:
         return frozenset()
-    return frozenset(one.reviewer for one in body.break_glass.sealed_reasons)
+    return frozenset(one.reviewer for one in of_body(body).sealed_reasons)
 
 
 def open_for(
@@ -72,7 +77,7 @@ def open_for(
         header, wrapped = command.parse(signed)
     except (signature.BadSignature, command.MalformedCommand, ValueError) as error:
         raise NoReason("it is not what the clinician signed") from error
-    body = wrapped.break_glass
+    body = of_body(wrapped)
     mine = next((one.sealed for one in body.sealed_reasons if one.reviewer == reviewer), None)
     if mine is None:
         raise NoReason("the reason was sealed to other reviewers")

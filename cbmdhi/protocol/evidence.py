@@ -64,18 +64,20 @@ class Checked:
     """Evidence, checked when something is asked of it: its endorsements once, and then what it says of a
     version or a command. All of it raises ProofError.
 
-    people  who was checked already, by the same `trust`
+    people     who was checked already, by the same `trust`
+    of_member  MSP id of the member whose word it is that something is committed; empty: a majority's
     """
 
     evidence: Evidence
     trust: Trust
     channel: Channel
     people: People = field(default_factory=People)
+    of_member: str = ""
 
     @cached_property
     def state(self) -> proof.VerifiedState:
         """What the peers endorsed. Raises ProofError."""
-        return proof.verify_state(self.evidence.endorsed_state, self.trust)
+        return proof.verify_state(self.evidence.endorsed_state, self.trust, of_member=self.of_member)
 
     def version(self, record_id: str, version: int) -> ProvenVersion:
         """A version of a record: committed at a majority, its commitment signed by its author."""

@@ -107,8 +107,10 @@ class VerifiedState:
     endorsers: tuple[str, ...]
 
 
-def verify_state(endorsed: bytes, trust: Trust) -> VerifiedState:
+def verify_state(endorsed: bytes, trust: Trust, *, of_member: str = "") -> VerifiedState:
     """Check what peers endorsed as the state of some keys, and for whom they are peers. Raises ProofError.
+
+    of_member  MSP id of the member whose word is enough, where no majority is to be had; empty: a majority
 
     `endorsed` is a serialized common.Payload: a call of `query` that was endorsed and never ordered. It says
     what was committed when it was asked for, not that it still is: ask for what does not change.
@@ -118,7 +120,7 @@ def verify_state(endorsed: bytes, trust: Trust) -> VerifiedState:
     except blocks.MalformedBlock as error:
         raise ProofError("state", str(error)) from error
     _check_call(call, QUERY, trust)
-    endorsers = _majority(call, trust)
+    endorsers = _one(call, trust, of_member) if of_member else _majority(call, trust)
     try:
         query = Query.FromString(call.arguments[1])
         result = QueryResult.FromString(call.response_payload)
@@ -269,6 +271,12 @@ def _majority(call: blocks.Transaction, trust: Trust) -> tuple[str, ...]:
             f"{len(endorsers)} members endorsed, {trust.majority} of {len(trust.member_roots)} are needed",
         )
     return endorsers
+
+
+def _one(call: blocks.Transaction, trust: Trust, member: str) -> tuple[str, ...]:
+    if member not in _endorsers(call, trust):
+        raise ProofError("endorsements", "the member's own peer has not endorsed it")
+    return (member,)
 
 
 def _endorsers(transaction: blocks.Transaction, trust: Trust) -> tuple[str, ...]:

@@ -22,6 +22,17 @@ SECURITY = Dashboard(
             f'(increase({parts.GATEWAY}_access_decisions_total{{kind="break_glass"}}[1h]))',
         ),
         panel(
+            "Opened without a majority, not on record yet",
+            "short",
+            f"max by (organisation) ({parts.STORAGE}_emergencies_unrecorded_count)",
+        ),
+        panel(
+            "Records asked for without a majority",
+            "short",
+            f"sum by (organisation, outcome) (increase({parts.STORAGE}_emergencies_total[1h]))",
+            legend=parts.BY + "{{outcome}}",
+        ),
+        panel(
             "Keys released",
             "reqps",
             rate(f"{parts.STORAGE}_key_releases_total", "outcome"),

@@ -73,6 +73,10 @@ class Channel(Protocol):
         """
         ...
 
+    async def endorse_query_here(self, query: bytes) -> tuple[bytes, bytes]:
+        """The same by the own peer alone: one member's word, where no majority is to be had."""
+        ...
+
     async def members(self) -> tuple[str, ...]:
         """MSP ids of the members, sorted. Raises EvaluateError."""
         ...

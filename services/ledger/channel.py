@@ -103,6 +103,10 @@ class FabricChannel:
         self._endorsers.answered(organisations)
         return endorsed.payload, endorsed.result
 
+    async def endorse_query_here(self, query: bytes) -> tuple[bytes, bytes]:
+        endorsed = await self._contract.propose("query", query, organisations=(self._msp_id,)).endorse()
+        return endorsed.payload, endorsed.result
+
     async def members(self) -> tuple[str, ...]:
         """Asked once a minute: membership changes seldom, and a transaction short of endorsers only fails."""
         now = asyncio.get_running_loop().time()

@@ -6,7 +6,7 @@ answer to a question as they sign a transaction: asked of enough of them, it pro
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from google.protobuf.message import DecodeError
@@ -47,10 +47,15 @@ class Proving:
         )
         self._room = asyncio.Semaphore(_TRANSACTIONS_AT_ONCE)
 
-    async def of_versions(self, places: Sequence[tuple[str, int]]) -> ledger_pb2.Evidence:
-        """Of versions of records. Raises NOT_FOUND, UNAVAILABLE."""
+    async def of_versions(
+        self, places: Sequence[tuple[str, int]], *, own_peer_only: bool = False
+    ) -> ledger_pb2.Evidence:
+        """Of versions of records. Raises NOT_FOUND, UNAVAILABLE.
+
+        own_peer_only  no majority is to be had: it is this member's word that they are committed
+        """
         keys = [record_key(*place) for place in places]
-        endorsed, values = await self._endorsed(keys)
+        endorsed, values = await self._endorsed(keys, own_peer_only=own_peer_only)
         records = [state_pb2.RecordVersion.FromString(value) for value in values]
         return await self._with_commands(endorsed, [(one.tx_id, one.command_id) for one in records])
 
@@ -78,9 +83,12 @@ class Proving:
             "command_id",
         )
 
-    async def _endorsed(self, keys: Sequence[str]) -> tuple[bytes, list[bytes]]:
+    async def _endorsed(
+        self, keys: Sequence[str], *, own_peer_only: bool = False
+    ) -> tuple[bytes, list[bytes]]:
         query = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=keys)).SerializeToString()
-        payload, answer = await self._endorse(query)
+        ask = self._channel.endorse_query_here if own_peer_only else self._channel.endorse_query
+        payload, answer = await self._endorse(ask, query)
         try:
             values = list(state_pb2.QueryResult.FromString(answer).values)
         except DecodeError as exc:
@@ -89,12 +97,14 @@ class Proving:
             raise MeshError(code_pb2.CODE_NOT_FOUND, "what is to be proven is not committed")
         return payload, values
 
-    async def _endorse(self, query: bytes) -> tuple[bytes, bytes]:
+    async def _endorse(
+        self, ask: Callable[[bytes], Awaitable[tuple[bytes, bytes]]], query: bytes
+    ) -> tuple[bytes, bytes]:
         delay_seconds, left = _FIRST_DELAY_SECONDS, _TRIES
         while True:
             left -= 1
             try:
-                return await self._channel.endorse_query(query)
+                return await ask(query)
             except EvaluateError as exc:
                 raise mesh_error(exc) from exc
             except EndorseError as exc:

@@ -5,6 +5,7 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from services.ledger.domain.batches import body_name
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.ledger.evidence import Proving
 from services.ledger.health import Health
@@ -19,7 +20,8 @@ from services.runtime.errors import MeshError, nothing_done
 from services.runtime.peers import require_peer
 
 _OF_THE_MEMBER = frozenset({"gateway", "identity", "storage", "notify", "ledger"})
-_SUBMITTING = frozenset({"gateway", "identity"})
+_SUBMITTING = frozenset({"gateway", "identity", "storage"})
+_LISTING = frozenset({"gateway", "identity"})
 _GATEWAY = frozenset({"gateway"})
 _STORAGE = frozenset({"storage"})
 _NOTIFY = frozenset({"notify"})
@@ -70,7 +72,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def Submit(self, request: ledger_pb2.SubmitRequest, context: Any) -> ledger_pb2.SubmitResponse:
         with nothing_done():
-            require_peer(context, services=_SUBMITTING)
+            peer = require_peer(context, services=_SUBMITTING)
+            if peer.service == "storage":
+                _only_emergencies(request)
         left = remaining_seconds()
         wait_seconds = _LONGEST_SUBMIT_SECONDS if left is None else min(left, _LONGEST_SUBMIT_SECONDS)
         # By connection: each replica of a gateway has its own.
@@ -107,7 +111,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def ListIdentities(
         self, request: ledger_pb2.ListIdentitiesRequest, context: Any
     ) -> ledger_pb2.ListIdentitiesResponse:
-        require_peer(context, services=_SUBMITTING)
+        require_peer(context, services=_LISTING)
         await self._be_current()
         return await self._lists.identities(request)
 
@@ -224,7 +228,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         _count(len(request.versions), _MAX_PROVEN, "versions")
         if request.versions:
             places = [(one.record_id, one.version) for one in request.versions]
-            evidence = await self._proving.of_versions(places)
+            evidence = await self._proving.of_versions(places, own_peer_only=request.own_peer_only)
         else:
             named = request.command
             _required(named.command_id, "command.command_id")
@@ -319,6 +323,16 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def _catch_up(self, wait_seconds: float) -> None:
         """What was committed through this service is in its lists, unless the follower is stuck."""
         await self._projection.wait_for(self._last_block, wait_seconds)
+
+
+def _only_emergencies(request: ledger_pb2.SubmitRequest) -> None:
+    """Storage carries what it has opened without a majority, and nothing else."""
+    for submission in request.submissions:
+        for signed in submission.item.group.commands:
+            if body_name(signed) != "emergency_access":
+                raise MeshError(
+                    code_pb2.CODE_FORBIDDEN, "storage carries an EmergencyAccess and nothing else"
+                )
 
 
 def _required(value: str, path: str) -> None:

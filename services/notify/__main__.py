@@ -4,6 +4,7 @@ import time
 
 from cbmdhi.notify.v1 import notify_pb2_grpc
 from services.notify.config import NotifyConfig
+from services.notify.emergency import EmergencyServicer, Registered
 from services.notify.facts import Facts
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
@@ -67,6 +68,12 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
 
     server = GrpcServer(config, life)
     server.add(notify_pb2_grpc.add_InboxServiceServicer_to_server, InboxServicer(inbox, feeds))
+    emergency = EmergencyServicer(
+        *(inbox, feeds, Registered(ledger), life.metrics, _now_ms),
+        channel=config.signed_channel,
+        home=config.msp_id,
+    )
+    server.add(notify_pb2_grpc.add_EmergencyServiceServicer_to_server, emergency)
     await life.serve(server)
 
 

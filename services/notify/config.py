@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from services.runtime.config import Address, Nats, ServiceConfig
+from services.runtime.config import Address, Nats, SignedChannelConfig
 
 
-class NotifyConfig(ServiceConfig):
+class NotifyConfig(SignedChannelConfig):
     """inbox_days        how long a notification is kept, also one that nobody has seen; 0: without end
     catch_up_seconds  after which the ledger is asked for what is new though no event came
     """

@@ -3,7 +3,7 @@
 A patient hears of everything about their registration, consents and data; a member of staff of the
 own registration and of the reviews of a break-glass of theirs; an administrator of registrations that
 wait for their member's vote; privacy officers and administrators of every break-glass, since two members
-review it.
+review it. What is opened in an emergency is told twice: before it is on record (`emergency`), and then.
 
 What changed about an identity is read from its document against the status that was known before,
 so that it does not matter in how many messages a large transaction comes, or whether one comes twice.
@@ -141,7 +141,7 @@ def concerned(event: events_pb2.TransactionCommitted) -> set[str]:
     addresses = {document.address for document in event.identities}
     for entry in event.entries:
         addresses.add(entry.patient or entry.subject)
-        if entry.action in ("break-glass", "review-break-glass"):
+        if entry.action in ("break-glass", "emergency-access", "review-break-glass"):
             addresses.update((entry.signer, entry.subject))
     return addresses - {""}
 
@@ -179,12 +179,13 @@ def _of_entry(
             return _to(entry.patient, event, entry, kind, hears)
         case "review-break-glass" if done:
             return _of_break_glass_review(event, entry, hears)
-        case "break-glass":
+        case "break-glass" | "emergency-access":
+            kind = "break-glass" if entry.action == "break-glass" else "emergency.recorded"
             officers = [one.address for one in staff if done and one.address != entry.signer]
             return [
                 notice
                 for owner in (entry.patient, *officers)
-                for notice in _to(owner, event, entry, "break-glass", hears)
+                for notice in _to(owner, event, entry, kind, hears)
             ]
         case _:
             return []
@@ -289,7 +290,7 @@ def _notice(
         category=entry.category,
         purpose=entry.purpose,
         consent_id=entry.consent_id,
-        code=entry.code,
+        code=entry.objection or entry.code,
         command_id=entry.command_id,
         subject="" if about == owner else about,
     )

@@ -8,6 +8,8 @@ EVENTS = frozenset(
         *("blocks.connection_lost", "blocks.refused", "blocks.unreadable"),
         *("consumer.interrupted", "consumer.subscribed"),
         *("device.not_registered", "device.registered"),
+        *("emergency.not_recorded", "emergency.not_told", "emergency.opened"),
+        *("emergency.postponed", "emergency.recorded"),
         *("epoch.failed",),
         *("event.handler_crashed", "event.retried", "event.set_aside"),
         *("events.block_missing", "events.lagging", "events.recovered"),

@@ -15,25 +15,31 @@ from services.runtime.sqlite import Database
 from services.storage.blobs import Blobs
 from services.storage.blocks import Blocks
 from services.storage.budget import ByteBudget
+from services.storage.channel_state import ChannelState
 from services.storage.collector import Collector
 from services.storage.config import StorageConfig
 from services.storage.consents import Consents
 from services.storage.decisions import Decisions
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
+from services.storage.emergencies import Emergencies
+from services.storage.emergency_desk import EmergencyDesk
 from services.storage.hosting import Hosting
 from services.storage.identities import Identities
 from services.storage.keeper import Keeper
+from services.storage.kept import KeptEmergencies
 from services.storage.kubo import Kubo
 from services.storage.leases import Leases
 from services.storage.ledger import Ledger, now_ms
 from services.storage.member_service import MemberStorageServicer
 from services.storage.members import OtherMembers
 from services.storage.metrics import StorageMetrics
+from services.storage.notices import Notices
 from services.storage.opening import Opening
 from services.storage.peer import OwnPeer
 from services.storage.pins import Pins
 from services.storage.receipts import Receipts
 from services.storage.recent import RecentBlocks
+from services.storage.recorder import Recorder
 from services.storage.records import Records
 from services.storage.registration import Registration
 from services.storage.releases import Releases
@@ -66,7 +72,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
             import_seconds=config.kubo_import_seconds,
         )
     )
-    to_ledger = await life.enter(_to_ledger(config))
+    to_ledger = await life.enter(_to_own(config, config.ledger_address, "ledger"))
     ledger = Ledger(to_ledger, own)
     members = OtherMembers(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
     identities = await life.enter(Identities(ledger, life.metrics))
@@ -98,6 +104,15 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     releases = Releases(database, now_ms, kept_seconds=kept_seconds)
     releasing = Releasing(decisions, identities, records, unwrapping, consents, releases, metrics)
     opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
+    channel_state, kept = ChannelState(peer), KeptEmergencies(database)
+    to_notify = await life.enter(_to_own(config, config.notify_address, "notify"))
+    recorder = Recorder(kept, channel_state, ledger, Notices(to_notify), metrics, now_ms)
+    emergencies = Emergencies(
+        *(own, channel_state, kept, opening, unwrapping, releasing, metrics, now_ms),
+        kept_now=recorder.wake,
+        max_skew_seconds=config.clock_skew_seconds,
+    )
+    desk = EmergencyDesk(emergencies, channel_state, kept, now_ms)
     budget = ByteBudget(config.in_flight_mib * MIB)
     sealing = Sealing(
         *(own, ledger, identities, WriterKeys(vault, ledger), keeper, leases, recent, budget, metrics, now_ms)
@@ -106,6 +121,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     folder.admit()
     life.spawn("settler", settler.run())
     life.spawn("collector", collector.run())
+    life.spawn("recorder", recorder.run())
 
     registration = Registration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))
     life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger}))
@@ -119,7 +135,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     server = GrpcServer(config, life, max_message_bytes=MAX_MESSAGE_BYTES)
     server.add(
         storage_pb2_grpc.add_StorageServiceServicer_to_server,
-        StorageServicer(sealing, opening, Blobs(own, ledger, keeper, blocks, leases), collector),
+        StorageServicer(sealing, opening, Blobs(own, ledger, keeper, blocks, leases), collector, desk),
     )
     server.add(
         storage_pb2_grpc.add_MemberStorageServiceServicer_to_server,
@@ -138,11 +154,11 @@ def _keys(config: StorageConfig) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
         raise OSError(f"a key file cannot be used: {exc}") from exc
 
 
-def _to_ledger(config: StorageConfig) -> grpc.aio.Channel:
+def _to_own(config: StorageConfig, address: str, service: str) -> grpc.aio.Channel:
     return connect(
-        config.ledger_address,
+        address,
         config.tls,
-        service="ledger",
+        service=service,
         organisation=config.organisation,
         msp_id=config.msp_id,
         max_message_bytes=MAX_MESSAGE_BYTES,

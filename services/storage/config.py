@@ -39,6 +39,7 @@ class StorageConfig(SignedChannelConfig):
 
     chaincode: str = "cbmdhi"
     ledger_address: Address
+    notify_address: Address
     kubo_rpc_address: Address
     vault_key_file: ReadableFile
     storage_signing_key_file: ReadableFile

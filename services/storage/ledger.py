@@ -11,7 +11,9 @@ from typing import TypeVar
 import grpc
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import CommandGroup, SignedCommand
 from cbmdhi.command.v1.state_pb2 import (
+    BatchItem,
     ExplainItem,
     IdentityDocument,
     MemberDocument,
@@ -31,6 +33,7 @@ from services.storage.records import Place
 T = TypeVar("T")
 
 _CALL_SECONDS = 5.0
+_SUBMIT_SECONDS = 28.0
 _AT_ONCE = 500
 # Signatures that are checked before the loop gets its turn again.
 _PORTION = 50
@@ -167,6 +170,15 @@ class Ledger:
         )
         _check_places(items, answer.verdicts)
         return list(answer.verdicts)
+
+    async def submit(self, commands: Sequence[SignedCommand]) -> None:
+        """Carry lone commands to the channel. What became of them is for the own peer to say."""
+        items = [BatchItem(group=CommandGroup(commands=[signed])) for signed in commands]
+        await call(
+            self._stub.Submit,
+            ledger_pb2.SubmitRequest(submissions=[ledger_pb2.Submission(item=item) for item in items]),
+            deadline_seconds=_SUBMIT_SECONDS,
+        )
 
     async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
         """Values of the own private data collection, in the order of the keys; empty: absent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.runtime.telemetry import Metrics
 
 _OUTCOMES = ("committed", "partly", "released")
+_EMERGENCIES = ("opened", "refused", "failed")
 _COMPARED = ("import", "own-block", "member-block", "receipt", "envelope", "sealed-key")
 
 
@@ -26,6 +27,23 @@ class StorageMetrics:
             "key_releases",
             "Data keys asked for here; outcome: released, refused, failed",
             ("outcome",),
+        )
+        self.emergencies = metrics.counter(
+            "emergencies",
+            f"Records asked for without a majority; outcome: {', '.join(_EMERGENCIES)}",
+            ("outcome",),
+        )
+        for outcome in _EMERGENCIES:
+            self.emergencies.labels(outcome)
+        self.emergencies_unrecorded = metrics.gauge(
+            "emergencies_unrecorded",
+            "count",
+            "Records opened without a majority that are not on the channel yet",
+        )
+        self.emergency_unrecorded = metrics.gauge(
+            "emergency_unrecorded",
+            "seconds",
+            "Since when the oldest of them was opened; 0 when there is none",
         )
         self.repaired = metrics.counter("blobs_repaired", "Blocks put back into the own Kubo node")
         self.integrity_failures = metrics.counter(

@@ -97,9 +97,9 @@ class Opening:
         async def blocks_of(index: int) -> tuple[list[bytes], bytes]:
             content = permitted[index].record.content
             room.begin(content.stored_bytes)
-            blocks = await self._blocks.record(content.cid, content.replicas)
+            blocks, header = await self.envelope(permitted[index].record)
             room.take(sum(map(len, blocks)))
-            return blocks, self._header(blocks[0], content.writer_key.key_id)
+            return blocks, header
 
         found = await each(permitted, blocks_of, _AT_ONCE)
         headers: dict[int, tuple[Entitled, bytes]] = {}
@@ -115,6 +115,12 @@ class Opening:
             else:
                 results[index] = OpenedRecord(there[0], key[0], key[1], permitted[index].record)
         return results
+
+    async def envelope(self, record: RecordVersion) -> tuple[list[bytes], bytes]:
+        """The blocks of a version's envelope, root first, and its header. Raises MeshError."""
+        content = record.content
+        blocks = await self._blocks.record(content.cid, content.replicas)
+        return blocks, self._header(blocks[0], content.writer_key.key_id)
 
     def _header(self, root_block: bytes, key_id: str) -> bytes:
         try:

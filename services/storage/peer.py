@@ -69,6 +69,14 @@ class OwnPeer:
         except fabric.FabricError as exc:
             raise _away() from exc
 
+    async def query(self, query: bytes) -> bytes:
+        """What the own peer's chaincode answers to a serialized Query. Raises UNAVAILABLE."""
+        try:
+            contract = self._network.contract(self._config.chaincode)
+            return await contract.evaluate("query", query, organisations=(self._config.msp_id,))
+        except fabric.FabricError as exc:
+            raise _away() from exc
+
     async def trust(self, *, fresh: bool = False) -> Trust:
         """Whose signatures count, by the channel's configuration as of at most half a minute ago."""
         known = None if fresh else self._trust.get("")

@@ -116,7 +116,7 @@ class Releasing:
             try:
                 if why := refused.get(entitled.grant):
                     raise _again(why)
-                released[key] = self._sealed(entitled, header, _there(keys[places[key]]))
+                released[key] = self.sealed(entitled, header, _there(keys[places[key]]))
             except MeshError as err:
                 released[key] = err
             if number % _TURN == 0:
@@ -140,7 +140,8 @@ class Releasing:
             else:
                 self._metrics.key_releases.labels("released").inc()
 
-    def _sealed(self, entitled: Entitled, header: bytes, writer_key: bytes) -> bytes:
+    def sealed(self, entitled: Entitled, header: bytes, writer_key: bytes) -> bytes:
+        """The data key in an envelope's header, sealed to the reader: whoever calls has decided."""
         grant = entitled.grant
         binding = envelope.Binding(grant.patient, grant.record_id, grant.version)
         try:

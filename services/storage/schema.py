@@ -82,4 +82,19 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX released_at ON released (decided_ms)
     """,
+    """
+    -- What was opened without a majority: `signed` is the EmergencyAccess. Never removed.
+    CREATE TABLE emergency (
+        command     TEXT NOT NULL,
+        clinician   TEXT NOT NULL,
+        patient     TEXT NOT NULL,
+        signed      BLOB NOT NULL,
+        opened_ms   INTEGER NOT NULL,
+        told        INTEGER NOT NULL DEFAULT 0,
+        recorded_ms INTEGER NOT NULL DEFAULT 0,
+        objection   INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (command, clinician)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX emergency_open ON emergency (opened_ms) WHERE told = 0 OR recorded_ms = 0
+    """,
 )

@@ -11,6 +11,7 @@ from services.runtime.peers import require_peer
 from services.storage.blobs import Blobs
 from services.storage.collector import Collector
 from services.storage.domain.batch import Item
+from services.storage.emergency_desk import EmergencyDesk
 from services.storage.opening import OpenedRecord, Opening
 from services.storage.sealing import Sealing
 
@@ -23,8 +24,11 @@ _MOST_OPENS = 200
 class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     """`StorageService`, for the own member's gateway and identity."""
 
-    def __init__(self, sealing: Sealing, opening: Opening, blobs: Blobs, collector: Collector) -> None:
+    def __init__(
+        self, sealing: Sealing, opening: Opening, blobs: Blobs, collector: Collector, emergency: EmergencyDesk
+    ) -> None:
         self._sealing = sealing
+        self._emergency = emergency
         self._collector = collector
         self._opening = opening
         self._blobs = blobs
@@ -57,6 +61,25 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
             )
         opened = await self._opening.open_many([(one.tx_id, one.command_id) for one in request.opens])
         return storage_pb2.OpenManyResponse(results=[_open_result(one) for one in opened])
+
+    async def OpenInEmergency(
+        self, request: storage_pb2.OpenInEmergencyRequest, context: Any
+    ) -> storage_pb2.OpenInEmergencyResponse:
+        require_peer(context, services=_GATEWAY)
+        opened = await self._emergency.emergencies.open(request.command)
+        return storage_pb2.OpenInEmergencyResponse(opened=_opened(opened))
+
+    async def GetStandstill(
+        self, request: storage_pb2.GetStandstillRequest, context: Any
+    ) -> storage_pb2.GetStandstillResponse:
+        require_peer(context, services=_GATEWAY)
+        return await self._emergency.standstill()
+
+    async def ListEmergencies(
+        self, request: storage_pb2.ListEmergenciesRequest, context: Any
+    ) -> storage_pb2.ListEmergenciesResponse:
+        require_peer(context, services=_GATEWAY)
+        return await self._emergency.kept(unrecorded_only=request.unrecorded_only)
 
     async def PutBlob(self, request: storage_pb2.PutBlobRequest, context: Any) -> storage_pb2.PutBlobResponse:
         require_peer(context, services=_IDENTITY)

@@ -22,6 +22,7 @@ from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsLi
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.peers import Caller, caller_metadata, require_peer
 from services.runtime.server import GrpcServer
+from tests.support.channel import CHANNEL
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
@@ -186,7 +187,8 @@ def _config(folder: Path, consortium: Consortium, nats_url: str, ledger: str, ad
     )
     file = folder / "notify.toml"
     file.write_text(
-        'organisation = "mercy"\nmsp_id = "MercyMSP"\nchannel = "cbmdhi"\ndrain_seconds = 2\n'
+        'organisation = "mercy"\nmsp_id = "MercyMSP"\nchannel = "cbmdhi"\n'
+        f'genesis_sha256 = "{CHANNEL.genesis_sha256.hex()}"\ndrain_seconds = 2\n'
         f'listen_address = "{address}"\nmetrics_address = "{ops}"\nledger_address = "{ledger}"\n'
         f'data_directory = "{folder / "data"}"\ncatch_up_seconds = 0.5\n'
         f'[nats]\nurl = "{nats.url}"\nca_file = "{nats.ca_file}"\n'

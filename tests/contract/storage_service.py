@@ -166,6 +166,7 @@ class StorageProcess:
             "data_directory": str(self._folder / "data"),
             "log_level": "debug",
             "ledger_address": ledger_address,
+            "notify_address": "127.0.0.1:1",
             "kubo_rpc_address": kubo.rpc_address,
             "vault_key_file": str(self._folder / "vault.key"),
             "storage_signing_key_file": str(self._folder / "signing.key"),

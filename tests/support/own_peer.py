@@ -12,7 +12,7 @@ from fabric_protos.msp import msp_config_pb2
 from fabric_protos.orderer import configuration_pb2 as orderer_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2, proposal_response_pb2
 
-from tests.support.blocks import Member, Network, Organisation
+from tests.support.blocks import CHAINCODE, Member, Network, Organisation
 from tests.support.pki import Issued
 from tests.support.waiting import free_port
 
@@ -22,6 +22,7 @@ _INVALID = 11
 class OwnPeer(gateway_pb2_grpc.GatewayServicer):
     """blocks   by transaction id, serialized; what is missing it has not committed
     invalid  transactions that it found invalid, whatever a block's flags say
+    asked    of its chaincode, by `query`; `answers`: what that says, in turn
     """
 
     def __init__(self, network: Network, blocks: Mapping[str, bytes]) -> None:
@@ -30,6 +31,8 @@ class OwnPeer(gateway_pb2_grpc.GatewayServicer):
         self.blocks = blocks
         self.invalid: set[str] = set()
         self.config = config_block(network)
+        self.asked: list[bytes] = []
+        self.answers: list[bytes] = []
 
     async def start(self, tls: Issued) -> None:
         self._server = grpc.aio.server()
@@ -54,7 +57,13 @@ class OwnPeer(gateway_pb2_grpc.GatewayServicer):
         proposal = proposal_pb2.Proposal.FromString(request.proposed_transaction.proposal_bytes)
         payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
         spec = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input).chaincode_spec
-        function, *arguments = (argument.decode() for argument in spec.input.args)
+        function, *raw = spec.input.args
+        if (spec.chaincode_id.name, function) == (CHAINCODE, b"query"):
+            answer = self.answers.pop(0)
+            result = proposal_response_pb2.Response(status=200, payload=answer)
+            self.asked.append(raw[0])
+            return gateway_pb2.EvaluateResponse(result=result)
+        function, arguments = function.decode(), [argument.decode() for argument in raw]
         if (spec.chaincode_id.name, function) == ("cscc", "GetConfigBlock"):
             answer = self.config
         elif (spec.chaincode_id.name, function) == ("qscc", "GetBlockByNumber"):

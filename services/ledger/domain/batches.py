@@ -30,6 +30,7 @@ _CHANGES_DOCUMENTS = frozenset(
         "revoke_consent",
         "break_glass",
         "review_break_glass",
+        "emergency_access",
         "set_policy",
         "revoke_delegation",
     }
@@ -57,7 +58,7 @@ class Lane(Enum):
 def lane_of(submission: ledger_pb2.Submission) -> Lane:
     """A group with one command that changes a document makes the group's lane that of documents."""
     for signed in submission.item.group.commands:
-        if _body_name(signed) in _CHANGES_DOCUMENTS:
+        if body_name(signed) in _CHANGES_DOCUMENTS:
             return Lane.DOCUMENTS
     return Lane.RECORDS
 
@@ -116,7 +117,7 @@ def command_id_of(signed: command_pb2.SignedCommand) -> str:
         return ""
 
 
-def _body_name(signed: command_pb2.SignedCommand) -> str | None:
+def body_name(signed: command_pb2.SignedCommand) -> str | None:
     """What the command does; None when it cannot be read: its verdict will be CODE_INVALID."""
     try:
         return commands.parse(signed)[1].WhichOneof("body")

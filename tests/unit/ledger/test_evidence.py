@@ -74,6 +74,18 @@ def asked(evidence: ledger_pb2.Evidence) -> list[str]:
     return list(state_pb2.Query.FromString(query).get_keys.keys)
 
 
+async def test_where_no_majority_is_to_be_had_the_own_peer_signs_alone(mercy: Mercy) -> None:
+    one = of_record()
+    await mercy.carry(one)
+    body = command.parse(one.item.group.commands[0])[1].put_record
+    mercy.world.endorse_faults.extend(endorse_error(grpc.StatusCode.UNAVAILABLE) for _ in range(5))
+    with pytest.raises(MeshError):
+        await mercy.proving.of_versions([(body.record_id, 1)])
+    evidence = await mercy.proving.of_versions([(body.record_id, 1)], own_peer_only=True)
+    assert evidence.endorsed_state.startswith(b"endorsed here ")
+    assert ids(evidence) == [command_id(one)]
+
+
 def ids(evidence: ledger_pb2.Evidence) -> list[str]:
     return [command.parse(one)[0].command_id for one in evidence.commands]
 

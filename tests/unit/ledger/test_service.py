@@ -13,6 +13,7 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
+from cbmdhi.protocol import signature
 from services.ledger.carrier import Carrier
 from services.ledger.evidence import Proving
 from services.ledger.fabric import EvaluateError
@@ -31,12 +32,13 @@ from services.runtime.errors import MeshError
 from services.runtime.peers import PeerDirectory, current_directory
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
+from tests.support.channel import CHANNEL as SIGNED
 from tests.support.pki import Consortium
 from tests.unit.ledger.following import entry, identity, record
 from tests.unit.ledger.world import CHAINCODE, CHANNEL, MERCY, PATIENT, World, command_id, of_record
 
 ADMITTED = {
-    "Submit": {"gateway", "identity"},
+    "Submit": {"gateway", "identity", "storage"},
     "GetIdentity": {"gateway", "identity", "storage", "notify"},
     "GetIdentities": {"gateway", "identity", "storage", "notify"},
     "ListIdentities": {"gateway", "identity"},
@@ -160,6 +162,21 @@ async def test_each_call_admits_whom_the_protocol_names_and_nobody_else(
 
     assert admitted == ADMITTED[method]
     assert await refused(Asking(surface.consortium, "gateway", "lakeside"))
+
+
+@pytest.mark.usefixtures("directory")
+async def test_storage_carries_what_it_opened_without_a_majority_and_nothing_else(surface: Surface) -> None:
+    storage = Asking(surface.consortium, "storage")
+    signer = commands.KeySigner(signature.new_private_key())
+    opened = signer.sign_command(commands.make(command_pb2.EmergencyAccess(), channel=SIGNED))
+    emergency = ledger_pb2.Submission(
+        item=state_pb2.BatchItem(group=command_pb2.CommandGroup(commands=[opened]))
+    )
+    await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[emergency]), storage)
+    with pytest.raises(MeshError) as caught:
+        await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[emergency, of_record()]), storage)
+    assert caught.value.code == code_pb2.CODE_FORBIDDEN
+    assert caught.value.nothing_done
 
 
 @pytest.mark.usefixtures("directory")

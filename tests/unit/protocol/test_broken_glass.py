@@ -51,6 +51,15 @@ def opened(reviewer: Reviewer, signed: pb.SignedCommand, clinician: Clinician) -
     )
 
 
+def test_a_reviewer_opens_the_reason_of_what_was_opened_without_a_majority() -> None:
+    clinician, one = Clinician(), Reviewer("one")
+    command_id = uuid7()
+    body = pb.EmergencyAccess(glass=clinician.body(command_id, one), newest_epoch=1)
+    signed = clinician.signer.sign_command(command.make(body, channel=CHANNEL, command_id=command_id))
+    assert broken_glass.reviewers(signed) == {one.address}
+    assert opened(one, signed, clinician).reason == REASON
+
+
 def test_each_reviewer_opens_the_reason_and_what_it_is_for() -> None:
     clinician, one, two = Clinician(), Reviewer("one"), Reviewer("two")
     signed = clinician.breaks(one, two)

@@ -45,6 +45,22 @@ def test_one_member_alone_proves_nothing(committed: Committed) -> None:
     assert record.version == 1
 
 
+def test_the_named_members_own_word_is_enough_where_no_majority_is_to_be_had(committed: Committed) -> None:
+    record = committed.put(committed.person(), COMMITMENT)
+    alone = committed.network.state(committed.values, endorsers=committed.network.peers[:1])
+
+    def by(member: str) -> Checked:
+        evidence = committed.evidence(endorsed=alone)
+        return Checked(evidence, committed.network.trust, CHANNEL, of_member=member)
+
+    assert by("MercyMSP").version(record.record_id, 1).endorsers == ("MercyMSP",)
+    assert check_of(lambda: by("LakesideMSP").state) == "endorsements"
+    # What its author did not sign it cannot vouch for either.
+    forged = committed.put(committed.person(), FORGED, meant=COMMITMENT)
+    alone = committed.network.state(committed.values, endorsers=committed.network.peers[:1])
+    assert check_of(lambda: by("MercyMSP").version(forged.record_id, 1)) == "author"
+
+
 def test_peers_of_organisations_that_only_bear_the_members_names_prove_nothing(
     committed: Committed,
 ) -> None:

@@ -166,7 +166,7 @@ class Hospital:
         self.clock_ms = now_ms
         self.registry = CollectorRegistry()
         registry = Metrics("storage", self.registry)
-        metrics = StorageMetrics(registry)
+        self.metrics = metrics = StorageMetrics(registry)
         self.kubo = kubo
         self.database = database
         self.ledger = FakeLedger(channel, msp)
@@ -201,7 +201,7 @@ class Hospital:
         self.identities = Identities(self.ledger, registry)
         self.records = Records(self.ledger, registry)
         self.decisions = decisions
-        unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)
+        self.unwrapping = unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)
         self.consents = Consents(self.ledger, registry)
         self.releases = Releases(database, lambda: self.clock_ms(), kept_seconds=660)
         self.releasing = Releasing(
@@ -224,6 +224,10 @@ class Hospital:
         )
         self.hosting = Hosting(self.pins, self.recent, budget, receipts, metrics, lambda: self.clock_ms())
         self.blobs = Blobs(msp, self.ledger, self.keeper, self.blocks, self.leases)
+
+    def clock(self) -> int:
+        """Unix ms."""
+        return self.clock_ms()
 
     def pass_time(self, seconds: float) -> None:
         """Its clock goes on by so much."""

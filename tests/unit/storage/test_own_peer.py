@@ -11,8 +11,20 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import Batch, BatchResult
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.command.v1.state_pb2 import (
+    AuditEntry,
+    Batch,
+    BatchResult,
+    EmergencyCharge,
+    EmergencyDecision,
+    Epoch,
+    Query,
+    QueryResult,
+    Verdict,
+)
 from services.runtime.errors import MeshError
+from services.storage.channel_state import ChannelState, stands_still
 from services.storage.config import StorageConfig
 from services.storage.decisions import Decisions
 from services.storage.peer import OwnPeer
@@ -114,3 +126,39 @@ async def test_a_peer_that_is_away_is_unavailable(mercy: Mercy) -> None:
     tx_id = mercy.commit()
     await mercy.peer.stop()
     assert (await mercy.decided(tx_id)).code == code_pb2.CODE_UNAVAILABLE
+
+
+async def test_the_state_is_asked_of_the_own_peers_chaincode(mercy: Mercy) -> None:
+    state = ChannelState(mercy.own)
+    told = [Epoch(number=number).SerializeToString() for number in (30, 28, 29)]
+    mercy.peer.answers = [QueryResult(values=told).SerializeToString()]
+    newest = await state.newest_epoch()
+    assert newest == 30
+    assert not stands_still(newest, 32 * 60_000 - 1)
+    assert stands_still(newest, 32 * 60_000)
+
+    entry = AuditEntry(command_id="one", code=code_pb2.CODE_OK)
+    mercy.peer.answers = [QueryResult(values=[entry.SerializeToString(), b""]).SerializeToString()]
+    assert await state.audit_entries([("one", "cb1a"), ("two", "cb1b")]) == [entry, None]
+    assert Query.FromString(mercy.peer.asked[-1]).get_keys.keys == ["z/one/aud/cb1a", "z/two/aud/cb1b"]
+
+    decision = EmergencyDecision(verdict=Verdict(code=code_pb2.CODE_FORBIDDEN))
+    mercy.peer.answers = [QueryResult(emergency=decision).SerializeToString()]
+    signed = SignedCommand(command=b"a command")
+    charge = EmergencyCharge(patient="cb1p", opened_at_ms=1)
+    assert await state.decide_emergency(signed, [charge]) == decision
+    asked = Query.FromString(mercy.peer.asked[-1]).decide_emergency
+    assert (asked.asked, list(asked.charges)) == (signed, [charge])
+
+
+async def test_an_answer_that_does_not_fit_and_a_peer_that_is_away_are_no_state(mercy: Mercy) -> None:
+    state = ChannelState(mercy.own)
+    for answer in (QueryResult().SerializeToString(), b"\xff"):
+        mercy.peer.answers = [answer]
+        with pytest.raises(MeshError) as caught:
+            await state.newest_epoch()
+        assert caught.value.code == code_pb2.CODE_INTERNAL
+    await mercy.peer.stop()
+    with pytest.raises(MeshError) as caught:
+        await state.newest_epoch()
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE

@@ -1,0 +1,158 @@
+"""What was opened in an emergency before the channel could tell: told by the clinician's own signed word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN, SignedCommand
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from cbmdhi.protocol import command, registration, signature
+from cbmdhi.protocol.channel import Channel
+from services.notify.domain import Identity, Notice
+from services.notify.feeds import Feeds
+from services.notify.inbox import Inbox
+from services.runtime.client import RetryBudget, call
+from services.runtime.errors import MeshError
+from services.runtime.peers import require_peer
+from services.runtime.telemetry import Metrics
+
+OPENED = "emergency.opened"
+
+_STORAGE = frozenset({"storage"})
+_SECONDS = 3.0
+# The contract puts nothing older on record (chaincode/batch/authenticate.go).
+_OLDEST_MS = 30 * 86_400_000
+_AHEAD_MS = 120_000
+
+
+class People(Protocol):
+    """Who is registered, by the own ledger (`Registered`), or a fake. Raises MeshError."""
+
+    async def identity(self, address: str) -> IdentityDocument | None:
+        """The document, its keys certified by its own registration."""
+        ...
+
+
+class Registered:
+    """Asks the member's own ledger service, and believes it in no key."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._retries = RetryBudget()
+
+    async def identity(self, address: str) -> IdentityDocument | None:
+        """See People."""
+        try:
+            found = await call(
+                self._stub.GetIdentity,
+                ledger_pb2.GetIdentityRequest(address=address),
+                deadline_seconds=_SECONDS,
+                retries=self._retries,
+            )
+        except MeshError as err:
+            if err.code == code_pb2.CODE_NOT_FOUND:
+                return None
+            raise
+        try:
+            registration.check_keys(found.identity, found.registration)
+        except registration.NotCertified as error:
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its registration does not certify"
+            ) from error
+        return found.identity
+
+
+class EmergencyServicer(notify_pb2_grpc.EmergencyServiceServicer):
+    """EmergencyService. `home`: MSP id of the member whose people are told."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        feeds: Feeds,
+        people: People,
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+        *,
+        channel: Channel,
+        home: str,
+    ) -> None:
+        self._inbox = inbox
+        self._feeds = feeds
+        self._people = people
+        self._now_ms = now_ms
+        self._channel = channel
+        self._home = home
+        self._told = metrics.counter("emergencies_told", "Emergencies told before they were on record")
+
+    async def Tell(self, request: notify_pb2.TellRequest, context: Any) -> notify_pb2.TellResponse:
+        require_peer(context, services=_STORAGE)
+        await self.tell(request.command)
+        return notify_pb2.TellResponse()
+
+    async def tell(self, signed: SignedCommand) -> None:
+        """Put it into the inboxes of the patient and the member's reviewers, once. Raises MeshError."""
+        notice = self._notice(signed)
+        clinician, patient, staff = await asyncio.gather(
+            self._people.identity(notice.actor), self._people.identity(notice.owner), self._inbox.staff()
+        )
+        self._check(signed, clinician, patient)
+        officers = [one.address for one in staff if self._reviews(one, notice.actor)]
+        notices = [notice._replace(actor_msp=self._home)]
+        notices += [notices[0]._replace(owner=one, subject=notice.owner) for one in officers]
+        kept = await self._inbox.keep(notices, [], 0)
+        if kept:
+            self._told.inc()
+        self._feeds.wake({one.notice.owner for one in kept})
+
+    def _reviews(self, one: Identity, clinician: str) -> bool:
+        return one.home_msp == self._home and one.address != clinician
+
+    def _notice(self, signed: SignedCommand) -> Notice:
+        try:
+            header, body = command.parse(signed)
+        except command.MalformedCommand as error:
+            raise MeshError(code_pb2.CODE_INVALID, "not a command with a body", "command") from error
+        if not body.HasField("emergency_access") or signed.HasField("delegation"):
+            raise MeshError(code_pb2.CODE_INVALID, "not an EmergencyAccess, signed in person", "command")
+        if (header.channel, header.genesis_sha256) != (self._channel.name, self._channel.genesis_sha256):
+            raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "it was signed for another channel", "command")
+        age_ms = self._now_ms() - header.issued_at_ms
+        if not -_AHEAD_MS <= age_ms <= _OLDEST_MS:
+            raise MeshError(code_pb2.CODE_EXPIRED, "over 30 days old, or dated in the future", "command")
+        glass = body.emergency_access.glass
+        return Notice(
+            owner=glass.patient,
+            kind=OPENED,
+            tx_id="",
+            block=0,
+            at_ms=header.issued_at_ms,
+            actor=signed.signer,
+            record_id=glass.record_id,
+            version=glass.version,
+            purpose="ETREAT",
+            command_id=header.command_id,
+        )
+
+    def _check(
+        self, signed: SignedCommand, clinician: IdentityDocument | None, patient: IdentityDocument | None
+    ) -> None:
+        """By signature and by whose people they are: storage's word is not enough."""
+        if clinician is None or patient is None:
+            raise MeshError(code_pb2.CODE_UNKNOWN_SIGNER, "clinician or patient is not registered", "command")
+        try:
+            command.verify(signed, clinician.signing_public_key)
+        except signature.BadSignature as error:
+            raise MeshError(
+                code_pb2.CODE_BAD_SIGNATURE, "not signed by the clinician's registered key", "command"
+            ) from error
+        if clinician.role != ROLE_CLINICIAN or {clinician.home_msp, patient.home_msp} != {self._home}:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN, "not of a clinician and a patient of this member", "command"
+            )

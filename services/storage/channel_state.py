@@ -1,0 +1,78 @@
+"""What the channel says, asked of the own peer's chaincode: no service is believed in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.command.v1.state_pb2 import (
+    AuditEntry,
+    DecideEmergency,
+    EmergencyCharge,
+    EmergencyDecision,
+    Epoch,
+    GetKeys,
+    Query,
+    QueryResult,
+)
+from cbmdhi.protocol.state_keys import audit_key
+from services.runtime.errors import MeshError
+
+EPOCH_MS = 60_000
+_EPOCH_KEYS = tuple(f"epoch/{slot}" for slot in range(3))
+
+
+class Peer(Protocol):
+    """The own peer (`peer.OwnPeer`), or a fake."""
+
+    async def query(self, query: bytes) -> bytes:
+        """The answer of the own peer's chaincode to a serialized Query. Raises MeshError."""
+        ...
+
+
+class ChannelState:
+    """The state at the own peer. Raises MeshError."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def decide_emergency(
+        self, signed: SignedCommand, charges: Sequence[EmergencyCharge]
+    ) -> EmergencyDecision:
+        """Whether an EmergencyAccess may be carried out here and now, behind what was opened already."""
+        asked = DecideEmergency(asked=signed, charges=charges)
+        return (await self._ask(Query(decide_emergency=asked))).emergency
+
+    async def newest_epoch(self) -> int:
+        """The number of the newest minute that the channel has told; 0: none."""
+        return max(Epoch.FromString(value).number for value in await self._values(_EPOCH_KEYS))
+
+    async def audit_entries(self, commands: Sequence[tuple[str, str]]) -> list[AuditEntry | None]:
+        """Of commands, by id and signer; None for one that is not on the channel. At most 1,000."""
+        if not commands:
+            return []
+        values = await self._values([audit_key(*one) for one in commands])
+        return [AuditEntry.FromString(value) if value else None for value in values]
+
+    async def _values(self, keys: Sequence[str]) -> list[bytes]:
+        values = list((await self._ask(Query(get_keys=GetKeys(keys=keys)))).values)
+        if len(values) != len(keys):
+            raise MeshError(
+                code_pb2.CODE_INTERNAL, "the chaincode did not answer what was asked; look at its version"
+            )
+        return values
+
+    async def _ask(self, query: Query) -> QueryResult:
+        try:
+            return QueryResult.FromString(await self._peer.query(query.SerializeToString()))
+        except DecodeError as exc:
+            raise MeshError(code_pb2.CODE_INTERNAL, "the chaincode's answer cannot be read") from exc
+
+
+def stands_still(newest_epoch: int, now_ms: int) -> bool:
+    """Whether the minute after the newest has passed untold (chaincode/batch/emergency.go has the rule)."""
+    return now_ms // EPOCH_MS - newest_epoch >= 2

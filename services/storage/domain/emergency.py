@@ -1,0 +1,66 @@
+"""What a clinician signed to have a record opened while no majority was to be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.protocol import command
+
+
+class NotAnEmergency(Exception):
+    """Storage does not carry it out. `reason` is a sentence that a person can act on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """An EmergencyAccess as its signer states it; whether it holds, the own peer's chaincode decides.
+
+    issued_at_ms  Unix ms, by the signer's clock
+    """
+
+    command_id: str
+    clinician: str
+    patient: str
+    record_id: str
+    version: int
+    issued_at_ms: int
+    signed: SignedCommand
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is known by: command id and signer."""
+        return self.command_id, self.clinician
+
+
+def of_command(signed: SignedCommand) -> Emergency:
+    """Raises NotAnEmergency."""
+    try:
+        header, body = command.parse(signed)
+    except command.MalformedCommand as error:
+        raise NotAnEmergency("not a command with a body") from error
+    if not body.HasField("emergency_access") or signed.HasField("delegation"):
+        raise NotAnEmergency("not an EmergencyAccess, signed in person")
+    glass = body.emergency_access.glass
+    return Emergency(
+        command_id=header.command_id,
+        clinician=signed.signer,
+        patient=glass.patient,
+        record_id=glass.record_id,
+        version=glass.version,
+        issued_at_ms=header.issued_at_ms,
+        signed=signed,
+    )
+
+
+def check_fresh(asked: Emergency, *, now_ms: int, max_age_ms: int, max_skew_ms: int) -> None:
+    """Check that it was signed just now: held back, it opens nothing. Raises NotAnEmergency."""
+    age_ms = now_ms - asked.issued_at_ms
+    if age_ms > max_age_ms:
+        raise NotAnEmergency(f"it was signed over {max_age_ms // 1000} s ago; sign it anew")
+    if age_ms < -max_skew_ms:
+        raise NotAnEmergency("it is dated in the future; set the clocks right and sign it anew")

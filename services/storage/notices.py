@@ -1,0 +1,24 @@
+"""The member's own notify service: tells a patient what the channel cannot tell yet."""
+
+from __future__ import annotations
+
+import grpc
+
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from services.runtime.client import RetryBudget, call
+
+_SECONDS = 5.0
+
+
+class Notices:
+    """Raises MeshError and nothing else."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = notify_pb2_grpc.EmergencyServiceStub(channel)
+        self._retries = RetryBudget()
+
+    async def tell(self, signed: SignedCommand) -> None:
+        """Put it into the inboxes of the patient and the reviewers; told twice it is there once."""
+        request = notify_pb2.TellRequest(command=signed)
+        await call(self._stub.Tell, request, deadline_seconds=_SECONDS, retries=self._retries)
