@@ -13,6 +13,7 @@ from cbmdhi.cli import (
     backup,
     consent,
     demo,
+    emergency,
     hammer,
     network,
     records,
@@ -50,6 +51,7 @@ app.command("put", rich_help_panel=RECORDS)(records.put)
 app.command("get", rich_help_panel=RECORDS)(records.get)
 app.command("list", rich_help_panel=RECORDS)(records.list_records)
 app.add_typer(consent.app, name="consent", rich_help_panel=RECORDS)
+app.add_typer(emergency.app, name="emergency", rich_help_panel=RECORDS)
 app.command("audit", rich_help_panel=TRAIL)(trail.audit)
 app.command("inbox", rich_help_panel=TRAIL)(trail.inbox)
 app.command("verify", rich_help_panel=TRAIL)(trail.verify)

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import Consents
+from cbmdhi.client.emergency import Emergency
 from cbmdhi.client.inbox import Inbox
 from cbmdhi.client.records import Records
 from cbmdhi.client.registration import Registration
@@ -34,6 +35,7 @@ class Client:
         self.connection = Connection(wallet, self.member, deadline_seconds)
         self.registration = Registration(self.connection)
         self.records = Records(self.connection)
+        self.emergency = Emergency(self.connection)
         self.consents = Consents(self.connection)
         self.trail = Trail(self.connection)
         self.inbox = Inbox(self.connection)

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from cbmdhi.client import reviewers, tracing
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection, check_size, connected
+from cbmdhi.client.opened import as_resource, content_of
 from cbmdhi.client.proven import Proven
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -354,21 +355,9 @@ class Records:
     def _opened(
         self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse, proven: ProvenVersion
     ) -> Reading:
-        wallet, opened, record = self._wallet, response.opened, proven.record
+        wallet, opened = self._wallet, response.opened
         reader = released.Reader(wallet.address, self._hpke_private, response.receipt.command_id)
-        try:
-            if record.patient != asked.patient:
-                raise released.NotAsCommitted("the record is another patient's than the one asked for")
-            content = released.open_released(record, opened.blocks, opened.sealed_data_key, reader)
-        except released.NotAsCommitted as error:
-            raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
-        if (resource := _resource(content)) is not None:
-            try:
-                resources.check(resource, record)
-            except resources.SaysOtherwise as error:
-                raise MeshError(
-                    code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
-                ) from error
+        content = content_of(proven.record, asked.patient, opened, reader)
         return Reading(response.receipt, proven, content, opened.released_by)
 
 
@@ -398,7 +387,7 @@ def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     Raises MeshError INVALID for a content that says that it is another record's or another patient's.
     """
     salt = envelope.new_salt()
-    resource = _resource(record.content)
+    resource = as_resource(record.content)
     body = pb.PutRecord(
         record_id=record.record_id,
         version=record.version,
@@ -426,12 +415,3 @@ def _written(entry: Prepared, result: gateway_pb2.IngestResult, *, is_first: boo
     if told.receipt.outcome == code_pb2.OUTCOME_NOT_DONE and not is_first:
         told.receipt.outcome = code_pb2.OUTCOME_UNKNOWN
     return Written(entry.record, told)
-
-
-def _resource(content: bytes) -> dict[str, Any] | None:
-    """What the content is as JSON; None for what is no object: the gateway says what is wrong with it."""
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

@@ -16,6 +16,7 @@ from services.gateway.device import Device, Registrar
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.paging import PageTokens
 from services.gateway.domain.source import Sources
+from services.gateway.emergency import Emergency
 from services.gateway.fhir_data import load_checker
 from services.gateway.forward import Forwarder
 from services.gateway.front import TRANSPORT_BYTES, Front
@@ -173,6 +174,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
         callers=callers,
         commands=commands,
         records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
+        emergency=Emergency(storage, ledger, config.msp_id),
         ingest=Ingest(
             pipeline,
             metrics,

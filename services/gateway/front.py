@@ -20,6 +20,7 @@ from services.gateway.callers import Callers
 from services.gateway.commands import Commands
 from services.gateway.domain.session import Session
 from services.gateway.domain.source import Sources, of_grpc
+from services.gateway.emergency import Emergency
 from services.gateway.forward import Arrived, Forwarder, RawMessage, check_size
 from services.gateway.gate import Gate
 from services.gateway.ingest import Ingest
@@ -55,6 +56,7 @@ class Front:
     callers: Callers
     commands: Commands
     records: Records
+    emergency: Emergency
     ingest: Ingest
     forwarders: Mapping[Target, Forwarder]
     inspected: Mapping[str, Inspect]
@@ -100,6 +102,9 @@ class Front:
             f"{prefix}CommandService/GetReceipt": self.commands.get_receipt,
             f"{prefix}RecordService/Read": self.records.read,
             f"{prefix}RecordService/ReadMany": self.records.read_many,
+            f"{prefix}RecordService/ReadInEmergency": self.emergency.read,
+            f"{prefix}RecordService/GetStandstill": self.emergency.standstill,
+            f"{prefix}RecordService/ListEmergencies": self.emergency.list,
             f"{prefix}RecordService/ListRecords": self.records.list_records,
             f"{prefix}RecordService/ListConsents": self.records.list_consents,
             f"{prefix}RecordService/ListAudit": self.records.list_audit,

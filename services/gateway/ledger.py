@@ -138,13 +138,18 @@ class Ledger:
         answer = await self._found(self._stub.GetBrokenGlass, request)
         return None if answer is None else answer.command
 
-    async def prove_versions(self, places: Sequence[tuple[str, int]]) -> ledger_pb2.Evidence:
-        """What the members' peers sign about at most 100 versions. Raises NOT_FOUND, UNAVAILABLE."""
+    async def prove_versions(
+        self, places: Sequence[tuple[str, int]], *, own_peer_only: bool = False
+    ) -> ledger_pb2.Evidence:
+        """What the members' peers sign about at most 100 versions. Raises NOT_FOUND, UNAVAILABLE.
+
+        own_peer_only  of this member's peer alone, where no majority is to be had
+        """
         versions = [
             ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
             for record_id, version in places
         ]
-        return await self._prove(ledger_pb2.ProveRequest(versions=versions))
+        return await self._prove(ledger_pb2.ProveRequest(versions=versions, own_peer_only=own_peer_only))
 
     async def prove_command(self, command_id: str, signer: str, concerning: str) -> ledger_pb2.Evidence:
         """The same about a command that concerns somebody. Raises NOT_FOUND, UNAVAILABLE."""

@@ -58,6 +58,7 @@ class Route:
 
 _ADMINISTRATOR = frozenset({"administrator"})
 _PATIENT = frozenset({"patient"})
+_CLINICIAN = frozenset({"clinician"})
 _REVIEWERS = frozenset({"administrator", "privacy_officer"})
 
 _OWN, _IDENTITY, _NOTIFY = Target.GATEWAY, Target.IDENTITY, Target.NOTIFY
@@ -84,6 +85,9 @@ _TABLE = (
     Route(f"{_GATEWAY}CommandService/GetReceipt", _OWN, _SESSION, takes_away=True),
     Route(f"{_GATEWAY}RecordService/Read", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ReadMany", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/ReadInEmergency", _OWN, _SESSION, roles=_CLINICIAN),
+    Route(f"{_GATEWAY}RecordService/GetStandstill", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/ListEmergencies", _OWN, _SESSION, roles=_REVIEWERS),
     Route(f"{_GATEWAY}RecordService/ListRecords", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT, takes_away=True),
     Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),

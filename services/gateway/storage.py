@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import grpc
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import SignedCommand
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
@@ -54,6 +55,25 @@ class Storage:
         """Envelope and data key, sealed to the reader, by a committed decision."""
         request = storage_pb2.OpenRequest(tx_id=tx_id, command_id=command_id)
         return await call(self._stub.Open, request, deadline_seconds=_OPEN_SECONDS, retries=self._retries)
+
+    async def open_in_emergency(self, signed: SignedCommand) -> storage_pb2.OpenResponse:
+        """The same by a signed EmergencyAccess, while no majority is to be had. Not tried again."""
+        request = storage_pb2.OpenInEmergencyRequest(command=signed)
+        return (await call(self._stub.OpenInEmergency, request, deadline_seconds=_OPEN_SECONDS)).opened
+
+    async def standstill(self) -> storage_pb2.GetStandstillResponse:
+        """Whether the channel stands still."""
+        request = storage_pb2.GetStandstillRequest()
+        return await call(
+            self._stub.GetStandstill, request, deadline_seconds=_OPEN_SECONDS, retries=self._retries
+        )
+
+    async def emergencies(self, *, unrecorded_only: bool) -> storage_pb2.ListEmergenciesResponse:
+        """What was opened without a majority, newest first."""
+        request = storage_pb2.ListEmergenciesRequest(unrecorded_only=unrecorded_only)
+        return await call(
+            self._stub.ListEmergencies, request, deadline_seconds=_OPEN_SECONDS, retries=self._retries
+        )
 
     async def blob(self, cid: str) -> bytes:
         """A stored block, as it lies there. Raises MeshError NOT_FOUND."""

@@ -1,0 +1,119 @@
+"""`cbmdhi emergency`: open a record without the patient's consent, also while no majority is to be had."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from cbmdhi.cli import shared
+from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
+from cbmdhi.cli.trail import when
+from cbmdhi.client import Client
+from cbmdhi.client.emergency import EmergencyReading
+from cbmdhi.client.records import Reading
+from cbmdhi.errors import name_of
+from cbmdhi.protocol import command
+from cbmdhi.storage.v1.storage_pb2 import KeptEmergency
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Break the glass (clinicians), and see what was opened without a majority (privacy officers).",
+)
+
+
+@app.command("open")
+def open_record(
+    record: Annotated[str, typer.Argument(help="Record id, or ID/VERSION: the latest one.")],
+    patient: Annotated[str, typer.Option("--patient", "-p", help="Address of the patient.")],
+    reason: Annotated[str, typer.Option(help="unconscious, life-threatening or public-safety.")],
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a record in an emergency: the patient is told at once, two members review it.
+
+    While no majority of the members is to be had, the patient's own hospital opens it off the record: it
+    comes on record when a majority is back.
+    """
+    record_id, _, version = record.partition("/")
+    if version and not version.isdigit():
+        shared.errors.print("a version is a number: ID/VERSION")
+        raise typer.Exit(2)
+    asked = patient, record_id, int(version or 1), reason
+
+    async def work(client: Client) -> Reading | EmergencyReading:
+        if (await client.emergency.standstill()).stands_still:
+            return await client.emergency.open(*asked)
+        return await client.records.break_glass(*asked)
+
+    reading = shared.with_client(wallet, home, member, work)
+    off_record = isinstance(reading, EmergencyReading)
+    command_id = reading.command_id if off_record else reading.receipt.command_id
+    if as_json:
+        print(
+            json.dumps({"command_id": command_id, "on_record": not off_record, "resource": reading.resource})
+        )
+        return
+    if off_record:
+        shared.errors.print(
+            f"[yellow]OFF THE RECORD[/yellow] until a majority of the members is back: opened as "
+            f"{command_id}. The patient is told now; it will be put on record and reviewed by two members. "
+            "That this is the "
+            f"latest version is the word of {' and '.join(reading.proof.endorsers)} alone"
+        )
+    else:
+        shared.errors.print(
+            f"on record in block {reading.receipt.block}; the patient is told, two members review"
+        )
+    print(json.dumps(reading.resource, indent=2, ensure_ascii=False))
+
+
+@app.command("list")
+def list_kept(
+    unrecorded: Annotated[bool, typer.Option("--unrecorded", help="Only what is not on record yet.")] = False,
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """What this member opened without a majority (its administrators and privacy officers)."""
+    kept = shared.with_client(
+        wallet, home, member, lambda client: client.emergency.kept(unrecorded_only=unrecorded)
+    )
+    rows = [_row(one) for one in kept]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = shared.table(
+        "opened (UTC)", "clinician", "patient", "record", "patient told", "on record", "against it"
+    )
+    for row in rows:
+        table.add_row(
+            when(row["opened_at_ms"]),
+            shared.short(row["clinician"]),
+            shared.short(row["patient"]),
+            f"{row['record_id']}/{row['version']}",
+            "yes" if row["told"] else "NOT YET",
+            "yes" if row["recorded"] else "NOT YET",
+            row["objection"],
+        )
+    console.print(table if rows else "nothing was opened without a majority")
+
+
+def _row(one: KeptEmergency) -> dict[str, Any]:
+    header, body = command.parse(one.command)
+    glass = body.emergency_access.glass
+    return {
+        "command_id": header.command_id,
+        "clinician": one.command.signer,
+        "patient": glass.patient,
+        "record_id": glass.record_id,
+        "version": glass.version,
+        "opened_at_ms": one.opened_at_ms,
+        "told": one.told,
+        "recorded": one.recorded,
+        "objection": name_of(one.objection) if one.objection else "",
+    }

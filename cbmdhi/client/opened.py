@@ -1,0 +1,40 @@
+"""What was released to a wallet, decrypted and compared with the version that was proven."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import RecordVersion
+from cbmdhi.errors import MeshError
+from cbmdhi.protocol import released
+from cbmdhi.protocol import resource as resources
+from cbmdhi.storage.v1.storage_pb2 import OpenResponse
+
+
+def content_of(record: RecordVersion, patient: str, opened: OpenResponse, reader: released.Reader) -> bytes:
+    """The content of a proven version of that patient's. Raises MeshError INTEGRITY."""
+    try:
+        if record.patient != patient:
+            raise released.NotAsCommitted("the record is another patient's than the one asked for")
+        content = released.open_released(record, opened.blocks, opened.sealed_data_key, reader)
+    except released.NotAsCommitted as error:
+        raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
+    if (resource := as_resource(content)) is not None:
+        try:
+            resources.check(resource, record)
+        except resources.SaysOtherwise as error:
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
+            ) from error
+    return content
+
+
+def as_resource(content: bytes) -> dict[str, Any] | None:
+    """What the content is as JSON; None for what is no object: the gateway says what is wrong with it."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
