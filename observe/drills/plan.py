@@ -33,6 +33,7 @@ DRILLS = (
     Drill("BreakGlassUsed", LAKESIDE, 90),
     Drill("CallersNotAdmitted", MERCY),
     Drill("CertificateEndsSoon", LAKESIDE | PAGE | {"service": "notify", "certificate": "tls"}),
+    Drill("EmergencyNotOnRecord", MERCY, 120),
     Drill("EventLagBudgetBurn", MERCY | PAGE, 120),
     Drill("EventsNotConsumed", MERCY | {"consumer": "notify"}, 120),
     Drill("EventsNotPublished", MERCY),

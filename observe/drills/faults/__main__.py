@@ -31,6 +31,16 @@ def break_glass(home: _Home = None) -> None:
 
 
 @app.command()
+def emergency(home: _Home = None) -> None:
+    """Lakeside's peer is stopped short; a clinician of mercy opens a record of a patient of mercy.
+
+    Undone by `cbmdhi up`.
+    """
+    network = Network(home)
+    _with_people(home, lambda users: callers.emergency(network, users))
+
+
+@app.command()
 def strangers(seconds: _Seconds = 1800.0, home: _Home = None) -> None:
     """Ten calls a second at mercy's gateway, with a certificate that holds and a token that is made up."""
     _with_people(home, lambda users: callers.strangers(users, seconds))

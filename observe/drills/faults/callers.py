@@ -12,15 +12,19 @@ from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.demo import cast
 from cbmdhi.devnet import Network
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.waiting import until
 from observe.drills.people import People
 
 _STRANGE_EVERY_SECONDS = 0.1
 _RIVALS_EACH = 2
+# The minute that is under way, and the one that nobody tells.
+_STILL_SECONDS = 150.0
 _CHART = 100
 _CHART_SECONDS = 90.0
 # Long enough that the first charts are decided, short enough that none is opened for long.
@@ -40,6 +44,35 @@ async def break_glass(users: People) -> None:
         f"glass broken in block {reading.receipt.block}: id {reading.receipt.command_id}, "
         f"clinician {users.clinician.wallet.address}"
     )
+
+
+async def emergency(network: Network, users: People) -> None:
+    """Open a record while the other member is away. Raises MeshError."""
+    mercy, lakeside = [await cast.administrator(users.stage, name) for name in ("mercy", "lakeside")]
+    async with mercy, lakeside:
+        clinician = await cast.member_of_staff(
+            users.stage, "mercy", "drill-emergency-clinician", pb.ROLE_CLINICIAN, mercy, lakeside
+        )
+        async with clinician:
+            [written] = await users.engine.records.put([users.record()])
+            if written.error is not None:
+                raise written.error
+            record = written.record
+            await asyncio.to_thread(network.supervisor.signal_program, "lakeside-peer", "STOP")
+            await until_still(clinician)
+            opened = await clinician.emergency.open(
+                record.patient, record.record_id, record.version, "unconscious"
+            )
+            print(f"opened without a majority: id {opened.command_id}")
+
+
+async def until_still(client: Client) -> None:
+    """Wait until the channel stands still at the client's member. Raises MeshError."""
+
+    async def still() -> bool:
+        return (await client.emergency.standstill()).stands_still
+
+    await until(still, "the channel stands still", deadline_seconds=_STILL_SECONDS, every_seconds=1.0)
 
 
 async def strangers(users: People, seconds: float) -> None:
