@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -58,18 +59,14 @@ class Settler:
         self._now_ms = now_ms
         self._every_seconds = every_seconds
         self._channel_time_ms = 0
+        # The code of what kept the last page from being settled: told once for as long as it lasts.
+        self._trouble = 0
 
     async def run(self) -> None:
         """Settle, for as long as the service lives; while its own notes cannot be written, nothing is."""
-        failing = False
         while True:
-            try:
+            with suppress(MeshError):  # told already
                 await self.settle_due()
-                failing = False
-            except MeshError as err:
-                if not failing:
-                    _log.warning("leases.not_settled", code=code_name(err.code), reason=err.reason)
-                failing = True
             await asyncio.sleep(self._every_seconds)
 
     async def settle_due(self) -> None:
@@ -77,8 +74,13 @@ class Settler:
         while page := await self._leases.due(self._now_ms(), _PAGE):
             try:
                 await self._settle(page)
+                self._trouble = 0
             except MeshError as err:
-                _log.warning("leases.postponed", code=code_name(err.code), count=len(page))
+                if err.code != self._trouble:
+                    _log.warning(
+                        "leases.postponed", code=code_name(err.code), count=len(page), reason=err.reason
+                    )
+                self._trouble = err.code
                 await self._leases.postpone(page, self._now_ms())
         await self._measure()
 
