@@ -18,7 +18,7 @@ EVENTS = frozenset(
         *("internal.error",),
         *("item.crashed",),
         *("key.not_delivered", "key.not_released"),
-        *("leases.not_settled", "leases.postponed"),
+        *("leases.postponed",),
         *("library.message",),
         *("lists.behind",),
         *("nats.anew", "nats.connected", "nats.crashed", "nats.disconnected", "nats.error", "nats.refused"),
