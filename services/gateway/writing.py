@@ -99,6 +99,7 @@ class FhirWriter:
                     code_pb2.CODE_RESOURCE_EXHAUSTED,
                     "too many of this caller's writes were refused: mend them; send again after the delay",
                     retry_after_ms=int(seconds * 1000) + 1,
+                    outcome=code_pb2.OUTCOME_NOT_DONE,
                 )
         try:
             with nothing_done():

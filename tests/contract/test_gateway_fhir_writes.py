@@ -80,6 +80,8 @@ async def test_what_is_sent_again_under_its_own_id_has_no_second_effect(app: App
     second = [(await app.send("PUT", path, resource, **{"If-Match": 'W/"1"'}))[0] for _ in range(2)]
 
     assert (first, second) == ([201, 412], [200, 412])
+    again = await app.send("PUT", path, resource, **{"If-None-Match": "*"})
+    assert again[2]["Cbmdhi-Outcome"] in ("COMMITTED", "NOT_DONE")
     assert [version for one, version in app.member.ledger.records_kept if one == record_id] == [1, 2]
 
 
@@ -145,6 +147,24 @@ async def test_what_the_channel_refuses_is_answered_with_its_reason(app: App) ->
     assert (status, issue(body)["diagnostics"]) == (403, "not a treating member")
     assert headers["Cbmdhi-Outcome"] == "COMMITTED"
     assert "Location" not in headers
+
+
+async def test_what_was_not_even_begun_says_so(app: App) -> None:
+    await ready_to_write(app)
+    path, resource = f"/fhir/Observation/{uuid7()}", about_the_patient()
+
+    answers = [
+        await app.send("PUT", "/fhir/Observation/1", resource),
+        await app.send("PUT", path, resource, **{"If-Match": "3"}),
+        await app.send("PUT", path, resource, **{"Content-Type": "text/plain"}),
+        await app.send("POST", "/fhir/Gossip", resource),
+        await app.send("POST", path, resource),
+        await app.send("POST", "/fhir/Observation", resource, **{"If-None-Exist": "identifier=1"}),
+        await app.send("POST", "/fhir/Observation", resource, DPoP="none"),
+    ]
+
+    assert [status for status, _, _ in answers] == [400, 400, 415, 404, 405, 400, 401]
+    assert {headers.get("Cbmdhi-Outcome") for _, _, headers in answers} == {"NOT_DONE"}
 
 
 async def test_an_answer_that_was_lost_is_not_called_a_failure(app: App) -> None:

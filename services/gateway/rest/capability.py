@@ -16,9 +16,9 @@ _SECURITY = (
     "replicated."
 )
 _WRITTEN = (
-    "A resource names its patient by address: Patient/cb1… in subject, patient, beneficiary, for or "
-    "individual. Ids are UUIDv7. To be able to send again without a second effect: PUT with your own id and "
-    "`If-None-Match: *`; 412 then says that it is there."
+    "A resource names its patient by address: Patient/cb1… in subject, patient, beneficiary, for, individual "
+    "or candidate. Ids are UUIDv7. To be able to send again without a second effect: PUT with your own id "
+    "and `If-None-Match: *`; 412 then says that it is there."
 )
 
 

@@ -193,11 +193,17 @@ async def _within_http(handler: Handler, request: web.Request) -> web.StreamResp
         return await handler(request)
     except web.HTTPException as exc:
         code, reason = _CODES.get(exc.status, (code_pb2.CODE_INVALID, "the request cannot be understood"))
-        response = _error(request, MeshError(code, reason))
+        response = _error(request, MeshError(code, reason, outcome=_certain(exc)))
         response.set_status(exc.status)
         if isinstance(exc, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
         return response
+
+
+def _certain(exc: web.HTTPException) -> int:
+    """What the channel said, where it is that which is told otherwise; else nothing was begun."""
+    cause = exc.__cause__
+    return cause.outcome if isinstance(cause, MeshError) else code_pb2.OUTCOME_NOT_DONE
 
 
 def _error(request: web.Request, err: MeshError) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from services.gateway.rest.body import Bodies
 from services.gateway.rest.fhir import CONTENT_TYPE
 from services.gateway.rest.server import MAX_BODY_BYTES
 from services.gateway.writing import FhirWriter, Written
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, nothing_done
 
 TRANSACTION_HEADER = "Cbmdhi-Transaction"
 COMMAND_HEADER = "Cbmdhi-Command"
@@ -51,24 +52,32 @@ class FhirWriteRoutes:
 
     async def create(self, request: web.Request) -> web.Response:
         """A new record, under an id of the server's."""
-        session = await self._authentication.session(request)
-        resource_type = self._type(request)
-        if "If-None-Exist" in request.headers:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "a conditional create is not offered: PUT with an id of yours and `If-None-Match: *`",
-            )
-        async with self._bodies.of(request, MAX_BODY_BYTES, session.address) as body:
+        async with AsyncExitStack() as stack:
+            with nothing_done():
+                session = await self._authentication.session(request)
+                resource_type = self._type(request)
+                if "If-None-Exist" in request.headers:
+                    raise MeshError(
+                        code_pb2.CODE_INVALID,
+                        "a conditional create is not offered: PUT with an id of yours and `If-None-Match: *`",
+                    )
+                body = await stack.enter_async_context(
+                    self._bodies.of(request, MAX_BODY_BYTES, session.address)
+                )
             return self._answer(request, await self._writer.create(session, resource_type, body))
 
     async def update(self, request: web.Request) -> web.Response:
         """The next version of a record, or the first under an id of the client's."""
-        session = await self._authentication.session(request)
-        resource_type, record_id = self._type(request), request.match_info["id"]
-        if not ids.is_uuid7(record_id):
-            raise MeshError(code_pb2.CODE_INVALID, "an id is a UUIDv7 in canonical lower-case text")
-        version = _version(request)
-        async with self._bodies.of(request, MAX_BODY_BYTES, session.address) as body:
+        async with AsyncExitStack() as stack:
+            with nothing_done():
+                session = await self._authentication.session(request)
+                resource_type, record_id = self._type(request), request.match_info["id"]
+                if not ids.is_uuid7(record_id):
+                    raise MeshError(code_pb2.CODE_INVALID, "an id is a UUIDv7 in canonical lower-case text")
+                version = _version(request)
+                body = await stack.enter_async_context(
+                    self._bodies.of(request, MAX_BODY_BYTES, session.address)
+                )
             try:
                 written = await self._writer.update(session, resource_type, body, record_id, version)
             except MeshError as err:

@@ -392,6 +392,11 @@ async def test_bad_names_and_oversize_get_a_result_and_the_stream_goes_on(world:
         ("", "INVALID"),
     ]
     assert "16 MiB" in refused[3].error.reason
+    # Which of two of one name is meant, their sender cannot tell: only the others are certain.
+    assert [one.error.outcome for one in refused] == [
+        code_pb2.OUTCOME_UNSPECIFIED,
+        *[code_pb2.OUTCOME_NOT_DONE] * 4,
+    ]
     assert {one.submission_id for one in done} == {"a", "b"}
     assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in done)
 
