@@ -31,7 +31,7 @@ def grant(
     category: Annotated[list[str] | None, typer.Option(help="Data category; repeat. Default all.")] = None,
     record: Annotated[list[str] | None, typer.Option(help="Record id; repeat. Default all.")] = None,
     action: Annotated[
-        list[str] | None, typer.Option(help="read, search, history, export, write; repeat.")
+        list[str] | None, typer.Option(help="read, search, history, export, event, write; repeat.")
     ] = None,
     days: Annotated[int, typer.Option(help="Days it holds; 0: until revoked.")] = 0,
     deny: Annotated[bool, typer.Option("--deny", help="Forbid instead: deny wins over any permit.")] = False,

@@ -242,7 +242,9 @@ def _vote(
     if evidence is not None:
         print(json.dumps(evidence, indent=2, ensure_ascii=False))
     given = sum(vote.decision == pb.DECISION_APPROVE for vote in response.identity.reviews)
-    console.print(f"[green]voted[/green] in block {response.receipt.block}; {given} members approved so far")
+    approved = f"approved by {given} {'member' if given == 1 else 'members'}"
+    status = state_pb2.IdentityStatus.Name(response.identity.status).removeprefix("IDENTITY_STATUS_").lower()
+    console.print(f"[green]voted[/green] in block {response.receipt.block}; {approved}, now {status}")
 
 
 async def _waiting(client: Client, address: str) -> IdentityDocument:
