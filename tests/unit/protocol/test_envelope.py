@@ -28,7 +28,7 @@ def sealed(content: bytes, binding: Binding = HERE) -> tuple[list[bytes], bytes]
     return blocks, envelope.unwrap_data_key(header, KEY, binding)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=5000))
 def test_what_was_sealed_comes_back(content: bytes) -> None:
     blocks, data_key = sealed(content)
@@ -81,7 +81,7 @@ def test_a_content_cut_short_does_not_open_even_when_the_root_is_rewritten() -> 
         envelope.open([root.SerializeToString(), *blocks[1:-1]], data_key, HERE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_changed_bit_anywhere_never_opens_as_something_else(data: st.DataObject) -> None:
     content = b'{"resourceType":"Observation"}'
