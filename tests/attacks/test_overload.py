@@ -59,7 +59,7 @@ class Span:
 
 
 SHORT = Span(measuring=3.0, measured=3_000, overload=15.0, between_kills=6.0)
-LONG = Span(measuring=10.0, measured=10_000, overload=300.0, between_kills=30.0)
+LONG = Span(measuring=6.0, measured=6_000, overload=300.0, between_kills=30.0)
 
 
 @dataclass
@@ -103,8 +103,9 @@ async def test_what_was_said_under_overload_with_gateways_killed_is_what_stands_
             ]
             for seconds in (DEADLINE_SECONDS, 60.0)
         ]
-        _, warm = await measured(session, sending, span)
-        carried, measuring = await measured(session, sending, span)
+        # In no hurry: what is carried is not what is carried in time.
+        _, warm = await measured(session, asking, span)
+        carried, measuring = await measured(session, asking, span)
         load = replace(PEOPLE, rate=TIMES * carried, seconds=span.overload, bad=BAD)
         answers, kills = Answers(load), Kills(network)
         took = await overloaded(session, senders(sending, answers), load, kills, span)
@@ -126,16 +127,6 @@ async def test_what_was_said_under_overload_with_gateways_killed_is_what_stands_
         for every in (warm, measuring, answers):
             holds(every, channel)
     holdings = [await held_by(network, member) for member in MEMBERS]
-    for held, channel in zip(holdings, channels, strict=True):
-        assert not held.missing(channel)
-    await until(
-        lambda: nothing_is_nobodys(network), "no blob is without a commit or a lease", deadline_seconds=60
-    )
-
-    # That none of it was idle: gateways died, calls were given up, some were refused and some were done.
-    assert len(kills.pids) >= span.overload // span.between_kills - 1
-    assert was_unknown
-    assert answers.ok
     report = {
         "carried_per_second": round(carried),
         "offered_per_second": round(load.rate),
@@ -158,6 +149,21 @@ async def test_what_was_said_under_overload_with_gateways_killed_is_what_stands_
     if long:
         with capsys.disabled():
             print(json.dumps(report, indent=2))
+
+    for held, channel in zip(holdings, channels, strict=True):
+        assert not held.missing(channel)
+    if any(held.orphans(channel) for held, channel in zip(holdings, channels, strict=True)):
+        # Storage may have been in the middle of it.
+        await until(
+            lambda: nothing_is_nobodys(network),
+            "no blob is without a commit or a lease",
+            deadline_seconds=60,
+            every_seconds=1,
+        )
+    # That none of it was idle: gateways died, calls were given up, some were refused and some were done.
+    assert len(kills.pids) >= span.overload // span.between_kills - 1
+    assert was_unknown
+    assert answers.ok
 
 
 def counts(held: Held) -> dict[str, int]:

@@ -29,7 +29,8 @@ _MOST_OPEN = 2_000
 # An engine sends together what was due within that time.
 _BURST_SECONDS = 0.5
 _TICK_SECONDS = 0.05
-_TOGETHER = 200
+# Sent before the last is answered: calls of an application, streams of an engine, records in each.
+_CALLS, _STREAMS, _TOGETHER = 16, 2, 100
 _AGAIN_TOGETHER = 500
 
 
@@ -150,7 +151,7 @@ class Application:
 
 @dataclass
 class Engine:
-    """Streams what is due together, and gives up on what has no result by the deadline."""
+    """Streams what is due together, and gives up on what has no result by the deadline of its client."""
 
     client: Client
     answers: Answers
@@ -161,7 +162,7 @@ class Engine:
             self.answers.begin(item)
         left = {item.submission_id: item for item in items}
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(self.client.connection.deadline_seconds):
                 await stream(self.client, left, self.answers.note)
         except TimeoutError:
             for item in left.values():
@@ -209,8 +210,7 @@ async def carried_per_second(senders: Sequence[Sender], items: Sequence[Item], s
 
     async with asyncio.TaskGroup() as group:
         for sender in senders:
-            calls = 2 if isinstance(sender, Engine) else 64
-            for _ in range(calls):
+            for _ in range(_STREAMS if isinstance(sender, Engine) else _CALLS):
                 group.create_task(one(sender, _TOGETHER if isinstance(sender, Engine) else 1))
     return (answers.ok - before) / (loop.time() - begun)
 
