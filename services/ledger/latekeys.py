@@ -17,6 +17,7 @@ from services.ledger.chain import Channel
 from services.ledger.domain import failures
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.ordering import RefusedByOrderer, UnknownOutcome, order
+from services.ledger.peer_state import mesh_error
 from services.runtime.errors import code_name
 
 EVERY_SECONDS = 5.0
@@ -39,15 +40,24 @@ class LateKeys:
         self._skip: Counter[str] = Counter()
 
     async def run(self) -> None:
+        told = code_pb2.CODE_OK
         while True:
-            try:
-                await self.look()
-            except (fabric.EvaluateError, TimeoutError):
-                # The own peer is away: there is nobody to deliver by, and others tell of it.
-                pass
-            except DecodeError:
-                _log.warning("key.not_delivered", code=code_name(code_pb2.CODE_INTEGRITY))
+            code = await self._looked()
+            if code not in (told, code_pb2.CODE_OK):
+                _log.warning("key.not_delivered", code=code_name(code))
+            told = code
             await self._sleep(EVERY_SECONDS)
+
+    async def _looked(self) -> int:
+        try:
+            await self.look()
+        except fabric.EvaluateError as exc:
+            return mesh_error(exc).code
+        except TimeoutError:
+            return code_pb2.CODE_UNAVAILABLE
+        except DecodeError:
+            return code_pb2.CODE_INTEGRITY
+        return code_pb2.CODE_OK
 
     async def look(self) -> None:
         """Deliver what waits, to each custodian that may be back.
