@@ -9,8 +9,8 @@ BIN = .venv/bin
 NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up down clean status doctor test mutants attacks failover lint format proto lock bench bench-soak bench-replicas \
-	bench-growth paper observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
+.PHONY: help build demo up down clean status doctor test mutants attacks failover lint format proto lock bench bench-soak \
+	bench-replicas bench-growth paper observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"

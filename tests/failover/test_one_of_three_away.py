@@ -112,7 +112,7 @@ async def test_a_program_of_the_own_member_that_is_killed_is_there_again(
 @pytest.mark.in_turn(
     "program",
     shortly=["lakeside-storage"],
-    at_length=["lakeside-peer", "lakeside-chaincode", "lakeside-ipfs", "lakeside-orderer"],
+    at_length=["lakeside-peer", "lakeside-chaincode", "lakeside-ipfs"],
 )
 async def test_a_program_of_another_member_that_hangs_is_done_without(
     network: Network, people: People, patient: Client, stopwatch: Stopwatch, program: str
