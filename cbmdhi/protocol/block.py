@@ -7,7 +7,7 @@ Sources: fabric `protoutil/blockutils.go` (header hash, data hash, what an order
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,18 +152,39 @@ class Block:
 
 
 def find_transaction(block: Block, tx_id: str) -> Transaction:
-    """The transaction of that id. Raises MalformedBlock when it is not there."""
+    """The transaction of that id: the valid one, if any; else the first. Raises MalformedBlock.
+
+    Anybody who may write to the channel can put an envelope under another's id, or rubbish, into a block.
+    Peers mark it invalid; but what comes first is what they show of the id.
+    """
     try:
-        for index, data in enumerate(block.envelopes):
+        found = list(_bearing(block, tx_id))
+        if not found:
+            raise MalformedBlock("the block does not hold that transaction")
+        return _transaction(*min(found, key=lambda one: one[-1] != VALID))
+    except (DecodeError, IndexError) as error:
+        raise MalformedBlock("the bytes are not a Fabric block") from error
+
+
+def codes_of(block: Block, tx_id: str) -> list[int]:
+    """What the peer that gave the block found of each envelope that bears the id. Raises MalformedBlock."""
+    try:
+        return [code for *_, code in _bearing(block, tx_id)]
+    except IndexError as error:
+        raise MalformedBlock("the block does not say what of it is valid") from error
+
+
+def _bearing(block: Block, tx_id: str) -> Iterator[tuple[Any, Any, Any, int]]:
+    flags = block.metadata[TRANSACTIONS_FILTER]
+    for index, data in enumerate(block.envelopes):
+        try:
             envelope = _common.Envelope.FromString(data)
             payload = _common.Payload.FromString(envelope.payload)
             channel_header = _common.ChannelHeader.FromString(payload.header.channel_header)
-            if channel_header.tx_id == tx_id:
-                flags = block.metadata[TRANSACTIONS_FILTER]
-                return _transaction(envelope, payload, channel_header, flags[index])
-    except (DecodeError, IndexError) as error:
-        raise MalformedBlock("the bytes are not a Fabric block") from error
-    raise MalformedBlock("the block does not hold that transaction")
+        except DecodeError:
+            continue
+        if channel_header.tx_id == tx_id:
+            yield envelope, payload, channel_header, flags[index]
 
 
 def endorsed(payload: bytes) -> Transaction:

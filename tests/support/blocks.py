@@ -94,10 +94,11 @@ class Network:
         *,
         endorsers: list[Member] | None = None,
         chaincode: str = CHAINCODE,
+        under: str = "",
     ) -> tuple[str, bytes]:
-        """Transaction id and envelope of a batch with its answer."""
+        """Transaction id and envelope of a batch with its answer. under: an id that is another's."""
         arguments = [b"process", batch.SerializeToString()]
-        tx_id, raw = self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode)
+        tx_id, raw = self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode, under)
         return tx_id, common_pb2.Envelope(payload=raw, signature=self.client.sign(raw)).SerializeToString()
 
     def state(
@@ -115,11 +116,16 @@ class Network:
         return self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode)[1]
 
     def _endorsed(
-        self, arguments: list[bytes], answer: bytes, endorsers: list[Member] | None, chaincode: str
+        self,
+        arguments: list[bytes],
+        answer: bytes,
+        endorsers: list[Member] | None,
+        chaincode: str,
+        under: str = "",
     ) -> tuple[str, bytes]:
         nonce = secrets.token_bytes(24)
         creator = self.client.serialized
-        tx_id = hashlib.sha256(nonce + creator).hexdigest()
+        tx_id = under or hashlib.sha256(nonce + creator).hexdigest()
         channel_header = common_pb2.ChannelHeader(
             type=common_pb2.ENDORSER_TRANSACTION, channel_id=CHANNEL, tx_id=tx_id
         )
@@ -164,8 +170,14 @@ class Network:
             header=header, data=transaction.SerializeToString()
         ).SerializeToString()
 
-    def block(self, *envelopes: bytes, flag: int = 0, orderer: Member | None = None) -> common_pb2.Block:
-        """A block after `previous` with these envelopes, signed by the orderer."""
+    def block(
+        self, *envelopes: bytes, flag: int = 0, flags: bytes = b"", orderer: Member | None = None
+    ) -> common_pb2.Block:
+        """A block after `previous` with these envelopes, signed by the orderer.
+
+        flag   what the peer found of them all
+        flags  of each
+        """
         signer = orderer or self.orderer
         block = common_pb2.Block()
         block.data.data.extend(envelopes)
@@ -181,7 +193,9 @@ class Network:
             value=value,
             signatures=[common_pb2.MetadataSignature(signature_header=signature_header, signature=signed)],
         )
-        block.metadata.metadata.extend([metadata.SerializeToString(), b"", bytes([flag] * len(envelopes))])
+        block.metadata.metadata.extend(
+            [metadata.SerializeToString(), b"", flags or bytes([flag] * len(envelopes))]
+        )
         return block
 
 

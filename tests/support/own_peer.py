@@ -16,12 +16,10 @@ from tests.support.blocks import CHAINCODE, Member, Network, Organisation
 from tests.support.pki import Issued
 from tests.support.waiting import free_port
 
-_INVALID = 11
-
 
 class OwnPeer(gateway_pb2_grpc.GatewayServicer):
     """blocks   by transaction id, serialized; what is missing it has not committed
-    invalid  transactions that it found invalid, whatever a block's flags say
+    invalid  what it found invalid, whatever a block's flags say: transactions, and how
     asked    of its chaincode, by `query`; `answers`: what that says, in turn
     """
 
@@ -29,7 +27,7 @@ class OwnPeer(gateway_pb2_grpc.GatewayServicer):
         self.address = f"127.0.0.1:{free_port()}"
         self.network = network
         self.blocks = blocks
-        self.invalid: set[str] = set()
+        self.invalid: dict[str, int] = {}
         self.config = config_block(network)
         self.asked: list[bytes] = []
         self.answers: list[bytes] = []
@@ -49,9 +47,7 @@ class OwnPeer(gateway_pb2_grpc.GatewayServicer):
         if tx_id not in self.blocks:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "not committed")
         number = list(self.blocks).index(tx_id)
-        return gateway_pb2.CommitStatusResponse(
-            result=_INVALID if tx_id in self.invalid else 0, block_number=number
-        )
+        return gateway_pb2.CommitStatusResponse(result=self.invalid.get(tx_id, 0), block_number=number)
 
     async def Evaluate(self, request: Any, context: Any) -> Any:
         proposal = proposal_pb2.Proposal.FromString(request.proposed_transaction.proposal_bytes)

@@ -57,6 +57,35 @@ def test_a_transaction_that_the_peer_marked_invalid_is_not_called_valid(network:
     assert not verify(network, network.block(envelope, flag=11), tx_id).valid
 
 
+def rubbish(tx_id: str) -> bytes:
+    """An envelope that says whose it is, and holds nothing."""
+    header = common_pb2.Header(channel_header=common_pb2.ChannelHeader(tx_id=tx_id).SerializeToString())
+    payload = common_pb2.Payload(header=header, data=b"\xff").SerializeToString()
+    return common_pb2.Envelope(payload=payload).SerializeToString()
+
+
+def test_a_strangers_envelope_under_a_transactions_id_takes_no_proof_of_it(network: Network) -> None:
+    tx_id, envelope = network.transaction(*one_command())
+    _, strangers = network.transaction(*one_command(), endorsers=[], under=tx_id)
+    for before in (strangers, rubbish(tx_id), b"\xff"):
+        verified = verify(network, network.block(before, envelope, flags=b"\x08\x00"), tx_id)
+        assert verified.valid
+        assert proof.find_verdict(verified, COMMAND_ID).verdict.code == code_pb2.CODE_OK
+
+
+def test_an_id_under_which_nothing_is_valid_proves_nothing(network: Network) -> None:
+    tx_id, envelope = network.transaction(*one_command())
+    _, strangers = network.transaction(*one_command(), endorsers=[], under=tx_id)
+    assert not verify(network, network.block(envelope, strangers, flags=b"\x0b\x08"), tx_id).valid
+    refused_by("transaction", network, network.block(strangers, envelope, flags=b"\x08\x0b"), tx_id)
+
+
+def test_a_strangers_envelope_that_is_said_to_be_valid_is_refused(network: Network) -> None:
+    tx_id, envelope = network.transaction(*one_command())
+    _, strangers = network.transaction(*one_command(), endorsers=[], under=tx_id)
+    refused_by("transaction", network, network.block(strangers, envelope, flags=b"\x00\x0b"), tx_id)
+
+
 def test_one_member_alone_proves_nothing(network: Network) -> None:
     tx_id, envelope = network.transaction(*one_command(), endorsers=network.peers[:1])
     refused_by("endorsements", network, network.block(envelope), tx_id)

@@ -32,6 +32,8 @@ from tests.support import own_peer
 from tests.support.blocks import CHAINCODE, CHANNEL, Network
 from tests.support.pki import Consortium
 
+_BAD_PROPOSAL_TXID, _MVCC_READ_CONFLICT = 8, 11
+
 
 class Mercy:
     """Mercy's peer, and storage's way to it."""
@@ -64,9 +66,13 @@ class Mercy:
             self.own, lambda: 0, wait_seconds=0.1, max_age_seconds=600, max_skew_seconds=60
         )
 
-    def commit(self, flag: int = 0, **more: Any) -> str:
+    def commit(self, flag: int = 0, before: int = 0, **more: Any) -> str:
+        """before: how a stranger's envelope under its id was found, which comes first in the block."""
         tx_id, envelope = self.network.transaction(Batch(), BatchResult(), **more)
-        self.blocks[tx_id] = self.network.block(envelope, flag=flag).SerializeToString()
+        _, strangers = self.network.transaction(Batch(), BatchResult(), endorsers=[], under=tx_id)
+        envelopes = (strangers, envelope) if before else (envelope,)
+        flags = bytes((before, flag)[-len(envelopes) :])
+        self.blocks[tx_id] = self.network.block(*envelopes, flags=flags).SerializeToString()
         return tx_id
 
     async def decided(self, tx_id: str) -> MeshError:
@@ -98,7 +104,20 @@ async def test_what_the_own_peer_found_invalid_releases_nothing_whatever_the_blo
     mercy: Mercy,
 ) -> None:
     tx_id = mercy.commit(flag=0)
-    mercy.peer.invalid.add(tx_id)
+    mercy.peer.invalid[tx_id] = _MVCC_READ_CONFLICT
+    why = await mercy.decided(tx_id)
+    assert (why.code, "found the transaction invalid" in why.reason) == (code_pb2.CODE_FORBIDDEN, True)
+
+
+async def test_a_strangers_envelope_under_its_id_does_not_make_a_decision_invalid(mercy: Mercy) -> None:
+    tx_id = mercy.commit(before=_BAD_PROPOSAL_TXID)
+    mercy.peer.invalid[tx_id] = _BAD_PROPOSAL_TXID  # of the first that bears the id
+    assert "holds no verdict about that command" in (await mercy.decided(tx_id)).reason
+
+
+async def test_an_id_under_which_nothing_is_valid_releases_nothing(mercy: Mercy) -> None:
+    tx_id = mercy.commit(before=_BAD_PROPOSAL_TXID, flag=_MVCC_READ_CONFLICT)
+    mercy.peer.invalid[tx_id] = _BAD_PROPOSAL_TXID
     why = await mercy.decided(tx_id)
     assert (why.code, "found the transaction invalid" in why.reason) == (code_pb2.CODE_FORBIDDEN, True)
 
