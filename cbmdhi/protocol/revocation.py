@@ -11,12 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from cbmdhi.protocol import certificates
 from cbmdhi.protocol.certificates import Untrusted
 
+MAX_ENTRIES = 5_000
+"""Of one member's list: somebody checks a signature for each. A CA leaves out what has ended, so that a list
+holds a year's leavers and lost keys: of a house of 20,000 a tenth that."""
+
+MAX_BYTES = 8 << 20
+"""Of one member's list with its certificates: half of what a message may have, so that it is heard whole."""
+
 _MILLISECONDS = 1000
+
+
+class TooLong(Untrusted):
+    """The member's CA made it, and it is more than anybody checks: that member's trouble alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,7 @@ class RevocationList:
     certificates  DER, those that it revokes, by serial number
     addresses     their common names: an address stands for one key, so that with any of its certificates the
                   key is revoked
+    digest        SHA-256 over the serial numbers: the same for lists that revoke the same
     made_ms       when the CA made it, Unix ms
     good_until_ms when the CA will have made the next one at the latest, Unix ms
     """
@@ -35,13 +46,9 @@ class RevocationList:
     certificates: tuple[bytes, ...]
     addresses: frozenset[str]
     serials: frozenset[int]
+    digest: bytes
     made_ms: int
     good_until_ms: int
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 over the serial numbers: the same for lists that revoke the same."""
-        return hashlib.sha256(",".join(f"{serial:x}" for serial in sorted(self.serials)).encode()).digest()
 
 
 def verify(
@@ -51,40 +58,54 @@ def verify(
 
     crl      DER
     revoked  DER; what the list does not name is left out
-    known    an earlier one of the same member: when it revokes the same, its certificates are these
+    known    an earlier one of the same member: when it revokes the same, its certificates are these; what is
+             byte for byte in it is not checked again
+
+    Raises TooLong over MAX_ENTRIES or MAX_BYTES. Half a millisecond an entry: not for an event loop.
     """
+    roots = certificates.parse_roots(roots_pem)
     try:
         parsed = x509.load_der_x509_crl(crl)
     except ValueError as error:
         raise Untrusted("not a revocation list in DER") from error
-    if not any(_signed_by(parsed, root) for root in certificates.parse_roots(roots_pem)):
+    if not any(_signed_by(parsed, root) for root in roots):
         raise Untrusted("no root of that organisation signed the revocation list")
     if parsed.next_update_utc is None:
         raise Untrusted("the revocation list does not say for how long it is good")
+    if len(parsed) > MAX_ENTRIES:
+        raise TooLong(f"the revocation list has over {MAX_ENTRIES} entries")
     serials = frozenset(entry.serial_number for entry in parsed)
     made = RevocationList(
         crl=crl,
         certificates=(),
         addresses=frozenset(),
         serials=serials,
+        digest=hashlib.sha256(",".join(f"{serial:x}" for serial in sorted(serials)).encode()).digest(),
         made_ms=int(parsed.last_update_utc.timestamp() * _MILLISECONDS),
         good_until_ms=int(parsed.next_update_utc.timestamp() * _MILLISECONDS),
     )
     if known is not None and known.serials == serials:
         return replace(made, certificates=known.certificates, addresses=known.addresses)
+    found: dict[int, tuple[bytes, x509.Certificate]] = {}
     try:
-        found = {one.serial_number: one for one in map(x509.load_der_x509_certificate, revoked)}
+        for der in revoked:
+            certificate = x509.load_der_x509_certificate(der)
+            found[certificate.serial_number] = (der, certificate)
     except ValueError as error:
         raise Untrusted("what comes with the revocation list is no certificate in DER") from error
     if missing := len(serials - found.keys()):
         raise Untrusted(f"{missing} entries of the revocation list come without their certificates")
     named = [found[serial] for serial in sorted(serials)]
-    for certificate in named:
-        certificates.check_issued(certificate, roots_pem)
+    if len(crl) + sum(len(der) for der, _ in named) > MAX_BYTES:
+        raise TooLong(f"the revocation list and its certificates have over {MAX_BYTES} bytes")
+    checked = frozenset(known.certificates if known is not None else ())
+    for der, certificate in named:
+        if der not in checked:
+            certificates.check_issued(certificate, roots_pem)
     return replace(
         made,
-        certificates=tuple(certificate.public_bytes(Encoding.DER) for certificate in named),
-        addresses=frozenset(map(certificates.common_name, named)),
+        certificates=tuple(der for der, _ in named),
+        addresses=frozenset(certificates.common_name(certificate) for _, certificate in named),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from cbmdhi.protocol import certificates
+from cbmdhi.protocol.revocation import TooLong
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 
@@ -32,21 +33,27 @@ class RevocationWatch:
         self._every_seconds = every_seconds
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. What is wrong with the list is told once."""
+        told = ""
         while True:
             try:
                 await self.look()
+                told = ""
             except MeshError:
                 pass
             except certificates.Untrusted as error:
-                _log.error("revocations.not_heard", member=self._msp_id, reason=str(error))
+                if str(error) != told:
+                    _log.error("revocations.not_heard", member=self._msp_id, reason=str(error))
+                told = str(error)
             await asyncio.sleep(self._every_seconds)
 
     async def look(self) -> None:
         """Once. Raises MeshError, and Untrusted when the CA is not the one that the channel knows."""
         crl = await self._ca.revocation_list()
         try:
-            self._revocations.offer(self._msp_id, crl, ())
+            await self._revocations.offer(self._msp_id, crl, ())
+        except TooLong:
+            raise
         except certificates.Untrusted:
             # It revokes others than before.
-            self._revocations.offer(self._msp_id, crl, await self._ca.revoked_certificates())
+            await self._revocations.offer(self._msp_id, crl, await self._ca.revoked_certificates())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import grpc
 import structlog
@@ -38,46 +38,68 @@ class Revocations:
         self._clock = clock
         self._lists: dict[str, RevocationList] = {}
 
-    def offer(self, msp_id: str, crl: bytes, revoked: Iterable[bytes]) -> None:
-        """Take a list (DER) unless it is older than the one that is known. Raises Untrusted."""
+    @property
+    def members(self) -> frozenset[str]:
+        """Whose lists count: MSP ids."""
+        return frozenset(self._roots)
+
+    async def offer(self, msp_id: str, crl: bytes, revoked: Sequence[bytes]) -> None:
+        """Take a list (DER) unless it is older than the one that is known. Raises Untrusted.
+
+        Checked in a thread: one member's long list is not to keep the others' callers waiting.
+        """
         if msp_id not in self._roots:
             raise certificates.Untrusted("of no member that this service knows")
         known = self._lists.get(msp_id)
         if known is not None and known.crl == crl:
             return
-        offered = revocation.verify(crl, revoked, self._roots[msp_id], known)
-        if known is None or offered.made_ms >= known.made_ms:
-            self._lists[msp_id] = offered
+        self.keep(
+            msp_id, await asyncio.to_thread(revocation.verify, crl, revoked, self._roots[msp_id], known)
+        )
 
-    def take(self, offered: Iterable[identity_pb2.RevocationList]) -> None:
-        """What a neighbour answered. Raises Untrusted, after it has taken what it could."""
-        wrong: certificates.Untrusted | None = None
-        for one in offered:
-            try:
-                self.offer(one.msp_id, one.crl, one.certificates)
-            except certificates.Untrusted as error:
-                wrong = error
-        if wrong is not None:
-            raise wrong
+    def keep(self, msp_id: str, checked: RevocationList) -> None:
+        """A list of a member that was checked, unless one is known that is newer."""
+        known = self._lists.get(msp_id)
+        if known is None or checked.made_ms >= known.made_ms:
+            self._lists[msp_id] = checked
 
-    def request(self) -> identity_pb2.GetRevocationsRequest:
-        """What to ask a neighbour."""
+    async def take(self, offered: Iterable[identity_pb2.RevocationList]) -> None:
+        """What a neighbour answered, one of each member. Raises Untrusted, when it took what it could."""
+        told = {one.msp_id: one for one in offered if one.msp_id in self._roots}
+        done = await asyncio.gather(
+            *(self.offer(msp_id, one.crl, one.certificates) for msp_id, one in told.items()),
+            return_exceptions=True,
+        )
+        wrong: list[str] = []
+        for msp_id, error in zip(told, done, strict=True):
+            if isinstance(error, certificates.Untrusted):
+                wrong.append(f"{msp_id}: {error}")
+            elif error is not None:
+                raise error
+        if wrong:
+            raise certificates.Untrusted("; ".join(sorted(wrong)))
+
+    def request(self, *only: str) -> identity_pb2.GetRevocationsRequest:
+        """What to ask a neighbour: of every member, or of some."""
         return identity_pb2.GetRevocationsRequest(
-            known={msp_id: known.digest for msp_id, known in self._lists.items()}
+            known={msp_id: known.digest for msp_id, known in self._lists.items()}, only=only
         )
 
     def answer(self, request: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
-        """Every list; without the certificates where the asker has them."""
-        return identity_pb2.GetRevocationsResponse(
-            lists=[
-                identity_pb2.RevocationList(
-                    msp_id=msp_id,
-                    crl=known.crl,
-                    certificates=() if request.known.get(msp_id) == known.digest else known.certificates,
-                )
-                for msp_id, known in self._lists.items()
-            ]
-        )
+        """The lists, without certificates that the asker has. What does not fit is to be asked for."""
+        answer = identity_pb2.GetRevocationsResponse()
+        room = revocation.MAX_BYTES
+        for msp_id, known in self._lists.items():
+            if request.only and msp_id not in request.only:
+                continue
+            has = request.known.get(msp_id) == known.digest
+            size = len(known.crl) + (0 if has else sum(map(len, known.certificates)))
+            if size > room:
+                answer.left_out.append(msp_id)
+                continue
+            room -= size
+            answer.lists.add(msp_id=msp_id, crl=known.crl, certificates=() if has else known.certificates)
+        return answer
 
     def is_revoked(self, msp_id: str, address: str) -> bool:
         """Whether a member has revoked an address of its own. One of another member's is not its business."""
@@ -134,7 +156,7 @@ async def follow(revocations: Revocations, ask: Ask, *, member: str, every_secon
     away = ""
     while True:
         try:
-            revocations.take((await ask(revocations.request())).lists)
+            await _hear(revocations, ask)
             problem = ""
         except MeshError as error:
             problem = code_name(error.code)
@@ -146,3 +168,19 @@ async def follow(revocations: Revocations, ask: Ask, *, member: str, every_secon
             _log.info("revocations.heard", member=member)
         away = problem
         await asyncio.sleep(every_seconds)
+
+
+async def _hear(revocations: Revocations, ask: Ask) -> None:
+    """Once. What did not fit into one answer is asked for member by member."""
+    wrong: certificates.Untrusted | None = None
+    asked: list[tuple[str, ...]] = [()]
+    for only in asked:
+        answer = await ask(revocations.request(*only))
+        try:
+            await revocations.take(answer.lists)
+        except certificates.Untrusted as error:
+            wrong = error
+        if not only:
+            asked += [(msp_id,) for msp_id in revocations.members & set(answer.left_out)]
+    if wrong is not None:
+        raise wrong

@@ -28,7 +28,7 @@ from cbmdhi.command.v1.state_pb2 import (
 )
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
-from cbmdhi.protocol import cid, command, signature
+from cbmdhi.protocol import cid, command, revocation, signature
 from cbmdhi.protocol.channel import Channel
 from services.identity.enrolment import Enroller
 from services.identity.registration import Registrations
@@ -219,7 +219,7 @@ class Member:
     def revoke(self, msp_id: str, root: Root, *certificates: x509.Certificate) -> None:
         """The newest list of a member's CA: it revokes these and nobody else."""
         crl = revocation_list(root.certificate.subject, root.key, certificates)
-        self.revocations.offer(msp_id, crl, der(*certificates))
+        self.revocations.keep(msp_id, revocation.verify(crl, der(*certificates), root.pem))
 
     def by(
         self, caller: Wallet | str | None = None, *, msp: str = MERCY, service: str = "gateway"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.identity.v1 import identity_pb2
+from cbmdhi.protocol import certificates, revocation
 from cbmdhi.protocol.certificates import Untrusted
+from cbmdhi.protocol.revocation import TooLong
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations, follow
 from tests.support.revoking import HOUR, der, revocation_list
@@ -52,50 +56,50 @@ def refusal(revocations: Revocations, msp_id: str, address: str) -> int:
     return caught.value.code
 
 
-def test_whoever_was_revoked_is_refused_and_nobody_else() -> None:
+async def test_whoever_was_revoked_is_refused_and_nobody_else() -> None:
     members, thief, honest = Consortium(), Wallet(), Wallet()
     known, certificate = members.service(), members.mercy.certify(thief)
-    known.offer(MERCY, members.mercy.list(certificate), der(certificate))
+    await known.offer(MERCY, members.mercy.list(certificate), der(certificate))
 
     assert refusal(known, MERCY, thief.address) == code_pb2.CODE_INACTIVE_SIGNER
     known.check(MERCY, honest.address)
 
 
-def test_with_one_certificate_the_key_is_revoked_and_with_it_the_others_of_that_address() -> None:
+async def test_with_one_certificate_the_key_is_revoked_and_with_it_the_others_of_that_address() -> None:
     members, thief = Consortium(), Wallet()
     known, first, renewed = members.service(), members.mercy.certify(thief), members.mercy.certify(thief)
-    known.offer(MERCY, members.mercy.list(renewed), der(renewed, first))
+    await known.offer(MERCY, members.mercy.list(renewed), der(renewed, first))
 
     assert known.is_revoked(MERCY, thief.address)
 
 
-def test_before_a_list_is_known_and_after_it_has_ended_nobody_of_that_member_is_believed() -> None:
+async def test_before_a_list_is_known_and_after_it_has_ended_nobody_of_that_member_is_believed() -> None:
     members, someone = Consortium(), Wallet()
     known = members.service()
     assert refusal(known, MERCY, someone.address) == code_pb2.CODE_UNAVAILABLE
 
-    known.offer(MERCY, members.mercy.list(), [])
+    await known.offer(MERCY, members.mercy.list(), [])
     known.check(MERCY, someone.address)
     assert refusal(known, LAKESIDE, someone.address) == code_pb2.CODE_UNAVAILABLE
 
     later = members.service(ahead_seconds=7200)
-    later.offer(MERCY, members.mercy.list(good_for=HOUR), [])
+    await later.offer(MERCY, members.mercy.list(good_for=HOUR), [])
     assert refusal(later, MERCY, someone.address) == code_pb2.CODE_UNAVAILABLE
 
 
-def test_who_was_revoked_stays_revoked_when_the_list_has_ended() -> None:
+async def test_who_was_revoked_stays_revoked_when_the_list_has_ended() -> None:
     members, thief = Consortium(), Wallet()
     later, certificate = members.service(ahead_seconds=7200), members.mercy.certify(thief)
-    later.offer(MERCY, members.mercy.list(certificate), der(certificate))
+    await later.offer(MERCY, members.mercy.list(certificate), der(certificate))
 
     assert refusal(later, MERCY, thief.address) == code_pb2.CODE_INACTIVE_SIGNER
 
 
-def test_a_neighbour_cannot_forge_a_list_nor_hide_whom_it_names() -> None:
+async def test_a_neighbour_cannot_forge_a_list_nor_hide_whom_it_names() -> None:
     members, victim, thief = Consortium(), Wallet(), Wallet()
     known = members.service()
     stolen, forged = members.mercy.certify(thief), members.lakeside.certify(victim)
-    for what, msp_id, crl, certificates in (
+    for what, msp_id, crl, revoked in (
         ("signed by another member", MERCY, members.lakeside.list(forged), der(forged)),
         ("without the certificate", MERCY, members.mercy.list(stolen), []),
         ("with another's certificate", MERCY, members.mercy.list(stolen), der(forged)),
@@ -104,46 +108,46 @@ def test_a_neighbour_cannot_forge_a_list_nor_hide_whom_it_names() -> None:
         ("altered", MERCY, members.mercy.list()[:-1] + b"\x00", []),
     ):
         with pytest.raises(Untrusted):
-            known.offer(msp_id, crl, certificates)
+            await known.offer(msp_id, crl, revoked)
         assert known.problem(MERCY), what
 
 
-def test_a_members_ca_cannot_revoke_a_person_of_another_member() -> None:
+async def test_a_members_ca_cannot_revoke_a_person_of_another_member() -> None:
     members, victim = Consortium(), Wallet()
     known, certificate = members.service(), members.lakeside.certify(victim)
-    known.offer(LAKESIDE, members.lakeside.list(certificate), der(certificate))
-    known.offer(MERCY, members.mercy.list(), [])
+    await known.offer(LAKESIDE, members.lakeside.list(certificate), der(certificate))
+    await known.offer(MERCY, members.mercy.list(), [])
 
     known.check(MERCY, victim.address)
 
 
-def test_an_older_list_does_not_replace_a_newer_one() -> None:
+async def test_an_older_list_does_not_replace_a_newer_one() -> None:
     members, thief = Consortium(), Wallet()
     known, certificate = members.service(), members.mercy.certify(thief)
     before = members.mercy.list(made=datetime.now(UTC) - timedelta(minutes=1))
-    known.offer(MERCY, members.mercy.list(certificate), der(certificate))
+    await known.offer(MERCY, members.mercy.list(certificate), der(certificate))
 
-    known.offer(MERCY, before, [])
+    await known.offer(MERCY, before, [])
 
     assert known.is_revoked(MERCY, thief.address)
 
 
-def test_certificates_travel_once_and_a_newer_list_of_the_same_without_them() -> None:
+async def test_certificates_travel_once_and_a_newer_list_of_the_same_without_them() -> None:
     members, thief, other = Consortium(), Wallet(), Wallet()
     knows, asks = members.service(), members.service()
     first, second = members.mercy.certify(thief), members.mercy.certify(other)
-    knows.offer(MERCY, members.mercy.list(first), der(first))
-    asks.take(knows.answer(asks.request()).lists)
+    await knows.offer(MERCY, members.mercy.list(first), der(first))
+    await asks.take(knows.answer(asks.request()).lists)
     assert asks.is_revoked(MERCY, thief.address)
 
-    knows.offer(MERCY, members.mercy.list(first), [])
+    await knows.offer(MERCY, members.mercy.list(first), [])
     again = knows.answer(asks.request()).lists
     assert [len(one.certificates) for one in again] == [0]
-    asks.take(again)
+    await asks.take(again)
     assert asks.is_revoked(MERCY, thief.address)
 
-    knows.offer(MERCY, members.mercy.list(first, second), der(first, second))
-    asks.take(knows.answer(asks.request()).lists)
+    await knows.offer(MERCY, members.mercy.list(first, second), der(first, second))
+    await asks.take(knows.answer(asks.request()).lists)
     assert asks.is_revoked(MERCY, other.address)
 
 
@@ -172,3 +176,100 @@ async def test_a_neighbour_that_is_away_or_lies_is_asked_again_and_what_was_know
     following.cancel()
 
     assert known.is_revoked(MERCY, thief.address)
+
+
+def listed(msp_id: str, crl: bytes, *certificates) -> identity_pb2.RevocationList:
+    return identity_pb2.RevocationList(msp_id=msp_id, crl=crl, certificates=der(*certificates))
+
+
+async def test_a_list_that_is_too_long_is_its_members_trouble_alone_and_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revocation, "MAX_ENTRIES", 2)
+    members, thief, asked = Consortium(), Wallet(), 0
+    known, certificate = members.service(), members.mercy.certify(thief)
+    many = [members.lakeside.certify(Wallet()) for _ in range(3)]
+
+    async def ask(_: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
+        nonlocal asked
+        asked += 1
+        lists = [
+            listed(LAKESIDE, members.lakeside.list(*many), *many),
+            listed(MERCY, members.mercy.list(certificate), certificate),
+        ]
+        return identity_pb2.GetRevocationsResponse(lists=lists)
+
+    with structlog.testing.capture_logs() as logs:
+        following = asyncio.create_task(follow(known, ask, member=MERCY, every_seconds=0.001))
+        await until(lambda: asked >= 3, "it was asked again and again")
+        following.cancel()
+
+    assert known.is_revoked(MERCY, thief.address)
+    assert known.problem(LAKESIDE)
+    told = [log["reason"] for log in logs if log["event"] == "revocations.not_heard"]
+    assert told == ["LakesideMSP: the revocation list has over 2 entries"]
+
+
+async def test_certificates_that_are_too_large_are_their_members_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    members = Consortium()
+    known, certificate = members.service(), members.mercy.certify(Wallet())
+    monkeypatch.setattr(revocation, "MAX_BYTES", 500)
+    with pytest.raises(TooLong):
+        await known.offer(MERCY, members.mercy.list(certificate), der(certificate))
+    assert known.problem(MERCY)
+
+
+async def test_others_are_answered_while_a_long_list_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Consortium()
+    known, certificate = members.service(), members.mercy.certify(Wallet())
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(*arguments: object, **named: object) -> None:
+        begun.set()
+        assert may_end.wait(10)
+
+    monkeypatch.setattr(certificates, "check_issued", slowly)
+    checking = asyncio.create_task(known.offer(MERCY, members.mercy.list(certificate), der(certificate)))
+    await until(begun.is_set, "the list is being checked")
+    await known.offer(LAKESIDE, members.lakeside.list(), [])
+    assert known.problem(LAKESIDE) is None
+    may_end.set()
+    await checking
+
+
+async def test_what_is_known_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Consortium()
+    known, first, second = members.service(), *(members.mercy.certify(Wallet()) for _ in range(2))
+    await known.offer(MERCY, members.mercy.list(first), der(first))
+    seen: list[int] = []
+    check = certificates.check_issued
+    monkeypatch.setattr(
+        certificates,
+        "check_issued",
+        lambda one, roots: (seen.append(one.serial_number), check(one, roots)),
+    )
+    await known.offer(MERCY, members.mercy.list(first, second), der(first, second))
+    assert seen == [second.serial_number]
+
+
+async def test_lists_that_do_not_fit_into_one_answer_are_heard_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    members, thief, other = Consortium(), Wallet(), Wallet()
+    knows, asks = members.service(), members.service()
+    ours, theirs = members.mercy.certify(thief), members.lakeside.certify(other)
+    monkeypatch.setattr(revocation, "MAX_BYTES", 1_000)
+    await knows.offer(MERCY, members.mercy.list(ours), der(ours))
+    await knows.offer(LAKESIDE, members.lakeside.list(theirs), der(theirs))
+    assert len(knows.answer(asks.request()).lists) == 1
+
+    async def ask(request: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
+        return knows.answer(request)
+
+    following = asyncio.create_task(follow(asks, ask, member=MERCY, every_seconds=3600))
+    await until(lambda: not asks.problem(MERCY) and not asks.problem(LAKESIDE), "both were heard")
+    following.cancel()
+    assert asks.is_revoked(MERCY, thief.address)
+    assert asks.is_revoked(LAKESIDE, other.address)
