@@ -9,7 +9,7 @@ portion is large, the next one comes the later the longer the last took, and whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
 
@@ -51,6 +51,7 @@ class Collector:
         *,
         every_seconds: float = _EVERY_SECONDS,
         quiet_seconds: float = _QUIET_SECONDS,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._leases = leases
         self._pins = pins
@@ -58,18 +59,21 @@ class Collector:
         self._metrics = metrics
         self._every_seconds = every_seconds
         self._quiet_seconds = quiet_seconds
+        self._clock = clock
         self._collecting = asyncio.Lock()
         self._next_at = 0.0
 
     async def run(self) -> None:
         """Collect, for as long as the service lives."""
-        last_at = monotonic()
+        last_at = self._clock()
         while True:
             await asyncio.sleep(self._every_seconds)
             quiet = self._pins.idle_seconds() >= self._quiet_seconds
-            if monotonic() < self._next_at or not (quiet or monotonic() - last_at > _LONGEST_WAIT_SECONDS):
+            if self._clock() < self._next_at or not (
+                quiet or self._clock() - last_at > _LONGEST_WAIT_SECONDS
+            ):
                 continue
-            last_at = monotonic()
+            last_at = self._clock()
             try:
                 await self._portion()
             except MeshError as err:
@@ -90,10 +94,13 @@ class Collector:
             cids = await self._leases.waiting(_PORTION)
             if not cids:
                 return 0
-            started = monotonic()
-            removed = await self._store.remove(cids)
-            took = monotonic() - started
-            self._next_at = monotonic() + took / _MOST_BUSY
+            started = self._clock()
+            try:
+                removed = await self._store.remove(cids)
+            finally:
+                # One that failed held the node's lock too.
+                took = self._clock() - started
+                self._next_at = self._clock() + took / _MOST_BUSY
             await self._leases.collected(cids)
             self._metrics.blocks_collected.inc(removed)
             self._metrics.collection_duration.observe(took)

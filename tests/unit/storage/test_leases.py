@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -13,9 +14,12 @@ from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.runtime.tasks import end
+from services.runtime.telemetry import Metrics
+from services.storage.collector import Collector
 from services.storage.domain import batch
 from services.storage.domain.batch import MIB
 from services.storage.domain.lease import LEASE_MS, Content, Lease
+from services.storage.metrics import StorageMetrics
 from services.storage.sealing import Sealed
 from tests.support.waiting import until
 from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY, item
@@ -450,3 +454,41 @@ async def test_while_nothing_can_be_noted_nothing_is_settled_and_afterwards_it_i
 
     await until(settled, "it is settled")
     await end(running)
+
+
+async def test_a_collection_that_failed_after_a_while_gives_the_node_as_long_a_rest_as_another(
+    world: World,
+) -> None:
+    """It held the node's lock all the same."""
+    now, failed, asked = 0.0, 0, asyncio.Event()
+
+    class Slow:
+        async def remove(self, cids: Sequence[str]) -> int:
+            nonlocal now, failed
+            assert cids
+            now, failed = now + 5.0, failed + 1
+            asked.set()
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "the node did not answer in time")
+
+    await world.mercy.sealing.seal([item(world.patient().address)])
+    await world.settle(ENDED)
+    mercy = world.mercy
+    collector = Collector(
+        mercy.leases,
+        mercy.pins,
+        Slow(),
+        StorageMetrics(Metrics("storage")),
+        every_seconds=0.0,
+        quiet_seconds=0.0,
+        clock=lambda: now,
+    )
+    task = asyncio.create_task(collector.run())
+    await asyncio.wait_for(asked.wait(), 10)
+    for _ in range(20):  # each of them time enough to ask again
+        await mercy.leases.waiting(1)
+    assert failed == 1
+
+    now += 500.0
+    asked.clear()
+    await asyncio.wait_for(asked.wait(), 10)
+    task.cancel()
