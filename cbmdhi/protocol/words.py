@@ -77,6 +77,29 @@ class NotAWord(Exception):
         self.path = path
 
 
+def check_known(message: Message, path: str) -> None:
+    """That nothing rides along in a message that this version does not know. Raises NotAWord.
+
+    What is not known is taken out on the way.
+    """
+    _check_bytes(message.ByteSize(), message, path)
+
+
+def check_exact(serialized: bytes, message: Message, path: str) -> None:
+    """That signed bytes hold what the message says, and nothing else. Raises NotAWord.
+
+    Of a field that is there twice the last counts, so that the first could be a name: the bytes are as many
+    as the message needs, in whichever order.
+    """
+    _check_bytes(len(serialized), message, path)
+
+
+def _check_bytes(there: int, message: Message, path: str) -> None:
+    message.DiscardUnknownFields()
+    if message.ByteSize() != there:
+        raise NotAWord("holds what this version does not know, or a field twice: serialize it anew", path)
+
+
 def check(message: Message, path: str) -> None:
     """Look at every text of a message and of those in it. Raises NotAWord for the first that may not be."""
     spoken = _spoken(message.DESCRIPTOR)

@@ -50,7 +50,7 @@ class Delegations:
                 "the delegation is made out to another device: the challenge names this one",
                 "delegation.delegate",
             )
-        rules.check_delegation_form(delegation, self._channel)
+        rules.check_delegation_form(delegation, signed.delegation, self._channel)
         lifetime = delegation.expires_at_ms - delegation.issued_at_ms
         if delegation.expires_at_ms <= self._clock() * 1000 or not 0 < lifetime <= _MAX_LIFETIME_MS:
             raise Refused(

@@ -156,7 +156,7 @@ class Registrations:
         if signed.signer != caller:
             raise Refused(Why.FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer")
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
-        _check_words(body)
+        _check_words(signed, header, body)
         receipt = await self._ledger.submit(signed)
         try:
             return receipt, await self._ledger.identity(body.review_registration.address)
@@ -214,13 +214,16 @@ def _parse(signed: SignedCommand) -> tuple[Command, RegisterIdentity]:
         raise Refused(Why.INVALID, "this call takes a RegisterIdentity", "body")
     if signed.HasField("delegation"):
         raise Refused(Why.INVALID, "a registration is signed in person, not by a device", "delegation")
-    _check_words(body)
+    _check_words(signed, header, body)
     return header, body.register_identity
 
 
-def _check_words(body: CommandBody) -> None:
+def _check_words(signed: SignedCommand, header: Command, body: CommandBody) -> None:
     """Before it is carried: what the chaincode refuses may lie in a block all the same."""
     try:
+        words.check_known(signed, "command")
+        words.check_exact(signed.command, header, "command")
+        words.check_exact(header.body, body, "body")
         words.check(body, "body")
     except words.NotAWord as error:
         raise Refused(Why.INVALID, str(error), error.path) from error

@@ -80,12 +80,22 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
             header, body = command.parse(signed)
         except command.MalformedCommand as error:
             raise _invalid("the bytes are not a serialized Command", f"{path}.command") from error
+        _check_exact(signed, header, body, path)
         if not ids.is_uuid7(header.command_id):
             raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}.command_id")
         if not addresses.is_address(signed.signer):
             raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}.signer")
         parsed.append(Parsed.of(signed, header, body))
     return tuple(parsed)
+
+
+def _check_exact(signed: SignedCommand, header: Command, body: CommandBody, path: str) -> None:
+    try:
+        words.check_known(signed, path)
+        words.check_exact(signed.command, header, f"{path}.command")
+        words.check_exact(header.body, body, f"{path}.command.body")
+    except words.NotAWord as error:
+        raise _invalid(str(error), error.path) from error
 
 
 def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
@@ -192,7 +202,7 @@ def check_delegation(
         raise Refused(
             code_pb2.CODE_FORBIDDEN, "the delegation is made out to another device", "delegation.delegate"
         )
-    check_delegation_form(delegation, channel)
+    check_delegation_form(delegation, parsed.signed.delegation.delegation, channel)
     if delegator is None:
         raise Refused(
             code_pb2.CODE_UNKNOWN_SIGNER,
@@ -207,7 +217,7 @@ def check_delegation(
         raise Refused(code_pb2.CODE_INACTIVE_SIGNER, "who delegates is not active", "delegation.delegator")
 
 
-def check_delegation_form(delegation: Delegation, channel: Channel) -> None:
+def check_delegation_form(delegation: Delegation, serialized: bytes, channel: Channel) -> None:
     """That it was signed for this channel, as it began, and holds no free text. Raises Refused."""
     if delegation.channel != channel.name:
         raise Refused(
@@ -219,6 +229,10 @@ def check_delegation_form(delegation: Delegation, channel: Channel) -> None:
             "the delegation is for a channel of this name that began otherwise: sign a new one",
             "delegation.genesis_sha256",
         )
+    try:
+        words.check_exact(serialized, delegation, "delegation")
+    except words.NotAWord as error:
+        raise _invalid(str(error), error.path) from error
     _check_words(delegation, "delegation")
 
 

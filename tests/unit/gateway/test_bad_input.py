@@ -10,9 +10,12 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import (
     EFFECT_PERMIT,
     Access,
+    Command,
+    CommandBody,
     CommandGroup,
     Consent,
     Provision,
+    PutRecord,
     RevokeConsent,
     Role,
     SignedCommand,
@@ -258,6 +261,44 @@ async def test_a_command_or_delegation_in_ones_own_words_is_carried_nowhere(worl
     assert await refused(clinician, purpose="HIV therapy") == ("INVALID", "body.access.purpose")
     delegation = clinician.delegate(device.address, patients=("Erika Mustermann",))
     assert await refused(command.KeySigner(device.key, delegation)) == ("INVALID", "delegation.patients[0]")
+    assert not world.ledger.submitted
+
+
+NAME = b"\xba\x3e\x10Erika Mustermann"  # field 999, which no message has
+
+
+@pytest.mark.parametrize("where", ["beside", "header", "body", "twice"])
+async def test_what_a_command_holds_that_nobody_reads_is_carried_nowhere(world: World, where: str) -> None:
+    one = put(world.engine, world.patient)
+    header = Command.FromString(one.group.commands[0].command)
+    body = header.body
+    if where == "body":
+        body += NAME
+    elif where == "twice":
+        first = CommandBody(put_record=PutRecord(category="Erika Mustermann"))
+        body = first.SerializeToString() + body
+    header.body = body
+    serialized = header.SerializeToString() + (NAME if where == "header" else b"")
+    signed = world.engine.sign_command(serialized)
+    if where == "beside":
+        signed.MergeFromString(NAME)
+    with pytest.raises(MeshError) as caught:
+        await world.pipeline.start(CommandGroup(commands=[signed]), one.contents, 100)
+    assert caught.value.code == code_pb2.CODE_INVALID
+    assert caught.value.path.startswith("group.commands[0]")
+    assert not world.ledger.submitted
+
+
+async def test_a_delegation_that_holds_what_nobody_reads_is_carried_nowhere(world: World) -> None:
+    device, clinician = Person(role=Role.ROLE_DEVICE), Person(role=Role.ROLE_CLINICIAN)
+    world.ledger.register(device, clinician)
+    delegation = clinician.delegate(device.address)
+    delegation.delegation += NAME
+    delegation.signature = signature.sign(clinician.key, signature.DELEGATION, delegation.delegation)
+    meant = Access(patient=world.patient.address, record_id=uuid7(), version=1, purpose="TREAT")
+    group = command.make_group([(command.KeySigner(device.key, delegation), meant)], channel=CHANNEL)
+    refused = (await world.pipeline.start(group, [], 100))[0].receipt
+    assert (code_name(refused.code), refused.path) == ("INVALID", "delegation")
     assert not world.ledger.submitted
 
 

@@ -8,7 +8,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import PolicyDocument, ReviewRule, Role
 from cbmdhi.command.v1.state_pb2 import Review
 from cbmdhi.identity.v1 import identity_pb2
-from cbmdhi.protocol import cid
+from cbmdhi.protocol import cid, command
 from tests.support.channel import ELSEWHERE
 from tests.unit.identity.authority import Wallet
 from tests.unit.identity.member import LAKESIDE, MERCY, PENDING, SUSPENDED, Member, refused, vote
@@ -139,6 +139,19 @@ async def test_a_vote_is_sent_by_its_signer(member: Member) -> None:
     reviewer, other = member.administrator(), member.administrator()
     error = await refused(member.registration.Review(vote(reviewer, Wallet()), member.by(other)))
     assert error.code == code_pb2.CODE_FORBIDDEN
+    assert not member.ledger.submitted
+
+
+async def test_a_vote_that_holds_what_nobody_reads_is_carried_nowhere(member: Member) -> None:
+    reviewer = member.administrator()
+    name = b"\xba\x3e\x10Erika Mustermann"  # field 999
+    beside, within = (vote(reviewer, Wallet()).command for _ in range(2))
+    beside.MergeFromString(name)
+    within = command.KeySigner(reviewer.key).sign_command(within.command + name)
+    for signed in (beside, within):
+        request = identity_pb2.ReviewRequest(command=signed)
+        error = await refused(member.registration.Review(request, member.by(reviewer)))
+        assert (error.code, error.path) == (code_pb2.CODE_INVALID, "command")
     assert not member.ledger.submitted
 
 
