@@ -35,20 +35,28 @@ class Programs:
         version: str = "",
         tags: str = "",
         packages: tuple[str, ...] = ("tool",),
+        mended: bool = False,
     ) -> Step:
         """A pinned tool module of deploy/toolchain: go.sum verifies every byte of it.
 
         `version`: the variable that a product's own build sets when it is linked, and its value.
         `tags`: build tags.
         `packages`: what is built, by default all `tool`s of go.mod.
+        `mended`: built from a copy that the module's `mend` makes of the product.
         """
         folder = self.root / "deploy" / "toolchain" / module
         flags = [*GO_FLAGS, *(["-ldflags", f"-X {version}"] if version else [])]
         flags += ["-tags", tags] if tags else []
 
         def run(log: Path) -> None:
+            copy = self._workspace() / f"{module}-mended"
+            of_the_copy = [f"-modfile={copy}.mod"] if mended else []
             with tempfile.TemporaryDirectory(dir=self._workspace()) as made:
-                self._commands.run(["go", "build", *flags, "-o", f"{made}/", *packages], folder, log)
+                if mended:
+                    self._commands.run(["go", "run", "./mend", copy], folder, log)
+                self._commands.run(
+                    ["go", "build", *of_the_copy, *flags, "-o", f"{made}/", *packages], folder, log
+                )
                 for program in programs:
                     self._put(Path(made) / program)
 
@@ -58,8 +66,8 @@ class Programs:
             expected_seconds=expected_seconds,
             fingerprint=lambda: fingerprint.of(
                 self.root,
-                [folder / "go.mod", folder / "go.sum", *folder.rglob("*.go")],
-                [self._machine.go, *flags, *programs],
+                [folder / "go.mod", folder / "go.sum", *folder.rglob("*.go"), *folder.rglob("*.go.txt")],
+                [self._machine.go, *flags, *programs, *(["mended"] if mended else [])],
             ),
             outputs=lambda: [self.bin / program for program in programs],
             run=run,

@@ -50,6 +50,19 @@ class Caller:
         """The orderer's answer to an envelope."""
         return await self._at_orderer("Broadcast", common.ENDORSER_TRANSACTION, b"")
 
+    async def order(self, *envelopes: Any) -> list[Any]:
+        """The orderer's answers to envelopes of one's own, sent one right after the other."""
+        orderer = self._described["ordering"]["orderer"]
+        root = self._roots["ordering"]
+        async with fabric.open_channel(orderer["address"], root, "orderer.ordering") as channel:
+            stub: Any = ab_pb2_grpc.AtomicBroadcastStub(channel)
+            call = stub.Broadcast(timeout=_SECONDS)
+            for envelope in envelopes:
+                await call.write(envelope)
+            answers = [await call.read() for _ in envelopes]
+            call.cancel()
+            return answers
+
     async def _at_orderer(self, method: str, kind: int, data: bytes) -> Any:
         orderer = self._described["ordering"]["orderer"]
         payload = common.Payload(

@@ -8,18 +8,25 @@ root=$2
 bin=$root/usr/local/bin
 mkdir -p "$bin" "$root/opt/cbmdhi/sbom"
 [ -d "$checkout/chaincode/gen" ] || { echo "run make build first: no code from protos" >&2; exit 1; }
-build() { # PROGRAM FOLDER PACKAGE LINKER-FLAGS
+build() { # PROGRAM FOLDER PACKAGE LINKER-FLAGS [FLAG]
   if [ -x "$checkout/.tools/bin/$1" ]; then
     cp "$checkout/.tools/bin/$1" "$bin/$1"
   else
-    (cd "$checkout/$2" && go build -buildvcs=false -trimpath -ldflags "-s -w $4" -o "$bin/$1" "$3")
+    (cd "$checkout/$2" && go build -buildvcs=false -trimpath ${5-} -ldflags "-s -w $4" -o "$bin/$1" "$3")
   fi
   # The program's own inventory: the modules that it was really linked from.
   go version -m -json "$bin/$1" >"$root/opt/cbmdhi/sbom/$1.json"
 }
 fabric=github.com/hyperledger/fabric
-build peer deploy/toolchain/fabric $fabric/cmd/peer "-X $fabric/common/metadata.Version=v3.1.1"
-build orderer deploy/toolchain/fabric $fabric/cmd/orderer "-X $fabric/common/metadata.Version=v3.1.1"
+# One mended copy for both (docs/adr/0031).
+mended=$checkout/.tools/work/fabric-mended
+version="-X $fabric/common/metadata.Version=v3.1.1+cbmdhi.1"
+if [ ! -x "$checkout/.tools/bin/peer" ] || [ ! -x "$checkout/.tools/bin/orderer" ]; then
+  mkdir -p "$checkout/.tools/work"
+  (cd "$checkout/deploy/toolchain/fabric" && go run ./mend "$mended")
+fi
+build peer deploy/toolchain/fabric $fabric/cmd/peer "$version" "-modfile=$mended.mod"
+build orderer deploy/toolchain/fabric $fabric/cmd/orderer "$version" "-modfile=$mended.mod"
 build fabric-ca-server deploy/toolchain/fabric-ca $fabric-ca/cmd/fabric-ca-server "-X $fabric-ca/lib/metadata.Version=1.5.15"
 build ipfs deploy/toolchain/kubo github.com/ipfs/kubo/cmd/ipfs ""
 build cbmdhi-chaincode chaincode . ""
