@@ -7,7 +7,7 @@ it was sent. A name in the place of an address would be a name on the channel. S
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Final
 
@@ -100,25 +100,31 @@ def _check_bytes(there: int, message: Message, path: str) -> None:
         raise NotAWord("holds what this version does not know, or a field twice: serialize it anew", path)
 
 
-def check(message: Message, path: str) -> None:
-    """Look at every text of a message and of those in it. Raises NotAWord for the first that may not be."""
+def check(message: Message, path: str, members: Collection[str]) -> None:
+    """Look at every text of a message and of those in it. Raises NotAWord for the first that may not be.
+
+    members  MSP ids of the channel's: what is only spelt like one may be a person's name
+    """
     spoken = _spoken(message.DESCRIPTOR)
     for field, value in message.ListFields():
         if field.name not in spoken:
             continue
         here = f"{path}.{field.name}"
         if isinstance(value, str | Message):
-            _check_one(field.name, value, here)
+            _check_one(field.name, value, here, members)
             continue
         for index, one in enumerate(value):
-            _check_one(field.name, one, f"{here}[{index}]")
+            _check_one(field.name, one, f"{here}[{index}]", members)
 
 
-def _check_one(name: str, value: Message | str, path: str) -> None:
+def _check_one(name: str, value: Message | str, path: str, members: Collection[str]) -> None:
     if isinstance(value, Message):
-        check(value, path)
-    elif value and (rule := RULES[name]) is not None and not rule[0](value):
-        raise NotAWord(rule[1], path)
+        check(value, path, members)
+    elif value and (rule := RULES[name]) is not None:
+        if not rule[0](value):
+            raise NotAWord(rule[1], path)
+        if rule is _MEMBER and value not in members:
+            raise NotAWord("not a member of this channel", path)
 
 
 @cache

@@ -157,7 +157,7 @@ func TestTheLargestConsentIsWithinTheBounds(t *testing.T) {
 	for range batch.MaxProvisions {
 		provision := &pb.Provision{Effect: pb.Effect_EFFECT_PERMIT}
 		for range 128 {
-			provision.Grantees = append(provision.Grantees, &pb.Grantee{Role: pb.Role_ROLE_CLINICIAN, Msp: "A"})
+			provision.Grantees = append(provision.Grantees, &pb.Grantee{Role: pb.Role_ROLE_CLINICIAN})
 		}
 		consent.Provisions = append(consent.Provisions, provision)
 	}

@@ -13,6 +13,7 @@ const (
 	MaxConsents             = 64
 	MaxProvisions           = 32
 	maxProvisionEntries     = 128
+	maxMembersNamed         = 64 // Each is looked up.
 	maxConsentDocumentBytes = 128 << 10
 )
 
@@ -35,10 +36,18 @@ var consentFamily = family{
 				return why
 			}
 		}
+		if len(namedMembers(body)) > maxMembersNamed {
+			return tooLarge(path+"provisions", "more than %d members are named", maxMembersNamed)
+		}
 		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "consent", body.GetPatient(), body.GetConsentId()
 		return nil
 	},
-	reads: func(c *command, need func(string)) { readConsents(c.body.GetConsent(), need) },
+	reads: func(c *command, need func(string)) {
+		readConsents(c.body.GetConsent(), need)
+		for msp := range namedMembers(c.body.GetConsent()) {
+			need(memberKey(msp))
+		}
+	},
 	apply: applyConsent,
 }
 
@@ -75,6 +84,9 @@ func applyConsent(r *run, c *command) *refusal {
 	if why != nil {
 		return why
 	}
+	if why := r.checkMembers(path, body); why != nil {
+		return why
+	}
 	if load[pb.EndedConsent](r.state, endedConsentKey(body.GetConsentId(), body.GetPatient())) != nil {
 		return conflict(path+"consent_id", "this consent was revoked, and its id is not given again: give it under a fresh id")
 	}
@@ -93,6 +105,31 @@ func applyConsent(r *run, c *command) *refusal {
 	}
 	r.state.put(consentKey(body.GetPatient()), next)
 	return nil
+}
+
+// checkMembers refuses a grantee of an organisation that is no member: nobody is meant by it, and a person's
+// name can be spelt like an MSP id.
+func (r *run) checkMembers(path string, body *pb.Consent) *refusal {
+	for i, provision := range body.GetProvisions() {
+		for j, g := range provision.GetGrantees() {
+			if msp := g.GetMsp(); msp != "" && load[pb.MemberDocument](r.state, memberKey(msp)) == nil {
+				return invalid(at(at(path+"provisions", i)+".grantees", j)+".msp", "not a member of this channel")
+			}
+		}
+	}
+	return nil
+}
+
+func namedMembers(body *pb.Consent) map[string]struct{} {
+	named := map[string]struct{}{}
+	for _, provision := range body.GetProvisions() {
+		for _, g := range provision.GetGrantees() {
+			if msp := g.GetMsp(); msp != "" {
+				named[msp] = struct{}{}
+			}
+		}
+	}
+	return named
 }
 
 func applyRevoke(r *run, c *command) *refusal {

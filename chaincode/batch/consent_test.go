@@ -2,6 +2,7 @@ package batch_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -102,6 +103,28 @@ func TestAProvisionIsCheckedToTheLastField(t *testing.T) {
 			s.untouched(func() { s.expectAt(s.One(command), pb.Code_CODE_INVALID, "body.consent.provisions[0]."+path) })
 		})
 	}
+}
+
+func TestAGranteeIsOfAMemberAndOfNothingElseThatIsSpeltLikeOne(t *testing.T) {
+	s := begin(t)
+	give := func(msps ...string) *pb.Verdict {
+		provision := &pb.Provision{Effect: pb.Effect_EFFECT_PERMIT}
+		for _, msp := range msps {
+			provision.Grantees = append(provision.Grantees, &pb.Grantee{Msp: msp})
+		}
+		return s.One(s.patient.Sign(sim.Body(&pb.Consent{
+			ConsentId: s.ID(), Patient: s.patient.Address, Provisions: []*pb.Provision{{Effect: pb.Effect_EFFECT_PERMIT}, provision},
+		})))
+	}
+	s.untouched(func() {
+		s.expectAt(give(sim.Lakeside, "DrHouse"), pb.Code_CODE_INVALID, "body.consent.provisions[1].grantees[1].msp")
+		many := make([]string, 65)
+		for i := range many {
+			many[i] = "M" + strconv.Itoa(i)
+		}
+		s.expectAt(give(many...), pb.Code_CODE_TOO_LARGE, "body.consent.provisions")
+	})
+	s.expect(give(sim.Lakeside, sim.Mercy), pb.Code_CODE_OK)
 }
 
 func TestConsentDecidesWhoReadsWhatForWhatAndWhen(t *testing.T) {

@@ -139,6 +139,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
     pipeline = await life.enter(
         Pipeline(
             channel=config.signed_channel,
+            members=frozenset(ca.msp_id for ca in config.client_ca),
             authenticator=Authenticator(identities, config.signed_channel),
             replays=Replays(ledger),
             checker=checker,

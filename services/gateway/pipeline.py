@@ -14,7 +14,7 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +77,7 @@ class Pipeline:
         self,
         *,
         channel: Channel,
+        members: Collection[str],
         authenticator: Authenticator,
         replays: Replays,
         checker: ResourceChecker,
@@ -87,6 +88,7 @@ class Pipeline:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._channel = channel
+        self._members = members
         self._authenticator = authenticator
         self._replays = replays
         self._checker = checker
@@ -224,7 +226,7 @@ class Pipeline:
     def _judge(self, one: Submission, known: Known, suspects: list[Submission]) -> None:
         """Check it; whatever that raises is the submission's answer, and nobody else's."""
         try:
-            rules.check_form(one.commands, self._channel)
+            rules.check_form(one.commands, self._channel, self._members)
             one.matched = content_rules.match(one.commands, one.contents)
             self._authenticator.check_signatures(one.commands, known)
             if self._replays.is_suspect(one.commands, has_contents=bool(one.matched)):

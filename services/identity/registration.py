@@ -6,7 +6,7 @@ Nothing here can read the evidence: it is sealed to the reviewing administrators
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
@@ -85,7 +85,7 @@ class Registrations:
 
     async def register(self, request: identity_pb2.RegisterRequest, caller: str) -> ledger_pb2.Receipt:
         """Check, submit, and then keep the evidence: what is refused leaves nothing behind."""
-        header, body = _parse(request.command)
+        header, body = _parse(request.command, self._revocations.members)
         if request.command.signer != caller:
             raise Refused(
                 Why.FORBIDDEN,
@@ -156,7 +156,7 @@ class Registrations:
         if signed.signer != caller:
             raise Refused(Why.FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer")
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
-        _check_words(signed, header, body)
+        _check_words(signed, header, body, self._revocations.members)
         receipt = await self._ledger.submit(signed)
         try:
             return receipt, await self._ledger.identity(body.review_registration.address)
@@ -205,7 +205,7 @@ class Registrations:
         return [document async for some in active for document in some]
 
 
-def _parse(signed: SignedCommand) -> tuple[Command, RegisterIdentity]:
+def _parse(signed: SignedCommand, members: Collection[str]) -> tuple[Command, RegisterIdentity]:
     try:
         header, body = commands.parse(signed)
     except commands.MalformedCommand as error:
@@ -214,17 +214,17 @@ def _parse(signed: SignedCommand) -> tuple[Command, RegisterIdentity]:
         raise Refused(Why.INVALID, "this call takes a RegisterIdentity", "body")
     if signed.HasField("delegation"):
         raise Refused(Why.INVALID, "a registration is signed in person, not by a device", "delegation")
-    _check_words(signed, header, body)
+    _check_words(signed, header, body, members)
     return header, body.register_identity
 
 
-def _check_words(signed: SignedCommand, header: Command, body: CommandBody) -> None:
+def _check_words(signed: SignedCommand, header: Command, body: CommandBody, members: Collection[str]) -> None:
     """Before it is carried: what the chaincode refuses may lie in a block all the same."""
     try:
         words.check_known(signed, "command")
         words.check_exact(signed.command, header, "command")
         words.check_exact(header.body, body, "body")
-        words.check(body, "body")
+        words.check(body, "body", members)
     except words.NotAWord as error:
         raise Refused(Why.INVALID, str(error), error.path) from error
 

@@ -4,6 +4,7 @@ any of these is refused here first, so that it is never stored; chaincode decide
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,8 +99,11 @@ def _check_exact(signed: SignedCommand, header: Command, body: CommandBody, path
         raise _invalid(str(error), error.path) from error
 
 
-def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
-    """Channel, membership, bodies. Raises Refused with the index of the command to blame."""
+def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collection[str]) -> None:
+    """Channel, membership, bodies. Raises Refused with the index of the command to blame.
+
+    members  MSP ids of the channel's
+    """
     for index, parsed in enumerate(commands):
         if parsed.header.channel != channel.name:
             raise Refused(
@@ -123,7 +127,7 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel) -> None:
         if (put := parsed.put) is not None:
             _check_put(put, index)
         else:
-            _check_words(CommandBody.FromString(parsed.header.body), "body", index)
+            _check_words(CommandBody.FromString(parsed.header.body), "body", members, index)
         if (registration := parsed.registration) is not None:
             _check_names_nobody(registration, index)
     _check_membership(commands)
@@ -233,7 +237,7 @@ def check_delegation_form(delegation: Delegation, serialized: bytes, channel: Ch
         words.check_exact(serialized, delegation, "delegation")
     except words.NotAWord as error:
         raise _invalid(str(error), error.path) from error
-    _check_words(delegation, "delegation")
+    _check_words(delegation, "delegation", ())
 
 
 def check_delegation_signature(delegation: bytes, signed: bytes, delegator: IdentityDocument) -> None:
@@ -277,10 +281,12 @@ def _check_put(put: PutRecord, index: int) -> None:
         raise _invalid("neither empty nor 16 bytes", f"{path}type_tag", index)
 
 
-def _check_words(message: CommandBody | Delegation, path: str, index: int | None = None) -> None:
+def _check_words(
+    message: CommandBody | Delegation, path: str, members: Collection[str], index: int | None = None
+) -> None:
     """As below: a name in the place of an address would be a name on the channel."""
     try:
-        words.check(message, path)
+        words.check(message, path, members)
     except words.NotAWord as error:
         raise _invalid(str(error), error.path, index) from error
 

@@ -51,6 +51,7 @@ def build(
     identities = Identities(ledger, nobody)
     pipeline = Pipeline(
         channel=CHANNEL,
+        members=frozenset({"MercyMSP", "LakesideMSP"}),
         authenticator=Authenticator(identities, CHANNEL),
         replays=Replays(ledger),
         checker=checker(),

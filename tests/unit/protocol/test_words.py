@@ -22,6 +22,8 @@ from cbmdhi.command.v1.command_pb2 import (
 from cbmdhi.protocol import words
 from cbmdhi.protocol.ids import uuid7
 
+MEMBERS = frozenset({"MercyMSP"})
+DR_HOUSE = Grantee(msp="DrHouse")
 ADDRESS = "cb1" + "a" * 32
 
 
@@ -73,6 +75,14 @@ def access(**fields: str) -> Access:
             "body.consent.provisions[0].grantees[0].msp",
         ),
         (
+            CommandBody(
+                consent=Consent(
+                    provisions=[Provision(grantees=[Grantee(msp="MercyMSP"), Grantee(msp="DrHouse")])]
+                )
+            ),
+            "body.consent.provisions[0].grantees[1].msp",
+        ),
+        (
             CommandBody(break_glass=BreakGlass(sealed_reasons=[SealedReason(reviewer="my boss")])),
             "body.break_glass.sealed_reasons[0].reviewer",
         ),
@@ -80,15 +90,17 @@ def access(**fields: str) -> Access:
 )
 def test_what_is_said_in_ones_own_words_is_found_and_not_repeated(body: CommandBody, path: str) -> None:
     with pytest.raises(words.NotAWord) as caught:
-        words.check(body, "body")
+        words.check(body, "body", MEMBERS)
     assert caught.value.path == path
     for said in ("Mustermann", "4711", "HIV", "drunk", "House", "boss", "look"):
         assert said not in str(caught.value)
 
 
 def test_what_is_said_in_the_words_of_the_mesh_or_not_at_all_passes() -> None:
-    words.check(CommandBody(access=access()), "body")
-    words.check(CommandBody(access=Access()), "body")
+    words.check(CommandBody(access=access()), "body", MEMBERS)
+    words.check(CommandBody(access=Access()), "body", MEMBERS)
     words.check(
-        Delegation(delegator=ADDRESS, patients=[ADDRESS], actions=["write"], channel="any"), "delegation"
+        Delegation(delegator=ADDRESS, patients=[ADDRESS], actions=["write"], channel="any"),
+        "delegation",
+        MEMBERS,
     )
