@@ -1,5 +1,7 @@
 """What happens around every RPC that is answered: trace, deadline, peer, errors, metrics, a log line."""
 
+from __future__ import annotations
+
 import asyncio
 import inspect
 from collections import Counter
@@ -10,7 +12,7 @@ from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
@@ -66,7 +68,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
             wrapped = self._single(method, behaviour)
         return _KINDS[handler.request_streaming, handler.response_streaming](
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_reader(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -164,7 +166,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _checked(self, request: Any) -> Any:
-        if isinstance(request, Message):
+        if isinstance(request, Message | _Unreadable):
             self._check_size(request)
             return request
         return self._checked_stream(request)
@@ -174,13 +176,37 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
             self._check_size(request)
             yield request
 
-    def _check_size(self, request: Message) -> None:
+    def _check_size(self, request: Message | _Unreadable) -> None:
+        if isinstance(request, _Unreadable):
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "the bytes are not a message of this method: check the protos",
+                outcome=code_pb2.OUTCOME_NOT_DONE,
+            )
         if request.ByteSize() > self._max_message_bytes:
             raise MeshError(
                 code_pb2.CODE_TOO_LARGE,
                 f"a message may have {self._max_message_bytes} bytes; send less at once",
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             )
+
+
+class _Unreadable:
+    """Bytes that are no message of the type that the method takes."""
+
+
+def _reader(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """As that, without an exception: gRPC itself would answer INTERNAL, and log it as our fault."""
+    if deserializer is None:
+        return None
+
+    def read(raw: bytes) -> Any:
+        try:
+            return deserializer(raw)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
 
 
 async def _within(seconds: float | None, work: Callable[[], Awaitable[Any]]) -> Any:

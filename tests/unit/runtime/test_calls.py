@@ -6,12 +6,14 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from opentelemetry import trace
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from services.gateway.forward import RawMessage
 from services.runtime import telemetry, tracing
-from services.runtime.client import RetryBudget, call
+from services.runtime.client import RetryBudget, call, stream
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError
 from tests.unit.runtime.net import Net, Start, nothing, refusal, slow_to_begin
@@ -32,6 +34,23 @@ async def test_an_error_arrives_whole_and_a_fault_arrives_without_its_text(start
     assert fault.code == code_pb2.CODE_INTERNAL
     assert "Jane" not in fault.reason
     assert "trace id" in fault.reason
+
+
+async def test_bytes_that_are_no_message_are_the_callers_fault_and_nothing_is_done(start: Start) -> None:
+    net = await start(nothing)
+    channel = net.channel()
+    kinds = {"List": channel.unary_unary, "Stream": channel.unary_stream}
+    with structlog.testing.capture_logs() as logs:
+        for name, kind in kinds.items():
+            method = kind(f"/cbmdhi.notify.v1.InboxService/{name}", request_serializer=RawMessage.serialize)
+            raw = RawMessage(b"\xff\xff\xff")
+            if name == "Stream":
+                why = await refusal(anext(stream(method, raw)))
+            else:
+                why = await refusal(call(method, raw, deadline_seconds=5, changes_state=channel))
+            assert (why.code, why.outcome) == (code_pb2.CODE_INVALID, code_pb2.OUTCOME_NOT_DONE)
+    assert net.inbox.calls == 0
+    assert not [log for log in logs if log["log_level"] == "error"]
 
 
 async def test_a_message_over_the_limit_is_refused_with_the_limit(start: Start) -> None:
