@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from cbmdhi.errors import MeshError
 from cbmdhi.protocol import certificates
 
 _DEADLINE_SECONDS = 30
+# ErrRevokeIDNotFound of fabric-ca, `lib/caerrors/servererror.go`.
+_NOBODY = re.compile(r"Error Code: 10\b")
 
 
 def endpoints(home: Path) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def revoke(registrar: dict[str, str], fabric_ca_client: Path, name: str, reason:
     """Revoke every certificate of an address at the Fabric CA, and let it enrol no more.
 
     `reason`: one of RFC 5280's, such as `keycompromise`. Login and gateways learn of it by themselves.
+    Raises MeshError NOT_FOUND for who is not known there.
     """
     _as_registrar(registrar, fabric_ca_client, "revoke", "--revoke.name", name, "--revoke.reason", reason)
 
@@ -82,5 +86,19 @@ def _run(
     ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False)
     if done.returncode != 0:
+        if command == "revoke" and is_unknown(done.stderr):
+            raise unknown()
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MeshError(code_pb2.CODE_UNAVAILABLE, f"the Fabric CA did not {command}: {last}")
+
+
+def is_unknown(told: str) -> bool:
+    """Whether fabric-ca-client's output to `revoke` says that nobody of that name is known."""
+    return _NOBODY.search(told) is not None
+
+
+def unknown() -> MeshError:
+    """Of a name that the Fabric CA does not know."""
+    return MeshError(
+        code_pb2.CODE_NOT_FOUND, "this member's Fabric CA knows nobody of that name: check it, and the member"
+    )

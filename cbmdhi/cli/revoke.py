@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -12,12 +13,15 @@ from cbmdhi import operator as operators
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.client import Client
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.demo.cast import Stage
 from cbmdhi.devnet import DevnetError, Network, channel_config
 from cbmdhi.devnet.fabric_ca import FabricCa, forget_client
 from cbmdhi.errors import MeshError
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import address as addresses
+from cbmdhi.wallet import Wallet
 
 # Our reasons, and RFC 5280's.
 _REASONS = {
@@ -26,6 +30,14 @@ _REASONS = {
     "misuse": "privilegewithdrawn",
     "other": "unspecified",
 }
+
+
+class Suspending(Protocol):
+    """What suspends (`Client.registration`)."""
+
+    async def suspend(self, address: str, reason_code: str) -> Receipt: ...
+
+    async def identity(self, address: str) -> state_pb2.IdentityDocument: ...
 
 
 def revoke(
@@ -57,14 +69,16 @@ def revoke(
                 "an address is suspended too: give the administrator's --wallet",
                 "wallet",
             )
+        if addresses.is_address(name):
+            _check_wallet(shared.open_wallet(wallet, home), organisation)
+        done: list[str] = []
         try:
-            _at_the_authority(home, organisation, name, reason)
+            _at_the_authority(home, organisation, name, reason, done)
+            return {"revoked": name, **_on_the_channel(home, organisation, name, reason, wallet)}
         except DevnetError as failed:
-            raise MeshError(code_pb2.CODE_UNAVAILABLE, str(failed)) from failed
-        return {
-            "revoked": name,
-            "suspended_in_block": _on_the_channel(home, organisation, name, reason, wallet),
-        }
+            raise _after(done, MeshError(code_pb2.CODE_UNAVAILABLE, str(failed))) from failed
+        except MeshError as failed:
+            raise _after(done, failed) from failed
 
     done = shared.guarded(work)
     if as_json:
@@ -74,11 +88,35 @@ def revoke(
     shared.console.print(
         "[green]revoked[/green] at the Fabric CA and for every peer and orderer"
         + (f"; suspended in block {block}" if block else "")
+        + ("; suspended on the channel already" if done["suspended_already"] else "")
     )
 
 
-def _at_the_authority(home: Path, organisation: str, name: str, reason: str) -> None:
-    """At the CA, and in the organisation's MSP on the channel."""
+def _check_wallet(given: Wallet, organisation: str) -> None:
+    """Before anything is done: whom the channel would refuse afterwards."""
+    home = given.consortium.member_named(given.member)
+    if organisation not in (home.name, home.msp_id) or given.role != pb.ROLE_ADMINISTRATOR:
+        raise MeshError(
+            code_pb2.CODE_FORBIDDEN,
+            f"only an administrator of {organisation} suspends its people: give theirs; nothing was done",
+            "wallet",
+        )
+
+
+def _after(done: list[str], failed: MeshError) -> MeshError:
+    """What went wrong, and what was done before it."""
+    if not done:
+        return failed
+    so_far = " and ".join(done)
+    return MeshError(
+        failed.code,
+        f"{failed.reason}; but it is {so_far} already: mend that, and run it again, which does the rest",
+        failed.path,
+    )
+
+
+def _at_the_authority(home: Path, organisation: str, name: str, reason: str, done: list[str]) -> None:
+    """At the CA, and in the organisation's MSP on the channel. What was done is put into `done`."""
     network = Network(home)
     described = operators.endpoints(home)
     if organisation not in network.files.members:
@@ -89,28 +127,51 @@ def _at_the_authority(home: Path, organisation: str, name: str, reason: str) -> 
     if addresses.is_address(name):
         operators.revoke(registrar, program, name, _REASONS[reason])
     else:
-        # The registrar may touch no identity that a peer hears.
-        ca = FabricCa(network.files, organisation, network.ports())
-        ca.begin()
-        try:
-            ca.revoke(name, _REASONS[reason])
-        finally:
-            forget_client(network.files, organisation)
+        _revoke_program(network, organisation, name, reason)
+    done.append("revoked at the Fabric CA")
     crl = operators.revocation_list(registrar, program)
     channel_config.set_revocations(network.files, organisation, network.ports(), crl)
+    done.append("for every peer and orderer")
 
 
-def _on_the_channel(home: Path, organisation: str, name: str, reason: str, wallet: str) -> int:
-    """The block in which an address was suspended; 0 for who is not registered, or a program."""
+def _revoke_program(network: Network, organisation: str, name: str, reason: str) -> None:
+    """By the CA's own administrator: the registrar may touch no identity that a peer hears."""
+    ca = FabricCa(network.files, organisation, network.ports())
+    ca.begin()
+    try:
+        ca.revoke(name, _REASONS[reason])
+    except DevnetError as failed:
+        if operators.is_unknown(str(failed)):
+            raise operators.unknown() from failed
+        raise
+    finally:
+        forget_client(network.files, organisation)
+
+
+def _on_the_channel(home: Path, organisation: str, name: str, reason: str, wallet: str) -> dict[str, Any]:
+    """The block in which an address was suspended; 0 for who is not registered, or a program, or who was
+    suspended before."""
     if not addresses.is_address(name):
-        return 0
+        return {"suspended_in_block": 0, "suspended_already": False}
 
-    async def work(client: Client) -> int:
-        try:
-            return (await client.registration.suspend(name, reason)).block
-        except MeshError as error:
-            if error.code != code_pb2.CODE_NOT_FOUND:
-                raise
-            return 0
+    async def work() -> dict[str, Any]:
+        async with Client(shared.open_wallet(wallet, home), organisation) as client:
+            block, already = await suspended(client.registration, name, reason)
+            return {"suspended_in_block": block, "suspended_already": already}
 
-    return shared.with_client(wallet, home, organisation, work)
+    return asyncio.run(work())
+
+
+async def suspended(registration: Suspending, address: str, reason: str) -> tuple[int, bool]:
+    """The block in which an address is suspended now, or 0; and whether it was suspended already."""
+    try:
+        return (await registration.suspend(address, reason)).block, False
+    except MeshError as error:
+        if error.code == code_pb2.CODE_NOT_FOUND:
+            return 0, False
+        if error.code != code_pb2.CODE_CONFLICT:
+            raise
+        known = await registration.identity(address)
+        if known.status != state_pb2.IDENTITY_STATUS_SUSPENDED:
+            raise
+        return 0, True
