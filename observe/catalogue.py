@@ -21,6 +21,7 @@ from services.identity.fabric_ca_transport import Transport
 from services.ledger.domain.batches import Lane
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.nats_watch import NatsMetrics
+from services.notify.emergency import EmergencyServicer
 from services.notify.feeds import Feeds
 from services.notify.intake import Intake
 from services.runtime.batching import MicroBatcher
@@ -98,6 +99,9 @@ _OWN: dict[str, tuple[Part, ...]] = {
     "notify": (
         Feeds,
         lambda metrics: Intake(_NOTHING, _NOTHING, _NOTHING, _NOTHING, metrics, channel="", home=""),
+        lambda metrics: EmergencyServicer(
+            _NOTHING, _NOTHING, _NOTHING, metrics, _NOTHING, channel=_NOTHING, home=""
+        ),
         lambda metrics: DurableConsumer(_NOTHING, LEDGER_STREAM, "", _NOTHING, metrics=metrics),
     ),
     "storage": (StorageMetrics, *map(_batcher, ("consents", "identities", "records"))),
