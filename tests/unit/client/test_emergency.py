@@ -152,7 +152,8 @@ async def test_what_the_author_did_not_sign_is_not_shown(mercy: Mercy) -> None:
 
 async def test_another_content_than_the_committed_is_not_shown(mercy: Mercy) -> None:
     def exchange(answer: gateway_pb2.ReadInEmergencyResponse) -> None:
-        answer.opened.blocks[0] = answer.opened.blocks[0][:-1] + b"\x00"
+        *most, last = answer.opened.blocks[0]
+        answer.opened.blocks[0] = bytes((*most, last ^ 1))
 
     mercy.forge = exchange
     await refused(mercy, code_pb2.CODE_INTEGRITY)
