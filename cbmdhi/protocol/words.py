@@ -14,6 +14,7 @@ from typing import Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from cbmdhi.command.v1.command_pb2 import Command, CommandBody, SignedCommand
 from cbmdhi.protocol import address, categories, cid, ids
 
 _MSP = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
@@ -92,6 +93,15 @@ def check_exact(serialized: bytes, message: Message, path: str) -> None:
     as the message needs, in whichever order.
     """
     _check_bytes(len(serialized), message, path)
+
+
+def check_command(
+    signed: SignedCommand, header: Command, body: CommandBody, path: str, body_path: str
+) -> None:
+    """That a signed command holds what its parsed header and body say, and nothing else. Raises NotAWord."""
+    check_known(signed, path)
+    check_exact(signed.command, header, path)
+    check_exact(header.body, body, body_path)
 
 
 def _check_bytes(there: int, message: Message, path: str) -> None:

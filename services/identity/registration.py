@@ -221,9 +221,7 @@ def _parse(signed: SignedCommand, members: Collection[str]) -> tuple[Command, Re
 def _check_words(signed: SignedCommand, header: Command, body: CommandBody, members: Collection[str]) -> None:
     """Before it is carried: what the chaincode refuses may lie in a block all the same."""
     try:
-        words.check_known(signed, "command")
-        words.check_exact(signed.command, header, "command")
-        words.check_exact(header.body, body, "body")
+        words.check_command(signed, header, body, "command", "body")
         words.check(body, "body", members)
     except words.NotAWord as error:
         raise Refused(Why.INVALID, str(error), error.path) from error

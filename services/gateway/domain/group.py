@@ -92,9 +92,7 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
 
 def _check_exact(signed: SignedCommand, header: Command, body: CommandBody, path: str) -> None:
     try:
-        words.check_known(signed, path)
-        words.check_exact(signed.command, header, f"{path}.command")
-        words.check_exact(header.body, body, f"{path}.command.body")
+        words.check_command(signed, header, body, f"{path}.command", f"{path}.command.body")
     except words.NotAWord as error:
         raise _invalid(str(error), error.path) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cbmdhi.command.v1.command_pb2 import SignedCommand
-from cbmdhi.protocol import command
+from cbmdhi.protocol import command, words
 
 
 class NotAnEmergency(Exception):
@@ -45,6 +45,11 @@ def of_command(signed: SignedCommand) -> Emergency:
         raise NotAnEmergency("not a command with a body") from error
     if not body.HasField("emergency_access") or signed.HasField("delegation"):
         raise NotAnEmergency("not an EmergencyAccess, signed in person")
+    try:
+        # It will be put on record as it is.
+        words.check_command(signed, header, body, "command", "body")
+    except words.NotAWord as error:
+        raise NotAnEmergency(str(error)) from error
     glass = body.emergency_access.glass
     return Emergency(
         command_id=header.command_id,

@@ -262,6 +262,9 @@ async def test_what_was_held_back_or_is_no_emergency_opens_nothing(ward: Ward) -
     delegated.delegation.delegation = b"somebody's"
     await ward.refused(delegated, code_pb2.CODE_INVALID)
     await ward.refused(pb.SignedCommand(command=b"\xff"), code_pb2.CODE_INVALID)
+    # Of a field that is there twice the last counts; it all goes onto the channel.
+    twice = pb.Command(channel="Erika Mustermann").SerializeToString() + asked(reader, record).command
+    await ward.refused(reader.signer.sign_command(twice), code_pb2.CODE_INVALID)
     assert ward.peer.charged == []
 
 
