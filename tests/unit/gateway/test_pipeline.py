@@ -18,6 +18,7 @@ from services.gateway.pipeline import _turns
 from services.gateway.submission import Submission
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name
+from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
 from tests.unit.gateway.conftest import World, build
 from tests.unit.gateway.mesh import FakeLedger, FakeStorage
@@ -229,23 +230,29 @@ async def test_a_clients_lone_record_leaves_with_the_next_batch_whatever_another
 async def test_one_clients_consents_are_carried_some_at_a_time_and_another_client_has_its_turn(
     world: World,
 ) -> None:
+    registry = Metrics("gateway")
+    pipeline, _ = build(world.ledger, world.storage, registry)
     world.ledger.hold.clear()
+
+    def queued() -> float | None:
+        return registry.registry.get_sample_value("cbmdhi_gateway_queue_items", {"queue": "document"})
+
     many = [
         command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL) for _ in range(500)
     ]
-    waiting = [world.pipeline.start(group, [], 1_000) for group in many]
-    await until(lambda: len(world.ledger.submitted) == 200, "as many as are carried at a time")
-    await asyncio.sleep(0.05)
-    assert len(world.ledger.submitted) == 200
-    other = command.make_group([(world.engine, consent(world.patient))], channel=CHANNEL)
-    lone = world.pipeline.start(other, [], 1_000)
-    await asyncio.sleep(0.05)
-    world.ledger.hold.set()
+    async with pipeline:
+        waiting = [pipeline.start(group, [], 1_000) for group in many]
+        await until(lambda: len(world.ledger.submitted) == 200 and queued() == 300, "as many as are carried")
+        other = command.make_group([(world.engine, consent(world.patient))], channel=CHANNEL)
+        lone = pipeline.start(other, [], 1_000)
+        await until(lambda: queued() == 301, "another waits for its turn")
+        assert len(world.ledger.submitted) == 200
+        world.ledger.hold.set()
 
-    await lone
-    carried = [submissions[0].item.group for submissions in world.ledger.submitted]
-    assert carried.index(other) <= 201
-    assert all(len(receipts) == 1 for receipts in await asyncio.gather(*waiting))
+        await lone
+        carried = [submissions[0].item.group for submissions in world.ledger.submitted]
+        assert carried.index(other) <= 201
+        assert all(len(receipts) == 1 for receipts in await asyncio.gather(*waiting))
 
 
 async def test_a_consent_whose_sender_gave_up_before_its_turn_is_not_carried(world: World) -> None:
