@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 _PATTERN = re.compile(r"cb1[a-z2-7]{32}")
 
 
+@lru_cache(maxsize=10_000)
 def of_spki(der: bytes) -> str:
     """Address of a DER SubjectPublicKeyInfo: `cb1` and 32 characters of base32.
 

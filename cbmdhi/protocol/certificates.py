@@ -45,15 +45,23 @@ def check_issued(
             raise Untrusted("the certificate was not valid at that time")
     if unit is not None and unit not in _names(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME):
         raise Untrusted(f"the certificate is not that of a Fabric {unit}")
+    if not _is_issued(certificate, roots_pem):
+        raise Untrusted("no root of that organisation issued the certificate")
+
+
+@lru_cache(maxsize=4096)
+def _is_issued(certificate: x509.Certificate, roots_pem: str) -> bool:
+    # Never changes: a reader of many records sees the same few peers' certificates in each evidence.
     for root in parse_roots(roots_pem):
         try:
             certificate.verify_directly_issued_by(root)
         except (InvalidSignature, ValueError, TypeError):
             continue
-        return
-    raise Untrusted("no root of that organisation issued the certificate")
+        return True
+    return False
 
 
+@lru_cache(maxsize=4096)
 def public_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     """The certificate's key. Raises Untrusted when it is not an EC key."""
     key = certificate.public_key()

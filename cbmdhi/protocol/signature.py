@@ -6,6 +6,7 @@ The label keeps a signature made for one purpose from being worth anything for a
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import cast
 
 from cryptography.exceptions import InvalidSignature
@@ -68,8 +69,12 @@ def spki(public_key: ec.EllipticCurvePublicKey) -> bytes:
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+@lru_cache(maxsize=10_000)
 def load_public_key(spki_der: bytes) -> ec.EllipticCurvePublicKey:
-    """Load a P-256 key. Raises ValueError for anything else."""
+    """Load a P-256 key. Raises ValueError for anything else.
+
+    Those used last are kept: one key signs thousands of commands, and loading costs a third of verifying.
+    """
     key = load_der_public_key(spki_der)
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise ValueError("not a P-256 public key")

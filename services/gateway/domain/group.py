@@ -6,9 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import code_pb2
@@ -158,11 +156,13 @@ def check_signature(parsed: Parsed, signer: IdentityDocument | None) -> None:
     else:
         spki = signer.signing_public_key
     # The address is the hash of the key: whoever hands out the document cannot hand out another key.
-    if _address(spki) != parsed.signed.signer:
+    if addresses.of_spki(spki) != parsed.signed.signer:
         path = "signer" if registration is None else "body.register_identity.signing_public_key"
         raise _invalid("the signer is not the address of this key", path)
     try:
-        signature.verify(_key(spki), parsed.signed.signature, signature.COMMAND, parsed.signed.command)
+        signature.verify(
+            signature.load_public_key(spki), parsed.signed.signature, signature.COMMAND, parsed.signed.command
+        )
     except (signature.BadSignature, ValueError) as error:
         raise _bad_signature() from error
 
@@ -243,7 +243,7 @@ def check_delegation_signature(delegation: bytes, signed: bytes, delegator: Iden
     try:
         if addresses.of_spki(delegator.signing_public_key) != delegator.address:
             raise ValueError("not the key of this address")
-        key = _key(delegator.signing_public_key)
+        key = signature.load_public_key(delegator.signing_public_key)
         signature.verify(key, signed, signature.DELEGATION, delegation)
     except (signature.BadSignature, ValueError) as error:
         raise Refused(
@@ -251,16 +251,6 @@ def check_delegation_signature(delegation: bytes, signed: bytes, delegator: Iden
             "the delegation's signature is not the delegator's: sign it with the registered key",
             "delegation.signature",
         ) from error
-
-
-_address = lru_cache(maxsize=10_000)(addresses.of_spki)
-
-
-@lru_cache(maxsize=10_000)
-def _key(spki: bytes) -> ec.EllipticCurvePublicKey:
-    """The key, parsed once: an engine signs thousands of commands with it, and parsing costs as much
-    as verifying."""
-    return signature.load_public_key(spki)
 
 
 def _check_put(put: PutRecord, index: int) -> None:
