@@ -76,10 +76,13 @@ class Reader:
         # Of an access sent again the receipt names its first transaction, where the grant stands.
         return await self._opens.open(permit.tx_id, permit.command_id)
 
-    async def read_many(self, commands: Sequence[command.SignedCommand]) -> AsyncGenerator[Read]:
-        """The same for accesses that came together, in order. What does not fit beside others is opened
-        when its turn comes, and not at all when nobody asks for it: iterate for as long as there is room."""
-        receipts = await asyncio.gather(*self._decided(commands), return_exceptions=True)
+    async def decide_many(self, commands: Sequence[command.SignedCommand]) -> list[Receipt | BaseException]:
+        """The committed decisions of accesses that came together, in order."""
+        return await asyncio.gather(*self._decided(commands), return_exceptions=True)
+
+    async def open_many(self, receipts: Sequence[Receipt | BaseException]) -> AsyncGenerator[Read]:
+        """What came of them, in order. What does not fit beside others is opened when its turn comes, and
+        not at all when nobody asks for it: iterate for as long as there is room."""
         opening: list[asyncio.Future[OpenResult] | MeshError | None] = [
             self._begin(receipt) if isinstance(receipt, Receipt) else None for receipt in receipts
         ]
@@ -168,29 +171,39 @@ class Records:
                 taken.append(index)
             except MeshError as err:
                 answer.results[index].error.CopyFrom(to_detail(err))
+        receipts = await self._reader.decide_many([request.commands[index] for index in taken])
+        known = frozenset(request.proven)
+        unproven = [
+            request.commands[index]
+            for index, receipt in zip(taken, receipts, strict=True)
+            if index not in known and isinstance(receipt, Receipt) and receipt.code == code_pb2.CODE_OK
+        ]
+        # Whoever is permitted to read a version may have what proves it, whether it is opened or not.
+        _, evidence = await asyncio.gather(
+            self._fill(answer, taken, receipts), self._evidence(unproven) if unproven else _nothing()
+        )
+        if evidence is not None:
+            answer.evidence.CopyFrom(evidence)
+        return answer
+
+    async def _fill(
+        self, answer: ReadManyResponse, places: Sequence[int], receipts: Sequence[Receipt | BaseException]
+    ) -> None:
         size = answer.ByteSize()
-        async with aclosing(self._reader.read_many([request.commands[index] for index in taken])) as reads:
-            for index in taken:
+        async with aclosing(self._reader.open_many(receipts)) as reads:
+            for place in places:
+                result = answer.results[place]
                 if size > _MOST_BYTES:
-                    answer.results[index].error.CopyFrom(to_detail(_full()))
+                    result.error.CopyFrom(to_detail(_full()))
                     continue
                 read = await anext(reads)
                 if not isinstance(read, MeshError) and size + read.ByteSize() > _MOST_BYTES:
                     read, size = _full(), size + read.ByteSize()
                 if isinstance(read, MeshError):
-                    answer.results[index].error.CopyFrom(to_detail(read))
+                    result.error.CopyFrom(to_detail(read))
                 else:
                     size += read.ByteSize()
-                    answer.results[index].read.CopyFrom(read)
-        known = frozenset(request.proven)
-        unproven = [
-            signed
-            for index, (signed, result) in enumerate(zip(request.commands, answer.results, strict=True))
-            if index not in known and result.read.HasField("opened")
-        ]
-        if unproven:
-            answer.evidence.CopyFrom(await self._evidence(unproven))
-        return answer
+                    result.read.CopyFrom(read)
 
     async def _evidence(self, permitted: Sequence[command.SignedCommand]) -> Evidence:
         """Of what was just read: it concerns who was permitted to read it."""
@@ -273,6 +286,10 @@ def _check_read(signed: command.SignedCommand, session: Session, path: str) -> N
         raise MeshError(
             code_pb2.CODE_INVALID, "not an Access or a BreakGlass: send it to CommandService", path
         )
+
+
+async def _nothing() -> None:
+    """Nobody needs any evidence."""
 
 
 def _full() -> MeshError:
