@@ -17,12 +17,14 @@ from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
 
 _CLIENTS = 10_000
-# Not the sender's doing: the mesh's, or another's who was quicker.
+# Not the sender's doing: the mesh's, or another's who was quicker. Of an expired command somebody asks what
+# became of it: after an outage an engine has thousands, and costs with each what a committed one would.
 _BLAMELESS = frozenset(
     (
         code_pb2.CODE_OK,
         code_pb2.CODE_ALREADY_COMMITTED,
         code_pb2.CODE_CONFLICT,
+        code_pb2.CODE_EXPIRED,
         code_pb2.CODE_RESOURCE_EXHAUSTED,
         code_pb2.CODE_UNAVAILABLE,
         code_pb2.CODE_DEADLINE_EXCEEDED,

@@ -1,6 +1,7 @@
 """One stream: out of order, a window that holds, and an end that loses nothing."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -306,6 +307,18 @@ async def test_what_the_mesh_could_not_do_is_not_counted_against_the_client(worl
     codes = [code_name(one.error.code) async for one in stream(world, sender, None, callers)]
 
     assert codes == ["UNAVAILABLE"] * 20
+
+
+async def test_who_asks_after_an_outage_what_became_of_expired_submissions_is_not_slowed(
+    world: World,
+) -> None:
+    callers = callers_of(world, Allowances(1, 0.001, clock=Clock()))
+    long_ago = int(time.time() * 1000) - 3_600_000
+    sender = Sender(*(submission(world, f"s{number}", now_ms=long_ago) for number in range(20)))
+
+    codes = [code_name(one.receipts[0].receipt.code) async for one in stream(world, sender, None, callers)]
+
+    assert codes == ["EXPIRED"] * 20
 
 
 async def test_a_quick_result_overtakes_a_slow_one(world: World) -> None:
