@@ -55,6 +55,7 @@ def write_consortium(home: Home, ports: Ports) -> None:
                 "ca_pem": home.organisation(org).ca_certificate.read_text(),
                 "tls_ca_pem": home.organisation(org).tls_ca_certificate.read_text(),
                 "vault_public_key": genesis.vault_public_key(home, org).hex(),
+                "storage_signing_key": genesis.storage_signing_key(home, org).hex(),
                 "gateway": _gateway(org, ports),
             }
             for org in home.members

@@ -62,16 +62,19 @@ def vault_public_key(home: Home, organisation: str) -> bytes:
     return hpke.public_of((home.organisation(organisation).service("storage") / "vault.key").read_bytes())
 
 
+def storage_signing_key(home: Home, organisation: str) -> bytes:
+    """By what a member's receipts for what it holds are checked: on the channel, and pinned by wallets."""
+    folder = home.organisation(organisation).service("storage")
+    signing = load_pem_private_key((folder / "signing.key").read_bytes(), password=None)
+    return signing.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def _member(home: Home, organisation: str) -> state_pb2.MemberDocument:
     folders = home.organisation(organisation)
-    storage = folders.service("storage")
-    signing = load_pem_private_key((storage / "signing.key").read_bytes(), password=None)
     return state_pb2.MemberDocument(
         msp=msp_id(organisation),
         name=organisation,
         ca_certificates_pem=folders.ca_certificate.read_text(),
         vault_public_key=vault_public_key(home, organisation),
-        storage_signing_key=signing.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        ),
+        storage_signing_key=storage_signing_key(home, organisation),
     )

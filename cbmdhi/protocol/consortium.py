@@ -30,6 +30,9 @@ class Member:
     # HPKE public key of the member's vault: pinned, since a patient's record key is sealed to it.
     vault_public_key: bytes
     gateway: GatewayAddresses
+    # DER SubjectPublicKeyInfo by which its storage's receipts are checked: the Genesis has the same, and its
+    # hash is pinned. Empty in files from before it was there.
+    storage_signing_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ def parse(document: dict[str, Any]) -> Consortium:
             entry["tls_ca_pem"],
             bytes.fromhex(entry["vault_public_key"]),
             GatewayAddresses(**entry["gateway"]),
+            bytes.fromhex(entry.get("storage_signing_key", "")),
         )
         for entry in document["members"]
     }

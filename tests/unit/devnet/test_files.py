@@ -10,13 +10,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cbmdhi.devnet import chaincode_package, layout, services, state
+from cbmdhi.command.v1.state_pb2 import Genesis
+from cbmdhi.devnet import chaincode_package, endpoints, genesis, layout, services, state
 from cbmdhi.devnet.errors import DevnetError
 from cbmdhi.devnet.layout import Home
 from cbmdhi.devnet.supervision import Program, Supervisor
 from cbmdhi.devnet.templates import fill, write, write_secret
 from cbmdhi.devnet.topology import SERVICES, Ports
+from cbmdhi.protocol import consortium, hpke, signature
 
 
 @pytest.fixture
@@ -98,6 +101,31 @@ def test_services_are_configured_with_the_fields_of_the_conventions(home: Home) 
         assert document["listen_address"].startswith("127.0.0.1:")
         if service in ("gateway", "identity"):
             assert document["genesis_sha256"] == hashlib.sha256(b"agreed").hexdigest()
+
+
+def test_what_a_wallet_pins_is_what_the_members_agreed_to(home: Home) -> None:
+    """The Genesis has the keys of each member's storage, and its hash is pinned: no service's word."""
+    for organisation in home.organisations:
+        folders = home.organisation(organisation)
+        for path in (folders.ca_certificate, folders.tls_ca_certificate):
+            write(path, f"root of {organisation}")
+    for member in home.members:
+        storage = home.organisation(member).service("storage")
+        storage.mkdir(parents=True)
+        (storage / "vault.key").write_bytes(hpke.generate()[0])
+        private = signature.new_private_key()
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (storage / "signing.key").write_bytes(pem)
+    genesis.make(home)
+    endpoints.write_consortium(home, Ports(20_000))
+
+    agreed = home.chaincode_genesis.read_bytes()
+    pinned = consortium.load(home.consortium_file)
+    assert pinned.genesis_sha256 == hashlib.sha256(agreed).digest()
+    for member in Genesis.FromString(agreed).members:
+        mine = pinned.members[member.msp]
+        assert mine.storage_signing_key == member.storage_signing_key != b""
+        assert (mine.vault_public_key, mine.ca_pem) == (member.vault_public_key, member.ca_certificates_pem)
 
 
 def test_state_is_read_as_it_was_saved(home: Home) -> None:
