@@ -9,7 +9,7 @@ BIN = .venv/bin
 NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up down clean status doctor test mutants attacks failover lint format proto lock bench bench-soak \
+.PHONY: help build demo up down clean status doctor test mutants attacks failover lint format proto vectors lock bench bench-soak \
 	bench-replicas bench-growth paper observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
 
 help: ## this list
@@ -97,6 +97,9 @@ k8s-generate: build ## write what deploy/k8s shares with the laptop network and 
 
 proto: ## generate Python and Go from protos/
 	@$(BUILD) proto
+
+vectors: build ## write tests/vectors, by which a client in another language checks itself
+	@$(BIN)/python -m tests.vectors.generate
 
 lock: build ## resolve requirements.in into requirements.lock, with hashes
 	@$(BIN)/python -m cbmdhi.build.lock

@@ -29,15 +29,35 @@ from cbmdhi.protocol.proof import Trust
 CHANNEL, CHAINCODE = "cbmdhi", "cbmdhi"
 
 
+class Chance:
+    """Keys, bytes and the time of a network in memory: others each time, or the same for ever where somebody
+    says so (tests/vectors)."""
+
+    same_signatures = False
+
+    def key(self) -> ec.EllipticCurvePrivateKey:
+        return signature.new_private_key()
+
+    def bytes(self, count: int) -> bytes:
+        return secrets.token_bytes(count)
+
+    def serial(self) -> int:
+        return x509.random_serial_number()
+
+    def now(self) -> datetime.datetime:
+        return datetime.datetime.now(datetime.UTC)
+
+
 @dataclass
 class Organisation:
     """An organisation with a root of its own that issues certificates."""
 
     msp_id: str
-    key: ec.EllipticCurvePrivateKey = field(default_factory=signature.new_private_key)
+    chance: Chance = field(default_factory=Chance)
 
     def __post_init__(self) -> None:
-        self.root = _certificate(self.msp_id, "root", self.key.public_key(), self.key, self.msp_id, ca=True)
+        self.key = self.chance.key()
+        self.root = _certificate(self, self.msp_id, "root", self.key.public_key(), ca=True)
 
     @property
     def pem(self) -> str:
@@ -46,9 +66,9 @@ class Organisation:
 
     def issue(self, unit: str) -> Member:
         """An identity of this organisation with an organisational unit such as `peer`."""
-        key = signature.new_private_key()
-        certificate = _certificate(f"{unit}0", unit, key.public_key(), self.key, self.msp_id)
-        return Member(self.msp_id, key, certificate.public_bytes(Encoding.PEM))
+        key = self.chance.key()
+        certificate = _certificate(self, f"{unit}0", unit, key.public_key())
+        return Member(self.msp_id, key, certificate.public_bytes(Encoding.PEM), self.chance)
 
 
 @dataclass
@@ -58,6 +78,7 @@ class Member:
     msp_id: str
     key: ec.EllipticCurvePrivateKey
     pem: bytes
+    chance: Chance = field(default_factory=Chance)
 
     @property
     def serialized(self) -> bytes:
@@ -66,19 +87,22 @@ class Member:
 
     def sign(self, message: bytes) -> bytes:
         """A Fabric signature."""
-        return signature.low_s(self.key.sign(message, ec.ECDSA(hashes.SHA256())))
+        algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=self.chance.same_signatures)
+        return signature.low_s(self.key.sign(message, algorithm))
 
 
 class Network:
     """Two members and an orderer that can put a batch into a block."""
 
-    def __init__(self) -> None:
-        self.mercy, self.lakeside = Organisation("MercyMSP"), Organisation("LakesideMSP")
-        self.ordering = Organisation("OrderingMSP")
+    def __init__(self, chance: Chance | None = None) -> None:
+        self.chance = chance or Chance()
+        self.mercy, self.lakeside, self.ordering = (
+            Organisation(msp_id, self.chance) for msp_id in ("MercyMSP", "LakesideMSP", "OrderingMSP")
+        )
         self.peers = [self.mercy.issue("peer"), self.lakeside.issue("peer")]
         self.orderer, self.client = self.ordering.issue("orderer"), self.mercy.issue("client")
         self.previous = common_pb2.BlockHeader(
-            number=6, previous_hash=secrets.token_bytes(32), data_hash=secrets.token_bytes(32)
+            number=6, previous_hash=self.chance.bytes(32), data_hash=self.chance.bytes(32)
         )
 
     @property
@@ -123,13 +147,13 @@ class Network:
         chaincode: str,
         under: str = "",
     ) -> tuple[str, bytes]:
-        nonce = secrets.token_bytes(24)
+        nonce = self.chance.bytes(24)
         creator = self.client.serialized
         tx_id = under or hashlib.sha256(nonce + creator).hexdigest()
         channel_header = common_pb2.ChannelHeader(
             type=common_pb2.ENDORSER_TRANSACTION, channel_id=CHANNEL, tx_id=tx_id
         )
-        channel_header.timestamp.GetCurrentTime()
+        channel_header.timestamp.FromDatetime(self.chance.now())
         header = common_pb2.Header(
             channel_header=channel_header.SerializeToString(),
             signature_header=common_pb2.SignatureHeader(creator=creator, nonce=nonce).SerializeToString(),
@@ -185,7 +209,7 @@ class Network:
         block.header.previous_hash = _header(self.previous).hash
         block.header.data_hash = hashlib.sha256(b"".join(block.data.data)).digest()
         signature_header = common_pb2.SignatureHeader(
-            creator=signer.serialized, nonce=secrets.token_bytes(24)
+            creator=signer.serialized, nonce=self.chance.bytes(24)
         ).SerializeToString()
         value = b"last-config"
         signed = signer.sign(value + signature_header + _header(block.header).encoded)
@@ -207,32 +231,33 @@ def issue_certificate(
     ca: Organisation, name: str, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType
 ) -> x509.Certificate:
     """A certificate for somebody's key, with an extension such as Fabric CA's attributes."""
-    return _certificate(name, "client", key, ca.key, ca.msp_id, extension=extension)
+    return _certificate(ca, name, "client", key, extension=extension)
 
 
 def _certificate(
+    issuer: Organisation,
     name: str,
     unit: str,
     subject_key: ec.EllipticCurvePublicKey,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    issuer: str,
     ca: bool = False,
     extension: x509.ExtensionType | None = None,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
+    now = issuer.chance.now()
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
     if not ca:
         attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name(attributes))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer.msp_id)]))
         .public_key(subject_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(issuer.chance.serial())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if extension is not None:
         builder = builder.add_extension(extension, critical=False)
-    return builder.sign(issuer_key, hashes.SHA256())
+    return builder.sign(
+        issuer.key, hashes.SHA256(), ecdsa_deterministic=True if issuer.chance.same_signatures else None
+    )

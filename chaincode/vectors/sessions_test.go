@@ -1,0 +1,159 @@
+package vectors
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+)
+
+func TestSignedCommands(t *testing.T) {
+	var file struct {
+		Channel  string
+		Genesis  Hex `json:"genesis_sha256_hex"`
+		Commands []struct {
+			Name       string
+			Key        Hex `json:"public_key_spki_hex"`
+			Address    string
+			Command    Hex `json:"command_hex"`
+			Signature  Hex `json:"signature_hex"`
+			Valid      bool
+			Delegation *struct {
+				Delegation Hex `json:"delegation_hex"`
+				Signature  Hex `json:"signature_hex"`
+				Delegator  Hex `json:"delegator_spki_hex"`
+			}
+		}
+	}
+	read(t, "commands.json", &file)
+	delegated := 0
+	for _, v := range file.Commands {
+		if address(v.Key) != v.Address {
+			t.Errorf("%s: address %s", v.Name, address(v.Key))
+		}
+		if isSigned(v.Key, labelled("cbmdhi/command/v1", v.Command), v.Signature) != v.Valid {
+			t.Errorf("%s: want valid %v", v.Name, v.Valid)
+		}
+		if v.Delegation == nil {
+			continue
+		}
+		delegated++
+		var command pb.Command
+		var delegation pb.Delegation
+		if proto.Unmarshal(v.Command, &command) != nil || proto.Unmarshal(v.Delegation.Delegation, &delegation) != nil {
+			t.Fatalf("%s: cannot be read", v.Name)
+		}
+		digest := sha256.Sum256(v.Delegation.Delegation)
+		equal(t, "delegation_sha256", digest[:], command.GetDelegationSha256())
+		equal(t, "genesis", delegation.GetGenesisSha256(), file.Genesis)
+		message := labelled("cbmdhi/delegation/v1", v.Delegation.Delegation)
+		if delegation.GetDelegate() != v.Address || address(v.Delegation.Delegator) != delegation.GetDelegator() ||
+			!isSigned(v.Delegation.Delegator, message, v.Delegation.Signature) {
+			t.Errorf("%s: the delegation is not the delegator's to this device", v.Name)
+		}
+	}
+	if len(file.Commands) == 0 || delegated == 0 {
+		t.Fatal("no vectors")
+	}
+}
+
+type jwk struct{ Crv, Kty, X, Y string }
+
+// thumbprint of RFC 7638: the members of an EC key in their order, without space.
+func (k jwk) thumbprint() string {
+	digest := sha256.Sum256(fmt.Appendf(nil, `{"crv":%q,"kty":%q,"x":%q,"y":%q}`, k.Crv, k.Kty, k.X, k.Y))
+	return base64Url.EncodeToString(digest[:])
+}
+
+func TestLoginAndProof(t *testing.T) {
+	var file struct {
+		Key       Hex `json:"public_key_spki_hex"`
+		Challenge Hex `json:"challenge_hex"`
+		Grpc      struct {
+			Certificate Hex    `json:"certificate_der_hex"`
+			X5t         string `json:"certificate_x5t_s256"`
+			Signature   Hex    `json:"signature_hex"`
+		} `json:"grpc_login"`
+		Rest struct {
+			Jwk       jwk    `json:"dpop_jwk"`
+			Jkt       string `json:"dpop_jkt"`
+			Signature Hex    `json:"signature_hex"`
+		} `json:"rest_login"`
+		Delegation struct {
+			Delegation Hex `json:"delegation_hex"`
+			Signature  Hex `json:"signature_hex"`
+		}
+		Dpop struct {
+			Method, URL, Token, Ath, Proof string
+			IssuedAt                       int64 `json:"issued_at_s"`
+		}
+	}
+	read(t, "sessions.json", &file)
+	digest := sha256.Sum256(file.Grpc.Certificate)
+	if base64Url.EncodeToString(digest[:]) != file.Grpc.X5t || file.Rest.Jwk.thumbprint() != file.Rest.Jkt {
+		t.Fatal("a thumbprint is another")
+	}
+	certificate, err := x509.ParseCertificate(file.Grpc.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "the certificate's key", certificate.RawSubjectPublicKeyInfo, file.Key)
+	for binding, signature := range map[string]Hex{file.Grpc.X5t: file.Grpc.Signature, file.Rest.Jkt: file.Rest.Signature} {
+		if !isSigned(file.Key, labelled("cbmdhi/login/v1", file.Challenge, []byte(binding)), signature) {
+			t.Errorf("the login bound to %s is not signed", binding)
+		}
+	}
+	if !isSigned(file.Key, labelled("cbmdhi/delegation/v1", file.Delegation.Delegation), file.Delegation.Signature) {
+		t.Error("the delegation is not signed")
+	}
+
+	proof := file.Dpop
+	parts := strings.Split(proof.Proof, ".")
+	if len(parts) != 3 {
+		t.Fatal("the proof is no compact JWS")
+	}
+	var header struct {
+		Typ, Alg string
+		Jwk      jwk
+	}
+	var claims struct {
+		Htm, Htu, Jti, Ath string
+		Iat                int64
+	}
+	for i, into := range []any{&header, &claims} {
+		raw, err := base64Url.DecodeString(parts[i])
+		if err != nil || json.Unmarshal(raw, into) != nil {
+			t.Fatalf("part %d of the proof cannot be read", i)
+		}
+	}
+	token := sha256.Sum256([]byte(proof.Token))
+	if header.Typ != "dpop+jwt" || header.Alg != "ES256" || header.Jwk.thumbprint() != file.Rest.Jkt ||
+		claims.Htm != proof.Method || claims.Htu != proof.URL || claims.Iat != proof.IssuedAt || claims.Jti == "" ||
+		claims.Ath != proof.Ath || base64Url.EncodeToString(token[:]) != proof.Ath {
+		t.Errorf("the proof says otherwise: %+v %+v", header, claims)
+	}
+	signature, err := base64Url.DecodeString(parts[2])
+	if err != nil || len(signature) != 64 {
+		t.Fatal("ES256 signs with r and s, 32 bytes each")
+	}
+	x, errX := base64Url.DecodeString(header.Jwk.X)
+	y, errY := base64Url.DecodeString(header.Jwk.Y)
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, x...), y...))
+	if errX != nil || errY != nil || err != nil {
+		t.Fatal("no P-256 key in the header")
+	}
+	signed := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
+	if !ecdsa.Verify(key, signed[:], r, s) {
+		t.Error("the proof is not signed by the key in its header")
+	}
+}

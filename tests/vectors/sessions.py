@@ -1,0 +1,92 @@
+"""sessions.json: login over gRPC and over REST, the delegation that goes with it, and a DPoP proof."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cbmdhi.protocol import address, signature
+from tests.support.blocks import Organisation, issue_certificate
+from tests.vectors.commands import AUTHOR, DEVICE, delegation
+from tests.vectors.evidence import attributes
+from tests.vectors.fixed import AT_MS, CHANNEL, Fixed, Vectors, key, sign, uuid
+
+CHALLENGE = bytes(range(32, 64))
+TOKEN = "eyJhbGciOiJFUzI1NiJ9.a-token-as-the-gateway-gave-it.its-signature"
+URL = "https://gateway.example/fhir/Observation/" + uuid(1)
+_DPOP = key(1010)
+
+
+def vectors(_: Vectors) -> Vectors:
+    """All vectors."""
+    certificate = issue_certificate(
+        Organisation("MercyMSP", Fixed(3000)),
+        address.of_public_key(AUTHOR.public_key()),
+        AUTHOR.public_key(),
+        attributes("clinician"),
+    ).public_bytes(Encoding.DER)
+    x5t, jkt = _base64(hashlib.sha256(certificate).digest()), _thumbprint(_jwk(_DPOP))
+    within = delegation(AUTHOR, DEVICE)
+    return {
+        "channel": CHANNEL.name,
+        "genesis_sha256_hex": CHANNEL.genesis_sha256.hex(),
+        "address": address.of_public_key(AUTHOR.public_key()),
+        "public_key_spki_hex": signature.spki(AUTHOR.public_key()).hex(),
+        "challenge_hex": CHALLENGE.hex(),
+        "grpc_login": {
+            "certificate_der_hex": certificate.hex(),
+            "certificate_x5t_s256": x5t,
+            "signature_hex": sign(AUTHOR, signature.LOGIN, CHALLENGE, x5t.encode()).hex(),
+        },
+        "rest_login": {
+            "dpop_jwk": _jwk(_DPOP),
+            "dpop_jkt": jkt,
+            "signature_hex": sign(AUTHOR, signature.LOGIN, CHALLENGE, jkt.encode()).hex(),
+        },
+        "delegation": {
+            "device": address.of_public_key(DEVICE.public_key()),
+            "delegation_hex": within.delegation.hex(),
+            "signature_hex": within.signature.hex(),
+            "delegation_sha256_hex": hashlib.sha256(within.delegation).hexdigest(),
+        },
+        "dpop": {
+            "method": "GET",
+            "url": URL,
+            "issued_at_s": AT_MS // 1000,
+            "token": TOKEN,
+            "ath": _base64(hashlib.sha256(TOKEN.encode()).digest()),
+            "proof": _proof({"htm": "GET", "htu": URL, "iat": AT_MS // 1000, "jti": uuid(40)}),
+        },
+    }
+
+
+def _proof(claims: dict[str, Any]) -> str:
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": _jwk(_DPOP)}
+    claims["ath"] = _base64(hashlib.sha256(TOKEN.encode()).digest())
+    signed = ".".join(_base64(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    r, s = decode_dss_signature(_DPOP.sign(signed.encode(), algorithm))
+    return f"{signed}.{_base64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def _jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    numbers = private.public_key().public_numbers()
+    x, y = (_base64(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+    return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+
+
+def _thumbprint(jwk: dict[str, str]) -> str:
+    """RFC 7638."""
+    canonical = json.dumps(jwk, separators=(",", ":"), sort_keys=True)
+    return _base64(hashlib.sha256(canonical.encode()).digest())
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
