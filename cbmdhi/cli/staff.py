@@ -115,7 +115,7 @@ def reject(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Vote against a registration: one rejection ends it."""
+    """Vote against a registration: the home member's ends it, or so many that the quorum is out of reach."""
     _vote(address, wallet, member, home, as_json, approve=False, reason_code=reason)
 
 

@@ -35,7 +35,8 @@ var reviewFamily = family{
 			need(identityKey(review.GetReviewer()))
 		}
 	},
-	apply: applyReview,
+	apply:        applyReview,
+	wantsMembers: true,
 }
 
 var decisions = []pb.Decision{
@@ -72,7 +73,6 @@ func applyReview(r *run, c *command) *refusal {
 		return forbidden("signer", "only the home member's administrators review this role")
 	}
 	reviewed := r.changed(subject)
-	// All of them approvals: a rejection would have ended the review.
 	reviewed.Reviews = slices.DeleteFunc(reviewed.GetReviews(), func(review *pb.Review) bool {
 		return !r.speaks(review.GetReviewer(), review.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
 	})
@@ -94,7 +94,9 @@ func applyReview(r *run, c *command) *refusal {
 			reviewed.Reviews = slices.Delete(reviewed.GetReviews(), own, own+1)
 		}
 		reviewed.Reviews = append(reviewed.GetReviews(), vote)
-		reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_REJECTED
+		if reviewer.GetHomeMsp() == subject.GetHomeMsp() || r.isHopeless(reviewed, rule) {
+			reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_REJECTED
+		}
 	default:
 		if own >= 0 {
 			return conflict("signer", "this member has voted already")
@@ -111,11 +113,32 @@ func applyReview(r *run, c *command) *refusal {
 // isApproved: by as many members as the rule asks for, and where all of them believe the role, by another
 // one than the home member, which has certified it already.
 func isApproved(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
-	if len(subject.GetReviews()) < int(rule.GetQuorum()) {
+	var approving []string
+	for _, review := range subject.GetReviews() {
+		if review.GetDecision() == pb.Decision_DECISION_APPROVE {
+			approving = append(approving, review.GetMsp())
+		}
+	}
+	return areEnough(approving, subject, rule)
+}
+
+// isHopeless: not even with every member that has not rejected it would it be approved. No other one than the home
+// member ends a registration before that: one member is not to deny the others their patients.
+func (r *run) isHopeless(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
+	left := slices.DeleteFunc(slices.Clone(r.members), func(msp string) bool {
+		return slices.ContainsFunc(subject.GetReviews(), func(review *pb.Review) bool {
+			return review.GetMsp() == msp && review.GetDecision() == pb.Decision_DECISION_REJECT
+		})
+	})
+	return !areEnough(left, subject, rule)
+}
+
+func areEnough(approving []string, subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
+	if len(approving) < int(rule.GetQuorum()) {
 		return false
 	}
-	return !isPrivileged(subject.GetRole()) || slices.ContainsFunc(subject.GetReviews(), func(review *pb.Review) bool {
-		return review.GetMsp() != subject.GetHomeMsp()
+	return !isPrivileged(subject.GetRole()) || slices.ContainsFunc(approving, func(msp string) bool {
+		return msp != subject.GetHomeMsp()
 	})
 }
 
