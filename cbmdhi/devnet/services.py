@@ -125,6 +125,7 @@ def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
     return {
         "genesis_sha256": genesis.sha256(home),
         "ledger_address": ports.address(organisation, "ledger"),
+        "identity_address": ports.address(organisation, "identity"),
         "notify_address": ports.address(organisation, "notify"),
         "kubo_rpc_address": ports.address(organisation, "ipfs_rpc"),
         "vault_key_file": str(folder / "vault.key"),
@@ -136,6 +137,7 @@ def _storage(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
             }
             for member in home.members
         ],
+        "client_ca": _client_ca(home),
         **_own_peer(home, organisation, "storage", ports),
     }
 
@@ -183,14 +185,18 @@ def _gateway(home: Home, organisation: str, ports: Ports) -> dict[str, Any]:
         "logins_per_minute": _LOGINS_PER_MINUTE,
         "rest_anonymous_per_source": _REST_ANONYMOUS_PER_SOURCE,
         "rest_connections_per_source": _REST_CONNECTIONS_PER_SOURCE,
-        "client_ca": [
-            {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}
-            for member in home.members
-        ],
+        "client_ca": _client_ca(home),
     }
 
 
 _OWN = {"ledger": _ledger, "notify": _notify, "storage": _storage, "identity": _identity, "gateway": _gateway}
+
+
+def _client_ca(home: Home) -> list[dict[str, str]]:
+    return [
+        {"msp_id": msp_id(member), "ca_file": str(home.organisation(member).ca_certificate)}
+        for member in home.members
+    ]
 
 
 def _nats(folders: Organisation, service: str, ports: Ports) -> dict[str, str]:

@@ -112,7 +112,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
 
     life.readiness.add("clock", clock.agrees_with(channels))
 
-    revocations = Revocations({ca.msp_id: ca.ca_file.read_text(encoding="ascii") for ca in config.client_ca})
+    revocations = Revocations.of(config.client_ca)
     life.readiness.add("revocations", known_of(revocations, config.msp_id))
     life.spawn(
         "revocations",

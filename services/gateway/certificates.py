@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from cbmdhi.protocol import certificates
-from services.gateway.config import ClientCa
+from services.runtime.config import ClientCa
 from services.runtime.peers import PeerDirectory
 
 _CACHED = 10_000

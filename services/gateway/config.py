@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork
 
-from services.runtime.config import Address, Nats, RootsFile, Section, SignedChannelConfig
+from services.runtime.config import Address, ClientCa, Nats, SignedChannelConfig
 
 MIB = 1024 * 1024
 
@@ -36,13 +36,6 @@ def _is_origin(url: str) -> str:
 
 Origin = Annotated[str, AfterValidator(_is_origin)]
 """`https://host[:port][/prefix]`, kept without a slash at the end."""
-
-
-class ClientCa(Section):
-    """Roots (PEM) of a member's CA for identities: it issued the certificates that callers show."""
-
-    msp_id: str
-    ca_file: RootsFile
 
 
 class GatewayConfig(SignedChannelConfig):

@@ -55,7 +55,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         {member.msp_id: member.fabric_ca_file.read_text(encoding="ascii") for member in config.members}
     )
     await _follow_revocations(config, life, ca, revocations)
-    administrators = AdministratorCheck(ledger, config.msp_id)
+    administrators = AdministratorCheck(ledger, revocations, config.msp_id)
     registrations = Registrations(
         ledger, storage, revocations, msp_id=config.msp_id, channel=config.signed_channel
     )

@@ -157,6 +157,9 @@ class Registrations:
             raise Refused(Why.FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer")
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
         _check_words(signed, header, body, self._revocations.members)
+        if self._revocations.doubts(signed.signer):
+            reviewer = await self._ledger.identity(signed.signer) or IdentityDocument()
+            self._revocations.check(reviewer.home_msp, signed.signer)
         receipt = await self._ledger.submit(signed)
         try:
             return receipt, await self._ledger.identity(body.review_registration.address)

@@ -1,6 +1,7 @@
 """The gRPC surface: who may call, requests in, answers out. The rules are in `domain/`.
 
-Everything but GetTokenKeys is for the own member's gateway, which offers it to the outside.
+Everything but GetTokenKeys and GetRevocations is for the own member's gateway, which offers it to the
+outside.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from services.runtime.peers import caller_of, require_peer
 from services.runtime.revocations import Revocations
 
 _GATEWAY = frozenset({"gateway"})
+_REFUSING_REVOKED = frozenset({"gateway", "storage"})
 _VERIFIERS = frozenset({"gateway", "ledger", "storage", "notify"})
 
 
@@ -49,14 +51,17 @@ def _take_turn(bucket: Bucket) -> None:
 
 
 class AdministratorCheck:
-    """Whether the end user behind a call is an active administrator of this member: on the channel, now."""
+    """Whether the end user behind a call is an active administrator of this member: on the channel, now, and
+    not revoked by its CA."""
 
-    def __init__(self, ledger: Ledger, msp_id: str) -> None:
+    def __init__(self, ledger: Ledger, revocations: Revocations, msp_id: str) -> None:
         self._ledger = ledger
+        self._revocations = revocations
         self._msp_id = msp_id
 
     async def require(self, context: Any) -> None:
-        """Raise MeshError UNAUTHENTICATED without an end user, Refused FORBIDDEN for anybody else."""
+        """Raise MeshError UNAUTHENTICATED without an end user, INACTIVE_SIGNER for one who was revoked,
+        Refused FORBIDDEN for anybody else."""
         document = await self._ledger.identity(caller_of(context).address) or IdentityDocument()
         review.check_administrator(
             role=names.role(document.role),
@@ -64,6 +69,7 @@ class AdministratorCheck:
             active=document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE,
             own_msp=self._msp_id,
         )
+        self._revocations.check(document.home_msp, document.address)
 
 
 class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
@@ -200,7 +206,7 @@ class RevocationServicer(identity_pb2_grpc.RevocationServiceServicer):
     async def GetRevocations(
         self, request: identity_pb2.GetRevocationsRequest, context: Any
     ) -> identity_pb2.GetRevocationsResponse:
-        require_peer(context, services=_GATEWAY)
+        require_peer(context, services=_REFUSING_REVOKED)
         return self._revocations.answer(request)
 
 

@@ -108,6 +108,14 @@ class Tls(Pair):
     members: tuple[TlsMember, ...] = Field(min_length=1)
 
 
+class ClientCa(Section):
+    """Roots (PEM) of a member's CA for identities: it issued the certificates that people show, and signs
+    whom it revokes."""
+
+    msp_id: str
+    ca_file: RootsFile
+
+
 class FabricPeer(Section):
     """The member's own Fabric peer. `tls_server_name`: when its certificate has another name."""
 

@@ -14,6 +14,7 @@ from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import certificates, revocation
 from cbmdhi.protocol.revocation import RevocationList
 from services.runtime.client import call
+from services.runtime.config import ClientCa
 from services.runtime.errors import MeshError, code_name
 from services.runtime.readiness import Check
 
@@ -37,6 +38,11 @@ class Revocations:
         self._roots = dict(roots_pem)
         self._clock = clock
         self._lists: dict[str, RevocationList] = {}
+
+    @classmethod
+    def of(cls, cas: Iterable[ClientCa]) -> Revocations:
+        """Of the members whose CAs the configuration names."""
+        return cls({ca.msp_id: ca.ca_file.read_text(encoding="ascii") for ca in cas})
 
     @property
     def members(self) -> frozenset[str]:
@@ -117,6 +123,10 @@ class Revocations:
         if self._clock() * 1000 > known.good_until_ms:
             return f"the last revocation list of {msp_id} has ended; its Fabric CA must answer again"
         return None
+
+    def doubts(self, address: str) -> bool:
+        """Whether it takes a look at who somebody is (`check`): a list names them, or one is not known."""
+        return any(self.problem(msp_id) or self.is_revoked(msp_id, address) for msp_id in self._roots)
 
     def check(self, msp_id: str, address: str) -> None:
         """Raises MeshError: INACTIVE_SIGNER for who was revoked, UNAVAILABLE when that is not known."""

@@ -10,6 +10,7 @@ from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.runtime import clock
 from services.runtime.client import connect
 from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 from services.storage.blobs import Blobs
@@ -75,7 +76,8 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     to_ledger = await life.enter(_to_own(config, config.ledger_address, "ledger"))
     ledger = Ledger(to_ledger, own)
     members = OtherMembers(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
-    identities = await life.enter(Identities(ledger, life.metrics))
+    revocations = await _revocations(config, life)
+    identities = await life.enter(Identities(ledger, revocations, life.metrics))
     records = await life.enter(Records(ledger, life.metrics))
     vault = Vault(database, database_file, own, private_key)
 
@@ -108,7 +110,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     to_notify = await life.enter(_to_own(config, config.notify_address, "notify"))
     recorder = Recorder(kept, channel_state, ledger, Notices(to_notify), metrics, now_ms)
     emergencies = Emergencies(
-        *(own, channel_state, kept, opening, unwrapping, releasing, metrics, now_ms),
+        *(own, revocations, channel_state, kept, opening, unwrapping, releasing, metrics, now_ms),
         kept_now=recorder.wake,
         max_skew_seconds=config.clock_skew_seconds,
     )
@@ -152,6 +154,20 @@ def _keys(config: StorageConfig) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
         return private_key, signature.load_private_key(read_private_file(config.storage_signing_key_file))
     except ValueError as exc:
         raise OSError(f"a key file cannot be used: {exc}") from exc
+
+
+async def _revocations(config: StorageConfig, life: Lifecycle) -> Revocations:
+    """Whom the members' CAs revoke: told by the own identity service."""
+    revocations = Revocations.of(config.client_ca)
+    asked = follow(
+        revocations,
+        ask_by(await life.enter(_to_own(config, config.identity_address, "identity"))),
+        member=config.msp_id,
+        every_seconds=config.revocations_every_seconds,
+    )
+    life.spawn("revocations", asked)
+    life.readiness.add("revocations", known_of(revocations, config.msp_id))
+    return revocations
 
 
 def _to_own(config: StorageConfig, address: str, service: str) -> grpc.aio.Channel:

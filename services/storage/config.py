@@ -4,6 +4,7 @@ from pydantic import Field
 
 from services.runtime.config import (
     Address,
+    ClientCa,
     FabricIdentity,
     FabricPeer,
     ReadableFile,
@@ -23,6 +24,8 @@ class Member(Section):
 class StorageConfig(SignedChannelConfig):
     """peer, fabric_identity     the own peer, and the identity that may read the channel there
     members                   every member of the consortium, the own one included
+    client_ca                 the CA roots by which each member's revocation list is checked
+    revocations_every_seconds between two questions to identity, whom the members' CAs have revoked
     vault_key_file            HPKE private key, the 96 bytes of `cbmdhi.protocol.hpke.generate`; mode 0600
     storage_signing_key_file  P-256, PEM; signs replica receipts; mode 0600
     decision_max_age_seconds  after its commit a decision releases keys for that long
@@ -39,11 +42,14 @@ class StorageConfig(SignedChannelConfig):
 
     chaincode: str = "cbmdhi"
     ledger_address: Address
+    identity_address: Address
     notify_address: Address
     kubo_rpc_address: Address
     vault_key_file: ReadableFile
     storage_signing_key_file: ReadableFile
     members: tuple[Member, ...] = Field(min_length=1)
+    client_ca: tuple[ClientCa, ...] = Field(min_length=1)
+    revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
     peer: FabricPeer
     fabric_identity: FabricIdentity
     decision_max_age_seconds: float = Field(default=600, gt=0, le=600)

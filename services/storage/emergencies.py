@@ -17,6 +17,7 @@ from cbmdhi.command.v1.command_pb2 import SignedCommand
 from cbmdhi.command.v1.state_pb2 import EmergencyCharge, EmergencyDecision
 from cbmdhi.protocol import command, registration, signature
 from services.runtime.errors import MeshError
+from services.runtime.revocations import Revocations
 from services.storage.domain import emergency
 from services.storage.domain.decision import ReadGrant
 from services.storage.domain.emergency import Emergency
@@ -63,6 +64,7 @@ class Emergencies:
     def __init__(
         self,
         own_msp: str,
+        revocations: Revocations,
         state: State,
         kept: KeptEmergencies,
         opening: Opening,
@@ -75,6 +77,7 @@ class Emergencies:
         max_skew_seconds: float,
     ) -> None:
         self._own_msp = own_msp
+        self._revocations = revocations
         self._state = state
         self._kept = kept
         self._opening = opening
@@ -155,6 +158,8 @@ class Emergencies:
             raise MeshError(
                 code_pb2.CODE_FORBIDDEN, "without a majority a member opens records of its own patients alone"
             )
+        # Suspended they cannot be while there is no majority.
+        self._revocations.check(decision.clinician.home_msp, decision.clinician.address)
 
     async def _prepare(self, asked: Emergency, decision: EmergencyDecision) -> OpenedRecord:
         """Envelope and sealed data key, by keys that this member holds: no other is asked for any."""

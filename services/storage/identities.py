@@ -9,9 +9,11 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
+from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import hpke
 from services.runtime.errors import MeshError
 from services.runtime.remembered import Remembered
+from services.runtime.revocations import Revocations
 from services.runtime.telemetry import Metrics
 from services.storage.domain.batch import Refusal
 from services.storage.domain.keys import Patient
@@ -32,16 +34,18 @@ class IdentitySource(Protocol):
 
 
 class Identities:
-    """`async with Identities(source, metrics)`.
+    """`async with Identities(source, revocations, metrics)`.
 
     An active patient may be six hours old: record key and custodians never change, since the registration
     certifies them, and whether the patient is still active the chaincode decides for every record anyway;
     what was sealed in vain is discarded. Whoever reads is at most three seconds old, since a suspension must
-    count within five. Who was not found is asked for again each time.
+    count within five; whom the home member's CA has revoked acts no more, whatever the channel says as yet.
+    Who was not found is asked for again each time.
     """
 
-    def __init__(self, source: IdentitySource, metrics: Metrics) -> None:
+    def __init__(self, source: IdentitySource, revocations: Revocations, metrics: Metrics) -> None:
         self._source = source
+        self._revocations = revocations
         self._patients: Remembered[str, Patient] = Remembered(
             _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
         )
@@ -76,8 +80,34 @@ class Identities:
         return found
 
     async def people(self, addresses: Iterable[str]) -> dict[str, IdentityDocument | MeshError]:
-        """Each as of at most three seconds ago, or why not: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
-        return await self._people.many(addresses)
+        """Each as of at most three seconds ago, or why not: NOT_FOUND, INTEGRITY, INACTIVE_SIGNER (revoked),
+        UNAVAILABLE."""
+        found = await self._people.many(addresses)
+        return {address: self._unless_revoked(one) for address, one in found.items()}
+
+    async def revoked(self, signers: Iterable[str]) -> dict[str, Refusal]:
+        """Those of them who were revoked, or of whom that is not known, and why nothing is sealed for them.
+
+        Nobody is looked up while every member's list is known and names none of them.
+        """
+        doubted = {
+            signer for signer in signers if addresses.is_address(signer) and self._revocations.doubts(signer)
+        }
+        people = await self.people(doubted) if doubted else {}
+        return {
+            address: Refusal(one.code, one.reason)
+            for address, one in people.items()
+            if isinstance(one, MeshError)
+        }
+
+    def _unless_revoked(self, one: IdentityDocument | MeshError) -> IdentityDocument | MeshError:
+        if isinstance(one, MeshError):
+            return one
+        try:
+            self._revocations.check(one.home_msp, one.address)
+        except MeshError as error:
+            return error
+        return one
 
     async def custodians(self, patients: Iterable[str]) -> dict[str, tuple[str, ...] | MeshError]:
         """The custodians that each patient registered with, by MSP id, or why they are not known.
@@ -93,7 +123,7 @@ class Identities:
                 unknown.append(patient)
             else:
                 found[patient] = known
-        for patient, document in (await self.people(unknown)).items():
+        for patient, document in (await self._people.many(unknown)).items():
             if isinstance(document, MeshError):
                 found[patient] = document
             else:

@@ -76,7 +76,7 @@ class Opening:
         self._release_seconds = release_seconds
 
     async def open(self, tx_id: str, command_id: str) -> OpenedRecord:
-        """Raises MeshError FORBIDDEN, NOT_FOUND, INTEGRITY, UNAVAILABLE."""
+        """Raises MeshError FORBIDDEN, INACTIVE_SIGNER (revoked), NOT_FOUND, INTEGRITY, UNAVAILABLE."""
         (opened,) = await self.open_many([(tx_id, command_id)])
         if isinstance(opened, MeshError):
             raise opened
@@ -215,6 +215,10 @@ def _not_released(codes: list[int]) -> MeshError:
             "the key was released on this decision already; sign a new Access to read it again",
         ),
         (code_pb2.CODE_INTEGRITY, "the record's keys or envelope are damaged; tell its writer"),
+        (
+            code_pb2.CODE_INACTIVE_SIGNER,
+            "the reader's certificate was revoked by their hospital: ask there, and register a new key",
+        ),
         (code_pb2.CODE_FORBIDDEN, "the writer and the custodians see no decision that permits it"),
     ):
         if codes and all(found == code for found in codes):

@@ -26,7 +26,12 @@ from services.storage.unwrapping import Unwrapping, Wanted
 K = TypeVar("K")
 T = TypeVar("T")
 
-_REFUSED = (code_pb2.CODE_FORBIDDEN, code_pb2.CODE_NOT_FOUND, code_pb2.CODE_CONFLICT)
+_REFUSED = (
+    code_pb2.CODE_FORBIDDEN,
+    code_pb2.CODE_INACTIVE_SIGNER,
+    code_pb2.CODE_NOT_FOUND,
+    code_pb2.CODE_CONFLICT,
+)
 # Sealed before everybody else has a turn: about 2 ms.
 _TURN = 8
 
@@ -66,15 +71,16 @@ class Releasing:
         self._metrics = metrics
 
     async def entitle(self, decided: Sequence[Decided]) -> list[Entitled | MeshError]:
-        """Check decisions, and the readers' standing as of at most three seconds ago. In order.
+        """Check decisions, and the standing of readers and their devices as of at most three seconds ago.
 
-        In a place that is not entitled stands why: FORBIDDEN, NOT_FOUND, UNAVAILABLE.
+        In order. In a place that is not entitled stands why: FORBIDDEN, INACTIVE_SIGNER (revoked at a CA),
+        NOT_FOUND, UNAVAILABLE.
         """
         grants = await self._decisions.grants(decided)
         granted = [grant for grant in grants if isinstance(grant, ReadGrant)]
         records, people, custodians = await asyncio.gather(
             self._records.many((grant.record_id, grant.version) for grant in granted),
-            self._identities.people(grant.reader for grant in granted),
+            self._identities.people(who for grant in granted for who in (grant.reader, grant.actor)),
             self._identities.custodians(grant.patient for grant in granted),
         )
         entitled: list[Entitled | MeshError] = []
@@ -82,6 +88,7 @@ class Releasing:
             try:
                 given = _there(grant)
                 record = _of(given, _there(records[given.record_id, given.version]))
+                _active(_there(people[given.actor]))
                 reader = _active(_there(people[given.reader]))
                 keepers = _there(custodians[given.patient])
                 entitled.append(Entitled(given, record, keepers, reader.hpke_public_key))
@@ -92,7 +99,7 @@ class Releasing:
     async def release(self, tx_id: str, command_id: str, header: bytes) -> bytes:
         """The data key in an envelope's header, sealed to the reader. For another member's storage.
 
-        Raises MeshError FORBIDDEN, NOT_FOUND, CONFLICT (released before), INTEGRITY, UNAVAILABLE.
+        Raises MeshError as `entitle` says, CONFLICT (released before), INTEGRITY.
         """
         (entitled,) = await self.entitle([(tx_id, command_id)])
         if isinstance(entitled, MeshError):

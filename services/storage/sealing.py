@@ -138,13 +138,17 @@ class Sealing:
         return sealed
 
     async def _seal(self, items: Sequence[Item]) -> Sealed:
+        revoked = await self._identities.revoked({item.signer for item in items})
+        refused = {place: revoked[item.signer] for place, item in enumerate(items) if item.signer in revoked}
         # A command lives for less long than the receipts of what was sealed for it.
         since_ms = self._now_ms() - replica.RECEIPT_LIFETIME_MS
-        known = await self._leases.sealed(items, self._own_msp, since_ms)
-        fresh = [place for place in range(len(items)) if place not in known]
+        sealed = await self._leases.sealed(items, self._own_msp, since_ms)
+        known = {place: reused for place, reused in sealed.items() if place not in refused}
+        fresh = [place for place in range(len(items)) if place not in known and place not in refused]
         made = await self._seal_fresh([items[place] for place in fresh]) if fresh else Sealed(())
         results = dict(zip(fresh, made.results, strict=True))
         results |= {place: reused.result for place, reused in known.items()}
+        results |= {place: self._refused(why) for place, why in refused.items()}
         seals = {seal.root_sha256: seal for seal in made.seals}
         seals |= {reused.seal.root_sha256: reused.seal for reused in known.values()}
         self._metrics.reused.inc(len(known))
@@ -173,11 +177,12 @@ class Sealing:
         sealed = {place: one for place, one in enumerate(results) if isinstance(one, SealedItem)}
         stored = await self._store([items[place] for place in sealed], [*sealed.values()], consortium)
         answers = iter(stored.results)
-        return Sealed(tuple(self._refused(one) or next(answers) for one in results), stored.seals)
+        return Sealed(
+            tuple(self._refused(one) if isinstance(one, Refusal) else next(answers) for one in results),
+            stored.seals,
+        )
 
-    def _refused(self, one: SealedItem | Refusal) -> SealResult | None:
-        if isinstance(one, SealedItem):
-            return None
+    def _refused(self, one: Refusal) -> SealResult:
         self._metrics.refused.labels(code_name(one.code)).inc()
         return SealResult(code=one.code, reason=one.reason)  # type: ignore[arg-type]
 

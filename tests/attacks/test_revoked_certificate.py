@@ -14,16 +14,28 @@ import pytest
 from cbmdhi import operator
 from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
-from cbmdhi.command.v1 import state_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.demo import cast
 from cbmdhi.devnet import Network
 from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client
 from cbmdhi.devnet.identities import CARRIER
 from cbmdhi.errors import MeshError
+from cbmdhi.protocol import command
+from cbmdhi.protocol.ids import uuid7
 from cbmdhi.waiting import until
 from services.ledger import fabric
 from tests.support.fabric_caller import CHAINCODE, MEMBERS, QUERY, Caller, common, ledger_of_mercy
 from tests.support.mesh import People, observation
+from tests.support.rogue import (
+    RogueGateway,
+    access,
+    delegated,
+    opened,
+    refusal,
+    signed_record,
+    written,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -88,6 +100,49 @@ async def test_a_patient_whose_certificate_is_revoked_can_do_nothing_at_any_memb
         # What others write about the patient goes on.
         [result] = await people.engine.records.put([observation(stolen)])
         assert result.ok
+
+
+async def test_a_gateway_that_ignores_the_lists_carries_a_revoked_clinicians_read_and_no_storage_releases(
+    network: Network, people: People, patient: Client, rogue: RogueGateway
+) -> None:
+    staff = cast.member_of_staff(
+        *(people.stage, "mercy", f"clinician-{uuid7()}", pb.ROLE_CLINICIAN),
+        *(people.mercy_administrator, people.lakeside_administrator),
+    )
+    async with await staff as stolen, RogueGateway(network, "lakeside") as elsewhere:
+        thief, gateways = stolen.wallet, (rogue, elsewhere)
+        record = observation(patient)
+        await written(people.engine, people.engine.records.prepare(record))
+        await patient.consents.grant(provision(grantee=thief.address))
+
+        async def outcome(gateway: RogueGateway, by: command.Signer) -> str:
+            """Of a new command each time: the channel decides, storage releases or says why not."""
+            [receipt] = await gateway.carry(gateway.sign(by, access(record)))
+            assert receipt.code == code_pb2.CODE_OK, receipt
+            try:
+                await opened(gateway, receipt)
+            except MeshError as error:
+                return error.code_name
+            return "OK"
+
+        device = rogue.device(delegated(thief, rogue.device().address))
+        for gateway in gateways:
+            assert await outcome(gateway, thief) == "OK"
+        assert await outcome(rogue, device) == "OK"
+
+        registrar = people.stage.endpoints["organisations"]["mercy"]["registrar"]
+        operator.revoke(registrar, people.stage.fabric_ca_client, thief.address, "keycompromise")
+
+        async def refused_everywhere() -> bool:
+            return [
+                *[await outcome(gateway, thief) for gateway in gateways],
+                await outcome(rogue, device),
+            ] == ["INACTIVE_SIGNER"] * 3
+
+        await until(refused_everywhere, "no storage releases a key", deadline_seconds=SECONDS)
+        _, signed, content = signed_record(stolen, observation(patient))
+        error = await refusal(rogue.seal(signed, content.content, content.salt))
+        assert error.code_name == "INACTIVE_SIGNER", error
 
 
 def cli(network: Network, *arguments: str) -> subprocess.CompletedProcess[str]:

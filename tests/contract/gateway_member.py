@@ -20,10 +20,10 @@ from cbmdhi.ledger.v1 import ledger_pb2_grpc
 from cbmdhi.notify.v1 import notify_pb2_grpc
 from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.gateway.__main__ import serve
-from services.gateway.config import ClientCa, GatewayConfig
+from services.gateway.config import GatewayConfig
 from services.gateway.front import TRANSPORT_BYTES
 from services.gateway.shared import Shared
-from services.runtime.config import ServiceConfig
+from services.runtime.config import ClientCa, ServiceConfig
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
 from tests.contract.gateway_backends import (

@@ -19,9 +19,11 @@ from services.runtime.client import call, connect
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, Item
 from services.storage.domain.keys import WriterKeyRef
 from tests.contract.kubo_node import KuboNode, new_swarm_key
+from tests.contract.revocation_service import IdentityStandIn
 from tests.contract.storage_service import LedgerStandIn, StorageProcess
 from tests.support.own_peer import OwnPeer
 from tests.support.pki import Consortium
+from tests.unit.identity.authority import Root
 from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, Person
 
 MEMBERS = {"mercy": MERCY, "lakeside": LAKESIDE}
@@ -118,6 +120,7 @@ class Mesh:
 async def start(mesh: Mesh, folder: Path, stack: AsyncExitStack) -> None:
     """Start everything; the stack stops it."""
     swarm_key = new_swarm_key()
+    cas = {msp: Root.new(f"ca of {msp}") for msp in MEMBERS.values()}
     mesh.storage = {name: StorageProcess(folder / name / "storage", name) for name in MEMBERS}
     addresses = {name: storage.address for name, storage in mesh.storage.items()}
     for name, msp in MEMBERS.items():
@@ -132,12 +135,15 @@ async def start(mesh: Mesh, folder: Path, stack: AsyncExitStack) -> None:
         ledger = mesh.ledger[name] = LedgerStandIn(mesh.channel, mesh.consortium, name)
         stack.push_async_callback(ledger.stop)
         await ledger.start()
+        identity = IdentityStandIn(cas, mesh.consortium, name)
+        stack.push_async_callback(identity.stop)
+        await identity.start()
         peer = mesh.peer[name] = OwnPeer(mesh.channel.network, mesh.channel.proofs)
         await peer.start(mesh.consortium.members[name].issue("peer"))
         stack.push_async_callback(peer.stop)
         pem = signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         mesh.storage[name].configure(
-            mesh.consortium, mesh.channel, ledger.address, peer, node, addresses, vault_private, pem
+            mesh.consortium, mesh.channel, ledger.address, identity, peer, node, addresses, vault_private, pem
         )
     for storage in mesh.storage.values():
         stack.push_async_callback(storage.stop)

@@ -27,6 +27,7 @@ from services.runtime.peers import require_peer
 from services.runtime.server import GrpcServer
 from services.storage.domain.lease import Content
 from tests.contract.kubo_node import KuboNode
+from tests.contract.revocation_service import IdentityStandIn
 from tests.support.blocks import CHANNEL
 from tests.support.channel import CHANNEL as SIGNED
 from tests.support.own_peer import OwnPeer
@@ -137,6 +138,7 @@ class StorageProcess:
         consortium: Consortium,
         channel: Channel,
         ledger_address: str,
+        identity: IdentityStandIn,
         peer: OwnPeer,
         kubo: KuboNode,
         addresses: dict[str, str],
@@ -166,6 +168,7 @@ class StorageProcess:
             "data_directory": str(self._folder / "data"),
             "log_level": "debug",
             "ledger_address": ledger_address,
+            "identity_address": identity.address,
             "notify_address": "127.0.0.1:1",
             "kubo_rpc_address": kubo.rpc_address,
             "vault_key_file": str(self._folder / "vault.key"),
@@ -179,6 +182,7 @@ class StorageProcess:
                 }
                 for name, address in addresses.items()
             ],
+            "client_ca": identity.roots(self._folder),
             "peer": {
                 "address": peer.address,
                 "tls_ca_file": str(consortium.members[self.organisation].ca_file),

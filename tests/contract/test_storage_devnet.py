@@ -28,7 +28,12 @@ from tests.contract.people import Administrators, IdentityCa, Person
 from tests.support.waiting import until
 
 SECONDS = 30.0
-SERVICES = tuple(f"{member}-{name}" for name in ("ledger", "storage") for member in ("mercy", "lakeside"))
+# Storage asks identity whom the CAs have revoked, and identity the other member's gateway.
+SERVICES = tuple(
+    f"{member}-{name}"
+    for name in ("ledger", "identity", "storage", "gateway")
+    for member in ("mercy", "lakeside")
+)
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
 CONTENT = b'{"resourceType": "Observation"}'
 

@@ -187,8 +187,8 @@ class Member:
         self.token_key = signature.new_private_key()
         pem = self.token_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.signer = TokenSigner(pem)
-        administrators = AdministratorCheck(self.ledger, MERCY)
         self.revocations = Revocations({MERCY: self.ca.root.pem, LAKESIDE: self.lakeside_ca.pem})
+        administrators = AdministratorCheck(self.ledger, self.revocations, MERCY)
         for msp_id, root in ((MERCY, self.ca.root), (LAKESIDE, self.lakeside_ca)):
             self.revoke(msp_id, root)
         registrations = Registrations(

@@ -142,6 +142,23 @@ async def test_a_vote_is_sent_by_its_signer(member: Member) -> None:
     assert not member.ledger.submitted
 
 
+async def test_an_administrator_whose_certificate_was_revoked_votes_and_invites_and_sees_nothing(
+    member: Member,
+) -> None:
+    reviewer, patient = member.administrator(), waiting(member, 100, b"evidence")
+    certificate = member.ca.root.issue(reviewer.address, reviewer.key.public_key(), "administrator")
+    member.revoke(MERCY, member.ca.root, certificate)
+    invitation = identity_pb2.InviteRequest(address=Wallet().address, role=Role.ROLE_CLINICIAN)
+    for attempt in (
+        member.registration.Review(vote(reviewer, patient), member.by(reviewer)),
+        member.enrolment.Invite(invitation, member.by(reviewer)),
+        page(member, reviewer),
+        evidence(member, patient.address, reviewer),
+    ):
+        assert (await refused(attempt)).code == code_pb2.CODE_INACTIVE_SIGNER
+    assert not member.ledger.submitted
+
+
 async def test_a_vote_that_holds_what_nobody_reads_is_carried_nowhere(member: Member) -> None:
     reviewer = member.administrator()
     name = b"\xba\x3e\x10Erika Mustermann"  # field 999

@@ -13,6 +13,7 @@ from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.protocol import car
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
+from services.runtime.revocations import Revocations
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from services.storage.blobs import Blobs
@@ -161,8 +162,10 @@ class Hospital:
         vault_key: bytes,
         kubo: FakeKubo,
         signing_key: object,
+        revocations: Revocations,
     ) -> None:
         self.msp = msp
+        self.revocations = revocations
         self.clock_ms = now_ms
         self.registry = CollectorRegistry()
         registry = Metrics("storage", self.registry)
@@ -198,7 +201,7 @@ class Hospital:
             max_age_seconds=600,
             max_skew_seconds=60,
         )
-        self.identities = Identities(self.ledger, registry)
+        self.identities = Identities(self.ledger, revocations, registry)
         self.records = Records(self.ledger, registry)
         self.decisions = decisions
         self.unwrapping = unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)

@@ -126,8 +126,15 @@ class Ward:
             *(self.kept, self.peer, self.neighbours, self.neighbours, self.metrics, hospital.clock)
         )
         self.emergencies = Emergencies(
-            *(hospital.msp, self.peer, self.kept, hospital.opening, hospital.unwrapping, hospital.releasing),
-            *(self.metrics, hospital.clock),
+            *(
+                hospital.msp,
+                hospital.revocations,
+                self.peer,
+                self.kept,
+                hospital.opening,
+                hospital.unwrapping,
+            ),
+            *(hospital.releasing, self.metrics, hospital.clock),
             kept_now=self.recorder.wake,
             max_skew_seconds=60,
         )
@@ -216,6 +223,18 @@ async def test_a_clinician_of_another_member_opens_nothing(ward: Ward) -> None:
     await ward.world.write(record)
     elsewhere = Ward(ward.world, ward.world.lakeside, ward.world.lakeside.database)
     await elsewhere.refused(asked(reader, record), code_pb2.CODE_FORBIDDEN)
+
+
+async def test_whom_the_hospitals_ca_revoked_opens_nothing_though_the_channel_cannot_be_told(
+    ward: Ward,
+) -> None:
+    thief, reader = ward.world.clinician(), ward.world.clinician()
+    record = item(ward.world.patient().address)
+    await ward.world.write(record)
+    ward.world.revoke(thief, ward.hospital)
+
+    await ward.refused(asked(thief, record), code_pb2.CODE_INACTIVE_SIGNER)
+    assert await ward.open(asked(reader, record))
 
 
 async def test_a_forged_signature_opens_nothing_whatever_the_peer_says(ward: Ward) -> None:

@@ -12,12 +12,15 @@ from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN, ROLE_PATIENT
 from cbmdhi.command.v1.state_pb2 import (
     MemberDocument,
 )
-from cbmdhi.protocol import hpke, signature
+from cbmdhi.protocol import hpke, revocation, signature
+from services.runtime.revocations import Revocations
 from services.runtime.sqlite import Database
 from services.storage.domain.batch import Item
 from services.storage.ledger import now_ms
 from services.storage.schema import MIGRATIONS
 from services.storage.sealing import Sealed
+from tests.support.revoking import der, revocation_list
+from tests.unit.identity.authority import Root
 from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, Person
 from tests.unit.storage.hospital import FakeKubo, Hospital
 
@@ -28,6 +31,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.channel = Channel()
         self.hospitals: dict[str, Hospital] = {}
+        self.cas = {msp: Root.new(f"ca of {msp}") for msp in (MERCY, LAKESIDE)}
         self._folder = folder
         self._stack = AsyncExitStack()
         self._keys = {msp: (hpke.generate(), signature.new_private_key()) for msp in (MERCY, LAKESIDE)}
@@ -51,9 +55,33 @@ class World:
         file = self._folder / f"{msp}.db"
         database = await self._stack.enter_async_context(Database(file, MIGRATIONS))
         self.hospitals[msp] = Hospital(
-            msp, self.channel, self.hospitals, database, file, vault_private, kubo, signing
+            msp,
+            self.channel,
+            self.hospitals,
+            database,
+            file,
+            vault_private,
+            kubo,
+            signing,
+            self._revocations(),
         )
         return self.hospitals[msp]
+
+    def _revocations(self) -> Revocations:
+        """What a member's storage is told: each CA's list, that names nobody."""
+        told = Revocations({msp: ca.pem for msp, ca in self.cas.items()})
+        for msp, ca in self.cas.items():
+            crl = revocation_list(ca.certificate.subject, ca.key)
+            told.keep(msp, revocation.verify(crl, (), ca.pem))
+        return told
+
+    def revoke(self, person: Person, *told: Hospital) -> None:
+        """At the CA of mercy, where everybody is at home, and nowhere else; these members heard of it."""
+        ca = self.cas[MERCY]
+        certificate = ca.issue(person.address, person.signer.private_key.public_key())
+        crl = revocation_list(ca.certificate.subject, ca.key, [certificate])
+        for hospital in told:
+            hospital.revocations.keep(MERCY, revocation.verify(crl, der(certificate), ca.pem))
 
     @property
     def mercy(self) -> Hospital:
