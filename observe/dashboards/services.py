@@ -92,6 +92,12 @@ STORAGE = parts.service(
     panel("Sealing a batch, p95", "s", quantile(0.95, f"{parts.STORAGE}_seal_duration_seconds")),
     panel("Replicas confirmed", "reqps", rate(f"{parts.STORAGE}_replicas_confirmed_total")),
     panel("Replicas failed", "reqps", rate(f"{parts.STORAGE}_replicas_failed_total")),
+    panel(
+        "Batches refused: their member has too much open here",
+        "reqps",
+        rate(f"{parts.STORAGE}_replicas_over_quota_total"),
+    ),
+    panel("Most that is open here of another member", "bytes", f"{parts.STORAGE}_leased_to_member_bytes"),
     panel("Batches held for others", "reqps", rate(f"{parts.STORAGE}_replicas_held_total")),
     panel("Blocks repaired", "reqps", rate(f"{parts.STORAGE}_blobs_repaired_total")),
     panel(

@@ -22,6 +22,7 @@ from services.storage.config import StorageConfig
 from services.storage.consents import Consents
 from services.storage.decisions import Decisions
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
+from services.storage.domain.lease import Quota
 from services.storage.emergencies import Emergencies
 from services.storage.emergency_desk import EmergencyDesk
 from services.storage.hosting import Hosting
@@ -89,7 +90,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
         *(members, receipts, metrics), push_seconds=config.push_seconds, spare_seconds=config.spare_seconds
     )
     keeper = Keeper(own, leases, pins, replicas, receipts, now_ms)
-    settler = Settler(leases, pins, ledger, metrics, now_ms)
+    settler = Settler(own, leases, pins, ledger, metrics, now_ms)
     collector = Collector(leases, pins, kubo, metrics)
     blocks = Blocks(own, kubo, recent, pins, members, metrics)
     peer = await life.enter(OwnPeer(config))
@@ -119,7 +120,10 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     sealing = Sealing(
         *(own, ledger, identities, WriterKeys(vault, ledger), keeper, leases, recent, budget, metrics, now_ms)
     )
-    hosting = Hosting(pins, recent, budget, receipts, metrics, now_ms)
+    hosting = Hosting(
+        *(pins, recent, budget, receipts, metrics, now_ms),
+        quota=Quota(config.leases_per_member, config.leased_mib_per_member * MIB),
+    )
     folder.admit()
     life.spawn("settler", settler.run())
     life.spawn("collector", collector.run())

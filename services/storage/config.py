@@ -35,6 +35,9 @@ class StorageConfig(SignedChannelConfig):
     spare_seconds             for each of these, before another one is asked beside it
     release_seconds           for each member that is asked for a key
     in_flight_mib             memory for batches that are worked on; over it: RESOURCE_EXHAUSTED
+    leased_mib_per_member     CARs that one other member may have pinned while their fate is open (over it:
+                              RESOURCE_EXHAUSTED): more than 1,500 records/s of 1 kB in a lease's 15 minutes
+    leases_per_member         and how many of them
     recent_mib                memory for blocks (ciphertext, roots) stored, replicated or read lately
     """
 
@@ -62,4 +65,6 @@ class StorageConfig(SignedChannelConfig):
     fetch_seconds: float = Field(default=5, gt=0, le=60)
     release_seconds: float = Field(default=6, gt=0, le=60)
     in_flight_mib: int = Field(default=384, ge=3 * MAX_BATCH_BYTES // MIB)
+    leased_mib_per_member: int = Field(default=2048, ge=2 * MAX_BATCH_BYTES // MIB)
+    leases_per_member: int = Field(default=20_000, ge=100)
     recent_mib: int = Field(default=64, ge=0)

@@ -10,7 +10,7 @@ from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
 from services.storage.budget import ByteBudget
 from services.storage.domain import batch
-from services.storage.domain.lease import Content, Lease
+from services.storage.domain.lease import Content, Lease, Quota
 from services.storage.metrics import StorageMetrics
 from services.storage.pins import Pins
 from services.storage.receipts import Receipts
@@ -19,7 +19,10 @@ from services.storage.threads import by_size
 
 
 class Hosting:
-    """Holds batches on behalf of other members, until the own ledger tells what became of them."""
+    """Holds batches on behalf of other members, until the own ledger tells what became of them.
+
+    quota  of each of them: whoever may push may not fill the disk with what never comes to the channel
+    """
 
     def __init__(
         self,
@@ -29,6 +32,8 @@ class Hosting:
         receipts: Receipts,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
+        *,
+        quota: Quota,
     ) -> None:
         self._pins = pins
         self._recent = recent
@@ -36,6 +41,7 @@ class Hosting:
         self._receipts = receipts
         self._metrics = metrics
         self._now_ms = now_ms
+        self._quota = quota
 
     async def replicate(
         self, msp: str, car: bytes, root_cid: str, contents: Sequence[Content]
@@ -61,7 +67,12 @@ class Hosting:
             except batch.NotABatch as exc:
                 raise MeshError(code_pb2.CODE_INVALID, f"the CAR cannot be held: {exc}", "car") from exc
             lease = Lease(root_cid, msp, tuple(contents), checked.chunks, self._now_ms())
-            await self._pins.lease(checked.packed, lease)
+            try:
+                await self._pins.lease(checked.packed, lease, self._quota)
+            except MeshError as err:
+                if err.code == code_pb2.CODE_RESOURCE_EXHAUSTED:
+                    self._metrics.over_quota.inc()
+                raise
             self._recent.put_all(checked.blocks)
         self._metrics.replicated.inc()
         return self._receipts.sign(lease)

@@ -16,13 +16,14 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database, write_rows
 from services.storage import receipts
 from services.storage.domain.batch import Item
-from services.storage.domain.lease import Lease
+from services.storage.domain.lease import Lease, Quota
 
 _FIRST_LOOK_MS = 5_000
 _LONGEST_LOOK_MS = 60_000
 
 _OPEN = """
-    INSERT INTO lease (root, msp, contents_sha256, lease, held_at_ms, due_at_ms) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO lease (root, msp, contents_sha256, lease, held_at_ms, due_at_ms, size)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (root, msp) DO UPDATE SET held_at_ms = max(held_at_ms, excluded.held_at_ms)
 """
 
@@ -52,10 +53,14 @@ class Leases:
             await connection.executemany("INSERT OR IGNORE INTO held_root VALUES (?, ?)", roots)
             await connection.executemany("DELETE FROM lease WHERE root = ? AND msp = ?", roots)
 
-    async def open(self, lease: Lease) -> None:
+    async def open(self, lease: Lease, size: int, quota: Quota | None = None) -> None:
         """Remember, before it is pinned, what is pinned and for which commands; again: for longer.
 
-        Raises MeshError CONFLICT when it is held already for other commands, whose fate is open.
+        size   bytes of the CAR
+        quota  of the lease's member
+
+        Raises MeshError CONFLICT when it is held already for other commands, whose fate is open, and
+        RESOURCE_EXHAUSTED when it does not fit into the quota.
         """
         message = _message(lease)
         digest = lease.sealed_sha256
@@ -76,11 +81,13 @@ class Leases:
                     code_pb2.CODE_CONFLICT,
                     "the batch is held for other commands, whose fate is open; seal anew",
                 )
+            if there is None and quota is not None:
+                _check_room(db, lease.msp, size, quota)
             db.execute("INSERT OR IGNORE INTO held_root VALUES (?, ?)", place)
             held_at_ms = lease.held_at_ms
             db.execute(
                 _OPEN,
-                (*place, digest, message.SerializeToString(), held_at_ms, held_at_ms + _FIRST_LOOK_MS),
+                (*place, digest, message.SerializeToString(), held_at_ms, held_at_ms + _FIRST_LOOK_MS, size),
             )
 
         await self._database.write(write)
@@ -190,6 +197,13 @@ class Leases:
         row = await self._database.row("SELECT count(*) FROM lease")
         return int(row[0]) if row else 0
 
+    async def largest_elsewhere(self, own_msp: str) -> int:
+        """Bytes that are open of the member, other than the own one, that has the most here."""
+        row = await self._database.row(
+            "SELECT sum(size) FROM lease WHERE msp <> ? GROUP BY msp ORDER BY 1 DESC LIMIT 1", (own_msp,)
+        )
+        return int(row[0]) if row else 0
+
     async def oldest_ms(self) -> int | None:
         """When the oldest open one was written (Unix ms)."""
         row = await self._database.row("SELECT min(held_at_ms) FROM lease WHERE held_at_ms > 0")
@@ -212,6 +226,19 @@ class Leases:
         """How many blocks are to be collected."""
         row = await self._database.row("SELECT count(*) FROM waiting_block")
         return int(row[0]) if row else 0
+
+
+def _check_room(db: sqlite3.Connection, msp: str, size: int, quota: Quota) -> None:
+    batches, taken = db.execute(
+        "SELECT count(*), coalesce(sum(size), 0) FROM lease WHERE msp = ?", (msp,)
+    ).fetchone()
+    if batches >= quota.batches or taken + size > quota.size:
+        raise MeshError(
+            code_pb2.CODE_RESOURCE_EXHAUSTED,
+            "as much of this member is held here as may be while the channel has not decided on it; "
+            "have another member hold the batch, or come back",
+            retry_after_ms=_FIRST_LOOK_MS,
+        )
 
 
 def _wait_ms(age_ms: int) -> int:

@@ -23,6 +23,15 @@ class StorageMetrics:
         self.replicas_confirmed = metrics.counter("replicas_confirmed", "Signed receipts of other members")
         self.replicas_failed = metrics.counter("replicas_failed", "Pushes that gave no valid receipt")
         self.replicated = metrics.counter("replicas_held", "Batches imported for other members")
+        self.over_quota = metrics.counter(
+            "replicas_over_quota",
+            "Batches that were not taken: their member has too much open here",
+        )
+        self.leased_to_member = metrics.gauge(
+            "leased_to_member",
+            "bytes",
+            "Pinned for the other member that has the most here of which the fate is open",
+        )
         self.key_releases = metrics.counter(
             "key_releases",
             "Data keys asked for here; outcome: released, refused, failed",

@@ -11,7 +11,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
 from services.storage.domain import batch
-from services.storage.domain.lease import Lease
+from services.storage.domain.lease import Lease, Quota
 from services.storage.leases import Leases
 from services.storage.locks import KeyedLocks
 from services.storage.recent import RecentBlocks
@@ -54,13 +54,16 @@ class Pins:
         """For how long nothing has been imported by this process."""
         return 0.0 if self._importing else monotonic() - self._imported_at
 
-    async def lease(self, packed: batch.Packed, lease: Lease) -> None:
+    async def lease(self, packed: batch.Packed, lease: Lease, quota: Quota | None = None) -> None:
         """Import a CAR that was checked and pin its root until its fate is known.
 
-        Raises MeshError CONFLICT (held for other commands), UNAVAILABLE, INTEGRITY.
+        quota  of the lease's member
+
+        Raises MeshError CONFLICT (held for other commands), RESOURCE_EXHAUSTED (over the quota), UNAVAILABLE,
+        INTEGRITY.
         """
         async with self._locks.hold(packed.root_cid):
-            await self._leases.open(lease)
+            await self._leases.open(lease, len(packed.car), quota)
             await self._import(packed)
         if packed.root_block:
             # What is refused of a batch is let go moments after it was sealed.

@@ -97,4 +97,9 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX emergency_open ON emergency (opened_ms) WHERE told = 0 OR recorded_ms = 0
     """,
+    """
+    -- Bytes of the CAR that is pinned under a lease: what each member has open here is counted.
+    ALTER TABLE lease ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX lease_of_member ON lease (msp, size)
+    """,
 )

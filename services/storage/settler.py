@@ -45,6 +45,7 @@ class Settler:
 
     def __init__(
         self,
+        own_msp: str,
         leases: Leases,
         pins: Pins,
         ledger: CommittedContents,
@@ -52,6 +53,7 @@ class Settler:
         now_ms: Callable[[], int],
         every_seconds: float = _EVERY_SECONDS,
     ) -> None:
+        self._own_msp = own_msp
         self._leases = leases
         self._pins = pins
         self._ledger = ledger
@@ -143,6 +145,7 @@ class Settler:
     async def _measure(self) -> None:
         """By the channel's time: where nothing happens, nothing can be settled, and nothing grows."""
         self._metrics.leases_open.set(await self._leases.count())
+        self._metrics.leased_to_member.set(await self._leases.largest_elsewhere(self._own_msp))
         oldest_ms = await self._leases.oldest_ms()
         overdue_ms = self._channel_time_ms - oldest_ms - LEASE_MS if oldest_ms else 0
         self._metrics.lease_overdue.set(max(0, overdue_ms) / 1000)

@@ -34,6 +34,15 @@ class Content:
         return self.cid, self.command_id, self.signer, self.stated_sha256
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one other member may have pinned here while the fate of it is open."""
+
+    batches: int
+    size: int
+    """Bytes of CARs."""
+
+
 @dataclass(frozen=True)
 class Lease:
     """A batch that is pinned on behalf of a member, and whose fate is open.

@@ -24,7 +24,7 @@ from services.storage.consents import Consents
 from services.storage.decisions import Decisions
 from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
-from services.storage.domain.lease import Lease
+from services.storage.domain.lease import Lease, Quota
 from services.storage.hosting import Hosting
 from services.storage.identities import Identities
 from services.storage.keeper import Keeper
@@ -188,7 +188,7 @@ class Hospital:
             lambda: self.clock_ms(),
         )
         self.settler = Settler(
-            self.leases, self.pins, self.ledger, metrics, lambda: self.clock_ms(), every_seconds=0.01
+            *(msp, self.leases, self.pins, self.ledger, metrics, lambda: self.clock_ms()), every_seconds=0.01
         )
         self.collector = Collector(
             self.leases, self.pins, self.kubo, metrics, every_seconds=0.01, quiet_seconds=0.0
@@ -225,8 +225,15 @@ class Hospital:
             metrics,
             lambda: self.clock_ms(),
         )
-        self.hosting = Hosting(self.pins, self.recent, budget, receipts, metrics, lambda: self.clock_ms())
+        self._budget, self._receipts = budget, receipts
+        self.host_within(Quota(batches=1_000, size=256 * MIB))
         self.blobs = Blobs(msp, self.ledger, self.keeper, self.blocks, self.leases)
+
+    def host_within(self, quota: Quota) -> None:
+        """What each other member may have open here."""
+        self.hosting = Hosting(
+            *(self.pins, self.recent, self._budget, self._receipts, self.metrics, self.clock), quota=quota
+        )
 
     def clock(self) -> int:
         """Unix ms."""
