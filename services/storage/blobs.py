@@ -51,7 +51,7 @@ class Blobs:
         seal = await self._leases.seal_of(lease)
         if seal is None:
             seal = await self._keeper.store(packed, lease, place)
-            await self._leases.stand(lease, seal, (), ())
+            await self._keeper.stand(lease, seal, (), ())
         return tuple(receipt.msp for receipt in seal.receipts)
 
     async def get(self, cid: str) -> bytes:

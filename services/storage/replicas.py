@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -62,13 +63,41 @@ class Replicas:
         """Have `copies` of the members in `order` hold a batch.
 
         A spare is asked for each that fails, and beside each that is slow; whoever failed lately is a spare.
+        When it takes one of those that did, they are asked first: what the others had pinned of a batch that
+        is refused they would keep for a quarter of an hour.
 
         signing_keys  each member's registered storage signing key (SPKI), by MSP id
 
         Raises MeshError UNAVAILABLE when fewer receipts came in time.
         """
+        absent = [msp for msp in order if msp in self._absences]
+        there = [msp for msp in order if msp not in absent]
+        first = max(0, copies - len(there)) if copies <= len(order) else 0
+        ends_at = asyncio.get_running_loop().time() + self._push_seconds
+        push = partial(self._confirmed, packed, lease, signing_keys, ends_at)
+        receipts = await push(absent, first) if first else []
+        if len(receipts) == first:
+            receipts += await push(there + ([] if first else absent), copies - first)
+        if len(receipts) < copies:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE,
+                f"{len(receipts)} of {copies} needed copies at other members were confirmed, so nothing is"
+                " acknowledged; send again when more members answer",
+            )
+        return receipts
+
+    async def _confirmed(
+        self,
+        packed: Packed,
+        lease: Lease,
+        signing_keys: Mapping[str, bytes],
+        ends_at: float,
+        order: Sequence[str],
+        copies: int,
+    ) -> list[ReplicaReceipt]:
+        """Receipts of as many as `copies` of the members, fewer when no more came until `ends_at`."""
         receipts: list[ReplicaReceipt] = []
-        spare = sorted(order, key=lambda msp: msp in self._absences)
+        spare = list(order)
         running: dict[asyncio.Task[ReplicaReceipt | None], str] = {}
 
         def ask_one_more() -> None:
@@ -77,7 +106,7 @@ class Replicas:
             running[asyncio.create_task(pushing)] = msp
 
         try:
-            async with asyncio.timeout(self._push_seconds):
+            async with asyncio.timeout_at(ends_at):
                 while len(receipts) < copies:
                     while spare and len(running) + len(receipts) < copies:
                         ask_one_more()
@@ -105,12 +134,6 @@ class Replicas:
                 task.cancel()
             if running:
                 await asyncio.wait(running)
-        if len(receipts) < copies:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
-                f"{len(receipts)} of {copies} needed copies at other members were confirmed, so nothing is"
-                " acknowledged; send again when more members answer",
-            )
         return receipts
 
     async def _push_to(

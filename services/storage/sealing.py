@@ -205,7 +205,7 @@ class Sealing:
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
         seal = await self._keeper.store(packed, lease, place)
         results = [one.result(seal) for one in sealed]
-        await self._leases.stand(lease, seal, items, results)
+        await self._keeper.stand(lease, seal, items, results)
         self._metrics.sealed.inc(len(records))
         for record in records:
             self._recent.put(*record.blocks[0])

@@ -80,3 +80,42 @@ async def test_a_batch_goes_elsewhere_when_a_member_hangs_and_the_next_one_at_on
     # Of two that are suspected the one that is there holds it.
     members.hanging = {NORTHGATE}
     assert await holders() == [LAKESIDE]
+
+
+class SomeRefuse(SomeHang):
+    """Members of which some say at once that they are not there; who holds the batch, as often as it does."""
+
+    def __init__(self, *away: str) -> None:
+        super().__init__()
+        self.away = set(away)
+        self.holds: list[str] = []
+
+    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
+        if msp in self.away:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "no answer")
+        self.holds.append(msp)
+        return await super().replicate(msp, packed, lease, seconds)
+
+
+async def test_while_too_few_members_answer_what_is_refused_fills_nobodys_disk() -> None:
+    """What was seen: the one that was there pinned each refused batch for a quarter of an hour."""
+    members = SomeRefuse(NORTHGATE)
+    receipts = Receipts(MERCY, bytes(32), signature.new_private_key())
+    metrics = StorageMetrics(Metrics("storage", CollectorRegistry()))
+    replicas = Replicas(members, receipts, metrics, push_seconds=60, spare_seconds=60)
+    packed = batch.pack_blob(b"sealed")
+    lease = Lease(packed.root_cid, MERCY, (), {}, 1)
+
+    async def holders() -> set[str]:
+        pushed = await replicas.push(packed, lease, 2, [LAKESIDE, NORTHGATE], members.signing_keys)
+        return {receipt.msp for receipt in pushed}
+
+    for _ in range(5):
+        with pytest.raises(MeshError):
+            await holders()
+    # Nobody knew it before the first.
+    assert members.holds == [LAKESIDE]
+
+    members.away.clear()
+    assert await holders() == {LAKESIDE, NORTHGATE}
+    assert await holders() == {LAKESIDE, NORTHGATE}

@@ -162,6 +162,60 @@ async def test_an_own_kubo_that_is_down_leaves_nothing_at_the_other_member(world
     assert not world.lakeside.kubo.pinned
 
 
+async def refused(world: World, patient: str) -> None:
+    """A batch whose lease is some pages long."""
+    with pytest.raises(MeshError) as caught:
+        await world.mercy.sealing.seal([item(patient) for _ in range(64)])
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+
+
+async def allow(world: World, pages: int) -> None:
+    """So many pages mercy's database may have; when it has as many or more, its disk is full."""
+    await world.mercy.database.write(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+
+
+@pytest.mark.parametrize("full", ["node", "notes"])
+async def test_while_the_own_disk_is_full_what_is_refused_fills_nobody_elses(world: World, full: str) -> None:
+    """What was seen: each refused batch was pinned at the other members for a quarter of an hour."""
+    patient = world.patient().address
+    await world.mercy.sealing.seal([item(patient)])
+    if full == "node":
+        world.mercy.kubo.down = True
+    else:
+        await allow(world, 1)
+    # Nobody knows it before.
+    await refused(world, patient)
+    pinned = set(world.lakeside.kubo.pinned)
+
+    for _ in range(5):
+        await refused(world, patient)
+
+    assert world.lakeside.kubo.pinned == pinned
+    world.mercy.kubo.down = False
+    await allow(world, 1_000_000)
+    for _ in range(2):
+        sealed = await world.mercy.sealing.seal([item(patient)])
+        assert [receipt.msp for receipt in sealed.seals[0].receipts] == [MERCY, LAKESIDE]
+    assert len(world.lakeside.kubo.pinned) == len(pinned) + 2
+
+
+async def test_what_cannot_be_noted_before_it_is_answered_goes_at_once_and_fills_nobody_elses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "the disk is full")
+
+    patient = world.patient().address
+    monkeypatch.setattr(world.mercy.leases, "stand", full)
+    await refused(world, patient)
+    await world.settle(0)
+    assert not world.mercy.kubo.pinned
+    pinned = set(world.lakeside.kubo.pinned)
+    world.mercy.kubo.down = True
+    await refused(world, patient)
+    assert world.lakeside.kubo.pinned == pinned
+
+
 async def test_a_policy_of_one_copy_needs_no_other_member(world: World) -> None:
     world.channel.min_replicas = 1
     world.mercy.wire.down.add(LAKESIDE)
