@@ -3,6 +3,7 @@
 from cbmdhi.ledger.v1 import ledger_pb2_grpc
 from services.ledger.carrier import Carrier
 from services.ledger.channel import FabricChannel
+from services.ledger.channel_clock import ChannelClock
 from services.ledger.config import LedgerConfig
 from services.ledger.epochs import Epochs
 from services.ledger.evidence import Proving
@@ -56,13 +57,15 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
 
     proofs = Proofs(channel, projection, recent)
     health = Health(channel, projection, metrics)
-    epochs = Epochs(channel, metrics)
+    channel_clock = ChannelClock()
+    epochs = Epochs(channel, metrics, channel_clock=channel_clock)
     life.spawn("epochs", epochs.run())
     life.spawn("late-keys", LateKeys(channel, metrics).run())
     carrier = Carrier(channel, proofs, metrics, traces=traces, epochs=epochs)
     submitter = await life.enter(Submitter(carrier, metrics))
     life.readiness.add("database", database.check)
     life.readiness.add("peer", health.check)
+    life.readiness.add("clock", channel_clock.check)
 
     server = GrpcServer(config, life)
     state, lists = PeerState(channel), Lists(database)

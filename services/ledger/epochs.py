@@ -15,13 +15,13 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from services.ledger import fabric
 from services.ledger.chain import Channel
+from services.ledger.channel_clock import EPOCH_SECONDS, ChannelClock
 from services.ledger.domain import failures
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.ordering import RefusedByOrderer, UnknownOutcome, order
 from services.runtime.errors import code_name
 from services.runtime.retry import backoff_seconds
 
-EPOCH_SECONDS = 60
 _KEYS = tuple(f"epoch/{slot}" for slot in range(3))
 
 _DEADLINE_SECONDS = 15.0
@@ -43,11 +43,13 @@ class Epochs:
         metrics: LedgerMetrics,
         clock: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
+        channel_clock: ChannelClock | None = None,
     ) -> None:
         self._channel = channel
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
+        self._channel_clock = channel_clock or ChannelClock(clock)
         self._telling = asyncio.Lock()
 
     async def run(self) -> None:
@@ -80,9 +82,16 @@ class Epochs:
     async def _has_begun(self) -> bool:
         query = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=_KEYS)).SerializeToString()
         async with asyncio.timeout(_DEADLINE_SECONDS):
-            answer = state_pb2.QueryResult.FromString(await self._channel.query(query))
+            try:
+                answer = state_pb2.QueryResult.FromString(await self._channel.query(query))
+            except fabric.EvaluateError as exc:
+                if failures.is_of_the_clock(exc.chaincode_messages):
+                    self._channel_clock.refused()
+                raise
         numbers = [state_pb2.Epoch.FromString(value).number for value in answer.values]
-        return max(numbers, default=0) >= int(self._clock()) // EPOCH_SECONDS
+        newest = max(numbers, default=0)
+        self._channel_clock.seen(newest)
+        return newest >= int(self._clock()) // EPOCH_SECONDS
 
     async def _tell(self) -> bool:
         ends_at = asyncio.get_running_loop().time() + _DEADLINE_SECONDS

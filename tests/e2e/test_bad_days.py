@@ -215,11 +215,9 @@ CLOCK = {
 }
 
 
-def ahead_of_time() -> tuple[str, ...]:
-    """Runs what follows 20 minutes later, as the process itself: `faketime` would only be its parent."""
-    told = subprocess.run(
-        ["faketime", "-f", "+20m", "env"], capture_output=True, text=True, check=True
-    ).stdout
+def ahead_of_time(by: str = "+20m") -> tuple[str, ...]:
+    """Runs what follows that much later, as the process itself: `faketime` would only be its parent."""
+    told = subprocess.run(["faketime", "-f", by, "env"], capture_output=True, text=True, check=True).stdout
     wanted = [line for line in told.splitlines() if line.startswith(("LD_PRELOAD=", "FAKETIME="))]
     assert len(wanted) == 2
     return ("env", *wanted, "FAKETIME_DONT_FAKE_MONOTONIC=1")
@@ -237,6 +235,19 @@ async def test_a_clock_20_minutes_ahead_keeps_a_service_from_being_ready(
     async with ahead.running(*ahead_of_time()) as running:
         found = await running.problem(check, says)
     assert "timedatectl set-ntp true" in found["checks"][check]["problem"]
+
+
+@needs_faketime
+@pytest.mark.parametrize("by", ["+180s", "-180s"])
+async def test_a_ledger_three_minutes_off_its_chaincode_is_not_ready(
+    trial: Callable[[str], Trial], by: str
+) -> None:
+    """What was seen: it was, and nothing that it sent was endorsed."""
+    off = trial("ledger")
+    off.document["nats"]["url"] = f"tls://{nowhere()}"
+    async with off.running(*ahead_of_time(by)) as running:
+        found = await running.problem("clock", "a minute off that of the own chaincode")
+    assert not found["ready"]
 
 
 @needs_mounts

@@ -8,6 +8,9 @@ from cbmdhi.command.v1 import code_pb2
 
 _LEADING_CODE = re.compile(r"(CODE_[A-Z_]+)(?::|$)")
 
+# Where it is wrong follows the code, a word of a closed list too: `CODE_UNAVAILABLE: clock: …`.
+_OF_THE_CLOCK = re.compile(r"CODE_UNAVAILABLE: clock:")
+
 # A refusal of the whole call that one bad group can be the cause of; others concern the call itself.
 _ONE_GROUP_CAN_CAUSE = frozenset({code_pb2.CODE_INVALID, code_pb2.CODE_TOO_LARGE, code_pb2.CODE_INTERNAL})
 
@@ -43,6 +46,11 @@ def leading_code(messages: tuple[str, ...]) -> int | None:
         if value is not None:
             return value.number
     return None
+
+
+def is_of_the_clock(messages: tuple[str, ...]) -> bool:
+    """True when a chaincode refused the call's time, as too far from its own member's clock."""
+    return any(_OF_THE_CLOCK.match(message) for message in messages)
 
 
 def of_endorsement(status: str, messages: tuple[str, ...], *, needs_one: bool = False) -> Failure:
