@@ -13,6 +13,7 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol import certificates
 
@@ -27,7 +28,7 @@ def endpoints(home: Path) -> dict[str, Any]:
         return json.loads((home / "endpoints.json").read_text())
     except OSError as error:
         raise MeshError(
-            code_pb2.CODE_UNAVAILABLE, f"no network in {home}: start one with `make up`"
+            code_pb2.CODE_UNAVAILABLE, f"no network in {home}: start one with `{command_for(home, 'up')}`"
         ) from error
 
 

@@ -139,7 +139,8 @@ def restore(
                 for name in reversed(network.programs(about.organisation)):
                     network.stop(name)
         elif _writers(network, about.organisation):
-            raise BackupError(f"Programs of {about.organisation} run unsupervised.", "Run: make down")
+            down = network.files.command("down")
+            raise BackupError(f"Programs of {about.organisation} run unsupervised.", f"Run: {down}")
         replaced = _put(network, about.organisation, scratch)
         if runs:
             _start(network, about.organisation, progress)

@@ -26,6 +26,7 @@ import psutil
 from cbmdhi.backup import guard
 from cbmdhi.backup.archive import Taken
 from cbmdhi.backup.errors import BackupError
+from cbmdhi.devnet.layout import command_for
 
 # Longer is an outage: the guard ends it and the backup is given up.
 LONGEST_SECONDS = 10.0
@@ -59,7 +60,7 @@ def photograph(
     processes = list(find())
     if not processes:
         return Photograph([_shown(path, base) for path in _walk(sources) if _belongs(path)], 0.0, 0, 0)
-    with _frozen(processes) as seconds:
+    with _frozen(processes, base) as seconds:
         taken, linked, copied = _copy(sources, base, into)
         if {process.pid for process in find()} != {process.pid for process in processes}:
             raise BackupError("A program was started or ended during the backup.", "Try again.")
@@ -67,8 +68,8 @@ def photograph(
 
 
 @contextmanager
-def _frozen(processes: Sequence[psutil.Process]) -> Iterator[Callable[[], float]]:
-    """Have the processes stand still; gives how long they did."""
+def _frozen(processes: Sequence[psutil.Process], home: Path) -> Iterator[Callable[[], float]]:
+    """Have the processes of the network at `home` stand still; gives how long they did."""
     started = ended = 0.0
     argv = [sys.executable, guard.__file__, str(LONGEST_SECONDS)]
     argv += [f"{process.pid}:{process.create_time()}" for process in processes]
@@ -95,7 +96,7 @@ def _frozen(processes: Sequence[psutil.Process]) -> Iterator[Callable[[], float]
     if keeper.returncode == guard.PASSED:
         raise BackupError(
             f"Copying took longer than the {LONGEST_SECONDS:.0f} s that programs may stand still for.",
-            "Stop them first (make down) and take the backup then, or use a faster disk.",
+            f"Stop them first ({command_for(home, 'down')}) and take the backup then, or use a faster disk.",
         )
 
 

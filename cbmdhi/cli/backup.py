@@ -15,6 +15,7 @@ from rich.markup import escape
 from cbmdhi.backup import member, recovery_key
 from cbmdhi.cli.network import guarded_network
 from cbmdhi.devnet import Network
+from cbmdhi.devnet.layout import home_at
 from cbmdhi.devnet.progress import Shown
 
 _console = Console(highlight=False)
@@ -68,7 +69,9 @@ def backup(
     with Shown(_errors) as progress:
         counted = _Counter(progress)
         taken = guarded_network(
-            as_json, lambda: member.take(Network(home), organisation, destination, to, progress, counted)
+            as_json,
+            lambda: member.take(Network(home), organisation, destination, to, progress, counted),
+            home,
         )
     if as_json:
         _print_json(asdict(taken))
@@ -111,7 +114,7 @@ def restore(
                 return member.check(source, key, progress, counted)
             return member.restore(Network(home), source, key, progress, counted, replace=replace)
 
-        done = guarded_network(as_json, work)
+        done = guarded_network(as_json, work, home)
     if as_json:
         document = asdict(done)
         document["replaced"] = str(done.replaced) if done.replaced else None
@@ -128,7 +131,7 @@ def restore(
     if done.replaced:
         _console.print(f"What was there lies in {done.replaced}; remove it when all is well.", soft_wrap=True)
     if not done.started:
-        _console.print("Next: cbmdhi up", soft_wrap=True)
+        _console.print(f"Next: {home_at(home).command('up')}", soft_wrap=True, markup=False)
 
 
 def make_key(

@@ -14,6 +14,7 @@ from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption
 from cbmdhi.cli.wallet import role_named
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import WalletError
 from cbmdhi.protocol import address as addresses
 
@@ -55,7 +56,7 @@ def grant(
         print(json.dumps({"consent_id": consent_id, "receipt": shared.plain(receipt)}))
     else:
         console.print(f"[green]given[/green] in block {receipt.receipt.block}; to take it back:")
-        console.print(f"  cbmdhi consent revoke {consent_id}")
+        console.print(f"  {command_for(home, 'consent', 'revoke', consent_id)}", soft_wrap=True)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
 from cbmdhi.demo.cast import Stage
 from cbmdhi.demo.story import Story, StoryFailed
+from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import MeshError
 
 
@@ -37,7 +38,9 @@ def demo(
     if failed:
         if not as_json:
             shared.errors.print(f"[red]the story stopped:[/red] {failed}", soft_wrap=True)
-            shared.errors.print("see `cbmdhi doctor` and the logs of `cbmdhi status`")
+            doctor, status = (command_for(home, word) for word in ("doctor", "status"))
+            told_next = f"see `{doctor}` and the logs of `{status}`"
+            shared.errors.print(told_next, soft_wrap=True, markup=False)
         raise typer.Exit(1)
     if picture is not None:
         picture.write_text(_without_web_fonts(console.export_svg(title="cbmdhi demo")))
@@ -86,15 +89,13 @@ def _what_next(home: Path, endpoints: dict[str, Any], example: dict[str, str]) -
         if "gateway" in organisation:
             gateway = organisation["gateway"]
             console.print(f"  {name:<9} gRPC {gateway['grpc']}   REST {gateway['rest']}")
-    suffix = "" if home == shared.DEFAULT_HOME else f" --home {shared.shown(home)}"
-    program = ".venv/bin/cbmdhi"
     console.print(f"  addresses, keys, process ids: {shared.shown(home / 'endpoints.json')}\n\nnext:")
     for line in (
-        f"status{suffix}",
-        f"audit -w {example['wallet']}{suffix}",
-        f"inbox -w {example['wallet']}{suffix}",
-        f"verify {example['tx_id']} {example['command_id']} -w {example['wallet']}{suffix}",
-        f"list -p {example['patient']} -w mercy-engine{suffix}",
+        ("status",),
+        ("audit", "-w", example["wallet"]),
+        ("inbox", "-w", example["wallet"]),
+        ("verify", example["tx_id"], example["command_id"], "-w", example["wallet"]),
+        ("list", "-p", example["patient"], "-w", "mercy-engine"),
+        ("down",),
     ):
-        console.print(f"  {program} {line}", soft_wrap=True)
-    console.print("  make down", soft_wrap=True)
+        console.print(f"  {command_for(home, *line)}", soft_wrap=True)

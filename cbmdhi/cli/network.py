@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cbmdhi.devnet import DevnetError, Network, doctor, status
+from cbmdhi.devnet.layout import command_for, home_at
 from cbmdhi.devnet.network import Started
 from cbmdhi.devnet.progress import Shown
 
@@ -55,9 +56,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands to the CLI."""
-    for command in (up, down, show_status, show_doctor, clean):
-        name = command.__name__.removeprefix("show_")
-        app.command(name, rich_help_panel=panel)(command)
+    for each in (up, down, show_status, show_doctor, clean):
+        name = each.__name__.removeprefix("show_")
+        app.command(name, rich_help_panel=panel)(each)
 
 
 def up(
@@ -69,7 +70,9 @@ def up(
 ) -> None:
     """Start the network: mercy, lakeside, perhaps northgate, and who orders. Mends a half-dead one."""
     with Shown(_errors) as progress:
-        network, started = guarded_network(as_json, lambda: _up(home, base_port, members, progress, traced))
+        network, started = guarded_network(
+            as_json, lambda: _up(home, base_port, members, progress, traced), home
+        )
     endpoints = network.endpoints()
     if as_json:
         _print_json(
@@ -88,13 +91,14 @@ def up(
             gateway = organisation["gateway"]
             _console.print(f"  {name:<9} REST {gateway['rest']}   gRPC {gateway['grpc']}", soft_wrap=True)
     _console.print(f"  all addresses: {network.files.endpoints_file}", soft_wrap=True)
-    _console.print("Next: make status, .venv/bin/cbmdhi demo, make down")
+    next_ones = ", ".join(network.files.command(word) for word in ("status", "demo", "down"))
+    _console.print(f"Next: {next_ones}", soft_wrap=True, markup=False)
 
 
 def down(home: _Home = None, as_json: _Json = False) -> None:
     """Stop the network. Its state stays; `cbmdhi up` goes on from there."""
     with Shown(_errors) as progress:
-        stopped = guarded_network(as_json, lambda: Network(home, progress=progress).down())
+        stopped = guarded_network(as_json, lambda: Network(home, progress=progress).down(), home)
     if as_json:
         _print_json({"stopped": stopped})
     else:
@@ -104,7 +108,7 @@ def down(home: _Home = None, as_json: _Json = False) -> None:
 def clean(home: _Home = None, as_json: _Json = False) -> None:
     """Stop the network and forget its state: channel, records, keys, wallets."""
     with Shown(_errors) as progress:
-        removed = guarded_network(as_json, lambda: Network(home, progress=progress).clean())
+        removed = guarded_network(as_json, lambda: Network(home, progress=progress).clean(), home)
     if as_json:
         _print_json({"removed": removed})
     else:
@@ -113,7 +117,7 @@ def clean(home: _Home = None, as_json: _Json = False) -> None:
 
 def show_status(home: _Home = None, as_json: _Json = False) -> None:
     """Every program, the channel, the projections, Kubo and NATS. Ends with 1 when not all is green."""
-    found = guarded_network(as_json, lambda: status.of(Network(home)))
+    found = guarded_network(as_json, lambda: status.of(Network(home)), home)
     if as_json:
         _print_json(found.document())
     else:
@@ -123,7 +127,7 @@ def show_status(home: _Home = None, as_json: _Json = False) -> None:
 
 def show_doctor(home: _Home = None, as_json: _Json = False) -> None:
     """Say what is wrong with this machine or the network, and how to mend it."""
-    findings = guarded_network(as_json, lambda: doctor.examine(Network(home)))
+    findings = guarded_network(as_json, lambda: doctor.examine(Network(home)), home)
     bad = any(finding.grade is doctor.Grade.BAD for finding in findings)
     if as_json:
         _print_json(
@@ -208,7 +212,8 @@ def _show_status(found: status.NetworkStatus) -> None:
     for problem in found.problems:
         _console.print(f"[red]●[/] {escape(problem)}", soft_wrap=True)
     if found.programs and found.problems:
-        _console.print("`cbmdhi doctor` says how to mend it.")
+        doctor_says = command_for(Path(found.home), "doctor")
+        _console.print(f"`{doctor_says}` says how to mend it.", soft_wrap=True, markup=False)
 
 
 def _show_findings(findings: Sequence[doctor.Finding]) -> None:
@@ -221,17 +226,22 @@ def _show_findings(findings: Sequence[doctor.Finding]) -> None:
         _console.print("Nothing is wrong.")
 
 
-def guarded_network(as_json: bool, work: Callable[[], T]) -> T:
-    """Do the work; what stops it is told in a sentence, with what to do, and ends with 1."""
+def guarded_network(as_json: bool, work: Callable[[], T], home: Path | None = None) -> T:
+    """Do the work; what stops it is told in a sentence, with what to do, and ends with 1.
+
+    home  of the network that it is about
+    """
     try:
         return work()
     except DevnetError as exc:
         problem, remedy, cause = exc.problem, exc.remedy, exc
     except OSError as exc:
-        problem, remedy, cause = _told(exc), "`cbmdhi doctor` looks at disk space, limits and ports.", exc
+        remedy = f"`{home_at(home).command('doctor')}` looks at disk space, limits and ports."
+        problem, cause = _told(exc), exc
     except KeyboardInterrupt as exc:
         problem, cause = "Interrupted.", exc
-        remedy = "`make up` goes on or starts afresh; `make down` stops what was started."
+        up, down = (home_at(home).command(word) for word in ("up", "down"))
+        remedy = f"`{up}` goes on or starts afresh; `{down}` stops what was started."
     if as_json:
         _print_json({"error": {"problem": problem, "remedy": remedy}})
     else:

@@ -19,6 +19,7 @@ from cbmdhi.client import Client
 from cbmdhi.client.records import Written
 from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import MeshError, name_of
 
 
@@ -38,7 +39,7 @@ def put(
     async def work(client: Client) -> list[Written]:
         return await client.records.put(fhir.records_of(_document(file), patient))
 
-    with _kept(trace):
+    with _kept(trace, home):
         written = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps([_row(entry) for entry in written]))
@@ -79,7 +80,7 @@ def get(
     if version and not version.isdigit():
         shared.errors.print("a version is a number: ID/VERSION")
         raise typer.Exit(2)
-    with _kept(trace):
+    with _kept(trace, home):
         reading = shared.with_client(
             wallet,
             home,
@@ -132,13 +133,13 @@ def list_records(
 
 
 @contextmanager
-def _kept(trace: bool) -> Iterator[None]:
+def _kept(trace: bool, home: Path) -> Iterator[None]:
     """Have the mesh keep the trace of what is done inside, when that is wished."""
     if not trace:
         yield
         return
     with traced() as trace_id:
-        shared.errors.print(f"its trace: cbmdhi trace {trace_id}")
+        shared.errors.print(f"its trace: {command_for(home, 'trace', trace_id)}", soft_wrap=True)
         yield
 
 

@@ -14,7 +14,7 @@ import typer
 from cbmdhi import traces
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
-from cbmdhi.devnet.layout import home_at
+from cbmdhi.devnet.layout import command_for, home_at
 from cbmdhi.traces import Node, Span
 
 _LISTED = 20
@@ -38,13 +38,16 @@ def trace(
 ) -> None:
     """Show one trace as a tree with times, over all programs of both members (`cbmdhi up --traced`)."""
     if newest:
-        trace_id = _newest(read(home), newest)
+        trace_id = _newest(home, newest)
     if not trace_id:
-        _list(read(home), as_json)
+        _list(home, as_json)
         return
     roots = settled(home, trace_id)
     if not roots:
-        shared.errors.print(f"no span of {trace_id} has arrived; is the network traced (cbmdhi up --traced)?")
+        traced = command_for(home, "up", "--traced")
+        shared.errors.print(
+            f"no span of {trace_id} has arrived; is the network traced ({traced})?", soft_wrap=True
+        )
         raise typer.Exit(1)
     if as_json:
         print(json.dumps([asdict(root) for root in roots]))
@@ -81,17 +84,20 @@ def settled(home: Path, trace_id: str) -> list[Node]:
     return roots
 
 
-def _newest(spans: list[Span], name: str) -> str:
-    found = [one for one in spans if one.name == name and not one.parent_id]
+def _newest(home: Path, name: str) -> str:
+    found = [one for one in read(home) if one.name == name and not one.parent_id]
     if not found:
-        shared.errors.print(f"no trace that begins with {name} has arrived; run cbmdhi trace for what has")
+        shared.errors.print(
+            f"no trace that begins with {name} has arrived; run {command_for(home, 'trace')} for what has",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
     return max(found, key=lambda one: one.end_ns).trace_id
 
 
-def _list(spans: list[Span], as_json: bool) -> None:
+def _list(home: Path, as_json: bool) -> None:
     by_trace: dict[str, list[Span]] = defaultdict(list)
-    for span in spans:
+    for span in read(home):
         by_trace[span.trace_id].append(span)
     newest = sorted(by_trace.values(), key=lambda several: -max(one.end_ns for one in several))[:_LISTED]
     rows = [_row(several) for several in newest]
@@ -101,7 +107,10 @@ def _list(spans: list[Span], as_json: bool) -> None:
     table = shared.table("trace", "begins with", "program", "ms", "spans", "errors")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    console.print(table if rows else "no trace has arrived (cbmdhi up --traced)")
+    if not rows:
+        console.print(f"no trace has arrived ({command_for(home, 'up', '--traced')})", soft_wrap=True)
+        return
+    console.print(table)
 
 
 def _row(spans: list[Span]) -> dict[str, str | int | float]:

@@ -15,6 +15,7 @@ from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
+from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import WalletError
 from cbmdhi.wallet import Wallet
 
@@ -55,15 +56,15 @@ def create(
         return
     console.print(f"[green]made[/green] {wallet.address}  in {wallet.folder}")
     if wallet.role == pb.ROLE_PATIENT:
-        console.print(f"next: cbmdhi wallet enrol -w {name}  and  cbmdhi wallet register -w {name}")
+        enrol_it, register_it = (command_for(home, "wallet", do, "-w", name) for do in ("enrol", "register"))
+        console.print(f"next: {enrol_it}  and  {register_it}", soft_wrap=True)
     else:
         console.print(
             f"next: ask an administrator of {member} for `cbmdhi invite {wallet.address} --role {role}`"
         )
         if wallet.role == pb.ROLE_ADMINISTRATOR:
-            console.print(
-                f"the first one: its operator runs `cbmdhi operator-invite {member} {wallet.address}`"
-            )
+            invite_it = command_for(home, "operator-invite", member, wallet.address)
+            console.print(f"the first one: its operator runs `{invite_it}`", soft_wrap=True)
 
 
 @app.command()
@@ -109,7 +110,9 @@ def enrol(
     if as_json:
         print(json.dumps({"enrolled": True}))
     else:
-        console.print("[green]enrolled[/green]; next: cbmdhi wallet register")
+        console.print(
+            f"[green]enrolled[/green]; next: {command_for(home, 'wallet', 'register')}", soft_wrap=True
+        )
 
 
 @app.command()
@@ -141,7 +144,8 @@ def register(
     status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
     console.print(f"[green]registered[/green] in block {receipt.block}; status: {status}")
     if identity.status == state_pb2.IDENTITY_STATUS_PENDING:
-        console.print("it becomes active when enough members have approved: see `cbmdhi wallet show`")
+        see = command_for(home, "wallet", "show")
+        console.print(f"it becomes active when enough members have approved: see `{see}`", soft_wrap=True)
 
 
 def role_named(name: str) -> pb.Role:

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -112,7 +113,9 @@ def _disk(network: Network) -> Iterator[Finding]:
     for folder in _disks(home):
         free = shutil.disk_usage(folder).free
         says = f"{free / 1024**3:.1f} GiB free at {folder}"
-        mend = "Make room; `make clean` forgets the network's state (du -sh .devnet .tools shows their sizes)"
+        sizes = f"du -sh {shlex.quote(str(network.home))} {shlex.quote(str(layout.ROOT / '.tools'))}"
+        clean = network.files.command("clean")
+        mend = f"Make room; `{clean}` forgets the network's state ({sizes} shows their sizes)"
         if free < _DISK_BAD_BYTES:
             yield Finding("disk", Grade.BAD, says, mend)
         elif free < _DISK_TIGHT_BYTES:
@@ -191,7 +194,7 @@ def _clocks_of_programs(network: Network) -> Iterator[Finding]:
                 "clock",
                 Grade.BAD,
                 f"The clock of {name} is {abs(ahead) / 60:.0f} minutes {'ahead' if ahead > 0 else 'behind'}",
-                "Set its machine's clock (timedatectl set-ntp true), then: make up",
+                f"Set its machine's clock (timedatectl set-ntp true), then: {network.files.command('up')}",
             )
 
 
@@ -202,10 +205,10 @@ def _state(network: Network) -> Iterator[Finding]:
         yield Finding("state", Grade.BAD, exc.problem, exc.remedy)
         return
     if found is None:
-        yield Finding("state", Grade.WARN, f"There is no network at {network.home}", "Run: make up")
+        yield Finding("state", Grade.WARN, f"There is no network at {network.home}", _run_up(network))
     elif not found.complete:
         yield Finding(
-            "state", Grade.BAD, "The first start was interrupted", "Run: make up (it starts afresh)"
+            "state", Grade.BAD, "The first start was interrupted", f"{_run_up(network)} (it starts afresh)"
         )
     else:
         yield Finding("state", Grade.OK, f"{network.home}, ports from {found.base_port}")
@@ -221,20 +224,20 @@ def _supervision(network: Network) -> Iterator[Finding]:
             "supervisor",
             Grade.BAD,
             "lives but does not answer",
-            "Run: make up (it is ended and started anew)",
+            f"{_run_up(network)} (it is ended and started anew)",
         )
     elif strays:
         yield Finding(
             "supervisor",
             Grade.BAD,
             f"is gone, and {strays} programs run without it",
-            "Run: make up (they are started anew)",
+            f"{_run_up(network)} (they are started anew)",
         )
     elif network.exists():
         stale = (
             " (a stale socket or pid file is left; harmless)" if network.supervisor.pid_file.exists() else ""
         )
-        yield Finding("supervisor", Grade.WARN, f"The network is down{stale}", "Run: make up")
+        yield Finding("supervisor", Grade.WARN, f"The network is down{stale}", _run_up(network))
 
 
 def _ports(network: Network) -> Iterator[Finding]:
@@ -242,7 +245,7 @@ def _ports(network: Network) -> Iterator[Finding]:
         return
     at = network.ports()
     try:
-        ports.require_free(at)
+        ports.require_free(network.home, at)
     except DevnetError as exc:
         yield Finding("ports", Grade.BAD, exc.problem, exc.remedy)
     else:
@@ -257,13 +260,11 @@ def _certificates(network: Network) -> Iterator[Finding]:
     left = first - datetime.now(UTC)
     says = f"{len(expiring)} certificates; the first, {path.relative_to(network.home)}, ends {first:%Y-%m-%d}"
     if left < timedelta(0):
-        yield Finding(
-            "certificates", Grade.BAD, says, "It has ended. Make the network anew: make clean, then make up"
-        )
+        mend = f"It has ended. Make the network anew: {state.anew(network.files)}"
+        yield Finding("certificates", Grade.BAD, says, mend)
     elif left < _EXPIRY_SOON:
-        yield Finding(
-            "certificates", Grade.WARN, says, "Make the network anew before that: make clean, then make up"
-        )
+        mend = f"Make the network anew before that: {state.anew(network.files)}"
+        yield Finding("certificates", Grade.WARN, says, mend)
     else:
         yield Finding("certificates", Grade.OK, says)
 
@@ -296,7 +297,7 @@ def _age_of_programs(network: Network) -> Iterator[Finding]:
             "age",
             Grade.WARN,
             f"Changed since they were started: {', '.join(old)}",
-            "Run: make up (restarts them)",
+            f"{_run_up(network)} (restarts them)",
         )
 
 
@@ -310,14 +311,19 @@ def _health(network: Network) -> Iterator[Finding]:
                 program.name,
                 Grade.BAD,
                 f"is {program.state}: {program.reason}{_last_word(network.files.log(program.name))}",
-                f"Run: make up (starts or restarts it). Its log: {network.files.log(program.name)}",
+                f"{_run_up(network)} (starts or restarts it). Its log: {network.files.log(program.name)}",
             )
     told = {f"{program.name} is" for program in found.programs}
     for problem in found.problems:
         if not any(problem.startswith(beginning) for beginning in told):
-            yield Finding("network", Grade.BAD, problem, "Often passes within seconds; if not: make down up")
+            again = f"{network.files.command('down')}, then {network.files.command('up')}"
+            yield Finding("network", Grade.BAD, problem, f"Often passes within seconds; if not: {again}")
     if found.green:
         yield Finding("network", Grade.OK, f"all {len(found.programs)} programs are ready and keep up")
+
+
+def _run_up(network: Network) -> str:
+    return f"Run: {network.files.command('up')}"
 
 
 def _last_word(log: Path) -> str:

@@ -105,12 +105,13 @@ class Network:
             if self._wanted_members not in (None, found.members):
                 raise DevnetError(
                     f"This network has {found.members} members; they are part of its channel.",
-                    "Leave out --members, or forget the network first: make clean.",
+                    f"Leave out --members, or forget the network first: {self.files.command('clean')}.",
                 )
             if self._base_port not in (None, found.base_port):
                 raise DevnetError(
                     f"This network's ports begin at {found.base_port}; they are part of its channel.",
-                    "Leave out --base-port and CBMDHI_BASE_PORT, or forget the network first: make clean.",
+                    "Leave out --base-port and CBMDHI_BASE_PORT, or forget the network first:"
+                    f" {self.files.command('clean')}.",
                 )
             ran = self.supervisor.alive()
             if ran and retraced:
@@ -205,7 +206,7 @@ class Network:
         """
         found = state.read(self.files)
         if found is None:
-            raise DevnetError(f"There is no network at {self.home}.", "Run: make up")
+            raise DevnetError(f"There is no network at {self.home}.", f"Run: {self.files.command('up')}")
         return self._ports_at(found.base_port)
 
     def endpoints(self) -> dict[str, Any]:
@@ -215,7 +216,7 @@ class Network:
             DevnetError: there is no network here yet.
         """
         if not self.exists():
-            raise DevnetError(f"There is no network at {self.home}.", "Run: make up")
+            raise DevnetError(f"There is no network at {self.home}.", f"Run: {self.files.command('up')}")
         self._write_endpoints(self.ports())
         return json.loads(self.files.endpoints_file.read_text())
 
@@ -257,12 +258,12 @@ class Network:
         except FileNotFoundError as exc:
             raise DevnetError(
                 f"The network's state is not whole: {exc.filename} is missing.",
-                "Make it anew: make clean (forgets its state), then make up.",
+                f"Make it anew: {state.anew(self.files)}.",
             ) from exc
         strays = self._end_strays()
         if strays:
             self._progress.note(f"The supervisor was gone; {strays} programs that it left behind were ended.")
-        ports.require_free(at)
+        ports.require_free(self.home, at)
         with self._progress.step("Supervisor"):
             self.supervisor.start()
         self._start_wanted(self._starter(at), wanted)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from cbmdhi.devnet.errors import DevnetError, PortTaken
+from cbmdhi.devnet.layout import command_for
 from cbmdhi.devnet.processes import HOME_MARK
 from cbmdhi.devnet.topology import BLOCK, MEMBERS, Ports
 
@@ -17,8 +18,6 @@ from cbmdhi.devnet.topology import BLOCK, MEMBERS, Ports
 FIRST_BASE = 17400
 LAST_BASE = 31900
 STEP = 100
-# The ports are part of the channel.
-_ANEW = "or make the network anew on other ports (make clean, which forgets its state)"
 
 
 def choose(home: Path, base: int | None, members: tuple[str, ...] = MEMBERS) -> Ports:
@@ -34,7 +33,8 @@ def choose(home: Path, base: int | None, members: tuple[str, ...] = MEMBERS) -> 
                 f"{base} cannot be the first of {BLOCK} ports.", f"Choose one from 1024 to {65535 - BLOCK}."
             )
         _reserve(home, base)
-        require_free(Ports(base, members), "or name another first port (--base-port, CBMDHI_BASE_PORT)")
+        otherwise = "or name another first port (--base-port, CBMDHI_BASE_PORT)"
+        require_free(home, Ports(base, members), otherwise)
         return Ports(base, members)
     for candidate in range(FIRST_BASE, LAST_BASE, STEP):
         ports = Ports(candidate, members)
@@ -46,18 +46,22 @@ def choose(home: Path, base: int | None, members: tuple[str, ...] = MEMBERS) -> 
     )
 
 
-def require_free(ports: Ports, otherwise: str = _ANEW) -> None:
+def require_free(home: Path, ports: Ports, otherwise: str = "") -> None:
     """Check that nobody listens on any port of the network. `otherwise`: what to do instead of freeing it.
 
     Raises:
         PortTaken: names the first that is taken, the program that needs it, and who has it if known.
     """
+    if not otherwise:
+        # The ports are part of the channel.
+        clean = command_for(home, "clean")
+        otherwise = f"or make the network anew on other ports ({clean}, which forgets its state)"
     all_ports = ports.all()
     for port in taken(all_ports):
         owner, remedy = _owner(port)
         raise PortTaken(
             f"Port {port}, which {all_ports[port]} listens on, is taken by {owner}.",
-            f"{remedy}, {otherwise}. Then run `make up` again.",
+            f"{remedy}, {otherwise}. Then run `{command_for(home, 'up')}` again.",
         )
 
 
@@ -93,13 +97,16 @@ def _owner(port: int) -> tuple[str, str]:
 def _described(pid: int) -> tuple[str, str]:
     try:
         process = psutil.Process(pid)
-        command = " ".join(process.cmdline())[:80]
+        shown = " ".join(process.cmdline())[:80]
         home = process.environ().get(HOME_MARK)
     except psutil.Error:
         return f"process {pid}", "End that process"
     if home:
-        return f"the network at {home} (process {pid})", f"Stop that network (cbmdhi down --home {home})"
-    return f"`{command}` (process {pid})", "End that program"
+        return (
+            f"the network at {home} (process {pid})",
+            f"Stop that network ({command_for(Path(home), 'down')})",
+        )
+    return f"`{shown}` (process {pid})", "End that program"
 
 
 def _reserve(home: Path, base: int) -> bool:

@@ -88,7 +88,9 @@ class Starter:
             log = self._home.log(name)
             told.append(f"{name} ({state}) {health.ask(name, self._ports).reason}; its log, {log}, ends:")
             told += [f"    {line}" for line in _tail(log)]
-        return "\n  ".join([*told, "`cbmdhi doctor` says more. `make up` tries again."])
+        return "\n  ".join(
+            [*told, f"`{self._home.command('doctor')}` says more. `{self._home.command('up')}` tries again."]
+        )
 
 
 def _tail(log: Path, lines: int = 6) -> list[str]:

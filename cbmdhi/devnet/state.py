@@ -47,14 +47,19 @@ def read(home: Home) -> State | None:
         return None
     except (ValueError, KeyError, TypeError) as exc:
         raise DevnetError(
-            f"{home.state_file} is damaged ({exc}).", "Make the network anew: make clean, then make up."
+            f"{home.state_file} is damaged ({exc}).", f"Make the network anew: {anew(home)}."
         ) from exc
     if state.version != VERSION:
         raise DevnetError(
             f"The network at {home.path} was made by another version of CBMDHI.",
-            "Make it anew: make clean (forgets its state), then make up.",
+            f"Make it anew: {anew(home)}.",
         )
     return state
+
+
+def anew(home: Home) -> str:
+    """What a person types to have the network made anew."""
+    return f"{home.command('clean')} (forgets its state), then {home.command('up')}"
 
 
 def save(home: Home, state: State) -> None:

@@ -76,14 +76,14 @@ class NetworkStatus:
 
 def of(network: Network) -> NetworkStatus:
     """Ask everything, all at once; at most a few seconds."""
-    home = str(network.home)
+    home, up = str(network.home), network.files.command("up")
     if not network.exists():
-        return NetworkStatus(home, False, problems=[f"There is no network at {home}. Run: make up"])
+        return NetworkStatus(home, False, problems=[f"There is no network at {home}. Run: {up}"])
     at = network.ports()
     try:
         states = network.supervisor.states()
     except NotReady:
-        return NetworkStatus(home, False, problems=["The network is down. Run: make up"])
+        return NetworkStatus(home, False, problems=[f"The network is down. Run: {up}"])
     names = network.programs()
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(_program, name, states.get(name), at) for name in names]

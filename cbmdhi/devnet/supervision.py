@@ -187,7 +187,9 @@ class Supervisor:
                 f"Its log: {self.log}",
             ) from exc
         except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as exc:
-            raise NotReady(f"supervisord does not answer ({exc}).", "Run: make up") from exc
+            raise NotReady(
+                f"supervisord does not answer ({exc}).", f"Run: {self._home.command('up')}"
+            ) from exc
 
     def _server_part(self) -> str:
         return "\n".join(

@@ -188,7 +188,7 @@ def test_the_doctor_names_a_dead_program_and_the_remedy(network: Network) -> Non
     network.stop("lakeside-nats")
     [finding] = [finding for finding in doctor.examine(network) if finding.check == "lakeside-nats"]
     assert finding.grade is doctor.Grade.BAD
-    assert "make up" in finding.mend
+    assert network.files.command("up") in finding.mend
     network.start("lakeside-nats")
     assert not any(finding.check == "lakeside-nats" for finding in doctor.examine(network))
 

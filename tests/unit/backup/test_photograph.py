@@ -119,7 +119,7 @@ async def test_a_copy_that_takes_too_long_is_given_up_and_programs_go_on(
         photograph([tmp_path / "data"], tmp_path, tmp_path / "photo", lambda: [writer])
 
     assert still == [True]
-    assert "make down" in refused.value.remedy
+    assert "cbmdhi down --home" in refused.value.remedy
     await until(goes_on(tmp_path / "data"), "the writer goes on")
 
 

@@ -139,5 +139,5 @@ def test_state_is_read_as_it_was_saved(home: Home) -> None:
 def test_a_damaged_or_foreign_state_is_told_with_the_remedy(home: Home, text: str) -> None:
     home.path.mkdir()
     home.state_file.write_text(text)
-    with pytest.raises(DevnetError, match="make clean"):
+    with pytest.raises(DevnetError, match="cbmdhi clean --home"):
         state.read(home)
