@@ -23,6 +23,9 @@ _LINGER_SECONDS = 0.004
 # A gateway has six batches of 400 under way at most, whose contents are sealed: there shall be room for them.
 _QUEUED = {Lane.RECORDS: 24_000, Lane.DOCUMENTS: 2_000}
 _QUEUED_OF_ONE = {Lane.RECORDS: 4_000, Lane.DOCUMENTS: 1_000}
+# Of one person behind a gateway. Whose records come when, the gateway has seen to already: here they stay
+# together, for those of one request share a seal.
+_QUEUED_OF_A_PERSON = {Lane.RECORDS: None, Lane.DOCUMENTS: 500}
 # Batches of documents go one at a time: two of them would only get into each other's way.
 _IN_FLIGHT = {Lane.RECORDS: 4, Lane.DOCUMENTS: 1}
 # So many records are worth a transaction of their own: waiting for more saves next to nothing.
@@ -40,12 +43,14 @@ _TOO_LATE = "the deadline passed before the command was submitted, so nothing wa
 class _Pending:
     """A submission on its way.
 
+    person          whose turn it is among its caller's; of records: nobody's
     seals           those that its contents name
     envelope_bytes  estimate of what it adds to a transaction
     """
 
     submission: ledger_pb2.Submission
     caller: str
+    person: str
     lane: Lane
     seals: Seals
     envelope_bytes: int
@@ -67,7 +72,8 @@ class Submitter:
                 linger_seconds=_LINGER_SECONDS,
                 max_queue=_QUEUED[lane],
                 max_per_caller=_QUEUED_OF_ONE[lane],
-                key_of=lambda pending: (pending.caller, ""),
+                max_per_key=_QUEUED_OF_A_PERSON[lane],
+                key_of=lambda pending: (pending.caller, pending.person),
                 size_of=attrgetter("envelope_bytes"),
                 max_in_flight=_IN_FLIGHT[lane],
                 enough=_ENOUGH[lane],
@@ -92,7 +98,7 @@ class Submitter:
     ) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each submission, in order, after at most `wait_seconds`.
 
-        caller  whose requests take turns with those of others
+        caller  whose requests take turns with those of others; of its documents, those of each person do
 
         Raises MeshError INVALID or TOO_LARGE for the request, RESOURCE_EXHAUSTED when not all of it may wait,
         and that or UNAVAILABLE when it befell every group of it. Nothing was done then.
@@ -115,7 +121,8 @@ class Submitter:
         return answers
 
     def _enqueue(self, pending: _Pending, ends_at: float) -> _Answer | MeshError:
-        """What is too large for any transaction, or comes while the service ends, has that for its answer."""
+        """What is too large for any transaction, too much of a person, or comes while the service ends, has
+        that for its answer: others of the same request go their way."""
         try:
             return self._lanes[pending.lane].enqueue(pending, ends_at=ends_at)
         except MeshError as err:
@@ -157,7 +164,8 @@ def _checked(
         # In a transaction a seal stands once; those who share it mostly travel together.
         shares = sum(len(seal) // sharing[root] for root, seal in named[index].items())
         estimate = batches.envelope_bytes(size, commands) + shares
-        pending.append(_Pending(submission, caller, lane, named[index], estimate))
+        person = batches.person_of(submission) if lane is Lane.DOCUMENTS else ""
+        pending.append(_Pending(submission, caller, person, lane, named[index], estimate))
     return pending
 
 

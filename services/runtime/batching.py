@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from time import monotonic
@@ -86,6 +86,7 @@ class MicroBatcher(Generic[T, R]):
     enough          items that are worth a batch of their own: they do not wait for company
     max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
     max_per_caller  of them, of one caller; by default all
+    max_per_key     of those, of one key; by default all
     key_of          whose an item is, and what of its caller's it concerns; see FairQueue
     max_in_flight   batches being processed at a time
     name            the `queue` label of the metrics `cbmdhi_<service>_queue_…` and `…_batch_items`
@@ -104,6 +105,7 @@ class MicroBatcher(Generic[T, R]):
         size_of: Callable[[T], int],
         max_in_flight: int,
         max_per_caller: int | None = None,
+        max_per_key: int | None = None,
         key_of: Callable[[T], Key] = lambda _: ("", ""),
         enough: int | None = None,
         spacing_seconds: float = 0.0,
@@ -124,13 +126,15 @@ class MicroBatcher(Generic[T, R]):
         self._max_in_flight = max_in_flight
         self._name = name
         self._max_per_caller = min(max_per_caller or max_queue, max_queue)
+        self._max_per_key = min(max_per_key or self._max_per_caller, self._max_per_caller)
         self._key_of = key_of
         # What waits, as it came, and by whose turn it is; there, what was cancelled lies until its turn.
         self._waiting: OrderedDict[Waiting[T, R], None] = OrderedDict()
         self._queue: FairQueue[Waiting[T, R]] = FairQueue()
         self._cancelled = 0
         self._waiting_bytes = 0
-        self._waiting_of: dict[Hashable, int] = {}
+        self._waiting_of: Counter[Hashable] = Counter()
+        self._waiting_of_key: Counter[Key] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: asyncio.Handle | None = None
         self._later: asyncio.Handle | None = None
@@ -175,6 +179,10 @@ class MicroBatcher(Generic[T, R]):
             raise _not_done(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
         key = self._key_of(item)
         self.check_room(key[0])
+        if self._waiting_of_key[key] >= self._max_per_key:
+            raise self._no_room(
+                f"{self._max_per_key} of the same person's wait already; send again after the delay"
+            )
         loop = asyncio.get_running_loop()
         waiting: Waiting[T, R] = Waiting(loop=loop)
         waiting.item, waiting.size, waiting.key = item, size, key
@@ -184,7 +192,8 @@ class MicroBatcher(Generic[T, R]):
         self._queue.push(key, waiting)
         self._waiting[waiting] = None
         self._waiting_bytes += size
-        self._waiting_of[key[0]] = self._waiting_of.get(key[0], 0) + 1
+        self._waiting_of[key[0]] += 1
+        self._waiting_of_key[key] += 1
         # Not at once: what is submitted in the same turn of the loop leaves together.
         self._set_timer(self._due_at())
         return waiting
@@ -192,13 +201,15 @@ class MicroBatcher(Generic[T, R]):
     def check_room(self, caller: Hashable, count: int = 1) -> None:
         """Raises MeshError RESOURCE_EXHAUSTED, with a delay, unless so many of the caller's may wait."""
         if len(self._waiting) + count > self._max_queue:
-            reason = f"the queue of {self._max_queue} is full; send again after the delay"
-        elif self._waiting_of.get(caller, 0) + count > self._max_per_caller:
-            reason = f"{self._max_per_caller} of the caller's wait already; send again after the delay"
-        else:
-            return
+            raise self._no_room(f"the queue of {self._max_queue} is full; send again after the delay")
+        if self._waiting_of[caller] + count > self._max_per_caller:
+            raise self._no_room(
+                f"{self._max_per_caller} of the caller's wait already; send again after the delay"
+            )
+
+    def _no_room(self, reason: str) -> MeshError:
         self._series.refused.inc()
-        raise _not_done(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, self._retry_after_ms())
+        return _not_done(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, self._retry_after_ms())
 
     async def close(self) -> None:
         """Take nothing more, process what waits, and return when all is done."""
@@ -268,12 +279,8 @@ class MicroBatcher(Generic[T, R]):
         """It does not wait any more."""
         del self._waiting[waiting]
         self._waiting_bytes -= waiting.size
-        caller = waiting.key[0]
-        left = self._waiting_of[caller] - 1
-        if left:
-            self._waiting_of[caller] = left
-        else:
-            del self._waiting_of[caller]
+        _one_less(self._waiting_of, waiting.key[0])
+        _one_less(self._waiting_of_key, waiting.key)
 
     def _give_up(self, waiting: Waiting[T, R]) -> None:
         """It was cancelled before its turn."""
@@ -345,6 +352,12 @@ class MicroBatcher(Generic[T, R]):
             if handle is not None:
                 handle.cancel()
         self._soon = self._later = None
+
+
+def _one_less(counts: "Counter[Any]", whose: Hashable) -> None:
+    counts[whose] -= 1
+    if not counts[whose]:
+        del counts[whose]
 
 
 def _not_done(code: int, reason: str, retry_after_ms: int = 0) -> MeshError:

@@ -6,8 +6,11 @@ which only add keys of their own.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from types import MappingProxyType
+
+from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
@@ -61,6 +64,18 @@ def lane_of(submission: ledger_pb2.Submission) -> Lane:
         if body_name(signed) in _CHANGES_DOCUMENTS:
             return Lane.DOCUMENTS
     return Lane.RECORDS
+
+
+def person_of(submission: ledger_pb2.Submission) -> str:
+    """Address of whoever means it, as its first command says: its signer, or for whom a device signed.
+
+    Nobody has looked at the signature here: it says whose turn it is among those of one gateway, and no more.
+    """
+    signed = submission.item.group.commands[0]
+    if signed.HasField("delegation"):
+        with suppress(DecodeError):
+            return command_pb2.Delegation.FromString(signed.delegation.delegation).delegator
+    return signed.signer
 
 
 def envelope_bytes(submission_bytes: int, commands: int) -> int:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from services.ledger.carrier import Carrier, Limits
-from services.ledger.domain.batches import MAX_GROUPS, Lane
+from services.ledger.domain.batches import MAX_GROUPS, Lane, person_of
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.submitter import MAX_REQUEST_BYTES, Submitter
 from services.runtime.errors import MeshError
@@ -19,6 +19,8 @@ from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
 from tests.unit.ledger.test_carrier import FirstBlocks
 from tests.unit.ledger.world import (
+    ENGINE,
+    Named,
     World,
     command_id,
     consent,
@@ -42,6 +44,12 @@ async def submitter(world: World) -> AsyncIterator[Submitter]:
 
 def codes(answers: list[ledger_pb2.GroupReceipt]) -> list[int]:
     return [receipt.code for answer in answers for receipt in answer.receipts]
+
+
+def of_a_ward(size: int) -> list[ledger_pb2.Submission]:
+    """Consents of fifty patients."""
+    people = [Named(f"patient{number}x") for number in range(50)]
+    return [submission(consent(), signer=people[number % len(people)]) for number in range(size)]
 
 
 async def test_what_arrives_together_travels_together_and_is_answered_in_order(
@@ -231,12 +239,9 @@ async def test_a_request_that_does_not_fit_as_a_whole_is_refused_as_a_whole_and_
     world: World, submitter: Submitter
 ) -> None:
     world.hold.clear()
-    calls = [asyncio.create_task(submitter.submit([of_consent() for _ in range(400)], WAIT))]
+    calls = [asyncio.create_task(submitter.submit(of_a_ward(400), WAIT))]
     await until(lambda: world.in_flight == 1)
-    calls += [
-        asyncio.create_task(submitter.submit([of_consent() for _ in range(size)], WAIT))
-        for size in (800, 400)
-    ]
+    calls += [asyncio.create_task(submitter.submit(of_a_ward(size), WAIT)) for size in (800, 400)]
     done, _ = await asyncio.wait(calls, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
 
     assert done == {calls[2]}
@@ -256,7 +261,7 @@ async def test_a_gateway_that_fills_its_queue_leaves_another_gateway_its_own(
     world.hold.clear()
 
     def busy(size: int) -> "asyncio.Task[list[ledger_pb2.GroupReceipt]]":
-        return asyncio.create_task(submitter.submit([of_consent() for _ in range(size)], WAIT, "busy"))
+        return asyncio.create_task(submitter.submit(of_a_ward(size), WAIT, "busy"))
 
     calls = [busy(400)]
     await until(lambda: world.in_flight == 1)
@@ -269,6 +274,54 @@ async def test_a_gateway_that_fills_its_queue_leaves_another_gateway_its_own(
 
     assert all(set(codes(answer)) == {code_pb2.CODE_OK} for answer in answers)
     assert other.item in world.endorsed[1].items
+
+
+async def test_a_person_who_fills_a_gateway_s_queue_leaves_others_behind_the_gateway_their_turn(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+    flooding, other = Named("flooding"), submission(consent(), signer=Named("other"))
+    calls = [asyncio.create_task(submitter.submit(of_a_ward(1), WAIT, "gateway"))]
+    await until(lambda: world.in_flight == 1)
+    flood = [submission(consent(), signer=flooding) for _ in range(MAX_GROUPS + 50)]
+    calls += [
+        asyncio.create_task(submitter.submit(flood, WAIT, "gateway")),
+        asyncio.create_task(submitter.submit([other], WAIT, "gateway")),
+    ]
+    await asyncio.sleep(0)
+    world.hold.set()
+    answers = await asyncio.gather(*calls)
+
+    assert all(set(codes(answer)) == {code_pb2.CODE_OK} for answer in answers)
+    assert other.item in world.endorsed[1].items
+
+
+async def test_what_is_too_much_of_a_person_is_refused_and_not_what_others_sent_with_it(
+    world: World, submitter: Submitter
+) -> None:
+    world.hold.clear()
+    first = asyncio.create_task(submitter.submit(of_a_ward(1), WAIT, "gateway"))
+    await until(lambda: world.in_flight == 1)
+    flood = [submission(consent(), signer=Named("flooding")) for _ in range(600)]
+    call = asyncio.create_task(submitter.submit([*flood, of_consent()], WAIT, "gateway"))
+    await asyncio.sleep(0)
+    world.hold.set()
+    (*theirs, other), _ = await asyncio.gather(call, first)
+
+    assert codes([other]) == [code_pb2.CODE_OK]
+    assert codes(theirs) == [code_pb2.CODE_OK] * 500 + [code_pb2.CODE_RESOURCE_EXHAUSTED] * 100
+    assert {one.receipts[0].outcome for one in theirs[500:]} == {code_pb2.OUTCOME_NOT_DONE}
+
+
+def test_a_device_s_command_is_whose_it_was_signed_for() -> None:
+    delegated = of_consent()
+    [signed] = delegated.item.group.commands
+    signed.delegation.delegation = command_pb2.Delegation(delegator="cb1patient").SerializeToString()
+    unreadable = of_consent()
+    unreadable.item.group.commands[0].delegation.delegation = b"\xff"
+
+    assert person_of(delegated) == "cb1patient"
+    assert person_of(unreadable) == person_of(of_consent()) == ENGINE.address
 
 
 async def test_a_group_too_large_for_any_transaction_is_refused_alone(submitter: Submitter) -> None:
