@@ -10,6 +10,7 @@ A batch is endorsed, ordered and committed. What may stand in the way is tried a
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,12 +45,12 @@ class Limits:
     """Of one batch, its halves included.
 
     transactions  that may be endorsed for it
-    tries         of the same submissions
+    tries         of the same submissions: for longer than a peer needs to leave an orderer that hangs
     """
 
     deadline_seconds: float = 25.0
     transactions: int = 40
-    tries: int = 6
+    tries: int = 12
     first_delay_seconds: float = 0.05
     longest_delay_seconds: float = 1.0
 
@@ -108,9 +109,13 @@ class Carrier:
                 return await self._settle(first, seals, budget) + await self._settle(second, seals, budget)
             if not self._wants_retry(failure.remedy, attempt):
                 break
-            if failure.remedy is Remedy.TELL_THE_TIME:
-                await self._epochs.ensure()
-            await asyncio.sleep(self._delay_seconds(attempt))
+            try:
+                async with asyncio.timeout_at(budget.ends_at):
+                    if failure.remedy is Remedy.TELL_THE_TIME:
+                        await self._epochs.ensure()
+                    await asyncio.sleep(self._delay_seconds(attempt))
+            except TimeoutError:
+                break
         _log.warning("batch.failed", code=code_name(failure.code), count=len(submissions), attempt=attempt)
         return receipts.all_failed(submissions, failure.code, failure.reason, code_pb2.OUTCOME_NOT_DONE)
 
@@ -135,7 +140,7 @@ class Carrier:
             return failures.MALFORMED_RESULT
         if endorsed.changes_nothing:
             # Sent again, or refused before anybody knew the signer: there is nothing to order.
-            return await self._answer(submissions, result, Settlement("", 0, frozenset()))
+            return await self._answer(submissions, result, Settlement("", 0, frozenset()), budget)
         return await self._commit(submissions, endorsed, result, budget)
 
     async def _commit(
@@ -160,17 +165,26 @@ class Carrier:
             )
         if status.successful:
             where = Settlement(endorsed.transaction_id, status.block_number, endorsed.written)
-            return await self._answer(submissions, result, where)
+            return await self._answer(submissions, result, where, budget)
         if status.code in _CONFLICTS:
             self._metrics.conflicts.inc()
         _log.info("batch.invalid", state=status.name, block=status.block_number, count=len(submissions))
         return failures.of_validation(status.code, status.name, _CONFLICTS)
 
     async def _answer(
-        self, submissions: Submissions, result: state_pb2.BatchResult, settlement: Settlement
+        self,
+        submissions: Submissions,
+        result: state_pb2.BatchResult,
+        settlement: Settlement,
+        budget: Budget,
     ) -> GroupReceipts:
         earlier = receipts.first_transactions(result) - {settlement.tx_id}
-        blocks = await self._blocks.blocks_of(sorted(earlier)) if earlier else {}
+        blocks: dict[str, int] = {}
+        if earlier:
+            # What is committed is so, wherever it was first.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(budget.ends_at):
+                    blocks = await self._blocks.blocks_of(sorted(earlier))
         return receipts.of_result(submissions, result, settlement, blocks)
 
     def _wants_retry(self, remedy: Remedy, attempt: int) -> bool:

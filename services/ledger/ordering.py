@@ -1,6 +1,7 @@
 """From an endorsed transaction to its fate. *Failed* is told apart from *unknown*."""
 
 import asyncio
+import contextlib
 import random
 
 from services.ledger.chain import Channel, Commit, Endorsed
@@ -16,8 +17,11 @@ from services.ledger.fabric import (
 from services.ledger.metrics import LedgerMetrics
 
 _SUBMISSIONS = 4
-_RECHECK_SECONDS = 5.0
+_RECHECK_SECONDS = 3.0
 _DELAY_SECONDS = 0.2
+# Of what an orderer took and nobody sees in a block. Few are on their way at a time, and are in one within a
+# second: they are not what an orderer with too much to do has too much of.
+_RESENDS = 2
 
 
 class RefusedByOrderer(Exception):
@@ -34,13 +38,17 @@ async def order(endorsed: Endorsed, channel: Channel, metrics: LedgerMetrics, en
     ends_at  loop time at which the search for the fate ends
     Raises RefusedByOrderer, UnknownOutcome.
     """
-    with metrics.step("submit"):
-        commit = await _submit(endorsed, ends_at)
-    with metrics.step("commit"):
-        return await _fate(commit, endorsed.transaction_id, channel, ends_at)
+    try:
+        async with asyncio.timeout_at(ends_at):
+            with metrics.step("submit"):
+                commit = await _submit(endorsed)
+            with metrics.step("commit"):
+                return await _fate(commit, endorsed, channel)
+    except TimeoutError:
+        raise UnknownOutcome from None
 
 
-async def _submit(endorsed: Endorsed, ends_at: float) -> Commit:
+async def _submit(endorsed: Endorsed) -> Commit:
     """A lost answer is followed by the same transaction: the channel takes an id only once."""
     for attempt in range(_SUBMISSIONS):
         try:
@@ -50,24 +58,29 @@ async def _submit(endorsed: Endorsed, ends_at: float) -> Commit:
                 if attempt == 0:
                     raise RefusedByOrderer from exc
                 break
-        if not await _pause(_DELAY_SECONDS * 2**attempt, ends_at):
-            break
+        await _pause(_DELAY_SECONDS * 2**attempt)
     return endorsed.commit()
 
 
-async def _fate(commit: Commit, transaction_id: str, channel: Channel, ends_at: float) -> CommitStatus:
-    while (left := ends_at - asyncio.get_running_loop().time()) > 0:
+async def _fate(commit: Commit, endorsed: Endorsed, channel: Channel) -> CommitStatus:
+    resends = _RESENDS
+    while True:
+        silent, status = False, None
         try:
-            status = await commit.status(min(left, _RECHECK_SECONDS))
-        except CommitStatusError:
-            status = await _in_blocks(transaction_id, channel)
-        if status is not None and not status.successful:
+            status = await commit.status(_RECHECK_SECONDS)
+        except CommitStatusError as exc:
+            silent = exc.status.name == "DEADLINE_EXCEEDED"
+        if status is None or not status.successful:
             # Submitted twice: the first counts. Or a stranger's envelope bears the id, and came first.
-            status = await _in_blocks(transaction_id, channel)
+            status = await _in_blocks(endorsed.transaction_id, channel)
         if status is not None:
             return status
-        await _pause(_DELAY_SECONDS, ends_at)
-    raise UnknownOutcome
+        if silent and resends:
+            # An orderer that hangs or dies takes along what it had taken, also from those that do not lead.
+            resends -= 1
+            with contextlib.suppress(SubmitError):
+                await endorsed.submit()
+        await _pause(_DELAY_SECONDS)
 
 
 async def _in_blocks(transaction_id: str, channel: Channel) -> CommitStatus | None:
@@ -81,10 +94,6 @@ async def _in_blocks(transaction_id: str, channel: Channel) -> CommitStatus | No
     return CommitStatus(transaction_id, counting[0], block.number) if counting else None
 
 
-async def _pause(seconds: float, ends_at: float) -> bool:
-    """Wait about as long; False when the time would be over."""
-    seconds *= random.uniform(0.5, 1.0)  # noqa: S311 — jitter, not a secret
-    if asyncio.get_running_loop().time() + seconds >= ends_at:
-        return False
-    await asyncio.sleep(seconds)
-    return True
+async def _pause(seconds: float) -> None:
+    """Wait about as long."""
+    await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, not a secret

@@ -1,5 +1,6 @@
 """A batch meets trouble on its way, and its callers hear what is certain."""
 
+import asyncio
 import dataclasses
 from collections import deque
 
@@ -10,6 +11,7 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger import fabric
 from services.ledger.carrier import Carrier, Limits
+from services.ledger.epochs import Epochs
 from services.ledger.metrics import LedgerMetrics
 from services.runtime.errors import code_name, outcome_name
 from services.runtime.telemetry import Metrics
@@ -261,6 +263,76 @@ async def test_a_fate_that_nobody_tells_is_unknown_and_not_failed(world: World, 
     (again,) = await carrier.carry([one])
     assert again.receipts[0].already_committed
     assert again.receipts[0].code == code_pb2.CODE_OK
+
+
+async def test_a_batch_that_waits_for_the_time_to_be_told_waits_no_longer_than_its_own(
+    world: World, metrics: Metrics
+) -> None:
+    """Whoever tells it may hang with its peer: the batch has a place of which there are few."""
+
+    class Hanging(Epochs):
+        async def ensure(self) -> bool:
+            return await asyncio.get_running_loop().create_future()
+
+    ledger = LedgerMetrics(metrics)
+    limits = dataclasses.replace(QUICK, deadline_seconds=0.1)
+    carrier = Carrier(world, FirstBlocks(world), ledger, limits, epochs=Hanging(world, ledger))
+    world.clock = 1_790_000_040.0
+
+    (answer,) = await asyncio.wait_for(carrier.carry([of_record()]), 30)
+
+    assert answer.receipts[0].outcome == code_pb2.OUTCOME_NOT_DONE
+    assert len(world.chain) == 1
+
+
+async def test_who_asks_where_a_command_was_first_is_answered_although_nobody_says(
+    world: World, metrics: Metrics
+) -> None:
+    class Hanging(FirstBlocks):
+        async def blocks_of(self, tx_ids: list[str]) -> dict[str, int]:
+            return await asyncio.get_running_loop().create_future()
+
+    limits = dataclasses.replace(QUICK, deadline_seconds=0.2)
+    carrier = Carrier(world, Hanging(world), LedgerMetrics(metrics), limits)
+    one = of_record()
+    await carrier.carry([one])
+
+    (again,) = await asyncio.wait_for(carrier.carry([one]), 30)
+
+    (receipt,) = again.receipts
+    assert (receipt.code, receipt.outcome) == (code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED)
+    assert (receipt.already_committed, receipt.block) == (True, 0)
+
+
+async def test_what_an_orderer_took_along_when_it_hung_is_ordered_by_another(
+    world: World, carrier: Carrier
+) -> None:
+    """It had answered that it has the transaction, or had it from one that did."""
+    world.lost = 1
+
+    (answer,) = await carrier.carry([of_record()])
+
+    (receipt,) = answer.receipts
+    assert (receipt.code, receipt.outcome) == (code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED)
+    assert len(world.endorsed) == 1
+    assert [one.validation_code for one in world.transactions()] == [fabric.VALID]
+
+
+async def test_an_order_that_hangs_is_unknown_when_the_batch_s_time_is_over(
+    world: World, metrics: Metrics
+) -> None:
+    limits = dataclasses.replace(QUICK, deadline_seconds=0.2)
+    carrier = Carrier(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
+
+    async def hangs(_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    world.order = hangs  # type: ignore[method-assign, assignment]
+
+    (answer,) = await asyncio.wait_for(carrier.carry([of_record()]), 30)
+
+    assert answer.receipts[0].code == code_pb2.CODE_UNKNOWN_OUTCOME
+    assert answer.receipts[0].outcome == code_pb2.OUTCOME_UNKNOWN
 
 
 async def test_a_batch_that_is_not_endorsed_in_time_is_certainly_not_done(

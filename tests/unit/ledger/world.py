@@ -96,6 +96,7 @@ class World:
 
     endorse_faults  raised by the next endorsements, one each
     submit_faults   raised by the next submissions; the orderer has the transaction when `.reached` says so
+    lost            so many submissions that the orderer answers for, and that go with it
     verdicts        validation codes of the next transactions that are ordered; VALID when there is none
     deaf            commit status is not answered, nor are blocks found
     clock           Unix seconds; when there is one, batches are endorsed at a time that was told alone
@@ -107,6 +108,7 @@ class World:
 
     endorse_faults: deque[Exception] = field(default_factory=deque)
     submit_faults: deque[tuple[Exception, bool]] = field(default_factory=deque)
+    lost: int = 0
     verdicts: deque[int] = field(default_factory=deque)
     deaf: bool = False
     clock: float | None = None
@@ -383,6 +385,9 @@ class FakeEndorsed:
             if reached:
                 await self.world.order(self)
             raise fault
+        if self.world.lost:
+            self.world.lost -= 1
+            return self.commit()
         await self.world.order(self)
         return self.commit()
 
