@@ -9,7 +9,7 @@ BIN = .venv/bin
 NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up down clean status doctor test mutants attacks failover lint format proto vectors lock bench bench-soak \
+.PHONY: help build demo up down clean status doctor test shown mutants attacks failover lint format proto vectors lock bench bench-soak \
 	bench-replicas bench-growth paper observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
 
 help: ## this list
@@ -46,6 +46,9 @@ attacks: build ## tests/attacks in their long versions (10 minutes); ONLY=overlo
 
 failover: build ## kill each member and program of a network of three in turn: how long until it goes on; ONLY=peer chooses
 	@$(BIN)/python -m pytest -q tests/failover --every $(foreach word,$(ONLY),-k $(word)) $(OPTIONS)
+
+shown: build ## run the tests that docs/security.md names: BY="attacks/test_overload.py seal_test.go"
+	@$(BIN)/python -m cbmdhi.build.shown $(BY)
 
 mutants: build ## break each rule of the chaincode in turn: its tests have to notice (10 minutes); OPTIONS=--only=TEXT
 	@$(BIN)/python -m cbmdhi.build.mutants $(OPTIONS)
