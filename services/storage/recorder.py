@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -89,19 +89,30 @@ class Recorder:
     async def settle(self) -> int:
         """Once all that is open; how many are left."""
         try:
-            last = None
-            # Each has its turn, whatever those before it wait for.
-            while page := await self._kept.unsettled(_AT_ONCE, last):
+            # First who was never told: that waits neither for the channel nor for what is told again.
+            async for page in self._pages():
                 for one in page:
-                    await self._tell(one)
+                    if not one.told:
+                        await self._tell(one)
+            # Each has its turn, whatever those before it wait for.
+            async for page in self._pages():
+                for one in page:
+                    if one.told:
+                        await self._tell(one)
                 await self._record([one for one in page if not one.recorded_ms])
-                last = page[-1]
             return len(await self._kept.unsettled(1))
         except MeshError as err:
             _log.warning("emergency.postponed", code=code_name(err.code), reason=err.reason)
             return 1
         finally:
             await self._measure()
+
+    async def _pages(self) -> AsyncIterator[list[Kept]]:
+        """All that is open, oldest first."""
+        last = None
+        while page := await self._kept.unsettled(_AT_ONCE, last):
+            yield page
+            last = page[-1]
 
     async def _tell(self, one: Kept) -> None:
         """Again until it is on record: an inbox that was lost, and derived anew, has it from nowhere else."""

@@ -498,6 +498,35 @@ async def test_what_never_comes_on_record_is_in_nobodys_way(
     assert len(ward.neighbours.told) == 5
 
 
+async def test_every_patient_is_told_also_while_the_own_peer_is_away(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_AT_ONCE", 2)
+    reader, patient = ward.world.clinician(), ward.world.patient()
+    records = [item(patient.address) for _ in range(5)]
+    await ward.world.write(*records)
+    for record in records:
+        await ward.open(asked(reader, record))
+    ward.peer.down = True
+    assert await ward.recorder.settle() == 1
+    assert len(ward.neighbours.told) == 5
+
+
+async def test_who_was_not_told_yet_is_told_before_others_are_told_again(ward: Ward) -> None:
+    reader, patient = ward.world.clinician(), ward.world.patient()
+    records = [item(patient.address) for _ in range(3)]
+    await ward.world.write(*records)
+    signed = [asked(reader, record) for record in records]
+    for one in signed[:2]:
+        await ward.open(one)
+    await ward.recorder.settle()
+    ward.neighbours.told.clear()
+    await ward.open(signed[2])
+    await ward.recorder.settle()
+    assert ward.neighbours.told[0] == signed[2]
+    assert len(ward.neighbours.told) == 3
+
+
 async def test_a_restart_forgets_nothing(ward: Ward, tmp_path: Path) -> None:
     reader, record = ward.world.clinician(), item(ward.world.patient().address)
     await ward.world.write(record)
