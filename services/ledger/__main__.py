@@ -1,6 +1,7 @@
 """python -m services.ledger --config FILE"""
 
 from cbmdhi.ledger.v1 import ledger_pb2_grpc
+from services.ledger.block_numbers import BlockNumbers
 from services.ledger.carrier import Carrier
 from services.ledger.channel import FabricChannel
 from services.ledger.channel_clock import ChannelClock
@@ -15,7 +16,6 @@ from services.ledger.metrics import LedgerMetrics
 from services.ledger.nats_watch import NatsWatch
 from services.ledger.peer_state import PeerState
 from services.ledger.projection import Projection
-from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
@@ -55,13 +55,13 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
         life.spawn("nats-watch", watch.run())
     note_expiry(life.metrics, "fabric", config.fabric_identity.certificate_file)
 
-    proofs = Proofs(channel, projection, recent)
+    block_numbers = BlockNumbers(channel, projection)
     health = Health(channel, projection, metrics)
     channel_clock = ChannelClock()
     epochs = Epochs(channel, metrics, channel_clock=channel_clock)
     life.spawn("epochs", epochs.run())
     life.spawn("late-keys", LateKeys(channel, metrics).run())
-    carrier = Carrier(channel, proofs, metrics, traces=traces, epochs=epochs)
+    carrier = Carrier(channel, block_numbers, metrics, traces=traces, epochs=epochs)
     submitter = await life.enter(Submitter(carrier, metrics))
     life.readiness.add("database", database.check)
     life.readiness.add("peer", health.check)
@@ -75,7 +75,7 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
         state=state,
         projection=projection,
         lists=lists,
-        proofs=proofs,
+        block_numbers=block_numbers,
         told=Told(blocks, projection, config.channel),
         proving=Proving(channel, state, lists),
         health=health,

@@ -127,9 +127,6 @@ class FabricChannel:
     async def transaction(self, transaction_id: str) -> fabric.BlockTransaction:
         return (await self._network.transaction(transaction_id)).transaction
 
-    async def commit_status(self, transaction_id: str, wait_seconds: float) -> fabric.CommitStatus:
-        return await self._network.commit(transaction_id).status(wait_seconds)
-
     def blocks(self, start: int) -> AsyncGenerator[fabric.Block]:
         return self._network.blocks(start, fabric.Reconnect(on_lost=_lost))
 

@@ -47,7 +47,7 @@ class EventPublisher(Protocol):
 
 
 class RecentBlocks:
-    """The last blocks, so that the publisher and proofs need not ask the peer again. Bounded."""
+    """The last blocks, so that the publisher need not ask the peer again. Bounded."""
 
     def __init__(self, most: int = _RECENT_BLOCKS) -> None:
         self._most = most

@@ -9,7 +9,7 @@ from functools import partial
 from services.ledger.committed import Checkpoint, CommittedBlock
 from services.ledger.domain.transactions import CommittedTransaction
 from services.ledger.rows import write_facts
-from services.runtime.sqlite import Database, write_rows
+from services.runtime.sqlite import Database
 
 PROJECTION = "projection"
 PUBLICATION = "publication"
@@ -96,14 +96,8 @@ class Projection:
             found.update({row["tx_id"]: row["block"] for row in rows})
         return found
 
-    async def header(self, number: int) -> bytes | None:
-        """The serialized common.BlockHeader of a block that was read."""
-        row = await self._database.row("SELECT header FROM block WHERE number = ?", (number,))
-        return row["header"] if row else None
-
 
 def _apply(blocks: Sequence[CommittedBlock], checkpoint: Checkpoint, db: sqlite3.Connection) -> None:
-    write_rows(db, "INSERT OR REPLACE INTO block", [(one.block.number, one.block.header) for one in blocks])
     for transactions in _written_together(blocks):
         write_facts(transactions, db)
     _save_checkpoint(PROJECTION, checkpoint, db)

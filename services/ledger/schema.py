@@ -92,4 +92,6 @@ MIGRATIONS = (
     ALTER TABLE identity ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
     CREATE INDEX identity_of_evidence ON identity (evidence) WHERE evidence <> ''
     """,
+    # Nobody asks for a block's header.
+    "DROP TABLE block",
 )

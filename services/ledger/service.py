@@ -5,6 +5,7 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from services.ledger.block_numbers import BlockNumbers
 from services.ledger.domain.batches import body_name
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.ledger.evidence import Proving
@@ -12,7 +13,6 @@ from services.ledger.health import Health
 from services.ledger.lists import Lists
 from services.ledger.peer_state import PeerState
 from services.ledger.projection import Projection
-from services.ledger.proofs import Proofs
 from services.ledger.submitter import Submitter
 from services.ledger.told import Told
 from services.runtime.deadline import remaining_seconds
@@ -54,7 +54,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         state: PeerState,
         projection: Projection,
         lists: Lists,
-        proofs: Proofs,
+        block_numbers: BlockNumbers,
         proving: Proving,
         told: Told,
         health: Health,
@@ -64,7 +64,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._state = state
         self._projection = projection
         self._lists = lists
-        self._proofs = proofs
+        self._block_numbers = block_numbers
         self._proving = proving
         self._told = told
         self._health = health
@@ -216,13 +216,6 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         _count(sum(len(batch.commands) for batch in request.batches), _MAX_BATCH_COMMANDS, "commands")
         return await self._lists.committed_contents(request.batches)
 
-    async def GetProof(
-        self, request: ledger_pb2.GetProofRequest, context: Any
-    ) -> ledger_pb2.GetProofResponse:
-        require_peer(context, services=_STORAGE)
-        _required(request.tx_id, "tx_id")
-        return await self._proofs.proof(request.tx_id, request.wait_ms / 1000)
-
     async def Prove(self, request: ledger_pb2.ProveRequest, context: Any) -> ledger_pb2.ProveResponse:
         require_peer(context, services=_GATEWAY)
         _count(len(request.versions), _MAX_PROVEN, "versions")
@@ -301,7 +294,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         found = await self._lists.receipts(commands)
         missing = [command for command in dict.fromkeys(commands) if command not in found]
         entries = await self._state.audit_entries(missing)
-        blocks = await self._proofs.blocks_of(sorted({entry.tx_id for entry in entries.values()}))
+        blocks = await self._block_numbers.blocks_of(sorted({entry.tx_id for entry in entries.values()}))
         return found | {
             command: of_audit_entry(entry, blocks.get(entry.tx_id, 0)) for command, entry in entries.items()
         }

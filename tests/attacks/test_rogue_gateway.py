@@ -83,12 +83,6 @@ CALLS = {
         lambda at: _LEDGER(at).GetSealedKeys,
         ledger_pb2.GetSealedKeysRequest(keys=["rk/nobody"]),
     ),
-    "read blocks": Call(
-        _own("storage"),
-        _own("ledger"),
-        lambda at: _LEDGER(at).GetProof,
-        ledger_pb2.GetProofRequest(tx_id="0" * 64),
-    ),
     "read what all are told": Call(
         _own("notify"),
         _own("ledger"),

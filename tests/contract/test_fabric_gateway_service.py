@@ -13,7 +13,6 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2, ledger_pb2_grpc
-from cbmdhi.protocol import consortium, proof
 from services.runtime.client import call, connect
 from services.runtime.config import Nats, Tls
 from services.runtime.errors import MeshError
@@ -96,13 +95,6 @@ async def mercy(services: Network, stack: AsyncExitStack) -> Ledger:
 
 
 @pytest.fixture
-async def mercy_storage(services: Network, stack: AsyncExitStack) -> Ledger:
-    ledger = Ledger(services, "mercy", "storage")
-    await stack.enter_async_context(ledger.channel)
-    return ledger
-
-
-@pytest.fixture
 async def mercy_notify(services: Network, stack: AsyncExitStack) -> Ledger:
     ledger = Ledger(services, "mercy", "notify")
     await stack.enter_async_context(ledger.channel)
@@ -151,7 +143,6 @@ def registers(ca: IdentityCa) -> tuple[Person, ledger_pb2.Submission]:
 async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
     services: Network,
     mercy: Ledger,
-    mercy_storage: Ledger,
     mercy_notify: Ledger,
     ca: IdentityCa,
     events: list[events_pb2.TransactionCommitted],
@@ -170,18 +161,6 @@ async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
     assert [(one.entry.action, one.block) for one in trail] == [("register", receipt.block)]
     found = ledger_pb2.GetReceiptRequest(command_id=receipt.command_id, signer=person.address)
     assert (await mercy.ask("GetReceipt", found)).receipt == receipt
-
-    proven = await mercy_storage.ask(
-        "GetProof", ledger_pb2.GetProofRequest(tx_id=receipt.tx_id, wait_ms=5_000)
-    )
-    trust = proof.Trust.of(consortium.load(Path(services.endpoints()["consortium_file"])))
-    verified = proof.verify_transaction(
-        proven.block, proven.previous_header, receipt.tx_id, trust, proven.next_header
-    )
-    assert verified.valid
-    assert set(verified.endorsers) == {"MercyMSP", "LakesideMSP"}
-    assert verified.block_number == receipt.block
-    assert proof.find_verdict(verified, receipt.command_id, person.address).verdict.code == receipt.code
 
     await until(lambda: receipt.tx_id in {event.tx_id for event in events})
     (event,) = [event for event in events if event.tx_id == receipt.tx_id]
@@ -277,13 +256,6 @@ async def test_members_policy_and_height_are_told(mercy: Ledger) -> None:
 async def test_what_is_not_there_is_not_found(mercy: Ledger, method: str, request_: Any) -> None:
     with pytest.raises(MeshError) as failure:
         await mercy.ask(method, request_)
-
-    assert failure.value.code == code_pb2.CODE_NOT_FOUND
-
-
-async def test_a_transaction_that_is_not_there_is_not_proven(mercy_storage: Ledger) -> None:
-    with pytest.raises(MeshError) as failure:
-        await mercy_storage.ask("GetProof", ledger_pb2.GetProofRequest(tx_id="ab" * 32, wait_ms=50))
 
     assert failure.value.code == code_pb2.CODE_NOT_FOUND
 

@@ -11,6 +11,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.state_keys import audit_key, record_key
+from services.ledger.block_numbers import BlockNumbers
 from services.ledger.carrier import Carrier
 from services.ledger.evidence import Proving
 from services.ledger.follower import ProjectionFollower, RecentBlocks
@@ -18,7 +19,6 @@ from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.peer_state import PeerState
 from services.ledger.projection import Projection
-from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
@@ -47,7 +47,7 @@ class Mercy:
         metrics, recent = LedgerMetrics(Metrics("ledger")), RecentBlocks()
         self.world = world
         self.projection = Projection(database)
-        self.carrier = Carrier(world, Proofs(world, self.projection, recent), metrics)
+        self.carrier = Carrier(world, BlockNumbers(world, self.projection), metrics)
         self.follower = ProjectionFollower(
             world, self.projection, recent, metrics, channel_name=CHANNEL, chaincode=CHAINCODE
         )

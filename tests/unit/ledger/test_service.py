@@ -14,6 +14,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol import signature
+from services.ledger.block_numbers import BlockNumbers
 from services.ledger.carrier import Carrier
 from services.ledger.evidence import Proving
 from services.ledger.fabric import EvaluateError
@@ -23,7 +24,6 @@ from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.peer_state import PeerState
 from services.ledger.projection import Projection
-from services.ledger.proofs import Proofs
 from services.ledger.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
 from services.ledger.submitter import Submitter
@@ -50,7 +50,6 @@ ADMITTED = {
     "GetReceipts": {"gateway", "storage"},
     "GetRecordVersions": {"gateway", "storage"},
     "GetCommittedContents": {"storage"},
-    "GetProof": {"storage"},
     "Prove": {"gateway"},
     "ListCommitted": {"notify"},
     "GetMember": {"gateway", "identity", "storage", "notify"},
@@ -86,8 +85,8 @@ class Surface:
         metrics = LedgerMetrics(Metrics("ledger"))
         self.world, self.consortium = world, consortium
         self.projection, recent = Projection(database), RecentBlocks()
-        proofs = Proofs(world, self.projection, recent)
-        self.submitter = Submitter(Carrier(world, proofs, metrics), metrics)
+        block_numbers = BlockNumbers(world, self.projection)
+        self.submitter = Submitter(Carrier(world, block_numbers, metrics), metrics)
         self.health = Health(world, self.projection, metrics)
         self.follower = ProjectionFollower(
             world, self.projection, recent, metrics, channel_name=CHANNEL, chaincode=CHAINCODE
@@ -103,7 +102,7 @@ class Surface:
             told=Told(
                 Blocks(world, recent, channel_name=CHANNEL, chaincode=CHAINCODE), self.projection, CHANNEL
             ),
-            proofs=proofs,
+            block_numbers=block_numbers,
             health=self.health,
         )
         self.gateway = Asking(consortium, "gateway")
@@ -350,22 +349,6 @@ async def test_what_was_submitted_is_in_the_lists_right_after(surface: Surface) 
             await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[of_record()]))
             listed = await surface.ask("ListAudit", ledger_pb2.ListAuditRequest(patient=PATIENT))
             assert len(listed.entries) == number
-
-
-@pytest.mark.usefixtures("directory")
-async def test_a_proof_is_the_block_with_its_neighbours_headers(surface: Surface) -> None:
-    block = await surface.world.commit_writes(entry("1"))
-    tx_id = block.transactions[0].transaction_id
-
-    storage = Asking(surface.consortium, "storage")
-    first = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id), storage)
-    following = await surface.world.commit_writes(entry("2"))
-    second = await surface.ask("GetProof", ledger_pb2.GetProofRequest(tx_id=tx_id), storage)
-
-    assert first.block == second.block == block.raw
-    assert first.previous_header == surface.world.chain[0].header
-    assert first.next_header == b""
-    assert second.next_header == following.header
 
 
 @pytest.mark.usefixtures("directory")
