@@ -3,6 +3,7 @@
 MeshError               any: a code of the closed list, a sentence, where, when to try again, what is certain
 ├── NotSent             nothing was done: it never left, or was refused before it had an effect
 ├── UnknownOutcome      it may have been done, or may still be: send the same again
+│   └── Unproven        a gateway says what became of it, and does not prove it: ask another member's
 ├── NotCommitted        the channel refused a command: its receipt says why
 │   └── AccessRefused   that command was a reading
 └── WalletError         the wallet's files are missing, unreadable or of another channel
@@ -82,6 +83,20 @@ class UnknownOutcome(_ToBeSent):
 
     def __init__(self, why: MeshError, again: Sequence[Message]) -> None:
         super().__init__(why, again, code_pb2.OUTCOME_UNKNOWN)
+
+
+class Unproven(UnknownOutcome):
+    """A gateway says what became of it and does not prove it: it may lie, or its member may not reach enough
+    of the others. Send the same again, at another member's gateway."""
+
+    def __init__(self, why: str, again: Sequence[Message], *, is_forged: bool = False) -> None:
+        """is_forged: there was a proof, and it proves something else or nothing"""
+        reason = (
+            f"the gateway says what became of it, but {why}: believe nothing of it, and send the same again "
+            "(it has no second effect) at another member's gateway"
+        )
+        code = code_pb2.CODE_INTEGRITY if is_forged else code_pb2.CODE_UNKNOWN_OUTCOME
+        super().__init__(MeshError(code, reason), again)
 
 
 class NotCommitted(MeshError):

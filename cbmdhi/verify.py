@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cbmdhi.client import Client
@@ -9,8 +12,9 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import StoredContent
 from cbmdhi.errors import MeshError, name_of
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import cid, command, proof
-from cbmdhi.protocol.evidence import Checked, ProvenCommand
+from cbmdhi.protocol.evidence import Checked, ProvenCommand, ProvenVersion
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,40 @@ class Verification:
         self.checks.append(Check(name, False, detail))
 
 
+_AT_ONCE = 8
+
+_GRACE_MS = 3 * 60_000
+"""An expired command may still be carried for a minute, by clocks that differ, and a transaction that was
+endorsed with it may be ordered for two."""
+
+
+async def was_never_done(client: Client, signed: pb.SignedCommand) -> bool:
+    """Whether what the wallet signed, and a gateway says was not done, was never done and never will be.
+
+    client  at another member than the one that said so. Peers sign what they hold and not what they do not:
+            it is the word of both members, good when one of them is honest and its peer is not far behind
+
+    False: it is decided on the channel, and `verify_receipt` says how. Raises MeshError CONFLICT as long as
+    it can still be carried, three minutes after its end by this clock; INTEGRITY when the proof that it is
+    decided is none.
+    """
+    header, consortium = command.parse(signed)[0], client.wallet.consortium
+    if time.time() * 1000 < header.expires_at_ms + _GRACE_MS:
+        why = "it can still be carried: ask three minutes after it has expired, or send the same again"
+        raise MeshError(code_pb2.CODE_CONFLICT, why)
+    try:
+        evidence = await client.trail.evidence(header.command_id, signed.signer)
+        checked = Checked(evidence, proof.Trust.of(consortium), consortium.signed_channel)
+        checked.command(header.command_id, signed.signer)
+    except MeshError as error:
+        if error.code != code_pb2.CODE_NOT_FOUND:
+            raise
+        return True
+    except proof.ProofError as error:
+        raise MeshError(code_pb2.CODE_INTEGRITY, f"what it gave as proof is none ({error})") from error
+    return False
+
+
 async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: str = "") -> Verification:
     """Check one receipt against what the members' peers hold.
 
@@ -51,6 +89,38 @@ async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: st
     transaction and the hash of the command; the command is signed by its signer's certified key; the verdict;
     for a record the committed version as well, and the CID over the stored bytes.
     """
+    verification, checked, found = await _committed(client, tx_id, command_id, signer)
+    if checked is not None and found is not None:
+        version = _check_content(verification, checked, found)
+        if version is not None:
+            await _check_stored(client, verification, version.record.content)
+    return verification
+
+
+async def verify_receipts(client: Client, receipts: Iterable[Receipt]) -> list[Verification]:
+    """Check receipts of streamed records, which are the gateway's word until then; in order.
+
+    As `verify_receipt`, but for the stored bytes: those are checked by whoever reads the record. Each is a
+    question to the peers of a majority, a few at a time: for all that an engine wrote, or for a sample of it.
+    """
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(receipt: Receipt) -> Verification:
+        async with places:
+            verification, checked, found = await _committed(
+                client, receipt.tx_id, receipt.command_id, receipt.signer
+            )
+        if checked is not None and found is not None:
+            _check_content(verification, checked, found)
+        return verification
+
+    return await asyncio.gather(*(one(receipt) for receipt in receipts))
+
+
+async def _committed(
+    client: Client, tx_id: str, command_id: str, signer: str
+) -> tuple[Verification, Checked | None, ProvenCommand | None]:
+    """What the members' peers hold of the command, None when they hold nothing; raises MeshError."""
     verification = Verification(tx_id, command_id)
     try:
         consortium = client.wallet.consortium
@@ -59,12 +129,12 @@ async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: st
         found = checked.command(command_id, signer)
     except proof.ProofError as error:
         verification.failed(error.check, error.reason)
-        return verification
+        return verification, None, None
     except MeshError as error:
         if error.code != code_pb2.CODE_NOT_FOUND:
             raise
         verification.failed("verdict", error.reason)
-        return verification
+        return verification, None, None
     verification.passed("endorsements", f"{' and '.join(found.endorsers)}: their peers hold it committed")
     if found.entry.tx_id == tx_id:
         verification.passed("transaction", "it is the one that the receipt names")
@@ -74,8 +144,7 @@ async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: st
     by = "" if who.in_person else f", by the device {who.signed_by} inside a delegation"
     verification.passed("author", f"signed by {who.author}{by}")
     _check_verdict(verification, found)
-    await _check_content(client, verification, checked, found)
-    return verification
+    return verification, checked, found
 
 
 def _check_verdict(verification: Verification, found: ProvenCommand) -> None:
@@ -87,18 +156,17 @@ def _check_verdict(verification: Verification, found: ProvenCommand) -> None:
         verification.failed("verdict", detail)
 
 
-async def _check_content(
-    client: Client, verification: Verification, checked: Checked, found: ProvenCommand
-) -> None:
+def _check_content(
+    verification: Verification, checked: Checked, found: ProvenCommand
+) -> ProvenVersion | None:
     body = command.body_of(found.signed)[1]
     if not isinstance(body, pb.PutRecord) or found.entry.code != code_pb2.CODE_OK:
-        return
+        return None
     try:
-        version = checked.version(body.record_id, body.version)
+        return checked.version(body.record_id, body.version)
     except proof.ProofError as error:
         verification.failed("content", error.reason)
-        return
-    await _check_stored(client, verification, version.record.content)
+        return None
 
 
 async def _check_stored(client: Client, verification: Verification, stored: StoredContent) -> None:

@@ -55,7 +55,7 @@ def grant(
     if as_json:
         print(json.dumps({"consent_id": consent_id, "receipt": shared.plain(receipt)}))
     else:
-        console.print(f"[green]given[/green] in block {receipt.receipt.block}; to take it back:")
+        console.print(f"{shared.done('given', receipt.receipt.block)}; to take it back:")
         console.print(f"  {command_for(home, 'consent', 'revoke', consent_id)}", soft_wrap=True)
 
 
@@ -72,7 +72,7 @@ def revoke(
     if as_json:
         print(json.dumps(shared.plain(receipt)))
     else:
-        console.print(f"[green]revoked[/green] in block {receipt.receipt.block}")
+        console.print(shared.done("revoked", receipt.receipt.block))
 
 
 @app.command("list")

@@ -56,6 +56,7 @@ def put(
                 ", ".join(row["replicas"]),
             )
         console.print(table)
+        console.print("as the gateway says; `cbmdhi verify` proves it, by the ids that --json shows")
     if not all(entry.ok for entry in written):
         raise typer.Exit(1)
 
@@ -93,7 +94,8 @@ def get(
         print(json.dumps({"receipt": shared.plain(reading.receipt), "resource": reading.resource}))
         return
     shared.errors.print(
-        f"permitted in block {reading.receipt.block} by {', '.join(reading.receipt.basis.policies)}; "
+        f"permitted, says the gateway, in block {reading.receipt.block} "
+        f"by {', '.join(reading.receipt.basis.policies)}; "
         f"key released by {reading.released_by}; the content is what {shared.short(reading.record.author)} "
         f"signed and the peers of {' and '.join(reading.proof.endorsers)} hold"
     )

@@ -87,7 +87,7 @@ def revoke(
     block = done["suspended_in_block"]
     shared.console.print(
         "[green]revoked[/green] at the Fabric CA and for every peer and orderer"
-        + (f"; suspended in block {block}" if block else "")
+        + (f"; suspended, the members' peers hold it (block {block}, says the gateway)" if block else "")
         + ("; suspended on the channel already" if done["suspended_already"] else "")
     )
 

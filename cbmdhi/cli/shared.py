@@ -109,6 +109,11 @@ def table(*columns: str) -> Table:
     return made
 
 
+def done(what: str, block: int) -> str:
+    """Of a receipt that the client has proven; the number of its block is in nothing that the peers sign."""
+    return f"[green]{what}[/green]: most members' peers hold it (block {block}, says the gateway)"
+
+
 def short(identifier: str) -> str:
     """An address or transaction id as it fits a table; `--json` gives it whole."""
     return identifier if len(identifier) <= 12 else f"{identifier[:6]}…{identifier[-4:]}"

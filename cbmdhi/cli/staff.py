@@ -221,7 +221,7 @@ def _show(receipt: Receipt, done: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(shared.plain(receipt)))
     else:
-        console.print(f"[green]{done}[/green] in block {receipt.block}")
+        console.print(shared.done(done, receipt.block))
 
 
 def _vote(
@@ -244,7 +244,8 @@ def _vote(
     given = sum(vote.decision == pb.DECISION_APPROVE for vote in response.identity.reviews)
     approved = f"approved by {given} {'member' if given == 1 else 'members'}"
     status = state_pb2.IdentityStatus.Name(response.identity.status).removeprefix("IDENTITY_STATUS_").lower()
-    console.print(f"[green]voted[/green] in block {response.receipt.block}; {approved}, now {status}")
+    console.print(shared.done("voted", response.receipt.block))
+    console.print(f"as the gateway says: {approved}, now {status}")
 
 
 async def _waiting(client: Client, address: str) -> IdentityDocument:

@@ -142,7 +142,7 @@ def register(
         print(json.dumps({"receipt": shared.plain(receipt), "identity": shared.plain(identity)}))
         return
     status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
-    console.print(f"[green]registered[/green] in block {receipt.block}; status: {status}")
+    console.print(f"{shared.done('registered', receipt.block)}; status, as the gateway says: {status}")
     if identity.status == state_pb2.IDENTITY_STATUS_PENDING:
         see = command_for(home, "wallet", "show")
         console.print(f"it becomes active when enough members have approved: see `{see}`", soft_wrap=True)

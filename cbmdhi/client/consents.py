@@ -67,6 +67,9 @@ class Consents:
     changed something else meanwhile; then the change is signed again. When it changed the very consent that
     is meant, nothing is signed again by itself: NotCommitted, CONFLICT, and the person looks (`list`) and
     decides.
+
+    What is returned as done is proven by the members' peers. Where it is not, Unproven: the gateway may have
+    carried nothing, and what its `again` holds can be sent by another member's.
     """
 
     def __init__(self, connection: Connection) -> None:

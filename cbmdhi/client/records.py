@@ -83,7 +83,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a record."""
+    """What became of a record, as the gateway says."""
 
     record: NewRecord
     receipt: gateway_pb2.RecordReceipt
@@ -144,7 +144,10 @@ class Records:
         return Prepared(record, item)
 
     async def put(self, records: Iterable[NewRecord]) -> list[Written]:
-        """Write records over one stream; each has its own result, in the order given."""
+        """Write records over one stream; each has its own result, in the order given.
+
+        The receipts are the gateway's word: `cbmdhi.verify.verify_receipts` checks many of them afterwards.
+        """
         prepared: list[Prepared] = []
         written: list[Written] = []
         for record in records:
@@ -192,7 +195,10 @@ class Records:
     async def put_with(
         self, record: NewRecord, author: command.Signer, *others: tuple[command.Signer, Message]
     ) -> list[gateway_pb2.RecordReceipt]:
-        """Write a record and do something else, such as a consent, as one transaction or not at all."""
+        """Write a record and do something else, such as a consent, as one transaction or not at all.
+
+        Proven before it is returned; raises as `submit_group` does.
+        """
         body, content = put_record(record)
         group = command.make_group([(author, body), *others], channel=self._wallet.consortium.signed_channel)
         return await submit_group(self._connection, group, [content])

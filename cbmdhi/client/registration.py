@@ -12,13 +12,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError, Message
 
-from cbmdhi.client import reviewers
+from cbmdhi.client import receipts, reviewers
 from cbmdhi.client.commands import submit
 from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, SealedKey
-from cbmdhi.errors import MeshError, NotCommitted
+from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
@@ -29,7 +29,11 @@ _PAGE = 500
 
 
 class Registration:
-    """Enrol, register, invite, review."""
+    """Enrol, register, invite, review.
+
+    Receipts are proven by the members' peers before they are returned: of whatever is signed here Unproven is
+    raised where that is not to be had. An identity's document is the gateway's word, also beside a receipt.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -81,7 +85,7 @@ class Registration:
         signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
         request.command.CopyFrom(signed)
         receipt = (await self._connection.enrolled(stub.Register, request)).receipt
-        return _accepted(receipt)
+        return await receipts.of_command(self._connection, signed, receipt, request)
 
     async def invite(self, address: str, role: pb.Role) -> str:
         """As an administrator: prepare somebody's enrolment. Gives the secret to hand over."""
@@ -156,8 +160,10 @@ class Registration:
         )
         signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
-        response = await self._connection.call(stub.Review, identity_pb2.ReviewRequest(command=signed))
-        _accepted(response.receipt)
+        request = identity_pb2.ReviewRequest(command=signed)
+        response = await self._connection.call(stub.Review, request)
+        proven = await receipts.of_command(self._connection, signed, response.receipt, request)
+        response.receipt.CopyFrom(proven)
         return response
 
     async def withdraw(self, identity: IdentityDocument) -> identity_pb2.ReviewResponse:
@@ -268,9 +274,3 @@ def _der(certificate_pem: str) -> bytes:
     if not certificate_pem:
         raise MeshError(code_pb2.CODE_INVALID, "this wallet is not enrolled yet: enrol it first")
     return certificates.parse_pem(certificate_pem.encode()).public_bytes(Encoding.DER)
-
-
-def _accepted(receipt: Receipt) -> Receipt:
-    if receipt.code != code_pb2.CODE_OK:
-        raise NotCommitted(receipt)
-    return receipt

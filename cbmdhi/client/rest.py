@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -21,14 +22,17 @@ import aiohttp
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from cbmdhi.client import tracing
+from cbmdhi.client import receipts, tracing
+from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, Unproven, name_of
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.wallet import Wallet
+
+_log = logging.getLogger("cbmdhi.client")
 
 _DEADLINE = aiohttp.ClientTimeout(total=30)
 _LONGEST_DELEGATION_SECONDS = 12 * 3600
@@ -101,34 +105,60 @@ class FhirSession:
     ) -> None:
         if self._http is not None:
             try:
-                # What cannot be told now ends by itself, soon.
-                with suppress(MeshError):
+                try:
                     await self.logout()
+                except MeshError as why:
+                    # What cannot be told now ends by itself, soon.
+                    _log.warning(
+                        "what the session delegated ends by itself, within %d s: %s", self._lifetime, why
+                    )
             finally:
                 await self._http.close()
 
     async def logout(self) -> None:
         """End the session: the wallet revokes its delegations on the channel, and the gateway forgets them.
 
-        Leaving `async with` does so too, and goes on where it fails. Raises MeshError.
+        Leaving `async with` does so too, and goes on where it fails. Raises MeshError; Unproven when the
+        gateway does not prove that the channel holds the revocations: until then the delegations may go on.
         """
         if not self._token and not self._delegations:
             return
         wallet = self._wallet
         self._forget_ended()
-        revocations: list[str] = []
+        revocations: list[pb.SignedCommand] = []
         for one in self._delegations:
             body = pb.RevokeDelegation(
                 delegation_id=one.delegation_id, delegator=wallet.address, expires_at_ms=one.expires_at_ms
             )
-            signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
-            revocations.append(_base64(signed.SerializeToString()))
+            revocations.append(
+                wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
+            )
         if not self._token or self._token_is_ending():
             await self._login(with_delegation=False)
-        body = {"revocations": revocations}
+        body = {"revocations": [_base64(signed.SerializeToString()) for signed in revocations]}
         token, self._token = self._token, ""
         await self._json("POST", "/v1/session/logout", body, token)
+        await self._prove(revocations)
         self._delegations.clear()
+
+    def _grpc(self) -> Connection:
+        """A connection over which revocations are proven; to be closed."""
+        return Connection(self._wallet, self._member)
+
+    async def _prove(self, revocations: Sequence[pb.SignedCommand]) -> None:
+        """That the channel holds them. Raises Unproven."""
+        if not revocations:
+            return
+        connection = self._grpc()
+        try:
+            for signed in revocations:
+                entry, _ = await receipts.held(connection, signed, signed)
+                # A conflict says that it was ended before.
+                if entry.code not in (code_pb2.CODE_OK, code_pb2.CODE_CONFLICT):
+                    why = f"it says ended and the members' peers hold {name_of(entry.code)}"
+                    raise Unproven(why, [signed], is_forged=True)
+        finally:
+            await connection.close()
 
     @property
     def token(self) -> str:

@@ -32,10 +32,11 @@ class Trail:
         return (await self._connection.call(stub.GetReceipt, request)).receipt
 
     async def evidence(self, command_id: str, signer: str = "") -> Evidence:
-        """What the members' peers sign about a command that concerns the wallet. Raises NOT_FOUND."""
+        """What the members' peers sign about a command that concerns the wallet: also one that was not
+        registered yet, or is suspended. Raises NOT_FOUND."""
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         request = gateway_pb2.GetProofRequest(command_id=command_id, signer=signer)
-        return (await self._connection.call(stub.GetProof, request)).evidence
+        return (await self._connection.enrolled(stub.GetProof, request)).evidence
 
     async def blob(self, cid: str) -> bytes:
         """A stored block: ciphertext."""

@@ -25,7 +25,7 @@ from services.gateway.forward import Arrived, Forwarder, RawMessage, check_size
 from services.gateway.gate import Gate
 from services.gateway.ingest import Ingest
 from services.gateway.records import Records
-from services.gateway.routes import INGEST, ROUTES, Route, Target, Throttled
+from services.gateway.routes import INGEST, ROUTES, Authentication, Route, Target, Throttled
 from services.runtime.errors import MeshError, nothing_done
 from services.runtime.limits import MAX_MESSAGE_BYTES
 from services.runtime.peers import Caller
@@ -37,7 +37,8 @@ TRANSPORT_BYTES = 2 * MAX_MESSAGE_BYTES
 # Smaller ones are not worth the counting.
 _LARGE_ANSWER_BYTES = 64 * 1024
 
-Unary = Callable[[Any, Session], Awaitable[Message]]
+# With a session, but for what a route lets whoever is enrolled ask.
+Unary = Callable[[Any, Any], Awaitable[Message]]
 Inspect = Callable[[bytes, Any], None]
 
 _MODULES: tuple[Any, ...] = (gateway_pb2, identity_pb2, notify_pb2)
@@ -119,20 +120,22 @@ class Front:
         async def answer(request: Arrived, context: Any) -> Message:
             with nothing_done():
                 check_size(request)
-                session = _present(await self.gate.admit(route, context))
+                caller = await self.gate.admit(route, context)
+                if caller is None or route.authentication is Authentication.SESSION:
+                    caller = _present(caller)
                 decoded = request.decoded()
                 check_size(decoded)
-            answered = await answer_to(decoded, session)
-            await self._hold(answered, session, context)
+            answered = await answer_to(decoded, caller)
+            await self._hold(answered, caller.address, context)
             return answered
 
         return answer
 
-    async def _hold(self, answer: Message, session: Session, context: Any) -> None:
+    async def _hold(self, answer: Message, address: str, context: Any) -> None:
         """A large answer is in memory until it is sent, and counts for as long: its reader may be slow."""
         size = answer.ByteSize()
         if size >= _LARGE_ANSWER_BYTES:
-            caller = self.callers.of(session.address)
+            caller = self.callers.of(address)
             await caller.memory.take(size)
             context.add_done_callback(lambda _: caller.memory.give(size))
 

@@ -42,6 +42,7 @@ from services.gateway.searching import Search
 from services.gateway.storage import Storage
 from services.gateway.submission import Answer, Submission
 from services.runtime.errors import MeshError, to_detail, unexpected
+from services.runtime.peers import Caller
 
 _ACCESSES = ("access", "break_glass")
 _LARGEST_PAGE = 500
@@ -253,13 +254,13 @@ class Records:
             )
         return GetBrokenGlassResponse(command=signed)
 
-    async def get_proof(self, request: GetProofRequest, session: Session) -> GetProofResponse:
+    async def get_proof(self, request: GetProofRequest, caller: Caller | Session) -> GetProofResponse:
         """What the members' peers sign about a command that concerns the caller."""
         if not ids.is_uuid7(request.command_id):
             raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical text", "command_id")
         if request.signer and not addresses.is_address(request.signer):
             raise MeshError(code_pb2.CODE_INVALID, "not an address", "signer")
-        evidence = await self._ledger.prove_command(request.command_id, request.signer, session.address)
+        evidence = await self._ledger.prove_command(request.command_id, request.signer, caller.address)
         return GetProofResponse(evidence=evidence)
 
     async def get_blob(self, request: GetBlobRequest, session: Session) -> GetBlobResponse:

@@ -92,7 +92,7 @@ _TABLE = (
     Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT, takes_away=True),
     Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),
     Route(f"{_GATEWAY}RecordService/GetBrokenGlass", _OWN, _SESSION, roles=_REVIEWERS),
-    Route(f"{_GATEWAY}RecordService/GetProof", _OWN, _SESSION),
+    Route(f"{_GATEWAY}RecordService/GetProof", _OWN, _ENROLLED),
     Route(f"{_GATEWAY}RecordService/GetBlob", _OWN, _SESSION),
 
     Route(f"{_ENROLMENT}Invite", _IDENTITY, _SESSION, roles=_ADMINISTRATOR, changes_state=True),

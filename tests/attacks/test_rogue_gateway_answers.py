@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from cbmdhi.client import Client
 from cbmdhi.client.commands import submit_group
+from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import NotCommitted, UnknownOutcome
+from cbmdhi.errors import NotCommitted, UnknownOutcome, Unproven
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command, envelope, hpke, signature
@@ -164,12 +165,10 @@ async def test_what_was_signed_is_worth_nothing_once_it_is_changed_or_under_anot
     assert receipt.code == code_pb2.CODE_OK
 
 
-async def test_a_receipt_that_the_gateway_made_up_does_not_verify(
-    people: People, patient: Client, rogue: RogueGateway
-) -> None:
-    async def make_up(request: gateway_pb2.SubmitRequest) -> gateway_pb2.SubmitResponse:
-        [signed] = request.group.commands
-        receipt = ledger_pb2.Receipt(
+async def made_up_receipts(request: gateway_pb2.SubmitRequest) -> gateway_pb2.SubmitResponse:
+    """It is done, says the gateway, and carries nothing."""
+    receipts = [
+        ledger_pb2.Receipt(
             command_id=command.parse(signed)[0].command_id,
             signer=signed.signer,
             code=code_pb2.CODE_OK,
@@ -177,24 +176,71 @@ async def test_a_receipt_that_the_gateway_made_up_does_not_verify(
             tx_id="ab" * 32,
             block=7,
         )
-        return gateway_pb2.SubmitResponse(receipts=[gateway_pb2.RecordReceipt(receipt=receipt)])
+        for signed in request.group.commands
+    ]
+    return gateway_pb2.SubmitResponse(receipts=[gateway_pb2.RecordReceipt(receipt=one) for one in receipts])
 
+
+async def test_a_receipt_that_the_gateway_made_up_does_not_verify(
+    people: People, patient: Client, rogue: RogueGateway
+) -> None:
     prepared, signed, _ = signed_record(people.engine, observation(patient))
+    command_id = command.parse(signed)[0].command_id
     other = Committed(OtherNetwork())
     other.enter(signed, patient.wallet.address)
     async with (
-        Serving(rogue, submit=make_up, evidence=other.evidence()) as serving,
+        Serving(rogue, submit=made_up_receipts, evidence=other.evidence()) as serving,
         Client(serving.serves(people.engine.wallet)) as engine,
     ):
-        [entry] = await submit_group(engine.connection, prepared.item.group, prepared.item.contents)
-        made_up_proof = await verify_receipt(engine, entry.receipt.tx_id, entry.receipt.command_id)
+        error = await refusal(submit_group(engine.connection, prepared.item.group, prepared.item.contents))
+        assert isinstance(error, Unproven)
+        made_up_proof = await verify_receipt(engine, "ab" * 32, command_id)
     async with Client(people.engine.wallet, "lakeside") as elsewhere:
-        nothing = await verify_receipt(elsewhere, entry.receipt.tx_id, entry.receipt.command_id)
+        nothing = await verify_receipt(elsewhere, "ab" * 32, command_id)
     assert not made_up_proof.ok
     assert not nothing.ok
     # What was never carried is still to be had, by the same bytes.
     first = await written(people.engine, prepared)
     assert not first.receipt.already_committed
+
+
+Document = Callable[[Client, str], Awaitable[object]]
+
+
+async def revoke_consent(patient: Client, consent_id: str) -> None:
+    await patient.consents.revoke(consent_id)
+
+
+async def deny(patient: Client, consent_id: str) -> None:
+    await patient.consents.grant(provision(msp="LakesideMSP", deny=True), consent_id=consent_id)
+
+
+async def suspend(patient: Client, _: str) -> None:
+    await patient.registration.suspend(patient.wallet.address, "other")
+
+
+@pytest.mark.parametrize("document", [revoke_consent, deny, suspend], ids=lambda one: one.__name__)
+async def test_a_gateway_that_says_done_and_never_carried_it_is_found_out_and_another_member_carries_it(
+    people: People, rogue: RogueGateway, document: Document
+) -> None:
+    async with await people.new_patient() as patient:
+        consent_id, _ = await patient.consents.grant(provision(msp="LakesideMSP"))
+        shown = await patient.consents.list()
+        async with (
+            Serving(rogue, submit=made_up_receipts, consents=shown) as serving,
+            Client(serving.serves(patient.wallet)) as deceived,
+            Client(patient.wallet, "lakeside") as elsewhere,
+        ):
+            error = await refusal(document(deceived, consent_id))
+            assert isinstance(error, Unproven), error
+            assert await patient.consents.list() == shown
+            [again] = error.again
+            assert isinstance(again, gateway_pb2.SubmitRequest)
+            [entry] = await submit_group(elsewhere.connection, again.group)
+            assert not entry.receipt.already_committed
+            # Whoever suspended themselves can still have that proven.
+            proven = await verify_receipt(elsewhere, entry.receipt.tx_id, entry.receipt.command_id)
+            assert proven.ok, proven
 
 
 @pytest.mark.parametrize("said", ["nothing", "nothing was done"])

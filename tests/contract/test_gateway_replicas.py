@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_app import (
     ENGINE,
@@ -17,7 +17,7 @@ from tests.contract.gateway_app import (
     ready_to_write,
     running_app,
 )
-from tests.contract.gateway_calls import records
+from tests.contract.gateway_calls import refusal
 from tests.contract.gateway_member import another_gateway
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
@@ -141,9 +141,9 @@ async def test_without_nats_rest_stands_still_with_a_delay_and_grpc_goes_on(
         status, body, headers = await app.get(path)
         assert (status, issue(body)["code"], int(headers["Retry-After"])) == (503, "transient", 1)
     caller = app.member.session(ENGINE)
-    asked = gateway_pb2.GetProofRequest(command_id=uuid7())
-    proven = await records(caller).GetProof(asked, metadata=caller.metadata)
-    assert proven.evidence.endorsed_state == f"{asked.command_id} of  for {ENGINE.address}".encode()
+    stub = gateway_pb2_grpc.CommandServiceStub(caller.channel)
+    asked = stub.GetReceipt(gateway_pb2.GetReceiptRequest(command_id=uuid7()), metadata=caller.metadata)
+    assert (await refusal(asked))[0] == "NOT_FOUND"
     async with app.http.get(f"{app.base}/readyz") as answer:
         assert orjson.loads(await answer.read())["ready"]
 

@@ -205,12 +205,14 @@ class Serving(gateway_pb2_grpc.RecordServiceServicer, gateway_pb2_grpc.CommandSe
     forges  what it does to the answer to a reading
     submit  what it does with a group that it should carry
     evidence  what it gives of any command
+    consents  what it shows as the caller's
     """
 
     rogue: RogueGateway
     forges: Callable[[pb.Access, gateway_pb2.ReadResponse], Awaitable[None]] | None = None
     submit: Callable[[gateway_pb2.SubmitRequest], Awaitable[gateway_pb2.SubmitResponse]] | None = None
     evidence: ledger_pb2.Evidence | None = None
+    consents: state_pb2.ConsentDocument | None = None
 
     async def __aenter__(self) -> Serving:
         self._server = grpc.aio.server()
@@ -238,6 +240,11 @@ class Serving(gateway_pb2_grpc.RecordServiceServicer, gateway_pb2_grpc.CommandSe
         if self.forges is not None:
             await self.forges(command.parse(request.command)[1].access, answer)
         return answer
+
+    async def ListConsents(
+        self, request: gateway_pb2.ListConsentsRequest, context: Any
+    ) -> gateway_pb2.ListConsentsResponse:
+        return gateway_pb2.ListConsentsResponse(consents=self.consents)
 
     async def GetProof(
         self, request: gateway_pb2.GetProofRequest, context: Any

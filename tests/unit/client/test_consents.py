@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
@@ -19,28 +18,15 @@ from cbmdhi.command.v1.state_pb2 import ActiveConsent, ConsentDocument
 from cbmdhi.errors import NotCommitted
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import command, signature
+from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
-from tests.support.channel import CHANNEL
+from cbmdhi.protocol.state_keys import audit_key
+from tests.support.evidence import Committed
+from tests.unit.client.test_reading import consortium_of
+from tests.unit.client.test_receipts import Wallet
 
 LET_IN = provision(msp="LakesideMSP")
 KEEP_OUT = provision(msp="LakesideMSP", deny=True)
-
-
-@dataclass
-class Wallet:
-    """As much of a wallet as consenting needs."""
-
-    signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
-    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
-    delegation: pb.SignedDelegation | None = None
-
-    @property
-    def address(self) -> str:
-        return self.signer.address
-
-    def sign_command(self, raw: bytes) -> pb.SignedCommand:
-        return self.signer.sign_command(raw)
 
 
 @dataclass
@@ -50,12 +36,18 @@ class Channel:
     meanwhile  done once, behind the caller's back, before the next change is looked at
     """
 
-    wallet: Wallet = field(default_factory=Wallet)
+    committed: Committed = field(default_factory=Committed)
     authenticated: Any = field(default_factory=lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
     document: ConsentDocument = field(default_factory=ConsentDocument)
     shown: ConsentDocument | None = None
     meanwhile: Callable[[], None] | None = None
     refused: int = 0
+
+    def __post_init__(self) -> None:
+        self.wallet = Wallet(self.committed.person("patient"), consortium_of(self.committed.network))
+
+    async def enrolled(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+        return gateway_pb2.GetProofResponse(evidence=self.committed.evidence())
 
     async def call(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         if isinstance(request, gateway_pb2.ListConsentsRequest):
@@ -68,9 +60,10 @@ class Channel:
             meanwhile()
         [signed] = request.group.commands
         header, _ = command.parse(signed)
-        return gateway_pb2.SubmitResponse(
-            receipts=[gateway_pb2.RecordReceipt(receipt=self._settle(header, command.body_of(signed)[1]))]
-        )
+        receipt, entry = self._settle(header, command.body_of(signed)[1]), self.committed.enter(signed)
+        entry.code, entry.reason, entry.path = receipt.code, receipt.reason, receipt.path
+        self.committed.values[audit_key(entry.command_id, entry.signer)] = entry.SerializeToString()
+        return gateway_pb2.SubmitResponse(receipts=[gateway_pb2.RecordReceipt(receipt=receipt)])
 
     def change(self, body: Any, command_id: str) -> None:
         kept = [one for one in self.document.consents if one.consent_id != body.consent_id]

@@ -6,28 +6,34 @@ import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 import pytest
 
+from cbmdhi.client.connection import Connection
 from cbmdhi.client.rest import FhirSession
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, Unproven
+from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.wallet import Wallet
-from tests.support.channel import CHANNEL
+from tests.support.evidence import Committed
+from tests.unit.client.test_reading import consortium_of
 
 PATIENT = "cb1" + "p" * 32
 
 
 @dataclass
 class Keys:
-    """As much of a wallet as logging in needs."""
+    """As much of a wallet as logging in needs, and what the channel holds of what it signed."""
 
-    signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
-    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
+    committed: Committed = field(default_factory=Committed)
+
+    def __post_init__(self) -> None:
+        self.signer = self.committed.person().signer
+        self.consortium = consortium_of(self.committed.network)
 
     @property
     def address(self) -> str:
@@ -40,14 +46,29 @@ class Keys:
         return self.signer.sign_command(raw)
 
 
+@dataclass
+class Proving:
+    """The gateway's gRPC port: it gives what the peers sign."""
+
+    wallet: Keys
+    authenticated: Any = field(default_factory=lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
+
+    async def enrolled(self, method: Any, request: Any) -> Any:
+        return gateway_pb2.GetProofResponse(evidence=self.wallet.committed.evidence())
+
+    async def close(self) -> None:
+        await self.authenticated.close()
+
+
 class Session(FhirSession):
     """A session whose gateway is played: it gives tokens of `token_seconds`.
 
-    lost  the answer of the next login is lost on its way
+    lost     the answer of the next login is lost on its way
+    carries  whether what it is given at the logout gets to the channel
     """
 
     def __init__(self, token_seconds: float = 300.0, **more: Any) -> None:
-        self.keys, self.token_seconds, self.lost = Keys(), token_seconds, False
+        self.keys, self.token_seconds, self.lost, self.carries = Keys(), token_seconds, False, True
         super().__init__(cast(Wallet, self.keys), cast(Member, None), **more)
         self.delegated: list[pb.Delegation] = []
         self.sent: list[tuple[str, str]] = []
@@ -73,9 +94,14 @@ class Session(FhirSession):
             for one in body["revocations"]:
                 signed = pb.SignedCommand.FromString(raw(one))
                 command.verify(signed, signature.spki(self.keys.signer.private_key.public_key()))
+                if self.carries:
+                    self.keys.committed.enter(signed)
                 self.revoked.append(cast(pb.RevokeDelegation, command.body_of(signed)[1]))
         self.sent.append((path, token))
         return {}, {}
+
+    def _grpc(self) -> Connection:
+        return cast(Connection, Proving(self.keys))
 
     @property
     def ended(self) -> list[str]:
@@ -137,3 +163,23 @@ async def test_a_login_whose_answer_was_lost_is_ended_too() -> None:
     session.lost = False
     await session.logout()
     assert session.ended == [session.delegated[0].delegation_id]
+
+
+async def test_a_gateway_that_never_carried_the_revocations_does_not_pass_for_one_that_did(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session()
+    await session._login()
+    session.carries = False
+    with pytest.raises(Unproven) as caught:
+        await session.logout()
+    assert len(caught.value.again) == 1
+    # Not forgotten: a logout may be sent again.
+    session.carries = True
+    await session.logout()
+    assert session.ended == [session.delegated[0].delegation_id] * 2
+
+    async with Session() as session:
+        session._http = cast(Any, Proving(session.keys))
+        session.carries = False
+    assert "ends by itself, within 600 s" in caplog.text

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from cbmdhi.client.commands import submit_group
+from cbmdhi.client.commands import carry, submit_group
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.records import NewRecord, Records
 from cbmdhi.command.v1 import code_pb2
@@ -125,7 +125,7 @@ async def test_a_deadline_of_our_own_leaves_it_unknown_and_the_same_can_be_sent_
         (again,) = caught.value.again
         assert isinstance(again, gateway_pb2.SubmitRequest)
         gateway.answer = answers.pop()
-        (entry,) = await submit_group(connection, again.group, again.contents)
+        (entry,) = await carry(connection, again)
 
     assert entry.receipt.code == code_pb2.CODE_OK
     assert gateway.sent[0] == gateway.sent[1]
@@ -162,7 +162,8 @@ async def test_a_receipt_that_leaves_it_open_is_no_refusal() -> None:
         with pytest.raises(UnknownOutcome):
             await submit_group(connection, group())
 
-    refused = answered(code_pb2.CODE_FORBIDDEN, code_pb2.OUTCOME_COMMITTED)
+    # That nothing was done is the gateway's word, as with an error.
+    refused = answered(code_pb2.CODE_FORBIDDEN, code_pb2.OUTCOME_NOT_DONE)
     async with serving(Gateway(refused)) as connection:
         with pytest.raises(NotCommitted):
             await submit_group(connection, group())

@@ -17,10 +17,12 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError
+from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import cid, command, hpke, signature
-from tests.support.channel import CHANNEL
+from cbmdhi.protocol import cid, command, hpke
+from tests.support.evidence import Committed
+from tests.unit.client.test_reading import consortium_of
 
 PATIENT = "cb1" + "p" * 32
 SEEN = {"document": "passport"}
@@ -32,17 +34,20 @@ class Reviewer:
 
     sealed: bytes = b""
     votes: list[pb.ReviewRegistration] = field(default_factory=list)
-    signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
+    committed: Committed = field(default_factory=Committed)
     keys: tuple[bytes, bytes] = field(default_factory=hpke.generate)
     waiting: Sequence[str] = ()
     authenticated: Any = field(default_factory=lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
+
+    def __post_init__(self) -> None:
+        self.signer = self.committed.person("administrator").signer
 
     @property
     def wallet(self) -> Any:
         return SimpleNamespace(
             address=self.signer.address,
             hpke_private=self.keys[0],
-            consortium=SimpleNamespace(signed_channel=CHANNEL),
+            consortium=consortium_of(self.committed.network),
             sign_command=self.signer.sign_command,
         )
 
@@ -58,7 +63,11 @@ class Reviewer:
             review = identity_pb2.PendingReview(identity=document)
             return identity_pb2.ListPendingReviewsResponse(reviews=[review], next_page_token=more)
         self.votes.append(command.parse(request.command)[1].review_registration)
+        self.committed.enter(request.command)
         return identity_pb2.ReviewResponse(receipt=Receipt(code=code_pb2.CODE_OK))
+
+    async def enrolled(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+        return gateway_pb2.GetProofResponse(evidence=self.committed.evidence())
 
     def sealed_to(self, *hpke_public: tuple[str, bytes]) -> bytes:
         documents = [IdentityDocument(address=name, hpke_public_key=key) for name, key in hpke_public]
