@@ -19,13 +19,13 @@ from grpc_status import rpc_status
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.sending import LOST
 
-_BY_STATUS = {
-    grpc.StatusCode.UNAVAILABLE: code_pb2.CODE_UNAVAILABLE,
+# Of statuses that come without a word of ours. What is lost on its way is sent again.
+_BY_STATUS = dict.fromkeys(LOST, code_pb2.CODE_UNAVAILABLE) | {
     grpc.StatusCode.DEADLINE_EXCEEDED: code_pb2.CODE_DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED: code_pb2.CODE_TOO_LARGE,
     grpc.StatusCode.UNAUTHENTICATED: code_pb2.CODE_UNAUTHENTICATED,
-    grpc.StatusCode.CANCELLED: code_pb2.CODE_UNAVAILABLE,
 }
 
 

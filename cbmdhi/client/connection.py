@@ -10,12 +10,14 @@ from typing import Any, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from cbmdhi import sending
 from cbmdhi.client import tracing
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.consortium import Member
+from cbmdhi.sending import Attempts
 from cbmdhi.wallet import Wallet
 
 T = TypeVar("T")
@@ -29,7 +31,6 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.enable_retries", 0),
 ]
-_AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _RETRIED = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED)
 
 
@@ -163,16 +164,14 @@ class Connection:
         What fails before there is a connection has certainly done nothing.
         """
         ends = time.monotonic() + self.deadline_seconds
-        delay, is_sure = 0.1, True
+        delay, attempts = 0.1, Attempts()
         while True:
             try:
                 await connected(channel, max(ends - time.monotonic(), 0.001))
                 return await attempt(max(ends - time.monotonic(), 0.001))
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours = error if isinstance(error, MeshError) else from_rpc(error)
-                is_sure = is_sure and ours.nothing_done
-                if ours.nothing_done and not is_sure:
-                    ours.outcome = code_pb2.OUTCOME_UNKNOWN  # of an attempt before
+                ours.outcome = attempts.failed(ours.outcome)
                 wait = max(delay, ours.retry_after_ms / 1000)
                 if ours.code not in _RETRIED or time.monotonic() + wait > ends:
                     raise ours from error
@@ -183,18 +182,7 @@ class Connection:
 async def connected(channel: grpc.aio.Channel, seconds: float) -> None:
     """Return when there is a connection. Raises MeshError UNAVAILABLE, DEADLINE_EXCEEDED: nothing left."""
     try:
-        async with asyncio.timeout(seconds):
-            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-                if state in _AWAY:
-                    raise MeshError(
-                        code_pb2.CODE_UNAVAILABLE,
-                        "the gateway cannot be reached, so nothing was sent",
-                        outcome=code_pb2.OUTCOME_NOT_DONE,
-                    )
-                await channel.wait_for_state_change(state)
-    except TimeoutError as error:
-        raise MeshError(
-            code_pb2.CODE_DEADLINE_EXCEEDED,
-            "there was no connection to the gateway in time, so nothing was sent",
-            outcome=code_pb2.OUTCOME_NOT_DONE,
-        ) from error
+        await sending.connected(channel, seconds)
+    except sending.NotConnected as error:
+        reason = f"the gateway: {error.reason}"
+        raise MeshError(error.code, reason, outcome=code_pb2.OUTCOME_NOT_DONE) from error

@@ -28,6 +28,7 @@ from cbmdhi.protocol import broken_glass, categories, command, envelope, hpke, r
 from cbmdhi.protocol import resource as resources
 from cbmdhi.protocol.evidence import Checked, ProvenVersion
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.sending import Attempts
 
 _log = logging.getLogger("cbmdhi.client")
 
@@ -173,20 +174,18 @@ class Records:
                 left[entry.item.submission_id] = entry
             except MeshError as error:
                 yield Written(entry.record, gateway_pb2.RecordReceipt(), error)
-        breaks, is_sure = 0, True
+        breaks, attempts = 0, Attempts()
         while left:
             try:
                 await connected(self._connection.authenticated, self._connection.deadline_seconds)
                 async for result in self._stream(list(left.values())):
                     entry = left.pop(result.submission_id, None)
                     if entry is not None:
-                        yield _written(entry, result, is_first=is_sure)
+                        yield _written(entry, result, is_first=attempts.nothing_done)
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours, breaks = error if isinstance(error, MeshError) else from_rpc(error), breaks + 1
-                is_sure = is_sure and ours.nothing_done
+                ours.outcome = attempts.failed(ours.outcome)
                 if ours.code not in _RESENT or breaks > _RESENDS:
-                    if not is_sure:
-                        ours.outcome = code_pb2.OUTCOME_UNKNOWN
                     raise to_be_sent(ours, [entry.item for entry in left.values()]) from error
                 if ours.code == code_pb2.CODE_UNAUTHENTICATED:
                     self._connection.forget_token()

@@ -8,7 +8,9 @@ import grpc
 from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
 
+from cbmdhi import sending
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.sending import Attempts
 from services.runtime import tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import remaining_seconds
@@ -21,18 +23,6 @@ __all__ = ["Metadata", "RetryBudget", "call", "connect", "stream"]
 Metadata = Iterable[tuple[str, str | bytes]]
 
 _RETRIED = frozenset((code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED))
-# From gRPC itself: the request may have left, and what became of it was not heard.
-_LOST = frozenset(
-    (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.ABORTED,
-    )
-)
-_AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 2.0
 
@@ -116,15 +106,14 @@ async def call(
     left = remaining_seconds()
     ends_at = loop.time() + (deadline_seconds if left is None else min(left, deadline_seconds))
     attempt = 0
-    is_sure = True
+    attempts = Attempts()
     while True:
         try:
             seconds = max(0.0, ends_at - loop.time())
             response = await _attempt(method, request, seconds, metadata, changes_state)
         except MeshError as err:
-            is_sure = is_sure and err.nothing_done
-            if changes_state is not None and err.nothing_done and not is_sure:
-                err.outcome = code_pb2.OUTCOME_UNKNOWN  # of an attempt before
+            if changes_state is not None:
+                err.outcome = attempts.failed(err.outcome)
             delay = max(
                 backoff_seconds(attempt, first=_FIRST_DELAY_SECONDS, longest=_LONGEST_DELAY_SECONDS),
                 err.retry_after_ms / 1000,
@@ -200,7 +189,7 @@ async def _sent(
 def _is_lost(err: MeshError, exc: grpc.aio.AioRpcError) -> bool:
     """Whether it may have happened for all that we were told."""
     if is_foreign(exc):
-        return exc.code() in _LOST
+        return exc.code() in sending.LOST
     # A service that was cut off at its deadline does not know either how far it got.
     return err.code == code_pb2.CODE_DEADLINE_EXCEEDED and not err.nothing_done
 
@@ -208,21 +197,10 @@ def _is_lost(err: MeshError, exc: grpc.aio.AioRpcError) -> bool:
 async def _connected(channel: grpc.aio.Channel, seconds: float) -> None:
     """Return when there is a connection. Raises MeshError, and nothing has left."""
     try:
-        async with asyncio.timeout(seconds):
-            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-                if state in _AWAY:
-                    raise MeshError(
-                        code_pb2.CODE_UNAVAILABLE,
-                        "the service cannot be reached, so nothing was sent; send again",
-                        outcome=code_pb2.OUTCOME_NOT_DONE,
-                    )
-                await channel.wait_for_state_change(state)
-    except TimeoutError as exc:
-        raise MeshError(
-            code_pb2.CODE_DEADLINE_EXCEEDED,
-            "there was no connection within the deadline, so nothing was sent; send again",
-            outcome=code_pb2.OUTCOME_NOT_DONE,
-        ) from exc
+        await sending.connected(channel, seconds)
+    except sending.NotConnected as exc:
+        reason = f"the service: {exc.reason}; send again"
+        raise MeshError(exc.code, reason, outcome=code_pb2.OUTCOME_NOT_DONE) from exc
 
 
 def _name_of(method: Callable[..., Any]) -> str:

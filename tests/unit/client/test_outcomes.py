@@ -131,6 +131,67 @@ async def test_a_deadline_of_our_own_leaves_it_unknown_and_the_same_can_be_sent_
     assert gateway.sent[0] == gateway.sent[1]
 
 
+_LOST = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.ABORTED,
+)
+
+
+class Cut(Gateway):
+    """Its connection breaks once after the request was taken, as gRPC or a proxy tells it: with a status and
+    no word of ours."""
+
+    def __init__(self, status: grpc.StatusCode, breaks: int = 1) -> None:
+        super().__init__(answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED))
+        self.status, self.breaks = status, breaks
+        self.streamed: list[gateway_pb2.IngestRequest] = []
+
+    async def Submit(self, request: Any, context: Any) -> Any:
+        if len(self.sent) < self.breaks:
+            self.sent.append(request)
+            await context.abort(self.status, "RST_STREAM")
+        return await super().Submit(request, context)
+
+    async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        self.streamed.append(await anext(requests))
+        if len(self.streamed) <= self.breaks:
+            await context.abort(self.status, "RST_STREAM")
+        result = gateway_pb2.IngestResult(submission_id=self.streamed[-1].items[0].submission_id)
+        result.receipts.add().receipt.code = code_pb2.CODE_OK
+        yield gateway_pb2.IngestResponse(results=[result])
+
+
+@pytest.mark.parametrize("status", _LOST, ids=lambda status: status.name)
+async def test_a_line_that_broke_is_none_the_less_broken_for_the_status_that_grpc_gives_it(
+    status: grpc.StatusCode,
+) -> None:
+    gateway = Cut(status)
+    async with serving(gateway) as connection:
+        (entry,) = await carry(connection, gateway_pb2.SubmitRequest(group=group()))
+        assert entry.receipt.code == code_pb2.CODE_OK
+        assert len(gateway.sent) == 2
+        assert gateway.sent[0] == gateway.sent[1]
+
+        records = Records(connection)
+        prepared = records.prepare(NewRecord(PATIENT, b'{"resourceType":"Observation"}'))
+        [written] = [written async for written in records.send([prepared])]
+    assert written.ok
+    assert len(gateway.streamed) == 2
+    assert gateway.streamed[0] == gateway.streamed[1]
+
+
+@pytest.mark.parametrize("status", _LOST, ids=lambda status: status.name)
+async def test_a_line_that_goes_on_breaking_leaves_it_unknown(status: grpc.StatusCode) -> None:
+    gateway = Cut(status, breaks=1000)
+    async with serving(gateway, seconds=0.5) as connection:
+        with pytest.raises(UnknownOutcome) as caught:
+            await submit_group(connection, signed := group())
+    assert caught.value.again == (gateway_pb2.SubmitRequest(group=signed),)
+    assert caught.value.code in (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_DEADLINE_EXCEEDED)
+
+
 async def test_a_refusal_before_any_effect_is_not_taken_for_unknown() -> None:
     async def busy(_: Any) -> Any:
         raise OfService(code_pb2.CODE_TOO_LARGE, "less at once", outcome=code_pb2.OUTCOME_NOT_DONE)
