@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cbmdhi.client import Client
-from cbmdhi.client.records import in_messages
+from cbmdhi.client.writing import in_messages
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError

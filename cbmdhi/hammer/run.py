@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from cbmdhi.client import Client
-from cbmdhi.client.records import slowed_name
+from cbmdhi.client.writing import slowed_name
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2

@@ -234,7 +234,7 @@ async def test_a_receipt_that_leaves_it_open_is_no_refusal() -> None:
 async def test_a_stream_that_goes_on_breaking_gives_back_what_has_no_result(
     connects: bool, error: type[NotSent | UnknownOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cbmdhi.client.records._RESENDS", 1)
+    monkeypatch.setattr("cbmdhi.client.writing._RESENDS", 1)
     gateway = Gateway(answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED))
     async with serving(gateway) if connects else nobody(0.3) as connection:
         records = Records(connection)

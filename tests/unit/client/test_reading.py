@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import grpc
 import pytest
 
-from cbmdhi.client import records as records_module
+from cbmdhi.client import reading as reading_module
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.records import Reading, Records
 from cbmdhi.command.v1 import code_pb2
@@ -323,7 +323,7 @@ async def test_what_did_not_fit_is_read_alone_by_the_same_command() -> None:
 
 async def test_more_than_a_call_takes_are_several_calls() -> None:
     gateway = Gateway()
-    most = records_module._MOST_READ_TOGETHER
+    most = reading_module._MOST_READ_TOGETHER
     readings = await read(gateway, *(f"r{number}" for number in range(most + 5)))
     assert gateway.calls == [most, 5]
     assert [reading.content for reading in readings if isinstance(reading, Reading)] == [

@@ -1,0 +1,203 @@
+"""Records: read by whom the patient lets, proven and decrypted here alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from cbmdhi.client import reviewers
+from cbmdhi.client.connection import Connection
+from cbmdhi.client.opened import content_of
+from cbmdhi.client.proven import Proven
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import RecordVersion
+from cbmdhi.errors import AccessRefused, MeshError, of_detail, to_be_sent
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol import broken_glass, command, hpke, released
+from cbmdhi.protocol.evidence import Checked, ProvenVersion
+from cbmdhi.protocol.ids import uuid7
+
+_MOST_READ_TOGETHER = 100
+
+Place = tuple[str, str, int]
+"""Patient, record id and version."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A record as it was read: decrypted here, and proven to be what its author signed and the members' peers
+    hold. Without that proof there is none."""
+
+    receipt: Receipt
+    proof: ProvenVersion
+    content: bytes = field(repr=False)
+    released_by: str
+
+    @property
+    def record(self) -> RecordVersion:
+        """The channel's entry of the version, as proven."""
+        return self.proof.record
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The content as a FHIR resource."""
+        return json.loads(self.content)
+
+
+class Reads:
+    """Read, read in an emergency, list."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._wallet = connection.wallet
+        self._proven = Proven(connection.wallet)
+
+    async def read(
+        self, patient: str, record_id: str, version: int, purpose: str, action: str = "read"
+    ) -> Reading:
+        """Read the latest version; with the action `history` any one.
+
+        Raises AccessRefused with the receipt of the refusal, which is on the channel; when there is no
+        decision, NotSent or UnknownOutcome with what was signed.
+        """
+        body = pb.Access(
+            patient=patient, record_id=record_id, version=version, purpose=purpose, action=action
+        )
+        return await self._read(body)
+
+    async def read_many(
+        self, places: Sequence[Place], purpose: str, action: str = "read"
+    ) -> list[Reading | MeshError]:
+        """Read many versions, as of a chart; in order, each with its own outcome.
+
+        Where a version was not read stands what `read` would raise: AccessRefused when the channel refused.
+        What does not fit into an answer is read alone. Raises MeshError when the call as a whole failed.
+        """
+        bodies = [
+            pb.Access(patient=patient, record_id=record_id, version=version, purpose=purpose, action=action)
+            for patient, record_id, version in places
+        ]
+        readings: list[Reading | MeshError] = []
+        for start in range(0, len(bodies), _MOST_READ_TOGETHER):
+            readings += await self._read_together(bodies[start : start + _MOST_READ_TOGETHER])
+        return readings
+
+    async def break_glass(self, patient: str, record_id: str, version: int, reason_code: str) -> Reading:
+        """Read in an emergency, without consent; the patient is told and a privacy officer reviews it.
+
+        reason_code  `unconscious`, `life-threatening` or `public-safety`; sealed to the reviewers alone
+        """
+        if reason_code not in broken_glass.REASONS:
+            raise MeshError(code_pb2.CODE_INVALID, f"the reason is one of {', '.join(broken_glass.REASONS)}")
+        body = pb.BreakGlass(patient=patient, record_id=record_id, version=version)
+        command_id, reviewed_by = uuid7(), await reviewers.of_broken_glass(self._connection)
+        broken_glass.seal(body, command_id, self._wallet.address, reason_code, reviewed_by)
+        return await self._read_signed(body, self._signed(body, command_id))
+
+    async def list(
+        self, patient: str = "", *, category: str = "", purpose: str = "PATRQT"
+    ) -> list[RecordVersion]:
+        """The records of a patient, by default the wallet's own, that the wallet may search."""
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        request = gateway_pb2.ListRecordsRequest(
+            patient=patient or self._wallet.address, category=category, purpose=purpose, page_size=500
+        )
+        found: list[RecordVersion] = []
+        while True:
+            response = await self._connection.call(stub.ListRecords, request)
+            found.extend(response.records)
+            if not response.next_page_token:
+                return found
+            request.page_token = response.next_page_token
+
+    @cached_property
+    def _hpke_private(self) -> hpke.PrivateKey:
+        return hpke.PrivateKey(self._wallet.hpke_private)
+
+    async def _read(self, body: pb.Access) -> Reading:
+        try:
+            return await self._read_signed(body, self._signed(body))
+        except MeshError as error:
+            if isinstance(error, AccessRefused) or error.code != code_pb2.CODE_CONFLICT:
+                raise
+            # Released, and the answer was lost on the way: a decision releases its key once.
+            return await self._read_signed(body, self._signed(body))
+
+    def _signed(self, body: pb.Access | pb.BreakGlass, command_id: str = "") -> pb.SignedCommand:
+        channel = self._wallet.consortium.signed_channel
+        return self._wallet.sign_command(command.make(body, channel=channel, command_id=command_id or None))
+
+    async def _read_signed(self, body: pb.Access | pb.BreakGlass, signed: pb.SignedCommand) -> Reading:
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        request = gateway_pb2.ReadRequest(
+            command=signed, proven=self._proven.knows(body.record_id, body.version)
+        )
+        response = await self._connection.call(stub.Read, request)
+        return self._decided(body, signed, response, self._given(response))
+
+    async def _read_together(self, bodies: Sequence[pb.Access]) -> list[Reading | MeshError]:
+        signed = [self._signed(body) for body in bodies]
+        known = [
+            index for index, body in enumerate(bodies) if self._proven.knows(body.record_id, body.version)
+        ]
+        stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
+        request = gateway_pb2.ReadManyRequest(commands=signed, proven=known)
+        response = await self._connection.call(stub.ReadMany, request)
+        if len(response.results) != len(bodies):
+            raise MeshError(code_pb2.CODE_INTERNAL, "the gateway's answer does not fit what was asked")
+        given = self._given(response)
+        readings: list[Reading | MeshError] = []
+        for body, sent, result in zip(bodies, signed, response.results, strict=True):
+            try:
+                readings.append(await self._one_of_many(body, sent, result, given))
+            except MeshError as error:
+                readings.append(error)
+        return readings
+
+    def _given(self, response: gateway_pb2.ReadResponse | gateway_pb2.ReadManyResponse) -> Checked | None:
+        return self._proven.checking(response.evidence) if response.HasField("evidence") else None
+
+    async def _one_of_many(
+        self,
+        body: pb.Access,
+        signed: pb.SignedCommand,
+        result: gateway_pb2.ReadResult,
+        given: Checked | None,
+    ) -> Reading:
+        if not result.HasField("error"):
+            return self._decided(body, signed, result.read, given)
+        error = result.error
+        if error.code == code_pb2.CODE_TOO_LARGE:
+            return await self._read_signed(body, signed)
+        if error.code == code_pb2.CODE_CONFLICT:
+            return await self._read(body)
+        raise of_detail(error)
+
+    def _decided(
+        self,
+        body: pb.Access | pb.BreakGlass,
+        signed: pb.SignedCommand,
+        response: gateway_pb2.ReadResponse,
+        given: Checked | None,
+    ) -> Reading:
+        receipt = response.receipt
+        if receipt.code != code_pb2.CODE_OK:
+            if receipt.outcome == code_pb2.OUTCOME_COMMITTED:
+                raise AccessRefused(receipt)
+            # Nobody has refused it: it was not decided, or nobody knows.
+            why = MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
+            raise to_be_sent(why, [signed])
+        return self._opened(body, response, self._proven.version(body.record_id, body.version, given))
+
+    def _opened(
+        self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse, proven: ProvenVersion
+    ) -> Reading:
+        wallet, opened = self._wallet, response.opened
+        reader = released.Reader(wallet.address, self._hpke_private, response.receipt.command_id)
+        content = content_of(proven.record, asked.patient, opened, reader)
+        return Reading(response.receipt, proven, content, opened.released_by)

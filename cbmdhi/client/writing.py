@@ -1,0 +1,245 @@
+"""Records: written with a signed commitment, over a stream or in a group with something else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from cbmdhi.client import tracing
+from cbmdhi.client.commands import submit_group
+from cbmdhi.client.connection import Connection, check_size, connected
+from cbmdhi.client.opened import as_resource
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.errors import MeshError, from_rpc, of_detail, to_be_sent
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.protocol import categories, command, envelope
+from cbmdhi.protocol import resource as resources
+from cbmdhi.protocol.ids import uuid7
+from cbmdhi.sending import Attempts
+
+_log = logging.getLogger("cbmdhi.client")
+
+_RESENDS = 5
+_MOST_TOGETHER = 100
+_MESSAGE_BYTES = 1 << 20
+_SLOWED = {
+    gateway_pb2.SLOWED_REASON_REFUSALS: "too many submissions were refused",
+    gateway_pb2.SLOWED_REASON_CALLER_IS_FULL: "as much is under way as one caller may have",
+    gateway_pb2.SLOWED_REASON_GATEWAY_IS_FULL: "its memory is full",
+}
+# The stream broke, or its token ended: what has no result yet is sent again, under the same ids.
+_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
+
+
+@dataclass(frozen=True)
+class NewRecord:
+    """A version of a record, to be written. `content` is a FHIR R4 resource as JSON."""
+
+    patient: str
+    content: bytes = field(repr=False)
+    record_id: str = field(default_factory=uuid7)
+    version: int = 1
+
+    @classmethod
+    def of(cls, patient: str, resource: dict[str, Any], record_id: str = "", version: int = 1) -> NewRecord:
+        """A record of a resource as a dictionary, without what of its `meta` is a server's own.
+
+        record_id  of a record that is there, or to be there under this id: an `id` in the resource has to be
+                   the same. Empty: a new one, which takes the place of the resource's
+        """
+        own = resource.get("id") if record_id else None
+        record_id = record_id or uuid7()
+        kept = resources.as_record(resource, record_id)
+        if own is not None:
+            kept["id"] = own
+        content = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        return cls(patient, content, record_id, version)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A signed record with its content: sent again as it is, it has no second effect."""
+
+    record: NewRecord
+    item: gateway_pb2.IngestItem
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a record, as the gateway says."""
+
+    record: NewRecord
+    receipt: gateway_pb2.RecordReceipt
+    error: MeshError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when it is committed."""
+        return self.error is None and self.receipt.receipt.code == code_pb2.CODE_OK
+
+
+class Writes:
+    """Sign, send, send again."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._wallet = connection.wallet
+
+    def prepare(self, record: NewRecord, lifetime_seconds: int = 300) -> Prepared:
+        """Sign a record: the commitment over a new salt goes into the command, the salt with the content.
+
+        Raises MeshError INVALID for a content that says that it is another record's or another patient's.
+        """
+        body, content = put_record(record)
+        group = command.make_group(
+            [(self._wallet, body)],
+            channel=self._wallet.consortium.signed_channel,
+            lifetime_seconds=lifetime_seconds,
+        )
+        item = gateway_pb2.IngestItem(
+            submission_id=record.record_id,
+            group=group,
+            contents=[content],
+            traceparent=tracing.headers().get("traceparent", ""),
+        )
+        return Prepared(record, item)
+
+    async def put(self, records: Iterable[NewRecord]) -> list[Written]:
+        """Write records over one stream; each has its own result, in the order given.
+
+        The receipts are the gateway's word: `cbmdhi.verify.verify_receipts` checks many of them afterwards.
+        """
+        prepared: list[Prepared] = []
+        written: list[Written] = []
+        for record in records:
+            try:
+                prepared.append(self.prepare(record))
+                written.append(Written(record, gateway_pb2.RecordReceipt()))
+            except MeshError as error:
+                written.append(Written(record, gateway_pb2.RecordReceipt(), error))
+        results = {sent.record.record_id: sent async for sent in self.send(prepared)}
+        return [one if one.error else results[one.record.record_id] for one in written]
+
+    async def send(self, prepared: Sequence[Prepared]) -> AsyncIterator[Written]:
+        """Send prepared records; results come in the order in which they are ready.
+
+        A stream that breaks is opened again and everything without a result is sent again, under the
+        same ids: nothing doubles. When that is of no use, raises NotSent (nothing has left) or UnknownOutcome
+        with what has no result, signed as it is.
+        """
+        left: dict[str, Prepared] = {}
+        for entry in prepared:
+            try:
+                check_size(entry.item)
+                left[entry.item.submission_id] = entry
+            except MeshError as error:
+                yield Written(entry.record, gateway_pb2.RecordReceipt(), error)
+        breaks, attempts = 0, Attempts()
+        while left:
+            try:
+                await connected(self._connection.authenticated, self._connection.deadline_seconds)
+                async for result in self._stream(list(left.values())):
+                    entry = left.pop(result.submission_id, None)
+                    if entry is not None:
+                        yield _written(entry, result, is_first=attempts.nothing_done)
+            except (grpc.aio.AioRpcError, MeshError) as error:
+                ours, breaks = error if isinstance(error, MeshError) else from_rpc(error), breaks + 1
+                ours.outcome = attempts.failed(ours.outcome)
+                if ours.code not in _RESENT or breaks > _RESENDS:
+                    raise to_be_sent(ours, [entry.item for entry in left.values()]) from error
+                if ours.code == code_pb2.CODE_UNAUTHENTICATED:
+                    self._connection.forget_token()
+                await asyncio.sleep(min(0.2 * 2**breaks, 5.0))
+
+    async def put_with(
+        self, record: NewRecord, author: command.Signer, *others: tuple[command.Signer, Message]
+    ) -> list[gateway_pb2.RecordReceipt]:
+        """Write a record and do something else, such as a consent, as one transaction or not at all.
+
+        Proven before it is returned; raises as `submit_group` does.
+        """
+        body, content = put_record(record)
+        group = command.make_group([(author, body), *others], channel=self._wallet.consortium.signed_channel)
+        return await submit_group(self._connection, group, [content])
+
+    async def _stream(self, entries: Sequence[Prepared]) -> AsyncIterator[gateway_pb2.IngestResult]:
+        stub = gateway_pb2_grpc.IngestServiceStub(self._connection.authenticated)
+        requests = in_messages([entry.item for entry in entries])
+        call = stub.Ingest(requests, metadata=await self._connection.metadata())
+        try:
+            async for response in call:
+                if response.HasField("slowed"):
+                    after = f", again in about {response.slowed.retry_after_ms} ms"
+                    _log.warning(
+                        "the gateway does not read: %s%s",
+                        slowed_name(response.slowed),
+                        after if response.slowed.retry_after_ms else "",
+                    )
+                for result in response.results:
+                    yield result
+        finally:
+            call.cancel()
+
+
+def slowed_name(slowed: gateway_pb2.Slowed) -> str:
+    """Why a gateway does not read a stream for a while, such as `too many submissions were refused`."""
+    return _SLOWED.get(slowed.reason, "for a reason that this version does not know")
+
+
+def in_messages(items: Sequence[gateway_pb2.IngestItem]) -> Iterator[gateway_pb2.IngestRequest]:
+    """Submissions in as few messages as their number and size allow."""
+    together: list[gateway_pb2.IngestItem] = []
+    size = 0
+    for item in items:
+        needed = item.ByteSize() + 8
+        if together and (len(together) == _MOST_TOGETHER or size + needed > _MESSAGE_BYTES):
+            yield gateway_pb2.IngestRequest(items=together)
+            together, size = [], 0
+        together.append(item)
+        size += needed
+    if together:
+        yield gateway_pb2.IngestRequest(items=together)
+
+
+def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
+    """The body that commits to a record, and the content with the salt of that commitment.
+
+    Raises MeshError INVALID for a content that says that it is another record's or another patient's.
+    """
+    salt = envelope.new_salt()
+    resource = as_resource(record.content)
+    body = pb.PutRecord(
+        record_id=record.record_id,
+        version=record.version,
+        patient=record.patient,
+        category=categories.of_resource(str((resource or {}).get("resourceType", ""))),
+        content_commitment=envelope.commitment(salt, record.content),
+        content_bytes=len(record.content),
+    )
+    if resource is not None:
+        try:
+            resources.check(resource, body)
+        except resources.SaysOtherwise as error:
+            raise MeshError(code_pb2.CODE_INVALID, error.reason, error.path) from error
+    return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
+
+
+def _written(entry: Prepared, result: gateway_pb2.IngestResult, *, is_first: bool) -> Written:
+    """is_first: no sending before may have done something. A result speaks of its own sending alone."""
+    if result.HasField("error"):
+        ours = of_detail(result.error)
+        if ours.nothing_done and not is_first:
+            ours.outcome = code_pb2.OUTCOME_UNKNOWN
+        return Written(entry.record, gateway_pb2.RecordReceipt(), to_be_sent(ours, [entry.item]))
+    told = result.receipts[0]
+    if told.receipt.outcome == code_pb2.OUTCOME_NOT_DONE and not is_first:
+        told.receipt.outcome = code_pb2.OUTCOME_UNKNOWN
+    return Written(entry.record, told)
