@@ -15,12 +15,14 @@ from cbmdhi.client import tracing
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from cbmdhi.protocol import call as calls
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.sending import Attempts
 from cbmdhi.wallet import Wallet
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 DEFAULT_DEADLINE_SECONDS = 30.0
@@ -121,6 +123,16 @@ class Connection:
                 raise
         self.forget_token()
         return await self._with_token(method, request)
+
+    async def personal(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Call what is answered to the person alone, whoever carries it: signed, anew for each attempt."""
+        return await self.call(lambda asked, **how: method(self.signed(asked), **how), request)
+
+    def signed(self, request: M) -> M:
+        """The request as the wallet's own call to a service of this member, good once, for five minutes."""
+        wallet = self.wallet
+        channel = wallet.consortium.signed_channel
+        return calls.sign(request, wallet, channel=channel, msp=self.member.msp_id)
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
         """Metadata with a valid token, for streams; and the current trace's context."""

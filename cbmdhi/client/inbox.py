@@ -23,7 +23,7 @@ class Inbox:
         found: list[notify_pb2.Notification] = []
         request = notify_pb2.ListRequest(unacknowledged_only=unacknowledged_only, page_size=500)
         while True:
-            response = await self._connection.call(stub.List, request)
+            response = await self._connection.personal(stub.List, request)
             found.extend(response.notifications)
             if not response.next_page_token:
                 return found
@@ -33,13 +33,16 @@ class Inbox:
         """Mark as seen. Gives how many changed."""
         stub = notify_pb2_grpc.InboxServiceStub(self._connection.authenticated)
         request = notify_pb2.AcknowledgeRequest(notification_ids=notification_ids)
-        return (await self._connection.call(stub.Acknowledge, request)).changed
+        return (await self._connection.personal(stub.Acknowledge, request)).changed
 
     async def stream(self) -> AsyncIterator[notify_pb2.Notification]:
-        """What is not acknowledged, then what comes, until the caller stops."""
+        """What is not acknowledged, then what comes, until the caller stops.
+
+        Raises MeshError UNAUTHENTICATED when the session ends, after some minutes: begin again.
+        """
         stub = notify_pb2_grpc.InboxServiceStub(self._connection.authenticated)
         metadata = await self._connection.metadata()
-        call = stub.Stream(notify_pb2.StreamRequest(), metadata=metadata)
+        call = stub.Stream(self._connection.signed(notify_pb2.StreamRequest()), metadata=metadata)
         try:
             async for response in call:
                 yield response.notification

@@ -183,7 +183,7 @@ class Load:
 
     async def _look(self, patient: Client) -> None:
         stub = notify_pb2_grpc.InboxServiceStub(patient.connection.authenticated)
-        await patient.connection.call(stub.List, notify_pb2.ListRequest(page_size=1))
+        await patient.connection.personal(stub.List, notify_pb2.ListRequest(page_size=1))
         self.tally.looks += 1
 
     def _new(self) -> NewRecord:

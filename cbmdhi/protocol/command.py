@@ -75,6 +75,10 @@ class KeySigner:
             delegation=self.delegation,
         )
 
+    def sign(self, label: str, *parts: bytes) -> bytes:
+        """Sign something else than a command, under its label."""
+        return signature.sign(self.private_key, label, *parts)
+
 
 def body_bytes(body: Message) -> bytes:
     """A body, such as PutRecord, as the bytes that go into a command."""

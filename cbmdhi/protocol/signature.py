@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 COMMAND = "cbmdhi/command/v1"
 DELEGATION = "cbmdhi/delegation/v1"
 LOGIN = "cbmdhi/login/v1"
+CALL = "cbmdhi/call/v1"
 REPLICA = "cbmdhi/replica/v2"
 BACKUP = "cbmdhi/backup/v1"
 

@@ -1,10 +1,8 @@
 """`python -m services.notify --config FILE`."""
 
-import time
-
 from cbmdhi.notify.v1 import notify_pb2_grpc
 from services.notify.config import NotifyConfig
-from services.notify.emergency import EmergencyServicer, Registered
+from services.notify.emergency import EmergencyServicer
 from services.notify.facts import Facts
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
@@ -14,9 +12,11 @@ from services.notify.retention import Retention
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime import clock
+from services.runtime.asking import Asking, now_ms
 from services.runtime.client import connect
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsLink
 from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.people import Registered
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 
@@ -58,7 +58,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
     life.spawn("consumer", consumer.run())
     life.spawn("inboxes", intake.run(config.catch_up_seconds))
     if config.inbox_days:
-        life.spawn("retention", Retention(inbox, config.inbox_days, _now_ms).run())
+        life.spawn("retention", Retention(inbox, config.inbox_days, now_ms).run())
     life.on_stop(feeds.close)
 
     # Not NATS: without it everything is told all the same, some seconds later.
@@ -67,18 +67,16 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
     life.readiness.add("inboxes", intake.check)
 
     server = GrpcServer(config, life)
-    server.add(notify_pb2_grpc.add_InboxServiceServicer_to_server, InboxServicer(inbox, feeds))
+    people = Registered(ledger)
+    asking = Asking(people, channel=config.signed_channel, msp_id=config.msp_id)
+    server.add(notify_pb2_grpc.add_InboxServiceServicer_to_server, InboxServicer(inbox, feeds, asking))
     emergency = EmergencyServicer(
-        *(inbox, feeds, Registered(ledger), life.metrics, _now_ms),
+        *(inbox, feeds, people, life.metrics, now_ms),
         channel=config.signed_channel,
         home=config.msp_id,
     )
     server.add(notify_pb2_grpc.add_EmergencyServiceServicer_to_server, emergency)
     await life.serve(server)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

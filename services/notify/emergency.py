@@ -4,69 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
-
-import grpc
+from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN, SignedCommand
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
-from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
-from cbmdhi.protocol import command, registration, signature
+from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.channel import Channel
 from services.notify.domain import Identity, Notice
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
-from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
 from services.runtime.peers import require_peer
+from services.runtime.people import People
 from services.runtime.telemetry import Metrics
 
 OPENED = "emergency.opened"
 
 _STORAGE = frozenset({"storage"})
-_SECONDS = 3.0
 # The contract puts nothing older on record (chaincode/batch/authenticate.go).
 _OLDEST_MS = 30 * 86_400_000
 _AHEAD_MS = 120_000
-
-
-class People(Protocol):
-    """Who is registered, by the own ledger (`Registered`), or a fake. Raises MeshError."""
-
-    async def identity(self, address: str) -> IdentityDocument | None:
-        """The document, its keys certified by its own registration."""
-        ...
-
-
-class Registered:
-    """Asks the member's own ledger service, and believes it in no key."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
-        self._retries = RetryBudget()
-
-    async def identity(self, address: str) -> IdentityDocument | None:
-        """See People."""
-        try:
-            found = await call(
-                self._stub.GetIdentity,
-                ledger_pb2.GetIdentityRequest(address=address),
-                deadline_seconds=_SECONDS,
-                retries=self._retries,
-            )
-        except MeshError as err:
-            if err.code == code_pb2.CODE_NOT_FOUND:
-                return None
-            raise
-        try:
-            registration.check_keys(found.identity, found.registration)
-        except registration.NotCertified as error:
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its registration does not certify"
-            ) from error
-        return found.identity
 
 
 class EmergencyServicer(notify_pb2_grpc.EmergencyServiceServicer):

@@ -1,5 +1,7 @@
-"""The gRPC surface: InboxService. The caller, named by the own gateway, is the inbox's owner."""
+"""The gRPC surface: InboxService. Who signed the call is the inbox's owner, whatever the gateway says."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
@@ -7,10 +9,10 @@ import grpc
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from services.notify.domain import Notification
-from services.notify.feeds import Feeds
+from services.notify.feeds import Feed, Feeds, Woken
 from services.notify.inbox import Inbox
+from services.runtime.asking import Asked, Asking
 from services.runtime.errors import MeshError
-from services.runtime.peers import caller_of
 
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 500
@@ -20,14 +22,16 @@ _ACKNOWLEDGED_AT_ONCE = 1_000
 class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     """See protos/cbmdhi/notify/v1/notify.proto."""
 
-    def __init__(self, inbox: Inbox, feeds: Feeds) -> None:
+    def __init__(self, inbox: Inbox, feeds: Feeds, asking: Asking) -> None:
         self._inbox = inbox
         self._feeds = feeds
+        self._asking = asking
 
     async def List(
         self, request: notify_pb2.ListRequest, context: grpc.aio.ServicerContext
     ) -> notify_pb2.ListResponse:
-        owner = caller_of(context).address
+        asked = await self._asking.of(request, context)
+        owner, request = asked.by.address, asked.request
         size = min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
         found = await self._inbox.newest(
             owner,
@@ -44,7 +48,8 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     async def Acknowledge(
         self, request: notify_pb2.AcknowledgeRequest, context: grpc.aio.ServicerContext
     ) -> notify_pb2.AcknowledgeResponse:
-        owner = caller_of(context).address
+        asked = await self._asking.of(request, context, once=True)
+        owner, request = asked.by.address, asked.request
         if len(request.notification_ids) > _ACKNOWLEDGED_AT_ONCE:
             raise MeshError(
                 code_pb2.CODE_TOO_LARGE,
@@ -57,7 +62,8 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     async def Stream(
         self, request: notify_pb2.StreamRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[notify_pb2.StreamResponse]:
-        owner = caller_of(context).address
+        asked = await self._asking.of(request, context)
+        owner = asked.by.address
         # Listen first, then read: nothing falls between. All of it comes out of the inbox.
         with self._feeds.listen(owner) as feed:
             last = await self._inbox.newest_id(owner)
@@ -65,11 +71,19 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
                 last = max(last, one.notification_id)
                 yield notify_pb2.StreamResponse(notification=_message(one))
             while True:
-                woken = await feed.woken()
+                woken = await self._before_the_end(asked, feed)
                 async for one in self._inbox.after(owner, last):
                     last = one.notification_id
                     yield notify_pb2.StreamResponse(notification=_message(one))
                     woken.delivered()
+
+    async def _before_the_end(self, asked: Asked[notify_pb2.StreamRequest], feed: Feed) -> Woken:
+        """When there is something. Raises MeshError UNAUTHENTICATED once the call that began it is past."""
+        while True:
+            left = self._asking.check_in_time(asked)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    return await feed.woken()
 
 
 def _place(page_token: str) -> int | None:

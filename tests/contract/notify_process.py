@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
+from google.protobuf.message import Message
 
 from cbmdhi.command.v1 import code_pb2, command_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2, ledger_pb2_grpc
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
+from cbmdhi.protocol import call as calls
 from services.notify.config import NotifyConfig
-from services.runtime.client import call, connect
+from services.runtime.client import call, connect, stream
 from services.runtime.config import ServiceConfig, Tls
 from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsLink, Publisher
@@ -26,7 +28,9 @@ from tests.support.channel import CHANNEL
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
-from tests.unit.notify.story import CLINICIAN, PATIENT, entry, event
+from tests.unit.notify.story import CLINICIAN, PATIENT, SIGNERS, entry, event, registered
+
+M = TypeVar("M", bound=Message)
 
 
 class LedgerConfig(ServiceConfig):
@@ -48,6 +52,10 @@ class Ledger(ledger_pb2_grpc.LedgerServiceServicer):
         require_peer(context, services={"notify"})
         rule = command_pb2.ReviewRule(role=command_pb2.ROLE_PATIENT, quorum=2)
         return ledger_pb2.ListMembersResponse(policy=command_pb2.PolicyDocument(review_rules=[rule]))
+
+    async def GetIdentity(self, request: Any, context: Any) -> ledger_pb2.GetIdentityResponse:
+        require_peer(context, services={"notify"})
+        return registered(request.address)
 
 
 @dataclass
@@ -120,9 +128,17 @@ class Mercy:
 
     async def inbox(self, owner: str, **request: Any) -> list[notify_pb2.Notification]:
         answer = await call(
-            self.stub().List, notify_pb2.ListRequest(**request), deadline_seconds=5, metadata=user(owner)
+            self.stub().List,
+            signed(notify_pb2.ListRequest(**request), owner),
+            deadline_seconds=5,
+            metadata=user(owner),
         )
         return list(answer.notifications)
+
+    def stream(self) -> Any:
+        """What the patient is told from now on."""
+        request = signed(notify_pb2.StreamRequest(), PATIENT)
+        return stream(self.stub().Stream, request, metadata=user(PATIENT))
 
     async def kinds(self, owner: str) -> list[str]:
         return [one.kind for one in await self.inbox(owner)]
@@ -130,6 +146,11 @@ class Mercy:
 
 def user(address: str) -> Any:
     return caller_metadata(Caller(address, "patient", "MercyMSP"))
+
+
+def signed(request: M, owner: str) -> M:
+    """The request as its owner's own call."""
+    return calls.sign(request, SIGNERS[owner], channel=CHANNEL, msp="MercyMSP")
 
 
 def read(number: int) -> events_pb2.TransactionCommitted:

@@ -10,10 +10,10 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.notify.v1 import notify_pb2
-from services.runtime.client import call, stream
+from services.runtime.client import call
 from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, NatsLink
-from tests.contract.notify_process import Mercy, read, running, user
+from tests.contract.notify_process import Mercy, read, running, signed, user
 from tests.support.waiting import until
 from tests.unit.notify.story import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
 
@@ -54,14 +54,14 @@ async def test_a_stream_gives_what_is_not_acknowledged_and_then_what_comes(mercy
     newest, oldest = await mercy.inbox(PATIENT)
     acknowledged = await call(
         mercy.stub().Acknowledge,
-        notify_pb2.AcknowledgeRequest(notification_ids=[oldest.notification_id]),
+        signed(notify_pb2.AcknowledgeRequest(notification_ids=[oldest.notification_id]), PATIENT),
         deadline_seconds=5,
         metadata=user(PATIENT),
     )
     assert acknowledged.changed == 1
     assert await mercy.inbox(PATIENT, unacknowledged_only=True) == [newest]
 
-    answers = stream(mercy.stub().Stream, notify_pb2.StreamRequest(), metadata=user(PATIENT))
+    answers = mercy.stream()
     async with asyncio.timeout(10), aclosing(answers):
         assert (await anext(answers)).notification.tx_id == "tx-2"
         await mercy.publish(read(3))
@@ -80,7 +80,7 @@ async def test_pages_are_linked_by_their_tokens_and_a_foreign_token_is_refused(m
 
     async def page(token: str) -> notify_pb2.ListResponse:
         request = notify_pb2.ListRequest(page_size=2, page_token=token)
-        return await call(stub.List, request, deadline_seconds=5, metadata=user(PATIENT))
+        return await call(stub.List, signed(request, PATIENT), deadline_seconds=5, metadata=user(PATIENT))
 
     first = await page("")
     second = await page(first.next_page_token)
@@ -97,17 +97,39 @@ async def test_nobody_but_the_own_gateway_reads_inboxes(mercy: Mercy) -> None:
         with pytest.raises(MeshError) as caught:
             await call(
                 mercy.stub(service, organisation).List,
-                notify_pb2.ListRequest(),
+                signed(notify_pb2.ListRequest(), PATIENT),
                 deadline_seconds=5,
                 metadata=user(PATIENT),
             )
         assert caught.value.code == code_pb2.CODE_FORBIDDEN
 
 
+async def test_nobodys_inbox_is_read_or_acknowledged_on_the_gateways_word(mercy: Mercy) -> None:
+    await mercy.publish(read(1))
+    await until(lambda: told(mercy, 1), "told")
+    (unseen,) = await mercy.inbox(PATIENT)
+    stub, ids = mercy.stub(), [unseen.notification_id]
+    by_another = notify_pb2.AcknowledgeRequest(notification_ids=ids)
+    by_another = signed(by_another, CLINICIAN)
+    for method, request, code in (
+        (stub.List, notify_pb2.ListRequest(), code_pb2.CODE_UNAUTHENTICATED),
+        (
+            stub.Acknowledge,
+            notify_pb2.AcknowledgeRequest(notification_ids=ids),
+            code_pb2.CODE_UNAUTHENTICATED,
+        ),
+        (stub.Acknowledge, by_another, code_pb2.CODE_FORBIDDEN),
+    ):
+        with pytest.raises(MeshError) as caught:
+            await call(method, request, deadline_seconds=5, metadata=user(PATIENT))
+        assert caught.value.code == code
+    assert await mercy.inbox(PATIENT, unacknowledged_only=True) == [unseen]
+
+
 async def test_while_nats_is_away_everything_is_told_all_the_same(mercy: Mercy) -> None:
     await mercy.publish(read(1))
     await until(lambda: told(mercy, 1), "the first one arrived")
-    answers = stream(mercy.stub().Stream, notify_pb2.StreamRequest(), metadata=user(PATIENT))
+    answers = mercy.stream()
     async with asyncio.timeout(20), aclosing(answers):
         assert (await anext(answers)).notification.tx_id == "tx-1"
         await mercy.nats.kill()
@@ -161,7 +183,7 @@ async def test_on_sigterm_an_open_stream_is_told_to_come_again_and_the_process_e
     mercy: Mercy,
 ) -> None:
     await mercy.publish(read(1))
-    answers = stream(mercy.stub().Stream, notify_pb2.StreamRequest(), metadata=user(PATIENT))
+    answers = mercy.stream()
     async with aclosing(answers):
         await asyncio.wait_for(anext(answers), 10)
         stopping = asyncio.create_task(mercy.stop())

@@ -1,17 +1,25 @@
 """People and events of the notify tests."""
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
-from cbmdhi.ledger.v1 import events_pb2
+from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
+from cbmdhi.protocol import command, signature
 from services.notify.domain import Identity, ReviewRule
+from tests.support.channel import CHANNEL as SIGNED_FOR
 
 CHANNEL = "cbmdhi"
 
-PATIENT = "cb1" + "p" * 32
-CLINICIAN = "cb1" + "c" * 32
-DEVICE = "cb1" + "d" * 32
-MERCY_ADMIN = "cb1" + "m" * 32
-LAKESIDE_ADMIN = "cb1" + "l" * 32
-MERCY_OFFICER = "cb1" + "o" * 32
+# By the letter that stands for each in ids: keys that are the same in each run.
+_KEYS = {
+    letter: command.KeySigner(ec.derive_private_key(number, ec.SECP256R1()))
+    for number, letter in enumerate("pcdmlo", start=1)
+}
+PATIENT, CLINICIAN, DEVICE, MERCY_ADMIN, LAKESIDE_ADMIN, MERCY_OFFICER = (
+    signer.address for signer in _KEYS.values()
+)
+SIGNERS = {signer.address: signer for signer in _KEYS.values()}
+_LETTERS = {signer.address: letter for letter, signer in _KEYS.items()}
 
 RULES = [
     ReviewRule(command_pb2.ROLE_PATIENT, 2, home_only=False),
@@ -47,15 +55,29 @@ def document(
         home_msp=msp,
         status=status,
         version=version,
-        registration_id=f"registration-of-{address[3]}",
+        registration_id=f"registration-of-{_LETTERS[address]}",
         reviews=[state_pb2.Review(msp=one) for one in voted],
     )
+
+
+def registered(address: str) -> ledger_pb2.GetIdentityResponse:
+    """What the ledger service says of somebody: the document, and the registration that certifies it."""
+    body = command_pb2.RegisterIdentity(
+        address=address,
+        role=_ROLES[address][0],
+        home_msp=_ROLES[address][1],
+        signing_public_key=signature.spki(SIGNERS[address].private_key.public_key()),
+    )
+    found = document(address)
+    found.signing_public_key = body.signing_public_key
+    raw = command.make(body, channel=SIGNED_FOR)
+    return ledger_pb2.GetIdentityResponse(identity=found, registration=SIGNERS[address].sign_command(raw))
 
 
 def entry(action: str, signer: str, *, code: int = code_pb2.CODE_OK, **more: object) -> state_pb2.AuditEntry:
     return state_pb2.AuditEntry(
         **{
-            "command_id": f"{action}-by-{signer[3]}",
+            "command_id": f"{action}-by-{_LETTERS[signer]}",
             "signer": signer,
             "signer_msp": _ROLES[signer][1],
             "action": action,

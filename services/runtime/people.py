@@ -1,0 +1,53 @@
+"""Who is registered: asked of the member's own ledger service, which is believed in no key."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from cbmdhi.protocol import registration
+from services.runtime.client import RetryBudget, call
+from services.runtime.errors import MeshError
+
+_SECONDS = 3.0
+
+
+class People(Protocol):
+    """Who is registered (`Registered`), or a fake. Raises MeshError."""
+
+    async def identity(self, address: str) -> IdentityDocument | None:
+        """The document, its keys certified by its own registration; None when there is none."""
+        ...
+
+
+class Registered:
+    """See People. Raises MeshError UNAVAILABLE, INTEGRITY."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._retries = RetryBudget()
+
+    async def identity(self, address: str) -> IdentityDocument | None:
+        """See People."""
+        try:
+            found = await call(
+                self._stub.GetIdentity,
+                ledger_pb2.GetIdentityRequest(address=address),
+                deadline_seconds=_SECONDS,
+                retries=self._retries,
+            )
+        except MeshError as err:
+            if err.code == code_pb2.CODE_NOT_FOUND:
+                return None
+            raise
+        try:
+            registration.check_keys(found.identity, found.registration)
+        except registration.NotCertified as error:
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its registration does not certify"
+            ) from error
+        return found.identity
