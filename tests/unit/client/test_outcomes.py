@@ -113,22 +113,25 @@ async def test_what_never_left_says_so_and_holds_what_was_signed() -> None:
 
 
 async def test_a_deadline_of_our_own_leaves_it_unknown_and_the_same_can_be_sent_again() -> None:
-    answers: list[Submit] = [answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED)]
+    done = answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED)
 
     async def never(_: Any) -> Any:
         await asyncio.Event().wait()
 
-    gateway = Gateway(never)
-    async with serving(gateway, seconds=0.5) as connection:
+    gateway = Gateway(done)
+    async with serving(gateway, seconds=30) as connection:
+        # There is a connection before the deadline is short, so that the call is what takes too long.
+        await carry(connection, gateway_pb2.SubmitRequest(group=group()))
+        gateway.answer, connection.deadline_seconds = never, 0.5
         with pytest.raises(UnknownOutcome) as caught:
             await submit_group(connection, group())
         (again,) = caught.value.again
         assert isinstance(again, gateway_pb2.SubmitRequest)
-        gateway.answer = answers.pop()
+        gateway.answer, connection.deadline_seconds = done, 30
         (entry,) = await carry(connection, again)
 
     assert entry.receipt.code == code_pb2.CODE_OK
-    assert gateway.sent[0] == gateway.sent[1]
+    assert gateway.sent[1] == gateway.sent[2]
 
 
 _LOST = (
