@@ -88,6 +88,19 @@ async def test_with_any_orderer_killed_the_others_order(
         await goes_on(team, program, stopwatch)
 
 
+@pytest.mark.in_turn("program", shortly=["lakeside-orderer"], at_length=["ordering-orderer", "mercy-orderer"])
+async def test_with_any_orderer_that_hangs_the_others_order(
+    network: Network, people: People, patient: Client, stopwatch: Stopwatch, program: str
+) -> None:
+    """Nobody is told that it is gone: peers submit to it, wait for its blocks, and orderers follow it."""
+    async with (
+        Team.at("mercy", people, patient) as team,
+        load(team.writer, team.patient),
+        hanging(network, program),
+    ):
+        await goes_on(team, f"{program}, which hangs", stopwatch)
+
+
 @pytest.mark.in_turn(
     "program",
     shortly=["mercy-peer"],

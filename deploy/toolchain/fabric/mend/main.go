@@ -1,5 +1,6 @@
-// Command mend makes a copy of the Fabric module in which an ordered envelope that nobody validated cannot end a peer
-// (docs/adr/0031): go run ./mend COPY, in the folder of this module. COPY is replaced; COPY.mod beside it builds from it.
+// Command mend makes a copy of the Fabric module in which an ordered envelope that nobody validated cannot end a peer,
+// and a peer leaves an orderer that sends it nothing (docs/adr/0031): go run ./mend COPY, in the folder of this module.
+// COPY is replaced; COPY.mod beside it builds from it.
 //
 // Each edit names text that is in its file exactly once. Where it is not, nothing is made: another release of Fabric
 // has to be looked at again.
@@ -20,6 +21,12 @@ const module = "github.com/hyperledger/fabric"
 //go:embed settled.go.txt
 var settled string
 
+//go:embed silent.go.txt
+var silent string
+
+//go:embed failed.go.txt
+var failed string
+
 type edit struct{ file, old, new string }
 
 const (
@@ -28,7 +35,18 @@ const (
 	parameters = "core/common/validation/statebased/vpmanagerimpl.go"
 	validator  = "core/committer/txvalidator/v20/validator.go"
 	dispatcher = "core/committer/txvalidator/v20/plugindispatcher/dispatcher.go"
+	deliverer  = "common/deliverclient/blocksprovider/deliverer.go"
+	receiver   = "common/deliverclient/blocksprovider/block_receiver.go"
+	delivery   = "core/deliverservice/deliveryclient.go"
+	submit     = "internal/pkg/gateway/submit.go"
 )
+
+// added are files of our own, by the file beside which they lie.
+var added = map[string]struct{ name, text string }{
+	keyLevel:  {"settled.go", settled},
+	deliverer: {"silent.go", silent},
+	submit:    {"failed.go", failed},
+}
 
 var edits = []edit{
 	// An action of which nothing was endorsed.
@@ -66,6 +84,37 @@ var edits = []edit{
 		"\tfor _, ns := range slices.Sorted(maps.Keys(wrNamespace)) {\n",
 	},
 	after(dispatcher, "\t\"fmt\"\n", "\t\"maps\"\n\t\"slices\"\n"),
+
+	// A peer whose orderer sends nothing asks another one, not the same again. Of Raft: for BFT upstream has its own.
+	after(delivery, "\t\tInitialRetryInterval:  100 * time.Millisecond,\n",
+		"\t\tSilence:               d.conf.DeliverServiceConfig.BlockCensorshipTimeoutKey,\n"),
+	after(deliverer, "\tMaxRetryDurationExceededHandler MaxRetryDurationExceededHandler\n",
+		"\n\t// An orderer that sends no block for so long is left for another one\n\tSilence time.Duration\n"+
+			"\tasked   map[string]time.Time\n"),
+	after(deliverer, "\ttotalDuration := time.Duration(0)\n", "\td.asked = map[string]time.Time{}\n"),
+	{deliverer, "d.orderers.RandomEndpoint()", "d.another()"},
+	after(deliverer, "\t\t\td.Logger.Warningf(\"Could not connect to ordering service: %s\", err)\n",
+		"\t\t\td.failed(endpoint)\n"),
+	after(deliverer, "\t\t\tendpoint:               endpoint,\n", "\t\t\tsilence:                d.Silence,\n"),
+	{deliverer, "case *errRefreshEndpoint:", "case *errRefreshEndpoint, *errSilent:"},
+	after(deliverer, "\t\t\t\td.Logger.Warningf(\"Failure in processing incoming messages: %s\", err)\n",
+		"\t\t\t\td.failed(endpoint)\n"),
+	after(receiver, "\t\"sync\"\n", "\t\"time\"\n"),
+	after(receiver, "\tendpoint               *orderers.Endpoint\n", "\tsilence                time.Duration\n"),
+	// Whoever breaks off says so once more, as a warning; whoever is left has done nothing.
+	{receiver, "br.logger.Warningf(\"Encountered an error reading", "br.logger.Infof(\"Encountered an error reading"},
+	before(receiver, "\t\tcase <-br.stopC:\n\t\t\tbr.logger.Infof(\"BlockReceiver got",
+		"\t\tcase <-silent(br.silence):\n\t\t\terr = &errSilent{br.endpoint.Address}\n\t\t\tbreak RecvLoop\n"),
+
+	// Nor does it submit to one that gave no answer, while there are others.
+	{
+		submit,
+		"\tfor _, index := range rand.Perm(len(orderers)) {\n\t\torderer := orderers[index]\n",
+		"\tfor _, orderer := range inTurn(orderers) {\n",
+	},
+	after(submit, "\t\t\terrDetails = append(errDetails, errorDetail(orderer.endpointConfig, err.Error()))\n",
+		"\t\t\tfailed(orderer)\n"),
+	{submit, "\t\"math/rand/v2\"\n", ""},
 }
 
 func before(file, place, added string) edit { return edit{file, place, added + place} }
@@ -123,7 +172,13 @@ func apply(folder string) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(folder, filepath.Dir(keyLevel), "settled.go"), []byte(settled), 0o644)
+	for beside, file := range added {
+		path := filepath.Join(folder, filepath.Dir(beside), file.name)
+		if err := os.WriteFile(path, []byte(file.text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // describe writes a go.mod and a go.sum that take the module from the copy: go build -modfile=COPY.mod

@@ -45,8 +45,10 @@ func TestEachPlaceIsMended(t *testing.T) {
 			t.Errorf("%s lacks %q", edit.file, edit.new)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(folder, filepath.Dir(keyLevel), "settled.go")); err != nil {
-		t.Error(err)
+	for beside, file := range added {
+		if _, err := os.Stat(filepath.Join(folder, filepath.Dir(beside), file.name)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
