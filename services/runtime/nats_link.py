@@ -19,6 +19,7 @@ from services.runtime.tasks import end
 _log = structlog.get_logger()
 
 _CONNECT_SECONDS = 2
+_CONNECTED_WITHIN_SECONDS = 20.0
 _RETRY_SECONDS = 0.25
 _PING_SECONDS = 5
 _DRAIN_SECONDS = 5.0
@@ -97,9 +98,12 @@ class NatsLink:
     async def _connected_once(self) -> None:
         """Connect, and return when the library has given up, also when it does not say so."""
         try:
-            await self._connect()
+            # The library waits without end for a server that hangs in the middle of the handshake.
+            async with asyncio.timeout(_CONNECTED_WITHIN_SECONDS):
+                await self._connect()
         except (nats.errors.Error, OSError) as exc:
             _log.warning("nats.refused", error_type=type(exc).__qualname__)
+            await self._let_go()
             return
         looks_away = 0
         while not self._closed.is_set():

@@ -14,10 +14,11 @@ from tests.support.waiting import until
 
 
 class Client:
-    """As the library's. `raises`: the next ones do not connect for that."""
+    """As the library's. `raises`: the next ones do not connect for that. `hang`: so many never say anything."""
 
     made: ClassVar[list[Client]] = []
     raises: ClassVar[list[Exception]] = []
+    hang: ClassVar[int] = 0
 
     def __init__(self) -> None:
         self.is_connected = self.is_closed = False
@@ -26,6 +27,9 @@ class Client:
     async def connect(self, **_: Any) -> None:
         if Client.raises:
             raise Client.raises.pop()
+        if Client.hang:
+            Client.hang -= 1
+            await asyncio.Event().wait()
         self.is_connected = True
 
     async def close(self) -> None:
@@ -37,7 +41,7 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    Client.made, Client.raises = [], []
+    Client.made, Client.raises, Client.hang = [], [], 0
     monkeypatch.setattr(nats_link, "Client", Client)
     monkeypatch.setattr(nats_link, "_tls_context", lambda _: None)
     monkeypatch.setattr(nats_link, "_LOOK_SECONDS", 0.01)
@@ -64,3 +68,13 @@ async def test_whatever_the_library_raises_it_is_tried_again() -> None:
         await until(lambda: one.is_connected, "it is connected")
         assert await one.check() is None
     assert len(Client.made) == 4
+
+
+async def test_a_server_that_hangs_in_the_middle_of_the_handshake_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nats_link, "_CONNECTED_WITHIN_SECONDS", 0.05)
+    Client.hang = 2
+    async with link() as one:
+        await until(lambda: one.is_connected, "it is connected")
+    assert [client.is_closed for client in Client.made] == [True, True, True]
