@@ -1,4 +1,9 @@
-"""Backup and restore of one organisation: all below `orgs/<name>`, and the channel's genesis."""
+"""Backup and restore of one organisation: all below `orgs/<name>`, and the channel's genesis.
+
+But what its orderer has agreed to: the others count on all of it, and one that went on from yesterday's could
+vote a second time. It is in no backup, and a restore leaves the one that is there as it is
+(docs/adr/0032-a-lost-orderer.md).
+"""
 
 from __future__ import annotations
 
@@ -20,10 +25,10 @@ from cbmdhi.backup.archive import NETWORK, About, Counted, pack, unpack
 from cbmdhi.backup.errors import BackupError
 from cbmdhi.backup.photograph import Photograph, photograph
 from cbmdhi.backup.sealed import SealedReader, SealedWriter
-from cbmdhi.devnet import processes, state
+from cbmdhi.devnet import orderers, processes, state
 from cbmdhi.devnet.network import Network
 from cbmdhi.devnet.progress import Progress
-from cbmdhi.devnet.topology import ORGANISATIONS
+from cbmdhi.devnet.topology import POSSIBLE_MEMBERS, organisations
 
 _SCRATCH = ".backup-"
 _READY_SECONDS = 120
@@ -45,12 +50,20 @@ class Backup:
 
 @dataclass(frozen=True)
 class Restored:
-    """What was given back, or only checked. `replaced`: where the state that was there lies now, if any."""
+    """What was given back, or only checked. `replaced`: where the state that was there lies now, if any.
+
+    orderer  of an organisation that has one: KEPT, LOST or REJOINED
+    """
 
     about: About
     holds: Counted
     replaced: Path | None
     started: bool
+    orderer: str = ""
+
+
+# It was there and goes on; it was not, and joins the channel anew at the next start, or has done so.
+KEPT, LOST, REJOINED = "kept", "lost", "rejoined"
 
 
 def take(
@@ -66,7 +79,7 @@ def take(
     Raises:
         BackupError: nothing was left at `place`.
     """
-    _known(organisation)
+    _known(organisation, network.files.organisations)
     keys = [recovery_key.recipient(file) for file in recipients]
     _keys_lie_elsewhere(network, place, recipients)
     if not network.exists() or not network.files.organisation(organisation).root.is_dir():
@@ -121,7 +134,7 @@ def restore(
             raise BackupError(
                 "The backup is of a member on Kubernetes.", "Give it back there: docs/kubernetes.md, Backups."
             )
-        _known(about.organisation)
+        _known(about.organisation, organisations(POSSIBLE_MEMBERS))
         target = network.files.organisation(about.organisation).root
         if (network.home / _GENESIS).exists() and _genesis(network.home) != about.network:
             raise BackupError(
@@ -141,10 +154,12 @@ def restore(
         elif _writers(network, about.organisation):
             down = network.files.command("down")
             raise BackupError(f"Programs of {about.organisation} run unsupervised.", f"Run: {down}")
-        replaced = _put(network, about.organisation, scratch)
+        replaced, orderer = _put(network, about.organisation, scratch)
         if runs:
             _start(network, about.organisation, progress)
-    return Restored(about, holds, replaced, started=runs)
+            if about.organisation in orderers.rejoin_lost(network.files, network.ports(), progress):
+                orderer = REJOINED
+    return Restored(about, holds, replaced, runs, orderer)
 
 
 _GENESIS = Path("channel") / "chaincode-genesis.pb"
@@ -153,10 +168,13 @@ _COMMON = (Path("network.json"), Path("consortium.json"), Path("channel"))
 
 
 def _photograph(network: Network, organisation: str, into: Path, progress: Progress) -> Photograph:
-    root = network.files.organisation(organisation).root
+    folders = network.files.organisation(organisation)
+    sources = [path for path in folders.root.iterdir() if path != folders.orderer]
+    if folders.orderer.is_dir():
+        sources += [path for path in folders.orderer.iterdir() if path != folders.orderer_data]
     common = [network.home / name for name in _COMMON]
     with progress.step(f"Photographing {organisation} (programs that run stand still for a moment)"):
-        return photograph([root, *common], network.home, into, lambda: _writers(network, organisation))
+        return photograph([*sources, *common], network.home, into, lambda: _writers(network, organisation))
 
 
 def _writers(network: Network, organisation: str) -> list[psutil.Process]:
@@ -165,8 +183,12 @@ def _writers(network: Network, organisation: str) -> list[psutil.Process]:
     return [process for name, running in found.items() if name in wanted for process in running]
 
 
-def _put(network: Network, organisation: str, scratch: Path) -> Path | None:
-    target = network.files.organisation(organisation).root
+def _put(network: Network, organisation: str, scratch: Path) -> tuple[Path | None, str]:
+    """Move it into place, beside the orderer that is there; where what was replaced lies, KEPT or LOST."""
+    folders = network.files.organisation(organisation)
+    target = folders.root
+    # Whatever a backup holds of it.
+    shutil.rmtree(scratch / folders.orderer_data.relative_to(network.home), ignore_errors=True)
     replaced: Path | None = None
     if target.exists():
         replaced = network.home / "replaced" / f"{organisation}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
@@ -177,7 +199,14 @@ def _put(network: Network, organisation: str, scratch: Path) -> Path | None:
     for name in _COMMON:
         if not (network.home / name).exists():
             (scratch / name).rename(network.home / name)
-    return replaced
+    if not folders.orderer.is_dir():
+        return replaced, ""
+    if replaced is None or not (replaced / folders.orderer_data.relative_to(target)).is_dir():
+        return replaced, LOST
+    # With its keys: they are those that the channel knows. Killed before this, it is lost, and joins anew.
+    shutil.rmtree(folders.orderer)
+    (replaced / folders.orderer.relative_to(target)).rename(folders.orderer)
+    return replaced, KEPT
 
 
 def _start(network: Network, organisation: str, progress: Progress) -> None:
@@ -198,11 +227,9 @@ def _scratch(home: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _known(organisation: str) -> None:
-    if organisation not in ORGANISATIONS:
-        raise BackupError(
-            f"There is no organisation {organisation!r}.", f"There are: {', '.join(ORGANISATIONS)}."
-        )
+def _known(organisation: str, there: Sequence[str]) -> None:
+    if organisation not in there:
+        raise BackupError(f"There is no organisation {organisation!r}.", f"There are: {', '.join(there)}.")
 
 
 def _keys_lie_elsewhere(network: Network, place: str, recipients: Sequence[Path]) -> None:

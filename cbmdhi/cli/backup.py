@@ -22,6 +22,11 @@ _console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False)
 _MIB = 1 << 20
 _EVERY_SECONDS = 5.0
+_ORDERER = {
+    member.KEPT: "was there, and goes on as it is",
+    member.LOST: "is new, and joins the channel when the network is started",
+    member.REJOINED: "is new, and has joined the channel",
+}
 
 _Home = Annotated[
     Path | None,
@@ -42,7 +47,7 @@ def register(app: typer.Typer, panel: str) -> None:
 
 
 def backup(
-    organisation: Annotated[str, typer.Argument(help="mercy, lakeside or ordering.")],
+    organisation: Annotated[str, typer.Argument(help="A member, or ordering.")],
     destination: Annotated[
         str, typer.Argument(help="A new file, s3://BUCKET/NAME, or either with / at its end: named by time.")
     ],
@@ -53,10 +58,10 @@ def backup(
     home: _Home = None,
     as_json: _Json = False,
 ) -> None:
-    """Back up a member while it runs: CAs, peer, orderer, Kubo, NATS, vault, projections, inbox, keys.
+    """Back up a member while it runs: CAs, peer, Kubo, NATS, vault, projections, inbox, keys.
 
     Its programs stand still for a moment, so that all is of one instant. What lies at the destination is
-    encrypted, and opens with the private recovery key alone.
+    encrypted, and opens with the private recovery key alone. An orderer's votes and blocks are in no backup.
 
     Examples:
 
@@ -98,7 +103,8 @@ def restore(
     """Give a member back as it was. A backup that is cut, changed, foreign or not the member's is refused.
 
     What the channel committed after the backup, the peer fetches from the orderer. Contents written after
-    it lie at the other member; reading one gives this member its replica back.
+    it lie at the other member; reading one gives this member its replica back. The member's orderer stays as
+    it is, if it is there; else it joins the channel anew, which the other orderers' organisations sign.
 
     Examples:
 
@@ -130,6 +136,8 @@ def restore(
     )
     if done.replaced:
         _console.print(f"What was there lies in {done.replaced}; remove it when all is well.", soft_wrap=True)
+    if done.orderer:
+        _console.print(f"Its orderer {_ORDERER[done.orderer]}.", soft_wrap=True)
     if not done.started:
         _console.print(f"Next: {home_at(home).command('up')}", soft_wrap=True, markup=False)
 

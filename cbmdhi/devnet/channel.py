@@ -70,14 +70,17 @@ def make_genesis_block(home: Home, ports: Ports) -> None:
     )
 
 
-def join_orderer(home: Home, organisation: str, ports: Ports) -> None:
-    """Have the orderer of an organisation start the channel."""
+def join_orderer(home: Home, organisation: str, ports: Ports, block: Path | None = None) -> None:
+    """Have the orderer of an organisation start the channel, or follow one that goes on.
+
+    block  the newest block of configuration of a channel that goes on; None: its first block
+    """
     tls = home.organisation(organisation).admin / "tls"
     run(
         home,
         [
             *(tool("osnadmin"), "channel", "join", "--channelID", CHANNEL),
-            *("--config-block", _genesis_block(home)),
+            *("--config-block", block or _genesis_block(home)),
             *("--orderer-address", ports.address(organisation, "orderer_admin")),
             *("--ca-file", tls / "ca.crt"),
             *("--client-cert", tls / "server.crt", "--client-key", tls / "server.key"),
@@ -163,10 +166,10 @@ def _definition() -> list[str]:
     return ["--channelID", CHANNEL, "--name", CHAINCODE, "--version", _VERSION, "--sequence", _SEQUENCE]
 
 
-def to_orderer(home: Home, ports: Ports) -> list[str | Path]:
-    """Arguments of `peer` that name the orderer."""
-    root = home.organisation(ORDERING).tls_ca_certificate
-    return ["--orderer", ports.address(ORDERING, "orderer"), "--tls", "--cafile", root]
+def to_orderer(home: Home, ports: Ports, organisation: str = ORDERING) -> list[str | Path]:
+    """Arguments of `peer` that name the orderer of an organisation."""
+    root = home.organisation(organisation).tls_ca_certificate
+    return ["--orderer", ports.address(organisation, ORDERER), "--tls", "--cafile", root]
 
 
 def _endorser(home: Home, organisation: str, ports: Ports) -> list[str | Path]:

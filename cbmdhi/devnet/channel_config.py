@@ -1,16 +1,17 @@
-"""Changes of the channel's configuration, signed by an organisation's Fabric administrator."""
+"""Changes of the channel's configuration, signed by the Fabric administrators of organisations."""
 
 import base64
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cbmdhi.devnet.channel import peer, to_orderer
 from cbmdhi.devnet.commands import run
 from cbmdhi.devnet.layout import Home, tool
-from cbmdhi.devnet.topology import CHANNEL, Ports, msp_id
+from cbmdhi.devnet.topology import CHANNEL, ORDERER, ORDERING, Ports, msp_id
 
 _CONFIG_UPDATE = 2  # common.HeaderType
 # An organisation that also orders is in both, each with an MSP of its own to the channel.
@@ -33,21 +34,77 @@ def set_revocations(home: Home, organisation: str, ports: Ports, crl_pem: bytes)
             if found is not None:
                 found["values"]["MSP"]["value"]["config"]["revocation_list"] = [encoded]
 
-    _update(home, organisation, ports, change)
+    _update(home, Through(organisation), ports, change)
 
 
-def _update(home: Home, organisation: str, ports: Ports, change: Callable[[dict[str, Any]], None]) -> None:
+@dataclass(frozen=True)
+class Through:
+    """Who asks for a change, by whose orderer, and whose administrators sign it beside the asking one's."""
+
+    organisation: str
+    orderer: str = ORDERING
+    also: Sequence[str] = ()
+
+
+def fetch(home: Home, through: Through, ports: Ports, file: Path) -> dict[str, Any]:
+    """Write the newest block of configuration that an orderer has to `file`; the configuration in it."""
+    orderer = to_orderer(home, ports, through.orderer)
+    peer(home, through.organisation, ports, ["channel", "fetch", "config", file, "-c", CHANNEL, *orderer])
+    block = json.loads(_translate(home, "proto_decode", "common.Block", file))
+    return block["data"]["data"][0]["payload"]["data"]["config"]
+
+
+def is_consenter(config: dict[str, Any], organisation: str, ports: Ports) -> bool:
+    """Whether the orderer of an organisation is one of those that agree on the order."""
+    return any(_listens(each, organisation, ports) for each in consenters(config))
+
+
+def remove_consenter(home: Home, through: Through, ports: Ports, organisation: str) -> None:
+    """Have the orderer of an organisation count no longer: its Raft id is never given again.
+
+    Raises:
+        CommandFailed: too few signed, or the other orderers have no leader.
+    """
+
+    def change(config: dict[str, Any]) -> None:
+        found = consenters(config)
+        found[:] = [each for each in found if not _listens(each, organisation, ports)]
+
+    _update(home, through, ports, change)
+
+
+def add_consenter(home: Home, through: Through, ports: Ports, organisation: str) -> None:
+    """Have the orderer of an organisation agree on the order from now on, under a Raft id that is new.
+
+    Raises:
+        CommandFailed: as `remove_consenter`.
+    """
+    certificate = home.organisation(organisation).orderer / "tls" / "server.crt"
+    encoded = base64.b64encode(certificate.read_bytes()).decode()
+
+    def change(config: dict[str, Any]) -> None:
+        host, port = ports.host(organisation, ORDERER), ports.of(organisation, ORDERER)
+        certificates = {"client_tls_cert": encoded, "server_tls_cert": encoded}
+        consenters(config).append({"host": host, "port": port, **certificates})
+
+    _update(home, through, ports, change)
+
+
+def consenters(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Host, port and certificates of each orderer that agrees on the order, in the channel's sequence."""
+    ordering = config["channel_group"]["groups"]["Orderer"]
+    return ordering["values"]["ConsensusType"]["value"]["metadata"]["consenters"]
+
+
+def _listens(consenter: dict[str, Any], organisation: str, ports: Ports) -> bool:
+    where = ports.host(organisation, ORDERER), ports.of(organisation, ORDERER)
+    return (consenter["host"], consenter["port"]) == where
+
+
+def _update(home: Home, through: Through, ports: Ports, change: Callable[[dict[str, Any]], None]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        orderer = to_orderer(home, ports)
-        peer(
-            home,
-            organisation,
-            ports,
-            ["channel", "fetch", "config", folder / "block", "-c", CHANNEL, *orderer],
-        )
-        block = json.loads(_translate(home, "proto_decode", "common.Block", folder / "block"))
-        config = block["data"]["data"][0]["payload"]["data"]["config"]
+        config = fetch(home, through, ports, folder / "block")
         _encode(home, config, "common.Config", folder / "was")
         change(config)
         _encode(home, config, "common.Config", folder / "wanted")
@@ -63,12 +120,11 @@ def _update(home: Home, organisation: str, ports: Ports, change: Callable[[dict[
         header = {"channel_header": {"channel_id": CHANNEL, "type": _CONFIG_UPDATE}}
         envelope = {"payload": {"header": header, "data": {"config_update": update}}}
         _encode(home, envelope, "common.Envelope", folder / "envelope")
-        peer(
-            home,
-            organisation,
-            ports,
-            ["channel", "update", "-f", folder / "envelope", "-c", CHANNEL, *orderer],
-        )
+        for other in through.also:
+            peer(home, other, ports, ["channel", "signconfigtx", "-f", folder / "envelope"])
+        orderer = to_orderer(home, ports, through.orderer)
+        update = ["channel", "update", "-f", folder / "envelope", "-c", CHANNEL, *orderer]
+        peer(home, through.organisation, ports, update)
 
 
 def _encode(home: Home, document: dict[str, Any], kind: str, file: Path) -> None:

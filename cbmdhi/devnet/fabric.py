@@ -101,7 +101,7 @@ def configure_peer(home: Home, organisation: str, ports: Ports) -> None:
 
 def configure_orderer(home: Home, organisation: str, ports: Ports) -> None:
     """Write an orderer's orderer.yaml."""
-    folder = home.organisation(organisation).orderer
+    folder, data = home.organisation(organisation).orderer, home.organisation(organisation).orderer_data
     write(
         folder / "orderer.yaml",
         fill(
@@ -112,9 +112,9 @@ def configure_orderer(home: Home, organisation: str, ports: Ports) -> None:
             admin_address=ports.address(organisation, "orderer_admin"),
             operations_address=ports.address(organisation, "orderer_operations"),
             msp_directory=folder / "msp",
-            data_directory=folder / "data",
-            wal_directory=folder / "data" / "etcdraft" / "wal",
-            snapshot_directory=folder / "data" / "etcdraft" / "snapshot",
+            data_directory=data,
+            wal_directory=data / "etcdraft" / "wal",
+            snapshot_directory=data / "etcdraft" / "snapshot",
             tls_certificate=folder / "tls" / "server.crt",
             tls_key=folder / "tls" / "server.key",
             tls_ca=folder / "tls" / "ca.crt",

@@ -77,6 +77,11 @@ class Organisation:
         return self.root / "orderer"
 
     @property
+    def orderer_data(self) -> Path:
+        """What an orderer has agreed to: its blocks, and its votes and log (Raft)."""
+        return self.orderer / "data"
+
+    @property
     def chaincode(self) -> Path:
         """The chaincode server: tls, package."""
         return self.root / "chaincode"

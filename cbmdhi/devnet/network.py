@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cbmdhi.devnet import age, endpoints, layout, ports, processes, programs, state, topology
+from cbmdhi.devnet import age, endpoints, layout, orderers, ports, processes, programs, state, topology
 from cbmdhi.devnet.bootstrap import bootstrap
 from cbmdhi.devnet.errors import DevnetError, NotReady
 from cbmdhi.devnet.layout import Home
@@ -281,6 +281,7 @@ class Network:
         starter.start([*infrastructure, *services])
         with self._progress.step("Certificate authorities, orderers, peers, chaincode, Kubo and NATS ready"):
             starter.wait(infrastructure, _INFRASTRUCTURE_SECONDS)
+        orderers.rejoin_lost(self.files, self.ports(), self._progress)
         if services:
             with self._progress.step("Services of the members ready"):
                 starter.wait(services, _SERVICES_SECONDS)
@@ -310,8 +311,10 @@ class Network:
             if starter.unready(names):
                 with self._progress.step(f"Waiting for {_named(starter.unready(names))}"):
                     starter.wait(names, _SERVICES_SECONDS)
+        lost = orderers.rejoin_lost(self.files, at, self._progress)
+        rejoined = [program_name(org, topology.ORDERER) for org in lost]
         self._write_endpoints(at)
-        return tuple(dict.fromkeys([*dead, *deaf]))
+        return tuple(dict.fromkeys([*dead, *deaf, *rejoined]))
 
     def _wake(self, starter: Starter, names: list[str]) -> list[str]:
         """Kill those that have not answered for a while (they may be stopped or stuck); which ones.

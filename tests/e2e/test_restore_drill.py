@@ -107,6 +107,7 @@ async def test_a_member_destroyed_after_a_backup_under_load_to_s3_is_restored_wi
             await refuses_what_is_not_whole(network, s3 / taken["place"].removeprefix("s3://"), key)
             code, told = await cbmdhi(network, "restore", taken["place"], "--key", str(key))
             assert code == 0, told
+            assert told["orderer"] == "rejoined"
 
             again = await session.check(before_it.tally, sample=20)
             assert not again.failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -96,6 +97,87 @@ def test_the_state_that_is_there_is_kept_unless_told_and_then_moved_aside(
     assert done.replaced is not None
     assert files_below(done.replaced)["services/storage/data/storage.db"] == "newer"
     assert files_below(tmp_path / "net")["orgs/mercy/services/storage/data/storage.db"] == "vault"
+
+
+ORDERER = {
+    "orgs/mercy/orderer/orderer.yaml": "General: {}",
+    "orgs/mercy/orderer/tls/server.crt": "certificate",
+    "orgs/mercy/orderer/data/etcdraft/wal/cbmdhi/0.wal": "voted in term 2",
+    "orgs/mercy/orderer/data/chains/chains/cbmdhi/blockfile_000000": "blocks to 40",
+}
+WAL = "orgs/mercy/orderer/data/etcdraft/wal/cbmdhi/0.wal"
+
+
+def test_what_an_orderer_voted_for_is_in_no_backup(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    """Whoever lost it is no longer who voted: it comes back with its keys, and knows nothing."""
+    private, public = keys
+    place = taken(home_with(tmp_path / "net", **ORDERER), tmp_path / "mercy.backup", public)
+
+    done = restored(Network(tmp_path / "new"), place, private)
+
+    assert done.orderer == member.LOST
+    found = [name for name in files_below(tmp_path / "new") if "/orderer/" in name]
+    assert sorted(found) == ["orgs/mercy/orderer/orderer.yaml", "orgs/mercy/orderer/tls/server.crt"]
+
+
+def test_an_orderer_that_is_there_is_not_given_back_what_it_was(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    """What was seen: it got its log of the backup's time back, and could vote in a term a second time."""
+    private, public = keys
+    network = home_with(tmp_path / "net", **ORDERER)
+    place = taken(network, tmp_path / "mercy.backup", public)
+    newer = {WAL: "voted in term 3", "orgs/mercy/orderer/tls/server.crt": "its certificate of today"}
+    home_with(tmp_path / "net", **newer)
+
+    done = restored(network, place, private, replace=True)
+
+    assert done.orderer == member.KEPT
+    now = files_below(tmp_path / "net")
+    assert {name: now[name] for name in newer} == newer
+    assert done.replaced is not None
+    assert (done.replaced / "services/storage/data/storage.db").exists()
+
+
+def test_a_backup_that_holds_an_orderers_votes_does_not_give_them_back(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    private, public = keys
+    network = home_with(tmp_path / "net", **ORDERER)
+    place = tmp_path / "mercy.backup"
+    genesis = hashlib.sha256(FILES["channel/chaincode-genesis.pb"].encode()).hexdigest()
+    about = About(1, "mercy", genesis, "2026-11-23T02:17:00+00:00", "0.1.0")
+    with place.open("wb") as stream:
+        writer = SealedWriter(stream, [recovery_key.recipient(public)])
+        files = [
+            Taken(name, network.home / name, 0o600, len(content))
+            for name, content in {**FILES, **ORDERER}.items()
+            if "lakeside" not in name
+        ]
+        pack(writer, about, files, nothing)
+        writer.finish()
+
+    done = restored(Network(tmp_path / "new"), place, private)
+
+    assert done.orderer == member.LOST
+    assert WAL not in files_below(tmp_path / "new")
+
+
+def test_the_third_member_is_backed_up_and_given_back_as_the_others_are(
+    tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    """What was seen: `cbmdhi backup northgate` knew no such organisation."""
+    private, public = keys
+    three = json.dumps({"version": 2, "base_port": 17400, "complete": True, "members": 3})
+    vault = "orgs/northgate/services/storage/data/storage.db"
+    home_with(tmp_path / "net", **{"network.json": three, vault: "its vault"})
+    place = tmp_path / "northgate.backup"
+
+    member.take(Network(tmp_path / "net"), "northgate", str(place), [public], Silent(), nothing)
+    done = restored(Network(tmp_path / "new"), place, private)
+
+    assert (done.about.organisation, done.orderer) == ("northgate", "")
+    assert files_below(tmp_path / "new")[vault] == "its vault"
 
 
 def test_a_backup_of_another_network_changes_nothing(tmp_path: Path, keys: tuple[Path, Path]) -> None:
