@@ -78,6 +78,10 @@ class Insider:
         return identity_pb2_grpc.EnrolmentServiceStub(self.to("identity"))
 
     @property
+    def registrations(self) -> Any:
+        return identity_pb2_grpc.RegistrationServiceStub(self.to("identity"))
+
+    @property
     def inboxes(self) -> Any:
         return notify_pb2_grpc.InboxServiceStub(self.to("notify"))
 
