@@ -91,7 +91,7 @@ class Registration:
         """As an administrator: prepare somebody's enrolment. Gives the secret to hand over."""
         stub = identity_pb2_grpc.EnrolmentServiceStub(self._connection.authenticated)
         request = identity_pb2.InviteRequest(address=address, role=role)
-        return (await self._connection.call(stub.Invite, request)).secret
+        return (await self._connection.personal(stub.Invite, request)).secret
 
     async def pending(self) -> list[identity_pb2.PendingReview]:
         """As an administrator: every registration that waits for this member's vote, oldest first."""
@@ -99,7 +99,7 @@ class Registration:
         request = identity_pb2.ListPendingReviewsRequest(page_size=_PAGE)
         found: list[identity_pb2.PendingReview] = []
         while True:
-            page = await self._connection.call(stub.ListPendingReviews, request)
+            page = await self._connection.personal(stub.ListPendingReviews, request)
             found.extend(page.reviews)
             if not page.next_page_token:
                 return found
@@ -112,7 +112,7 @@ class Registration:
         """
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
         request = identity_pb2.GetEvidenceRequest(address=identity.address)
-        answer = await self._connection.call(stub.GetEvidence, request)
+        answer = await self._connection.personal(stub.GetEvidence, request)
         return self._open_evidence(identity, answer.sealed_evidence)
 
     def _open_evidence(self, identity: IdentityDocument, sealed_evidence: bytes) -> dict[str, Any]:

@@ -140,6 +140,14 @@ def chunk_cids(root_block: bytes) -> list[str]:
         raise CannotOpen("the envelope names its chunks otherwise than by CID") from error
 
 
+def check_root(root_block: bytes) -> None:
+    """That a block is the root of an envelope, and nothing else that is stored. Raises CannotOpen."""
+    envelope = _envelope(root_block)
+    _parse_header(envelope.header)
+    if envelope.SerializeToString(deterministic=True) != root_block:
+        raise CannotOpen("the block holds more than an envelope")
+
+
 def unwrap_data_key(header_bytes: bytes, writer_key: bytes, binding: Binding) -> bytes:
     """The data key, by the writer key. Raises CannotOpen."""
     parsed = _parse_header(header_bytes)

@@ -10,7 +10,9 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
@@ -22,10 +24,13 @@ from services.identity.domain.refusal import Refused, Why
 from services.identity.enrolment import Enroller
 from services.identity.registration import Ledger, Registrations
 from services.identity.sessions import Sessions
+from services.runtime.asking import Asking
 from services.runtime.bucket import Bucket
 from services.runtime.errors import MeshError
 from services.runtime.peers import caller_of, require_peer
 from services.runtime.revocations import Revocations
+
+M = TypeVar("M", bound=Message)
 
 _GATEWAY = frozenset({"gateway"})
 _REFUSING_REVOKED = frozenset({"gateway", "storage"})
@@ -51,25 +56,27 @@ def _take_turn(bucket: Bucket) -> None:
 
 
 class AdministratorCheck:
-    """Whether the end user behind a call is an active administrator of this member: on the channel, now, and
-    not revoked by its CA."""
+    """Whether an active administrator of this member asks: by their signature, and on the channel, now."""
 
-    def __init__(self, ledger: Ledger, revocations: Revocations, msp_id: str) -> None:
-        self._ledger = ledger
+    def __init__(self, asking: Asking, revocations: Revocations, msp_id: str) -> None:
+        self._asking = asking
         self._revocations = revocations
         self._msp_id = msp_id
 
-    async def require(self, context: Any) -> None:
-        """Raise MeshError UNAUTHENTICATED without an end user, INACTIVE_SIGNER for one who was revoked,
-        Refused FORBIDDEN for anybody else."""
-        document = await self._ledger.identity(caller_of(context).address) or IdentityDocument()
+    async def asks(self, request: M, context: Any, *, once: bool = False) -> M:
+        """What the administrator means. Raises MeshError as `Asking` does, Refused FORBIDDEN for others.
+
+        once  the same call does nothing a second time
+        """
+        asked = await self._asking.of(request, context, once=once)
         review.check_administrator(
-            role=names.role(document.role),
-            home_msp=document.home_msp,
-            active=document.status == IdentityStatus.IDENTITY_STATUS_ACTIVE,
+            role=names.role(asked.by.role),
+            home_msp=asked.by.home_msp,
+            active=asked.by.status == IdentityStatus.IDENTITY_STATUS_ACTIVE,
             own_msp=self._msp_id,
         )
-        self._revocations.check(document.home_msp, document.address)
+        self._revocations.check(asked.by.home_msp, asked.by.address)
+        return asked.request
 
 
 class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
@@ -91,13 +98,12 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         self._invited = Bucket(at_once, per_minute / 60)
 
     async def Invite(self, request: identity_pb2.InviteRequest, context: Any) -> identity_pb2.InviteResponse:
-        require_peer(context, services=_GATEWAY)
         with refusals():
+            request = await self._administrators.asks(request, context, once=True)
             role = names.role(request.role)
             roles.check_invitable(role)
             if not addresses.is_address(request.address):
                 raise Refused(Why.INVALID, "not an address: cb1 and 32 characters of base32", "address")
-            await self._administrators.require(context)
             known = await self._ledger.identity(request.address)
             if known is not None and known.status != IdentityStatus.IDENTITY_STATUS_REJECTED:
                 raise Refused(Why.CONFLICT, "this address is registered already; invite a new key", "address")
@@ -147,18 +153,16 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
     async def ListPendingReviews(
         self, request: identity_pb2.ListPendingReviewsRequest, context: Any
     ) -> identity_pb2.ListPendingReviewsResponse:
-        require_peer(context, services=_GATEWAY)
         with refusals():
-            await self._administrators.require(context)
+            request = await self._administrators.asks(request, context)
             return await self._registrations.pending(request.page_size, request.page_token)
 
     async def GetEvidence(
         self, request: identity_pb2.GetEvidenceRequest, context: Any
     ) -> identity_pb2.GetEvidenceResponse:
-        require_peer(context, services=_GATEWAY)
-        _check_address(request.address)
         with refusals():
-            await self._administrators.require(context)
+            request = await self._administrators.asks(request, context)
+        _check_address(request.address)
         return identity_pb2.GetEvidenceResponse(
             sealed_evidence=await self._registrations.evidence(request.address)
         )

@@ -1,7 +1,8 @@
 """Who is calling: the service at the other end of the mTLS connection, and the end user behind it.
 
 A peer is (MSP id of the member whose TLS CA issued its certificate, common name = service). The end
-user travels as metadata and is believed from the own member's gateway alone.
+user travels as metadata, taken from the own member's gateway alone; nothing that changes state or is
+confidential rests on it (`services.runtime.asking`).
 """
 
 from collections.abc import Set
@@ -137,7 +138,7 @@ def require_peer(
 
 
 def caller_of(context: Context) -> Caller:
-    """The end user that the own member's gateway vouches for.
+    """The end user that the own member's gateway names: by its word calls are refused, and none is believed.
 
     Raises MeshError FORBIDDEN when another peer is calling, UNAUTHENTICATED when no user is named.
     """

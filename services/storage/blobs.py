@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.protocol import address, ids
+from cbmdhi.protocol import address, envelope, ids
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
 from services.storage.blocks import Blocks
@@ -57,3 +57,17 @@ class Blobs:
     async def get(self, cid: str) -> bytes:
         """A block by its CID. Raises MeshError INVALID, NOT_FOUND, INTEGRITY, UNAVAILABLE."""
         return await self._blocks.blob(cid, ours=await self._leases.holds(cid, self._own_msp))
+
+    async def envelope(self, cid: str) -> bytes:
+        """The root of a record's envelope. Raises MeshError as `get` does, FORBIDDEN for any other block:
+        evidence is for those who review it, and identity knows who that is."""
+        block = await self.get(cid)
+        try:
+            envelope.check_root(block)
+        except envelope.CannotOpen as error:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN,
+                "no record lies under this CID: name that of a record's content",
+                "cid",
+            ) from error
+        return block

@@ -87,8 +87,9 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
         return storage_pb2.PutBlobResponse(replicas=replicas)
 
     async def GetBlob(self, request: storage_pb2.GetBlobRequest, context: Any) -> storage_pb2.GetBlobResponse:
-        require_peer(context, services=_GATEWAY | _IDENTITY)
-        return storage_pb2.GetBlobResponse(blob=await self._blobs.get(request.cid))
+        peer = require_peer(context, services=_GATEWAY | _IDENTITY)
+        found = self._blobs.get if peer.service in _IDENTITY else self._blobs.envelope
+        return storage_pb2.GetBlobResponse(blob=await found(request.cid))
 
 
 def _opened(opened: OpenedRecord) -> storage_pb2.OpenResponse:

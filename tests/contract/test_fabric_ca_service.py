@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Role
+from cbmdhi.command.v1.command_pb2 import RegisterIdentity, Role, SignedCommand
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from cbmdhi.protocol import signature
+from cbmdhi.protocol import call as calls
+from cbmdhi.protocol import command, signature
 from services.identity.__main__ import serve
 from services.identity.config import IdentityConfig, Member
 from services.identity.domain import certificate
@@ -54,13 +55,16 @@ class Ledger(ledger_pb2_grpc.LedgerServiceServicer):
 
     def __init__(self) -> None:
         self.documents: dict[str, IdentityDocument] = {}
+        self.registrations: dict[str, SignedCommand] = {}
 
     async def GetIdentity(
         self, request: ledger_pb2.GetIdentityRequest, context: object
     ) -> ledger_pb2.GetIdentityResponse:
         if request.address not in self.documents:
             raise MeshError(code_pb2.CODE_NOT_FOUND, "no such identity")
-        return ledger_pb2.GetIdentityResponse(identity=self.documents[request.address])
+        return ledger_pb2.GetIdentityResponse(
+            identity=self.documents[request.address], registration=self.registrations[request.address]
+        )
 
     async def GetHeight(
         self, request: ledger_pb2.GetHeightRequest, context: object
@@ -75,6 +79,11 @@ class Ledger(ledger_pb2_grpc.LedgerServiceServicer):
             status=IdentityStatus.IDENTITY_STATUS_ACTIVE,
             signing_public_key=wallet.spki,
         )
+        body = RegisterIdentity(
+            address=wallet.address, role=role, home_msp=MERCY, signing_public_key=wallet.spki
+        )
+        raw = command.make(body, channel=CHANNEL)
+        self.registrations[wallet.address] = command.KeySigner(wallet.key).sign_command(raw)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -201,17 +210,16 @@ async def test_a_clinician_is_invited_enrols_and_logs_in(service: Running) -> No
     administrator, clinician = Wallet(), Wallet()
     service.ledger.put(administrator, Role.ROLE_ADMINISTRATOR)
 
-    invitation = await call(
+    invitation = identity_pb2.InviteRequest(address=clinician.address, role=Role.ROLE_CLINICIAN)
+    invited = await call(
         service.enrolment.Invite,
-        identity_pb2.InviteRequest(address=clinician.address, role=Role.ROLE_CLINICIAN),
+        calls.sign(invitation, command.KeySigner(administrator.key), channel=CHANNEL, msp=MERCY),
         deadline_seconds=10,
         metadata=caller_metadata(Caller(administrator.address, "administrator", MERCY)),
     )
     enrolled = await call(
         service.enrolment.Enrol,
-        identity_pb2.EnrolRequest(
-            csr_pem=clinician.csr(), secret=invitation.secret, role=Role.ROLE_CLINICIAN
-        ),
+        identity_pb2.EnrolRequest(csr_pem=clinician.csr(), secret=invited.secret, role=Role.ROLE_CLINICIAN),
         deadline_seconds=10,
     )
     issued = x509.load_pem_x509_certificate(enrolled.certificate_pem.encode())

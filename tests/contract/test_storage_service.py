@@ -131,6 +131,15 @@ async def test_evidence_put_at_one_member_is_got_at_the_other(mesh: Mesh) -> Non
         stub = storage_pb2_grpc.StorageServiceStub(channel)
         wanted = storage_pb2.GetBlobRequest(cid=cids.raw(blob))
         assert (await call(stub.GetBlob, wanted, deadline_seconds=SECONDS)).blob == blob
+    async with mesh.calling("gateway", "mercy") as channel:
+        stub = storage_pb2_grpc.StorageServiceStub(channel)
+        with pytest.raises(MeshError) as caught:
+            await call(stub.GetBlob, wanted, deadline_seconds=SECONDS)
+        assert caught.value.code == code_pb2.CODE_FORBIDDEN
+        sealed = await mesh.seal(item(mesh.patient().address))
+        record = sealed.results[0].stored.cid
+        found = await call(stub.GetBlob, storage_pb2.GetBlobRequest(cid=record), deadline_seconds=SECONDS)
+        cids.check(record, found.blob)
 
 
 @pytest.mark.parametrize(

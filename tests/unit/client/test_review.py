@@ -69,6 +69,8 @@ class Reviewer:
     async def enrolled(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         return gateway_pb2.GetProofResponse(evidence=self.committed.evidence())
 
+    personal = call
+
     def sealed_to(self, *hpke_public: tuple[str, bytes]) -> bytes:
         documents = [IdentityDocument(address=name, hpke_public_key=key) for name, key in hpke_public]
         return registrations._seal_evidence(PATIENT, SEEN, documents)

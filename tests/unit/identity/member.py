@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.protobuf.message import Message
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import (
@@ -28,7 +29,7 @@ from cbmdhi.command.v1.state_pb2 import (
 )
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
-from cbmdhi.protocol import cid, command, revocation, signature
+from cbmdhi.protocol import call, cid, command, revocation, signature
 from cbmdhi.protocol.channel import Channel
 from services.identity.enrolment import Enroller
 from services.identity.registration import Registrations
@@ -40,6 +41,7 @@ from services.identity.service import (
 )
 from services.identity.sessions import Sessions
 from services.identity.tokens import TokenSigner
+from services.runtime.asking import Asking
 from services.runtime.errors import MeshError
 from services.runtime.peers import Caller, PeerDirectory, caller_metadata, current_directory
 from services.runtime.revocations import Revocations
@@ -47,6 +49,9 @@ from services.runtime.throttle import Throttle
 from tests.support.channel import CHANNEL
 from tests.support.revoking import der, revocation_list
 from tests.unit.identity.authority import FakeCa, Root, Wallet
+from tests.unit.runtime.asks import FakeContext
+
+M = TypeVar("M", bound=Message)
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
 ACTIVE = IdentityStatus.IDENTITY_STATUS_ACTIVE
@@ -159,20 +164,6 @@ class Clock:
         return self.now_ms
 
 
-class FakeContext:
-    """What a servicer sees of a call: the peer's certificate and the metadata."""
-
-    def __init__(self, certificate_pem: bytes, metadata: tuple[tuple[str, str], ...]) -> None:
-        self._certificate_pem = certificate_pem
-        self._metadata = metadata
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return {"x509_pem_cert": [self._certificate_pem]}
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return self._metadata
-
-
 class Member:
     """The identity service of mercy, with lakeside as the other member."""
 
@@ -188,9 +179,10 @@ class Member:
         pem = self.token_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.signer = TokenSigner(pem)
         self.revocations = Revocations({MERCY: self.ca.root.pem, LAKESIDE: self.lakeside_ca.pem})
-        administrators = AdministratorCheck(self.ledger, self.revocations, MERCY)
         for msp_id, root in ((MERCY, self.ca.root), (LAKESIDE, self.lakeside_ca)):
             self.revoke(msp_id, root)
+        asking = Asking(self.ledger, channel=CHANNEL, msp_id=MERCY, clock=self.clock)
+        administrators = AdministratorCheck(asking, self.revocations, MERCY)
         registrations = Registrations(
             self.ledger, self.storage, self.revocations, msp_id=MERCY, channel=CHANNEL
         )
@@ -231,6 +223,11 @@ class Member:
         address = caller.address if isinstance(caller, Wallet) else caller
         metadata = caller_metadata(Caller(address, "administrator", MERCY)) if address else ()
         return FakeContext(certificate.public_bytes(Encoding.PEM), metadata)
+
+    def signed(self, request: M, by: Wallet, **how: Any) -> M:
+        """The request as somebody's own call to this member."""
+        now = {"channel": CHANNEL, "msp": MERCY, "now_ms": self.clock()}
+        return call.sign(request, command.KeySigner(by.key), **(now | how))
 
     def administrator(self, status: IdentityStatus = ACTIVE, home: str = MERCY) -> Wallet:
         wallet = Wallet()

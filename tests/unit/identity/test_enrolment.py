@@ -44,7 +44,8 @@ def administrator(member: Member) -> Wallet:
 
 
 async def secret_for(member: Member, by: Wallet, wallet: Wallet, role: Role = Role.ROLE_CLINICIAN) -> str:
-    return (await member.enrolment.Invite(invite(wallet, role), member.by(by))).secret
+    request = member.signed(invite(wallet, role), by)
+    return (await member.enrolment.Invite(request, member.by(by))).secret
 
 
 async def test_a_patient_enrols_without_an_invitation_and_as_often_as_needed(member: Member) -> None:
@@ -141,22 +142,44 @@ async def test_an_invitation_of_anybody_but_an_active_administrator_of_this_memb
     clinician = Wallet()
     member.ledger.put(clinician, Role.ROLE_CLINICIAN)
     callers = (
-        clinician,
-        Wallet(),
-        member.administrator(home=LAKESIDE),
-        member.administrator(SUSPENDED),
-        member.administrator(PENDING),
+        (clinician, code_pb2.CODE_FORBIDDEN),
+        (Wallet(), code_pb2.CODE_UNKNOWN_SIGNER),
+        (member.administrator(home=LAKESIDE), code_pb2.CODE_FORBIDDEN),
+        (member.administrator(SUSPENDED), code_pb2.CODE_INACTIVE_SIGNER),
+        (member.administrator(PENDING), code_pb2.CODE_INACTIVE_SIGNER),
     )
-    for caller in callers:
+    for caller, code in callers:
         # What the gateway says about the role does not count: the channel does.
-        error = await refused(member.enrolment.Invite(invite(Wallet()), member.by(caller)))
-        assert error.code == code_pb2.CODE_FORBIDDEN
+        assert (await refused(secret_for(member, caller, Wallet()))).code == code
     assert not member.ca.ids
 
 
-async def test_an_invitation_without_a_session_is_refused(member: Member) -> None:
-    error = await refused(member.enrolment.Invite(invite(Wallet()), member.by()))
+async def test_an_invitation_without_a_session_is_refused(member: Member, administrator: Wallet) -> None:
+    request = member.signed(invite(Wallet()), administrator)
+    error = await refused(member.enrolment.Invite(request, member.by()))
     assert error.code == code_pb2.CODE_UNAUTHENTICATED
+
+
+async def test_nobody_is_invited_on_the_gateways_word(member: Member, administrator: Wallet) -> None:
+    stranger, meant = Wallet(), Wallet()
+    moved = member.signed(invite(meant), administrator)
+    moved.address = stranger.address
+    for request, by, code in (
+        (invite(stranger), administrator, code_pb2.CODE_UNAUTHENTICATED),
+        (member.signed(invite(stranger), Wallet()), administrator, code_pb2.CODE_FORBIDDEN),
+        (
+            member.signed(invite(stranger), administrator, msp=LAKESIDE),
+            administrator,
+            code_pb2.CODE_FORBIDDEN,
+        ),
+    ):
+        assert (await refused(member.enrolment.Invite(request, member.by(by)))).code == code
+    assert not member.ca.ids
+    # Whom the administrator meant is invited, whatever else stands in the request, and once.
+    await member.enrolment.Invite(moved, member.by(administrator))
+    assert set(member.ca.ids) == {meant.address}
+    error = await refused(member.enrolment.Invite(moved, member.by(administrator)))
+    assert error.code == code_pb2.CODE_CONFLICT
 
 
 async def test_only_the_own_gateway_speaks_for_an_administrator(
@@ -164,7 +187,8 @@ async def test_only_the_own_gateway_speaks_for_an_administrator(
 ) -> None:
     for msp, service in ((LAKESIDE, "gateway"), (MERCY, "notify")):
         context = member.by(administrator, msp=msp, service=service)
-        error = await refused(member.enrolment.Invite(invite(Wallet()), context))
+        request = member.signed(invite(Wallet()), administrator)
+        error = await refused(member.enrolment.Invite(request, context))
         assert error.code == code_pb2.CODE_FORBIDDEN
 
 
@@ -172,7 +196,7 @@ async def test_only_the_own_gateway_speaks_for_an_administrator(
 async def test_nobody_is_invited_as_a_patient_or_as_nothing(
     member: Member, administrator: Wallet, role: Role
 ) -> None:
-    error = await refused(member.enrolment.Invite(invite(Wallet(), role), member.by(administrator)))
+    error = await refused(secret_for(member, administrator, Wallet(), role))
     assert (error.code, error.path) == (INVALID, "role")
 
 
@@ -181,7 +205,7 @@ async def test_who_is_on_the_channel_already_is_not_invited_again(
 ) -> None:
     known = Wallet()
     member.ledger.put(known, Role.ROLE_CLINICIAN)
-    error = await refused(member.enrolment.Invite(invite(known), member.by(administrator)))
+    error = await refused(secret_for(member, administrator, known))
     assert error.code == code_pb2.CODE_CONFLICT
 
     member.ledger.put(known, Role.ROLE_CLINICIAN, REJECTED)

@@ -9,6 +9,7 @@ from cbmdhi.command.v1.command_pb2 import PolicyDocument, ReviewRule, Role
 from cbmdhi.command.v1.state_pb2 import Review
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import cid, command
+from services.runtime.errors import code_name
 from tests.support.channel import ELSEWHERE
 from tests.unit.identity.authority import Wallet
 from tests.unit.identity.member import LAKESIDE, MERCY, PENDING, SUSPENDED, Member, refused, vote
@@ -24,7 +25,7 @@ async def page(
 ) -> identity_pb2.ListPendingReviewsResponse:
     caller = caller or member.administrator()
     request = identity_pb2.ListPendingReviewsRequest(page_size=size, page_token=token)
-    return await member.registration.ListPendingReviews(request, member.by(caller))
+    return await member.registration.ListPendingReviews(member.signed(request, caller), member.by(caller))
 
 
 async def pending(member: Member, caller: Wallet | None = None) -> list[identity_pb2.PendingReview]:
@@ -34,7 +35,8 @@ async def pending(member: Member, caller: Wallet | None = None) -> list[identity
 async def evidence(member: Member, address: str, caller: Wallet | None = None) -> bytes:
     caller = caller or member.administrator()
     request = identity_pb2.GetEvidenceRequest(address=address)
-    return (await member.registration.GetEvidence(request, member.by(caller))).sealed_evidence
+    answer = await member.registration.GetEvidence(member.signed(request, caller), member.by(caller))
+    return answer.sealed_evidence
 
 
 def waiting(member: Member, age: int, blob: bytes = b"") -> Wallet:
@@ -120,9 +122,36 @@ async def test_evidence_that_is_not_there_is_not_found_and_says_so(member: Membe
 
 
 async def test_pending_reviews_are_for_an_active_administrator_of_this_member(member: Member) -> None:
-    for caller in (member.administrator(home=LAKESIDE), member.administrator(SUSPENDED), Wallet()):
+    clinician = Wallet()
+    member.ledger.put(clinician, Role.ROLE_CLINICIAN)
+    for caller, code in (
+        (clinician, code_pb2.CODE_FORBIDDEN),
+        (member.administrator(home=LAKESIDE), code_pb2.CODE_FORBIDDEN),
+        (member.administrator(SUSPENDED), code_pb2.CODE_INACTIVE_SIGNER),
+        (Wallet(), code_pb2.CODE_UNKNOWN_SIGNER),
+    ):
         for call in (pending(member, caller), evidence(member, Wallet().address, caller)):
-            assert (await refused(call)).code == code_pb2.CODE_FORBIDDEN
+            assert (await refused(call)).code == code
+
+
+async def test_what_administrators_are_shown_is_not_shown_to_their_gateway(member: Member) -> None:
+    administrator, thief = member.administrator(), Wallet()
+    patient = waiting(member, 1, b"sealed evidence")
+    wanted = identity_pb2.GetEvidenceRequest(address=patient.address)
+    page = identity_pb2.ListPendingReviewsRequest()
+    forged = member.signed(wanted, thief)
+    forged.call.signer = administrator.address
+    for attempt, code in (
+        (member.registration.GetEvidence(wanted, member.by(administrator)), "UNAUTHENTICATED"),
+        (member.registration.ListPendingReviews(page, member.by(administrator)), "UNAUTHENTICATED"),
+        (member.registration.GetEvidence(forged, member.by(administrator)), "BAD_SIGNATURE"),
+    ):
+        assert code_name((await refused(attempt)).code) == code
+    # What an administrator asked about one patient tells nothing of another.
+    asked = member.signed(identity_pb2.GetEvidenceRequest(address=waiting(member, 2).address), administrator)
+    asked.address = patient.address
+    error = await refused(member.registration.GetEvidence(asked, member.by(administrator)))
+    assert error.code == code_pb2.CODE_NOT_FOUND
 
 
 async def test_a_vote_goes_to_the_channel_and_the_identity_comes_back(member: Member) -> None:
@@ -151,7 +180,7 @@ async def test_an_administrator_whose_certificate_was_revoked_votes_and_invites_
     invitation = identity_pb2.InviteRequest(address=Wallet().address, role=Role.ROLE_CLINICIAN)
     for attempt in (
         member.registration.Review(vote(reviewer, patient), member.by(reviewer)),
-        member.enrolment.Invite(invitation, member.by(reviewer)),
+        member.enrolment.Invite(member.signed(invitation, reviewer), member.by(reviewer)),
         page(member, reviewer),
         evidence(member, patient.address, reviewer),
     ):

@@ -1,18 +1,20 @@
 """What is held for other members, and evidence."""
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import car, cid, replica
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import MeshError
 from services.storage.domain import batch
 from services.storage.domain.lease import LEASE_MS, Content
 from tests.support.channel import CHANNEL
-from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY
+from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY, item
 from tests.unit.storage.hospital import FakeKubo
 from tests.unit.storage.world import World
 
@@ -149,6 +151,21 @@ async def test_evidence_is_held_by_both_and_found_from_either(world: World) -> N
     for hospital in (world.mercy, world.lakeside):
         assert name in hospital.kubo.pinned
         assert await hospital.blobs.get(name) == blob
+
+
+async def test_a_gateway_is_given_what_records_lie_in_and_no_evidence(world: World) -> None:
+    entry = identity_pb2.EvidenceKey(reviewer=AUTHOR, sealed=bytes(1_168))
+    evidence = identity_pb2.SealedEvidence(ciphertext=secrets.token_bytes(500), keys=[entry])
+    blob = evidence.SerializeToString()
+    await world.mercy.blobs.put(blob, cid.raw(blob), *COMMAND)
+    small, large = item(world.patient().address), item(world.patient().address, bytes(2 * batch.MIB))
+    await world.write(small, large)
+    for record in (small, large):
+        name = world.channel.records[record.record_id, 1].content.cid
+        cid.check(name, await world.mercy.blobs.envelope(name))
+    with pytest.raises(MeshError) as caught:
+        await world.mercy.blobs.envelope(cid.raw(blob))
+    assert caught.value.code == code_pb2.CODE_FORBIDDEN
 
 
 async def test_evidence_that_is_held_already_is_not_sent_again(world: World) -> None:
