@@ -16,6 +16,7 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.demo import cast, data
 from cbmdhi.errors import AccessRefused, MeshError, NotCommitted, name_of
+from cbmdhi.protocol import replica
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.verify import verify_receipt
 from cbmdhi.waiting import until
@@ -83,6 +84,7 @@ async def test_an_engine_gets_a_receipt_for_each_record_of_a_patients_history(pe
         records = fhir.records_of(data.history(seed=11), patient.wallet.address)
         results = await people.engine.records.put(records)
         assert len(results) == len(records) >= 50
+        pinned = patient.wallet.consortium
         for result in results:
             receipt = result.receipt
             assert name_of(receipt.receipt.code) == "OK", receipt
@@ -90,7 +92,11 @@ async def test_an_engine_gets_a_receipt_for_each_record_of_a_patients_history(pe
             assert receipt.receipt.block > 0
             assert receipt.stored.cid.startswith("b")
             assert sorted(receipt.stored.replicas) == ["LakesideMSP", "MercyMSP"]
-            assert [replica.msp for replica in receipt.replicas] == ["MercyMSP", "LakesideMSP"]
+            assert [one.msp for one in receipt.replicas] == ["MercyMSP", "LakesideMSP"]
+            for one in receipt.replicas:
+                assert one.root_sha256 == receipt.stored.root_sha256
+                key = pinned.members[one.msp].storage_signing_key
+                replica.verify_receipt(one, pinned.genesis_sha256, key)
 
         async def listed() -> bool:
             return len(await patient.records.list()) == len(records)

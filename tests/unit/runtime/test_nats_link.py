@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 
 class Client:
-    """As the library's. `raises`: the next ones do not connect for that. `hang`: so many never say anything."""
+    """As the library's. `raises`: the next do not connect for that. `hang`: so many never say anything."""
 
     made: ClassVar[list[Client]] = []
     raises: ClassVar[list[Exception]] = []
