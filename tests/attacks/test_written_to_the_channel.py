@@ -21,10 +21,19 @@ from cbmdhi.client.consents import consent, provision
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.devnet import Network
+from cbmdhi.devnet.topology import msp_id
 from cbmdhi.waiting import until
 from services.ledger import fabric
 from services.ledger.fabric.proposal import header
-from tests.support.fabric_caller import CHAINCODE, CHANNEL, MEMBERS, Caller, common, ledger_of_mercy
+from tests.support.fabric_caller import (
+    CHAINCODE,
+    CHANNEL,
+    MEMBERS,
+    Caller,
+    common,
+    ledger_of,
+    ledger_of_mercy,
+)
 from tests.support.mesh import People, observation
 from tests.support.rogue import RogueGateway
 
@@ -34,10 +43,14 @@ NO_ACTION = b"\x0a\x00"
 CASES = (
     *("no action", "empty", "rubbish", "nothing endorsed", "nothing endorsed, rightly named"),
     *("a rubbish endorsement", "says that it changes the policy of a key"),
+    *("writes to a collection that nobody has", "writes to a collection of each member"),
 )
 _SECONDS = 30
+# A peer that asks others for what an invalid transaction names stands still for 10 s.
+_AT_EACH_SECONDS = 8
 _TRIES = 10
 kv: Any = kv_rwset_pb2
+rwset: Any = rwset_pb2
 peer: Any = transaction_pb2
 
 
@@ -54,6 +67,10 @@ def envelope(carrier: Caller, case: str, keys: list[str]) -> Any:
         "nothing endorsed, rightly named": transaction(creator, nonce, None),
         "a rubbish endorsement": transaction(creator, nonce, b"\xff" * 64),
         "says that it changes the policy of a key": transaction(creator, nonce, changes_policies(keys)),
+        "writes to a collection that nobody has": transaction(creator, nonce, writes_to("nobody's")),
+        "writes to a collection of each member": transaction(
+            creator, nonce, writes_to(*(f"_implicit_org_{msp_id(member)}" for member in MEMBERS))
+        ),
     }[case]
     about = header(common.ENDORSER_TRANSACTION, CHANNEL, creator, name.hex(), nonce)
     return signed(carrier, common.Payload(header=about, data=data).SerializeToString())
@@ -74,11 +91,25 @@ def transaction(creator: bytes, nonce: bytes, endorsed: bytes | None) -> bytes:
 
 def changes_policies(keys: list[str]) -> bytes:
     """As if the chaincode had answered that others shall endorse what is written to these keys."""
-    rwset: Any = rwset_pb2
     writes = kv.KVRWSet(metadata_writes=[kv.KVMetadataWrite(key=key) for key in keys])
-    results = rwset.TxReadWriteSet(
-        ns_rwset=[rwset.NsReadWriteSet(namespace=CHAINCODE, rwset=writes.SerializeToString())]
-    )
+    return answered(rwset.NsReadWriteSet(namespace=CHAINCODE, rwset=writes.SerializeToString()))
+
+
+def writes_to(*collections: str) -> bytes:
+    """As if it had written to private collections, what nobody has."""
+    write = kv.KVWriteHash(key_hash=os.urandom(32), value_hash=os.urandom(32))
+    hashed = kv.HashedRWSet(hashed_writes=[write]).SerializeToString()
+    written = rwset.NsReadWriteSet(namespace=CHAINCODE)
+    for name in collections:
+        written.collection_hashed_rwset.add(
+            collection_name=name, hashed_rwset=hashed, pvt_rwset_hash=os.urandom(32)
+        )
+    return answered(written)
+
+
+def answered(written: Any) -> bytes:
+    """What endorsers of it would have signed."""
+    results = rwset.TxReadWriteSet(ns_rwset=[written])
     proposal: Any = proposal_pb2
     chaincode: Any = chaincode_pb2
     action = proposal.ChaincodeAction(
@@ -126,8 +157,12 @@ async def test_what_is_behind_it_in_its_block_is_committed_and_no_peer_ends(
             raise AssertionError("never in one block")
         # Each member's peer has it, and its services go on.
         for member in MEMBERS:
-            async with carrier.at_peer(member) as other:
-                await until(lambda other=other: has(other, status.block_number), f"the block at {member}")
+            async with ledger_of(network, member).at_peer(member) as other:
+                await until(
+                    lambda other=other: has(other, status.block_number),
+                    f"the block at {member}",
+                    deadline_seconds=_AT_EACH_SECONDS,
+                )
         given = (await patient.consents.list()).consents
         await patient.consents.revoke(given[0].consent_id)
     assert peers(network) == before

@@ -13,6 +13,7 @@ from fabric_protos.orderer import ab_pb2, ab_pb2_grpc
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.devnet import Network
+from cbmdhi.devnet.topology import msp_id
 from services.ledger import fabric
 from services.ledger.fabric.identity import sha256
 from services.ledger.fabric.proposal import header
@@ -26,12 +27,12 @@ ab: Any = ab_pb2
 
 
 class Caller:
-    """Somebody with a certificate of mercy, and every address of the network."""
+    """Somebody with a certificate, by default of mercy, and every address of the network."""
 
-    def __init__(self, network: Network, certificate: bytes, key: bytes) -> None:
+    def __init__(self, network: Network, certificate: bytes, key: bytes, msp_id: str = "MercyMSP") -> None:
         self._described = network.endpoints()["organisations"]
         self._roots = {name: Path(of["tls_ca_file"]).read_bytes() for name, of in self._described.items()}
-        self.identity, self.signer = fabric.load("MercyMSP", certificate, key)
+        self.identity, self.signer = fabric.load(msp_id, certificate, key)
 
     @asynccontextmanager
     async def at_peer(self, member: str) -> AsyncIterator[fabric.Network]:
@@ -84,5 +85,11 @@ def of(wallet: Client, network: Network) -> Caller:
 
 
 def ledger_of_mercy(network: Network) -> Caller:
-    folder = network.files.organisation("mercy").service("ledger") / "fabric"
-    return Caller(network, (folder / "certificate.pem").read_bytes(), (folder / "key.pem").read_bytes())
+    return ledger_of(network, "mercy")
+
+
+def ledger_of(network: Network, member: str) -> Caller:
+    """Whoever asks a system chaincode of a peer through it is sent to a peer of their own member."""
+    folder = network.files.organisation(member).service("ledger") / "fabric"
+    certificate, key = ((folder / name).read_bytes() for name in ("certificate.pem", "key.pem"))
+    return Caller(network, certificate, key, msp_id(member))

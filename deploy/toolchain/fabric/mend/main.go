@@ -39,6 +39,7 @@ const (
 	receiver   = "common/deliverclient/blocksprovider/block_receiver.go"
 	delivery   = "core/deliverservice/deliveryclient.go"
 	submit     = "internal/pkg/gateway/submit.go"
+	collector  = "gossip/privdata/coordinator.go"
 )
 
 // added are files of our own, by the file beside which they lie.
@@ -115,6 +116,11 @@ var edits = []edit{
 	after(submit, "\t\t\terrDetails = append(errDetails, errorDetail(orderer.endpointConfig, err.Error()))\n",
 		"\t\t\tfailed(orderer)\n"),
 	{submit, "\t\"math/rand/v2\"\n", ""},
+
+	// A refused one that names a collection which nobody has: there is nothing to fetch for it.
+	after(collector,
+		"\t\t\t\t\tc.logger.Warningf(\"Failed to retrieve collection config for collection criteria [%#v]: %s\", cc, err)\n",
+		"\t\t\t\t\tif invalid {\n\t\t\t\t\t\tcontinue\n\t\t\t\t\t}\n"),
 }
 
 func before(file, place, added string) edit { return edit{file, place, added + place} }
