@@ -63,6 +63,9 @@ func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.Em
 		return refuse(v.GetCode(), v.GetPath(), "%s", v.GetReason())
 	case v.GetObjection() != pb.Code_CODE_UNSPECIFIED:
 		return refuse(v.GetObjection(), v.GetPath(), "%s", v.GetReason())
+	case c.header.GetExpiresAtMs()-c.header.GetIssuedAtMs() < maxEmergencyLifetimeMs:
+		// Nobody opens what is over before a majority is back.
+		return invalid("expires_at_ms", "not 30 days after issued_at_ms: it has to come on record whenever a majority is back")
 	}
 	glass := c.body.GetEmergencyAccess().GetGlass()
 	decision.Clinician = load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))

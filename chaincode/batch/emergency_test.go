@@ -121,6 +121,19 @@ func TestNothingIsOpenedWhileAMajorityIsThere(t *testing.T) {
 	s.expectAt(s.decides(early).GetVerdict(), pb.Code_CODE_CONFLICT, "body.emergency_access.newest_epoch")
 }
 
+func TestNothingIsOpenedThatCouldBeOverBeforeAMajorityIsBack(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	s.standStill()
+	for _, lifetime := range []time.Duration{time.Second, time.Hour, 30*day - time.Millisecond} {
+		command := s.clinician.Sign(sim.Body(&pb.EmergencyAccess{
+			Glass: sim.BreakGlass(s.patient, record, s.officer).GetBreakGlass(), NewestEpoch: s.newestEpoch(),
+		}), func(header *pb.Command) { header.ExpiresAtMs = header.GetIssuedAtMs() + lifetime.Milliseconds() })
+		s.expectAt(s.decides(command).GetVerdict(), pb.Code_CODE_INVALID, "expires_at_ms")
+	}
+	s.expect(s.decides(s.emergency(s.clinician, s.patient, record)).GetVerdict(), pb.Code_CODE_OK)
+}
+
 func TestWithoutAMajorityNobodyOpensAnotherMembersData(t *testing.T) {
 	s := begin(t)
 	record := s.Write(s.engine, s.patient)
