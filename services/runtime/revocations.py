@@ -20,6 +20,7 @@ from services.runtime.readiness import Check
 
 _ASK_SECONDS = 2.0
 _AGAIN_MS = 500
+_AHEAD_SECONDS = 120
 
 _log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ class Revocations:
         return frozenset(self._roots)
 
     async def offer(self, msp_id: str, crl: bytes, revoked: Sequence[bytes]) -> None:
-        """Take a list (DER) unless it is older than the one that is known. Raises Untrusted.
+        """Take a list (DER) unless it is older than the known one, or of the future. Raises Untrusted.
 
         Checked in a thread: one member's long list is not to keep the others' callers waiting.
         """
@@ -59,9 +60,11 @@ class Revocations:
         known = self._lists.get(msp_id)
         if known is not None and known.crl == crl:
             return
-        self.keep(
-            msp_id, await asyncio.to_thread(revocation.verify, crl, revoked, self._roots[msp_id], known)
-        )
+        checked = await asyncio.to_thread(revocation.verify, crl, revoked, self._roots[msp_id], known)
+        if checked.made_ms > (self._clock() + _AHEAD_SECONDS) * 1000:
+            # Known, it would be the newest for as long: whoever is revoked meanwhile would be believed.
+            raise certificates.Untrusted("the revocation list is dated in the future; see to its CA's clock")
+        self.keep(msp_id, checked)
 
     def keep(self, msp_id: str, checked: RevocationList) -> None:
         """A list of a member that was checked, unless one is known that is newer."""

@@ -132,6 +132,18 @@ async def test_an_older_list_does_not_replace_a_newer_one() -> None:
     assert known.is_revoked(MERCY, thief.address)
 
 
+async def test_a_list_of_the_future_does_not_hide_who_is_revoked_from_now_on() -> None:
+    members, thief = Consortium(), Wallet()
+    known, certificate = members.service(), members.mercy.certify(thief)
+    await known.offer(MERCY, members.mercy.list(), ())
+    with pytest.raises(Untrusted):
+        await known.offer(MERCY, members.mercy.list(made=datetime.now(UTC) + timedelta(days=365)), ())
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    await known.offer(MERCY, members.mercy.list(certificate, made=soon), der(certificate))
+
+    assert known.is_revoked(MERCY, thief.address)
+
+
 async def test_certificates_travel_once_and_a_newer_list_of_the_same_without_them() -> None:
     members, thief, other = Consortium(), Wallet(), Wallet()
     knows, asks = members.service(), members.service()
