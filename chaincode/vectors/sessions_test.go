@@ -66,6 +66,34 @@ func TestSignedCommands(t *testing.T) {
 	}
 }
 
+func TestCall(t *testing.T) {
+	var file struct {
+		Channel string
+		Genesis Hex `json:"genesis_sha256_hex"`
+		Key     Hex `json:"public_key_spki_hex"`
+		Call    struct {
+			Type      string `json:"request_type"`
+			Msp       string
+			Call      Hex `json:"call_hex"`
+			Signature Hex `json:"signature_hex"`
+		}
+	}
+	read(t, "sessions.json", &file)
+	var call pb.Call
+	if err := proto.Unmarshal(file.Call.Call, &call); err != nil {
+		t.Fatal(err)
+	}
+	if !isSigned(file.Key, labelled("cbmdhi/call/v1", file.Call.Call), file.Call.Signature) {
+		t.Error("the call is not signed by who asks")
+	}
+	equal(t, "genesis", call.GetGenesisSha256(), file.Genesis)
+	// AcknowledgeRequest: field 1 is packed, 7 and 300.
+	equal(t, "the request", call.GetRequest(), []byte{0x0a, 3, 7, 0xac, 2})
+	if call.GetChannel() != file.Channel || call.GetMsp() != file.Call.Msp || call.GetRequestType() != file.Call.Type {
+		t.Errorf("it means another: %v", &call)
+	}
+}
+
 type jwk struct{ Crv, Kty, X, Y string }
 
 // thumbprint of RFC 7638: the members of an EC key in their order, without space.

@@ -1,4 +1,5 @@
-"""sessions.json: login over gRPC and over REST, the delegation that goes with it, and a DPoP proof."""
+"""sessions.json: login over gRPC and over REST, the delegation that goes with it, a DPoP proof, and a call
+signed by who asks."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cbmdhi.command.v1.call_pb2 import Call
+from cbmdhi.notify.v1.notify_pb2 import AcknowledgeRequest
 from cbmdhi.protocol import address, signature
 from tests.support.blocks import Organisation, issue_certificate
 from tests.vectors.commands import AUTHOR, DEVICE, delegation
@@ -56,6 +59,7 @@ def vectors(_: Vectors) -> Vectors:
             "signature_hex": within.signature.hex(),
             "delegation_sha256_hex": hashlib.sha256(within.delegation).hexdigest(),
         },
+        "call": _call(),
         "dpop": {
             "method": "GET",
             "url": URL,
@@ -64,6 +68,27 @@ def vectors(_: Vectors) -> Vectors:
             "ath": _base64(hashlib.sha256(TOKEN.encode()).digest()),
             "proof": _proof({"htm": "GET", "htu": URL, "iat": AT_MS // 1000, "jti": uuid(40)}),
         },
+    }
+
+
+def _call() -> dict[str, Any]:
+    request = AcknowledgeRequest(notification_ids=[7, 300])
+    raw = Call(
+        call_id=uuid(41),
+        channel=CHANNEL.name,
+        genesis_sha256=CHANNEL.genesis_sha256,
+        msp="MercyMSP",
+        request_type=request.DESCRIPTOR.full_name,
+        request=request.SerializeToString(deterministic=True),
+        issued_at_ms=AT_MS,
+        expires_at_ms=AT_MS + 300_000,
+    ).SerializeToString(deterministic=True)
+    return {
+        "request_type": request.DESCRIPTOR.full_name,
+        "notification_ids": list(request.notification_ids),
+        "msp": "MercyMSP",
+        "call_hex": raw.hex(),
+        "signature_hex": sign(AUTHOR, signature.CALL, raw).hex(),
     }
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.registration import Registration
 from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.call_pb2 import SignedCall
 from cbmdhi.command.v1.state_pb2 import (
     AuditEntry,
     IdentityDocument,
@@ -28,9 +29,11 @@ from cbmdhi.command.v1.state_pb2 import (
 )
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Evidence
+from cbmdhi.notify.v1.notify_pb2 import AcknowledgeRequest
 from cbmdhi.protocol import (
     authorship,
     broken_glass,
+    call,
     cid,
     command,
     envelope,
@@ -200,6 +203,20 @@ def test_a_login_is_bound_to_the_key_of_the_connection_or_of_the_proofs(tmp_path
         signature.verify(
             spki, raw(login, "signature"), signature.LOGIN, raw(SESSIONS, "challenge"), binding.encode()
         )
+
+
+def test_a_call_is_signed_by_who_asks_and_means_the_request_that_it_carries() -> None:
+    vector = SESSIONS["call"]
+    carrying = AcknowledgeRequest(
+        call=SignedCall(
+            call=raw(vector, "call"), signature=raw(vector, "signature"), signer=SESSIONS["address"]
+        )
+    )
+    signed, meaning, meant = call.parse(carrying)
+    call.verify(signed, raw(SESSIONS, "public_key_spki"))
+    assert list(meant.notification_ids) == vector["notification_ids"]
+    assert (meaning.msp, meaning.channel) == (vector["msp"], SESSIONS["channel"])
+    assert meaning.genesis_sha256.hex() == SESSIONS["genesis_sha256_hex"]
 
 
 def test_a_delegation_is_signed_by_who_logs_in() -> None:
