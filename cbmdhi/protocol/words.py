@@ -69,6 +69,14 @@ RULES: Final[dict[str, _Rule | None]] = {
 }
 """By a text's name, what it may be when it is not empty; None: not looked at here."""
 
+BYTES: Final[dict[str, int]] = {
+    "content_commitment": 32,
+    "hpke_public_key": 1216,
+    "sealed": 1200,
+    "sealed_key_sha256": 32,
+}
+"""How many bytes of that name there are: a reason that nobody has sealed is a diagnosis on the channel."""
+
 
 class NotAWord(Exception):
     """A text that is none of those. `path` says where; the text itself is repeated nowhere."""
@@ -120,16 +128,19 @@ def check(message: Message, path: str, members: Collection[str]) -> None:
         if field.name not in spoken:
             continue
         here = f"{path}.{field.name}"
-        if isinstance(value, str | Message):
+        if isinstance(value, str | bytes | Message):
             _check_one(field.name, value, here, members)
             continue
         for index, one in enumerate(value):
             _check_one(field.name, one, f"{here}[{index}]", members)
 
 
-def _check_one(name: str, value: Message | str, path: str, members: Collection[str]) -> None:
+def _check_one(name: str, value: Message | str | bytes, path: str, members: Collection[str]) -> None:
     if isinstance(value, Message):
         check(value, path, members)
+    elif isinstance(value, bytes):
+        if len(value) != BYTES[name]:
+            raise NotAWord(f"not {BYTES[name]} bytes", path)
     elif value and (rule := RULES[name]) is not None:
         if not rule[0](value):
             raise NotAWord(rule[1], path)
@@ -137,8 +148,18 @@ def _check_one(name: str, value: Message | str, path: str, members: Collection[s
             raise NotAWord("not a member of this channel", path)
 
 
+def check_frame(signed: SignedCommand, header: Command) -> None:
+    """Look at the texts around the body of a command that is sent alone and in person. Raises NotAWord."""
+    if not ids.is_uuid7(header.command_id):
+        raise NotAWord(_ID[1], "command_id")
+    if header.HasField("group"):
+        raise NotAWord("the command belongs to a group of two or more: send the whole group", "group")
+    if signed.HasField("delegation") or header.delegation_sha256:
+        raise NotAWord("this is signed in person, not by a device", "delegation")
+
+
 @cache
 def _spoken(descriptor: Descriptor) -> frozenset[str]:
-    """Names of the fields that are a text or may hold one."""
+    """Names of the fields that are a text or may hold one, and of bytes of which it is known how many."""
     kinds = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
-    return frozenset(field.name for field in descriptor.fields if field.type in kinds)
+    return frozenset(field.name for field in descriptor.fields if field.type in kinds or field.name in BYTES)

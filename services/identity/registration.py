@@ -225,6 +225,7 @@ def _check_words(signed: SignedCommand, header: Command, body: CommandBody, memb
     """Before it is carried: what the chaincode refuses may lie in a block all the same."""
     try:
         words.check_command(signed, header, body, "command", "body")
+        words.check_frame(signed, header)
         words.check(body, "body", members)
     except words.NotAWord as error:
         raise Refused(Why.INVALID, str(error), error.path) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, command_pb2
 from cbmdhi.command.v1.command_pb2 import PolicyDocument, ReviewRule, Role
 from cbmdhi.command.v1.state_pb2 import Review
 from cbmdhi.identity.v1 import identity_pb2
@@ -215,6 +215,25 @@ async def test_a_vote_for_a_reason_in_ones_own_words_or_for_another_channel_is_c
         member.registration.Review(vote(reviewer, patient, channel=ELSEWHERE), member.by(reviewer))
     )
     assert (elsewhere.code, elsewhere.path) == (code_pb2.CODE_WRONG_CHANNEL, "channel")
+    assert not member.ledger.submitted
+
+
+@pytest.mark.parametrize("place", ["command_id", "group", "delegation"])
+async def test_a_vote_with_a_name_around_its_body_is_carried_nowhere(member: Member, place: str) -> None:
+    reviewer, patient = member.administrator(), Wallet()
+    signed = vote(reviewer, patient).command
+    header = command_pb2.Command.FromString(signed.command)
+    if place == "command_id":
+        header.command_id = "Erika Mustermann"
+    if place == "group":
+        header.group.group_id = "Erika Mustermann"
+    signed = command.KeySigner(reviewer.key).sign_command(header.SerializeToString(deterministic=True))
+    if place == "delegation":
+        within = command_pb2.Delegation(delegation_id="Erika Mustermann").SerializeToString()
+        signed.delegation.delegation = within
+    request = identity_pb2.ReviewRequest(command=signed)
+    error = await refused(member.registration.Review(request, member.by(reviewer)))
+    assert (error.code, error.path) == (code_pb2.CODE_INVALID, place)
     assert not member.ledger.submitted
 
 

@@ -15,6 +15,7 @@ from cbmdhi.command.v1.command_pb2 import (
     Delegation,
     Grantee,
     Provision,
+    RegisterIdentity,
     ReviewRegistration,
     SealedReason,
     SuspendIdentity,
@@ -85,6 +86,14 @@ def access(**fields: str) -> Access:
         (
             CommandBody(break_glass=BreakGlass(sealed_reasons=[SealedReason(reviewer="my boss")])),
             "body.break_glass.sealed_reasons[0].reviewer",
+        ),
+        (
+            CommandBody(break_glass=BreakGlass(sealed_reasons=[SealedReason(sealed=b"HIV, unconscious")])),
+            "body.break_glass.sealed_reasons[0].sealed",
+        ),
+        (
+            CommandBody(register_identity=RegisterIdentity(hpke_public_key=b"Erika Mustermann")),
+            "body.register_identity.hpke_public_key",
         ),
     ],
 )
