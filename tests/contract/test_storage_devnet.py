@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cbmdhi import waiting
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import SealedBatch
@@ -67,8 +68,19 @@ class Member:
         return receipt
 
     async def open(self, access: ledger_pb2.Receipt) -> storage_pb2.OpenResponse:
+        """As a gateway's caller would, who asks again: a storage that has just begun hears within seconds
+        whom each member's CA has revoked."""
         request = storage_pb2.OpenRequest(tx_id=access.tx_id, command_id=access.command_id)
-        return await call(self.storage.Open, request, deadline_seconds=SECONDS)
+
+        async def opened() -> storage_pb2.OpenResponse | None:
+            try:
+                return await call(self.storage.Open, request, deadline_seconds=SECONDS)
+            except MeshError as err:
+                if err.code != code_pb2.CODE_UNAVAILABLE:
+                    raise
+                return None
+
+        return await waiting.until(opened, "storage opens", deadline_seconds=SECONDS)
 
 
 @dataclass(frozen=True)
