@@ -257,6 +257,20 @@ def as_refused(receipt: Receipt) -> None:
     receipt.code, receipt.reason = code_pb2.CODE_FORBIDDEN, "made up"
 
 
+async def test_a_registration_that_the_channel_refused_is_told_as_the_members_peers_hold_it() -> None:
+    def refused(entry: AuditEntry) -> None:
+        entry.code, entry.reason = code_pb2.CODE_FORBIDDEN, "the certificate is for another role"
+
+    # Who was refused is registered nowhere.
+    without = lambda given: Evidence(endorsed_state=given.endorsed_state, commands=given.commands)  # noqa: E731
+    gateway = Gateway(decides=refused, evidence=without)
+
+    with pytest.raises(NotCommitted) as caught:
+        await registration(gateway)
+
+    assert caught.value.receipt.reason == "the certificate is for another role"
+
+
 async def test_a_refusal_on_the_channel_is_told_as_the_members_peers_hold_it() -> None:
     def invent_a_reason(receipt: Receipt) -> None:
         receipt.code, receipt.reason = code_pb2.CODE_CONFLICT, "sign it again"
