@@ -14,6 +14,7 @@ from cbmdhi.command.v1.command_pb2 import Command, CommandBody, RegisterIdentity
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus, SealedKey
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol import signature, words
 from cbmdhi.protocol.channel import Channel
@@ -100,7 +101,7 @@ class Registrations:
         wanted = _registration(request.command, header, body)
         registration.check(wanted, request.sealed_evidence, keys, place)
         self._revocations.check(wanted.home_msp, wanted.address)
-        _check_signature(request.command, body)
+        _check_signature(request.command, body.signing_public_key)
         receipt = await self._ledger.submit(request.command, request.sealed_keys)
         if receipt.code == code_pb2.CODE_OK and request.sealed_evidence:
             await self._keep(request.sealed_evidence, header, body)
@@ -157,9 +158,13 @@ class Registrations:
             raise Refused(Why.FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer")
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
         _check_words(signed, header, body, self._revocations.members)
-        if self._revocations.doubts(signed.signer):
-            reviewer = await self._ledger.identity(signed.signer) or IdentityDocument()
-            self._revocations.check(reviewer.home_msp, signed.signer)
+        reviewer = await self._ledger.identity(signed.signer)
+        if reviewer is None or addresses.of_spki(reviewer.signing_public_key) != signed.signer:
+            raise MeshError(
+                code_pb2.CODE_UNKNOWN_SIGNER, "a vote is signed with a registered key: register it", "signer"
+            )
+        _check_signature(signed, reviewer.signing_public_key)
+        self._revocations.check(reviewer.home_msp, signed.signer)
         receipt = await self._ledger.submit(signed)
         try:
             return receipt, await self._ledger.identity(body.review_registration.address)
@@ -231,10 +236,11 @@ def _check_words(signed: SignedCommand, header: Command, body: CommandBody, memb
         raise Refused(Why.INVALID, str(error), error.path) from error
 
 
-def _check_signature(signed: SignedCommand, body: RegisterIdentity) -> None:
+def _check_signature(signed: SignedCommand, signing_public_key: bytes) -> None:
+    """Before it is carried: what nobody verified is bytes of any kind, in a block for ever."""
     try:
-        commands.verify(signed, body.signing_public_key)
-    except signature.BadSignature as error:
+        commands.verify(signed, signing_public_key)
+    except (signature.BadSignature, ValueError) as error:
         raise MeshError(
             code_pb2.CODE_BAD_SIGNATURE,
             "the signature does not fit the command and its key; sign again",

@@ -237,6 +237,21 @@ async def test_a_vote_with_a_name_around_its_body_is_carried_nowhere(member: Mem
     assert not member.ledger.submitted
 
 
+async def test_a_vote_that_its_signer_did_not_sign_is_carried_nowhere(member: Member) -> None:
+    reviewer, patient = member.administrator(), Wallet()
+    signed = vote(reviewer, patient).command.signature
+    another = vote(Wallet(), patient).command.signature
+    for forged in (b"", b"Erika Mustermann" * 10_000, signed + b"Erika Mustermann", another):
+        request = vote(reviewer, patient)
+        request.command.signature = forged
+        error = await refused(member.registration.Review(request, member.by(reviewer)))
+        assert error.code == code_pb2.CODE_BAD_SIGNATURE
+    stranger = Wallet()
+    error = await refused(member.registration.Review(vote(stranger, patient), member.by(stranger)))
+    assert (error.code, error.path) == (code_pb2.CODE_UNKNOWN_SIGNER, "signer")
+    assert not member.ledger.submitted
+
+
 async def test_a_vote_that_was_cast_keeps_its_receipt_when_the_ledger_goes_away_then(member: Member) -> None:
     reviewer, patient = member.administrator(), Wallet()
     member.ledger.away_after_submit = True
