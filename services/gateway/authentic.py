@@ -48,10 +48,14 @@ class Authenticator:
         return known | await self._identities.several(_addresses(acting), SIGNER_SECONDS)
 
     def check_signatures(self, commands: tuple[Parsed, ...], known: Known) -> None:
-        """That each command is its signer's: what follows may be told to whoever sent it."""
+        """That each command is its signer's, within a delegation of the delegator's own: what follows may be
+        told to whoever sent it, and the channel be asked about it, which keeps what it is asked."""
         for index, parsed in enumerate(commands):
             try:
                 rules.check_signature(parsed, known.get(parsed.signed.signer))
+                if (delegation := rules.delegation_of(parsed)) is not None:
+                    delegator = known.get(delegation.delegator)
+                    rules.check_delegation(parsed, delegation, delegator, self._channel)
             except Refused as why:
                 raise why.at(index) from why
 
@@ -61,10 +65,8 @@ class Authenticator:
             try:
                 rules.check_times(parsed, now_ms)
                 rules.check_active(parsed, known.get(parsed.signed.signer))
-                delegation = rules.delegation_of(parsed)
-                if delegation is not None:
-                    delegator = known.get(delegation.delegator)
-                    rules.check_delegation(parsed, delegation, delegator, self._channel, now_ms)
+                if (delegation := rules.delegation_of(parsed)) is not None:
+                    rules.check_delegation_standing(delegation, known.get(delegation.delegator), now_ms)
                 _check_patient(parsed, known)
             except Refused as why:
                 raise why.at(index) from why

@@ -4,6 +4,7 @@ any of these is refused here first, so that it is never stored; chaincode decide
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -120,6 +121,10 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collecti
             raise _invalid("the command has no body that this version knows", "body", index)
         if not 0 < len(parsed.signed.signature) <= _MAX_SIGNATURE_BYTES:
             raise _bad_signature(index)
+        if parsed.header.delegation_sha256 != _delegation_sha256(parsed.signed):
+            raise _invalid(
+                "the command names another delegation than the one beside it", "delegation_sha256", index
+            )
         if (put := parsed.put) is not None:
             _check_put(put, index)
         else:
@@ -190,6 +195,13 @@ def delegation_of(parsed: Parsed) -> Delegation | None:
         raise _invalid("the bytes are not a serialized Delegation", "delegation") from error
 
 
+def _delegation_sha256(signed: SignedCommand) -> bytes:
+    """What the command says of the delegation beside it; empty in person."""
+    if not signed.HasField("delegation"):
+        return b""
+    return hashlib.sha256(signed.delegation.delegation).digest()
+
+
 def acting_for(parsed: Parsed) -> str:
     """Whose command it is: who delegated it, or else its signer. Worth it once the signatures are checked."""
     delegation = delegation_of(parsed)
@@ -197,9 +209,9 @@ def acting_for(parsed: Parsed) -> str:
 
 
 def check_delegation(
-    parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: Channel, now_ms: int
+    parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: Channel
 ) -> None:
-    """That the delegation is the delegator's, for this device, channel and time. Raises Refused."""
+    """That the delegation is the delegator's, for this device and channel. Raises Refused."""
     if delegation.delegate != parsed.signed.signer:
         raise Refused(
             code_pb2.CODE_FORBIDDEN, "the delegation is made out to another device", "delegation.delegate"
@@ -213,9 +225,15 @@ def check_delegation(
         )
     signed = parsed.signed.delegation
     check_delegation_signature(signed.delegation, signed.signature, delegator)
+
+
+def check_delegation_standing(
+    delegation: Delegation, delegator: IdentityDocument | None, now_ms: int
+) -> None:
+    """That a delegation that was checked holds now. Raises Refused."""
     if delegation.expires_at_ms <= now_ms:
         raise _expired("the delegation expired: log in again with a new one", "delegation.expires_at_ms")
-    if delegator.status != IdentityStatus.IDENTITY_STATUS_ACTIVE:
+    if delegator is None or delegator.status != IdentityStatus.IDENTITY_STATUS_ACTIVE:
         raise Refused(code_pb2.CODE_INACTIVE_SIGNER, "who delegates is not active", "delegation.delegator")
 
 

@@ -264,6 +264,47 @@ async def test_a_command_or_delegation_in_ones_own_words_is_carried_nowhere(worl
     assert not world.ledger.submitted
 
 
+@pytest.mark.parametrize("beside", [False, True])
+async def test_a_command_names_the_delegation_beside_it_and_no_other(world: World, beside: bool) -> None:
+    device, clinician = Person(role=Role.ROLE_DEVICE), Person(role=Role.ROLE_CLINICIAN)
+    world.ledger.register(device, clinician)
+    delegation = clinician.delegate(device.address) if beside else None
+    signer = command.KeySigner(device.key, delegation)
+    meant = Access(patient=world.patient.address, record_id=uuid7(), version=1, purpose="TREAT")
+    header = Command.FromString(command.make(meant, channel=CHANNEL, delegation=delegation))
+    header.delegation_sha256 = b"Erika Mustermann" * 100
+    group = CommandGroup(commands=[signer.sign_command(header.SerializeToString())])
+    refused = (await world.pipeline.start(group, [], 100))[0].receipt
+    assert (code_name(refused.code), refused.path) == ("INVALID", "delegation_sha256")
+    assert not world.ledger.submitted
+
+
+async def test_a_delegation_that_nobody_signed_is_not_carried_under_an_id_that_is_there_already(
+    world: World,
+) -> None:
+    device, clinician = Person(role=Role.ROLE_DEVICE), Person(role=Role.ROLE_CLINICIAN)
+    world.ledger.register(device, clinician)
+    meant = Access(patient=world.patient.address, record_id=uuid7(), version=1, purpose="TREAT")
+    first = command.make_group(
+        [(command.KeySigner(device.key, clinician.delegate(device.address)), meant)], channel=CHANNEL
+    )
+    assert code_name((await world.pipeline.start(first, [], 100))[0].receipt.code) == "OK"
+    carried = len(world.ledger.submitted)
+    forged = clinician.delegate(device.address)
+    forged.signature = b"Erika Mustermann"
+    expired = command.make(
+        meant,
+        channel=CHANNEL,
+        now_ms=time.time_ns() // 1_000_000 - 400_000,
+        command_id=Command.FromString(first.commands[0].command).command_id,
+        delegation=forged,
+    )
+    group = CommandGroup(commands=[command.KeySigner(device.key, forged).sign_command(expired)])
+    refused = (await world.pipeline.start(group, [], 100))[0].receipt
+    assert (code_name(refused.code), refused.path) == ("BAD_SIGNATURE", "delegation.signature")
+    assert len(world.ledger.submitted) == carried
+
+
 NAME = b"\xba\x3e\x10Erika Mustermann"  # field 999, which no message has
 
 
