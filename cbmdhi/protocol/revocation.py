@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cryptography import x509
+from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from cbmdhi.protocol import certificates
 from cbmdhi.protocol.certificates import Untrusted
@@ -23,6 +24,16 @@ MAX_BYTES = 8 << 20
 """Of one member's list with its certificates: half of what a message may have, so that it is heard whole."""
 
 _MILLISECONDS = 1000
+# Of the list, and of an entry, that say nothing about whom it names (RFC 5280, 5.2 and 5.3).
+_KNOWN = frozenset(
+    {
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.ISSUER_ALTERNATIVE_NAME,
+        ExtensionOID.CRL_NUMBER,
+        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+    }
+)
+_KNOWN_OF_ENTRIES = frozenset({CRLEntryExtensionOID.CRL_REASON, CRLEntryExtensionOID.INVALIDITY_DATE})
 
 
 class TooLong(Untrusted):
@@ -63,6 +74,7 @@ def verify(
 
     Raises TooLong over MAX_ENTRIES or MAX_BYTES. Half a millisecond an entry: not for an event loop.
     """
+    _check_bytes(crl, ())
     roots = certificates.parse_roots(roots_pem)
     try:
         parsed = x509.load_der_x509_crl(crl)
@@ -74,6 +86,7 @@ def verify(
         raise Untrusted("the revocation list does not say for how long it is good")
     if len(parsed) > MAX_ENTRIES:
         raise TooLong(f"the revocation list has over {MAX_ENTRIES} entries")
+    _check_whole(parsed)
     serials = frozenset(entry.serial_number for entry in parsed)
     made = RevocationList(
         crl=crl,
@@ -85,6 +98,7 @@ def verify(
         good_until_ms=int(parsed.next_update_utc.timestamp() * _MILLISECONDS),
     )
     if known is not None and known.serials == serials:
+        _check_bytes(crl, known.certificates)
         return replace(made, certificates=known.certificates, addresses=known.addresses)
     found: dict[int, tuple[bytes, x509.Certificate]] = {}
     try:
@@ -96,8 +110,7 @@ def verify(
     if missing := len(serials - found.keys()):
         raise Untrusted(f"{missing} entries of the revocation list come without their certificates")
     named = [found[serial] for serial in sorted(serials)]
-    if len(crl) + sum(len(der) for der, _ in named) > MAX_BYTES:
-        raise TooLong(f"the revocation list and its certificates have over {MAX_BYTES} bytes")
+    _check_bytes(crl, [der for der, _ in named])
     checked = frozenset(known.certificates if known is not None else ())
     for der, certificate in named:
         if der not in checked:
@@ -107,6 +120,37 @@ def verify(
         certificates=tuple(der for der, _ in named),
         addresses=frozenset(certificates.common_name(certificate) for _, certificate in named),
     )
+
+
+def _check_bytes(crl: bytes, named: Iterable[bytes]) -> None:
+    if len(crl) + sum(map(len, named)) > MAX_BYTES:
+        raise TooLong(f"the revocation list and its certificates have over {MAX_BYTES} bytes")
+
+
+def _check_whole(crl: x509.CertificateRevocationList) -> None:
+    """That it names everybody who is revoked. Raises Untrusted.
+
+    A delta list has the changes alone, an indirect one or one of some certificates says so critically, and so
+    does whatever may be defined one day: taken as whole, it would let those back in whom it leaves out.
+    """
+    try:
+        of_the_list = list(crl.extensions)
+        of_entries = [extension for entry in crl for extension in entry.extensions]
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise Untrusted("the extensions of the revocation list cannot be read") from error
+    if any(_restricts(one, _KNOWN) for one in of_the_list) or any(
+        _restricts(one, _KNOWN_OF_ENTRIES) for one in of_entries
+    ):
+        raise Untrusted(
+            "the revocation list is a part of one (a delta, or of some), or says what is not known"
+        )
+
+
+def _restricts(
+    extension: x509.Extension[x509.ExtensionType], known: frozenset[x509.ObjectIdentifier]
+) -> bool:
+    always = (ExtensionOID.DELTA_CRL_INDICATOR, ExtensionOID.ISSUING_DISTRIBUTION_POINT)
+    return extension.oid in always or (extension.critical and extension.oid not in known)
 
 
 def _signed_by(crl: x509.CertificateRevocationList, root: x509.Certificate) -> bool:

@@ -20,13 +20,23 @@ def revocation_list(
     *,
     made: datetime | None = None,
     good_for: timedelta = HOUR,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    of_entries: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> bytes:
-    """An X.509 CRL, DER."""
+    """An X.509 CRL, DER.
+
+    extensions  of the list, each with whether it is critical
+    of_entries  of each entry
+    """
     made = made or datetime.now(UTC)
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer)
     builder = builder.last_update(made).next_update(made + good_for)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
     for certificate in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+        for extension, critical in of_entries:
+            entry = entry.add_extension(extension, critical)
         builder = builder.add_revoked_certificate(entry.revocation_date(made).build())
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 

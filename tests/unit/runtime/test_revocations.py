@@ -7,9 +7,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import structlog
+from cryptography import x509
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.identity.v1 import identity_pb2
@@ -34,10 +36,8 @@ class Hospital:
     def certify(self, wallet: Wallet):
         return self.root.issue(wallet.address, wallet.key.public_key(), "clinician")
 
-    def list(self, *revoked, made: datetime | None = None, good_for: timedelta = HOUR) -> bytes:
-        return revocation_list(
-            self.root.certificate.subject, self.root.key, revoked, made=made, good_for=good_for
-        )
+    def list(self, *revoked, **how: Any) -> bytes:
+        return revocation_list(self.root.certificate.subject, self.root.key, revoked, **how)
 
 
 @dataclass
@@ -231,6 +231,71 @@ async def test_certificates_that_are_too_large_are_their_members_trouble(
     with pytest.raises(TooLong):
         await known.offer(MERCY, members.mercy.list(certificate), der(certificate))
     assert known.problem(MERCY)
+
+
+_UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
+_SOME = x509.IssuingDistributionPoint(
+    full_name=None,
+    relative_name=None,
+    only_contains_user_certs=True,
+    only_contains_ca_certs=False,
+    only_some_reasons=None,
+    indirect_crl=False,
+    only_contains_attribute_certs=False,
+)
+_ELSEWHERE = x509.CertificateIssuer([x509.DNSName("another.example")])
+
+
+@pytest.mark.parametrize(
+    ("of_the_list", "of_entries"),
+    [
+        ([(x509.DeltaCRLIndicator(1), True)], []),
+        ([(x509.DeltaCRLIndicator(1), False)], []),
+        ([(_SOME, True)], []),
+        ([(_UNKNOWN, True)], []),
+        ([], [(_ELSEWHERE, True)]),
+        ([], [(_UNKNOWN, True)]),
+    ],
+)
+async def test_a_part_of_a_list_brings_nobody_back(
+    of_the_list: list[tuple[x509.ExtensionType, bool]], of_entries: list[tuple[x509.ExtensionType, bool]]
+) -> None:
+    members, thief = Consortium(), Wallet()
+    known, certificate = members.service(), members.mercy.certify(thief)
+    other = members.mercy.certify(Wallet())
+    await known.offer(MERCY, members.mercy.list(certificate), der(certificate))
+    later = datetime.now(UTC) + timedelta(seconds=2)
+    part = members.mercy.list(other, made=later, extensions=of_the_list, of_entries=of_entries)
+    with pytest.raises(Untrusted):
+        await known.offer(MERCY, part, der(other))
+    assert known.is_revoked(MERCY, thief.address)
+
+
+async def test_a_list_that_says_when_and_why_is_a_whole_one() -> None:
+    members, thief = Consortium(), Wallet()
+    known, certificate = members.service(), members.mercy.certify(thief)
+    said: list[tuple[x509.ExtensionType, bool]] = [(x509.CRLNumber(7), False), (_UNKNOWN, False)]
+    why: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.CRLReason(x509.ReasonFlags.key_compromise), False),
+        (x509.InvalidityDate(datetime(2026, 1, 1)), False),  # noqa: DTZ001 - naive, as the library takes it
+    ]
+    await known.offer(
+        MERCY, members.mercy.list(certificate, extensions=said, of_entries=why), der(certificate)
+    )
+    assert known.is_revoked(MERCY, thief.address)
+
+
+async def test_a_list_of_the_same_is_too_large_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Consortium()
+    known, certificate = members.service(), members.mercy.certify(Wallet())
+    first = members.mercy.list(certificate)
+    await known.offer(MERCY, first, der(certificate))
+    padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), bytes(2_000))
+    later = datetime.now(UTC) + timedelta(seconds=2)
+    padded = members.mercy.list(certificate, made=later, extensions=[(padding, False)])
+    monkeypatch.setattr(revocation, "MAX_BYTES", 2_000)
+    with pytest.raises(TooLong):
+        await known.offer(MERCY, padded, der(certificate))
 
 
 async def test_others_are_answered_while_a_long_list_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
