@@ -42,8 +42,8 @@ type Ledger interface {
 	Members() ([]string, error)
 	// Sealed returns values of the implicit private data collection of the call's creator.
 	Sealed(keys []string) ([][]byte, error)
-	// Keys returns the first of the public state keys that begin with a prefix, sorted.
-	Keys(prefix string, most int) ([]string, error)
+	// Keys returns the first of the public state keys that begin with a prefix, sorted; those behind one when it is named.
+	Keys(prefix, after string, most int) ([]string, error)
 }
 
 // Write is one change of state. Collection is empty for public state; only there keys are deleted.

@@ -86,26 +86,33 @@ func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger Ledger) (writes 
 	return writes, nil
 }
 
-// getLateKeys finds what the calling member has to deliver, to one custodian or to any, as Deliver takes it.
-func getLateKeys(call Call, custodian string, ledger Ledger) (*pb.QueryResult, *Failure) {
-	prefix := lateKeyPrefix(call.CreatorMSP)
+// getLateKeys finds what the calling member has to deliver, to one custodian or to any, as Deliver takes it. What this
+// peer has lost is passed over: however much of it there is, whoever asks on gets what is behind it.
+func getLateKeys(call Call, asked *pb.GetLateKeys, ledger Ledger) (*pb.QueryResult, *Failure) {
+	prefix, custodian, after := lateKeyPrefix(call.CreatorMSP), asked.GetCustodian(), asked.GetAfter()
 	if custodian != "" {
 		if !isMSP(custodian) {
 			return nil, fail(pb.Code_CODE_INVALID, "query", "get_late_keys.custodian is not an MSP id")
 		}
 		prefix = lateKeyOf(call.CreatorMSP, custodian, "")
 	}
+	if after != "" && !strings.HasPrefix(after, prefix) {
+		return nil, fail(pb.Code_CODE_INVALID, "query", "get_late_keys.after is not what an answer to the same said")
+	}
 	if _, failure := statesFor(call, nil, ledger); failure != nil {
 		return nil, failure
 	}
 	unread := fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the keys could not be read from the peer")
-	late, err := ledger.Keys(prefix, MaxQuerySealed)
+	late, err := ledger.Keys(prefix, after, MaxQuerySealed)
 	if err != nil {
 		return nil, unread
 	}
 	result := &pb.QueryResult{LateKeys: &pb.SealedKeys{}}
 	if len(late) == 0 {
 		return result, nil
+	}
+	if len(late) == MaxQuerySealed {
+		result.LateKeysAfter = late[len(late)-1]
 	}
 	names := make([]string, len(late))
 	for i, key := range late {

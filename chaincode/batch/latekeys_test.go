@@ -177,6 +177,38 @@ func TestOnlyWhatWasAnnouncedIsDeliveredAndOnlyByItsWriter(t *testing.T) {
 	}
 }
 
+func TestWhatAPeerHasLostHidesNoLateKeyBehindIt(t *testing.T) {
+	s := custodial(t)
+	s.Private["_implicit_org_"+sim.Mercy] = map[string][]byte{}
+	for range 250 {
+		s.State["late/"+sim.Mercy+"/"+sim.Lakeside+"/"+s.ID()] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
+	}
+	last := s.ID()
+	s.State["late/"+sim.Mercy+"/"+sim.Lakeside+"/"+last] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
+	s.Private["_implicit_org_"+sim.Mercy]["wk/"+sim.Mercy+"/"+last] = []byte("key")
+	for _, custodian := range []string{"", sim.Lakeside} {
+		asked, found := &pb.GetLateKeys{Custodian: custodian}, []string{}
+		for questions := 1; ; questions++ {
+			result, err := s.query(&pb.Query{Query: &pb.Query_GetLateKeys{GetLateKeys: asked}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range result.GetLateKeys().GetKeys() {
+				found = append(found, key.GetKey())
+			}
+			if asked.After = result.GetLateKeysAfter(); asked.After == "" {
+				if questions != 3 {
+					t.Errorf("%d questions", questions)
+				}
+				break
+			}
+		}
+		if !slices.Equal(found, []string{"wk/" + sim.Mercy + "/" + last}) {
+			t.Errorf("found %v", found)
+		}
+	}
+}
+
 func TestLateKeysAreToldAndDeliveredAHundredAtATime(t *testing.T) {
 	s := custodial(t)
 	s.Private["_implicit_org_"+sim.Mercy] = map[string][]byte{}
@@ -194,8 +226,14 @@ func TestLateKeysAreToldAndDeliveredAHundredAtATime(t *testing.T) {
 		_, err := s.deliver(waiting)
 		s.refuses(err, "CODE_TOO_LARGE: sealed_keys: ")
 	})
-	_, err := s.query(&pb.Query{Query: &pb.Query_GetLateKeys{GetLateKeys: &pb.GetLateKeys{Custodian: "late/../"}}})
-	s.refuses(err, "CODE_INVALID: query: ")
+	for _, asked := range []*pb.GetLateKeys{
+		{Custodian: "late/../"},
+		{After: "rec/"},
+		{Custodian: sim.Lakeside, After: "late/" + sim.Mercy + "/" + sim.Insurer + "/"},
+	} {
+		_, err := s.query(&pb.Query{Query: &pb.Query_GetLateKeys{GetLateKeys: asked}})
+		s.refuses(err, "CODE_INVALID: query: ")
+	}
 	s.Creator = sim.Insurer
 	if others := s.late(sim.Lakeside); len(others.GetKeys()) != 0 {
 		t.Fatalf("another member's keys were told: %v", others)

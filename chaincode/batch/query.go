@@ -37,7 +37,7 @@ func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.Quer
 	case *pb.Query_GetSealedKeys:
 		result, failure = getSealedKeys(call, q.GetSealedKeys.GetKeys(), ledger)
 	case *pb.Query_GetLateKeys:
-		result, failure = getLateKeys(call, q.GetLateKeys.GetCustodian(), ledger)
+		result, failure = getLateKeys(call, q.GetLateKeys, ledger)
 	case *pb.Query_Explain:
 		result, failure = rules.explain(call, q.Explain.GetItems(), ledger)
 	case *pb.Query_DecideEmergency:

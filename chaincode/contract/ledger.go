@@ -26,7 +26,7 @@ func (l *ledger) Sealed(keys []string) ([][]byte, error) {
 // Members walks the member documents; a range, so that a member admitted meanwhile invalidates a
 // vote that was counted without it.
 func (l *ledger) Members() ([]string, error) {
-	keys, err := l.Keys(batch.MemberPrefix, math.MaxInt)
+	keys, err := l.Keys(batch.MemberPrefix, "", math.MaxInt)
 	for i, key := range keys {
 		keys[i] = strings.TrimPrefix(key, batch.MemberPrefix)
 	}
@@ -34,9 +34,12 @@ func (l *ledger) Members() ([]string, error) {
 }
 
 // Keys walks a range, as far as it is asked for.
-func (l *ledger) Keys(prefix string, most int) ([]string, error) {
-	end := strings.TrimSuffix(prefix, "/") + "0" // "0" follows "/".
-	documents, err := l.stub.GetStateByRange(prefix, end)
+func (l *ledger) Keys(prefix, after string, most int) ([]string, error) {
+	begin, end := prefix, strings.TrimSuffix(prefix, "/")+"0" // "0" follows "/".
+	if after != "" {
+		begin = after + "\x00" // Nothing is between them.
+	}
+	documents, err := l.stub.GetStateByRange(begin, end)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,8 @@ from services.runtime.errors import code_name
 
 EVERY_SECONDS = 5.0
 _MOST_SKIPPED = 6
+# At a time, of keys of which the own peer has a note alone: they are passed over.
+_MOST_QUESTIONS = 10
 _DEADLINE_SECONDS = 15.0
 
 _log = structlog.get_logger()
@@ -36,6 +38,7 @@ class LateKeys:
         self._channel = channel
         self._metrics = metrics
         self._sleep = sleep
+        self._after: dict[str, str] = {}
         self._failed: Counter[str] = Counter()
         self._skip: Counter[str] = Counter()
 
@@ -64,10 +67,11 @@ class LateKeys:
 
         Raises EvaluateError, TimeoutError, DecodeError.
         """
-        waiting = {key.msp for key in await self._late("")}
+        first = await self._ask("", "")
+        is_any = first.late_keys.keys or first.late_keys_after
         left = 0
         # Each by itself, so that who is away keeps nothing from the others.
-        for custodian in await self._channel.members() if waiting else ():
+        for custodian in await self._channel.members() if is_any else ():
             left += await self._deliver_to(custodian)
         self._metrics.late_keys.set(left)
 
@@ -87,10 +91,23 @@ class LateKeys:
         return 0
 
     async def _late(self, custodian: str) -> Sequence[state_pb2.SealedKey]:
-        query = state_pb2.Query(get_late_keys=state_pb2.GetLateKeys(custodian=custodian))
+        """The next that wait and can be delivered, from where it was asked last, round and round."""
+        after = self._after.pop(custodian, "")
+        is_whole = after == ""
+        for _ in range(_MOST_QUESTIONS):
+            answer = await self._ask(custodian, after)
+            after = answer.late_keys_after
+            if answer.late_keys.keys or (is_whole and not after):
+                self._after[custodian] = after
+                return answer.late_keys.keys
+            is_whole = is_whole or not after
+        self._after[custodian] = after
+        return ()
+
+    async def _ask(self, custodian: str, after: str) -> state_pb2.QueryResult:
+        query = state_pb2.Query(get_late_keys=state_pb2.GetLateKeys(custodian=custodian, after=after))
         async with asyncio.timeout(_DEADLINE_SECONDS):
-            answer = await self._channel.query(query.SerializeToString())
-        return state_pb2.QueryResult.FromString(answer).late_keys.keys
+            return state_pb2.QueryResult.FromString(await self._channel.query(query.SerializeToString()))
 
     async def _deliver(self, keys: Sequence[state_pb2.SealedKey]) -> bool:
         ends_at = asyncio.get_running_loop().time() + _DEADLINE_SECONDS

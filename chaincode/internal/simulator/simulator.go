@@ -254,10 +254,10 @@ func (l Ledger) Sealed(keys []string) ([][]byte, error) {
 }
 
 // Keys lists public state keys under a prefix.
-func (l Ledger) Keys(prefix string, most int) ([]string, error) {
+func (l Ledger) Keys(prefix, after string, most int) ([]string, error) {
 	var keys []string
 	for _, key := range slices.Sorted(maps.Keys(l.World.State)) {
-		if strings.HasPrefix(key, prefix) && len(keys) < most {
+		if strings.HasPrefix(key, prefix) && key > after && len(keys) < most {
 			keys = append(keys, key)
 		}
 	}
