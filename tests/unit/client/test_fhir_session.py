@@ -39,6 +39,10 @@ class Keys:
     def address(self) -> str:
         return self.signer.address
 
+    @property
+    def spki(self) -> bytes:
+        return signature.spki(self.signer.private_key.public_key())
+
     def sign(self, label: str, *parts: bytes) -> bytes:
         return signature.sign(self.signer.private_key, label, *parts)
 

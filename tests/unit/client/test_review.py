@@ -20,7 +20,7 @@ from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import cid, command, hpke
+from cbmdhi.protocol import cid, command, hpke, signature
 from tests.support.evidence import Committed
 from tests.unit.client.test_reading import consortium_of
 
@@ -46,6 +46,7 @@ class Reviewer:
     def wallet(self) -> Any:
         return SimpleNamespace(
             address=self.signer.address,
+            spki=signature.spki(self.signer.private_key.public_key()),
             hpke_private=self.keys[0],
             consortium=consortium_of(self.committed.network),
             sign_command=self.signer.sign_command,
