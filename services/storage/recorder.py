@@ -16,10 +16,13 @@ from services.runtime.retry import backoff_seconds
 from services.storage.channel_state import stands_still
 from services.storage.kept import Kept, KeptEmergencies
 from services.storage.metrics import StorageMetrics
+from services.storage.together import each
 
 _log = structlog.get_logger()
 
 _AT_ONCE = 100
+# Of those, to be told at a time. In vain that takes 10 s, before any of them is put on record.
+_TOLD_AT_ONCE = 50
 _FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 60.0
 
 
@@ -91,14 +94,10 @@ class Recorder:
         try:
             # First who was never told: that waits neither for the channel nor for what is told again.
             async for page in self._pages():
-                for one in page:
-                    if not one.told:
-                        await self._tell(one)
+                await self._tell_all([one for one in page if not one.told])
             # Each has its turn, whatever those before it wait for.
             async for page in self._pages():
-                for one in page:
-                    if one.told:
-                        await self._tell(one)
+                await self._tell_all([one for one in page if one.told])
                 await self._record([one for one in page if not one.recorded_ms])
             return len(await self._kept.unsettled(1))
         except MeshError as err:
@@ -113,6 +112,13 @@ class Recorder:
         while page := await self._kept.unsettled(_AT_ONCE, last):
             yield page
             last = page[-1]
+
+    async def _tell_all(self, ones: Sequence[Kept]) -> None:
+        """Some at a time: while notify hangs, each waits for its deadline."""
+        results = await each(range(len(ones)), lambda place: self._tell(ones[place]), _TOLD_AT_ONCE)
+        for failure in results.values():
+            if failure is not None:
+                raise failure
 
     async def _tell(self, one: Kept) -> None:
         """Again until it is on record: an inbox that was lost, and derived anew, has it from nowhere else."""

@@ -90,6 +90,7 @@ class Neighbours:
         self.answers: list[MeshError | None] = []
         self.commits = True
         self.refuses_to_tell = False
+        self.telling, self.most_telling = 0, 0
         self.objection = code_pb2.CODE_UNSPECIFIED
 
     async def submit(self, commands: Sequence[pb.SignedCommand]) -> None:
@@ -107,6 +108,12 @@ class Neighbours:
             raise error
 
     async def tell(self, signed: pb.SignedCommand) -> None:
+        self.telling += 1
+        self.most_telling = max(self.most_telling, self.telling)
+        # As long as it takes for others to begin.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        self.telling -= 1
         if self.refuses_to_tell:
             raise MeshError(code_pb2.CODE_UNAVAILABLE, "notify is away")
         if signed not in self.told:
@@ -510,6 +517,25 @@ async def test_every_patient_is_told_also_while_the_own_peer_is_away(
     ward.peer.down = True
     assert await ward.recorder.settle() == 1
     assert len(ward.neighbours.told) == 5
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_notify_service_that_hangs_keeps_a_few_waiting_at_a_time_and_not_each_for_the_one_before(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    monkeypatch.setattr(recorder_module, "_TOLD_AT_ONCE", 3, raising=False)
+    reader, patient = ward.world.clinician(), ward.world.patient()
+    records = [item(patient.address) for _ in range(8)]
+    await ward.world.write(*records)
+    for record in records:
+        await ward.open(asked(reader, record))
+    if again:
+        await ward.recorder.settle()
+        ward.neighbours.most_telling = 0
+    ward.neighbours.refuses_to_tell, ward.peer.is_still = True, False
+    await ward.recorder.settle()
+    assert ward.neighbours.most_telling == 3
+    assert len(ward.neighbours.carried) == 8
 
 
 async def test_who_was_not_told_yet_is_told_before_others_are_told_again(ward: Ward) -> None:
