@@ -23,7 +23,7 @@ _CACHE_MIB = 32
 _WAL_PAGES = 8_000  # of 4 KiB
 _CACHED_STATEMENTS = 512
 _LEAST_FREE_BYTES = 64 << 20
-# What the disk does to a write; the low byte of SQLite's error code.
+# What the disk does to a read or a write; the low byte of SQLite's error code.
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
@@ -112,12 +112,14 @@ class Database:
 
     async def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Read what is committed."""
-        async with self._reader.execute(sql, parameters) as cursor:
-            return list(await cursor.fetchall())
+        with self._disk_told():
+            async with self._reader.execute(sql, parameters) as cursor:
+                return list(await cursor.fetchall())
 
     async def row(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Row | None:
-        async with self._reader.execute(sql, parameters) as cursor:
-            return await cursor.fetchone()
+        with self._disk_told():
+            async with self._reader.execute(sql, parameters) as cursor:
+                return await cursor.fetchone()
 
     async def check(self) -> str | None:
         """For readiness: it answers, and there is room for what comes."""
@@ -146,7 +148,7 @@ class Database:
                 raise
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE,
-                f"{self._path} cannot be written ({exc}); make room on its disk and see to its rights",
+                f"{self._path} cannot be read or written ({exc}); make room on its disk and see to its rights",
             ) from exc
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

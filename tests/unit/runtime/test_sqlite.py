@@ -176,6 +176,20 @@ async def test_a_full_disk_is_said_with_the_file_and_the_next_write_works_when_t
         assert len(await database.rows("SELECT * FROM seen")) == 1
 
 
+async def test_a_read_that_the_disk_fails_is_said_with_the_file_too(tmp_path: Path) -> None:
+    async with Database(tmp_path / "a.db", [FIRST]) as database:
+        # SQLite's own word for a file that cannot be opened.
+        failing = "ATTACH ? AS elsewhere", (str(tmp_path / "nowhere" / "b.db"),)
+        for read in (database.rows, database.row):
+            with pytest.raises(MeshError) as caught:
+                await read(*failing)
+            assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+            assert str(tmp_path / "a.db") in caught.value.reason
+        with pytest.raises(sqlite3.OperationalError):
+            await database.rows("SELECT * FROM a table of ours that is not there")
+        assert await database.rows("SELECT * FROM seen") == []
+
+
 async def test_a_disk_that_is_nearly_full_is_a_reason_not_to_be_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
