@@ -48,7 +48,7 @@ class Plan:
                 "Fabric 3.1.1 (peer, orderer and their tools)",
                 ["peer", "orderer", "configtxgen", "configtxlator", "osnadmin"],
                 105,
-                version="github.com/hyperledger/fabric/common/metadata.Version=v3.1.1+cbmdhi.2",
+                version="github.com/hyperledger/fabric/common/metadata.Version=v3.1.1+cbmdhi.3",
                 # docs/adr/0031
                 mended=True,
             ),

@@ -20,7 +20,7 @@ build() { # PROGRAM FOLDER PACKAGE LINKER-FLAGS [FLAG]
 fabric=github.com/hyperledger/fabric
 # One mended copy for both (docs/adr/0031).
 mended=$checkout/.tools/work/fabric-mended
-version="-X $fabric/common/metadata.Version=v3.1.1+cbmdhi.2"
+version="-X $fabric/common/metadata.Version=v3.1.1+cbmdhi.3"
 if [ ! -x "$checkout/.tools/bin/peer" ] || [ ! -x "$checkout/.tools/bin/orderer" ]; then
   mkdir -p "$checkout/.tools/work"
   (cd "$checkout/deploy/toolchain/fabric" && go run ./mend "$mended")

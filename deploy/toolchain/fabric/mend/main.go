@@ -40,6 +40,7 @@ const (
 	delivery   = "core/deliverservice/deliveryclient.go"
 	submit     = "internal/pkg/gateway/submit.go"
 	collector  = "gossip/privdata/coordinator.go"
+	preparer   = "core/ledger/kvledger/txmgmt/validation/batch_preparer.go"
 )
 
 // added are files of our own, by the file beside which they lie.
@@ -121,6 +122,9 @@ var edits = []edit{
 	after(collector,
 		"\t\t\t\t\tc.logger.Warningf(\"Failed to retrieve collection config for collection criteria [%#v]: %s\", cc, err)\n",
 		"\t\t\t\t\tif invalid {\n\t\t\t\t\t\tcontinue\n\t\t\t\t\t}\n"),
+
+	// One without a header was refused, and is looked at once more when its block is committed.
+	{preparer, "(payload.Header.ChannelHeader)", "(payload.GetHeader().GetChannelHeader())"},
 }
 
 func before(file, place, added string) edit { return edit{file, place, added + place} }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	_ "embed"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
+
+//go:embed testdata/headerless_test.go.txt
+var headerless string
 
 // asExpected makes a folder that has what each edit wants to find.
 func asExpected(t *testing.T) string {
@@ -61,5 +66,31 @@ func TestAPlaceThatIsNotAsExpectedFails(t *testing.T) {
 				t.Errorf("%s, %q %s: %v", edit.file, edit.old, name, err)
 			}
 		}
+	}
+}
+
+// The block is fed to the function itself, in a copy of its package without upstream's own tests: those need modules that
+// this one has not.
+func TestABlockOfAnEnvelopeWithoutAHeaderEndsNoPeer(t *testing.T) {
+	t.Chdir("..")
+	folder := filepath.Join(t.TempDir(), "fabric")
+	if err := mend(folder); err != nil {
+		t.Fatal(err)
+	}
+	place := filepath.Join(folder, filepath.Dir(preparer))
+	tests, err := filepath.Glob(filepath.Join(place, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range tests {
+		if err := os.Remove(test); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(place, "headerless_test.go"), headerless)
+	arguments := []string{"test", "-trimpath", "-modfile=" + folder + ".mod", module + "/" + filepath.Dir(preparer)}
+	output, err := exec.Command("go", arguments...).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(output), "ok") {
+		t.Fatalf("%v\n%s", err, output)
 	}
 }
