@@ -4,8 +4,8 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
-// maxEmergencyCharges of one question.
-const maxEmergencyCharges = 500
+// maxEmergencyCharges of one question: as many as a policy may let wait for review.
+const maxEmergencyCharges = maxBreakGlassUnreviewed
 
 // decideEmergency says whether a member's storage may carry out an EmergencyAccess: by the rules by which it will come on
 // record, at the state that the member's own peer has, and only while the channel stands still there.
