@@ -18,12 +18,8 @@ from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import broken_glass, command, hpke, released
 from cbmdhi.protocol.evidence import ProvenVersion
-from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.proof import ProofError
 from cbmdhi.storage.v1.storage_pb2 import GetStandstillResponse, KeptEmergency
-
-LIFETIME_SECONDS = 30 * 86_400
-"""For so long what was opened can be put on record."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +68,16 @@ class Emergency:
                 "and if that fails come back",
             )
         glass = pb.BreakGlass(patient=patient, record_id=record_id, version=version)
-        command_id, reviewed_by = uuid7(), await reviewers.of_broken_glass(self._connection)
-        broken_glass.seal(glass, command_id, self._wallet.address, reason_code, reviewed_by)
+        wallet, reviewed_by = self._wallet, await reviewers.of_broken_glass(self._connection)
+        bound_to = broken_glass.of_standstill(standstill.newest_epoch)
+        broken_glass.seal(glass, bound_to, wallet.address, reason_code, reviewed_by)
         body = pb.EmergencyAccess(glass=glass, newest_epoch=standstill.newest_epoch)
-        raw = command.make(
-            body,
-            channel=self._wallet.consortium.signed_channel,
-            lifetime_seconds=LIFETIME_SECONDS,
-            command_id=command_id,
-        )
+        raw = command.make_emergency(body, wallet.address, channel=wallet.consortium.signed_channel)
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
-        request = gateway_pb2.ReadInEmergencyRequest(command=self._wallet.sign_command(raw))
+        signed = wallet.sign_command(raw)
+        request = gateway_pb2.ReadInEmergencyRequest(command=signed)
         response = await self._connection.call(stub.ReadInEmergency, request)
-        return self._opened(glass, command_id, response)
+        return self._opened(glass, command.parse(signed)[0].command_id, response)
 
     async def kept(self, *, unrecorded_only: bool = False) -> Sequence[KeptEmergency]:
         """What this member opened, newest first (its administrators and privacy officers)."""

@@ -2,6 +2,8 @@
 
 Beside a patient's address on the channel, *unconscious* is health data. So the reason is sealed to each
 reviewer, at one length whatever it says, and bound to the command, so that it cannot be moved to another.
+The id of an EmergencyAccess follows from all that it says, the sealed reason too: this is bound to its
+standstill instead.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ class BrokenGlass:
 
 
 def seal(
-    body: pb.BreakGlass, command_id: str, clinician: str, reason: str, reviewers: Sequence[IdentityDocument]
+    body: pb.BreakGlass, bound_to: str, clinician: str, reason: str, reviewers: Sequence[IdentityDocument]
 ) -> None:
     """Add the reason to a body, sealed to the registered key of each reviewer; they must be checked before.
+
+    bound_to  the command's id; of an EmergencyAccess what `of_standstill` gives
 
     Raises ValueError when it is not one of REASONS.
     """
@@ -44,9 +48,14 @@ def seal(
         raise ValueError(f"the reason is one of {', '.join(REASONS)}")
     filled = reason.encode().ljust(_REASON_BYTES, b"\x00")
     for reviewer in reviewers:
-        binding = _binding(body, command_id, clinician, reviewer.address)
+        binding = _binding(body, bound_to, clinician, reviewer.address)
         sealed = hpke.seal(reviewer.hpke_public_key, filled, hpke.BREAK_GLASS_REASON, *binding)
         body.sealed_reasons.add(reviewer=reviewer.address, sealed=sealed)
+
+
+def of_standstill(newest_epoch: int) -> str:
+    """What the reason of an EmergencyAccess is bound to in the place of a command id."""
+    return f"epoch/{newest_epoch}"
 
 
 def of_body(body: pb.CommandBody) -> pb.BreakGlass:
@@ -81,7 +90,9 @@ def open_for(
     mine = next((one.sealed for one in body.sealed_reasons if one.reviewer == reviewer), None)
     if mine is None:
         raise NoReason("the reason was sealed to other reviewers")
-    binding = _binding(body, header.command_id, clinician, reviewer)
+    in_emergency = wrapped.HasField("emergency_access")
+    bound_to = of_standstill(wrapped.emergency_access.newest_epoch) if in_emergency else header.command_id
+    binding = _binding(body, bound_to, clinician, reviewer)
     try:
         reason = hpke.open(private, mine, hpke.BREAK_GLASS_REASON, *binding).rstrip(b"\x00").decode("ascii")
     except (hpke.CannotOpen, UnicodeDecodeError) as error:
@@ -91,5 +102,5 @@ def open_for(
     return BrokenGlass(clinician, body.patient, body.record_id, body.version, reason)
 
 
-def _binding(body: pb.BreakGlass, command_id: str, clinician: str, reviewer: str) -> tuple[str, ...]:
-    return (reviewer, clinician, body.patient, body.record_id, str(body.version), command_id)
+def _binding(body: pb.BreakGlass, bound_to: str, clinician: str, reviewer: str) -> tuple[str, ...]:
+    return (reviewer, clinician, body.patient, body.record_id, str(body.version), bound_to)

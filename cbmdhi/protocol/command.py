@@ -15,6 +15,7 @@ from cbmdhi.command.v1.command_pb2 import (
     Command,
     CommandBody,
     CommandGroup,
+    EmergencyAccess,
     GroupMembership,
     SignedCommand,
     SignedDelegation,
@@ -22,9 +23,10 @@ from cbmdhi.command.v1.command_pb2 import (
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.channel import Channel
-from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.ids import emergency_id, uuid7
 
 MAX_LIFETIME_SECONDS = 600
+MAX_EMERGENCY_LIFETIME_SECONDS = 30 * 86_400
 MAX_GROUP = 16
 _GROUP_LABEL = b"cbmdhi/group/v2\x00"
 _FIELDS: dict[str, str] = {
@@ -112,6 +114,23 @@ def make(
         delegation_sha256=hashlib.sha256(delegation.delegation).digest() if delegation else b"",
         genesis_sha256=channel.genesis_sha256,
     ).SerializeToString(deterministic=True)
+
+
+def make_emergency(
+    body: EmergencyAccess,
+    signer: str,
+    *,
+    channel: Channel,
+    lifetime_seconds: int = MAX_EMERGENCY_LIFETIME_SECONDS,
+    now_ms: int | None = None,
+) -> bytes:
+    """As `make`, of what is to be opened without a majority: its id follows from the rest and from the
+    signer's address, so that nothing else can stand in its place when it is put on record.
+    """
+    header = Command.FromString(make(body, channel=channel, lifetime_seconds=lifetime_seconds, now_ms=now_ms))
+    header.ClearField("command_id")
+    header.command_id = emergency_id(signer, header.SerializeToString(deterministic=True))
+    return header.SerializeToString(deterministic=True)
 
 
 def make_group(

@@ -1,13 +1,17 @@
-"""UUIDv7 (RFC 9562): time-ordered ids, which keep the state database's tables in order."""
+"""UUIDv7 (RFC 9562): time-ordered ids, which keep the state database's tables in order. An EmergencyAccess
+alone has another one, which follows from its content."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import threading
 import time
 
 _PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_EMERGENCY = re.compile(r"emergency-[0-9a-f]{64}")
+_EMERGENCY_LABEL = b"cbmdhi/emergency-id/v1\x00"
 
 
 class _Clock:
@@ -45,3 +49,17 @@ def uuid7() -> str:
 def is_uuid7(text: str) -> bool:
     """True when `text` is a UUIDv7 in canonical lower-case text."""
     return _PATTERN.fullmatch(text) is not None
+
+
+def emergency_id(signer: str, behind: bytes) -> str:
+    """The command id of an EmergencyAccess, which nothing else can have.
+
+    signer  the signer's address
+    behind  the serialized Command without its id, as it stands behind the id
+    """
+    return "emergency-" + hashlib.sha256(_EMERGENCY_LABEL + signer.encode() + behind).hexdigest()
+
+
+def is_command_id(text: str) -> bool:
+    """True when `text` is a UUIDv7, or has the form of an emergency's id."""
+    return is_uuid7(text) or _EMERGENCY.fullmatch(text) is not None

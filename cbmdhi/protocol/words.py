@@ -46,7 +46,6 @@ RULES: Final[dict[str, _Rule | None]] = {
     ),
     **dict.fromkeys(
         (
-            "break_glass_id",
             "consent_id",
             "delegation_id",
             "follows",
@@ -56,6 +55,7 @@ RULES: Final[dict[str, _Rule | None]] = {
         ),
         _ID,
     ),
+    "break_glass_id": (ids.is_command_id, "not a UUIDv7 in canonical lower-case text, nor an emergency's id"),
     **dict.fromkeys(("home_msp", "msp"), _MEMBER),
     **dict.fromkeys(("action", "actions"), _ACTION),
     **dict.fromkeys(("categories", "category"), _CATEGORY),

@@ -102,6 +102,9 @@ func (r *run) vouch(c *command, signer *pb.IdentityDocument) *refusal {
 		if why := r.certify(c, registration); why != nil {
 			return why
 		}
+	} else if c.body.GetEmergencyAccess() != nil && signer.GetHomeMsp() != r.call.CreatorMSP {
+		// Who has opened it carries it. What nobody opened is not put on record by whoever has a stolen key or such a command.
+		return forbidden("", "an emergency is put on record by the clinician's own member, which opened it")
 	} else {
 		c.entry.SignerRole, c.entry.SignerMsp = signer.GetRole(), signer.GetHomeMsp()
 	}

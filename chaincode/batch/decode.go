@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/signing"
 )
 
 // Limits of one item.
@@ -196,8 +197,11 @@ func (c *command) decode(left *budget) *refusal {
 }
 
 func (c *command) checkNames() *refusal {
+	isEmergency := c.body.GetEmergencyAccess() != nil
 	switch {
-	case !isUUIDv7(c.id()):
+	case isEmergency && !signing.NamesItself(c.signed.GetSigner(), c.signed.GetCommand()):
+		return invalid("command_id", "an emergency's id follows from what is signed, and this one does not: sign it anew")
+	case !isEmergency && !isUUIDv7(c.id()):
 		return invalid("command_id", "not a UUIDv7 in canonical lower-case text")
 	case c.header.GetGroup() != nil && !isUUIDv7(c.header.GetGroup().GetGroupId()):
 		return invalid("group.group_id", "not a UUIDv7 in canonical lower-case text")

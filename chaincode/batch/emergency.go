@@ -51,6 +51,10 @@ func applyEmergency(r *run, c *command) *refusal {
 	if why != nil {
 		return why
 	}
+	if c.body.GetEmergencyAccess().GetNewestEpoch() < record.GetWrittenAtMs()/EpochMs-1 {
+		// What a version is written by rests on the epoch before: a peer that has the one has the other (checkTime).
+		return invalid("body.emergency_access.newest_epoch", "the record was not there yet: nothing can have been opened")
+	}
 	c.entry.Category = record.GetCategory()
 	if c.actor.GetRole() != pb.Role_ROLE_CLINICIAN {
 		return forbidden("signer", "only a clinician breaks the glass: ask one")

@@ -1,6 +1,7 @@
 package batch_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/signing"
 )
 
 const day = 24 * time.Hour
@@ -139,13 +141,12 @@ func TestWithoutAMajorityNobodyOpensAnotherMembersData(t *testing.T) {
 	record := s.Write(s.engine, s.patient)
 	s.standStill()
 	foreign := s.emergency(s.stranger, s.patient, record)
-	s.expectAt(s.decides(foreign).GetVerdict(), pb.Code_CODE_FORBIDDEN, "body.emergency_access.glass.patient")
+	s.expectAt(s.decides(foreign).GetVerdict(), pb.Code_CODE_FORBIDDEN, "")
 	own := s.emergency(s.clinician, s.patient, record)
 	// A patient and a clinician of one member say nothing to the storage of another one, though it be a custodian.
 	s.Creator = sim.Lakeside
-	s.expectAt(s.decides(own).GetVerdict(), pb.Code_CODE_FORBIDDEN, "body.emergency_access.glass.patient")
-	s.expect(s.decides(foreign).GetVerdict(), pb.Code_CODE_FORBIDDEN)
-	s.Creator = sim.Mercy
+	s.expectAt(s.decides(own).GetVerdict(), pb.Code_CODE_FORBIDDEN, "")
+	s.expectAt(s.decides(foreign).GetVerdict(), pb.Code_CODE_FORBIDDEN, "body.emergency_access.glass.patient")
 	s.goOn(time.Minute)
 	s.expectAt(s.One(foreign), pb.Code_CODE_FORBIDDEN, "body.emergency_access.glass.patient")
 	if s.quota(s.stranger).GetRecords() != 0 {
@@ -166,7 +167,7 @@ func TestOnlyWhoMayBreakTheGlassOpensWithoutAMajority(t *testing.T) {
 	s.expect(s.decides(s.emergency(s.clinician, s.patient, s.ID())).GetVerdict(), pb.Code_CODE_NOT_FOUND)
 	s.expect(s.decides(s.breakGlass(s.clinician, record)).GetVerdict(), pb.Code_CODE_INVALID)
 	forged := s.emergency(s.clinician, s.patient, record)
-	forged.Signature = s.emergency(s.clinician, s.patient, record).GetSignature()
+	forged.Signature = s.emergency(s.clinician, s.patient, s.ID()).GetSignature()
 	s.expect(s.decides(forged).GetVerdict(), pb.Code_CODE_BAD_SIGNATURE)
 	s.expect(s.decides(s.Enrol(pb.Role_ROLE_CLINICIAN, sim.Mercy).Sign(sim.Body(&pb.EmergencyAccess{
 		Glass: sim.BreakGlass(s.patient, record, s.officer).GetBreakGlass(), NewestEpoch: s.newestEpoch(),
@@ -270,4 +271,98 @@ func TestAnEmergencyComesOnRecordWithin30DaysAloneAndInPerson(t *testing.T) {
 	over := s.emergency(s.clinician, s.patient, record)
 	s.goOn(30 * day)
 	s.traceless(func() { s.expectAt(s.One(over), pb.Code_CODE_EXPIRED, "expires_at_ms") })
+}
+
+// headerOf what somebody signed.
+func headerOf(t *testing.T, command *pb.SignedCommand) *pb.Command {
+	t.Helper()
+	header := &pb.Command{}
+	if err := proto.Unmarshal(command.GetCommand(), header); err != nil {
+		t.Fatal(err)
+	}
+	return header
+}
+
+func TestNothingTakesThePlaceOfWhatWasOpenedWithoutAMajority(t *testing.T) {
+	for name, forge := range map[string]func(s *story, record string, opened *pb.Command){
+		"another command under its id": func(s *story, record string, opened *pb.Command) {
+			opened.Body = sim.Marshal(s.t, sim.Body(&pb.Access{
+				Patient: s.patient.Address, RecordId: record, Version: 1, Purpose: "TREAT", Action: "read",
+			}))
+			opened.ExpiresAtMs = opened.GetIssuedAtMs() + 5*60*1000
+		},
+		"another emergency under its id": func(s *story, record string, opened *pb.Command) {
+			opened.Body = sim.Marshal(s.t, sim.Body(&pb.EmergencyAccess{
+				Glass: sim.BreakGlass(s.patient, record, s.officer).GetBreakGlass(), NewestEpoch: s.newestEpoch() - 1,
+			}))
+		},
+		"the same emergency, ending earlier": func(_ *story, _ string, opened *pb.Command) { opened.ExpiresAtMs-- },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			record := s.Write(s.engine, s.patient)
+			s.standStill()
+			opened := s.emergency(s.clinician, s.patient, record)
+			s.expect(s.decides(opened).GetVerdict(), pb.Code_CODE_OK)
+			header := headerOf(t, opened)
+			forge(s, record, header)
+			s.goOn(time.Minute)
+			s.traceless(func() {
+				s.expectAt(s.One(s.clinician.SignHeader(header)), pb.Code_CODE_INVALID, "command_id")
+			})
+			s.expect(s.One(opened), pb.Code_CODE_OK)
+		})
+	}
+}
+
+func TestAnEmergencyUnderTwoSpellingsOfItsBytesIsOne(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	s.standStill()
+	opened := s.emergency(s.clinician, s.patient, record)
+	id := headerOf(t, opened).GetCommandId()
+	// The id once more at the end: it is parsed as the same command.
+	raw := append(slices.Clone(opened.GetCommand()), append([]byte{0x0a, byte(len(id))}, id...)...)
+	twice := &pb.SignedCommand{
+		Command: raw, Signature: s.clinician.SignBytes(signing.CommandPrefix, raw), Signer: s.clinician.Address,
+	}
+	s.expectAt(s.decides(twice).GetVerdict(), pb.Code_CODE_INVALID, "command_id")
+	s.goOn(time.Minute)
+	s.traceless(func() { s.expectAt(s.One(twice), pb.Code_CODE_INVALID, "command_id") })
+	s.expect(s.One(opened), pb.Code_CODE_OK)
+}
+
+func TestOnlyTheCliniciansOwnMemberPutsAnEmergencyOnRecord(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	s.standStill()
+	command := s.emergency(s.clinician, s.patient, record)
+	s.goOn(time.Minute)
+	s.Creator = sim.Lakeside
+	s.traceless(func() { s.expectAt(s.One(command), pb.Code_CODE_FORBIDDEN, "") })
+	s.Creator = sim.Mercy
+	s.expect(s.One(command), pb.Code_CODE_OK)
+	// What stands there is told to whoever asks.
+	s.Creator = sim.Lakeside
+	s.expect(s.One(command), pb.Code_CODE_ALREADY_COMMITTED)
+}
+
+func TestAnEmergencyOfATimeAtWhichTheRecordWasNotThereIsRefused(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	newest := s.newestEpoch()
+	s.standStill()
+	s.goOn(time.Minute)
+	of := func(epoch int64) *pb.SignedCommand {
+		glass := sim.BreakGlass(s.patient, record, s.officer).GetBreakGlass()
+		return s.clinician.Sign(sim.Body(&pb.EmergencyAccess{Glass: glass, NewestEpoch: epoch}), forDays(30))
+	}
+	for _, epoch := range []int64{1, newest - 2} {
+		s.untouched(func() { s.expectAt(s.One(of(epoch)), pb.Code_CODE_INVALID, "body.emergency_access.newest_epoch") })
+	}
+	// A record is written in the epoch after the newest that its peers need to know.
+	s.expect(s.One(of(newest-1)), pb.Code_CODE_OK)
+	if s.quota(s.clinician).GetUnreviewed() != 1 {
+		t.Fatalf("quota %v", s.quota(s.clinician))
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/signing"
 )
 
 const (
@@ -21,8 +22,8 @@ const (
 var breakGlassReviewFamily = family{
 	describe: func(c *command) *refusal {
 		body := c.body.GetReviewBreakGlass()
-		if !isUUIDv7(body.GetBreakGlassId()) {
-			return invalid("body.review_break_glass.break_glass_id", notUUIDv7)
+		if id := body.GetBreakGlassId(); !isUUIDv7(id) && !signing.IsEmergencyID(id) {
+			return invalid("body.review_break_glass.break_glass_id", notUUIDv7+", nor an emergency's id")
 		}
 		if !isAddress(body.GetClinician()) {
 			return invalid("body.review_break_glass.clinician", "not an address")

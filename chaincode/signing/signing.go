@@ -10,10 +10,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Domain prefixes: a signature for one purpose is worth nothing for another.
@@ -22,6 +24,7 @@ const (
 	DelegationPrefix = "cbmdhi/delegation/v1\x00"
 	groupPrefix      = "cbmdhi/group/v2\x00"
 	ReplicaPrefix    = "cbmdhi/replica/v2\x00"
+	emergencyPrefix  = "cbmdhi/emergency-id/v1\x00"
 )
 
 const (
@@ -108,6 +111,31 @@ func MembersSHA256(parts []Part) []byte {
 		h.Write(signer[:])
 	}
 	return h.Sum(nil)
+}
+
+// emergencyIDPrefix keeps the ids of emergencies apart from all others, which are UUIDs.
+const emergencyIDPrefix = "emergency-"
+
+// EmergencyID is the command id of an EmergencyAccess: it follows from who signs and from the serialized Command behind
+// the id, so that nothing else can have it. A whole SHA-256, since who signs can look for two commands that have one.
+func EmergencyID(signer string, behind []byte) string {
+	digest := sha256.Sum256(slices.Concat([]byte(emergencyPrefix), []byte(signer), behind))
+	return emergencyIDPrefix + hex.EncodeToString(digest[:])
+}
+
+// IsEmergencyID tells whether the text has the form of one.
+func IsEmergencyID(text string) bool {
+	digits, found := strings.CutPrefix(text, emergencyIDPrefix)
+	raw, err := hex.DecodeString(digits)
+	return found && err == nil && len(raw) == sha256.Size && hex.EncodeToString(raw) == digits
+}
+
+// NamesItself tells whether serialized Command bytes begin with the EmergencyID of all that follows.
+func NamesItself(signer string, command []byte) bool {
+	const tag, length = 0x0a, len(emergencyIDPrefix) + 2*sha256.Size
+	behind := 2 + length
+	return len(command) >= behind && command[0] == tag && command[1] == byte(length) &&
+		string(command[2:behind]) == EmergencyID(signer, command[behind:])
 }
 
 // ReplicaMessage is what a member's storage signs when it holds a sealed batch.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"testing"
 
 	"cbmdhi/chaincode/signing"
@@ -75,6 +76,37 @@ func TestASignatureIsForOnePurpose(t *testing.T) {
 		}
 		if low+high > 1000 {
 			t.Fatalf("%d low, %d high", low, high)
+		}
+	}
+}
+
+func TestAnEmergencyIsNamedByWhoSignsItAndAllThatFollows(t *testing.T) {
+	behind := []byte("the rest of the command")
+	id := signing.EmergencyID("cb1a", behind)
+	command := slices.Concat([]byte{0x0a, byte(len(id))}, []byte(id), behind)
+	if !signing.IsEmergencyID(id) || !signing.NamesItself("cb1a", command) {
+		t.Fatalf("%s is not the id of %q", id, command)
+	}
+	if signing.NamesItself("cb1b", command) {
+		t.Error("another signer's command has the id")
+	}
+	for at := range command {
+		changed := slices.Clone(command)
+		changed[at] ^= 1
+		if signing.NamesItself("cb1a", changed) {
+			t.Errorf("changed at %d it has the id still", at)
+		}
+		if signing.NamesItself("cb1a", command[:at]) {
+			t.Errorf("cut off at %d it has the id still", at)
+		}
+	}
+	digits := strings.TrimPrefix(id, "emergency-")
+	for _, bad := range []string{
+		"", "emergency-", digits, "emergency-" + strings.Repeat("A", 64), id + "00", id[:len(id)-2],
+		"emergency-" + digits[:62] + "zz",
+	} {
+		if signing.IsEmergencyID(bad) {
+			t.Errorf("%q passes for an emergency's id", bad)
 		}
 	}
 }

@@ -1,13 +1,16 @@
 package vectors
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +66,28 @@ func TestSignedCommands(t *testing.T) {
 	}
 	if len(file.Commands) == 0 || delegated == 0 {
 		t.Fatal("no vectors")
+	}
+}
+
+func TestEmergencyID(t *testing.T) {
+	var file struct {
+		Emergency struct {
+			Signer  string
+			Command Hex    `json:"command_hex"`
+			ID      string `json:"command_id"`
+		}
+	}
+	read(t, "commands.json", &file)
+	v := file.Emergency
+	var command pb.Command
+	if err := proto.Unmarshal(v.Command, &command); err != nil {
+		t.Fatal(err)
+	}
+	first := slices.Concat([]byte{0x0a, byte(len(v.ID))}, []byte(v.ID))
+	behind, found := bytes.CutPrefix([]byte(v.Command), first)
+	digest := sha256.Sum256(labelled("cbmdhi/emergency-id/v1", []byte(v.Signer), behind))
+	if !found || v.ID != "emergency-"+hex.EncodeToString(digest[:]) || command.GetCommandId() != v.ID {
+		t.Errorf("the id %s is not the command's", v.ID)
 	}
 }
 

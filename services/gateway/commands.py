@@ -51,7 +51,7 @@ class Commands:
 
     async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:
         """What became of an earlier command of the caller's."""
-        if not ids.is_uuid7(request.command_id):
+        if not ids.is_command_id(request.command_id):
             raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", "command_id")
         receipt = await self._ledger.receipt(request.command_id, session.address)
         if receipt is None:

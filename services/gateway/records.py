@@ -239,7 +239,7 @@ class Records:
         self, request: GetBrokenGlassRequest, session: Session
     ) -> GetBrokenGlassResponse:
         """What the clinician signed, for a reviewer to whom the reason is sealed."""
-        if not ids.is_uuid7(request.break_glass_id):
+        if not ids.is_command_id(request.break_glass_id):
             raise MeshError(
                 code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", "break_glass_id"
             )
@@ -256,7 +256,7 @@ class Records:
 
     async def get_proof(self, request: GetProofRequest, caller: Caller | Session) -> GetProofResponse:
         """What the members' peers sign about a command that concerns the caller."""
-        if not ids.is_uuid7(request.command_id):
+        if not ids.is_command_id(request.command_id):
             raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical text", "command_id")
         if request.signer and not addresses.is_address(request.signer):
             raise MeshError(code_pb2.CODE_INVALID, "not an address", "signer")

@@ -73,8 +73,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def Submit(self, request: ledger_pb2.SubmitRequest, context: Any) -> ledger_pb2.SubmitResponse:
         with nothing_done():
             peer = require_peer(context, services=_SUBMITTING)
-            if peer.service == "storage":
-                _only_emergencies(request)
+            _by_whom_it_is_carried(request, peer.service)
         left = remaining_seconds()
         wait_seconds = _LONGEST_SUBMIT_SECONDS if left is None else min(left, _LONGEST_SUBMIT_SECONDS)
         # By connection: each replica of a gateway has its own.
@@ -318,13 +317,15 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         await self._projection.wait_for(self._last_block, wait_seconds)
 
 
-def _only_emergencies(request: ledger_pb2.SubmitRequest) -> None:
-    """Storage carries what it has opened without a majority, and nothing else."""
+def _by_whom_it_is_carried(request: ledger_pb2.SubmitRequest, service: str) -> None:
+    """Storage carries what it has opened without a majority, and nothing else; nobody else carries that."""
+    opens = service == "storage"
     for submission in request.submissions:
         for signed in submission.item.group.commands:
-            if body_name(signed) != "emergency_access":
+            if (body_name(signed) == "emergency_access") != opens:
                 raise MeshError(
-                    code_pb2.CODE_FORBIDDEN, "storage carries an EmergencyAccess and nothing else"
+                    code_pb2.CODE_FORBIDDEN,
+                    "storage carries an EmergencyAccess, which it opened, and nothing else; others do not",
                 )
 
 

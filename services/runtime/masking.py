@@ -4,14 +4,14 @@ import re
 from typing import Any
 
 _PERSONAL = re.compile(
-    r"\bcb1[a-z2-7]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b",
+    r"\bcb1[a-z2-7]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\bemergency-[0-9a-f]{64}\b",
     re.IGNORECASE,
 )
 _LONGEST = 400
 
 
 def clean(value: Any) -> Any:
-    """The value as it may leave: a text loses what looks like an address or a UUID."""
+    """The value as it may leave: a text loses what looks like an address, a UUID or an emergency's id."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):

@@ -46,6 +46,12 @@ def vectors(_: Vectors) -> Vectors:
     asked = command.make(access, channel=CHANNEL, now_ms=AT_MS, command_id=uuid(7), delegation=within)
     good = _vector("a lone PutRecord", AUTHOR, lone)
     high_s = bytes.fromhex(str(good["signature_hex"]))
+    emergency = pb.EmergencyAccess(
+        glass=pb.BreakGlass(patient=patient_address, record_id=uuid(1), version=1),
+        newest_epoch=AT_MS // 60_000,
+    )
+    clinician = address.of_public_key(AUTHOR.public_key())
+    opened = command.make_emergency(emergency, clinician, channel=CHANNEL, now_ms=AT_MS + 180_000)
     return {
         "channel": CHANNEL.name,
         "genesis_sha256_hex": CHANNEL.genesis_sha256.hex(),
@@ -53,6 +59,11 @@ def vectors(_: Vectors) -> Vectors:
             "salt_hex": SALT.hex(),
             "content_hex": CONTENT.hex(),
             "commitment_hex": record.content_commitment.hex(),
+        },
+        "emergency": {
+            "signer": clinician,
+            "command_hex": opened.hex(),
+            "command_id": pb.Command.FromString(opened).command_id,
         },
         "commands": [
             good,

@@ -35,7 +35,16 @@ func (p *Person) Header(body *pb.CommandBody, changes ...Change) *pb.Command {
 	for _, change := range changes {
 		change(header)
 	}
+	if body.GetEmergencyAccess() != nil {
+		p.nameByContent(header)
+	}
 	return header
+}
+
+// nameByContent gives an emergency the id that follows from the rest.
+func (p *Person) nameByContent(header *pb.Command) {
+	header.CommandId = ""
+	header.CommandId = signing.EmergencyID(p.Address, Marshal(p.World.T, header))
 }
 
 // SignHeader signs a command as it stands.
@@ -167,7 +176,11 @@ func (p *Person) Within(d *pb.Delegation, command *pb.SignedCommand) *pb.SignedC
 	}
 	digest := sha256.Sum256(raw)
 	header.DelegationSha256 = digest[:]
-	signed := p.World.people[command.GetSigner()].SignHeader(&header)
+	signer := p.World.people[command.GetSigner()]
+	if signing.IsEmergencyID(header.GetCommandId()) {
+		signer.nameByContent(&header)
+	}
+	signed := signer.SignHeader(&header)
 	signed.Delegation = &pb.SignedDelegation{Delegation: raw, Signature: p.SignBytes(signing.DelegationPrefix, raw)}
 	return signed
 }

@@ -81,6 +81,12 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
         except command.MalformedCommand as error:
             raise _invalid("the bytes are not a serialized Command", f"{path}.command") from error
         _check_exact(signed, header, body, path)
+        if body.HasField("emergency_access"):
+            # Storage carries what it opened. Of what nobody opened no patient is told, no reviewer asked.
+            raise _invalid(
+                "an emergency is put on record by who opened it: ask to read in an emergency",
+                f"{path}.command.body",
+            )
         if not ids.is_uuid7(header.command_id):
             raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}.command_id")
         if not addresses.is_address(signed.signer):

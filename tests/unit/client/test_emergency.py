@@ -17,7 +17,7 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, StoredContent
 from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.protocol import broken_glass, command, envelope, hpke, signature
+from cbmdhi.protocol import broken_glass, command, envelope, hpke, ids, signature
 from cbmdhi.storage.v1.storage_pb2 import GetStandstillResponse, OpenResponse
 from tests.support.blocks import CHAINCODE, Network
 from tests.support.channel import CHANNEL
@@ -130,6 +130,7 @@ async def test_the_clinician_signs_for_days_and_for_this_standstill_and_reads_wh
     (signed,) = mercy.asked
     header, body = command.parse(signed)
     assert (reading.command_id, signed.signer) == (header.command_id, mercy.wallet.address)
+    assert header.command_id == ids.emergency_id(signed.signer, signed.command[76:])
     assert header.expires_at_ms - header.issued_at_ms == 30 * DAY_MS
     assert body.emergency_access.newest_epoch == 7
     assert broken_glass.reviewers(signed) == {"cb1" + "o" * 32}

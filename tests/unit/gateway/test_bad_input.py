@@ -10,10 +10,12 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import (
     EFFECT_PERMIT,
     Access,
+    BreakGlass,
     Command,
     CommandBody,
     CommandGroup,
     Consent,
+    EmergencyAccess,
     Provision,
     PutRecord,
     RevokeConsent,
@@ -212,6 +214,22 @@ async def test_what_names_no_command_is_refused_as_a_whole(world: World, group: 
 
     assert caught.value.code == code_pb2.CODE_INVALID
     assert caught.value.path.startswith("group.commands")
+    assert not world.ledger.submitted
+
+
+async def test_an_emergency_that_nobody_opened_is_carried_nowhere(world: World) -> None:
+    clinician = Person(role=Role.ROLE_CLINICIAN)
+    world.ledger.register(clinician)
+    glass = BreakGlass(patient=world.patient.address, record_id=uuid7(), version=1)
+    body = EmergencyAccess(glass=glass, newest_epoch=1)
+    by_content = command.make_emergency(body, clinician.address, channel=CHANNEL)
+    with_any_id = command.make(body, channel=CHANNEL)
+
+    for raw in (by_content, with_any_id):
+        with pytest.raises(MeshError) as caught:
+            await world.pipeline.start(CommandGroup(commands=[clinician.sign_command(raw)]), [], 10)
+        assert caught.value.code == code_pb2.CODE_INVALID
+        assert caught.value.path == "group.commands[0].command.body"
     assert not world.ledger.submitted
 
 

@@ -61,7 +61,9 @@ class Way:
 
     def signed(self) -> pb.SignedCommand:
         body = pb.EmergencyAccess(glass=pb.BreakGlass(record_id="a record", version=2))
-        return self.clinician.sign_command(command.make(body, channel=CHANNEL))
+        return self.clinician.sign_command(
+            command.make_emergency(body, self.clinician.address, channel=CHANNEL)
+        )
 
 
 async def test_the_callers_own_word_is_passed_on_as_it_is() -> None:

@@ -176,6 +176,16 @@ async def test_storage_carries_what_it_opened_without_a_majority_and_nothing_els
         await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[emergency, of_record()]), storage)
     assert caught.value.code == code_pb2.CODE_FORBIDDEN
     assert caught.value.nothing_done
+    # What storage did not open is not put on record by others.
+    for other in ("gateway", "identity"):
+        with pytest.raises(MeshError) as caught:
+            await surface.ask(
+                "Submit",
+                ledger_pb2.SubmitRequest(submissions=[of_record(), emergency]),
+                Asking(surface.consortium, other),
+            )
+        assert caught.value.code == code_pb2.CODE_FORBIDDEN
+        assert caught.value.nothing_done
 
 
 @pytest.mark.usefixtures("directory")

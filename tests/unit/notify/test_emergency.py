@@ -59,8 +59,9 @@ class Mercy:
 
     def emergency(self, by: command.KeySigner | None = None, **changes: object) -> pb.SignedCommand:
         body = pb.EmergencyAccess(glass=pb.BreakGlass(patient=PATIENT, record_id=RECORD, version=2))
-        header = {"channel": CHANNEL, "now_ms": NOW_MS, "lifetime_seconds": 2_592_000} | changes
-        return (by or self.clinician).sign_command(command.make(body, **header))  # type: ignore[arg-type]
+        header = {"channel": CHANNEL, "now_ms": NOW_MS} | changes
+        signer = by or self.clinician
+        return signer.sign_command(command.make_emergency(body, signer.address, **header))  # type: ignore[arg-type]
 
     async def refused(self, signed: pb.SignedCommand, code: int) -> None:
         with pytest.raises(MeshError) as caught:
@@ -105,7 +106,7 @@ async def test_the_patient_and_the_members_reviewers_hear_at_once_and_once(mercy
 
 async def test_two_emergencies_are_two_notifications(mercy: Mercy) -> None:
     await mercy.servicer.tell(mercy.emergency())
-    await mercy.servicer.tell(mercy.emergency())
+    await mercy.servicer.tell(mercy.emergency(now_ms=NOW_MS + 1))
     assert len(await mercy.inbox_of(PATIENT)) == 2
 
 

@@ -37,6 +37,9 @@ class Clinician:
         broken_glass.seal(body, command_id, self.signer.address, reason, [one.document for one in reviewers])
         return body
 
+    def emergency(self, body: pb.EmergencyAccess) -> pb.SignedCommand:
+        return self.signer.sign_command(command.make_emergency(body, self.signer.address, channel=CHANNEL))
+
     def sign(self, body: pb.BreakGlass, command_id: str) -> pb.SignedCommand:
         return self.signer.sign_command(command.make(body, channel=CHANNEL, command_id=command_id))
 
@@ -53,11 +56,13 @@ def opened(reviewer: Reviewer, signed: pb.SignedCommand, clinician: Clinician) -
 
 def test_a_reviewer_opens_the_reason_of_what_was_opened_without_a_majority() -> None:
     clinician, one = Clinician(), Reviewer("one")
-    command_id = uuid7()
-    body = pb.EmergencyAccess(glass=clinician.body(command_id, one), newest_epoch=1)
-    signed = clinician.signer.sign_command(command.make(body, channel=CHANNEL, command_id=command_id))
+    glass = clinician.body(broken_glass.of_standstill(7), one)
+    signed = clinician.emergency(pb.EmergencyAccess(glass=glass, newest_epoch=7))
     assert broken_glass.reviewers(signed) == {one.address}
     assert opened(one, signed, clinician).reason == REASON
+    # Of another standstill it is not the reason.
+    with pytest.raises(broken_glass.NoReason, match="does not open"):
+        opened(one, clinician.emergency(pb.EmergencyAccess(glass=glass, newest_epoch=8)), clinician)
 
 
 def test_each_reviewer_opens_the_reason_and_what_it_is_for() -> None:

@@ -131,3 +131,37 @@ def test_each_resource_type_has_one_category() -> None:
     assert len(listed) == len(set(listed))
     assert categories.of_resource("Observation") == "observations"
     assert categories.of_resource("NoSuchThing") == "other"
+
+
+def test_an_emergency_has_the_published_id() -> None:
+    expected = VECTORS["emergency"]
+    raw = bytes.fromhex(expected["command_hex"])
+    header = pb.Command.FromString(raw)
+    assert header.command_id == expected["command_id"]
+    assert ids.emergency_id(expected["signer"], raw[76:]) == expected["command_id"]
+
+
+def test_an_emergencys_id_follows_from_who_signs_it_and_all_that_it_says() -> None:
+    alice, bob = (command.KeySigner(signature.new_private_key()) for _ in range(2))
+
+    def made(by: command.KeySigner = alice, epoch: int = 7, lifetime_seconds: int = 60) -> str:
+        raw = command.make_emergency(
+            pb.EmergencyAccess(newest_epoch=epoch),
+            by.address,
+            channel=CHANNEL,
+            lifetime_seconds=lifetime_seconds,
+            now_ms=1,
+        )
+        header = pb.Command.FromString(raw)
+        # The id stands first: what is behind it is what it follows from.
+        assert raw[2:76].decode() == header.command_id
+        assert header.command_id == ids.emergency_id(by.address, raw[76:])
+        return header.command_id
+
+    ids_made = [made(), made(by=bob), made(epoch=8), made(lifetime_seconds=61)]
+    assert len(set(ids_made)) == 4
+    assert made() == ids_made[0]
+    assert all(map(ids.is_command_id, [*ids_made, ids.uuid7()]))
+    assert not any(map(ids.is_uuid7, ids_made))
+    for other in (ids_made[0].upper(), ids_made[0][:-1], ids_made[0] + "0", ids_made[0][10:], "Erika"):
+        assert not ids.is_command_id(other)

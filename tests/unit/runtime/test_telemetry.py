@@ -7,6 +7,7 @@ import pytest
 import structlog
 from opentelemetry import trace
 
+from cbmdhi.protocol import ids
 from services.runtime import telemetry, tracing
 from services.runtime.log_events import EVENTS, UNLISTED
 
@@ -43,12 +44,16 @@ def test_a_field_that_is_not_on_the_list_is_dropped_and_named(capsys: pytest.Cap
 def test_addresses_and_ids_are_masked_and_objects_never_rendered(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure("ledger")
     address, record = "cb1" + "a2" * 16, "01890a5d-ac96-774b-bcce-b302099a8057"
-    structlog.get_logger().info("batch.failed", reason=f"no {address} and {record}.", batch={"x": address})
+    emergency = ids.emergency_id(address, b"opened")
+    structlog.get_logger().info(
+        "batch.failed", reason=f"no {address} and {record}, {emergency}.", batch={"x": address}
+    )
     structlog.get_logger().info(f"got.{address}")
 
     text = capsys.readouterr().out
     assert address not in text
     assert record not in text
+    assert emergency not in text
     assert "[dict]" in text
     assert [json.loads(line)["event"] for line in text.splitlines()] == ["batch.failed", UNLISTED]
 

@@ -28,8 +28,6 @@ from tests.unit.storage.channel import LAKESIDE, MERCY, Person, decrypt, item
 from tests.unit.storage.hospital import Hospital
 from tests.unit.storage.world import World
 
-MONTH_SECONDS = 30 * 86_400
-
 
 class OwnPeer:
     """The own peer's chaincode, as far as storage asks it.
@@ -166,7 +164,7 @@ def asked(clinician: Person, record: object, **changes: object) -> pb.SignedComm
         version=record.version,  # type: ignore[attr-defined]
     )
     body = pb.EmergencyAccess(glass=glass, newest_epoch=1)
-    raw = command.make(body, channel=CHANNEL, lifetime_seconds=MONTH_SECONDS, **changes)  # type: ignore[arg-type]
+    raw = command.make_emergency(body, clinician.address, channel=CHANNEL, **changes)  # type: ignore[arg-type]
     return clinician.signer.sign_command(raw)
 
 
