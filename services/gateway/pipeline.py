@@ -238,7 +238,13 @@ class Pipeline:
 
     def _go_on(self, one: Submission, known: Known) -> None:
         """With one that was not sent before."""
-        self._authenticator.check_standing(one.commands, known, self._clock_ms())
+        now_ms = self._clock_ms()
+        self._authenticator.check_standing(one.commands, known, now_ms)
+        for index in one.matched:
+            try:
+                rules.check_life_left(one.commands[index], now_ms)
+            except Refused as why:
+                raise why.at(index) from why
         if one.size > LARGE_BYTES:
             self._beside(self._check_large(one))
         else:

@@ -10,6 +10,7 @@ import orjson
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid as cids
+from services.ledger.channel_clock import EPOCH_SECONDS
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
@@ -79,7 +80,11 @@ _RECEIPTS = """
 """
 
 # Time and writing order agree but for the clocks of the members: it is never far ahead of what is committed.
-_NEWEST_ENTRY = "SELECT entry FROM audit ORDER BY seq DESC LIMIT 1"
+# Minutes are told also while nothing else is: what waits for its end must not wait for somebody's command.
+_NEWEST_ENTRY = """
+    SELECT (SELECT entry FROM audit ORDER BY seq DESC LIMIT 1) AS entry,
+        (SELECT number FROM newest_epoch) AS epoch
+"""
 
 
 class Lists:
@@ -160,7 +165,7 @@ class Lists:
         decided = await self.receipts(asked) if asked else {}
         named = await self._named([batch.root_cid for batch in batches])
         return ledger_pb2.GetCommittedContentsResponse(
-            channel_time_ms=state_pb2.AuditEntry.FromString(newest["entry"]).at_ms if newest else 0,
+            channel_time_ms=_time_ms(newest) if newest else 0,
             batches=[
                 ledger_pb2.CommittedBatch(
                     cids=named.get(batch.root_cid, ()),
@@ -211,6 +216,12 @@ class Lists:
         if row is None:
             raise _not_a_token()
         return int(row[0])
+
+
+def _time_ms(newest: Row) -> int:
+    """Of the newest entry, or of the newest minute that was told."""
+    entry_ms = state_pb2.AuditEntry.FromString(newest["entry"]).at_ms if newest["entry"] else 0
+    return max(entry_ms, (newest["epoch"] or 0) * EPOCH_SECONDS * 1000)
 
 
 def _is_batch(root_cid: str) -> bool:

@@ -23,6 +23,11 @@ _DROP_RECORD = """
     UPDATE record SET record_id = NULL, document = x'', root = NULL WHERE record_id = ? AND version = ?
 """
 
+_NEWEST_EPOCH = """
+    INSERT INTO newest_epoch VALUES (0, ?)
+    ON CONFLICT (row) DO UPDATE SET number = max(number, excluded.number)
+"""
+
 
 def write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connection) -> None:
     """Rows of consecutive transactions, of which only the last may drop records."""
@@ -48,6 +53,8 @@ def write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connec
     people.save()
     for fact in facts:
         db.executemany(_DROP_RECORD, fact.dropped_records)
+        if fact.newest_epoch:
+            db.execute(_NEWEST_EPOCH, (fact.newest_epoch,))
 
 
 def about(entry: state_pb2.AuditEntry) -> str:

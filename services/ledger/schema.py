@@ -94,4 +94,6 @@ MIGRATIONS = (
     """,
     # Nobody asks for a block's header.
     "DROP TABLE block",
+    # The newest minute that the channel was told (docs/adr/0021-the-channels-time.md), in one row.
+    "CREATE TABLE newest_epoch (row INTEGER PRIMARY KEY CHECK (row = 0), number INTEGER NOT NULL)",
 )

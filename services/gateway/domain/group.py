@@ -28,6 +28,7 @@ from services.gateway.domain.refusal import Refused
 
 MAX_CLOCK_AHEAD_MS = 2 * 60 * 1000
 _MAX_LIFETIME_MS = command.MAX_LIFETIME_SECONDS * 1000
+_LEAST_LIFE_MS = 10_000
 _MAX_SIGNATURE_BYTES = 72
 _SHA256_BYTES = 32
 _TYPE_TAG_BYTES = (0, 16)
@@ -151,6 +152,19 @@ def check_times(parsed: Parsed, now_ms: int) -> None:
         raise _expired("more than 2 minutes in the future: check the signer's clock", "issued_at_ms")
     if expires <= now_ms:
         raise _expired("expired: sign it anew with a fresh command_id", "expires_at_ms")
+
+
+def check_life_left(parsed: Parsed, now_ms: int) -> None:
+    """That there is time to seal what the command names, and to have it decided. Raises Refused.
+
+    What is sealed and then decided too late lies for a quarter of an hour at every member that holds it.
+    """
+    if parsed.header.expires_at_ms - now_ms < _LEAST_LIFE_MS:
+        raise Refused(
+            code_pb2.CODE_DEADLINE_EXCEEDED,
+            f"it expires within {_LEAST_LIFE_MS // 1000} seconds: sign it for longer",
+            "expires_at_ms",
+        )
 
 
 def check_signature(parsed: Parsed, signer: IdentityDocument | None) -> None:

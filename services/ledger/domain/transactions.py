@@ -46,6 +46,8 @@ class Facts:
     )
     entries: list[Written[state_pb2.AuditEntry]] = field(default_factory=list[Written[state_pb2.AuditEntry]])
     dropped_records: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    newest_epoch: int = 0
+    """The channel's minute, where it was told."""
 
 
 def facts_of(changes: Iterable[Change]) -> Facts:
@@ -64,6 +66,8 @@ def facts_of(changes: Iterable[Change]) -> Facts:
                 facts.records.append(_parse(state_pb2.RecordVersion(), value))
             case "aud":
                 facts.entries.append(_parse(state_pb2.AuditEntry(), value))
+            case "epoch":
+                facts.newest_epoch = max(facts.newest_epoch, _parse(state_pb2.Epoch(), value).message.number)
             case _:
                 # Consents, members and policy are read from the peer's state; writer keys come with records.
                 continue

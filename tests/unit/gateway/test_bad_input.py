@@ -118,6 +118,12 @@ BAD: list[tuple[Callable[[World], Put], str, str]] = [
     (lambda w: put(w.engine, w.patient, channel=REUSED_NAME), "WRONG_CHANNEL", "genesis_sha256"),
     (lambda w: put(w.engine, w.patient, now_ms=long_ago()), "EXPIRED", "expires_at_ms"),
     (
+        # Of five minutes five seconds are left: sealed, it would be decided too late, and lie at each holder.
+        lambda w: put(w.engine, w.patient, now_ms=time.time_ns() // 1_000_000 - 295_000),
+        "DEADLINE_EXCEEDED",
+        "expires_at_ms",
+    ),
+    (
         lambda w: put(w.engine, w.patient, now_ms=time.time_ns() // 1_000_000 + 600_000),
         "EXPIRED",
         "issued_at_ms",

@@ -93,6 +93,19 @@ async def test_which_commands_are_decided_and_how_far_the_channel_is(book: Book)
     assert answer.channel_time_ms == 7_000
 
 
+async def test_minutes_that_are_told_move_the_channels_time_while_nobody_commits_a_command(
+    book: Book,
+) -> None:
+    await book.block({"epoch/1": state_pb2.Epoch(number=1_000).SerializeToString()})
+    assert (await asked(book, (ROOTS[0], ["1"]))).channel_time_ms == 1_000 * 60_000
+
+    [(key, value)] = entry("1").items()
+    document = state_pb2.AuditEntry.FromString(value)
+    document.at_ms = 1_000 * 60_000 + 5_000
+    await book.block({key: document.SerializeToString()})
+    assert (await asked(book, (ROOTS[0], ["1"]))).channel_time_ms == document.at_ms
+
+
 async def test_a_root_that_is_no_cid_is_refused(book: Book) -> None:
     with pytest.raises(MeshError) as failure:
         await asked(book, ("a root", ()))
