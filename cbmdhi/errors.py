@@ -6,7 +6,8 @@ MeshError               any: a code of the closed list, a sentence, where, when 
 │   └── Unproven        a gateway says what became of it, and does not prove it: ask another member's
 ├── NotCommitted        the channel refused a command: its receipt says why
 │   └── AccessRefused   that command was a reading
-└── WalletError         the wallet's files are missing, unreadable or of another channel
+├── WalletError         the wallet's files are missing, unreadable or of another channel
+└── Misuse              what was asked for cannot be, and nothing was asked of anybody
 """
 
 from __future__ import annotations
@@ -116,6 +117,13 @@ class WalletError(MeshError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(code_pb2.CODE_INVALID, reason)
+
+
+class Misuse(MeshError):
+    """What was asked for cannot be as it is: a member that there is none, a file that is no JSON."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(code_pb2.CODE_INVALID, reason, path, outcome=code_pb2.OUTCOME_NOT_DONE)
 
 
 def name_of(code: int) -> str:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import WalletError
+from cbmdhi.errors import Misuse, WalletError
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import command, consortium, hpke, signature
 
@@ -54,14 +54,15 @@ class Wallet:
         role: pb.Role = pb.ROLE_PATIENT,
         passphrase: str = "",
     ) -> Wallet:
-        """Make new keys in a new folder. Raises WalletError when there is one already."""
+        """Make new keys in a new folder. Raises WalletError when there is one already, Misuse of a member that
+        there is none."""
         if (folder / "keys.json").exists():
             raise WalletError(f"there is a wallet in {folder} already; choose another folder")
         trusted = _consortium(consortium_file)
         try:
             home = trusted.member_named(member).msp_id
         except KeyError as error:
-            raise WalletError(str(error.args[0])) from error
+            raise Misuse(str(error.args[0])) from error
         private, (hpke_private, _) = signature.new_private_key(), hpke.generate()
         wallet = cls(folder, home, role, private, hpke_private, trusted)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ class Wallet:
             keys = _open_keys(json.loads((folder / "keys.json").read_text()), passphrase)
         except FileNotFoundError as error:
             raise WalletError(f"no wallet in {folder}: make one with `cbmdhi wallet create`") from error
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise WalletError(f"the wallet in {folder} cannot be read: {error}") from error
         certificate = folder / "certificate.pem"
         return cls(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,8 @@ from cbmdhi.cli.trace import TraceOption
 from cbmdhi.client import Client
 from cbmdhi.client.records import Written
 from cbmdhi.client.tracing import traced
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.devnet.layout import command_for
-from cbmdhi.errors import MeshError, name_of
+from cbmdhi.errors import name_of
 
 
 def put(
@@ -37,7 +35,7 @@ def put(
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
     async def work(client: Client) -> list[Written]:
-        return await client.records.put(fhir.records_of(_document(file), patient))
+        return await client.records.put(fhir.records_of(shared.json_object(file, "a FHIR resource"), patient))
 
     with _kept(trace, home):
         written = shared.with_client(wallet, home, member, work)
@@ -160,14 +158,3 @@ def _row(entry: Written) -> dict[str, Any]:
         "cid": stored.cid,
         "replicas": list(stored.replicas),
     }
-
-
-def _document(file: Path) -> dict[str, Any]:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        found = json.loads(text)
-    except (OSError, json.JSONDecodeError) as error:
-        raise MeshError(code_pb2.CODE_INVALID, f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise MeshError(code_pb2.CODE_INVALID, f"{file} does not hold a FHIR resource")
-    return found

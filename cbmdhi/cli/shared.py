@@ -19,7 +19,7 @@ from rich.table import Table
 
 from cbmdhi.client import Client
 from cbmdhi.devnet.layout import home_at
-from cbmdhi.errors import MeshError, WalletError
+from cbmdhi.errors import MeshError, Misuse, WalletError
 from cbmdhi.wallet import Wallet
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def open_wallet(wallet: str, home: Path) -> Wallet:
 
 
 def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Open the wallet, connect, do the work; errors are told in a sentence and end with status 1."""
+    """Open the wallet, connect, do the work; errors are told as `guarded` does."""
 
     async def run() -> T:
         async with Client(open_wallet(wallet, home), member) as client:
@@ -78,7 +78,8 @@ def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], C
 
 
 def guarded(work: Callable[[], T]) -> T:
-    """Do the work; an error of the mesh is shown as a person needs it, and ends with status 1."""
+    """Do the work; an error of the mesh is shown as a person needs it, and ends with status
+    1, or with 2 when what was typed cannot be."""
     try:
         return work()
     except MeshError as error:
@@ -88,7 +89,24 @@ def guarded(work: Callable[[], T]) -> T:
         errors.print(
             f"[red]{error.code_name}[/red] {error.reason}" + (f" (at {error.path})" if error.path else "")
         )
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
+
+
+def json_object(file: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file; `-` is the standard input. Raises Misuse.
+
+    what  it has to be, such as "a FHIR resource"
+    """
+    try:
+        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        found = json.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{file} cannot be read as JSON: byte {error.start} is no UTF-8") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise Misuse(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Misuse(f"{file} does not hold {what}")
+    return found
 
 
 def shown(path: Path) -> Path:

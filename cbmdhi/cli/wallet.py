@@ -133,7 +133,7 @@ def register(
     """Ask the consortium for the identity. A patient's personal data is sealed here, to the reviewers."""
 
     async def work(client: Client) -> Any:
-        proof = _evidence(evidence) if evidence else None
+        proof = shared.json_object(evidence, "evidence, an object") if evidence else None
         receipt = await client.registration.register(proof, custodian)
         return receipt, await client.registration.identity()
 
@@ -164,10 +164,3 @@ def _public(wallet: Wallet) -> dict[str, Any]:
         "folder": str(wallet.folder),
         "enrolled": bool(wallet.certificate_pem),
     }
-
-
-def _evidence(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise WalletError(f"the evidence cannot be read as JSON: {error}") from error

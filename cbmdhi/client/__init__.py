@@ -18,6 +18,7 @@ from cbmdhi.client.records import Records
 from cbmdhi.client.registration import Registration
 from cbmdhi.client.rest import FhirSession
 from cbmdhi.client.trail import Trail
+from cbmdhi.errors import Misuse
 from cbmdhi.wallet import Wallet
 
 __all__ = ["Client"]
@@ -26,12 +27,16 @@ __all__ = ["Client"]
 class Client:
     """One wallet at one member's gateway.
 
-    `member` is a name or MSP id; by default the wallet's home. Any member can serve any wallet.
+    `member` is a name or MSP id; by default the wallet's home. Any member can serve any wallet. Raises Misuse
+    when there is no such member.
     """
 
     def __init__(self, wallet: Wallet, member: str = "", deadline_seconds: float = 30.0) -> None:
         self.wallet = wallet
-        self.member = wallet.consortium.member_named(member or wallet.member)
+        try:
+            self.member = wallet.consortium.member_named(member or wallet.member)
+        except KeyError as error:
+            raise Misuse(str(error.args[0])) from error
         self.connection = Connection(wallet, self.member, deadline_seconds)
         self.registration = Registration(self.connection)
         self.records = Records(self.connection)

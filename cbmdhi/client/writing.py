@@ -18,7 +18,7 @@ from cbmdhi.client.connection import Connection, check_size, connected
 from cbmdhi.client.opened import as_resource
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError, from_rpc, of_detail, to_be_sent
+from cbmdhi.errors import MeshError, Misuse, from_rpc, of_detail, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import categories, command, envelope
 from cbmdhi.protocol import resource as resources
@@ -60,7 +60,10 @@ class NewRecord:
         kept = resources.as_record(resource, record_id)
         if own is not None:
             kept["id"] = own
-        content = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        try:
+            content = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise Misuse("the resource holds half a character (a lone surrogate): mend its text") from error
         return cls(patient, content, record_id, version)
 
 
