@@ -54,8 +54,10 @@ class Wallet:
         role: pb.Role = pb.ROLE_PATIENT,
         passphrase: str = "",
     ) -> Wallet:
-        """Make new keys in a new folder. Raises WalletError when there is one already, Misuse of a member that
-        there is none."""
+        """Make new keys in a new folder.
+
+        Raises WalletError when there is one already, Misuse when there is no such member.
+        """
         if (folder / "keys.json").exists():
             raise WalletError(f"there is a wallet in {folder} already; choose another folder")
         trusted = _consortium(consortium_file)

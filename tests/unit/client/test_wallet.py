@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import WalletError
+from cbmdhi.errors import Misuse, WalletError
 from cbmdhi.protocol import address, command
 from cbmdhi.wallet import Wallet
 
@@ -72,7 +72,7 @@ def test_a_second_wallet_never_overwrites_the_first(tmp_path: Path, consortium: 
 def test_mistakes_are_told_with_the_remedy(tmp_path: Path, consortium: Path) -> None:
     with pytest.raises(WalletError, match="wallet create"):
         Wallet.load(tmp_path / "nothing")
-    with pytest.raises(WalletError, match="there are: mercy"):
+    with pytest.raises(Misuse, match="there are: mercy"):
         Wallet.create(tmp_path / "w", consortium, "merci")
     with pytest.raises(WalletError, match="consortium file"):
         Wallet.create(tmp_path / "w", tmp_path / "missing.json", "mercy")
