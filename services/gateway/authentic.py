@@ -65,6 +65,7 @@ class Authenticator:
             try:
                 rules.check_times(parsed, now_ms)
                 rules.check_active(parsed, known.get(parsed.signed.signer))
+                rules.check_proposer(parsed, known.get(parsed.signed.signer))
                 if (delegation := rules.delegation_of(parsed)) is not None:
                     rules.check_delegation_standing(delegation, known.get(delegation.delegator), now_ms)
                 _check_patient(parsed, known)

@@ -138,10 +138,30 @@ class Carrier:
             receipts.check_shape(submissions, result)
         except (DecodeError, receipts.MalformedResult, fabric.MalformedMessage):
             return failures.MALFORMED_RESULT
+        if unfit := receipts.unfit_policies(submissions, result):
+            return await self._without(unfit, submissions, seals, result, budget)
         if endorsed.changes_nothing:
             # Sent again, or refused before anybody knew the signer: there is nothing to order.
             return await self._answer(submissions, result, Settlement("", 0, frozenset()), budget)
         return await self._commit(submissions, endorsed, result, budget)
+
+    async def _without(
+        self,
+        unfit: Sequence[int],
+        submissions: Submissions,
+        seals: Seals,
+        result: state_pb2.BatchResult,
+        budget: Budget,
+    ) -> GroupReceipts:
+        """The others alone: these change nothing, now or later, and their text would lie in a block."""
+        ours = [submissions[place] for place in unfit]
+        verdicts = state_pb2.BatchResult(groups=[result.groups[place] for place in unfit])
+        left = [one for place, one in enumerate(submissions) if place not in unfit]
+        answers = await self._settle(left, seals, budget) if left else []
+        refused = receipts.of_result(ours, verdicts, Settlement("", 0, frozenset()), {})
+        for place, answer in zip(unfit, refused, strict=True):
+            answers.insert(place, answer)
+        return answers
 
     async def _commit(
         self, submissions: Submissions, endorsed: Endorsed, result: state_pb2.BatchResult, budget: Budget

@@ -18,6 +18,7 @@ from cbmdhi.command.v1.command_pb2 import (
     Delegation,
     PutRecord,
     RegisterIdentity,
+    Role,
     SignedCommand,
 )
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
@@ -203,6 +204,12 @@ def check_active(parsed: Parsed, signer: IdentityDocument | None) -> None:
             "the signer's identity is not active: wait for the review, or ask the home member",
             "signer",
         )
+
+
+def check_proposer(parsed: Parsed, signer: IdentityDocument | None) -> None:
+    """A policy is a text: nobody else's is carried than an administrator's. Raises Refused FORBIDDEN."""
+    if parsed.name == "set_policy" and (signer is None or signer.role != Role.ROLE_ADMINISTRATOR):
+        raise Refused(code_pb2.CODE_FORBIDDEN, "only a member's administrator votes on the policy", "signer")
 
 
 def delegation_of(parsed: Parsed) -> Delegation | None:

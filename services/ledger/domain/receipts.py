@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol.state_keys import audit_key
-from services.ledger.domain.batches import command_id_of
+from services.ledger.domain.batches import body_name, command_id_of
+
+_POLICY_TEXT = "body.set_policy.policy.cedar"
 
 Command = tuple[str, str]
 """Command id and signer."""
@@ -45,6 +47,20 @@ def check_shape(submissions: Sequence[ledger_pb2.Submission], result: state_pb2.
     answered = [len(group.verdicts) for group in result.groups]
     if asked != answered:
         raise MalformedResult("verdicts and commands differ in number")
+
+
+def unfit_policies(submissions: Sequence[ledger_pb2.Submission], result: state_pb2.BatchResult) -> list[int]:
+    """Places of the groups that were refused for a policy's text: so they are whenever they come."""
+    return [
+        place
+        for place, (submission, answer) in enumerate(zip(submissions, result.groups, strict=True))
+        if any(
+            verdict.path == _POLICY_TEXT
+            and verdict.code in (code_pb2.CODE_INVALID, code_pb2.CODE_TOO_LARGE)
+            and body_name(signed) == "set_policy"
+            for signed, verdict in zip(submission.item.group.commands, answer.verdicts, strict=True)
+        )
+    ]
 
 
 def of_result(

@@ -16,10 +16,12 @@ from cbmdhi.command.v1.command_pb2 import (
     CommandGroup,
     Consent,
     EmergencyAccess,
+    PolicyDocument,
     Provision,
     PutRecord,
     RevokeConsent,
     Role,
+    SetPolicy,
     SignedCommand,
 )
 from cbmdhi.command.v1.state_pb2 import IdentityStatus
@@ -286,6 +288,21 @@ async def test_a_command_or_delegation_in_ones_own_words_is_carried_nowhere(worl
     delegation = clinician.delegate(device.address, patients=("Erika Mustermann",))
     assert await refused(command.KeySigner(device.key, delegation)) == ("INVALID", "delegation.patients[0]")
     assert not world.ledger.submitted
+
+
+async def test_a_policy_s_text_is_carried_for_administrators_alone(world: World) -> None:
+    clinician, administrator = Person(role=Role.ROLE_CLINICIAN), Person(role=Role.ROLE_ADMINISTRATOR)
+    world.ledger.register(clinician, administrator)
+    meant = SetPolicy(policy=PolicyDocument(version=2, cedar="// Erika Mustermann"))
+
+    async def answer(signer: Person) -> tuple[str, str]:
+        group = command.make_group([(signer, meant)], channel=CHANNEL)
+        receipt = (await world.pipeline.start(group, [], 100))[0].receipt
+        return code_name(receipt.code), receipt.path
+
+    assert await answer(clinician) == ("FORBIDDEN", "signer")
+    assert not world.ledger.submitted
+    assert await answer(administrator) == ("OK", "")
 
 
 @pytest.mark.parametrize("beside", [False, True])

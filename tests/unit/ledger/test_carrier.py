@@ -7,7 +7,7 @@ from collections import deque
 import grpc
 import pytest
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger import fabric
 from services.ledger.carrier import Carrier, Limits
@@ -116,6 +116,31 @@ async def test_a_batch_of_nothing_but_bad_commands_is_not_ordered(world: World, 
 
     assert codes(await carrier.carry([forged])) == [code_pb2.CODE_BAD_SIGNATURE]
     assert len(world.chain) == 1
+
+
+def of_policy(text: str = "whatever Erika Mustermann likes") -> ledger_pb2.Submission:
+    return submission(command_pb2.SetPolicy(policy=command_pb2.PolicyDocument(version=2, cedar=text)))
+
+
+@pytest.mark.parametrize("neighbours", [0, 2])
+async def test_a_policy_that_is_no_cedar_is_never_ordered_and_harms_none_of_its_neighbours(
+    world: World, carrier: Carrier, neighbours: int
+):
+    consents = [submission(consent()) for _ in range(neighbours)]
+    accepted = of_policy("permit (principal, action, resource);")
+    before = len(world.chain)
+
+    *answers, last = await carrier.carry([*consents, of_policy(), of_policy("")])
+
+    assert codes([*answers, last]) == [code_pb2.CODE_OK] * neighbours + [code_pb2.CODE_INVALID] * 2
+    assert (last.receipts[0].tx_id, last.receipts[0].outcome) == ("", code_pb2.OUTCOME_NOT_DONE)
+    assert [one.receipts[0].command_id for one in answers[:-1]] == [command_id(one) for one in consents]
+    assert len(world.chain) == before + bool(neighbours)
+    assert not any(b"Erika Mustermann" in repr(block.transactions).encode() for block in world.chain)
+    # A refusal that could be otherwise another time is on record, so that it is the last word.
+    world.forbidden.add(command_id(accepted))
+    assert codes(await carrier.carry([accepted])) == [code_pb2.CODE_FORBIDDEN]
+    assert b"permit (principal" in repr(world.chain[-1].transactions).encode()
 
 
 async def test_each_command_of_a_group_has_its_receipt(carrier: Carrier):

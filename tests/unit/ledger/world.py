@@ -217,7 +217,11 @@ class World:
                 first_code=first.code,
                 first_tx_id=first.tx_id,
             )
-        code = code_pb2.CODE_FORBIDDEN if header.command_id in self.forbidden else code_pb2.CODE_OK
+        code, path = code_pb2.CODE_OK, ""
+        if name == "set_policy" and "permit" not in body.set_policy.policy.cedar:
+            code, path = code_pb2.CODE_INVALID, "body.set_policy.policy.cedar"
+        if header.command_id in self.forbidden:
+            code, path = code_pb2.CODE_FORBIDDEN, ""
         entry = state_pb2.AuditEntry(
             command_id=header.command_id,
             signer=signed.signer,
@@ -244,7 +248,7 @@ class World:
                 tx_id=tx_id,
             )
             writes[f"z/{record.record_id}/rec/{record.version:08x}"] = document.SerializeToString()
-        return state_pb2.Verdict(command_id=header.command_id, code=code)
+        return state_pb2.Verdict(command_id=header.command_id, code=code, path=path)
 
     async def order(self, endorsed: "FakeEndorsed") -> None:
         if any(one.transaction_id == endorsed.transaction_id for one in self.transactions()):
