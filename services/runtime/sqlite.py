@@ -148,7 +148,7 @@ class Database:
                 raise
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE,
-                f"{self._path} cannot be read or written ({exc}): make room on its disk, see to its rights",
+                f"{self._path} cannot be written or read ({exc}): make room on its disk, see to its rights",
             ) from exc
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
