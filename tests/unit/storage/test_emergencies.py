@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -156,6 +158,9 @@ class Ward:
         return caught.value
 
 
+_ages_ms = itertools.count()
+
+
 def asked(clinician: Person, record: object, **changes: object) -> pb.SignedCommand:
     """An EmergencyAccess to a record, signed."""
     glass = pb.BreakGlass(
@@ -164,6 +169,8 @@ def asked(clinician: Person, record: object, **changes: object) -> pb.SignedComm
         version=record.version,  # type: ignore[attr-defined]
     )
     body = pb.EmergencyAccess(glass=glass, newest_epoch=1)
+    # Signed in the same millisecond, two that say the same would be one.
+    changes.setdefault("now_ms", time.time_ns() // 1_000_000 - next(_ages_ms))
     raw = command.make_emergency(body, clinician.address, channel=CHANNEL, **changes)  # type: ignore[arg-type]
     return clinician.signer.sign_command(raw)
 
