@@ -158,7 +158,7 @@ class Ward:
         return caught.value
 
 
-_ages_ms = itertools.count()
+_later_ms = itertools.count()
 
 
 def asked(clinician: Person, record: object, **changes: object) -> pb.SignedCommand:
@@ -170,7 +170,7 @@ def asked(clinician: Person, record: object, **changes: object) -> pb.SignedComm
     )
     body = pb.EmergencyAccess(glass=glass, newest_epoch=1)
     # Signed in the same millisecond, two that say the same would be one.
-    changes.setdefault("now_ms", time.time_ns() // 1_000_000 - next(_ages_ms))
+    changes.setdefault("now_ms", time.time_ns() // 1_000_000 + next(_later_ms))
     raw = command.make_emergency(body, clinician.address, channel=CHANNEL, **changes)  # type: ignore[arg-type]
     return clinician.signer.sign_command(raw)
 
