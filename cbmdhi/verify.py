@@ -82,12 +82,16 @@ async def was_never_done(client: Client, signed: pb.SignedCommand) -> bool:
     return False
 
 
-async def verify_receipt(client: Client, tx_id: str, command_id: str, signer: str = "") -> Verification:
+async def verify_receipt(
+    client: Client, tx_id: str | None, command_id: str, signer: str = ""
+) -> Verification:
     """Check one receipt against what the members' peers hold.
 
     Peers of a majority of the members that the wallet pinned sign the committed entry; it names the
     transaction and the hash of the command; the command is signed by its signer's certified key; the verdict;
     for a record the committed version as well, and the CID over the stored bytes.
+
+    tx_id  None when there was no receipt: then any transaction will do, and `Verification.tx_id` names it
     """
     verification, checked, found = await _committed(client, tx_id, command_id, signer)
     if checked is not None and found is not None:
@@ -118,10 +122,10 @@ async def verify_receipts(client: Client, receipts: Iterable[Receipt]) -> list[V
 
 
 async def _committed(
-    client: Client, tx_id: str, command_id: str, signer: str
+    client: Client, tx_id: str | None, command_id: str, signer: str
 ) -> tuple[Verification, Checked | None, ProvenCommand | None]:
     """What the members' peers hold of the command, None when they hold nothing; raises MeshError."""
-    verification = Verification(tx_id, command_id)
+    verification = Verification(tx_id or "", command_id)
     try:
         consortium = client.wallet.consortium
         evidence = await client.trail.evidence(command_id, signer)
@@ -136,7 +140,10 @@ async def _committed(
         verification.failed("verdict", error.reason)
         return verification, None, None
     verification.passed("endorsements", f"{' and '.join(found.endorsers)}: their peers hold it committed")
-    if found.entry.tx_id == tx_id:
+    if tx_id is None:
+        verification.tx_id = found.entry.tx_id
+        verification.passed("transaction", found.entry.tx_id)
+    elif found.entry.tx_id == tx_id:
         verification.passed("transaction", "it is the one that the receipt names")
     else:
         verification.failed("transaction", "the command was committed in another transaction")

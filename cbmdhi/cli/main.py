@@ -17,6 +17,7 @@ from cbmdhi.cli import (
     hammer,
     network,
     records,
+    resend,
     revoke,
     shared,
     staff,
@@ -48,6 +49,7 @@ app.command("invite", rich_help_panel=PEOPLE)(staff.invite)
 app.command("revoke", rich_help_panel=PEOPLE)(revoke.revoke)
 app.add_typer(staff.review, name="review", rich_help_panel=PEOPLE)
 app.command("put", rich_help_panel=RECORDS)(records.put)
+app.command("resend", rich_help_panel=RECORDS)(resend.resend)
 app.command("get", rich_help_panel=RECORDS)(records.get)
 app.command("list", rich_help_panel=RECORDS)(records.list_records)
 app.add_typer(consent.app, name="consent", rich_help_panel=RECORDS)

@@ -11,14 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from cbmdhi import fhir
-from cbmdhi.cli import shared
+from cbmdhi.cli import hints, shared, unsure
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.cli.trace import TraceOption
 from cbmdhi.client import Client
-from cbmdhi.client.records import Written
+from cbmdhi.client.records import NewRecord, Prepared, Written
 from cbmdhi.client.tracing import traced
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.devnet.layout import command_for
-from cbmdhi.errors import name_of
+from cbmdhi.errors import MeshError, NotSent, UnknownOutcome, name_of, to_be_sent
+from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, RecordReceipt
+
+_UNCERTAIN = (code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_UNSPECIFIED)
 
 
 def put(
@@ -34,8 +38,14 @@ def put(
 ) -> None:
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
+    left: list[unsure.Unsure] = []
+
     async def work(client: Client) -> list[Written]:
-        return await client.records.put(fhir.records_of(shared.json_object(file, "a FHIR resource"), patient))
+        written = await _written(
+            client, fhir.records_of(shared.json_object(file, "a FHIR resource"), patient)
+        )
+        left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
+        return [entry for entry, _ in written]
 
     with _kept(trace, home):
         written = shared.with_client(wallet, home, member, work)
@@ -55,6 +65,9 @@ def put(
             )
         console.print(table)
         console.print("as the gateway says; `cbmdhi verify` proves it, by the ids that --json shows")
+    if left[0].signed:
+        for line in hints.unknown(left[0], hints.Typist(home, wallet, member)).lines:
+            shared.errors.print(line, soft_wrap=True, markup=False)
     if not all(entry.ok for entry in written):
         raise typer.Exit(1)
 
@@ -143,6 +156,37 @@ def _kept(trace: bool, home: Path) -> Iterator[None]:
         yield
 
 
+async def _written(client: Client, records: list[NewRecord]) -> list[tuple[Written, Prepared | None]]:
+    """What became of each, with what was signed. A stream that broke takes nothing from what has a result."""
+    results: dict[str, Written] = {}
+    prepared: dict[str, Prepared] = {}
+    for record in records:
+        try:
+            prepared[record.record_id] = client.records.prepare(record)
+        except MeshError as error:
+            results[record.record_id] = Written(record, RecordReceipt(), error)
+    try:
+        async for entry in client.records.send(list(prepared.values())):
+            results[entry.record.record_id] = entry
+    except (NotSent, UnknownOutcome) as error:
+        if not results:
+            raise
+        for record_id, one in prepared.items():
+            results.setdefault(record_id, Written(one.record, RecordReceipt(), to_be_sent(error, [one.item])))
+    return [(results[record.record_id], prepared.get(record.record_id)) for record in records]
+
+
+def _open_ones(written: list[tuple[Written, Prepared | None]]) -> list[IngestItem]:
+    return [signed.item for entry, signed in written if signed is not None and _is_open(entry)]
+
+
+def _is_open(entry: Written) -> bool:
+    if entry.error is not None:
+        return isinstance(entry.error, UnknownOutcome)
+    receipt = entry.receipt.receipt
+    return receipt.code != code_pb2.CODE_OK and receipt.outcome in _UNCERTAIN
+
+
 def _row(entry: Written) -> dict[str, Any]:
     receipt, stored = entry.receipt.receipt, entry.receipt.stored
     error = entry.error
@@ -151,6 +195,9 @@ def _row(entry: Written) -> dict[str, Any]:
         "version": entry.record.version,
         "command_id": receipt.command_id,
         "verdict": error.code_name if error else name_of(receipt.code),
+        "outcome": code_pb2.Outcome.Name(error.outcome if error else receipt.outcome).removeprefix(
+            "OUTCOME_"
+        ),
         "reason": error.reason if error else receipt.reason,
         "path": error.path if error else receipt.path,
         "tx_id": receipt.tx_id,

@@ -17,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cbmdhi.cli import hints
 from cbmdhi.client import Client
 from cbmdhi.devnet.layout import home_at
 from cbmdhi.errors import MeshError, Misuse, WalletError
@@ -70,25 +71,31 @@ def open_wallet(wallet: str, home: Path) -> Wallet:
 def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Open the wallet, connect, do the work; errors are told as `guarded` does."""
 
+    opened = guarded(lambda: open_wallet(wallet, home))
+
     async def run() -> T:
-        async with Client(open_wallet(wallet, home), member) as client:
+        async with Client(opened, member) as client:
             return await work(client)
 
-    return guarded(lambda: asyncio.run(run()))
+    typist = hints.Typist(home, wallet, member)
+    return guarded(lambda: asyncio.run(run()), lambda error: hints.of(error, typist, opened))
 
 
-def guarded(work: Callable[[], T]) -> T:
+def guarded(work: Callable[[], T], hint: Callable[[MeshError], hints.Hint] = lambda _: hints.Hint()) -> T:
     """Do the work; an error of the mesh is shown as a person needs it, and ends with status
     1, or with 2 when what was typed cannot be."""
     try:
         return work()
     except MeshError as error:
+        more = hint(error)
         if "--json" in sys.argv:
-            document = {"error": {"code": error.code_name, "reason": error.reason, "path": error.path}}
-            print(json.dumps(document))
+            document = {"code": error.code_name, "reason": error.reason, "path": error.path}
+            print(json.dumps({"error": document | more.document}))
         errors.print(
             f"[red]{error.code_name}[/red] {error.reason}" + (f" (at {error.path})" if error.path else "")
         )
+        for line in more.lines:
+            errors.print(line, soft_wrap=True, markup=False)
         raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
 
 

@@ -108,8 +108,9 @@ def inbox(
 
 
 def verify(
-    tx_id: Annotated[str, typer.Argument(help="Transaction id of the receipt.")],
-    command_id: Annotated[str, typer.Argument(help="Command id of the receipt.")],
+    ids: Annotated[
+        list[str], typer.Argument(help="Transaction id and command id of the receipt, or the latter alone.")
+    ],
     signer: Annotated[str, typer.Option(help="Address of the command's signer, when it is known.")] = "",
     wallet: WalletOption = "",
     member: MemberOption = "",
@@ -117,8 +118,12 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check a receipt against the members' peers: endorsements, author's signature, verdict, stored bytes."""
+    if len(ids) > 2:
+        shared.errors.print("give the transaction id and the command id of one receipt, or the command id")
+        raise typer.Exit(2)
+    tx_id, command_id = (None, *ids)[-2:]
     verification = shared.with_client(
-        wallet, home, member, lambda client: verify_receipt(client, tx_id, command_id, signer)
+        wallet, home, member, lambda client: verify_receipt(client, tx_id, str(command_id), signer)
     )
     if as_json:
         checks = [

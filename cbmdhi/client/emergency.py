@@ -14,7 +14,7 @@ from cbmdhi.client.opened import content_of
 from cbmdhi.client.proven import Proven
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import broken_glass, command, hpke, released
 from cbmdhi.protocol.evidence import ProvenVersion
@@ -76,7 +76,10 @@ class Emergency:
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         signed = wallet.sign_command(raw)
         request = gateway_pb2.ReadInEmergencyRequest(command=signed)
-        response = await self._connection.call(stub.ReadInEmergency, request)
+        try:
+            response = await self._connection.call(stub.ReadInEmergency, request)
+        except MeshError as error:
+            raise to_be_sent(error, [signed]) from error
         return self._opened(glass, command.parse(signed)[0].command_id, response)
 
     async def kept(self, *, unrecorded_only: bool = False) -> Sequence[KeptEmergency]:

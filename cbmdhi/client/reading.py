@@ -137,7 +137,10 @@ class Reads:
         request = gateway_pb2.ReadRequest(
             command=signed, proven=self._proven.knows(body.record_id, body.version)
         )
-        response = await self._connection.call(stub.Read, request)
+        try:
+            response = await self._connection.call(stub.Read, request)
+        except MeshError as error:
+            raise to_be_sent(error, [signed]) from error
         return self._decided(body, signed, response, self._given(response))
 
     async def _read_together(self, bodies: Sequence[pb.Access]) -> list[Reading | MeshError]:

@@ -18,7 +18,7 @@ from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, SealedKey
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
@@ -76,7 +76,6 @@ class Registration:
             enrolment_certificate=_der(wallet.certificate_pem),
         )
         request = identity_pb2.RegisterRequest()
-        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
         if evidence and wallet.role == pb.ROLE_PATIENT:
             administrators = await reviewers.of_evidence(self._connection)
             self._add_custodians(body, request, custodians)
@@ -84,8 +83,16 @@ class Registration:
             body.evidence_cid = cid.raw(request.sealed_evidence)
         signed = wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
         request.command.CopyFrom(signed)
-        receipt = (await self._connection.enrolled(stub.Register, request)).receipt
-        return await receipts.of_command(self._connection, signed, receipt, request)
+        return await self.send_registration(request)
+
+    async def send_registration(self, request: identity_pb2.RegisterRequest) -> Receipt:
+        """Send a registration as it was signed, also once more. Raises as `submit_group` does."""
+        stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
+        try:
+            receipt = (await self._connection.enrolled(stub.Register, request)).receipt
+        except MeshError as error:
+            raise to_be_sent(error, [request]) from error
+        return await receipts.of_command(self._connection, request.command, receipt, request)
 
     async def invite(self, address: str, role: pb.Role) -> str:
         """As an administrator: prepare somebody's enrolment. Gives the secret to hand over."""
@@ -159,10 +166,16 @@ class Registration:
             evidence_cid=identity.evidence_cid if decision == pb.DECISION_APPROVE else "",
         )
         signed = self._wallet.sign_command(command.make(body, channel=self._wallet.consortium.signed_channel))
+        return await self.send_review(identity_pb2.ReviewRequest(command=signed))
+
+    async def send_review(self, request: identity_pb2.ReviewRequest) -> identity_pb2.ReviewResponse:
+        """Send a vote as it was signed, also once more. Raises as `submit_group` does."""
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
-        request = identity_pb2.ReviewRequest(command=signed)
-        response = await self._connection.call(stub.Review, request)
-        proven = await receipts.of_command(self._connection, signed, response.receipt, request)
+        try:
+            response = await self._connection.call(stub.Review, request)
+        except MeshError as error:
+            raise to_be_sent(error, [request]) from error
+        proven = await receipts.of_command(self._connection, request.command, response.receipt, request)
         response.receipt.CopyFrom(proven)
         return response
 

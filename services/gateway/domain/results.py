@@ -13,7 +13,7 @@ from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
 
 _GROUP_REFUSED = "another command of the group was refused, so none of it was done: see its receipt"
-_UNKNOWN = "it may have been committed: send the same command again, its id makes that harmless"
+_UNKNOWN = "it may have been committed: sent again as it was signed, it is done at most once"
 
 
 def refused(commands: Sequence[Parsed], why: Refused) -> list[RecordReceipt]:

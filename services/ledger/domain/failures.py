@@ -144,7 +144,7 @@ MALFORMED_RESULT = Failure(
 )
 
 UNKNOWN_REASON = (
-    "the transaction was sent and its fate is not known; send the same command again: it is done at most once"
+    "the transaction was sent and its fate is not known: sent again as it was signed, it is done at most once"
 )
 
 
