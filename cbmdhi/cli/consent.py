@@ -11,12 +11,17 @@ import typer
 
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
+from cbmdhi.cli.trail import when
 from cbmdhi.cli.wallet import role_named
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.devnet.layout import command_for
-from cbmdhi.errors import WalletError
+from cbmdhi.errors import Misuse, WalletError
 from cbmdhi.protocol import address as addresses
+
+_MOST_DAYS = 36_500
+# The last year of a date, in Unix ms: whoever signed by other means may have written anything.
+_FAR_MS = 253_402_300_799_000
 
 app = typer.Typer(
     no_args_is_help=True, help="Who may see what, for what, until when. Signed by the patient in person."
@@ -34,7 +39,12 @@ def grant(
     action: Annotated[
         list[str] | None, typer.Option(help="read, search, history, export, event, write; repeat.")
     ] = None,
-    days: Annotated[int, typer.Option(help="Days it holds; 0: until revoked.")] = 0,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Days it holds, 1 to {_MOST_DAYS}; without it: until revoked.", show_default=False
+        ),
+    ] = None,
     deny: Annotated[bool, typer.Option("--deny", help="Forbid instead: deny wins over any permit.")] = False,
     wallet: WalletOption = "",
     member: MemberOption = "",
@@ -48,7 +58,7 @@ def grant(
         categories=category or [],
         record_ids=record or [],
         actions=action or [],
-        valid_until_ms=int((time.time() + days * 86_400) * 1000) if days else 0,
+        valid_until_ms=shared.guarded(lambda: _until_ms(days)),
         deny=deny,
     )
     consent_id, receipt = shared.with_client(wallet, home, member, lambda client: client.consents.grant(line))
@@ -87,14 +97,33 @@ def list_consents(
     if as_json:
         print(json.dumps(shared.plain(document)))
         return
-    table = shared.table("consent", "effect", "who", "for", "what")
+    table, now_ms = shared.table("consent", "effect", "who", "for", "what", "until"), time.time() * 1000
     for consent in document.consents:
         for line in consent.provisions:
             who = ", ".join(_who(grantee) for grantee in line.grantees) or "anyone"
             what = ", ".join([*line.categories, *line.record_ids]) or "everything"
             effect = pb.Effect.Name(line.effect).removeprefix("EFFECT_").lower()
-            table.add_row(consent.consent_id, effect, who, ", ".join(line.purposes) or "anything", what)
+            purposes = ", ".join(line.purposes) or "anything"
+            table.add_row(consent.consent_id, effect, who, purposes, what, _until(line, now_ms))
     console.print(table if document.consents else "no consent is in force: nobody but you may read")
+
+
+def _until_ms(days: int | None) -> int:
+    if days is None:
+        return 0
+    if not 1 <= days <= _MOST_DAYS:
+        raise Misuse(
+            f"a consent holds for 1 to {_MOST_DAYS} days; without --days until it is revoked", "days"
+        )
+    return int((time.time() + days * 86_400) * 1000)
+
+
+def _until(line: pb.Provision, now_ms: float) -> str:
+    """Until when it holds, by this machine's clock."""
+    if not line.valid_until_ms:
+        return "revoked"
+    at = f"{line.valid_until_ms} ms" if line.valid_until_ms > _FAR_MS else f"{when(line.valid_until_ms)} UTC"
+    return f"ended {at}" if line.valid_until_ms <= now_ms else at
 
 
 def _grantee(text: str) -> dict[str, Any]:

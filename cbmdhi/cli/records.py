@@ -39,6 +39,7 @@ def put(
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
     left: list[unsure.Unsure] = []
+    typist = hints.Typist(home, wallet, member)
 
     async def work(client: Client) -> list[Written]:
         written = await _written(
@@ -52,21 +53,12 @@ def put(
     if as_json:
         print(json.dumps([_row(entry) for entry in written]))
     else:
-        table = shared.table("record", "verdict", "block", "transaction", "cid", "replicas")
         for entry in written:
-            row = _row(entry)
-            table.add_row(
-                row["record_id"],
-                row["verdict"] if entry.ok else f"{row['verdict']}: {row['reason']}",
-                str(row["block"]),
-                shared.short(row["tx_id"]),
-                shared.short(row["cid"]),
-                ", ".join(row["replicas"]),
-            )
-        console.print(table)
-        console.print("as the gateway says; `cbmdhi verify` proves it, by the ids that --json shows")
+            for line in _lines(_row(entry)):
+                console.print(line, soft_wrap=True, markup=False)
+        console.print(_proof_of([_row(entry) for entry in written], typist), soft_wrap=True, markup=False)
     if left[0].signed:
-        for line in hints.unknown(left[0], hints.Typist(home, wallet, member)).lines:
+        for line in hints.unknown(left[0], typist).lines:
             shared.errors.print(line, soft_wrap=True, markup=False)
     if not all(entry.ok for entry in written):
         raise typer.Exit(1)
@@ -185,6 +177,31 @@ def _is_open(entry: Written) -> bool:
         return isinstance(entry.error, UnknownOutcome)
     receipt = entry.receipt.receipt
     return receipt.code != code_pb2.CODE_OK and receipt.outcome in _UNCERTAIN
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    """A record's result, each id whole, on lines of their own."""
+    where = f" (at {row['path']})" if row["path"] else ""
+    lines = [
+        f"{row['verdict']}  record {row['record_id']}" + (f", block {row['block']}" if row["block"] else "")
+    ]
+    if row["reason"]:
+        lines.append(f"  {row['reason']}{where}")
+    if row["tx_id"]:
+        lines += [f"  transaction {row['tx_id']}", f"  command {row['command_id']}"]
+    if row["cid"]:
+        lines.append(f"  cid {row['cid']} at {', '.join(row['replicas'])}")
+    return lines
+
+
+def _proof_of(rows: list[dict[str, Any]], typist: hints.Typist) -> str:
+    committed = next((row for row in rows if row["outcome"] == "COMMITTED"), None)
+    if committed is not None:
+        proves = typist.command("verify", committed["tx_id"], committed["command_id"])
+        return f"as the gateway says; by the ids of each it is proven, such as: {proves}"
+    if all(row["outcome"] == "NOT_DONE" for row in rows):
+        return "nothing was committed"
+    return "nothing is known to be committed"
 
 
 def _row(entry: Written) -> dict[str, Any]:

@@ -127,10 +127,10 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def table(*columns: str) -> Table:
-    """An empty table with those columns, one line a row."""
+    """An empty table with those columns; what is wider than the terminal is folded and never cut off."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, no_wrap=True)
+        made.add_column(column, overflow="fold")
     return made
 
 

@@ -27,7 +27,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import Evidence, Receipt
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.state_keys import audit_key
-from cbmdhi.verify import verify_receipts, was_never_done
+from cbmdhi.verify import verify_receipt, verify_receipts, was_never_done
 from tests.support.blocks import Network
 from tests.support.channel import CHANNEL
 from tests.support.evidence import Committed, Person
@@ -367,3 +367,20 @@ async def test_that_nothing_was_done_another_member_says_once_nobody_can_carry_i
     with pytest.raises(MeshError) as caught:
         await was_never_done(client, signed(190))
     assert caught.value.code_name == "INTEGRITY"
+
+
+async def test_a_command_is_verified_by_its_id_alone_and_a_receipt_by_its_transaction_too() -> None:
+    gateway = Gateway()
+    author = gateway.committed.people[0]
+    record = gateway.committed.put(author, bytes(32))
+
+    async def away(_: str) -> bytes:
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "no such block here")
+
+    trail = SimpleNamespace(evidence=Trail(gateway.connection).evidence, blob=away)
+    client = cast(Client, SimpleNamespace(wallet=gateway.wallet, trail=trail))
+    found = await verify_receipt(client, None, record.command_id, author.address)
+    other = await verify_receipt(client, "", record.command_id, author.address)
+    assert found.tx_id == record.tx_id
+    assert [check.name for check in found.checks if not check.ok] == ["cid"]
+    assert [check.name for check in other.checks if not check.ok] == ["transaction", "cid"]
