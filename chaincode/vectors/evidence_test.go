@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -31,6 +32,7 @@ type evidenceFile struct {
 	}
 	RecordID      string `json:"record_id"`
 	Version       uint32
+	Patient       string
 	CommandID     string `json:"command_id"`
 	Signer        string
 	Author        string
@@ -38,17 +40,57 @@ type evidenceFile struct {
 	AuditEntry    Hex   `json:"audit_entry_hex"`
 	Commands      []Hex `json:"commands_hex"`
 	Registrations []Hex `json:"registrations_hex"`
-	Cases         []struct {
-		Name     string
-		Endorsed Hex `json:"endorsed_state_hex"`
-		Valid    bool
-		Fails    string
-	}
-	Replicas struct {
+	Cases         []evidenceCase
+	Replicas      struct {
 		Stored   Hex   `json:"stored_content_hex"`
 		Contents Hex   `json:"contents_hex"`
 		Receipts []Hex `json:"receipts_hex"`
+		Bad      []struct {
+			Name, Check string
+			Stored      Hex `json:"stored_content_hex"`
+			Receipt     Hex `json:"receipt_hex"`
+		}
 	}
+}
+
+type evidenceCase struct {
+	Name          string
+	Valid         bool
+	Check         string
+	Fails         string
+	Asks          string
+	Endorsed      Hex   `json:"endorsed_state_hex"`
+	Commands      []Hex `json:"commands_hex"`
+	Registrations []Hex `json:"registrations_hex"`
+}
+
+// reader checks one case. One of its checks, by its name in docs/verification.md, may be left out: what fails by
+// that check alone is taken then.
+type reader struct {
+	*evidenceFile
+	one     evidenceCase
+	without string
+	met     map[string]bool
+}
+
+func (file *evidenceFile) reader(one evidenceCase, without string) *reader {
+	if one.Commands == nil {
+		one.Commands = file.Commands
+	}
+	if one.Registrations == nil {
+		one.Registrations = file.Registrations
+	}
+	return &reader{file, one, without, map[string]bool{}}
+}
+
+// holds is the check of that name.
+func (r *reader) holds(name string, found bool) bool {
+	r.met[name] = true
+	return found || name == r.without
+}
+
+func (r *reader) check(name string, found bool, otherwise failed) {
+	check(r.holds(name, found), otherwise)
 }
 
 // failed says which check of docs/verification.md a piece of evidence fails.
@@ -96,16 +138,18 @@ func (file *evidenceFile) issued(certificate *x509.Certificate, mspID string) bo
 }
 
 // state is what a majority of the members' peers sign of some keys: docs/verification.md, "What the peers hold".
-func (file *evidenceFile) state(endorsed []byte) map[string][]byte {
+func (r *reader) state() map[string][]byte {
 	var payload common.Payload
 	var channel common.ChannelHeader
 	var header common.SignatureHeader
 	var transaction peer.Transaction
-	parse(endorsed, &payload, "state")
+	parse(r.one.Endorsed, &payload, "state")
 	parse(payload.GetHeader().GetChannelHeader(), &channel, "state")
 	parse(payload.GetHeader().GetSignatureHeader(), &header, "state")
 	parse(payload.GetData(), &transaction, "state")
-	check(channel.GetType() == int32(common.HeaderType_ENDORSER_TRANSACTION) && len(transaction.GetActions()) == 1, "state")
+	r.check("type", channel.GetType() == int32(common.HeaderType_ENDORSER_TRANSACTION), "state")
+	check(len(transaction.GetActions()) > 0, "state")
+	r.check("one-action", len(transaction.GetActions()) == 1, "state")
 
 	var action peer.ChaincodeActionPayload
 	var response peer.ProposalResponsePayload
@@ -118,16 +162,20 @@ func (file *evidenceFile) state(endorsed []byte) map[string][]byte {
 	parse(action.GetChaincodeProposalPayload(), &proposal, "state")
 	parse(proposal.GetInput(), &invocation, "state")
 
-	check(channel.GetChannelId() == file.Channel && answered.GetChaincodeId().GetName() == file.Chaincode, "transaction")
+	r.check("channel", channel.GetChannelId() == r.Channel, "transaction")
+	r.check("chaincode", answered.GetChaincodeId().GetName() == r.Chaincode, "transaction")
 	id := sha256.Sum256(slices.Concat(header.GetNonce(), header.GetCreator()))
-	check(channel.GetTxId() == hex.EncodeToString(id[:]), "transaction")
+	r.check("tx-id", channel.GetTxId() == hex.EncodeToString(id[:]), "transaction")
 	arguments := invocation.GetChaincodeSpec().GetInput().GetArgs()
-	check(answered.GetResponse().GetStatus() == 200 && len(arguments) == 2 && string(arguments[0]) == "query", "transaction")
+	r.check("status", answered.GetResponse().GetStatus() == 200, "transaction")
+	check(len(arguments) >= 2, "transaction")
+	r.check("two-arguments", len(arguments) == 2, "transaction")
+	r.check("query", string(arguments[0]) == "query", "transaction")
 	proposed := sha256.Sum256(slices.Concat(
 		payload.GetHeader().GetChannelHeader(), payload.GetHeader().GetSignatureHeader(), action.GetChaincodeProposalPayload()))
-	check(string(proposed[:]) == string(response.GetProposalHash()), "transaction")
+	r.check("proposal-hash", string(proposed[:]) == string(response.GetProposalHash()), "transaction")
 
-	holding := map[string]bool{}
+	holding, all := map[string]bool{}, 0
 	for _, endorsement := range action.GetAction().GetEndorsements() {
 		var endorser msp.SerializedIdentity
 		if proto.Unmarshal(endorsement.GetEndorser(), &endorser) != nil {
@@ -139,23 +187,28 @@ func (file *evidenceFile) state(endorsed []byte) map[string][]byte {
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		at := time.Unix(channel.GetTimestamp().GetSeconds(), int64(channel.GetTimestamp().GetNanos()))
-		if err != nil || at.Before(certificate.NotBefore) || at.After(certificate.NotAfter) ||
-			!slices.Contains(certificate.Subject.OrganizationalUnit, "peer") || !file.issued(certificate, endorser.GetMspid()) {
+		if err != nil || !r.holds("peer-validity", !at.Before(certificate.NotBefore) && !at.After(certificate.NotAfter)) ||
+			!r.holds("peer-unit", slices.Contains(certificate.Subject.OrganizationalUnit, "peer")) ||
+			!r.holds("peer-root", r.issued(certificate, endorser.GetMspid())) {
 			continue
 		}
 		message := slices.Concat(action.GetAction().GetProposalResponsePayload(), endorsement.GetEndorser())
-		if isSigned(certificate.RawSubjectPublicKeyInfo, message, endorsement.GetSignature()) {
+		if r.holds("endorsement-signature", isSigned(certificate.RawSubjectPublicKeyInfo, message, endorsement.GetSignature())) {
 			holding[endorser.GetMspid()] = true
+			all++
 		}
 	}
-	check(len(holding) >= len(file.Members)/2+1, "endorsements")
+	majority := len(r.Members)/2 + 1
+	r.check("majority", all >= majority, "endorsements")
+	r.check("members", all < majority || len(holding) >= majority, "endorsements")
 
 	var query pb.Query
 	var result pb.QueryResult
 	parse(arguments[1], &query, "state")
 	parse(answered.GetResponse().GetPayload(), &result, "state")
 	keys := query.GetGetKeys().GetKeys()
-	check(len(keys) == len(result.GetValues()), "state")
+	r.check("as-many-values", len(keys) == len(result.GetValues()), "state")
+	check(len(keys) <= len(result.GetValues()), "state")
 	values := map[string][]byte{}
 	for i, key := range keys {
 		values[key] = result.GetValues()[i]
@@ -164,8 +217,8 @@ func (file *evidenceFile) state(endorsed []byte) map[string][]byte {
 }
 
 // certified is the signing key of an address: docs/verification.md, "Whose key it is".
-func (file *evidenceFile) certified(who string) []byte {
-	for _, raw := range file.Registrations {
+func (r *reader) certified(who string) []byte {
+	for _, raw := range r.one.Registrations {
 		var signed pb.SignedCommand
 		parse(raw, &signed, "author")
 		if signed.GetSigner() != who {
@@ -174,13 +227,15 @@ func (file *evidenceFile) certified(who string) []byte {
 		_, wrapped := open(&signed)
 		body := wrapped.GetRegisterIdentity()
 		key := body.GetSigningPublicKey()
-		check(body.GetAddress() == who && address(key) == who, "author")
-		check(isSigned(key, labelled("cbmdhi/command/v1", signed.GetCommand()), signed.GetSignature()), "author")
+		r.check("registered-signer", body.GetAddress() == who, "author")
+		r.check("registered-address", address(key) == who, "author")
+		r.check("registration-signature", isSigned(key, labelled("cbmdhi/command/v1", signed.GetCommand()), signed.GetSignature()), "author")
 		certificate, err := x509.ParseCertificate(body.GetEnrolmentCertificate())
-		check(err == nil && file.issued(certificate, body.GetHomeMsp()), "author")
-		check(string(certificate.RawSubjectPublicKeyInfo) == string(key), "author")
+		check(err == nil, "author")
+		r.check("enrolment-root", r.issued(certificate, body.GetHomeMsp()), "author")
+		r.check("enrolment-key", string(certificate.RawSubjectPublicKeyInfo) == string(key), "author")
 		role := pb.Role_name[int32(body.GetRole())]
-		check("ROLE_"+roleOf(certificate) == role, "author")
+		r.check("enrolment-role", "ROLE_"+roleOf(certificate) == role, "author")
 		return key
 	}
 	panic(failed("author"))
@@ -213,90 +268,134 @@ func open(signed *pb.SignedCommand) (*pb.Command, *pb.CommandBody) {
 }
 
 // meant gives the command of that id and signer, and its author: docs/verification.md, "Who meant it".
-func (file *evidenceFile) meant(commandID, signer string) (*pb.SignedCommand, string) {
-	for _, raw := range file.Commands {
+func (r *reader) meant(commandID, signer string) (*pb.SignedCommand, string) {
+	for _, raw := range r.one.Commands {
 		var signed pb.SignedCommand
 		parse(raw, &signed, "author")
 		command, _ := open(&signed)
 		if command.GetCommandId() != commandID || signed.GetSigner() != signer {
 			continue
 		}
-		check(isSigned(file.certified(signer), labelled("cbmdhi/command/v1", signed.GetCommand()), signed.GetSignature()), "author")
-		check(command.GetChannel() == file.Channel && string(command.GetGenesisSha256()) == string(file.Genesis), "author")
+		r.check("command-signature", isSigned(r.certified(signer), labelled("cbmdhi/command/v1", signed.GetCommand()), signed.GetSignature()), "author")
+		r.check("command-channel", command.GetChannel() == r.Channel, "author")
+		r.check("command-genesis", string(command.GetGenesisSha256()) == string(r.Genesis), "author")
 		if signed.GetDelegation() == nil {
-			check(len(command.GetDelegationSha256()) == 0, "author")
+			r.check("no-delegation", len(command.GetDelegationSha256()) == 0, "author")
 			return &signed, signer
 		}
 		within := signed.GetDelegation()
 		digest := sha256.Sum256(within.GetDelegation())
-		check(string(digest[:]) == string(command.GetDelegationSha256()), "author")
+		r.check("delegation-sha256", string(digest[:]) == string(command.GetDelegationSha256()), "author")
 		var delegation pb.Delegation
 		parse(within.GetDelegation(), &delegation, "author")
-		check(delegation.GetDelegate() == signer && delegation.GetChannel() == file.Channel &&
-			string(delegation.GetGenesisSha256()) == string(file.Genesis), "author")
+		r.check("delegate", delegation.GetDelegate() == signer, "author")
+		r.check("delegation-channel", delegation.GetChannel() == command.GetChannel(), "author")
+		r.check("delegation-genesis", string(delegation.GetGenesisSha256()) == string(command.GetGenesisSha256()), "author")
 		message := labelled("cbmdhi/delegation/v1", within.GetDelegation())
-		check(isSigned(file.certified(delegation.GetDelegator()), message, within.GetSignature()), "author")
+		r.check("delegation-signature", isSigned(r.certified(delegation.GetDelegator()), message, within.GetSignature()), "author")
 		return &signed, delegation.GetDelegator()
 	}
 	panic(failed("author"))
 }
 
 // version and decided are docs/verification.md, "A version of a record" and "A command and its verdict".
-func (file *evidenceFile) version(endorsed []byte) (err error) {
+func (r *reader) version() (err error) {
 	defer tell(&err)
-	values := file.state(endorsed)
-	value := values[fmt.Sprintf("z/%s/rec/%08x", file.RecordID, file.Version)]
-	check(len(value) > 0, "state")
+	values := r.state()
+	value := values[fmt.Sprintf("z/%s/rec/%08x", r.RecordID, r.Version)]
+	r.check("present", len(value) > 0, "state")
 	var record pb.RecordVersion
 	parse(value, &record, "state")
-	signed, author := file.meant(record.GetCommandId(), record.GetSignedBy())
+	r.check("asked-for", record.GetRecordId() == r.RecordID && record.GetVersion() == r.Version, "state")
+	signed, author := r.meant(record.GetCommandId(), record.GetSignedBy())
 	_, wrapped := open(signed)
 	body := wrapped.GetPutRecord()
-	check(body != nil && record.GetRecordId() == file.RecordID && record.GetVersion() == file.Version, "state")
-	check(author == record.GetAuthor(), "author")
-	check(body.GetRecordId() == record.GetRecordId() && body.GetVersion() == record.GetVersion() &&
+	r.check("put-record", body != nil, "state")
+	r.check("author", author == record.GetAuthor(), "author")
+	r.check("as-signed", body.GetRecordId() == record.GetRecordId() && body.GetVersion() == record.GetVersion() &&
 		body.GetPatient() == record.GetPatient() && body.GetCategory() == record.GetCategory() &&
 		string(body.GetContentCommitment()) == string(record.GetContentCommitment()), "author")
+	r.check("patient", record.GetPatient() == r.Patient, "patient")
 	return nil
 }
 
-func (file *evidenceFile) decided(endorsed []byte) (err error) {
+func (r *reader) decided() (err error) {
 	defer tell(&err)
-	value := file.state(endorsed)["z/"+file.CommandID+"/aud/"+file.Signer]
-	check(len(value) > 0, "verdict")
+	value := r.state()["z/"+r.CommandID+"/aud/"+r.Signer]
+	r.check("decided", len(value) > 0, "verdict")
 	var entry pb.AuditEntry
 	parse(value, &entry, "state")
-	signed, author := file.meant(file.CommandID, entry.GetSigner())
+	signed, author := r.meant(r.CommandID, entry.GetSigner())
 	digest := sha256.Sum256(signed.GetCommand())
-	check(string(digest[:]) == string(entry.GetCommandSha256()), "author")
-	check(author == file.Author && entry.GetCode() == pb.Code_CODE_OK, "verdict")
+	r.check("command-sha256", string(digest[:]) == string(entry.GetCommandSha256()), "author")
+	check(author == r.Author && entry.GetCode() == pb.Code_CODE_OK, "verdict")
 	return nil
 }
+
+func (r *reader) asked() error {
+	if r.one.Asks == "command" {
+		return r.decided()
+	}
+	return r.version()
+}
+
+// backed are checks without which another still fails: what they look for is empty then.
+var backed = map[string]bool{"present": true, "put-record": true, "decided": true}
 
 func TestEvidence(t *testing.T) {
 	var file evidenceFile
 	read(t, "evidence.json", &file)
+	met, tried := map[string]bool{}, map[string]bool{}
 	holding := 0
 	for _, v := range file.Cases {
-		err := file.version(v.Endorsed)
+		r := file.reader(v, "")
+		err := r.asked()
+		maps.Copy(met, r.met)
 		if v.Valid {
 			holding++
 			if err != nil {
 				t.Errorf("%s: fails %v", v.Name, err)
 			}
-			if err := file.decided(v.Endorsed); err != nil {
+			if err := r.decided(); err != nil {
 				t.Errorf("%s: the command fails %v", v.Name, err)
 			}
-			equal(t, "the version", file.state(v.Endorsed)[fmt.Sprintf("z/%s/rec/%08x", file.RecordID, file.Version)], file.Record)
+			maps.Copy(met, r.met)
+			equal(t, "the version", r.state()[fmt.Sprintf("z/%s/rec/%08x", file.RecordID, file.Version)], file.Record)
 			continue
 		}
+		tried[v.Check] = true
 		if !errors.Is(err, failed(v.Fails)) {
 			t.Errorf("%s: %v, want %s", v.Name, err, v.Fails)
 		}
+		if err := file.reader(v, v.Check).asked(); (err != nil) != backed[v.Check] {
+			t.Errorf("%s: it does not fail by %s alone: without it %v", v.Name, v.Check, err)
+		}
 	}
-	if holding != 1 || len(file.Cases) < 5 {
-		t.Fatal("no vectors")
+	if holding != 1 || !maps.Equal(met, tried) {
+		t.Fatalf("of the checks %v those with a case are %v", slices.Sorted(maps.Keys(met)), slices.Sorted(maps.Keys(tried)))
 	}
+}
+
+func (file *evidenceFile) heldBy(raw, storedRaw []byte, without string) (err error) {
+	defer tell(&err)
+	var receipt pb.ReplicaReceipt
+	var stored pb.StoredContent
+	parse(raw, &receipt, "parse")
+	parse(storedRaw, &stored, "parse")
+	holds := func(name failed, found bool) { check(found || string(name) == without, name) }
+	message := slices.Concat(labelled("cbmdhi/replica/v2", file.Genesis, receipt.GetRootSha256(), receipt.GetContentsSha256()),
+		[]byte(receipt.GetMsp()+"\x00"+strconv.FormatInt(receipt.GetHeldAtMs(), 10)))
+	contents := sha256.Sum256(file.Replicas.Contents)
+	holds("replica-root", string(receipt.GetRootSha256()) == string(stored.GetRootSha256()))
+	holds("replica-contents", string(receipt.GetContentsSha256()) == string(contents[:]))
+	holds("replica-member", slices.Contains(stored.GetReplicas(), receipt.GetMsp()))
+	for _, member := range file.Members {
+		if member.MspID == receipt.GetMsp() {
+			holds("replica-signature", isSigned(member.StorageKey, message, receipt.GetSignature()))
+			return nil
+		}
+	}
+	panic(failed("replica-member"))
 }
 
 func TestReceiptsOfWhoHoldsARecord(t *testing.T) {
@@ -311,22 +410,23 @@ func TestReceiptsOfWhoHoldsARecord(t *testing.T) {
 		key.GetKeyId()+"\x00"+strconv.FormatUint(uint64(key.GetEpoch()), 10)+"\x00"), key.GetSealedKeySha256()))
 	content := sha256.Sum256(slices.Concat([]byte("cbmdhi/sealed/v2\x00"+stored.GetCid()+"\x00"+file.CommandID+"\x00"+file.Signer+"\x00"), stated[:]))
 	equal(t, "contents", content[:], file.Replicas.Contents)
-	contents := sha256.Sum256(file.Replicas.Contents)
 	if len(file.Replicas.Receipts) != len(stored.GetReplicas()) {
 		t.Fatal("a receipt of each member that holds it")
 	}
 	for i, raw := range file.Replicas.Receipts {
-		var receipt pb.ReplicaReceipt
-		if proto.Unmarshal(raw, &receipt) != nil {
-			t.Fatal("a receipt cannot be read")
+		if err := file.heldBy(raw, file.Replicas.Stored, ""); err != nil {
+			t.Errorf("receipt %d: %v", i, err)
 		}
-		equal(t, "root", receipt.GetRootSha256(), stored.GetRootSha256())
-		equal(t, "contents", receipt.GetContentsSha256(), contents[:])
-		message := slices.Concat(labelled("cbmdhi/replica/v2", file.Genesis, receipt.GetRootSha256(), receipt.GetContentsSha256()),
-			[]byte(receipt.GetMsp()+"\x00"+strconv.FormatInt(receipt.GetHeldAtMs(), 10)))
-		if receipt.GetMsp() != stored.GetReplicas()[i] || file.Members[i].MspID != receipt.GetMsp() ||
-			!isSigned(file.Members[i].StorageKey, message, receipt.GetSignature()) {
-			t.Errorf("%s did not sign its receipt", receipt.GetMsp())
+	}
+	if len(file.Replicas.Bad) < 5 {
+		t.Fatal("no vectors")
+	}
+	for _, v := range file.Replicas.Bad {
+		if err := file.heldBy(v.Receipt, v.Stored, ""); !errors.Is(err, failed(v.Check)) {
+			t.Errorf("%s: %v, want %s", v.Name, err, v.Check)
+		}
+		if err := file.heldBy(v.Receipt, v.Stored, v.Check); err != nil {
+			t.Errorf("%s: it does not fail by %s alone: without it %v", v.Name, v.Check, err)
 		}
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -91,31 +93,67 @@ func TestEmergencyID(t *testing.T) {
 	}
 }
 
-func TestCall(t *testing.T) {
-	var file struct {
-		Channel string
-		Genesis Hex `json:"genesis_sha256_hex"`
-		Key     Hex `json:"public_key_spki_hex"`
-		Call    struct {
-			Type      string `json:"request_type"`
-			Msp       string
-			Call      Hex `json:"call_hex"`
-			Signature Hex `json:"signature_hex"`
-		}
+type callFile struct {
+	Channel string
+	Genesis Hex `json:"genesis_sha256_hex"`
+	Key     Hex `json:"public_key_spki_hex"`
+	Call    struct {
+		signedCall
+		Type  string `json:"request_type"`
+		Msp   string
+		Taken int64 `json:"taken_at_ms"`
+		Bad   []signedCall
 	}
+}
+
+type signedCall struct {
+	Name, Check string
+	Call        Hex `json:"call_hex"`
+	Signature   Hex `json:"signature_hex"`
+}
+
+var uuidV7 = regexp.MustCompile("^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+
+// taken by a service of the member; one check may be left out.
+func (file *callFile) taken(v signedCall, without string) (err error) {
+	defer tell(&err)
+	var call pb.Call
+	parse(v.Call, &call, "parse")
+	holds := func(name failed, found bool) { check(found || string(name) == without, name) }
+	holds("call-signature", isSigned(file.Key, labelled("cbmdhi/call/v1", v.Call), v.Signature))
+	holds("call-channel", call.GetChannel() == file.Channel)
+	holds("call-genesis", string(call.GetGenesisSha256()) == string(file.Genesis))
+	holds("call-member", call.GetMsp() == file.Call.Msp)
+	holds("call-type", call.GetRequestType() == file.Call.Type)
+	holds("call-id", uuidV7.MatchString(call.GetCallId()))
+	holds("call-expiry", file.Call.Taken < call.GetExpiresAtMs())
+	holds("call-lifetime", call.GetExpiresAtMs()-call.GetIssuedAtMs() <= 300_000)
+	holds("call-issued", call.GetIssuedAtMs() <= file.Call.Taken+60_000)
+	return nil
+}
+
+func TestCall(t *testing.T) {
+	var file callFile
 	read(t, "sessions.json", &file)
 	var call pb.Call
 	if err := proto.Unmarshal(file.Call.Call, &call); err != nil {
 		t.Fatal(err)
 	}
-	if !isSigned(file.Key, labelled("cbmdhi/call/v1", file.Call.Call), file.Call.Signature) {
-		t.Error("the call is not signed by who asks")
-	}
-	equal(t, "genesis", call.GetGenesisSha256(), file.Genesis)
 	// AcknowledgeRequest: field 1 is packed, 7 and 300.
 	equal(t, "the request", call.GetRequest(), []byte{0x0a, 3, 7, 0xac, 2})
-	if call.GetChannel() != file.Channel || call.GetMsp() != file.Call.Msp || call.GetRequestType() != file.Call.Type {
-		t.Errorf("it means another: %v", &call)
+	if err := file.taken(file.Call.signedCall, ""); err != nil {
+		t.Errorf("the good call fails %v", err)
+	}
+	if len(file.Call.Bad) < 9 {
+		t.Fatal("a bad call for each check")
+	}
+	for _, v := range file.Call.Bad {
+		if err := file.taken(v, ""); !errors.Is(err, failed(v.Check)) {
+			t.Errorf("%s: %v, want %s", v.Name, err, v.Check)
+		}
+		if err := file.taken(v, v.Check); err != nil {
+			t.Errorf("%s: it does not fail by %s alone: without it %v", v.Name, v.Check, err)
+		}
 	}
 }
 

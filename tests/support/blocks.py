@@ -64,10 +64,10 @@ class Organisation:
         """The root in PEM."""
         return self.root.public_bytes(Encoding.PEM).decode()
 
-    def issue(self, unit: str) -> Member:
-        """An identity of this organisation with an organisational unit such as `peer`."""
+    def issue(self, unit: str, at: datetime.datetime | None = None) -> Member:
+        """An identity of this organisation with an organisational unit such as `peer`, issued now or `at`."""
         key = self.chance.key()
-        certificate = _certificate(self, f"{unit}0", unit, key.public_key())
+        certificate = _certificate(self, f"{unit}0", unit, key.public_key(), at=at)
         return Member(self.msp_id, key, certificate.public_bytes(Encoding.PEM), self.chance)
 
 
@@ -89,6 +89,26 @@ class Member:
         """A Fabric signature."""
         algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=self.chance.same_signatures)
         return signature.low_s(self.key.sign(message, algorithm))
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """What of an endorsed call is not as it should be: to see who notices.
+
+    arguments, values  beside those that belong there
+    """
+
+    kind: int = common_pb2.ENDORSER_TRANSACTION
+    channel: str = CHANNEL
+    tx_id: str = ""
+    status: int = 200
+    proposal_hash: bytes = b""
+    arguments: tuple[bytes, ...] = ()
+    values: tuple[bytes, ...] = ()
+    actions: int = 1
+
+
+AS_IT_SHOULD_BE = Otherwise()
 
 
 class Network:
@@ -122,7 +142,8 @@ class Network:
     ) -> tuple[str, bytes]:
         """Transaction id and envelope of a batch with its answer. under: an id that is another's."""
         arguments = [b"process", batch.SerializeToString()]
-        tx_id, raw = self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode, under)
+        forged = Otherwise(tx_id=under)
+        tx_id, raw = self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode, forged)
         return tx_id, common_pb2.Envelope(payload=raw, signature=self.client.sign(raw)).SerializeToString()
 
     def state(
@@ -132,12 +153,13 @@ class Network:
         endorsers: list[Member] | None = None,
         chaincode: str = CHAINCODE,
         function: bytes = b"query",
+        otherwise: Otherwise = AS_IT_SHOULD_BE,
     ) -> bytes:
         """What the peers endorse when they are asked for the values of state keys."""
         query = Query(get_keys=GetKeys(keys=values))
-        result = QueryResult(values=values.values())
-        arguments = [function, query.SerializeToString()]
-        return self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode)[1]
+        result = QueryResult(values=[*values.values(), *otherwise.values])
+        arguments = [function, query.SerializeToString(), *otherwise.arguments]
+        return self._endorsed(arguments, result.SerializeToString(), endorsers, chaincode, otherwise)[1]
 
     def _endorsed(
         self,
@@ -145,13 +167,13 @@ class Network:
         answer: bytes,
         endorsers: list[Member] | None,
         chaincode: str,
-        under: str = "",
+        otherwise: Otherwise = AS_IT_SHOULD_BE,
     ) -> tuple[str, bytes]:
         nonce = self.chance.bytes(24)
         creator = self.client.serialized
-        tx_id = under or hashlib.sha256(nonce + creator).hexdigest()
+        tx_id = otherwise.tx_id or hashlib.sha256(nonce + creator).hexdigest()
         channel_header = common_pb2.ChannelHeader(
-            type=common_pb2.ENDORSER_TRANSACTION, channel_id=CHANNEL, tx_id=tx_id
+            type=otherwise.kind, channel_id=otherwise.channel, tx_id=tx_id
         )
         channel_header.timestamp.FromDatetime(self.chance.now())
         header = common_pb2.Header(
@@ -164,11 +186,12 @@ class Network:
             input=invocation.SerializeToString()
         ).SerializeToString()
         action = proposal_pb2.ChaincodeAction(
-            response=proposal_response_pb2.Response(status=200, payload=answer),
+            response=proposal_response_pb2.Response(status=otherwise.status, payload=answer),
             chaincode_id=chaincode_pb2.ChaincodeID(name=chaincode),
         )
         response = proposal_response_pb2.ProposalResponsePayload(
-            proposal_hash=hashlib.sha256(header.channel_header + header.signature_header + proposal).digest(),
+            proposal_hash=otherwise.proposal_hash
+            or hashlib.sha256(header.channel_header + header.signature_header + proposal).digest(),
             extension=action.SerializeToString(),
         ).SerializeToString()
         endorsements = [
@@ -189,6 +212,7 @@ class Network:
                     header=header.signature_header, payload=payload.SerializeToString()
                 )
             ]
+            * otherwise.actions
         )
         return tx_id, common_pb2.Payload(
             header=header, data=transaction.SerializeToString()
@@ -241,8 +265,9 @@ def _certificate(
     subject_key: ec.EllipticCurvePublicKey,
     ca: bool = False,
     extension: x509.ExtensionType | None = None,
+    at: datetime.datetime | None = None,
 ) -> x509.Certificate:
-    now = issuer.chance.now()
+    now = at or issuer.chance.now()
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
     if not ca:
         attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))

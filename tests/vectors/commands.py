@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import address, command, envelope, signature
+from cbmdhi.protocol.channel import Channel
 from tests.vectors.fixed import AT_MS, CHANNEL, Vectors, key, same, sign, uuid
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -108,13 +109,20 @@ def put_record(record_id: str) -> pb.PutRecord:
     )
 
 
-def delegation(by: ec.EllipticCurvePrivateKey, to: ec.EllipticCurvePrivateKey) -> pb.SignedDelegation:
-    """A delegation of ten minutes to a device, for one patient."""
+def delegation(
+    by: ec.EllipticCurvePrivateKey,
+    to: ec.EllipticCurvePrivateKey,
+    *,
+    channel: Channel = CHANNEL,
+    number: int = 20,
+    signed_by: ec.EllipticCurvePrivateKey | None = None,
+) -> pb.SignedDelegation:
+    """A delegation of ten minutes to a device, for one patient. signed_by: by another than who delegates."""
     raw = same(
         pb.Delegation(
-            delegation_id=uuid(20),
-            channel=CHANNEL.name,
-            genesis_sha256=CHANNEL.genesis_sha256,
+            delegation_id=uuid(number),
+            channel=channel.name,
+            genesis_sha256=channel.genesis_sha256,
             delegator=address.of_public_key(by.public_key()),
             delegate=address.of_public_key(to.public_key()),
             actions=["read", "write"],
@@ -124,7 +132,7 @@ def delegation(by: ec.EllipticCurvePrivateKey, to: ec.EllipticCurvePrivateKey) -
             expires_at_ms=AT_MS + 600_000,
         )
     )
-    return pb.SignedDelegation(delegation=raw, signature=sign(by, signature.DELEGATION, raw))
+    return pb.SignedDelegation(delegation=raw, signature=sign(signed_by or by, signature.DELEGATION, raw))
 
 
 def _vector(name: str, who: ec.EllipticCurvePrivateKey, raw: bytes, **more: object) -> Vectors:

@@ -18,8 +18,8 @@ from cbmdhi.notify.v1.notify_pb2 import AcknowledgeRequest
 from cbmdhi.protocol import address, signature
 from tests.support.blocks import Organisation, issue_certificate
 from tests.vectors.commands import AUTHOR, DEVICE, delegation
-from tests.vectors.evidence import attributes
-from tests.vectors.fixed import AT_MS, CHANNEL, Fixed, Vectors, key, sign, uuid
+from tests.vectors.fixed import AT_MS, CHANNEL, Fixed, Vectors, key, same, sign, uuid
+from tests.vectors.story import attributes
 
 CHALLENGE = bytes(range(32, 64))
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.a-token-as-the-gateway-gave-it.its-signature"
@@ -73,22 +73,54 @@ def vectors(_: Vectors) -> Vectors:
 
 def _call() -> dict[str, Any]:
     request = AcknowledgeRequest(notification_ids=[7, 300])
-    raw = Call(
+    message = Call(
         call_id=uuid(41),
         channel=CHANNEL.name,
         genesis_sha256=CHANNEL.genesis_sha256,
         msp="MercyMSP",
         request_type=request.DESCRIPTOR.full_name,
-        request=request.SerializeToString(deterministic=True),
+        request=same(request),
         issued_at_ms=AT_MS,
         expires_at_ms=AT_MS + 300_000,
-    ).SerializeToString(deterministic=True)
+    )
+
+    def case(name: str, check: str, by: ec.EllipticCurvePrivateKey = AUTHOR, **other: Any) -> dict[str, Any]:
+        forged = Call()
+        forged.CopyFrom(message)
+        for field, value in other.items():
+            setattr(forged, field, value)
+        raw = same(forged)
+        return {
+            "name": name,
+            "check": check,
+            "call_hex": raw.hex(),
+            "signature_hex": sign(by, signature.CALL, raw).hex(),
+        }
+
+    good = case("", "")
     return {
         "request_type": request.DESCRIPTOR.full_name,
         "notification_ids": list(request.notification_ids),
         "msp": "MercyMSP",
-        "call_hex": raw.hex(),
-        "signature_hex": sign(AUTHOR, signature.CALL, raw).hex(),
+        "call_hex": good["call_hex"],
+        "signature_hex": good["signature_hex"],
+        "taken_at_ms": AT_MS + 1_000,
+        "bad": [
+            case("signed by another", "call-signature", by=DEVICE),
+            case("for another channel", "call-channel", channel="other"),
+            case("for another genesis", "call-genesis", genesis_sha256=bytes(32)),
+            case("for another member's service", "call-member", msp="LakesideMSP"),
+            case("of another request", "call-type", request_type="cbmdhi.notify.v1.ListRequest"),
+            case("under an id that is no UUIDv7", "call-id", call_id="41"),
+            case("past", "call-expiry", issued_at_ms=AT_MS - 100_000, expires_at_ms=AT_MS),
+            case("for longer than five minutes", "call-lifetime", expires_at_ms=AT_MS + 300_001),
+            case(
+                "from the future",
+                "call-issued",
+                issued_at_ms=AT_MS + 61_001,
+                expires_at_ms=AT_MS + 300_000,
+            ),
+        ],
     }
 
 
