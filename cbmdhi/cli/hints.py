@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cbmdhi.cli import unsure
-from cbmdhi.devnet.layout import command_for
-from cbmdhi.errors import MeshError, UnknownOutcome
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.devnet.errors import NotReady
+from cbmdhi.devnet.layout import Home, command_for
+from cbmdhi.devnet.supervision import Supervisor
+from cbmdhi.errors import MeshError, Misuse, UnknownOutcome
+from cbmdhi.protocol import consortium
 from cbmdhi.wallet import Wallet
+
+_PROBE_SECONDS = 0.5
+# States of a program that supervisord does not start by itself.
+_STANDS = ("STOPPED", "FATAL", "EXITED")
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,68 @@ class Hint:
 def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
     """What to do about an error, where more is known than its own sentence says."""
     if isinstance(error, UnknownOutcome):
-        return unknown(unsure.keep(wallet.folder, error.again), typist)
+        left = unknown(unsure.keep(wallet.folder, error.again), typist)
+        return Hint([*left.lines, *_reach(error, typist, wallet)], left.document)
+    if reach := _reach(error, typist, wallet):
+        return Hint(reach)
+    if not isinstance(error, Misuse) and (
+        error.code == code_pb2.CODE_UNAUTHENTICATED or not wallet.certificate_pem
+    ):
+        show = typist.command("wallet", "show")
+        return Hint([f"only a wallet that is enrolled and registered can do this; what to do next: {show}"])
     return Hint()
+
+
+def down(typist: Typist, wallet: Wallet) -> MeshError | None:
+    """Why it is of no use to wait for the gateway: nothing listens there, and the home's own supervisor says
+    that it does not run. None where it may be there, or the wallet is of another network."""
+    member, network = _member(typist, wallet), Home(typist.home.expanduser().resolve())
+    try:
+        own = consortium.load(network.path / "consortium.json")
+    except (OSError, ValueError):
+        return None
+    if own.genesis_sha256 != wallet.consortium.genesis_sha256 or not _is_refused(member.gateway.grpc):
+        return None
+    try:
+        gateway = Supervisor(network).states().get(f"{member.name}-gateway")
+        if gateway is None or gateway.state not in _STANDS:
+            return None
+        what = f"the gateway of {member.name} is stopped"
+    except NotReady:
+        what = f"the network at {network.path} is down"
+    return MeshError(
+        code_pb2.CODE_UNAVAILABLE, f"{what}, so nothing was sent", outcome=code_pb2.OUTCOME_NOT_DONE
+    )
+
+
+def _reach(error: MeshError, typist: Typist, wallet: Wallet) -> list[str]:
+    if error.code not in (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_DEADLINE_EXCEEDED):
+        return []
+    member = _member(typist, wallet)
+    others = sorted(one.name for one in wallet.consortium.members.values() if one is not member)
+    lines = [
+        f"asked was the gateway of {member.name}, at {member.gateway.grpc}",
+        f"what runs: {command_for(typist.home, 'status')}; to start it: {command_for(typist.home, 'up')}",
+    ]
+    if others:
+        elsewhere = f"-m {' or '.join(others)}"
+        lines.append(f"but for enrolment and inbox another member's gateway does as well: {elsewhere}")
+    return lines
+
+
+def _member(typist: Typist, wallet: Wallet) -> consortium.Member:
+    return wallet.consortium.member_named(typist.member or wallet.member)
+
+
+def _is_refused(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _PROBE_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def unknown(left: unsure.Unsure, typist: Typist) -> Hint:

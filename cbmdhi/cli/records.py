@@ -38,13 +38,12 @@ def put(
 ) -> None:
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
+    records = shared.guarded(lambda: fhir.records_of(shared.json_object(file, "a FHIR resource"), patient))
     left: list[unsure.Unsure] = []
     typist = hints.Typist(home, wallet, member)
 
     async def work(client: Client) -> list[Written]:
-        written = await _written(
-            client, fhir.records_of(shared.json_object(file, "a FHIR resource"), patient)
-        )
+        written = await _written(client, records)
         left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
         return [entry for entry, _ in written]
 

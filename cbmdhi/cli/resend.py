@@ -27,8 +27,9 @@ def resend(
     What was kept goes when the members' peers prove what became of it.
     """
 
+    file, request = shared.guarded(lambda: unsure.kept_in(shared.wallet_folder(wallet, home), what))
+
     async def work(client: Client) -> list[Receipt]:
-        file, request = unsure.kept_in(client.wallet.folder, what)
         try:
             receipts = await unsure.send(client, request)
         except NotCommitted as error:

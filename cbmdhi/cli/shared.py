@@ -72,12 +72,14 @@ def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], C
     """Open the wallet, connect, do the work; errors are told as `guarded` does."""
 
     opened = guarded(lambda: open_wallet(wallet, home))
+    typist = hints.Typist(home, wallet, member)
 
     async def run() -> T:
         async with Client(opened, member) as client:
+            if (down := hints.down(typist, opened)) is not None:
+                raise down
             return await work(client)
 
-    typist = hints.Typist(home, wallet, member)
     return guarded(lambda: asyncio.run(run()), lambda error: hints.of(error, typist, opened))
 
 

@@ -132,8 +132,9 @@ def register(
 ) -> None:
     """Ask the consortium for the identity. A patient's personal data is sealed here, to the reviewers."""
 
+    proof = shared.guarded(lambda: shared.json_object(evidence, "evidence, an object")) if evidence else None
+
     async def work(client: Client) -> Any:
-        proof = shared.json_object(evidence, "evidence, an object") if evidence else None
         receipt = await client.registration.register(proof, custodian)
         return receipt, await client.registration.identity()
 

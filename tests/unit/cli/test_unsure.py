@@ -73,6 +73,9 @@ class At:
 
 def at(channel: Losing, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = home / "wallets" / "anna"
+    (
+        home / "consortium.json"
+    ).unlink()  # the home's network is not the wallet's: whether it runs says nothing
     monkeypatch.setattr(shared, "Client", lambda *_: At(channel, folder))
     return folder / "unsure"
 
