@@ -9,6 +9,7 @@ import (
 	"crypto/mlkem"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"testing"
@@ -61,6 +62,7 @@ type sealingFile struct {
 		Root        Hex      `json:"root_block_hex"`
 		Cid         string
 	}
+	Released []releasedContent
 	Evidence struct {
 		Patient, Reviewer string
 		Plain             Hex    `json:"plain_hex"`
@@ -216,5 +218,102 @@ func TestEvidenceOfARegistration(t *testing.T) {
 	equal(t, "SealedEvidence", slices.Concat(field(1, ciphertext), field(2, forReviewer)), v.SealedEvidence)
 	if cidOf(0x55, v.SealedEvidence) != v.Cid {
 		t.Errorf("CID %s, want %s", cidOf(0x55, v.SealedEvidence), v.Cid)
+	}
+}
+
+type releasedContent struct {
+	Name, Check, Cid string
+	Commitment       Hex   `json:"content_commitment_hex"`
+	Blocks           []Hex `json:"blocks_hex"`
+}
+
+// fields of a message, each as often as it is there.
+func fields(raw []byte) map[protowire.Number][][]byte {
+	found := map[protowire.Number][][]byte{}
+	for len(raw) > 0 {
+		number, kind, tag := protowire.ConsumeTag(raw)
+		check(tag > 0, "parse")
+		length := protowire.ConsumeFieldValue(number, kind, raw[tag:])
+		check(length >= 0, "parse")
+		if value, read := protowire.ConsumeBytes(raw[tag:]); kind == protowire.BytesType && read > 0 {
+			found[number] = append(found[number], value)
+		}
+		raw = raw[tag+length:]
+	}
+	return found
+}
+
+// opened is docs/verification.md, "The content"; one check may be left out.
+func (file *sealingFile) opened(t *testing.T, v releasedContent, without string) (err error) {
+	defer tell(&err)
+	holds := func(name failed, found bool) { check(found || string(name) == without, name) }
+	proven := file.Envelopes[0]
+	holds("root-cid", cidOf(0x55, v.Blocks[0]) == v.Cid)
+	root := fields(v.Blocks[0])
+	header, chunks := root[1][0], root[2]
+	if named := root[3]; len(named) > 0 {
+		check(len(named) == len(v.Blocks)-1, "chunk-cid")
+		for i, block := range v.Blocks[1:] {
+			holds("chunk-cid", bytes.Equal(binaryCid(0x55, block), named[i]))
+			chunks = append(chunks, block)
+		}
+	}
+	var dataKey []byte
+	for _, sealed := range file.Hpke.Sealed {
+		if sealed.Label == "cbmdhi/data-key/v1" {
+			private := privateKey(t, file.Hpke.Keys[sealed.To].Private)
+			dataKey, err = hpke.Open(private, hpke.HKDFSHA256(), hpke.AES256GCM(), sealed.Info, sealed.Sealed)
+			check(err == nil, "data key")
+		}
+	}
+	place := bind(proven.Patient, proven.RecordID, strconv.Itoa(proven.Version))
+	var plain []byte
+	for i, chunk := range chunks {
+		last := byte(0)
+		if i == len(chunks)-1 {
+			last = 1
+		}
+		nonce := slices.Concat(fields(header)[4][0], []byte{0, 0, 0, byte(i), last})
+		bound := slices.Concat(bind("cbmdhi/envelope-chunk/v1", string(header)), place, bind(strconv.Itoa(i), string([]byte{last})))
+		plain, err = gcm(t, dataKey).Open(plain, nonce, chunk, bound)
+		check(err == nil, "does not decrypt")
+	}
+	commitment := sha256.Sum256(plain)
+	holds("commitment", bytes.Equal(commitment[:], v.Commitment))
+	var resource struct {
+		ResourceType, ID string
+		Meta             struct{ VersionID string }
+		Subject          struct{ Reference string }
+	}
+	check(json.Unmarshal(plain[32:], &resource) == nil, "parse")
+	holds("resource", resource.ResourceType == "Observation" &&
+		(resource.ID == "" || resource.ID == proven.RecordID) &&
+		(resource.Meta.VersionID == "" || resource.Meta.VersionID == strconv.Itoa(proven.Version)) &&
+		(resource.Subject.Reference == "" || resource.Subject.Reference == "Patient/"+proven.Patient))
+	return nil
+}
+
+func TestReleasedContent(t *testing.T) {
+	file := sealing(t)
+	holding, bad := 0, map[string]bool{}
+	for _, v := range file.Released {
+		err := file.opened(t, v, "")
+		if v.Check == "" {
+			holding++
+			if err != nil {
+				t.Errorf("%s: fails %v", v.Name, err)
+			}
+			continue
+		}
+		bad[v.Check] = true
+		if !errors.Is(err, failed(v.Check)) {
+			t.Errorf("%s: %v, want %s", v.Name, err, v.Check)
+		}
+		if err := file.opened(t, v, v.Check); err != nil {
+			t.Errorf("%s: it does not fail by %s alone: without it %v", v.Name, v.Check, err)
+		}
+	}
+	if holding != 1 || len(bad) != 4 {
+		t.Fatal("no vectors")
 	}
 }

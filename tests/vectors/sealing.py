@@ -26,6 +26,7 @@ _PATIENT, _REVIEWER = (address.of_public_key(key(number).public_key()) for numbe
 _CLINICIAN = address.of_public_key(key(1005).public_key())
 _EVIDENCE = {"name": "Ada Example", "birthDate": "1815-12-10"}
 _EVIDENCE_KEY = bytes(range(128, 160))
+_PLACE = envelope.Binding(_PATIENT, uuid(1), 1)
 _LONG = (1 << 20) + 5
 
 
@@ -55,6 +56,7 @@ def vectors(before: Vectors) -> Vectors:
                 lambda content: {"content_is": {"byte_hex": "61", "times": len(content)}},
             ),
         ],
+        "released": [_released(*one) for one in _RELEASED],
         "registration_evidence": _evidence(before.get("registration_evidence", {})),
     }
 
@@ -98,8 +100,57 @@ def _sealed(one: tuple[str, str, bytes, Sequence[str]], before: Vectors) -> Vect
     }
 
 
+def _saying(**says: object) -> bytes:
+    return json.dumps({"resourceType": "Observation", **says}, separators=(",", ":")).encode()
+
+
+_RELEASED: list[tuple[str, str, bytes, bytes, bytes, bool]] = [
+    ("what its author wrote", "", CONTENT, CONTENT, PREFIX, False),
+    ("another block, in which the same is", "root-cid", CONTENT, CONTENT, PREFIX[::-1], False),
+    ("another chunk than the envelope names", "chunk-cid", CONTENT, CONTENT[:-1] + b" }", PREFIX, True),
+    ("what its author did not commit to", "commitment", CONTENT, CONTENT + b" ", PREFIX, False),
+    *(
+        (f"a resource of another {what}", "resource", content, content, PREFIX, False)
+        for what, content in {
+            "patient": _saying(subject={"reference": f"Patient/{_CLINICIAN}"}),
+            "record": _saying(id=uuid(60)),
+            "version": _saying(meta={"versionId": "2"}),
+            "category": _saying(resourceType="Condition"),
+        }.items()
+    ),
+]
+"""Name, the check that fails, what is committed, what is released, the prefix of its nonces, whether in short
+chunks."""
+
+
+def _released(
+    name: str, check: str, committed: bytes, content: bytes, prefix: bytes, in_chunks: bool
+) -> Vectors:
+    """What a reader is given of a version that is proven."""
+
+    def sealed(content: bytes, prefix: bytes) -> envelope.SealedRecord:
+        with (
+            patch.object(envelope.os, "urandom", lambda count: (DATA_KEY + NONCE + prefix)[:count]),
+            patch.object(envelope, "CHUNK_BYTES", 40 if in_chunks else envelope.CHUNK_BYTES),
+        ):
+            return envelope.seal(content, SALT, _PLACE, uuid(30), WRITER_KEY)
+
+    given = [block for _, block in sealed(content, prefix).blocks]
+    if in_chunks:
+        given[0] = sealed(committed, prefix).blocks[0][1]
+    proven = envelope.commitment(SALT, content if check == "chunk-cid" else committed)
+    root = given[0] if check != "root-cid" else sealed(committed, PREFIX).blocks[0][1]
+    return {
+        "name": name,
+        "check": check,
+        "cid": cid.raw(root),
+        "content_commitment_hex": proven.hex(),
+        "blocks_hex": [block.hex() for block in given],
+    }
+
+
 def _envelope(name: str, content: bytes, told: Callable[[bytes], Vectors]) -> Vectors:
-    place = envelope.Binding(_PATIENT, uuid(1), 1)
+    place = _PLACE
     # What chance would give: data key, nonce of its wrapping, prefix of the chunks' nonces.
     with patch.object(envelope.os, "urandom", lambda count: (DATA_KEY + NONCE + PREFIX)[:count]):
         record = envelope.seal(content, SALT, place, uuid(30), WRITER_KEY)
