@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import hints, shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.cli.trail import when
 from cbmdhi.cli.wallet import role_named
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import Misuse, WalletError
 from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
 
 _MOST_DAYS = 36_500
 # The last year of a date, in Unix ms: whoever signed by other means may have written anything.
@@ -52,6 +52,8 @@ def grant(
     as_json: JsonOption = False,
 ) -> None:
     """Permit (or deny) a person, a role or an organisation."""
+    shared.guarded(lambda: shared.closed("--purpose", purpose or [], PURPOSES))
+    shared.guarded(lambda: shared.closed("--category", category or [], CATEGORIES))
     line = provision(
         **shared.guarded(lambda: _grantee(to)),
         purposes=purpose,
@@ -66,7 +68,9 @@ def grant(
         print(json.dumps({"consent_id": consent_id, "receipt": shared.plain(receipt)}))
     else:
         console.print(f"{shared.done('given', receipt.receipt.block)}; to take it back:")
-        console.print(f"  {command_for(home, 'consent', 'revoke', consent_id)}", soft_wrap=True)
+        console.print(
+            f"  {hints.Typist(home, wallet).command('consent', 'revoke', consent_id)}", soft_wrap=True
+        )
 
 
 @app.command()

@@ -38,6 +38,7 @@ def open_record(
     While no majority of the members is to be had, the patient's own hospital opens it off the record: it
     comes on record when a majority is back.
     """
+    shared.guarded(lambda: shared.check_patient(patient, home))
     record_id, _, version = record.partition("/")
     if version and not version.isdigit():
         shared.errors.print("a version is a number: ID/VERSION")

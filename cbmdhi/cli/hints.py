@@ -54,7 +54,7 @@ def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
         error.code == code_pb2.CODE_UNAUTHENTICATED or not wallet.certificate_pem
     ):
         show = typist.command("wallet", "show")
-        return Hint([f"only a wallet that is enrolled and registered can do this; what to do next: {show}"])
+        return Hint([f"enrol and register the wallet first, if it is not: {show} says what is next"])
     return Hint()
 
 

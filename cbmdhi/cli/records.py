@@ -21,6 +21,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import MeshError, NotSent, UnknownOutcome, name_of, to_be_sent
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, RecordReceipt
+from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
 
 _UNCERTAIN = (code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_UNSPECIFIED)
 
@@ -38,6 +39,7 @@ def put(
 ) -> None:
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
+    shared.guarded(lambda: shared.check_patient(patient, home))
     records = shared.guarded(lambda: fhir.records_of(shared.json_object(file, "a FHIR resource"), patient))
     left: list[unsure.Unsure] = []
     typist = hints.Typist(home, wallet, member)
@@ -79,6 +81,8 @@ def get(
     trace: TraceOption = False,
 ) -> None:
     """Read a record: the decision is committed first, then it is decrypted here."""
+    shared.guarded(lambda: shared.check_patient(patient, home))
+    shared.guarded(lambda: shared.closed("--purpose", [purpose], PURPOSES))
     record_id, _, version = record.partition("/")
     if version and not version.isdigit():
         shared.errors.print("a version is a number: ID/VERSION")
@@ -117,6 +121,11 @@ def list_records(
 ) -> None:
     """List the records that the wallet may search."""
     chosen = purpose or ("TREAT" if patient else "PATRQT")
+    shared.guarded(lambda: shared.closed("--purpose", [chosen], PURPOSES))
+    if category:
+        shared.guarded(lambda: shared.closed("--category", [category], CATEGORIES))
+    if patient:
+        shared.guarded(lambda: shared.check_patient(patient, home))
     found = shared.with_client(
         wallet, home, member, lambda client: client.records.list(patient, category=category, purpose=chosen)
     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,8 +19,9 @@ from rich.table import Table
 
 from cbmdhi.cli import hints
 from cbmdhi.client import Client
-from cbmdhi.devnet.layout import home_at
+from cbmdhi.devnet.layout import command_for, home_at
 from cbmdhi.errors import MeshError, Misuse, WalletError
+from cbmdhi.protocol import address as addresses
 from cbmdhi.wallet import Wallet
 
 T = TypeVar("T")
@@ -116,6 +117,30 @@ def json_object(file: Path, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Misuse(f"{file} does not hold {what}")
     return found
+
+
+def closed(option: str, given: Sequence[str], words: Iterable[str]) -> None:
+    """Refuse what is not of a closed list. Raises Misuse, which names the list."""
+    known = sorted(words)
+    for word in given:
+        if word not in known:
+            raise Misuse(f"{option} {word!r} is not one of: {', '.join(known)}")
+
+
+def check_patient(given: str, home: Path) -> None:
+    """Refuse a patient that is no address. Raises Misuse, which says how to get it."""
+    if not addresses.is_address(given):
+        show = command_for(home, "wallet", "show", "-w", given if given.isidentifier() else "NAME")
+        what = f"-p {given!r} is no address, which is cb1 and 32 characters"
+        raise Misuse(f"{what}; the patient's wallet shows it: {show}")
+
+
+def check_member(wallet: Wallet, member: str) -> None:
+    """Refuse a member that there is none where nobody is asked. Raises Misuse."""
+    try:
+        wallet.consortium.member_named(member or wallet.member)
+    except KeyError as error:
+        raise Misuse(str(error.args[0])) from error
 
 
 def shown(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import hints, shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.cli.wallet import role_named
 from cbmdhi.client import Client
@@ -42,7 +42,8 @@ def invite(
     if as_json:
         print(json.dumps({"address": address, "secret": secret}))
     else:
-        console.print(f"secret, shown once: {secret}\nthey run: CBMDHI_INVITATION=… cbmdhi wallet enrol")
+        enrol = hints.Typist(home, "THEIRS").command("wallet", "enrol")
+        console.print(f"secret, shown once: {secret}\nthey run: CBMDHI_INVITATION=… {enrol}", soft_wrap=True)
 
 
 @review.command("list")

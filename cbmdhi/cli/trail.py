@@ -68,13 +68,21 @@ def inbox(
 ) -> None:
     """What happened, newest first."""
 
+    def elsewhere(client: Client) -> None:
+        own = client.wallet.consortium.member_named(client.wallet.member)
+        if client.member is not own:
+            kept = f"an inbox is kept at the home member, which is {own.name}: leave out -m"
+            shared.errors.print(f"{kept}; {client.member.name} has none of this wallet")
+
     async def work(client: Client) -> list[Any]:
+        elsewhere(client)
         found = await client.inbox.list(unacknowledged_only=new)
         if acknowledge and found:
             await client.inbox.acknowledge([entry.notification_id for entry in found])
         return found
 
     async def following(client: Client) -> None:
+        elsewhere(client)
         async for entry in client.inbox.stream():
             if as_json:
                 print(json.dumps(shared.plain(entry)))

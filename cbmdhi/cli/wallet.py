@@ -10,13 +10,13 @@ from typing import Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import hints, shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.command.v1 import state_pb2
 from cbmdhi.devnet.layout import command_for
-from cbmdhi.errors import WalletError
+from cbmdhi.errors import MeshError, WalletError
 from cbmdhi.wallet import Wallet
 
 app = typer.Typer(
@@ -56,11 +56,13 @@ def create(
         return
     console.print(f"[green]made[/green] {wallet.address}  in {wallet.folder}")
     if wallet.role == pb.ROLE_PATIENT:
-        enrol_it, register_it = (command_for(home, "wallet", do, "-w", name) for do in ("enrol", "register"))
-        console.print(f"next: {enrol_it}  and  {register_it}", soft_wrap=True)
+        typist = hints.Typist(home, name)
+        console.print(f"next: {_enrol(wallet, typist)}  and  {_register(wallet, typist)}", soft_wrap=True)
     else:
         console.print(
-            f"next: ask an administrator of {member} for `cbmdhi invite {wallet.address} --role {role}`"
+            f"next: ask an administrator of {member} for "
+            f"`{command_for(home, 'invite', wallet.address, '--role', role, '-w', 'THEIRS')}`",
+            soft_wrap=True,
         )
         if wallet.role == pb.ROLE_ADMINISTRATOR:
             invite_it = command_for(home, "operator-invite", member, wallet.address)
@@ -78,21 +80,32 @@ def show(
     """Show address, certificate and, from the channel, status. Never a private key."""
     opened = shared.guarded(lambda: shared.open_wallet(wallet, home))
     document: dict[str, Any] = _public(opened)
-    if not offline:
-        identity = shared.with_client(wallet, home, member, lambda client: client.registration.identity())
-        document["channel"] = shared.plain(identity)
+    typist, status, reviews, following = hints.Typist(home, wallet), "", "", ""
+    if not offline and not opened.certificate_pem:
+        shared.guarded(lambda: shared.check_member(opened, member))
+        status, following = "not enrolled", _enrol(opened, typist)
+    elif not offline:
+        identity = shared.with_client(wallet, home, member, _identity)
+        if identity is None:
+            status, following = "not registered", _register(opened, typist)
+        else:
+            document["channel"] = shared.plain(identity)
+            status = str(document["channel"]["status"]).removeprefix("IDENTITY_STATUS_").lower()
+            reviews = ", ".join(review.msp for review in identity.reviews) or "none"
+    if following:
+        document["next"] = following
     if as_json:
         print(json.dumps(document))
         return
     table = Table(show_header=False, box=None)
     for key in ("address", "role", "member", "folder", "enrolled"):
         table.add_row(key, str(document[key]))
-    if not offline:
-        table.add_row("status", str(document["channel"]["status"]).removeprefix("IDENTITY_STATUS_").lower())
-        table.add_row(
-            "reviews", ", ".join(review["msp"] for review in document["channel"]["reviews"]) or "none"
-        )
+    for key, value in (("status", status), ("reviews", reviews)):
+        if value:
+            table.add_row(key, value)
     console.print(table)
+    if following:
+        console.print(f"next: {following}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -106,12 +119,18 @@ def enrol(
     as_json: JsonOption = False,
 ) -> None:
     """Have the member's Fabric CA certify the wallet's key; the key stays here."""
-    shared.with_client(wallet, home, member, lambda client: client.registration.enrol(secret))
+
+    async def work(client: Client) -> Wallet:
+        await client.registration.enrol(secret)
+        return client.wallet
+
+    enrolled = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps({"enrolled": True}))
     else:
         console.print(
-            f"[green]enrolled[/green]; next: {command_for(home, 'wallet', 'register')}", soft_wrap=True
+            f"[green]enrolled[/green]; next: {_register(enrolled, hints.Typist(home, wallet))}",
+            soft_wrap=True,
         )
 
 
@@ -145,8 +164,28 @@ def register(
     status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
     console.print(f"{shared.done('registered', receipt.block)}; status, as the gateway says: {status}")
     if identity.status == state_pb2.IDENTITY_STATUS_PENDING:
-        see = command_for(home, "wallet", "show")
+        see = hints.Typist(home, wallet).command("wallet", "show")
         console.print(f"it becomes active when enough members have approved: see `{see}`", soft_wrap=True)
+
+
+async def _identity(client: Client) -> state_pb2.IdentityDocument | None:
+    """The wallet's own identity; None while it is not registered."""
+    try:
+        return await client.registration.identity()
+    except MeshError as error:
+        if error.code != code_pb2.CODE_NOT_FOUND:
+            raise
+        return None
+
+
+def _enrol(wallet: Wallet, typist: hints.Typist) -> str:
+    secret = () if wallet.role == pb.ROLE_PATIENT else ("--secret", "SECRET")
+    return typist.command("wallet", "enrol", *secret)
+
+
+def _register(wallet: Wallet, typist: hints.Typist) -> str:
+    evidence = ("--evidence", "FILE") if wallet.role == pb.ROLE_PATIENT else ()
+    return typist.command("wallet", "register", *evidence)
 
 
 def role_named(name: str) -> pb.Role:
