@@ -51,13 +51,19 @@ def put(
 
     with _kept(trace, home):
         written = shared.with_client(wallet, home, member, work)
+    # A gateway that could not tell named no command.
+    signed = {one.ids.get("record_id", ""): one.ids["command_id"] for one in left[0].signed}
+    rows = [
+        row | {"command_id": row["command_id"] or signed.get(row["record_id"], "")}
+        for row in map(_row, written)
+    ]
     if as_json:
-        print(json.dumps([_row(entry) for entry in written]))
+        print(json.dumps(rows))
     else:
-        for entry in written:
-            for line in _lines(_row(entry)):
+        for row in rows:
+            for line in _lines(row):
                 console.print(line, soft_wrap=True, markup=False)
-        console.print(_proof_of([_row(entry) for entry in written], typist), soft_wrap=True, markup=False)
+        console.print(_proof_of(rows, typist), soft_wrap=True, markup=False)
     if left[0].signed:
         for line in hints.unknown(left[0], typist).lines:
             shared.errors.print(line, soft_wrap=True, markup=False)

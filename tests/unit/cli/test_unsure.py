@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +15,11 @@ import pytest
 from cbmdhi.cli import shared
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import Consents
+from cbmdhi.client.writing import Prepared, Writes, Written
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 from tests.unit.cli.conftest import Typed
 from tests.unit.client.test_consents import Channel, given
@@ -138,3 +140,34 @@ def test_a_file_that_keeps_nothing_signed_is_told_in_a_sentence(
 
 def _consent_of(channel: Losing) -> str:
     return command.body_of(channel.sent[0].group.commands[0])[1].consent_id  # type: ignore[attr-defined]
+
+
+class Breaking(Writes):
+    """Its stream breaks after the first result."""
+
+    async def send(self, prepared: Sequence[Prepared]) -> AsyncIterator[Written]:
+        first, *others = prepared
+        receipt = Receipt(code=code_pb2.CODE_OK, outcome=code_pb2.OUTCOME_COMMITTED, tx_id="ab")
+        yield Written(first.record, gateway_pb2.RecordReceipt(receipt=receipt))
+        broke = MeshError(code_pb2.CODE_UNAVAILABLE, "the stream broke", outcome=code_pb2.OUTCOME_UNKNOWN)
+        raise UnknownOutcome(broke, [one.item for one in others])
+
+
+def test_a_stream_that_breaks_takes_nothing_from_what_has_a_result_and_keeps_the_rest(
+    typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Losing()
+    unsure = at(channel, home, monkeypatch)
+    monkeypatch.setattr(At, "records", Breaking(cast(Connection, channel)), raising=False)
+    entry = {"resource": {"resourceType": "Observation", "status": "final", "code": {"text": "pulse"}}}
+    file = home / "bundle.json"
+    file.write_text(json.dumps({"resourceType": "Bundle", "type": "collection", "entry": [entry] * 3}))
+
+    told = typed("put", str(file), "-p", SOMEBODY, "--json")
+
+    rows = json.loads(told.stdout)
+    assert (told.exit_code, [row["outcome"] for row in rows]) == (1, ["COMMITTED", "UNKNOWN", "UNKNOWN"])
+    assert sorted(row["command_id"] for row in rows[1:]) == sorted(kept.stem for kept in unsure.iterdir())
+    for row in rows[1:]:
+        assert f"record_id {row['record_id']}" in told.stderr
+        assert f"resend {row['command_id']} -w anna" in told.stderr
