@@ -90,8 +90,11 @@ class Identities:
 
         Nobody is looked up while every member's list is known and names none of them.
         """
+        # A batch of hundreds is mostly one engine's.
         doubted = {
-            signer for signer in signers if addresses.is_address(signer) and self._revocations.doubts(signer)
+            signer
+            for signer in set(signers)
+            if addresses.is_address(signer) and self._revocations.doubts(signer)
         }
         people = await self.people(doubted) if doubted else {}
         return {
