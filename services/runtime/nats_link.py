@@ -2,8 +2,10 @@
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 import nats
 import nats.errors
@@ -99,8 +101,7 @@ class NatsLink:
         """Connect, and return when the library has given up, also when it does not say so."""
         try:
             # The library waits without end for a server that hangs in the middle of the handshake.
-            async with asyncio.timeout(_CONNECTED_WITHIN_SECONDS):
-                await self._connect()
+            await _by_itself(self._connect(), _CONNECTED_WITHIN_SECONDS)
         except (nats.errors.Error, OSError) as exc:
             _log.warning("nats.refused", error_type=type(exc).__qualname__)
             await self._let_go()
@@ -145,9 +146,8 @@ class NatsLink:
         """Close without a server. What was still to be sent is lost, as it would be a moment later."""
         try:
             # It waits without end for a connection that was given up in the middle of the handshake.
-            async with asyncio.timeout(_GIVE_UP_SECONDS):
-                await client.close()
-        except (AttributeError, OSError, TimeoutError) as exc:
+            await _by_itself(client.close(), _GIVE_UP_SECONDS)
+        except (AttributeError, nats.errors.Error, OSError) as exc:
             # The library writes what is left to the connection that it lost; under TLS there is none.
             _log.debug("nats.error", error_type=type(exc).__qualname__)
 
@@ -164,6 +164,21 @@ class NatsLink:
 
     async def _on_error(self, error: Exception) -> None:
         _log.debug("nats.error", error_type=type(error).__qualname__)
+
+
+async def _by_itself(work: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Do the library's work as a task of its own. Raises what it raises, and TimeoutError.
+
+    It cancels what it waits for itself: in the caller's task that would end the caller, with no word said.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+    finally:
+        task.cancel()
+    if not task.done() or task.cancelled():
+        raise TimeoutError
+    task.result()
 
 
 def _tls_context(config: Nats) -> ssl.SSLContext:

@@ -19,6 +19,8 @@ class Client:
     made: ClassVar[list[Client]] = []
     raises: ClassVar[list[Exception]] = []
     hang: ClassVar[int] = 0
+    cancels: ClassVar[int] = 0
+    """So many wait, as they close, for what they have cancelled themselves."""
 
     def __init__(self) -> None:
         self.is_connected = self.is_closed = False
@@ -34,6 +36,11 @@ class Client:
 
     async def close(self) -> None:
         self.is_connected, self.is_closed = False, True
+        if Client.cancels:
+            Client.cancels -= 1
+            waited_for: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waited_for.cancel()
+            await waited_for
 
     async def drain(self) -> None:
         await self.close()
@@ -41,7 +48,7 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    Client.made, Client.raises, Client.hang = [], [], 0
+    Client.made, Client.raises, Client.hang, Client.cancels = [], [], 0, 0
     monkeypatch.setattr(nats_link, "Client", Client)
     monkeypatch.setattr(nats_link, "_tls_context", lambda _: None)
     monkeypatch.setattr(nats_link, "_LOOK_SECONDS", 0.01)
@@ -78,3 +85,13 @@ async def test_a_server_that_hangs_in_the_middle_of_the_handshake_is_asked_again
     async with link() as one:
         await until(lambda: one.is_connected, "it is connected")
     assert [client.is_closed for client in Client.made] == [True, True, True]
+
+
+async def test_what_the_library_cancels_of_itself_does_not_end_the_keeper_of_the_connection() -> None:
+    async with link() as one:
+        await until(lambda: one.is_connected, "it is connected")
+        Client.cancels = 1
+        Client.made[0].is_connected = False
+
+        await until(lambda: one.is_connected, "it is connected anew")
+        assert await one.check() is None
