@@ -65,14 +65,14 @@ async def was_never_done(client: Client, signed: pb.SignedCommand) -> bool:
     it can still be carried, three minutes after its end by this clock; INTEGRITY when the proof that it is
     decided is none.
     """
-    header, consortium = command.parse(signed)[0], client.wallet.consortium
+    header, _ = command.parse(signed)
     if time.time() * 1000 < header.expires_at_ms + _GRACE_MS:
         why = "it can still be carried: ask three minutes after it has expired, or send the same again"
         raise MeshError(code_pb2.CODE_CONFLICT, why)
     try:
-        evidence = await client.trail.evidence(header.command_id, signed.signer)
-        checked = Checked(evidence, proof.Trust.of(consortium), consortium.signed_channel)
-        checked.command(header.command_id, signed.signer)
+        (await client.trail.checked(header.command_id, signed.signer)).command(
+            header.command_id, signed.signer
+        )
     except MeshError as error:
         if error.code != code_pb2.CODE_NOT_FOUND:
             raise
@@ -127,9 +127,7 @@ async def _committed(
     """What the members' peers hold of the command, None when they hold nothing; raises MeshError."""
     verification = Verification(tx_id or "", command_id)
     try:
-        consortium = client.wallet.consortium
-        evidence = await client.trail.evidence(command_id, signer)
-        checked = Checked(evidence, proof.Trust.of(consortium), consortium.signed_channel)
+        checked = await client.trail.checked(command_id, signer)
         found = checked.command(command_id, signer)
     except proof.ProofError as error:
         verification.failed(error.check, error.reason)

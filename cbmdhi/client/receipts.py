@@ -15,7 +15,7 @@ from cbmdhi.errors import MeshError, NotCommitted, UnknownOutcome, Unproven, nam
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, proof
-from cbmdhi.protocol.evidence import Checked, People
+from cbmdhi.protocol.evidence import Checked
 
 _UNCERTAIN = (code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_UNSPECIFIED)
 
@@ -66,13 +66,9 @@ async def held(
 
     Raises Unproven when they hold nothing, or nobody shows what.
     """
-    wallet = connection.wallet
-    command_id, consortium = command.parse(signed)[0].command_id, wallet.consortium
-    # The own key needs nobody's word: whose registration was refused is registered nowhere.
-    own = People(keys={wallet.address: wallet.spki})
+    command_id = command.parse(signed)[0].command_id
     try:
-        evidence = await Trail(connection).evidence(command_id, signed.signer)
-        checked = Checked(evidence, proof.Trust.of(consortium), consortium.signed_channel, own)
+        checked = await Trail(connection).checked(command_id, signed.signer)
         found = checked.command(command_id, signed.signer)
     except proof.ProofError as error:
         raise Unproven(f"what it gave as proof is none ({error})", [again], is_forged=True) from error

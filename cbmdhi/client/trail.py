@@ -5,6 +5,8 @@ from __future__ import annotations
 from cbmdhi.client.connection import Connection
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry, Evidence
+from cbmdhi.protocol.evidence import Checked, People
+from cbmdhi.protocol.proof import Trust
 
 
 class Trail:
@@ -37,6 +39,16 @@ class Trail:
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         request = gateway_pb2.GetProofRequest(command_id=command_id, signer=signer)
         return (await self._connection.enrolled(stub.GetProof, request)).evidence
+
+    async def checked(self, command_id: str, signer: str = "") -> Checked:
+        """The same, to be checked by the roots that the wallet pinned. Raises NOT_FOUND.
+
+        The wallet's own key needs nobody's word: whose registration was refused is registered nowhere.
+        """
+        wallet = self._connection.wallet
+        evidence = await self.evidence(command_id, signer)
+        own, channel = People(keys={wallet.address: wallet.spki}), wallet.consortium.signed_channel
+        return Checked(evidence, Trust.of(wallet.consortium), channel, own)
 
     async def blob(self, cid: str) -> bytes:
         """A stored block: ciphertext."""

@@ -12,7 +12,7 @@ from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, StoredContent
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from services.gateway.domain import results
-from services.gateway.domain.group import Key, Parsed
+from services.gateway.domain.group import Key, Parsed, ends_soon
 from services.gateway.submission import Receipts
 from services.runtime.remembered import Remembered
 
@@ -108,7 +108,7 @@ class Replays:
         """Whether the group may have been committed before."""
         now = self._clock_ms()
         for parsed in commands:
-            if parsed.header.expires_at_ms <= now:
+            if ends_soon(parsed, now):
                 return True
             if has_contents and (
                 now - parsed.header.issued_at_ms > _FRESH_MS or self._seen.get(parsed.key) is not None

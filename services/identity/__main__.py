@@ -31,7 +31,6 @@ from services.runtime.client import connect
 from services.runtime.errors import MeshError
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
-from services.runtime.people import Registered
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer
 from services.runtime.throttle import Throttle
@@ -57,7 +56,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         {member.msp_id: member.fabric_ca_file.read_text(encoding="ascii") for member in config.members}
     )
     await _follow_revocations(config, life, ca, revocations)
-    asking = Asking(Registered(to_ledger), channel=config.signed_channel, msp_id=config.msp_id)
+    asking = Asking(ledger, channel=config.signed_channel, msp_id=config.msp_id)
     administrators = AdministratorCheck(asking, revocations, config.msp_id)
     registrations = Registrations(
         ledger, storage, revocations, msp_id=config.msp_id, channel=config.signed_channel

@@ -12,6 +12,7 @@ from cbmdhi.command.v1.state_pb2 import BatchItem, IdentityDocument, IdentitySta
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
+from services.runtime.people import Registered
 
 _READ_SECONDS = 5.0
 _SUBMIT_SECONDS = 25.0
@@ -25,19 +26,11 @@ class LedgerClient:
         self._channel = channel
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._retries = RetryBudget()
+        self._people = Registered(channel)
 
     async def identity(self, address: str) -> IdentityDocument | None:
-        """The document of an address from the peer's state; None when there is none."""
-        request = ledger_pb2.GetIdentityRequest(address=address)
-        try:
-            answer = await call(
-                self._stub.GetIdentity, request, deadline_seconds=_READ_SECONDS, retries=self._retries
-            )
-        except MeshError as error:
-            if error.code == code_pb2.CODE_NOT_FOUND:
-                return None
-            raise
-        return answer.identity
+        """See `People`: the document of an address from the peer's state."""
+        return await self._people.identity(address)
 
     async def registration(self, address: str) -> SignedCommand:
         """The signed RegisterIdentity of an address, from the peer's state."""

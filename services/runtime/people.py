@@ -24,6 +24,24 @@ class People(Protocol):
         ...
 
 
+def certified(address: str, found: ledger_pb2.GetIdentityResponse) -> IdentityDocument:
+    """The document that a ledger service gave for an address, its keys certified by its own registration.
+
+    Raises MeshError NOT_FOUND, INTEGRITY.
+    """
+    if not found.HasField("identity"):
+        raise MeshError(code_pb2.CODE_NOT_FOUND, "no identity is registered under that address")
+    try:
+        registration.check_keys(found.identity, found.registration)
+        if found.identity.address != address:
+            raise registration.NotCertified("it is another identity's")
+    except registration.NotCertified as error:
+        raise MeshError(
+            code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its own registration does not certify"
+        ) from error
+    return found.identity
+
+
 class Registered:
     """See People. Raises MeshError UNAVAILABLE, INTEGRITY."""
 
@@ -44,10 +62,4 @@ class Registered:
             if err.code == code_pb2.CODE_NOT_FOUND:
                 return None
             raise
-        try:
-            registration.check_keys(found.identity, found.registration)
-        except registration.NotCertified as error:
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its registration does not certify"
-            ) from error
-        return found.identity
+        return certified(address, found)

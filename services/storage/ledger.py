@@ -21,9 +21,9 @@ from cbmdhi.command.v1.state_pb2 import (
     Verdict,
 )
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from cbmdhi.protocol import registration
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
+from services.runtime.people import certified
 from services.runtime.remembered import Remembered
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
 from services.storage.domain.keys import WriterKeyRef
@@ -206,17 +206,10 @@ def _check_places(asked: Sequence[object], places: Sequence[object]) -> None:
 
 
 def _certified(address: str, place: ledger_pb2.GetIdentityResponse) -> IdentityDocument | MeshError:
-    if not place.HasField("identity"):
-        return MeshError(code_pb2.CODE_NOT_FOUND, "no identity is registered under that address")
     try:
-        registration.check_keys(place.identity, place.registration)
-        if place.identity.address != address:
-            raise registration.NotCertified("it is another identity's")
-    except registration.NotCertified:
-        return MeshError(
-            code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its own registration does not certify"
-        )
-    return place.identity
+        return certified(address, place)
+    except MeshError as error:
+        return error
 
 
 def _ref(place: ledger_pb2.GetWriterKeyResponse) -> WriterKeyRef | None:

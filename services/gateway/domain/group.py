@@ -155,12 +155,17 @@ def check_times(parsed: Parsed, now_ms: int) -> None:
         raise _expired("expired: sign it anew with a fresh command_id", "expires_at_ms")
 
 
+def ends_soon(parsed: Parsed, now_ms: int) -> bool:
+    """True when it has ended, or will before it can be sealed and decided."""
+    return parsed.header.expires_at_ms - now_ms < _LEAST_LIFE_MS
+
+
 def check_life_left(parsed: Parsed, now_ms: int) -> None:
     """That there is time to seal what the command names, and to have it decided. Raises Refused.
 
     What is sealed and then decided too late lies for a quarter of an hour at every member that holds it.
     """
-    if parsed.header.expires_at_ms - now_ms < _LEAST_LIFE_MS:
+    if ends_soon(parsed, now_ms):
         raise Refused(
             code_pb2.CODE_DEADLINE_EXCEEDED,
             f"it expires within {_LEAST_LIFE_MS // 1000} seconds: sign it for longer",

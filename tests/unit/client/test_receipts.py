@@ -268,7 +268,11 @@ async def test_a_registration_that_the_channel_refused_is_told_as_the_members_pe
     with pytest.raises(NotCommitted) as caught:
         await registration(gateway)
 
-    assert caught.value.receipt.reason == "the certificate is for another role"
+    told = caught.value.receipt
+    assert told.reason == "the certificate is for another role"
+    client = cast(Client, SimpleNamespace(wallet=gateway.wallet, trail=Trail(gateway.connection)))
+    (found,) = await verify_receipts(client, [told])
+    assert found.ok
 
 
 async def test_a_refusal_on_the_channel_is_told_as_the_members_peers_hold_it() -> None:
@@ -377,7 +381,7 @@ async def test_a_command_is_verified_by_its_id_alone_and_a_receipt_by_its_transa
     async def away(_: str) -> bytes:
         raise MeshError(code_pb2.CODE_UNAVAILABLE, "no such block here")
 
-    trail = SimpleNamespace(evidence=Trail(gateway.connection).evidence, blob=away)
+    trail = SimpleNamespace(checked=Trail(gateway.connection).checked, blob=away)
     client = cast(Client, SimpleNamespace(wallet=gateway.wallet, trail=trail))
     found = await verify_receipt(client, None, record.command_id, author.address)
     other = await verify_receipt(client, "", record.command_id, author.address)

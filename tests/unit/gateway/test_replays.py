@@ -65,6 +65,26 @@ async def test_a_stranger_cannot_ask_for_a_receipt_by_replaying_an_id(world: Wor
     assert not world.ledger.looked_up
 
 
+async def test_what_another_gateway_took_is_found_though_it_ends_too_soon_to_be_taken(
+    world: World,
+) -> None:
+    now = time.time_ns() // 1_000_000
+    one = put(world.engine, world.patient)
+    header, _ = command.parse(one.group.commands[0])
+    header.expires_at_ms = now + 5_000
+    one.group.commands[0].CopyFrom(world.engine.sign_command(header.SerializeToString()))
+    elsewhere, _ = build(world.ledger, world.storage)
+    elsewhere._clock_ms = elsewhere._replays._clock_ms = lambda: now - 30_000
+    async with elsewhere:
+        (first,) = await elsewhere.start(one.group, one.contents, 1_000)
+
+    (again,) = await world.send(one)
+
+    assert (code_name(again.receipt.code), again.receipt.already_committed) == ("OK", True)
+    assert again.stored == first.stored
+    assert world.storage.sealed_items == 1
+
+
 async def test_a_replay_that_only_the_ledger_recognises_says_where_the_first_lies(world: World) -> None:
     # Another gateway of the member took it first: nobody here has seen it, and it is fresh.
     elsewhere, _ = build(world.ledger, world.storage)
