@@ -2,9 +2,9 @@
 # Needs Python 3.11+, Go 1.26+, a C compiler and make. No Docker, no root.
 
 # The one that the script finds, unless one is named: make PYTHON=…
-PYTHON ?= $(shell sh cbmdhi/build/python.sh)
+PYTHON ?= $(shell sh tools/build/python.sh)
 BUILD = command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and no $(PYTHON) is on PATH." \
-	"Install one, or name it: make PYTHON=/path/to/python3.12 build"; exit 1; }; $(PYTHON) cbmdhi/build/run.py
+	"Install one, or name it: make PYTHON=/path/to/python3.12 build"; exit 1; }; $(PYTHON) tools/build/run.py
 BIN = .venv/bin
 NETWORK_GONE = echo "Nothing was ever built or started here."
 
@@ -39,7 +39,7 @@ doctor: ## what is wrong and how to mend it
 	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi doctor; else $(BUILD) check; fi
 
 test: observe-build ## lint, unit, contract and end-to-end tests
-	@$(BIN)/python -m cbmdhi.build.checks test
+	@$(BIN)/python -m tools.build.checks test
 
 attacks: build ## tests/attacks in their long versions (10 minutes); ONLY=overload OPTIONS=--figures=FOLDER
 	@$(BIN)/python -m pytest -q tests/attacks --long $(foreach word,$(ONLY),-k $(word)) $(OPTIONS)
@@ -48,13 +48,13 @@ failover: build ## kill each member and program of a network of three in turn: h
 	@$(BIN)/python -m pytest -q tests/failover --every $(foreach word,$(ONLY),-k $(word)) $(OPTIONS)
 
 shown: build ## run the tests that docs/security.md names: BY="attacks/test_overload.py seal_test.go"
-	@$(BIN)/python -m cbmdhi.build.shown $(BY)
+	@$(BIN)/python -m tools.build.shown $(BY)
 
 mutants: build ## break each rule of the chaincode in turn: its tests have to notice (10 minutes); OPTIONS=--only=TEXT
-	@$(BIN)/python -m cbmdhi.build.mutants $(OPTIONS)
+	@$(BIN)/python -m tools.build.mutants $(OPTIONS)
 
 lint: build ## ruff, basedpyright, go vet, buf
-	@$(BIN)/python -m cbmdhi.build.checks lint
+	@$(BIN)/python -m tools.build.checks lint
 
 format: build ## rewrite Python and Go as the linters want them
 	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet . && gofmt -w chaincode
@@ -78,25 +78,25 @@ observe-build: ## as build, and Prometheus
 	@$(BUILD) observe
 
 observe: observe-build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay
-	@$(BIN)/python -m observe $(OPTIONS)
+	@$(BIN)/python -m ops.observe $(OPTIONS)
 
 drills: observe-build ## break a network of its own as each runbook says, and mend it; ONLY=NatsDown OPTIONS=--list
-	@$(BIN)/python -m observe.drills $(foreach alert,$(ONLY),--only $(alert)) $(OPTIONS)
+	@$(BIN)/python -m tests.drills $(foreach alert,$(ONLY),--only $(alert)) $(OPTIONS)
 
 observe-docs: build ## write docs/metrics.md, the objectives' rules and the dashboards from the code
-	@$(BIN)/python -m observe.docs
+	@$(BIN)/python -m ops.observe.docs
 
 k8s-test: build ## every overlay of deploy/k8s on a real Kubernetes API server (builds one first: 10 minutes)
 	@$(BUILD) kubernetes
-	@$(BIN)/python -m cbmdhi.k8s.trial $(OPTIONS)
+	@$(BIN)/python -m tests.cluster.overlays $(OPTIONS)
 
 k8s-run: build ## a real Kubernetes node here, the mesh as its pods, the story and an operator's day on it; needs root
-	@$(BIN)/python -m cbmdhi.k8s.machine
+	@$(BIN)/python -m tests.cluster.machine
 	@$(BUILD) kubernetes-node
-	@$(BIN)/python -m cbmdhi.k8s.run $(OPTIONS)
+	@$(BIN)/python -m tests.cluster $(OPTIONS)
 
 k8s-generate: build ## write what deploy/k8s shares with the laptop network and the architecture
-	@$(BIN)/python -m cbmdhi.k8s.generate
+	@$(BIN)/python -m ops.manifests.generate
 
 proto: ## generate Python and Go from protos/
 	@$(BUILD) proto
@@ -105,4 +105,4 @@ vectors: build ## write tests/vectors, by which a client in another language che
 	@$(BIN)/python -m tests.vectors.generate
 
 lock: build ## resolve requirements.in into requirements.lock, with hashes
-	@$(BIN)/python -m cbmdhi.build.lock
+	@$(BIN)/python -m tools.build.lock

@@ -15,20 +15,20 @@ from rich.console import Console
 from bench import (
     headline,
     hostile,
+    idle_network,
     layers,
+    machine_speed,
     network,
-    pace,
     paper_design,
     progress,
-    quiet,
+    readme_table,
     results_files,
-    table,
 )
 from bench.environment import ROOT
 from bench.headline import QUICK, Plan
-from bench.table import Line
+from bench.load.session import Session
+from bench.readme_table import Line
 from cbmdhi.errors import MeshError
-from cbmdhi.hammer.session import Session
 
 Row = Callable[[Session, Plan, Path], Awaitable[dict[str, Any]]]
 
@@ -83,7 +83,7 @@ def main(
     if whole:
         network.rewrite_readme(markdown(results_files.read(folder)))
     shown = {name: {"runs": runs} for name, runs in measured.items()}
-    _console.print(table.markdown(_runs(shown)))
+    _console.print(readme_table.markdown(_runs(shown)))
     problems = [problem for runs in measured.values() for run in runs for problem in problems_of(run)]
     for problem in problems:
         _console.print(f"[red]✗[/red] {problem}")
@@ -109,11 +109,11 @@ async def _measure(
                 )
                 if name == "records" and not quick:
                     await _warm(session, plan)
-                await quiet.settled(home)
-                before = pace.milliseconds()
+                await idle_network.settled(home)
+                before = machine_speed.milliseconds()
                 run = await ROWS[name](session, plan, results_files.drawings(name, turn))
-                await quiet.settled(home)
-                measured[name].append({**run, "pace_ms": [before, pace.milliseconds()]})
+                await idle_network.settled(home)
+                measured[name].append({**run, "pace_ms": [before, machine_speed.milliseconds()]})
     for name, runs in measured.items():
         results_files.keep_drawings(name, headline.worst_run(runs), folder)
     return measured
@@ -154,7 +154,7 @@ def lines(documents: dict[str, dict[str, Any]], run: int) -> list[Line]:
 
 def markdown(documents: dict[str, dict[str, Any]]) -> str:
     """The README's part: the table, CPU of a record, and on what it was measured."""
-    parts = [table.markdown(_runs(documents))]
+    parts = [readme_table.markdown(_runs(documents))]
     if "records" in documents:
         at_bar = documents["records"]["runs"][-1]["steps"][0]
         in_all = at_bar["cpu"]["us_per_operation_in_all"]
@@ -162,10 +162,10 @@ def markdown(documents: dict[str, dict[str, Any]]) -> str:
             f"CPU of a record at {at_bar['load']['rate']:,.0f}/s, {in_all:,.0f} µs over all processes, "
             f"{at_bar['cpu']['cores_busy']:.2f} cores busy:"
         )
-        parts.append(table.cpu_table(at_bar["cpu"]["us_per_operation"]))
-    sentences = dict.fromkeys(table.sentence(document) for document in documents.values())
+        parts.append(readme_table.cpu_table(at_bar["cpu"]["us_per_operation"]))
+    sentences = dict.fromkeys(readme_table.sentence(document) for document in documents.values())
     by_sentence = {
-        said: [name for name, document in documents.items() if table.sentence(document) == said]
+        said: [name for name, document in documents.items() if readme_table.sentence(document) == said]
         for said in sentences
     }
     if len(by_sentence) == 1:

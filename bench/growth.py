@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import network, pace, progress, quiet, results_files
+from bench import idle_network, machine_speed, network, progress, results_files
 from bench.headline import Plan
-from cbmdhi.devnet import Network
-from cbmdhi.hammer import plots, report
-from cbmdhi.hammer.session import Session
+from bench.load import plots, report
+from bench.load.session import Session
+from ops.devnet import Network
 
 _MIB = 2**20
 _BASE_RECORDS = 10_000
@@ -72,8 +72,8 @@ def main(
 async def _step(home: Path, plan: Plan, records: int, rate: float) -> dict[str, Any]:
     load = plan.load(rate, records / rate)
     async with Session(home, load, progress.spoken(load, stages=False)) as session:
-        await quiet.settled(home)
-        pace_ms = pace.milliseconds()
+        await idle_network.settled(home)
+        pace_ms = machine_speed.milliseconds()
         result = report.report(await session.run(load, 50))
     return {**result, "disk_mib": disk(home), "pace_ms": pace_ms}
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import quiet
-from bench.table import Line
-from cbmdhi.hammer import outputs, plots, report
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Ran, Session
+from bench import idle_network
+from bench.load import outputs, plots, report
+from bench.load.plan import Load
+from bench.load.session import Ran, Session
+from bench.readme_table import Line
 
 P95_BAR_MS, P95_AIM_MS = 1_000.0, 500.0
 _PROBE_SECONDS = 10.0
@@ -170,7 +170,7 @@ async def _ladder(
             if not _reached(probe, key):
                 steps.append({**probe, "probe": True})
                 break
-            await quiet.settled(session.home)
+            await idle_network.settled(session.home)
         ran = await session.run(plan.load(rate, seconds, reads), plan.sample)
         steps.append(report.report(ran))
         _keep(ran, folder, f"{'reads' if reads else 'records'}-{rate:.0f}-")

@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bench import nuisance
+from bench import hostile_clients
 from bench.headline import Plan
-from bench.nuisance import Nuisance
-from bench.table import Line
-from cbmdhi.hammer import report
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Session
+from bench.hostile_clients import Nuisance
+from bench.load import report
+from bench.load.plan import Load
+from bench.load.session import Session
+from bench.readme_table import Line
 
 # Everything due at once: the stream's window then lets in what the mesh can do, and no more.
 _FLOOD_RATE = 50_000.0
@@ -22,9 +22,9 @@ _PAIRS = 5
 _LOOKS = 2
 
 _NUISANCES: dict[str, Nuisance] = {
-    "a client that never reads its receipts": nuisance.never_reads,
-    f"{nuisance.DRIPPING} clients that drip a byte a second": nuisance.dripping,
-    f"{nuisance.IDLE:,} idle connections": nuisance.idle,
+    "a client that never reads its receipts": hostile_clients.never_reads,
+    f"{hostile_clients.DRIPPING} clients that drip a byte a second": hostile_clients.dripping,
+    f"{hostile_clients.IDLE:,} idle connections": hostile_clients.idle,
 }
 
 

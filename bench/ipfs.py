@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from cbmdhi.hammer.blobs import Node
+from bench.load.blobs import Node
 
 _SECONDS = 60.0
 

@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from bench import beside
-from cbmdhi.devnet import health, kubo, ports, processes
-from cbmdhi.devnet.commands import environment
-from cbmdhi.devnet.layout import Home
-from cbmdhi.devnet.topology import MEMBERS, Ports, program_name
+from bench import extra_processes
+from ops.devnet import health, kubo, ports, processes
+from ops.devnet.commands import environment
+from ops.devnet.layout import Home
+from ops.devnet.topology import MEMBERS, Ports, program_name
 
 _START_SECONDS = 30.0
 
@@ -35,12 +35,12 @@ async def running(network: Path) -> AsyncIterator[Mapping[str, str]]:
         async with AsyncExitStack() as stack:
             started = {member: _start(home, member, network) for member in MEMBERS}
             for process in started.values():
-                stack.push_async_callback(asyncio.to_thread, beside.end, process)
+                stack.push_async_callback(asyncio.to_thread, extra_processes.end, process)
             for member, process in started.items():
                 name = program_name(member, "ipfs")
                 ready = partial(_answers, name, block)
                 await asyncio.to_thread(
-                    beside.wait_ready, name, ready, process, home.log(member), _START_SECONDS
+                    extra_processes.wait_ready, name, ready, process, home.log(member), _START_SECONDS
                 )
             yield {member: f"http://{block.address(member, 'ipfs_rpc')}" for member in MEMBERS}
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import kubo_pair, sealed
-from bench.channel import Endorsing
+from bench.fabric_direct import Endorsing
 from bench.headline import Plan
 from bench.ipfs import Nodes
-from bench.table import Line
-from cbmdhi.hammer import report
-from cbmdhi.hammer.sampling import Watch
-from cbmdhi.hammer.session import Session
-from cbmdhi.hammer.tally import Tally
+from bench.load import report
+from bench.load.sampling import Watch
+from bench.load.session import Session
+from bench.load.tally import Tally
+from bench.readme_table import Line
 from cbmdhi.protocol import cid
 from services.storage.domain import batch
 

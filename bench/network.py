@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from bench import table
+from bench import readme_table
 from bench.environment import ROOT
-from cbmdhi.devnet import DevnetError, Network
-from cbmdhi.devnet.layout import home_at
+from ops.devnet import DevnetError, Network
+from ops.devnet.layout import home_at
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="CBMDHI_HOME", help="Folder of the laptop network.")
@@ -39,4 +39,4 @@ def running(home: Path) -> Iterator[Network]:
 
 def rewrite_readme(block: str) -> None:
     """Put the measured table between the README's marks."""
-    README.write_text(table.rewritten(README.read_text(), block))
+    README.write_text(readme_table.rewritten(README.read_text(), block))

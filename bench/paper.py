@@ -17,12 +17,12 @@ import typer
 
 from bench import network, progress, results_files
 from bench.headline import Plan
+from bench.load import plots, report
+from bench.load.prepared_queue import Stock
+from bench.load.sampling import Watch
+from bench.load.session import Session
+from bench.load.tally import Tally
 from bench.users import Users
-from cbmdhi.hammer import plots, report
-from cbmdhi.hammer.sampling import Watch
-from cbmdhi.hammer.session import Session
-from cbmdhi.hammer.stock import Stock
-from cbmdhi.hammer.tally import Tally
 
 CLAIMED_PER_SECOND, CLAIMED_MS = 900, 1_000
 _HIGHEST_RATE = 2_500.0

@@ -12,14 +12,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from bench import quiet, sealed
-from bench.channel import Endorsing
+from bench import idle_network, sealed
+from bench.fabric_direct import Endorsing
 from bench.headline import Plan
 from bench.ipfs import Nodes, of_network
 from bench.layers import closed_loop
-from bench.table import Line
-from cbmdhi.hammer.session import Session
-from cbmdhi.hammer.tally import Tally
+from bench.load.session import Session
+from bench.load.tally import Tally
+from bench.readme_table import Line
 
 CLIENTS = 150
 _HIGHEST_RATE = 1_000
@@ -47,7 +47,7 @@ async def measure(session: Session, plan: Plan, folder: Path, clients: int = CLI
             tally.kept[record.item.number] = record.kept
             return 1
 
-        async with quiet.paused(session.home, _OURS):
+        async with idle_network.paused(session.home, _OURS):
             measured = await closed_loop(session, one, len(records), clients, plan.layer_seconds)
     # Every transaction and every blob, at both members; no storage service holds the keys of these contents.
     checked = await session.check(tally, sample=0)

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from cbmdhi.hammer.cast import people_of
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Show
+from bench.load.participants import people_of
+from bench.load.plan import Load
+from bench.load.session import Show
 
 _EVERY = 250
 

@@ -24,15 +24,15 @@ import psutil
 import tomli_w
 import typer
 
-from bench import beside, network, progress, quiet, results_files
+from bench import extra_processes, idle_network, network, progress, results_files
 from bench.environment import ROOT
 from bench.headline import Plan
+from bench.load import plots, report
+from bench.load.plan import Load
+from bench.load.session import Session
 from cbmdhi.client import Client
-from cbmdhi.devnet import health, processes
-from cbmdhi.hammer import plots, report
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Session
 from cbmdhi.wallet import Wallet
+from ops.devnet import health, processes
 
 _MEMBER = "mercy"
 _TITLE = "Cost of a record with more gateways and storages"
@@ -117,7 +117,7 @@ async def _measure(
         warm = Load(_FLOOD_RATE, records / 5 / _FLOOD_RATE, plan.users, max(wanted), plan.patients)
         await session.run(warm, 0)
         for count in wanted:
-            await quiet.settled(home)
+            await idle_network.settled(home)
             load = Load(_FLOOD_RATE, records / _FLOOD_RATE, plan.users, count, plan.patients)
             points.append({"replicas": count, **report.report(await session.run(load, 100))})
     return points
@@ -164,10 +164,10 @@ def replica(
         if core is not None:
             psutil.Process(started.pid).cpu_affinity([core])
         ready = partial(_is_ready, addresses["metrics_address"])
-        beside.wait_ready(name, ready, started, folder / "log", _READY_SECONDS)
+        extra_processes.wait_ready(name, ready, started, folder / "log", _READY_SECONDS)
         yield addresses["listen_address"]
     finally:
-        beside.end(started)
+        extra_processes.end(started)
 
 
 def _is_ready(metrics_address: str) -> bool:

@@ -17,15 +17,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.load.payloads import templates
+from bench.load.plan import Load
+from bench.load.prepare import Item, Preparer, Recipe
+from bench.load.session import Session
+from bench.load.tally import Kept
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
 from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, SealedBatch, StoredContent, WriterKey
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.hammer.payloads import templates
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.prepare import Item, Preparer, Recipe
-from cbmdhi.hammer.session import Session
-from cbmdhi.hammer.tally import Kept
 from cbmdhi.protocol import cid, consortium, envelope, replica, signature
 from cbmdhi.protocol.ids import uuid7
 

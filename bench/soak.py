@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import headline, network, progress, quiet, results_files
+from bench import headline, idle_network, network, progress, results_files
 from bench.headline import Plan
-from cbmdhi.hammer import outputs, plots, report
-from cbmdhi.hammer.sampling import GENERATOR, PREPARING, Usage, grown_bytes_per_minute
-from cbmdhi.hammer.session import Ran, Session
+from bench.load import outputs, plots, report
+from bench.load.sampling import GENERATOR, PREPARING, Usage, grown_bytes_per_minute
+from bench.load.session import Ran, Session
 
 _MIB = 2**20
 # Less than that in ten minutes is the noise of allocators and garbage collectors: 1 % a minute, or 1 MiB.
@@ -72,7 +72,7 @@ async def _soak(plan: Plan, rate: float, seconds: float, warm_seconds: float, ho
         if warm_seconds:
             typer.echo(f"{warm_seconds:.0f} s at the rate, not counted", err=True)
             await session.run(plan.load(rate, warm_seconds), 0)
-        await quiet.settled(home)
+        await idle_network.settled(home)
         return await session.run(plan.load(rate, seconds), plan.sample)
 
 

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.load import run, wire
+from bench.load.prepare import Item
+from bench.load.tally import Kept, Stands, Tally, name
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.hammer import run, wire
-from cbmdhi.hammer.prepare import Item
-from cbmdhi.hammer.tally import Kept, Stands, Tally, name
 from cbmdhi.protocol import cid
 
 _TICK_SECONDS = 0.002

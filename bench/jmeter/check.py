@@ -10,15 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cbmdhi import operator
+from bench.load.chain import Peer
+from bench.load.check import Checked, blobs
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo.cast import Stage
 from cbmdhi.errors import MeshError
-from cbmdhi.hammer.chain import Peer
-from cbmdhi.hammer.check import Checked, blobs
 from cbmdhi.protocol import consortium, proof
+from ops.demo.cast import Stage
+from ops.devnet import first_administrator
 
 _SAMPLE = 1_000
 _AT_ONCE = 12
@@ -32,7 +32,7 @@ async def check(home: Path, rows: Rows, bodies: Sequence[str]) -> dict[str, Any]
 
     bodies  the lines that `sessions` wrote
     """
-    stage = Stage.of(home, operator.endpoints(home))
+    stage = Stage.of(home, first_administrator.endpoints(home))
     trust = proof.Trust.of(consortium.load(stage.consortium_file))
     checked = Checked()
     for member in stage.endpoints["organisations"].values():

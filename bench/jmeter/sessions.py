@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench import network
+from bench.load.payloads import templates
+from bench.load.plan import Load
+from bench.load.registered import Person
+from bench.load.session import Session
 from cbmdhi.client import Client
 from cbmdhi.client.rest import FhirSession
-from cbmdhi.hammer.payloads import templates
-from cbmdhi.hammer.people import Person
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Session
 from cbmdhi.protocol.ids import uuid7
 
 _RECORDS = 500

@@ -14,7 +14,7 @@ import typer
 
 from bench import network
 from bench.jmeter.check import check
-from cbmdhi.hammer.report import latencies
+from bench.load.report import latencies
 
 
 def main(

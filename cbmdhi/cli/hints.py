@@ -10,12 +10,12 @@ from typing import Any
 
 from cbmdhi.cli import unsure
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.devnet.errors import NotReady
-from cbmdhi.devnet.layout import Home, command_for
-from cbmdhi.devnet.supervision import Supervisor
 from cbmdhi.errors import MeshError, Misuse, UnknownOutcome
 from cbmdhi.protocol import consortium
 from cbmdhi.wallet import Wallet
+from ops.devnet.errors import NotReady
+from ops.devnet.layout import Home, command_for
+from ops.devnet.supervision import Supervisor
 
 _PROBE_SECONDS = 0.5
 # States of a program that supervisord does not start by itself.

@@ -8,27 +8,14 @@ from typing import Annotated
 import typer
 
 import cbmdhi
-from cbmdhi import operator as operators
-from cbmdhi.cli import (
-    backup,
-    consent,
-    demo,
-    emergency,
-    hammer,
-    network,
-    records,
-    resend,
-    revoke,
-    shared,
-    staff,
-    trace,
-    trail,
-    wallet,
-)
+from bench.load import cli
+from cbmdhi.cli import consent, emergency, records, resend, revoke, shared, staff, trail, wallet
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.demo.cast import Stage
 from cbmdhi.errors import MeshError
+from ops.cli import backup, demo, network, trace
+from ops.demo.cast import Stage
+from ops.devnet import first_administrator as operators
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +29,7 @@ NETWORK, PEOPLE, RECORDS, TRAIL = "The laptop network", "Identities", "Records a
 network.register(app, panel=NETWORK)
 backup.register(app, panel=NETWORK)
 app.command("demo", rich_help_panel=NETWORK)(demo.demo)
-app.command("hammer", rich_help_panel=NETWORK)(hammer.hammer)
+app.command("hammer", rich_help_panel=NETWORK)(cli.hammer)
 app.command("trace", rich_help_panel=NETWORK)(trace.trace)
 app.add_typer(wallet.app, name="wallet", rich_help_panel=PEOPLE)
 app.command("invite", rich_help_panel=PEOPLE)(staff.invite)

@@ -13,15 +13,15 @@ import typer
 from cbmdhi import fhir
 from cbmdhi.cli import hints, shared, unsure
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
-from cbmdhi.cli.trace import TraceOption
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord, Prepared, Written
 from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import MeshError, NotSent, UnknownOutcome, name_of, to_be_sent
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, RecordReceipt
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
+from ops.cli.trace import TraceOption
+from ops.devnet.layout import command_for
 
 _UNCERTAIN = (code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_UNSPECIFIED)
 

@@ -9,19 +9,19 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from cbmdhi import operator as operators
 from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo.cast import Stage
-from cbmdhi.devnet import DevnetError, Network, channel_config
-from cbmdhi.devnet.fabric_ca import FabricCa, forget_client
 from cbmdhi.errors import MeshError
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.wallet import Wallet
+from ops.demo.cast import Stage
+from ops.devnet import DevnetError, Network, channel_config
+from ops.devnet import first_administrator as operators
+from ops.devnet.fabric_ca import FabricCa, forget_client
 
 # Our reasons, and RFC 5280's.
 _REASONS = {

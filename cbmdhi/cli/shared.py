@@ -19,10 +19,10 @@ from rich.table import Table
 
 from cbmdhi.cli import hints
 from cbmdhi.client import Client
-from cbmdhi.devnet.layout import command_for, home_at
 from cbmdhi.errors import MeshError, Misuse, WalletError
 from cbmdhi.protocol import address as addresses
 from cbmdhi.wallet import Wallet
+from ops.devnet.layout import command_for, home_at
 
 T = TypeVar("T")
 

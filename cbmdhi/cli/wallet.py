@@ -15,9 +15,9 @@ from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.devnet.layout import command_for
 from cbmdhi.errors import MeshError, WalletError
 from cbmdhi.wallet import Wallet
+from ops.devnet.layout import command_for
 
 app = typer.Typer(
     no_args_is_help=True, help="Keys that never leave this machine, and what they are registered as."

@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 from cbmdhi.protocol.resource import PATIENT_ELEMENTS
-from services.gateway.acting import ActingDevice
-from services.gateway.allowance import Allowances
-from services.gateway.authentic import Authenticator
-from services.gateway.batch import BatchProcessor
-from services.gateway.callers import Callers, Most
-from services.gateway.certificates import ClientCertificates
-from services.gateway.commands import Commands
+from services.gateway.backends.identity import Identity
+from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.ledger import Ledger
+from services.gateway.backends.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.config import GatewayConfig
-from services.gateway.delegations import Delegations
-from services.gateway.device import Device, Registrar
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.paging import PageTokens
 from services.gateway.domain.source import Sources
-from services.gateway.emergency import Emergency
-from services.gateway.fhir_data import load_checker
-from services.gateway.forward import Forwarder
-from services.gateway.front import TRANSPORT_BYTES, Front
-from services.gateway.gate import Gate
+from services.gateway.fhir.reader import FhirReader
+from services.gateway.fhir.schema_loader import load_checker
+from services.gateway.fhir.writer import FhirWriter
 from services.gateway.health import Optional, check_of
-from services.gateway.identities import Identities
-from services.gateway.identity import Identity
-from services.gateway.ingest import Ingest
-from services.gateway.ledger import Ledger
-from services.gateway.logins import login_inspector
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.opening import Opens
-from services.gateway.pipeline import Limits, Pipeline
-from services.gateway.reading import FhirReader
-from services.gateway.records import Reader, Records
-from services.gateway.replays import Replays
+from services.gateway.pipeline.authenticator import Authenticator
+from services.gateway.pipeline.batch_processor import BatchProcessor
+from services.gateway.pipeline.client_quota import Callers, Most
+from services.gateway.pipeline.pipeline import Limits, Pipeline
+from services.gateway.pipeline.refusal_quota import Allowances
+from services.gateway.pipeline.resubmissions import Replays
+from services.gateway.reads.record_opener import Opens
+from services.gateway.reads.search import Search
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
-from services.gateway.rest.doors import Doors
+from services.gateway.rest.connection_limit import Doors
 from services.gateway.rest.fhir import FhirRoutes
-from services.gateway.rest.replay import UsedProofs
-from services.gateway.rest.rooms import Room
+from services.gateway.rest.request_slots import Room
 from services.gateway.rest.server import RestServer
 from services.gateway.rest.sessions import SessionRoutes
+from services.gateway.rest.used_proofs import UsedProofs
 from services.gateway.rest.writes import FhirWriteRoutes
-from services.gateway.routes import LOGIN, Target, Throttled
-from services.gateway.searching import Search
-from services.gateway.sessions import Sessions
-from services.gateway.shared import NatsShared, Shared
-from services.gateway.storage import MAX_MESSAGE_BYTES, Storage
-from services.gateway.token_keys import TokenKeys
-from services.gateway.writing import FhirWriter
+from services.gateway.rpc.admission import Gate
+from services.gateway.rpc.commands import Commands
+from services.gateway.rpc.emergency import Emergency
+from services.gateway.rpc.forward import Forwarder
+from services.gateway.rpc.ingest import Ingest
+from services.gateway.rpc.login_binding import login_inspector
+from services.gateway.rpc.records import Reader, Records
+from services.gateway.rpc.routes import LOGIN, Target, Throttled
+from services.gateway.rpc.server import TRANSPORT_BYTES, Front
+from services.gateway.sessions.client_certificates import ClientCertificates
+from services.gateway.sessions.delegated_signer import ActingDevice
+from services.gateway.sessions.delegations import Delegations
+from services.gateway.sessions.device import Device, Registrar
+from services.gateway.sessions.sessions import Sessions
+from services.gateway.sessions.shared_state import NatsShared, Shared
+from services.gateway.sessions.token_keys import TokenKeys
 from services.runtime import clock
+from services.runtime.callers import PeerDirectory
 from services.runtime.client import connect
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
-from services.runtime.nats_link import NatsLink
-from services.runtime.peers import PeerDirectory
+from services.runtime.nats_connection import NatsLink
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer, server_credentials
 from services.runtime.throttle import Throttle

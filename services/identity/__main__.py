@@ -26,7 +26,7 @@ from services.identity.sessions import Sessions
 from services.identity.storage import StorageClient
 from services.identity.tokens import TokenSigner
 from services.runtime import clock
-from services.runtime.asking import Asking
+from services.runtime.caller_signature import Asking
 from services.runtime.client import connect
 from services.runtime.errors import MeshError
 from services.runtime.expiry import note_expiry

@@ -12,7 +12,7 @@ from cbmdhi.command.v1.state_pb2 import BatchItem, IdentityDocument, IdentitySta
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
-from services.runtime.people import Registered
+from services.runtime.registered import Registered
 
 _READ_SECONDS = 5.0
 _SUBMIT_SECONDS = 25.0

@@ -22,8 +22,8 @@ from services.identity import names
 from services.identity.domain import registration, review
 from services.identity.domain.refusal import Refused, Why
 from services.runtime.errors import MeshError
-from services.runtime.remembered import Remembered
 from services.runtime.revocations import Revocations
+from services.runtime.ttl_cache import Remembered
 
 _PAGE = 100
 _LARGEST_PAGE = 500

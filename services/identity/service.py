@@ -24,11 +24,11 @@ from services.identity.domain.refusal import Refused, Why
 from services.identity.enrolment import Enroller
 from services.identity.registration import Ledger, Registrations
 from services.identity.sessions import Sessions
-from services.runtime.asking import Asking
-from services.runtime.bucket import Bucket
+from services.runtime.caller_signature import Asking
+from services.runtime.callers import caller_of, require_peer
 from services.runtime.errors import MeshError
-from services.runtime.peers import caller_of, require_peer
 from services.runtime.revocations import Revocations
+from services.runtime.token_bucket import Bucket
 
 M = TypeVar("M", bound=Message)
 

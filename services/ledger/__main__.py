@@ -1,25 +1,30 @@
 """python -m services.ledger --config FILE"""
 
 from cbmdhi.ledger.v1 import ledger_pb2_grpc
-from services.ledger.block_numbers import BlockNumbers
-from services.ledger.carrier import Carrier
-from services.ledger.channel import FabricChannel
-from services.ledger.channel_clock import ChannelClock
+from services.ledger.channel.clock import ChannelClock
+from services.ledger.channel.epochs import Epochs
+from services.ledger.channel.evidence import Proving
+from services.ledger.channel.fabric_channel import FabricChannel
+from services.ledger.channel.peer_state import PeerState
 from services.ledger.config import LedgerConfig
-from services.ledger.epochs import Epochs
-from services.ledger.evidence import Proving
-from services.ledger.follower import Blocks, ProjectionFollower, PublicationFollower, RecentBlocks
 from services.ledger.health import Health
-from services.ledger.latekeys import LateKeys
-from services.ledger.lists import Lists
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.nats_watch import NatsWatch
-from services.ledger.peer_state import PeerState
-from services.ledger.projection import Projection
-from services.ledger.schema import MIGRATIONS
+from services.ledger.nats_metrics import NatsWatch
+from services.ledger.projection.block_feed import Told
+from services.ledger.projection.block_numbers import BlockNumbers
+from services.ledger.projection.follower import (
+    Blocks,
+    ProjectionFollower,
+    PublicationFollower,
+    RecentBlocks,
+)
+from services.ledger.projection.lists import Lists
+from services.ledger.projection.projection import Projection
+from services.ledger.projection.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
-from services.ledger.submitter import Submitter
-from services.ledger.told import Told
+from services.ledger.submission.batch_submitter import Carrier
+from services.ledger.submission.late_writer_keys import LateKeys
+from services.ledger.submission.submitter import Submitter
 from services.ledger.traces import Traces
 from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
 from services.runtime.expiry import note_expiry

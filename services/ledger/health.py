@@ -5,13 +5,13 @@ ProjectionBehind tells of it. Nor is NATS needed: events may lag, and `…_publi
 """
 
 from cbmdhi.command.v1 import code_pb2
-from services.ledger.chain import Channel
-from services.ledger.fabric import EvaluateError
+from fabric_gateway import EvaluateError
+from services.ledger.channel.peer_state import mesh_error
+from services.ledger.channel.ports import Channel
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.peer_state import mesh_error
-from services.ledger.projection import Projection
+from services.ledger.projection.projection import Projection
 from services.runtime.errors import MeshError
-from services.runtime.remembered import Remembered
+from services.runtime.ttl_cache import Remembered
 
 MAX_LAG_BLOCKS = 50
 _RETRY_AFTER_MS = 1_000

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
-from services.ledger.fabric import FabricError
+from fabric_gateway import FabricError
 from services.runtime import telemetry, tracing
 from services.runtime.errors import code_name
 

@@ -5,19 +5,19 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from services.ledger.block_numbers import BlockNumbers
+from services.ledger.channel.evidence import Proving
+from services.ledger.channel.peer_state import PeerState
 from services.ledger.domain.batches import body_name
 from services.ledger.domain.receipts import Command, of_audit_entry
-from services.ledger.evidence import Proving
 from services.ledger.health import Health
-from services.ledger.lists import Lists
-from services.ledger.peer_state import PeerState
-from services.ledger.projection import Projection
-from services.ledger.submitter import Submitter
-from services.ledger.told import Told
+from services.ledger.projection.block_feed import Told
+from services.ledger.projection.block_numbers import BlockNumbers
+from services.ledger.projection.lists import Lists
+from services.ledger.projection.projection import Projection
+from services.ledger.submission.submitter import Submitter
+from services.runtime.callers import require_peer
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, nothing_done
-from services.runtime.peers import require_peer
 
 _OF_THE_MEMBER = frozenset({"gateway", "identity", "storage", "notify", "ledger"})
 _SUBMITTING = frozenset({"gateway", "identity", "storage"})

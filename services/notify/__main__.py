@@ -3,20 +3,20 @@
 from cbmdhi.notify.v1 import notify_pb2_grpc
 from services.notify.config import NotifyConfig
 from services.notify.emergency import EmergencyServicer
-from services.notify.facts import Facts
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
 from services.notify.intake import Intake
+from services.notify.ledger_facts import Facts
 from services.notify.policy import Policy
 from services.notify.retention import Retention
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime import clock
-from services.runtime.asking import Asking, now_ms
+from services.runtime.caller_signature import Asking, now_ms
 from services.runtime.client import connect
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsLink
 from services.runtime.lifecycle import Lifecycle, run
-from services.runtime.people import Registered
+from services.runtime.registered import Registered
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 

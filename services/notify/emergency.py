@@ -15,9 +15,9 @@ from cbmdhi.protocol.channel import Channel
 from services.notify.domain import Identity, Notice
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
+from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError
-from services.runtime.peers import require_peer
-from services.runtime.people import People
+from services.runtime.registered import People
 from services.runtime.telemetry import Metrics
 
 OPENED = "emergency.opened"

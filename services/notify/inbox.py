@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
-from services.notify import keeping
+from services.notify import notice_writer
 from services.notify.domain import Identity, Notice, Notification
 from services.notify.rows import json_list, notification
 from services.runtime.sqlite import Database, write_rows
@@ -111,7 +111,7 @@ class Inbox:
         def put(db: sqlite3.Connection) -> list[Notification]:
             db.execute("UPDATE progress SET next_block = max(next_block, ?)", (next_block,))
             write_rows(db, _INSERT_IDENTITY, [*identities], _IF_NEWER)
-            return keeping.keep(db, notices)
+            return notice_writer.keep(db, notices)
 
         return await self._database.write(put)
 
@@ -130,7 +130,7 @@ class Inbox:
 
     async def remove_some(self, before_ms: int) -> int:
         """Remove some of the oldest notifications, all of them from before that time (Unix ms); how many."""
-        return await self._database.write(lambda db: keeping.remove_some(db, before_ms))
+        return await self._database.write(lambda db: notice_writer.remove_some(db, before_ms))
 
     async def newest(
         self, owner: str, *, before: int | None, limit: int, unacknowledged_only: bool
@@ -159,7 +159,7 @@ class Inbox:
 
     async def acknowledge(self, owner: str, ids: Collection[int]) -> int:
         """Mark as seen; how many changed. Ids of other inboxes change nothing."""
-        return await self._database.write(lambda db: keeping.acknowledge(db, owner, ids))
+        return await self._database.write(lambda db: notice_writer.acknowledge(db, owner, ids))
 
     async def _read(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[Notification]:
         return [notification(row) for row in await self._database.rows(sql, parameters)]

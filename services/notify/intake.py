@@ -27,7 +27,7 @@ class ReviewRules(Protocol):
 
 
 class Committed(Protocol):
-    """services.notify.facts.Facts, or a test's."""
+    """services.notify.ledger_facts.Facts, or a test's."""
 
     async def page(self, from_block: int) -> ledger_pb2.ListCommittedResponse: ...
 

@@ -11,7 +11,7 @@ from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from services.notify.domain import Notification
 from services.notify.feeds import Feed, Feeds, Woken
 from services.notify.inbox import Inbox
-from services.runtime.asking import Asked, Asking
+from services.runtime.caller_signature import Asked, Asking
 from services.runtime.errors import MeshError
 
 _DEFAULT_PAGE = 50

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanContext
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import MeshError, guarded
-from services.runtime.fair import FairQueue, Key
+from services.runtime.fair_queue import FairQueue, Key
 
 T = TypeVar("T")
 R = TypeVar("R")

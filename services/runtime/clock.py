@@ -14,7 +14,7 @@ from grpc_health.v1 import _async as aio_health  # pyright: ignore[reportAttribu
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.readiness import Check
-from services.runtime.remembered import Remembered
+from services.runtime.ttl_cache import Remembered
 
 MOST_SECONDS = 60.0
 _TIME_KEY = "cbmdhi-time-ms"

@@ -29,7 +29,7 @@ from opentelemetry.trace import SpanKind
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import TRANSIENT, MeshError, code_name, guarded
-from services.runtime.nats_link import NatsLink
+from services.runtime.nats_connection import NatsLink
 from services.runtime.publisher import (
     LEDGER_STREAM,
     TRANSACTION_COMMITTED,

@@ -17,9 +17,9 @@ from opentelemetry.trace import SpanKind
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
+from services.runtime.callers import PeerDirectory, current_directory
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name, guarded, to_status
-from services.runtime.peers import PeerDirectory, current_directory
 
 _log = structlog.get_logger()
 

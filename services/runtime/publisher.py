@@ -11,7 +11,7 @@ from nats.js import JetStreamContext, api
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import tracing
 from services.runtime.errors import MeshError
-from services.runtime.nats_link import NatsLink
+from services.runtime.nats_connection import NatsLink
 
 TRANSACTION_COMMITTED = "cbmdhi.ledger.transaction.committed.v1"
 """CloudEvents type of `ledger.v1.TransactionCommitted`."""

@@ -9,12 +9,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.runtime import clock
+from services.runtime.callers import PeerDirectory
 from services.runtime.config import ServiceConfig, Tls
 from services.runtime.errors import cannot_bind
 from services.runtime.interceptor import MeshInterceptor
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
-from services.runtime.peers import PeerDirectory
 
 _HEALTH_EVERY_SECONDS = 1.0
 _HANDSHAKE_MS = 10_000

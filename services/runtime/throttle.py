@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime.bucket import Bucket
 from services.runtime.errors import MeshError
-from services.runtime.remembered import Remembered
+from services.runtime.token_bucket import Bucket
+from services.runtime.ttl_cache import Remembered
 
 _REMEMBERED = 20_000
 

@@ -13,48 +13,48 @@ from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
-from services.storage.blobs import Blobs
-from services.storage.blocks import Blocks
-from services.storage.budget import ByteBudget
-from services.storage.channel_state import ChannelState
-from services.storage.collector import Collector
+from services.runtime.work_budget import ByteBudget
+from services.storage.channel.consents import Consents
+from services.storage.channel.identity_cache import Identities
+from services.storage.channel.key_registration import Registration
+from services.storage.channel.ledger import Ledger, now_ms
+from services.storage.channel.peer import OwnPeer
+from services.storage.channel.record_cache import Records
+from services.storage.channel.state import ChannelState
 from services.storage.config import StorageConfig
-from services.storage.consents import Consents
-from services.storage.decisions import Decisions
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
 from services.storage.domain.lease import Quota
-from services.storage.emergencies import Emergencies
-from services.storage.emergency_desk import EmergencyDesk
-from services.storage.hosting import Hosting
-from services.storage.identities import Identities
-from services.storage.keeper import Keeper
-from services.storage.kept import KeptEmergencies
-from services.storage.kubo import Kubo
-from services.storage.leases import Leases
-from services.storage.ledger import Ledger, now_ms
+from services.storage.emergency.log import KeptEmergencies
+from services.storage.emergency.notices import Notices
+from services.storage.emergency.opener import Emergencies
+from services.storage.emergency.queries import EmergencyDesk
+from services.storage.emergency.recorder import Recorder
 from services.storage.member_service import MemberStorageServicer
-from services.storage.members import OtherMembers
 from services.storage.metrics import StorageMetrics
-from services.storage.notices import Notices
-from services.storage.opening import Opening
-from services.storage.peer import OwnPeer
-from services.storage.pins import Pins
-from services.storage.receipts import Receipts
-from services.storage.recent import RecentBlocks
-from services.storage.recorder import Recorder
-from services.storage.records import Records
-from services.storage.registration import Registration
-from services.storage.releases import Releases
-from services.storage.releasing import Releasing
-from services.storage.replicas import Replicas
+from services.storage.release.decision_proofs import Decisions
+from services.storage.release.key_release import Releasing
+from services.storage.release.record_opener import Opening
+from services.storage.release.release_log import Releases
+from services.storage.release.writer_key_opener import Unwrapping
 from services.storage.schema import MIGRATIONS
-from services.storage.sealing import Sealing
+from services.storage.sealing.sealer import Sealing
+from services.storage.sealing.writer_keys import WriterKeys
 from services.storage.service import StorageServicer
-from services.storage.settler import Settler
-from services.storage.sharing import SharedFolder
-from services.storage.unwrapping import Unwrapping
+from services.storage.store.batch_store import Keeper
+from services.storage.store.blobs import Blobs
+from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.blocks import Blocks
+from services.storage.store.folder_lock import SharedFolder
+from services.storage.store.garbage_collector import Collector
+from services.storage.store.kubo import Kubo
+from services.storage.store.lease_settler import Settler
+from services.storage.store.leases import Leases
+from services.storage.store.member_clients import OtherMembers
+from services.storage.store.pins import Pins
+from services.storage.store.receipts import Receipts
+from services.storage.store.replica_host import Hosting
+from services.storage.store.replicas import Replicas
 from services.storage.vault import Vault, read_private_file
-from services.storage.writer_keys import WriterKeys
 
 
 async def serve(config: StorageConfig, life: Lifecycle) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
-from services.runtime.peers import require_peer
-from services.storage import receipts
-from services.storage.blocks import Blocks
-from services.storage.hosting import Hosting
-from services.storage.releasing import Releasing
+from services.runtime.callers import require_peer
+from services.storage.release.key_release import Releasing
+from services.storage.store import receipts
+from services.storage.store.blocks import Blocks
+from services.storage.store.replica_host import Hosting
 
 _STORAGE = frozenset({"storage"})
 

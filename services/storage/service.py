@@ -6,14 +6,14 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError, to_detail
-from services.runtime.peers import require_peer
-from services.storage.blobs import Blobs
-from services.storage.collector import Collector
 from services.storage.domain.batch import Item
-from services.storage.emergency_desk import EmergencyDesk
-from services.storage.opening import OpenedRecord, Opening
-from services.storage.sealing import Sealing
+from services.storage.emergency.queries import EmergencyDesk
+from services.storage.release.record_opener import OpenedRecord, Opening
+from services.storage.sealing.sealer import Sealing
+from services.storage.store.blobs import Blobs
+from services.storage.store.garbage_collector import Collector
 
 _GATEWAY = frozenset({"gateway"})
 _IDENTITY = frozenset({"identity"})

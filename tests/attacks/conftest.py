@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from cbmdhi.devnet import Network
+from ops.devnet import Network
 from tests.support import mesh
 from tests.support.mesh import patient, people
 from tests.support.rogue import RogueGateway

@@ -17,14 +17,14 @@ import pytest
 import pytest_asyncio
 
 from bench import replicas
+from bench.load.plan import GOOD, Load
+from bench.load.prepare import Preparer
+from bench.load.prepared_queue import Stock
+from bench.load.session import Session
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.devnet import Network
-from cbmdhi.hammer.plan import GOOD, Load
-from cbmdhi.hammer.prepare import Preparer
-from cbmdhi.hammer.session import Session
-from cbmdhi.hammer.stock import Stock
 from cbmdhi.waiting import until
+from ops.devnet import Network
 from tests.support.aftermath import Channel, Command, Held, channel_of, held_by
 from tests.support.fabric_caller import MEMBERS
 from tests.support.overload import (

@@ -11,20 +11,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cbmdhi import operator
+import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo import cast
-from cbmdhi.devnet import Network
-from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client
-from cbmdhi.devnet.identities import CARRIER
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.waiting import until
-from services.ledger import fabric
+from ops.demo import cast
+from ops.devnet import Network, first_administrator
+from ops.devnet.fabric_ca import FabricCa, Identity, forget_client
+from ops.devnet.identities import CARRIER
 from tests.support.fabric_caller import CHAINCODE, MEMBERS, QUERY, Caller, common, ledger_of_mercy
 from tests.support.mesh import People, observation
 from tests.support.rogue import (
@@ -76,7 +75,9 @@ async def test_a_patient_whose_certificate_is_revoked_can_do_nothing_at_any_memb
 
             registrar = people.stage.endpoints["organisations"]["mercy"]["registrar"]
             revoked_at = time.monotonic()
-            operator.revoke(registrar, people.stage.fabric_ca_client, stolen.wallet.address, "keycompromise")
+            first_administrator.revoke(
+                registrar, people.stage.fabric_ca_client, stolen.wallet.address, "keycompromise"
+            )
 
             for session in sessions:
                 await until(
@@ -131,7 +132,7 @@ async def test_a_gateway_that_ignores_the_lists_carries_a_revoked_clinicians_rea
         assert await outcome(rogue, device) == "OK"
 
         registrar = people.stage.endpoints["organisations"]["mercy"]["registrar"]
-        operator.revoke(registrar, people.stage.fabric_ca_client, thief.address, "keycompromise")
+        first_administrator.revoke(registrar, people.stage.fabric_ca_client, thief.address, "keycompromise")
 
         async def refused_everywhere() -> bool:
             return [

@@ -15,16 +15,16 @@ import pytest
 
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
-from cbmdhi.devnet import Network
-from cbmdhi.devnet.topology import msp_id
 from cbmdhi.errors import name_of
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import cid, envelope, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from cbmdhi.waiting import until
+from ops.devnet import Network
+from ops.devnet.topology import msp_id
 from services.runtime.config import Nats
-from services.runtime.nats_link import NatsLink
+from services.runtime.nats_connection import NatsLink
 from tests.contract.events_bench import MANAGED
 from tests.support.aftermath import leased, pinned
 from tests.support.fabric_caller import MEMBERS

@@ -11,11 +11,11 @@ from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo import cast
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command, hpke, signature
+from ops.demo import cast
 from tests.support.fabric_caller import MEMBERS
 from tests.support.mesh import People, observation
 from tests.support.rogue import (
@@ -28,7 +28,7 @@ from tests.support.rogue import (
     signed_record,
     written,
 )
-from tests.unit.gateway.tokens import TokenService, b64
+from tests.unit.services.gateway.tokens import TokenService, b64
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -17,7 +17,7 @@ from cbmdhi.notify.v1 import notify_pb2
 from cbmdhi.protocol import call as calls
 from cbmdhi.storage.v1 import storage_pb2
 from cbmdhi.waiting import until
-from services.runtime.peers import Caller, caller_metadata
+from services.runtime.callers import Caller, caller_metadata
 from tests.support.mesh import People, observation
 from tests.support.rogue import RogueGateway, ask, refusal, written
 

@@ -8,11 +8,11 @@ from contextlib import aclosing
 
 import pytest
 
+import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import state_pb2
-from cbmdhi.devnet import Network
-from cbmdhi.devnet.fabric_ca import FabricCa, Identity, forget_client
-from services.ledger import fabric
+from ops.devnet import Network
+from ops.devnet.fabric_ca import FabricCa, Identity, forget_client
 from tests.support.fabric_caller import CHAINCODE, MEMBERS, QUERY, Caller, common, ledger_of_mercy, of
 from tests.support.mesh import People
 

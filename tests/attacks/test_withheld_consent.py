@@ -15,18 +15,18 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.client.commands import submit, submit_group
 from cbmdhi.client.consents import consent, provision
 from cbmdhi.client.records import NewRecord
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.devnet import Network
 from cbmdhi.errors import UnknownOutcome, name_of
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.waiting import until
-from services.ledger import fabric
-from services.ledger.epochs import EPOCH_SECONDS
+from ops.devnet import Network
+from services.ledger.channel.epochs import EPOCH_SECONDS
 from tests.support.fabric_caller import CHAINCODE, ledger_of_mercy
 from tests.support.mesh import People, observation
 from tests.support.rogue import RogueGateway, Serving, access, delegated, opened, refusal

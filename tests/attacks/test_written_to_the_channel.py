@@ -16,15 +16,15 @@ from fabric_protos.ledger.rwset import rwset_pb2
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2, proposal_response_pb2, transaction_pb2
 
+import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.client.consents import consent, provision
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
-from cbmdhi.devnet import Network
-from cbmdhi.devnet.topology import msp_id
 from cbmdhi.waiting import until
-from services.ledger import fabric
-from services.ledger.fabric.proposal import header
+from fabric_gateway.proposal import header
+from ops.devnet import Network
+from ops.devnet.topology import msp_id
 from tests.support.fabric_caller import (
     CHAINCODE,
     CHANNEL,

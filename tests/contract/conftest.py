@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cbmdhi.devnet import Network
+from ops.devnet import Network
 from tests.contract.people import Administrators
 
 

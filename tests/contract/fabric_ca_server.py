@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cbmdhi.devnet.identities import REGISTRAR, REGISTRAR_TYPE
 from cbmdhi.protocol import signature
+from ops.devnet.identities import REGISTRAR, REGISTRAR_TYPE
 from services.identity.fabric_ca import FabricCa
 from services.identity.fabric_ca_transport import Registrar, Transport, open_transport
 from services.runtime.telemetry import Metrics

@@ -18,8 +18,8 @@ from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_backends import CHALLENGE
 from tests.contract.gateway_member import Member, running_member
 from tests.support.waiting import until
-from tests.unit.gateway.people import Person, Put, an_observation, checker, put
-from tests.unit.gateway.tokens import DpopKey, b64
+from tests.unit.services.gateway.people import Person, Put, an_observation, checker, put
+from tests.unit.services.gateway.tokens import DpopKey, b64
 
 ENGINE, CLINICIAN = Person(), Person(role=Role.ROLE_CLINICIAN)
 PATIENT = Person(role=Role.ROLE_PATIENT)

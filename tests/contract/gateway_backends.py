@@ -15,11 +15,11 @@ from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from cbmdhi.protocol import signature
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError
-from services.runtime.peers import require_peer
 from tests.support.revoking import der
-from tests.unit.gateway.mesh import FakeLedger, FakeStorage
-from tests.unit.gateway.tokens import TokenService, b64
+from tests.unit.services.gateway.mesh import FakeLedger, FakeStorage
+from tests.unit.services.gateway.tokens import TokenService, b64
 
 CHALLENGE = bytes(range(32))
 

@@ -21,8 +21,8 @@ from cbmdhi.notify.v1 import notify_pb2_grpc
 from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.gateway.__main__ import serve
 from services.gateway.config import GatewayConfig
-from services.gateway.front import TRANSPORT_BYTES
-from services.gateway.shared import Shared
+from services.gateway.rpc.server import TRANSPORT_BYTES
+from services.gateway.sessions.shared_state import Shared
 from services.runtime.config import ClientCa, ServiceConfig
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
@@ -40,9 +40,9 @@ from tests.support.channel import CHANNEL
 from tests.support.pki import Consortium
 from tests.support.revoking import revocation_list
 from tests.support.waiting import free_port, until
-from tests.unit.gateway.mesh import FakeLedger, FakeShared, FakeStorage
-from tests.unit.gateway.people import Person
-from tests.unit.gateway.tokens import TokenService, b64
+from tests.unit.services.gateway.mesh import FakeLedger, FakeShared, FakeStorage
+from tests.unit.services.gateway.people import Person
+from tests.unit.services.gateway.tokens import TokenService, b64
 
 
 class IdentityCa:

@@ -17,18 +17,18 @@ from cbmdhi.ledger.v1 import events_pb2, ledger_pb2, ledger_pb2_grpc
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from cbmdhi.protocol import call as calls
 from services.notify.config import NotifyConfig
+from services.runtime.callers import Caller, caller_metadata, require_peer
 from services.runtime.client import call, connect, stream
 from services.runtime.config import ServiceConfig, Tls
 from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsLink, Publisher
 from services.runtime.lifecycle import Lifecycle
-from services.runtime.peers import Caller, caller_metadata, require_peer
 from services.runtime.server import GrpcServer
 from tests.support.channel import CHANNEL
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
-from tests.unit.notify.story import CLINICIAN, PATIENT, SIGNERS, entry, event, registered
+from tests.unit.services.notify.story import CLINICIAN, PATIENT, SIGNERS, entry, event, registered
 
 M = TypeVar("M", bound=Message)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
-from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid, command, replica, signature
 from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.ids import uuid7
+from ops.devnet import Network
 from tests.contract.people import IdentityCa, Person, Submit
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"

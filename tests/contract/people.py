@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
-from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol import consortium, hpke, signature
 from cbmdhi.protocol.channel import Channel
+from ops.devnet import Network
 
 CHANNEL = "cbmdhi"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from services.runtime.callers import require_peer
 from services.runtime.config import ServiceConfig
 from services.runtime.lifecycle import Lifecycle
-from services.runtime.peers import require_peer
 from services.runtime.server import GrpcServer
 from tests.support.blocks import CHANNEL
 from tests.support.pki import Consortium
 from tests.support.revoking import revocation_list
 from tests.support.waiting import free_port
-from tests.unit.identity.authority import Root
+from tests.unit.services.identity.authority import Root
 
 
 class _IdentityConfig(ServiceConfig):

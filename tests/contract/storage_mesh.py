@@ -23,8 +23,8 @@ from tests.contract.revocation_service import IdentityStandIn
 from tests.contract.storage_service import LedgerStandIn, StorageProcess
 from tests.support.own_peer import OwnPeer
 from tests.support.pki import Consortium
-from tests.unit.identity.authority import Root
-from tests.unit.storage.channel import LAKESIDE, MERCY, Channel, Person
+from tests.unit.services.identity.authority import Root
+from tests.unit.services.storage.channel import LAKESIDE, MERCY, Channel, Person
 
 MEMBERS = {"mercy": MERCY, "lakeside": LAKESIDE}
 SECONDS = 30.0

@@ -1,6 +1,6 @@
 """Storage services as processes of their own, with real Kubo nodes, mTLS, and a stand-in for the ledger.
 
-The stand-in answers from `tests.unit.storage.world.Channel`, whose blocks and signatures are real; the
+The stand-in answers from `tests.unit.services.storage.world.Channel`: its blocks and signatures are real; the
 whole network with the real ledger is what the end-to-end tests start.
 """
 
@@ -21,9 +21,9 @@ from cbmdhi.command.v1.command_pb2 import PolicyDocument
 from cbmdhi.command.v1.state_pb2 import WriterKey
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import hpke
+from services.runtime.callers import require_peer
 from services.runtime.config import ServiceConfig
 from services.runtime.lifecycle import Lifecycle
-from services.runtime.peers import require_peer
 from services.runtime.server import GrpcServer
 from services.storage.domain.lease import Content
 from tests.contract.kubo_node import KuboNode
@@ -33,7 +33,7 @@ from tests.support.channel import CHANNEL as SIGNED
 from tests.support.own_peer import OwnPeer
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
-from tests.unit.storage.channel import Channel, FakeLedger
+from tests.unit.services.storage.channel import Channel, FakeLedger
 
 _STOP_SECONDS = 20
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cbmdhi.backup.errors import BackupError
-from cbmdhi.backup.stores import reading, writing
+from ops.backup.errors import BackupError
+from ops.backup.stores import reading, writing
 from tests.support.s3 import s3_server
 from tests.support.waiting import free_port
 

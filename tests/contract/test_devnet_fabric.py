@@ -21,11 +21,11 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from cbmdhi.devnet import DevnetError, Network, doctor, health, layout, processes, status
-from cbmdhi.devnet.errors import PortTaken
-from cbmdhi.devnet.topology import MEMBERS, ORDERING
-from cbmdhi.devnet.waiting import until
 from cbmdhi.protocol import address, consortium
+from ops.devnet import DevnetError, Network, doctor, health, layout, processes, status
+from ops.devnet.errors import PortTaken
+from ops.devnet.topology import MEMBERS, ORDERING
+from ops.devnet.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -156,7 +156,7 @@ def test_a_second_up_changes_nothing(network: Network) -> None:
 
 def test_a_second_command_at_the_same_time_is_told_so(network: Network) -> None:
     program = (
-        "import pathlib, sys; from cbmdhi.devnet import Network, state\n"
+        "import pathlib, sys; from ops.devnet import Network, state\n"
         "network = Network(pathlib.Path(sys.argv[1]))\n"
         "with state.exclusively(network.files): print('held', flush=True); sys.stdin.read()"
     )
@@ -237,7 +237,7 @@ def test_up_takes_over_from_a_killed_supervisor(network: Network) -> None:
 
 
 def test_up_takes_over_from_a_hanging_supervisor(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbmdhi.devnet.supervision._ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("ops.devnet.supervision._ANSWER_SECONDS", 1.0)
     hanging = supervisor_of(network)
     hanging.send_signal(signal.SIGSTOP)
     network.up(services=False)
@@ -276,7 +276,7 @@ def test_state_outlives_down_and_up(network: Network) -> None:
 
 def test_an_interrupted_first_start_is_made_afresh_and_cleaned_away(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from cbmdhi.devnet import Network\n"
+        "import pathlib, sys; from ops.devnet import Network\n"
         "Network(pathlib.Path(sys.argv[1])).up(services=False)"
     )
     home = tmp_path / "mesh"

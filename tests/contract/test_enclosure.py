@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cbmdhi.devnet.waiting import until
-from cbmdhi.k8s import cgroups, enclosure, machine
+from ops.devnet.waiting import until
+from tests.cluster import cgroups, machine, namespaces
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "mount"))),
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_program_that_ends_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     told = tmp_path / "told"
-    status = enclosure.run(["sh", "-c", PROGRAM, "sh", str(told), "ends"])
+    status = namespaces.run(["sh", "-c", PROGRAM, "sh", str(told), "ends"])
 
     assert status == 3
     _state, group, network = told.read_text().split()
@@ -53,7 +53,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(
 ) -> None:
     told = tmp_path / "told"
     code = (
-        "import signal, sys; from pathlib import Path; from cbmdhi.k8s import enclosure, machine\n"
+        "import signal, sys; from pathlib import Path; from ops.manifests import enclosure, machine\n"
         # A shell has what it starts in the background ignore SIGINT, and so all that comes of it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGTERM, lambda received, _: sys.exit(128 + received))\n"
@@ -73,7 +73,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(
 def test_a_run_that_is_killed_takes_its_processes_with_it(folder: Path, tmp_path: Path) -> None:
     told = tmp_path / "told"
     code = (
-        "import sys; from pathlib import Path; from cbmdhi.k8s import enclosure, machine\n"
+        "import sys; from pathlib import Path; from ops.manifests import enclosure, machine\n"
         "machine.temporary = lambda: Path(sys.argv[1])\n"
         "enclosure.run(sys.argv[2:])"
     )

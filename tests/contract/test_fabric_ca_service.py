@@ -29,11 +29,11 @@ from services.identity.__main__ import serve
 from services.identity.config import IdentityConfig, Member
 from services.identity.domain import certificate
 from services.identity.fabric_ca_transport import Registrar, open_transport
+from services.runtime.callers import Caller, caller_metadata
 from services.runtime.client import call, connect
 from services.runtime.config import Tls, TlsMember
 from services.runtime.errors import MeshError
 from services.runtime.lifecycle import Lifecycle
-from services.runtime.peers import Caller, caller_metadata
 from services.runtime.server import GrpcServer
 from services.runtime.telemetry import Metrics
 from tests.contract.fabric_ca_server import (
@@ -43,7 +43,7 @@ from tests.contract.fabric_ca_server import (
 )
 from tests.support.channel import CHANNEL
 from tests.support.waiting import until
-from tests.unit.identity.authority import Root, Wallet
+from tests.unit.services.identity.authority import Root, Wallet
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

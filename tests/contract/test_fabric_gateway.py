@@ -11,9 +11,9 @@ from typing import TypeVar
 import grpc
 import pytest
 
+import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2, state_pb2
-from cbmdhi.devnet import Network, topology
-from services.ledger import fabric
+from ops.devnet import Network, topology
 from tests.contract.people import CHANNEL, IdentityCa, Person, batch
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
-from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2, ledger_pb2_grpc
+from ops.devnet import Network
 from services.runtime.client import call, connect
 from services.runtime.config import Nats, Tls
 from services.runtime.errors import MeshError

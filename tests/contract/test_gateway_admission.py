@@ -18,7 +18,7 @@ from services.runtime.errors import code_name, from_rpc_error
 from tests.contract.gateway_backends import CHALLENGE
 from tests.contract.gateway_calls import ADMINISTRATOR, CLINICIAN, ENGINE, PATIENT, records, refusal
 from tests.contract.gateway_member import Caller, IdentityCa, Member, thumbprint
-from tests.unit.gateway.people import Person
+from tests.unit.services.gateway.people import Person
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -27,8 +27,8 @@ from tests.contract.gateway_app import (
 from tests.contract.gateway_backends import CHALLENGE
 from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.support.waiting import until
-from tests.unit.gateway.people import CHANNEL, Person, checker
-from tests.unit.gateway.tokens import DpopKey, b64
+from tests.unit.services.gateway.people import CHANNEL, Person, checker
+from tests.unit.services.gateway.tokens import DpopKey, b64
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

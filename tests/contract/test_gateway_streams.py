@@ -23,7 +23,7 @@ from tests.contract.gateway_calls import (
 )
 from tests.contract.gateway_member import Member, running_member
 from tests.support.waiting import until
-from tests.unit.gateway.people import put
+from tests.unit.services.gateway.people import put
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -21,15 +21,15 @@ from services.runtime.telemetry import Metrics
 from services.storage.domain import batch
 from services.storage.domain.batch import Root
 from services.storage.domain.lease import Content, Lease
-from services.storage.kubo import Kubo
-from services.storage.leases import Leases
 from services.storage.metrics import StorageMetrics
-from services.storage.pins import Pins
-from services.storage.recent import RecentBlocks
 from services.storage.schema import MIGRATIONS
+from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.kubo import Kubo
+from services.storage.store.leases import Leases
+from services.storage.store.pins import Pins
 from tests.contract.kubo_node import KuboNode, new_swarm_key
 from tests.support.waiting import until
-from tests.unit.storage.channel import AUTHOR
+from tests.unit.services.storage.channel import AUTHOR
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

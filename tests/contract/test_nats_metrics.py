@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ledger.nats_watch import NatsWatch
+from services.ledger.nats_metrics import NatsWatch
 from services.runtime.events import (
     LEDGER_STREAM,
     TRANSACTION_COMMITTED,

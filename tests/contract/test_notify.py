@@ -15,7 +15,7 @@ from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, NatsLink
 from tests.contract.notify_process import Mercy, read, running, signed, user
 from tests.support.waiting import until
-from tests.unit.notify.story import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
+from tests.unit.services.notify.story import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from cbmdhi import waiting
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import SealedBatch
-from cbmdhi.devnet import Network
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import cid, command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from ops.devnet import Network
 from services.runtime.client import call, connect
 from services.runtime.config import Tls
 from services.runtime.errors import MeshError

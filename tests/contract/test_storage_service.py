@@ -26,7 +26,7 @@ from tests.contract.storage_service import StorageProcess
 from tests.support.channel import CHANNEL
 from tests.support.pki import Consortium
 from tests.support.waiting import until
-from tests.unit.storage.channel import AUTHOR, LAKESIDE, MERCY, Channel, decrypt, item
+from tests.unit.services.storage.channel import AUTHOR, LAKESIDE, MERCY, Channel, decrypt, item
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

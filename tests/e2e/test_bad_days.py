@@ -21,9 +21,9 @@ import aiohttp
 import pytest
 import tomli_w
 
-from cbmdhi.devnet import Network, health
-from cbmdhi.devnet.layout import ROOT
-from cbmdhi.devnet.topology import SERVICES
+from ops.devnet import Network, health
+from ops.devnet.layout import ROOT
+from ops.devnet.topology import SERVICES
 from tests.support.waiting import free_port, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cbmdhi.devnet import Network
-from observe.drills import pages, people, plan
-from observe.drills.account import Account
-from observe.drills.faster import FAST, hasten
-from observe.drills.follow import Drilling
-from observe.drills.mesh import Mesh
-from observe.drills.pages import Page
-from observe.drills.shell import Shell
-from observe.prometheus import Prometheus
+from ops.devnet import Network
+from ops.observe.prometheus import Prometheus
+from tests.drills import plan, runbook
+from tests.drills import users as people
+from tests.drills.drill import Drilling
+from tests.drills.mesh import Mesh
+from tests.drills.report import Account
+from tests.drills.runbook import Page
+from tests.drills.shell import Shell
+from tests.drills.short_rules import FAST, hasten
 from tests.support.waiting import free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -41,7 +42,7 @@ async def test_a_page_is_followed_to_its_end_and_commands_that_fail_are_told(
         account = Account(Console(file=told, width=200))
         drilling = Drilling(Mesh(network, users), prometheus, shell, account, FAST)
 
-        followed = await drilling.follow(drill, pages.read(drill.alert))
+        followed = await drilling.follow(drill, runbook.read(drill.alert))
         failed = await drilling.follow(drill, THAT_ENDS)
 
     assert followed.problem == "", told.getvalue()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cbmdhi.hammer import report
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Session
+from bench.load import report
+from bench.load.plan import Load
+from bench.load.session import Session
 from tests.e2e.conftest import People
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -12,8 +12,8 @@ from fabric_protos.common import common_pb2
 from fabric_protos.orderer.etcdraft import metadata_pb2
 
 from cbmdhi.client import Client
-from cbmdhi.devnet import DevnetError, Network, channel, channel_config, orderers
-from cbmdhi.devnet.topology import CHANNEL
+from ops.devnet import DevnetError, Network, channel, channel_config, orderers
+from ops.devnet.topology import CHANNEL
 from tests.e2e.conftest import People, observation
 from tests.e2e.test_trouble import eventually_written
 

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from bench.load.plan import Load
 from cbmdhi.client import Client
-from cbmdhi.hammer.plan import Load
-from observe import catalogue, evaluate, load
-from observe.prometheus import Prometheus
+from ops.observe import catalogue, evaluate, load
+from ops.observe.prometheus import Prometheus
 from tests.e2e.conftest import People, observation
 from tests.support.waiting import free_port, until
 

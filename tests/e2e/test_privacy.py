@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cbmdhi import operator
+import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo import cast
-from cbmdhi.devnet import Network
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.waiting import until
-from services.ledger import fabric
+from ops.demo import cast
+from ops.devnet import Network, first_administrator
 from tests.e2e.conftest import People, observation
 from tests.support.fabric_caller import Caller, of
 
@@ -77,11 +76,13 @@ async def a_day_with_the_certificate_authority(people: People) -> None:
         with pytest.raises(MeshError):
             await clinician.registration.enrol(secret)
         with pytest.raises(MeshError):
-            operator.invite(
+            first_administrator.invite(
                 registrar, people.stage.fabric_ca_client, patient.wallet.address, pb.ROLE_CLINICIAN
             )
         for one in (patient, clinician):
-            operator.revoke(registrar, people.stage.fabric_ca_client, one.wallet.address, "keycompromise")
+            first_administrator.revoke(
+                registrar, people.stage.fabric_ca_client, one.wallet.address, "keycompromise"
+            )
         with pytest.raises(MeshError):
             await patient.registration.enrol()
 

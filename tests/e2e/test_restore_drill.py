@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from bench.load.plan import Load
+from bench.load.session import Session
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
-from cbmdhi.devnet import Network, status
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.session import Session
 from cbmdhi.waiting import until
+from ops.devnet import Network, status
 from tests.e2e.conftest import People, observation
 from tests.e2e.test_trouble import eventually_written
 from tests.support.s3 import s3_server

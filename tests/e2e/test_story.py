@@ -14,12 +14,12 @@ from cbmdhi.client.consents import consent, provision
 from cbmdhi.client.records import NewRecord
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
-from cbmdhi.demo import cast, data
 from cbmdhi.errors import AccessRefused, MeshError, NotCommitted, name_of
 from cbmdhi.protocol import replica
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.verify import verify_receipt
 from cbmdhi.waiting import until
+from ops.demo import cast, data
 from tests.e2e.conftest import People, observation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

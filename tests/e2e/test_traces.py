@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cbmdhi import traces
-from cbmdhi.cli import trace as command
 from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.client.tracing import traced
-from cbmdhi.devnet import Network
-from cbmdhi.traces import Node
+from ops.cli import trace as command
+from ops.devnet import Network, collected_traces
+from ops.devnet.collected_traces import Node
 from tests.e2e.conftest import People, observation
 from tests.support.waiting import until
 
@@ -47,14 +46,14 @@ async def settled(network: Network, trace_id: str, *paths: Sequence[str]) -> lis
     missing: list[Sequence[str]] = []
 
     def arrived() -> bool:
-        found[:] = traces.tree(command.read(network.home), trace_id)
+        found[:] = collected_traces.tree(command.read(network.home), trace_id)
         missing[:] = [path for path in paths if not has_path(found, *path)]
         return not missing
 
     try:
         await until(lambda: asyncio.to_thread(arrived), "the whole trace has arrived", seconds=20)
     except AssertionError as late:
-        late.add_note("\n".join([*map(str, missing), *traces.lines(found)]))
+        late.add_note("\n".join([*map(str, missing), *collected_traces.lines(found)]))
         raise
     return found
 

@@ -8,9 +8,9 @@ import pytest
 
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord, Prepared, Written
-from cbmdhi.devnet import Network
 from cbmdhi.errors import MeshError
 from cbmdhi.waiting import until
+from ops.devnet import Network
 from tests.e2e.conftest import People, observation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

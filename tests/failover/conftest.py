@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cbmdhi.devnet import Network
+from ops.devnet import Network
 from tests.failover.going_on import Stopwatch
 from tests.support.mesh import patient, people
 

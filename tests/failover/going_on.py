@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord, Prepared, Written
-from cbmdhi.demo import cast, data
-from cbmdhi.devnet import Network
 from cbmdhi.errors import MeshError, NotSent, UnknownOutcome
 from cbmdhi.waiting import until
+from ops.demo import cast, data
+from ops.devnet import Network
 from tests.support.mesh import People, observation
 
 T = TypeVar("T")

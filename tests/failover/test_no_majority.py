@@ -14,11 +14,11 @@ from cbmdhi.client import Client
 from cbmdhi.client.emergency import EmergencyReading
 from cbmdhi.client.records import NewRecord
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo import cast
-from cbmdhi.devnet import Network
 from cbmdhi.errors import MeshError
 from cbmdhi.notify.v1.notify_pb2 import Notification
 from cbmdhi.waiting import until
+from ops.demo import cast
+from ops.devnet import Network
 from tests.support.mesh import People, network, observation, people
 
 __all__ = ["network", "people"]

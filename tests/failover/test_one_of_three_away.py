@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cbmdhi.client import Client
-from cbmdhi.devnet import Network
+from ops.devnet import Network
 from tests.failover.going_on import (
     Stopwatch,
     Team,

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import aiohttp
 
-from cbmdhi.devnet import Network
-from cbmdhi.devnet.topology import MEMBERS, msp_id
-from cbmdhi.hammer.chain import Peer
+from bench.load.chain import Peer
 from cbmdhi.protocol import car, cid, envelope
 from cbmdhi.storage.v1 import storage_pb2
+from ops.devnet import Network
+from ops.devnet.topology import MEMBERS, msp_id
 from services.ledger.domain.transactions import Change, facts_of
 
 _SECONDS = 120.0

@@ -10,13 +10,13 @@ from typing import Any
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2, ab_pb2_grpc
 
+import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import state_pb2
-from cbmdhi.devnet import Network
-from cbmdhi.devnet.topology import msp_id
-from services.ledger import fabric
-from services.ledger.fabric.identity import sha256
-from services.ledger.fabric.proposal import header
+from fabric_gateway.identity import sha256
+from fabric_gateway.proposal import header
+from ops.devnet import Network
+from ops.devnet.topology import msp_id
 
 CHANNEL, CHAINCODE = "cbmdhi", "cbmdhi"
 MEMBERS = ("mercy", "lakeside")

@@ -14,12 +14,12 @@ from cbmdhi import fhir
 from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.demo import cast, data
-from cbmdhi.demo.cast import Stage
-from cbmdhi.devnet import Network
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.waiting import until
 from cbmdhi.wallet import Wallet
+from ops.demo import cast, data
+from ops.demo.cast import Stage
+from ops.devnet import Network
 
 
 @dataclass

@@ -5,8 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from cbmdhi.devnet import nats
-from cbmdhi.devnet.templates import fill
+from ops.devnet import nats
+from ops.devnet.templates import fill
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port
 

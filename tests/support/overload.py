@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from bench.load.plan import Load
+from bench.load.prepare import Item
+from bench.load.run import Feed
 from cbmdhi.client import Client
 from cbmdhi.client.commands import carry
 from cbmdhi.client.records import NewRecord, Prepared
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, name_of
 from cbmdhi.gateway.v1 import gateway_pb2
-from cbmdhi.hammer.plan import Load
-from cbmdhi.hammer.prepare import Item
-from cbmdhi.hammer.run import Feed
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 
 DEADLINE_SECONDS = 3.0

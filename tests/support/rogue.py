@@ -16,7 +16,6 @@ from cbmdhi.client import Client
 from cbmdhi.client.records import NewRecord, Prepared
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.devnet import Network
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2_grpc
@@ -26,6 +25,7 @@ from cbmdhi.protocol import command, consortium, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from cbmdhi.wallet import Wallet
+from ops.devnet import Network
 from services.runtime.client import connect
 from services.runtime.config import Tls
 from tests.support.waiting import free_port

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cbmdhi.devnet.layout import tool
+from ops.devnet.layout import tool
 from tests.support.waiting import free_port, until
 
 

@@ -9,7 +9,7 @@ app=$2/opt/cbmdhi
 mkdir -p "$app/lib" "$app/app"
 python3 -m pip install --disable-pip-version-check --no-input --no-compile --require-hashes --quiet \
   --target "$app/lib" --requirement "$checkout/deploy/images/python/requirements.lock"
-for package in services cbmdhi; do
+for package in services cbmdhi fabric_gateway ops; do
   (cd "$checkout" && find "$package" -type f \( -name '*.py' -o -name photograph.sh -o -path '*/schema/*' \) -print0) |
     tar -C "$checkout" --null --files-from=- -cf - | tar -C "$app/app" -xf -
 done

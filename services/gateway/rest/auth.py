@@ -14,10 +14,10 @@ from services.gateway.domain import session as rules
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
-from services.gateway.rest.replay import UsedProofs, used_before
-from services.gateway.rest.rooms import PLACE, Room
-from services.gateway.sessions import Sessions
-from services.gateway.shared import Shared
+from services.gateway.rest.request_slots import PLACE, Room
+from services.gateway.rest.used_proofs import UsedProofs, used_before
+from services.gateway.sessions.sessions import Sessions
+from services.gateway.sessions.shared_state import Shared
 from services.runtime.errors import MeshError
 
 _SCHEME = "DPoP "

@@ -13,7 +13,7 @@ from aiohttp import web
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import categories, ids
 from services.gateway.domain.origin import Origins
-from services.gateway.reading import FhirReader
+from services.gateway.fhir.reader import FhirReader
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.capability import PURPOSE_HEADER, capability_statement
 from services.runtime.errors import MeshError

@@ -16,14 +16,14 @@ from cbmdhi.command.v1.command_pb2 import CommandGroup, SignedCommand, SignedDel
 from cbmdhi.gateway.v1.gateway_pb2 import SubmitRequest, SubmitResponse
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import command
-from services.gateway.delegations import Delegations
+from services.gateway.backends.identity_cache import Identities
 from services.gateway.domain.session import Session
-from services.gateway.identities import Identities
 from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
-from services.gateway.rest.rooms import PLACE
-from services.gateway.shared import Shared
+from services.gateway.rest.request_slots import PLACE
+from services.gateway.sessions.delegations import Delegations
+from services.gateway.sessions.shared_state import Shared
 from services.runtime.errors import MeshError
 
 _BODY_BYTES = 64 * 1024
@@ -32,7 +32,7 @@ _MOST_REVOCATIONS = 16
 
 
 class IdentityService(Protocol):
-    """services.gateway.identity, or a fake."""
+    """services.gateway.backends.identity, or a fake."""
 
     async def challenge(self, address: str) -> identity_pb2.ChallengeResponse: ...
 
@@ -40,7 +40,7 @@ class IdentityService(Protocol):
 
 
 class Commands(Protocol):
-    """Submits a group (services.gateway.commands)."""
+    """Submits a group (services.gateway.rpc.commands)."""
 
     async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse: ...
 

@@ -11,11 +11,11 @@ from aiohttp import web
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import ids
 from services.gateway.domain.origin import Origins
+from services.gateway.fhir.writer import FhirWriter, Written
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
 from services.gateway.rest.fhir import CONTENT_TYPE
 from services.gateway.rest.server import MAX_BODY_BYTES
-from services.gateway.writing import FhirWriter, Written
 from services.runtime.errors import MeshError, nothing_done
 
 TRANSACTION_HEADER = "Cbmdhi-Transaction"

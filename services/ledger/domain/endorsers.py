@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime.absences import Absences
+from services.runtime.unavailable import Absences
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,0 @@
-"""What can go wrong with a backup."""
-
-from cbmdhi.devnet.errors import DevnetError
-
-
-class BackupError(DevnetError):
-    """The backup or restore cannot be done. Nothing was changed. `remedy` says what to do."""

@@ -1,1 +1,0 @@
-"""Faults that no signal to a program makes: `python -m observe.drills.faults NAME`."""

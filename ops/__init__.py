@@ -1,0 +1,1 @@
+"""What operators run: the laptop network, backups, manifests, dashboards, and their commands."""

@@ -1,0 +1,1 @@
+"""The member's own services, as far as the gateway asks them."""

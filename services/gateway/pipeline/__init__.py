@@ -1,0 +1,1 @@
+"""A record in: from a signed submission to its receipt."""

@@ -1,0 +1,81 @@
+"""What refused submissions may cost: so many of one client's at once, and so many a second.
+
+One that is refused costs the member up to what a committed one costs, and ends in nothing. Who sends such
+without end is not read for a while: HTTP/2's flow control stops the sender, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from cbmdhi.command.v1 import code_pb2
+from services.gateway.pipeline.submission import Answer
+from services.runtime.errors import MeshError
+from services.runtime.token_bucket import Bucket
+from services.runtime.ttl_cache import Remembered
+
+_CLIENTS = 10_000
+# Not the sender's doing: the mesh's, or another's who was quicker. Of an expired command somebody asks what
+# became of it: after an outage an engine has thousands, and costs with each what a committed one would.
+_BLAMELESS = frozenset(
+    (
+        code_pb2.CODE_OK,
+        code_pb2.CODE_ALREADY_COMMITTED,
+        code_pb2.CODE_CONFLICT,
+        code_pb2.CODE_EXPIRED,
+        code_pb2.CODE_RESOURCE_EXHAUSTED,
+        code_pb2.CODE_UNAVAILABLE,
+        code_pb2.CODE_DEADLINE_EXCEEDED,
+        code_pb2.CODE_UNKNOWN_OUTCOME,
+        code_pb2.CODE_ENDORSEMENT_FAILED,
+        code_pb2.CODE_INTERNAL,
+    )
+)
+
+
+class Allowance:
+    """Of one client. `clock` in seconds, never going back."""
+
+    def __init__(self, bucket: Bucket, clock: Callable[[], float]) -> None:
+        self._bucket = bucket
+        self._clock = clock
+
+    def note(self, answer: Answer) -> None:
+        """A submission was answered; one refused through the sender's own doing is spent."""
+        code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
+        if code not in _BLAMELESS:
+            self._bucket.spend(self._clock())
+
+    def wait_seconds(self) -> float:
+        """How long to read nothing from the client; 0 while something is left."""
+        return self._bucket.wait_seconds(self._clock())
+
+
+class Allowances:
+    """Each client's, whichever of its streams it uses.
+
+    most          refused submissions at once
+    per_second    and so many more each second
+    debt_seconds  for which a client waits at most, however much was refused of what was under way already
+    """
+
+    def __init__(
+        self,
+        most: int,
+        per_second: float,
+        debt_seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most, self._per_second, self._debt_seconds = most, per_second, debt_seconds
+        self._clock = clock
+        self._known: Remembered[str, Allowance] = Remembered(_CLIENTS)
+
+    def of(self, address: str) -> Allowance:
+        """That of the client with this address."""
+        known = self._known.get(address)
+        if known is None:
+            known = Allowance(Bucket(self._most, self._per_second, self._debt_seconds), self._clock)
+            self._known.put(address, known)
+        return known

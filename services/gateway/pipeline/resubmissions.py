@@ -1,0 +1,160 @@
+"""Groups that were sent before: they get their first receipts, and nothing of them is stored again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import CommandGroup
+from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, StoredContent
+from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
+from services.gateway.domain import results
+from services.gateway.domain.group import Key, Parsed, ends_soon
+from services.gateway.pipeline.submission import Receipts
+from services.runtime.ttl_cache import Remembered
+
+_REMEMBERED = 100_000
+_REMEMBERED_SECONDS = 3_600.0
+_FRESH_MS = 60_000
+_AT_ONCE = 8
+
+
+class Sent(Protocol):
+    """A group and its commands, parsed."""
+
+    group: CommandGroup
+    commands: tuple[Parsed, ...]
+
+
+class Ledger(Protocol):
+    """The ledger (services.gateway.backends.ledger), or a fake."""
+
+    async def submit(self, submissions: Sequence[Submission]) -> list[GroupReceipt]: ...
+
+    async def receipts(self, commands: Sequence[Key]) -> list[Receipt | None]: ...
+
+    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
+
+
+class Replays:
+    """Finds what is committed already. Raises MeshError.
+
+    A command that was signed just now and has not been seen here is not looked up: that would cost each
+    record a call. Should it be a replay all the same, the ledger says so, and what was sealed for it goes.
+    """
+
+    def __init__(
+        self, ledger: Ledger, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
+        self._ledger = ledger
+        self._clock_ms = clock_ms
+        self._seen: Remembered[Key, bool] = Remembered(_REMEMBERED, seconds=_REMEMBERED_SECONDS)
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+
+    def note(self, commands: Sequence[Parsed]) -> None:
+        """Remember that they were sent."""
+        for parsed in commands:
+            self._seen.put(parsed.key, True)
+
+    async def find(self, suspects: Sequence[Sent]) -> list[Receipts | None]:
+        """For each group the receipts with which it was committed before; None when it is new.
+
+        Raises MeshError when nothing can be known of any of them.
+
+        Two questions for all of them. A group that was committed as something else, or in part, is decided by
+        the ledger, which compares the bytes: the same get their first verdict, others CODE_CONFLICT.
+        """
+        async with self._at_once:
+            commands = [parsed for one in suspects for parsed in one.commands]
+            first = await self._ledger.receipts([parsed.key for parsed in commands])
+            records = await self.records(commands, first)
+            found: list[Receipts | None] = []
+            odd: list[int] = []
+            at = 0
+            for one in suspects:
+                known = list(zip(one.commands, first[at : at + len(one.commands)], strict=False))
+                at += len(one.commands)
+                found.append(_settled(known, records))
+                if found[-1] is None and any(receipt for _, receipt in known):
+                    odd.append(len(found) - 1)
+            for place, answer in zip(
+                odd, await self._decided([suspects[place] for place in odd]), strict=True
+            ):
+                found[place] = answer
+            return found
+
+    async def records(
+        self, commands: Sequence[Parsed], receipts: Sequence[Receipt | None]
+    ) -> dict[Key, RecordVersion]:
+        """The ledger's entries of what was written by these very commands. Raises MeshError."""
+        written = [
+            (parsed.key, (put.record_id, put.version))
+            for parsed, receipt in zip(commands, receipts, strict=True)
+            if (put := parsed.put) is not None and receipt is not None and receipt.code == code_pb2.CODE_OK
+        ]
+        if not written:
+            return {}
+        entries = await self._ledger.record_versions([place for _, place in written])
+        return {
+            key: entry
+            for (key, _), entry in zip(written, entries, strict=True)
+            if entry is not None and entry.command_id == key[1]
+        }
+
+    def is_suspect(self, commands: tuple[Parsed, ...], *, has_contents: bool) -> bool:
+        """Whether the group may have been committed before."""
+        now = self._clock_ms()
+        for parsed in commands:
+            if ends_soon(parsed, now):
+                return True
+            if has_contents and (
+                now - parsed.header.issued_at_ms > _FRESH_MS or self._seen.get(parsed.key) is not None
+            ):
+                return True
+        return False
+
+    async def _decided(self, suspects: Sequence[Sent]) -> list[Receipts]:
+        if not suspects:
+            return []
+        answers = await self._ledger.submit([Submission(item=BatchItem(group=one.group)) for one in suspects])
+        commands = [parsed for one in suspects for parsed in one.commands]
+        records = await self.records(commands, [receipt for answer in answers for receipt in answer.receipts])
+        return [
+            results.committed(answer.receipts, _places(one.commands, records), {})
+            for one, answer in zip(suspects, answers, strict=True)
+        ]
+
+
+def _settled(
+    known: Sequence[tuple[Parsed, Receipt | None]], records: Mapping[Key, RecordVersion]
+) -> Receipts | None:
+    """The receipts of a group that is committed exactly as it is; None when it is not known to be."""
+    receipts = [receipt for _, receipt in known if receipt is not None]
+    commands = [parsed for parsed, _ in known]
+    if len(receipts) != len(known) or not all(_is_exactly(records.get(one.key), one) for one in commands):
+        return None
+    for receipt in receipts:
+        receipt.already_committed = True
+    return results.committed(receipts, _places(commands, records), {})
+
+
+def _is_exactly(record: RecordVersion | None, parsed: Parsed) -> bool:
+    put = parsed.put
+    return (
+        record is not None
+        and put is not None
+        and record.content_commitment == put.content_commitment
+        and (record.patient, record.category) == (put.patient, put.category)
+        and record.signed_by == parsed.signed.signer
+    )
+
+
+def _places(commands: Sequence[Parsed], records: Mapping[Key, RecordVersion]) -> dict[int, StoredContent]:
+    return {
+        index: record.content
+        for index, parsed in enumerate(commands)
+        if (record := records.get(parsed.key)) is not None
+    }

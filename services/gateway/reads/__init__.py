@@ -1,0 +1,1 @@
+"""A chart out: decided on the channel, opened by storage, told to its reader."""

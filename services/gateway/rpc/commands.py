@@ -1,0 +1,63 @@
+"""CommandService: one group at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.gateway.v1.gateway_pb2 import (
+    GetReceiptRequest,
+    GetReceiptResponse,
+    RecordReceipt,
+    SubmitRequest,
+    SubmitResponse,
+)
+from cbmdhi.protocol import ids
+from services.gateway.backends.ledger import Ledger
+from services.gateway.domain.session import Session
+from services.gateway.pipeline.client_quota import Callers
+from services.gateway.pipeline.pipeline import Pipeline
+from services.runtime.errors import MeshError
+
+_ROOM_SECONDS = 5.0
+_RETRY_MS = 500
+
+
+class Commands:
+    """Submit and GetReceipt. Raises MeshError."""
+
+    def __init__(self, pipeline: Pipeline, callers: Callers, ledger: Ledger) -> None:
+        self._pipeline = pipeline
+        self._callers = callers
+        self._ledger = ledger
+
+    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
+        """Receipts of a group when it is committed or refused."""
+        size, caller = request.ByteSize(), self._callers.of(session.address)
+        try:
+            async with asyncio.timeout(_ROOM_SECONDS):
+                await caller.memory.take(size)
+        except TimeoutError as exc:
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                "too much is under way; send again after the delay",
+                retry_after_ms=_RETRY_MS,
+                outcome=code_pb2.OUTCOME_NOT_DONE,
+            ) from exc
+        receipts = await self._pipeline.submit(
+            request.group, request.contents, size, session.address, done=lambda: caller.memory.give(size)
+        )
+        return SubmitResponse(receipts=receipts)
+
+    async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:
+        """What became of an earlier command of the caller's."""
+        if not ids.is_command_id(request.command_id):
+            raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", "command_id")
+        receipt = await self._ledger.receipt(request.command_id, session.address)
+        if receipt is None:
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND,
+                "no such command of the caller's is committed as far as this member knows: send it again",
+                "command_id",
+            )
+        return GetReceiptResponse(receipt=RecordReceipt(receipt=receipt))

@@ -1,0 +1,373 @@
+"""One ingest stream: submissions in, results out as they are ready, never more than a window in between."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry.trace import SpanContext
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.gateway.v1.gateway_pb2 import (
+    IngestItem,
+    IngestRequest,
+    IngestResponse,
+    IngestResult,
+    Slowed,
+    SlowedReason,
+)
+from services.gateway.domain.session import Session
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.client_quota import Caller, Callers
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.submission import Answer, Submission
+from services.gateway.rpc.forward import Arrived, check_size
+from services.runtime import tracing
+from services.runtime.byte_budget import Held, Room, Share
+from services.runtime.errors import MeshError, nothing_done, to_detail
+
+_LONGEST_ID_BYTES = 64
+# Taken of a message before everybody else has a turn: about 3 ms of parsing.
+_SLICE = 200
+_RESULTS_AT_ONCE = 500
+# Then it is looked at again: other streams of the client may have spent more.
+_LONGEST_PAUSE_SECONDS = 1.0
+# Who goes on waiting for room is not told so each time.
+_TOLD_EVERY_SECONDS = 1.0
+
+
+class Ingest:
+    """IngestService.
+
+    window            submissions of one stream whose result is not out: then the stream is not read, and
+                      HTTP/2's flow control stops the sender
+    callers           what each client may have under way by all its streams, and how many of its submissions
+                      may be refused: who is over it is not read either, and is told so
+    deadline_seconds  for a submission to come into a batch; later it is not done
+    stopping          set when the service shuts down: streams take nothing more, finish, and end
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        metrics: GatewayMetrics,
+        *,
+        window: int,
+        callers: Callers,
+        deadline_seconds: float,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._window = window
+        self._callers = callers
+        self._deadline_seconds = deadline_seconds
+        self._stopping = stopping
+
+    async def stream(
+        self, requests: AsyncIterator[Any], session: Session
+    ) -> AsyncGenerator[IngestResponse, None]:
+        """Results of the submissions, out of order. Raises MeshError when the stream cannot go on."""
+        caller = self._callers.of(session.address)
+        with caller.stream():
+            stream = _Stream(
+                self._pipeline,
+                self._metrics,
+                _Sender(session.address, caller, self._deadline_seconds),
+                self._window,
+                self._stopping,
+                tracing.sampled(),
+            )
+            async with aclosing(self._answers(stream, requests)) as answers:
+                async for response in answers:
+                    yield response
+
+    async def _answers(
+        self, stream: _Stream, requests: AsyncIterator[Any]
+    ) -> AsyncGenerator[IngestResponse, None]:
+        reader = asyncio.create_task(stream.read(requests), name="ingest-reader")
+        self._metrics.streams.inc()
+        try:
+            while (response := await stream.results.get()) is not None:
+                try:
+                    yield response
+                finally:
+                    stream.slots.give(len(response.results))
+            await reader
+        finally:
+            self._metrics.streams.dec()
+            reader.cancel()
+            stream.leave()
+            await asyncio.wait([reader])
+            if not reader.cancelled():
+                reader.exception()
+
+
+class _Results:
+    """What is ready to go out. Bounded by the window."""
+
+    def __init__(self) -> None:
+        self._ready: deque[IngestResult] = deque()
+        self._slowed: Slowed | None = None
+        self._something = asyncio.Event()
+        self._ended = False
+
+    def put(self, result: IngestResult) -> None:
+        """Another one."""
+        self._ready.append(result)
+        self._something.set()
+
+    def slow(self, slowed: Slowed) -> None:
+        """The stream is not read for a while."""
+        self._slowed = slowed
+        self._something.set()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._ended = True
+        self._something.set()
+
+    def drop(self) -> int:
+        """Nobody takes what is ready; how many there were."""
+        dropped = len(self._ready)
+        self._ready.clear()
+        return dropped
+
+    async def get(self) -> IngestResponse | None:
+        """All that is ready, at least one result or why there is none; None after the last."""
+        if not self._ended:
+            await self._something.wait()
+        together = [self._ready.popleft() for _ in range(min(len(self._ready), _RESULTS_AT_ONCE))]
+        if not self._ready and not self._ended:
+            self._something.clear()
+        slowed, self._slowed = self._slowed, None
+        return IngestResponse(results=together, slowed=slowed) if together or slowed else None
+
+
+@dataclass(frozen=True)
+class _Sender:
+    """Who sends on a stream, and how long a submission of it may wait."""
+
+    address: str
+    caller: Caller
+    deadline_seconds: float
+
+
+class _Stream:
+    """What is under way on one stream. A slot is free again when its result is out."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        metrics: GatewayMetrics,
+        sender: _Sender,
+        window: int,
+        stopping: asyncio.Event,
+        span: SpanContext | None,
+    ) -> None:
+        self.results = _Results()
+        self.slots = Share(Room(window), sender.caller.window)
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._window = window
+        self._sender = sender
+        self._allowance = sender.caller.allowance
+        self._memory = sender.caller.memory
+        self._stopping = stopping
+        self._told_at: dict[SlowedReason, float] = {}
+        self._open: set[str] = set()
+        self._span = span
+        self._traces = tracing.exports()
+        self._message_at_ns = 0
+        self._has_left = False
+
+    def leave(self) -> None:
+        """The sender has gone. The client's other streams get back what this one had of their window: now
+        for what was ready, and for the rest as it is answered."""
+        self._has_left = True
+        self.slots.give(self.results.drop())
+
+    async def read(self, requests: AsyncIterator[Any]) -> None:
+        """Take submissions until there are no more; then wait until their results are out.
+
+        Raises MeshError after that, when the stream ends before the sender ends it.
+        """
+        failure = await self._read_until_stopped(requests)
+        # Every slot back means that every result is out.
+        await self.slots.own.take(self._window)
+        self.results.end()
+        if failure is not None:
+            raise failure
+
+    async def _read_until_stopped(self, requests: AsyncIterator[Any]) -> MeshError | None:
+        """Why the stream ends before the sender ends it; None when the sender did."""
+        reading = asyncio.create_task(self._read_all(requests), name="ingest-reading")
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({reading, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() or reading.cancelled():
+                return MeshError(
+                    code_pb2.CODE_UNAVAILABLE,
+                    "the stream was cut off here (a shutdown?); send again what has no result yet",
+                    retry_after_ms=1_000,
+                )
+        finally:
+            reading.cancel()
+            stop.cancel()
+            await asyncio.wait({reading, stop})
+        error = reading.exception()
+        if error is None or isinstance(error, MeshError):
+            return error
+        raise error
+
+    async def _read_all(self, requests: AsyncIterator[Any]) -> None:
+        while True:
+            # A message is read only when there is a slot for the first of it at least.
+            await self._take_slot()
+            self.slots.give(1)
+            await self._have_allowance()
+            try:
+                request = await anext(requests)
+            except StopAsyncIteration:
+                return
+            await self._take(request)
+
+    async def _have_allowance(self) -> None:
+        if (seconds := self._allowance.wait_seconds()) > 0:
+            self._tell(SlowedReason.SLOWED_REASON_REFUSALS, seconds)
+        while (seconds := self._allowance.wait_seconds()) > 0:  # noqa: ASYNC110 - until a time that moves
+            await asyncio.sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
+
+    def _tell(self, reason: SlowedReason, seconds: float = 0.0) -> None:
+        """The sender, and whoever looks after the gateway, that the stream is not read now."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at.get(reason, -math.inf) >= _TOLD_EVERY_SECONDS:
+            self._told_at[reason] = now
+            self._metrics.pause(reason)
+            self.results.slow(Slowed(reason=reason, retry_after_ms=math.ceil(seconds * 1000)))
+
+    async def _take(self, request: Any) -> None:
+        """Decode it when there is room for it; each submission gives its part back when it is answered."""
+        held = await self._memory_for(request.ByteSize())
+        try:
+            if isinstance(request, Arrived):
+                request = request.decoded()
+            await self._begin(request.items if isinstance(request, IngestRequest) else [request], held)
+        finally:
+            held.give_rest()
+
+    async def _begin(self, items: Any, held: Held) -> None:
+        """Hand on what came together, in slices; before waiting for anything, what is ready already."""
+        ready: list[Submission] = []
+        self._message_at_ns = time.time_ns()
+        ends_at = asyncio.get_running_loop().time() + self._sender.deadline_seconds
+        try:
+            for place, item in enumerate(items):
+                if place and place % _SLICE == 0:
+                    ready = self._start(ready)
+                    await asyncio.sleep(0)
+                    await self._have_allowance()
+                if not self.slots.try_take(1):
+                    ready = self._start(ready)
+                    await self._take_slot()
+                taken = self._taken(item, ends_at, held)
+                if taken is not None:
+                    held.keep(taken.size)
+                    ready.append(taken)
+        finally:
+            self._start(ready)
+
+    async def _take_slot(self) -> None:
+        # That this stream is full its sender sees from its results; that its other streams are, it does not.
+        if self.slots.lacks(1) and not self.slots.own.lacks(1):
+            self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
+        await self.slots.take(1)
+
+    async def _memory_for(self, size: int) -> Held:
+        if self._memory.own.lacks(size):
+            self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
+        elif self._memory.lacks(size):
+            self._tell(SlowedReason.SLOWED_REASON_GATEWAY_IS_FULL)
+        return await self._memory.hold(size)
+
+    def _start(self, ready: list[Submission]) -> list[Submission]:
+        if ready:
+            self._pipeline.start_all(ready)
+        return []
+
+    def _taken(self, item: Any, ends_at: float, held: Held) -> Submission | None:
+        """The submission; None when its result is ready already: it is not taken."""
+        name = item.submission_id if isinstance(item, IngestItem) else ""
+        try:
+            with nothing_done():
+                check_size(item)
+                self._check_length(name)
+            # Of two with one name nobody can tell which is meant: that is left open, and asked for again.
+            self._check_free(name)
+        except MeshError as err:
+            self._allowance.note(err)
+            self.results.put(_failure(name[:_LONGEST_ID_BYTES], err))
+            return None
+        size = item.ByteSize()
+        self._open.add(name)
+        if not self._traces:
+            return self._submission(item, size, ends_at, lambda answer: self._done(name, size, held, answer))
+        return self._traced(item, name, size, ends_at, held)
+
+    def _submission(self, item: Any, size: int, ends_at: float, done: Callable[[Answer], None]) -> Submission:
+        return Submission(item.group, item.contents, size, done, self._sender.address, ends_at)
+
+    def _traced(self, item: Any, name: str, size: int, ends_at: float, held: Held) -> Submission:
+        """With a span when it is sampled, or else when it fails."""
+        span = tracing.begin("record", item.traceparent, self._span)
+        came_at_ns = self._message_at_ns
+
+        def done(answer: Answer) -> None:
+            self._done(name, size, held, answer)
+            code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
+            if span is not None:
+                tracing.end(span, code)
+            else:
+                tracing.past("record", came_at_ns, code=code)
+
+        submission = self._submission(item, size, ends_at, done)
+        if span is not None:
+            submission.span = span.get_span_context()
+        return submission
+
+    def _check_length(self, name: str) -> None:
+        if not 1 <= len(name.encode()) <= _LONGEST_ID_BYTES:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                f"a submission_id has 1 to {_LONGEST_ID_BYTES} bytes",
+                "submission_id",
+            )
+
+    def _check_free(self, name: str) -> None:
+        if name in self._open:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "another submission of this stream has this submission_id and no result yet",
+                "submission_id",
+            )
+
+    def _done(self, name: str, size: int, held: Held, answer: Answer) -> None:
+        held.give(size)
+        self._open.discard(name)
+        self._allowance.note(answer)
+        if self._has_left:
+            self.slots.give(1)
+        elif isinstance(answer, MeshError):
+            self.results.put(_failure(name, answer))
+        else:
+            self.results.put(IngestResult(submission_id=name, receipts=answer))
+
+
+def _failure(name: str, err: MeshError) -> IngestResult:
+    return IngestResult(submission_id=name, error=to_detail(err))

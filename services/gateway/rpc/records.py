@@ -1,0 +1,300 @@
+"""RecordService: reads, and what a caller may list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import Access, BreakGlass, CommandGroup
+from cbmdhi.gateway.v1.gateway_pb2 import (
+    GetBlobRequest,
+    GetBlobResponse,
+    GetBrokenGlassRequest,
+    GetBrokenGlassResponse,
+    GetProofRequest,
+    GetProofResponse,
+    ListAuditRequest,
+    ListAuditResponse,
+    ListConsentsRequest,
+    ListConsentsResponse,
+    ListRecordsRequest,
+    ListRecordsResponse,
+    ReadManyRequest,
+    ReadManyResponse,
+    ReadRequest,
+    ReadResponse,
+    ReadResult,
+)
+from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.ledger.v1.ledger_pb2 import Evidence, Receipt
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import broken_glass, command, ids
+from cbmdhi.protocol import cid as cids
+from cbmdhi.storage.v1.storage_pb2 import OpenResponse, OpenResult
+from services.gateway.backends.ledger import Ledger
+from services.gateway.backends.storage import Storage
+from services.gateway.domain.session import Session
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.submission import Answer, Submission
+from services.gateway.reads.record_opener import Opens
+from services.gateway.reads.search import Search
+from services.runtime.callers import Caller
+from services.runtime.errors import MeshError, to_detail, unexpected
+
+_ACCESSES = ("access", "break_glass")
+_LARGEST_PAGE = 500
+_MOST_READS = 100
+_MIB = 1024 * 1024
+_MOST_BYTES = 15 * _MIB
+
+Read = ReadResponse | MeshError
+
+
+class Reader:
+    """Submits accesses and opens what they permit. Nothing is opened before the decision is committed."""
+
+    def __init__(self, pipeline: Pipeline, opens: Opens) -> None:
+        self._pipeline = pipeline
+        self._opens = opens
+
+    async def read(self, signed: command.SignedCommand) -> ReadResponse:
+        """Receipt, and on a permit what is needed to decrypt. Raises MeshError."""
+        receipt = await self.decide(signed)
+        if receipt.code != code_pb2.CODE_OK:
+            return ReadResponse(receipt=receipt)
+        return ReadResponse(receipt=receipt, opened=await self.open(receipt))
+
+    async def decide(self, signed: command.SignedCommand) -> Receipt:
+        """The committed decision. Raises MeshError."""
+        receipts = await self._pipeline.submit(CommandGroup(commands=[signed]), (), signed.ByteSize())
+        return receipts[0].receipt
+
+    async def open(self, permit: Receipt) -> OpenResponse:
+        """What a committed permit opens. Raises MeshError."""
+        # Of an access sent again the receipt names its first transaction, where the grant stands.
+        return await self._opens.open(permit.tx_id, permit.command_id)
+
+    async def decide_many(self, commands: Sequence[command.SignedCommand]) -> list[Receipt | BaseException]:
+        """The committed decisions of accesses that came together, in order."""
+        return await asyncio.gather(*self._decided(commands), return_exceptions=True)
+
+    async def open_many(self, receipts: Sequence[Receipt | BaseException]) -> AsyncGenerator[Read]:
+        """What came of them, in order. What does not fit beside others is opened when its turn comes, and
+        not at all when nobody asks for it: iterate for as long as there is room."""
+        opening: list[asyncio.Future[OpenResult] | MeshError | None] = [
+            self._begin(receipt) if isinstance(receipt, Receipt) else None for receipt in receipts
+        ]
+        await asyncio.gather(
+            *(one for one in opening if isinstance(one, asyncio.Future)), return_exceptions=True
+        )
+        for receipt, one in zip(receipts, opening, strict=True):
+            if isinstance(receipt, BaseException):
+                yield receipt if isinstance(receipt, MeshError) else unexpected(receipt, "read.crashed")
+            elif isinstance(one, MeshError):
+                yield one
+            elif one is None:
+                yield ReadResponse(receipt=receipt)
+            else:
+                yield await self._read(receipt, one)
+
+    def _decided(self, commands: Sequence[command.SignedCommand]) -> list[asyncio.Future[Receipt]]:
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Receipt]] = [loop.create_future() for _ in commands]
+        self._pipeline.start_all(
+            [
+                Submission(CommandGroup(commands=[signed]), (), signed.ByteSize(), partial(_settle, answer))
+                for signed, answer in zip(commands, answers, strict=True)
+            ]
+        )
+        return answers
+
+    def _begin(self, receipt: Receipt) -> asyncio.Future[OpenResult] | MeshError | None:
+        if receipt.code != code_pb2.CODE_OK:
+            return None
+        try:
+            return self._opens.enqueue(receipt.tx_id, receipt.command_id)
+        except MeshError as err:
+            return err
+
+    async def _read(self, receipt: Receipt, opening: asyncio.Future[OpenResult]) -> Read:
+        try:
+            opened = await self._opens.settled(await opening, receipt.tx_id, receipt.command_id)
+        except MeshError as err:
+            return err
+        return ReadResponse(receipt=receipt, opened=opened)
+
+
+def _settle(waiting: asyncio.Future[Receipt], answer: Answer) -> None:
+    if waiting.done():  # its caller went away
+        return
+    if isinstance(answer, MeshError):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer[0].receipt)
+
+
+class Records:
+    """RecordService. Raises MeshError."""
+
+    def __init__(self, reader: Reader, search: Search, ledger: Ledger, storage: Storage) -> None:
+        self._reader = reader
+        self._search = search
+        self._ledger = ledger
+        self._storage = storage
+
+    async def read(self, request: ReadRequest, session: Session) -> ReadResponse:
+        """Read one version, on the signed word of the caller."""
+        _check_read(request.command, session, "command")
+        receipt = await self._reader.decide(request.command)
+        if receipt.code != code_pb2.CODE_OK:
+            return ReadResponse(receipt=receipt)
+        if request.proven:
+            return ReadResponse(receipt=receipt, opened=await self._reader.open(receipt))
+        opened, evidence = await asyncio.gather(self._reader.open(receipt), self._evidence([request.command]))
+        return ReadResponse(receipt=receipt, opened=opened, evidence=evidence)
+
+    async def read_many(self, request: ReadManyRequest, session: Session) -> ReadManyResponse:
+        """Read many versions; one that is not read harms no other."""
+        if not request.commands:
+            raise MeshError(code_pb2.CODE_INVALID, "nothing is to be read; send 1 to 100", "commands")
+        if len(request.commands) > _MOST_READS:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE, f"at most {_MOST_READS} are read at once; send several", "commands"
+            )
+        answer = ReadManyResponse(results=[ReadResult() for _ in request.commands])
+        taken: list[int] = []
+        for index, signed in enumerate(request.commands):
+            try:
+                _check_read(signed, session, f"commands[{index}]")
+                taken.append(index)
+            except MeshError as err:
+                answer.results[index].error.CopyFrom(to_detail(err))
+        receipts = await self._reader.decide_many([request.commands[index] for index in taken])
+        known = frozenset(request.proven)
+        unproven = [
+            request.commands[index]
+            for index, receipt in zip(taken, receipts, strict=True)
+            if index not in known and isinstance(receipt, Receipt) and receipt.code == code_pb2.CODE_OK
+        ]
+        # Whoever is permitted to read a version may have what proves it, whether it is opened or not.
+        _, evidence = await asyncio.gather(
+            self._fill(answer, taken, receipts), self._evidence(unproven) if unproven else _nothing()
+        )
+        if evidence is not None:
+            answer.evidence.CopyFrom(evidence)
+        return answer
+
+    async def _fill(
+        self, answer: ReadManyResponse, places: Sequence[int], receipts: Sequence[Receipt | BaseException]
+    ) -> None:
+        size = answer.ByteSize()
+        async with aclosing(self._reader.open_many(receipts)) as reads:
+            for place in places:
+                result = answer.results[place]
+                if size > _MOST_BYTES:
+                    result.error.CopyFrom(to_detail(_full()))
+                    continue
+                read = await anext(reads)
+                if not isinstance(read, MeshError) and size + read.ByteSize() > _MOST_BYTES:
+                    read, size = _full(), size + read.ByteSize()
+                if isinstance(read, MeshError):
+                    result.error.CopyFrom(to_detail(read))
+                else:
+                    size += read.ByteSize()
+                    result.read.CopyFrom(read)
+
+    async def _evidence(self, permitted: Sequence[command.SignedCommand]) -> Evidence:
+        """Of what was just read: it concerns who was permitted to read it."""
+        accesses = (command.body_of(signed)[1] for signed in permitted)
+        places = {
+            (access.record_id, access.version)
+            for access in accesses
+            if isinstance(access, Access | BreakGlass)
+        }
+        return await self._ledger.prove_versions(sorted(places))
+
+    async def list_records(self, request: ListRecordsRequest, session: Session) -> ListRecordsResponse:
+        """What the caller may search."""
+        return await self._search.records(request, session)
+
+    async def list_consents(self, request: ListConsentsRequest, session: Session) -> ListConsentsResponse:
+        """The caller's own consents."""
+        return ListConsentsResponse(consents=await self._ledger.consents(session.address))
+
+    async def list_audit(self, request: ListAuditRequest, session: Session) -> ListAuditResponse:
+        """The caller's own trail."""
+        page = await self._ledger.audit(
+            ledger_pb2.ListAuditRequest(
+                patient=session.address,
+                page_size=min(request.page_size, _LARGEST_PAGE),
+                page_token=request.page_token,
+            )
+        )
+        return ListAuditResponse(entries=page.entries, next_page_token=page.next_page_token)
+
+    async def get_broken_glass(
+        self, request: GetBrokenGlassRequest, session: Session
+    ) -> GetBrokenGlassResponse:
+        """What the clinician signed, for a reviewer to whom the reason is sealed."""
+        if not ids.is_command_id(request.break_glass_id):
+            raise MeshError(
+                code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", "break_glass_id"
+            )
+        if not addresses.is_address(request.clinician):
+            raise MeshError(code_pb2.CODE_INVALID, "not an address", "clinician")
+        signed = await self._ledger.broken_glass(request.break_glass_id, request.clinician)
+        if signed is None or session.address not in broken_glass.reviewers(signed):
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND,
+                "no glass was broken under this id, or its reason was sealed to other reviewers",
+                "break_glass_id",
+            )
+        return GetBrokenGlassResponse(command=signed)
+
+    async def get_proof(self, request: GetProofRequest, caller: Caller | Session) -> GetProofResponse:
+        """What the members' peers sign about a command that concerns the caller."""
+        if not ids.is_command_id(request.command_id):
+            raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical text", "command_id")
+        if request.signer and not addresses.is_address(request.signer):
+            raise MeshError(code_pb2.CODE_INVALID, "not an address", "signer")
+        evidence = await self._ledger.prove_command(request.command_id, request.signer, caller.address)
+        return GetProofResponse(evidence=evidence)
+
+    async def get_blob(self, request: GetBlobRequest, session: Session) -> GetBlobResponse:
+        """A stored block: ciphertext."""
+        try:
+            cids.to_bytes(request.cid)
+        except ValueError as error:
+            raise MeshError(
+                code_pb2.CODE_INVALID, "not a CIDv1 (raw or dag-cbor, SHA-256) in lower-case base32", "cid"
+            ) from error
+        return GetBlobResponse(blob=await self._storage.blob(request.cid))
+
+
+def _check_read(signed: command.SignedCommand, session: Session, path: str) -> None:
+    if signed.signer != session.address:
+        raise MeshError(
+            code_pb2.CODE_FORBIDDEN, "an access is signed by the caller: sign it yourself", f"{path}.signer"
+        )
+    try:
+        name, _ = command.body_of(signed)
+    except command.MalformedCommand as error:
+        raise MeshError(code_pb2.CODE_INVALID, "not a command with a body", path) from error
+    if name not in _ACCESSES:
+        raise MeshError(
+            code_pb2.CODE_INVALID, "not an Access or a BreakGlass: send it to CommandService", path
+        )
+
+
+async def _nothing() -> None:
+    """Nobody needs any evidence."""
+
+
+def _full() -> MeshError:
+    return MeshError(
+        code_pb2.CODE_TOO_LARGE,
+        f"it does not fit into the {_MOST_BYTES // _MIB} MiB of an answer: send the same command to Read",
+    )

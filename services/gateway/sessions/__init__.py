@@ -1,0 +1,1 @@
+"""Who is calling: tokens, client certificates, delegations, and what all gateways share about them."""

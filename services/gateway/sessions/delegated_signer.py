@@ -1,0 +1,45 @@
+"""The gateway's device, acting for the person of a session inside what that person signed at login."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.message import Message
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.protocol.channel import Channel
+from services.gateway.domain.session import Session
+from services.gateway.sessions.delegations import Delegations
+from services.gateway.sessions.device import Device
+from services.runtime.errors import MeshError
+
+Sign = Callable[[Message], SignedCommand]
+"""From a body, such as Access, to the device's command on behalf of the session's person."""
+
+
+class ActingDevice:
+    """Signs for callers who cannot sign each command. Chaincode decides whether the delegation covers it."""
+
+    def __init__(
+        self, device: Device, delegations: Delegations, *, channel: Channel, is_registered: Callable[[], bool]
+    ) -> None:
+        self.device = device
+        self._delegations = delegations
+        self._channel = channel
+        self._is_registered = is_registered
+
+    def signer(self, session: Session) -> Sign:
+        """What signs for this session. Raises MeshError: FORBIDDEN without a delegation, UNAVAILABLE while
+        the device is not registered."""
+        delegation = self._delegations.of(session)
+        if delegation is None:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN,
+                "this session lets the gateway do nothing: log in with a delegation to its device",
+            )
+        if not self._is_registered():
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "the gateway's device is not registered yet; send again", "", 1_000
+            )
+        return lambda body: self.device.sign(body, self._channel, delegation)

@@ -1,0 +1,1 @@
+"""Commands into transactions: batched, endorsed, ordered, and their fate told."""

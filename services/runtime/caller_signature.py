@@ -1,0 +1,179 @@
+"""Who asks: by the person's own signature over the call, whatever the gateway says that carries it.
+
+For what changes state by a person's word, and for what is that person's alone to see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from google.protobuf.message import Message
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.call_pb2 import Call, SignedCall
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import call as calls
+from cbmdhi.protocol import ids, signature, standing
+from cbmdhi.protocol.channel import Channel
+from services.runtime.callers import Context, caller_of
+from services.runtime.errors import MeshError
+from services.runtime.registered import People
+
+M = TypeVar("M", bound=Message)
+
+_AHEAD_MS = 60_000
+_LIFETIME_MS = calls.MAX_LIFETIME_SECONDS * 1000
+# Of one person, and of all: what is remembered until it is past.
+_MOST_OF_ONE = 1_000
+_MOST = 100_000
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Asked(Generic[M]):
+    """A call whose signature holds.
+
+    by             who asks, active on the channel
+    request        what they mean
+    expires_at_ms  until when they mean it, Unix ms
+    """
+
+    by: IdentityDocument
+    request: M
+    expires_at_ms: int
+
+
+class Asking:
+    """Checks calls to this service. Raises MeshError.
+
+    msp_id  the own member: what was signed for another's service is worth nothing here
+    """
+
+    def __init__(
+        self, people: People, *, channel: Channel, msp_id: str, clock: Callable[[], int] = now_ms
+    ) -> None:
+        self._people = people
+        self._channel = channel
+        self._msp_id = msp_id
+        self._clock = clock
+        self._used = Used()
+
+    async def of(self, request: M, context: Context, *, once: bool = False) -> Asked[M]:
+        """Who signed the call that the request carries, and what is meant by it.
+
+        once  the same call does nothing a second time: for what changes state
+        """
+        caller, carrying = caller_of(context), cast(Any, request)
+        if not carrying.call.call:
+            raise MeshError(
+                code_pb2.CODE_UNAUTHENTICATED, "who asks signs the call; no gateway asks for anybody", "call"
+            )
+        try:
+            signed, call, meant = calls.parse(request)
+        except calls.MalformedCall as error:
+            raise MeshError(code_pb2.CODE_INVALID, str(error), "call") from error
+        if signed.signer != caller.address:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN, "the call is signed by somebody else than who sends it", "call"
+            )
+        self._check_place(call)
+        self._check_time(call)
+        document = _checked(signed, await self._people.identity(signed.signer))
+        if once:
+            self._used.take(signed.signer, call.call_id, self._clock())
+        return Asked(document, meant, call.expires_at_ms)
+
+    def check_in_time(self, asked: Asked[M]) -> float:
+        """Seconds until the call is past, for who answers for as long as it lasts. Raises MeshError."""
+        left = (asked.expires_at_ms - self._clock()) / 1000
+        if left <= 0:
+            raise MeshError(
+                code_pb2.CODE_UNAUTHENTICATED, "the call that began this has expired: sign a new one", "call"
+            )
+        return left
+
+    def _check_place(self, call: Call) -> None:
+        if (call.channel, call.genesis_sha256) != (self._channel.name, self._channel.genesis_sha256):
+            raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "it was signed for another channel", "call")
+        if call.msp != self._msp_id:
+            raise MeshError(code_pb2.CODE_FORBIDDEN, "it was signed for another member's service", "call")
+        if not ids.is_uuid7(call.call_id):
+            raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical text", "call.call_id")
+
+    def _check_time(self, call: Call) -> None:
+        now = self._clock()
+        lifetime = call.expires_at_ms - call.issued_at_ms
+        if call.issued_at_ms > now + _AHEAD_MS or now >= call.expires_at_ms or lifetime > _LIFETIME_MS:
+            raise MeshError(
+                code_pb2.CODE_EXPIRED,
+                "the call is past, from the future, or for more than five minutes: look at the clock, "
+                "and sign a new one",
+                "call",
+            )
+
+
+class Used:
+    """Ids of calls that were done, until no call can have them any more. Each replica remembers its own."""
+
+    def __init__(self, most_of_one: int = _MOST_OF_ONE, most: int = _MOST) -> None:
+        self._most_of_one = most_of_one
+        self._most = most
+        self._until: dict[tuple[str, str], int] = {}
+        self._of: Counter[str] = Counter()
+
+    def take(self, whose: str, call_id: str, now_ms: int) -> None:
+        """Raises MeshError CONFLICT for one that was taken, RESOURCE_EXHAUSTED when there is no room."""
+        self._forget(now_ms)
+        if (whose, call_id) in self._until:
+            raise MeshError(
+                code_pb2.CODE_CONFLICT,
+                "this very call was done before: sign a new one to do it again",
+                "call",
+            )
+        if self._of[whose] >= self._most_of_one or len(self._until) >= self._most:
+            wait = next(iter(self._until.values())) - now_ms
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED, "too many such calls at this moment", "", max(wait, 1)
+            )
+        self._until[whose, call_id] = now_ms + _AHEAD_MS + _LIFETIME_MS
+        self._of[whose] += 1
+
+    def _forget(self, now_ms: int) -> None:
+        # Each is kept for the same time, so that the oldest entry is the first to go.
+        while self._until:
+            key, until = next(iter(self._until.items()))
+            if until > now_ms:
+                return
+            del self._until[key]
+            self._of[key[0]] -= 1
+            if not self._of[key[0]]:
+                del self._of[key[0]]
+
+
+def _checked(signed: SignedCall, document: IdentityDocument | None) -> IdentityDocument:
+    if document is None:
+        raise MeshError(code_pb2.CODE_UNKNOWN_SIGNER, "who asks is not registered", "call")
+    try:
+        if addresses.of_spki(document.signing_public_key) != signed.signer:
+            raise signature.BadSignature("the key is another address's")
+        calls.verify(signed, document.signing_public_key)
+    except (signature.BadSignature, ValueError) as error:
+        raise MeshError(
+            code_pb2.CODE_BAD_SIGNATURE, "the call is not signed by the registered key of who asks", "call"
+        ) from error
+    if not standing.is_active(document):
+        raise MeshError(
+            code_pb2.CODE_INACTIVE_SIGNER,
+            "this identity is not active (waiting for review, rejected or suspended): ask its hospital",
+            "call",
+        )
+    return document

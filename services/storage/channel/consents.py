@@ -1,0 +1,68 @@
+"""Consent and delegation as they are now: a decision that was right when made releases nothing once that is
+not so any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import ExplainItem, Verdict
+from services.runtime.batched_lookup import Gathered
+from services.runtime.errors import MeshError
+from services.runtime.telemetry import Metrics
+from services.runtime.ttl_cache import Remembered
+from services.storage.domain.decision import ReadGrant
+
+
+class Explainer(Protocol):
+    """The own ledger (`ledger.Ledger`), or a fake."""
+
+    async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
+        """What the own peer's chaincode would decide now, in order. Raises MeshError."""
+        ...
+
+
+class Consents:
+    """`async with Consents(source, metrics)`: many readers' questions leave together; no answer is kept."""
+
+    def __init__(self, source: Explainer, metrics: Metrics) -> None:
+        self._source = source
+        nothing: Remembered[ReadGrant, Verdict] = Remembered(1)
+        self._gathered = Gathered(
+            self._ask, nothing, metrics, "consents", lasting=lambda _grant, _verdict: False
+        )
+
+    async def __aenter__(self) -> Consents:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._gathered.close()
+
+    async def refusals(self, grants: Iterable[ReadGrant]) -> dict[ReadGrant, MeshError]:
+        """Those that would be decided otherwise now, or of which that is not known, and why.
+
+        A broken glass asks for nobody's consent.
+        """
+        answers = await self._gathered.many(grant for grant in grants if grant.action)
+        return {grant: answer for grant, answer in answers.items() if isinstance(answer, MeshError)}
+
+    async def _ask(self, grants: Sequence[ReadGrant]) -> list[Verdict | MeshError]:
+        items = [
+            ExplainItem(
+                principal=grant.actor,
+                action=grant.action,
+                record_id=grant.record_id,
+                version=grant.version,
+                purpose=grant.purpose,
+                delegation=grant.delegation,
+            )
+            for grant in grants
+        ]
+        return [
+            verdict
+            if verdict.code == code_pb2.CODE_OK
+            else MeshError(code_pb2.CODE_FORBIDDEN, f"it was permitted and is not any more: {verdict.reason}")
+            for verdict in await self._source.explain(items)
+        ]

@@ -1,0 +1,154 @@
+"""Who is who on the channel, remembered for as long as what is asked may be old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
+from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import hpke
+from services.runtime.batched_lookup import Gathered
+from services.runtime.errors import MeshError
+from services.runtime.revocations import Revocations
+from services.runtime.telemetry import Metrics
+from services.runtime.ttl_cache import Remembered
+from services.storage.domain.batch import Refusal
+from services.storage.domain.keys import Patient
+
+_PATIENTS = 20_000
+_PATIENT_SECONDS = 6 * 60 * 60.0
+_PEOPLE = 10_000
+_PERSON_SECONDS = 3.0
+
+
+class IdentitySource(Protocol):
+    """The own ledger (`ledger.Ledger`), or a fake."""
+
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
+        """Certified documents in order, or why there is none. Raises MeshError."""
+        ...
+
+
+class Identities:
+    """`async with Identities(source, revocations, metrics)`.
+
+    An active patient may be six hours old: record key and custodians never change, since the registration
+    certifies them, and whether the patient is still active the chaincode decides for every record anyway;
+    what was sealed in vain is discarded. Whoever reads is at most three seconds old, since a suspension must
+    count within five; whom the home member's CA has revoked acts no more, whatever the channel says as yet.
+    Who was not found is asked for again each time.
+    """
+
+    def __init__(self, source: IdentitySource, revocations: Revocations, metrics: Metrics) -> None:
+        self._source = source
+        self._revocations = revocations
+        self._patients: Remembered[str, Patient] = Remembered(
+            _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
+        )
+        self._custodians: Remembered[str, tuple[str, ...]] = Remembered(
+            _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
+        )
+        people: Remembered[str, IdentityDocument] = Remembered(_PEOPLE, seconds=_PERSON_SECONDS, spread=True)
+        self._people = Gathered(source.identities, people, metrics, "identities")
+
+    async def __aenter__(self) -> Identities:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._people.close()
+
+    async def patients(self, addresses: Iterable[str]) -> dict[str, Patient | Refusal]:
+        """Each address's active patient, or why nothing is sealed for it. Raises MeshError."""
+        found: dict[str, Patient | Refusal] = {}
+        unknown: list[str] = []
+        for address in addresses:
+            patient = self._patients.get(address)
+            if patient is None:
+                unknown.append(address)
+            else:
+                found[address] = patient
+        if not unknown:
+            return found
+        for address, document in zip(unknown, await self._source.identities(unknown), strict=True):
+            found[address] = patient = _active_patient(document)
+            if isinstance(patient, Patient):
+                self._patients.put(address, patient)
+        return found
+
+    async def people(self, addresses: Iterable[str]) -> dict[str, IdentityDocument | MeshError]:
+        """Each as of at most three seconds ago, or why not: NOT_FOUND, INTEGRITY, INACTIVE_SIGNER (revoked),
+        UNAVAILABLE."""
+        found = await self._people.many(addresses)
+        return {address: self._unless_revoked(one) for address, one in found.items()}
+
+    async def revoked(self, signers: Iterable[str]) -> dict[str, Refusal]:
+        """Those of them who were revoked, or of whom that is not known, and why nothing is sealed for them.
+
+        Nobody is looked up while every member's list is known and names none of them.
+        """
+        # A batch of hundreds is mostly one engine's.
+        doubted = {
+            signer
+            for signer in set(signers)
+            if addresses.is_address(signer) and self._revocations.doubts(signer)
+        }
+        people = await self.people(doubted) if doubted else {}
+        return {
+            address: Refusal(one.code, one.reason)
+            for address, one in people.items()
+            if isinstance(one, MeshError)
+        }
+
+    def _unless_revoked(self, one: IdentityDocument | MeshError) -> IdentityDocument | MeshError:
+        if isinstance(one, MeshError):
+            return one
+        try:
+            self._revocations.check(one.home_msp, one.address)
+        except MeshError as error:
+            return error
+        return one
+
+    async def custodians(self, patients: Iterable[str]) -> dict[str, tuple[str, ...] | MeshError]:
+        """The custodians that each patient registered with, by MSP id, or why they are not known.
+
+        They never change, since the registration certifies them: they are kept for six hours.
+        """
+        found: dict[str, tuple[str, ...] | MeshError] = {}
+        unknown: list[str] = []
+        for patient in dict.fromkeys(patients):
+            sealed_for = self._patients.get(patient)
+            known = sealed_for.custodians if sealed_for is not None else self._custodians.get(patient)
+            if known is None:
+                unknown.append(patient)
+            else:
+                found[patient] = known
+        for patient, document in (await self._people.many(unknown)).items():
+            if isinstance(document, MeshError):
+                found[patient] = document
+            else:
+                found[patient] = custodians = _custodians(document)
+                self._custodians.put(patient, custodians)
+        return found
+
+
+def _active_patient(document: IdentityDocument | MeshError) -> Patient | Refusal:
+    if isinstance(document, MeshError) and document.code != code_pb2.CODE_NOT_FOUND:
+        return Refusal(document.code, document.reason)
+    if (
+        isinstance(document, MeshError)
+        or document.role != ROLE_PATIENT
+        or document.status != IDENTITY_STATUS_ACTIVE
+        or len(document.hpke_public_key) != hpke.PUBLIC_KEY_BYTES
+    ):
+        return Refusal(
+            code_pb2.CODE_NOT_FOUND, "no active patient is registered under that address; register first"
+        )
+    return Patient(document.address, document.hpke_public_key, _custodians(document))
+
+
+def _custodians(document: IdentityDocument) -> tuple[str, ...]:
+    return tuple(custodian.msp for custodian in document.custodians)

@@ -1,0 +1,224 @@
+"""The member's own ledger service: the only source of what is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import CommandGroup, SignedCommand
+from cbmdhi.command.v1.state_pb2 import (
+    BatchItem,
+    ExplainItem,
+    IdentityDocument,
+    MemberDocument,
+    RecordVersion,
+    Verdict,
+)
+from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from services.runtime.client import RetryBudget, call
+from services.runtime.errors import MeshError
+from services.runtime.registered import certified
+from services.runtime.ttl_cache import Remembered
+from services.storage.channel.record_cache import Place
+from services.storage.domain.batch import MAX_MESSAGE_BYTES
+from services.storage.domain.keys import WriterKeyRef
+from services.storage.domain.lease import Content
+
+T = TypeVar("T")
+
+_CALL_SECONDS = 5.0
+_SUBMIT_SECONDS = 28.0
+_AT_ONCE = 500
+# Signatures that are checked before the loop gets its turn again.
+_PORTION = 50
+_CONSORTIUM_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Consortium:
+    """The members' documents by MSP id, and the policy's number of replicas, the writer's included."""
+
+    members: Mapping[str, MemberDocument]
+    min_replicas: int
+
+    @property
+    def signing_keys(self) -> dict[str, bytes]:
+        """Each member's storage signing key (SPKI), by MSP id."""
+        return {msp: member.storage_signing_key for msp, member in self.members.items()}
+
+
+class Ledger:
+    """Calls to the ledger service. Each raises MeshError and nothing else."""
+
+    def __init__(self, channel: grpc.aio.Channel, own_msp: str) -> None:
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._own_msp = own_msp
+        self._retries = RetryBudget()
+        self._consortium: Remembered[str, Consortium] = Remembered(
+            1, seconds=_CONSORTIUM_SECONDS, spread=True
+        )
+
+    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
+        """Identities as they are now, in order, each with its keys checked against its own signed
+        registration: the ledger service's word alone would let it put a key of its own in a reader's place.
+
+        In a place that has none stands why: NOT_FOUND, INTEGRITY.
+        """
+        found: list[IdentityDocument | MeshError] = []
+        for part in _parts(addresses):
+            answer = await call(
+                self._stub.GetIdentities,
+                ledger_pb2.GetIdentitiesRequest(addresses=part),
+                deadline_seconds=_CALL_SECONDS,
+                retries=self._retries,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
+            _check_places(part, answer.identities)
+            for index, (address, place) in enumerate(zip(part, answer.identities, strict=True)):
+                found.append(_certified(address, place))
+                if index % _PORTION == 0:
+                    await asyncio.sleep(0)
+        return found
+
+    async def consortium(self) -> Consortium:
+        """Members and policy, as of at most half a minute ago."""
+        known = self._consortium.get("")
+        if known is not None:
+            return known
+        answer = await call(
+            self._stub.ListMembers,
+            ledger_pb2.ListMembersRequest(),
+            deadline_seconds=_CALL_SECONDS,
+            retries=self._retries,
+        )
+        members = {member.msp: member for member in answer.members}
+        consortium = Consortium(members, answer.policy.min_replicas)
+        self._consortium.put("", consortium)
+        return consortium
+
+    async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
+        """The own member's writer key of the highest epoch that the channel knows for each patient."""
+        found: list[WriterKeyRef | None] = []
+        for part in _parts(patients):
+            answer = await call(
+                self._stub.GetWriterKeys,
+                ledger_pb2.GetWriterKeysRequest(writer_msp=self._own_msp, patients=part),
+                deadline_seconds=_CALL_SECONDS,
+                retries=self._retries,
+            )
+            _check_places(part, answer.writer_keys)
+            found += [_ref(place) for place in answer.writer_keys]
+        return found
+
+    async def records(self, places: Sequence[Place]) -> list[RecordVersion | None]:
+        """The channel's entries of versions of records, in order; None where there is none."""
+        found: list[RecordVersion | None] = []
+        for part in _parts(places):
+            wanted = [
+                ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
+                for record_id, version in part
+            ]
+            answer = await call(
+                self._stub.GetRecordVersions,
+                ledger_pb2.GetRecordVersionsRequest(versions=wanted),
+                deadline_seconds=_CALL_SECONDS,
+                retries=self._retries,
+            )
+            _check_places(part, answer.versions)
+            found += [place.record if place.HasField("record") else None for place in answer.versions]
+        return found
+
+    async def committed_contents(
+        self, asked: Mapping[str, Sequence[Content]]
+    ) -> ledger_pb2.GetCommittedContentsResponse:
+        """What the channel names of each batch, by its root; which of the contents' commands are decided."""
+        batches = [
+            ledger_pb2.HeldBatch(
+                root_cid=root,
+                commands=[
+                    ledger_pb2.GetReceiptRequest(command_id=one.command_id, signer=one.signer)
+                    for one in contents
+                ],
+            )
+            for root, contents in asked.items()
+        ]
+        answer = await call(
+            self._stub.GetCommittedContents,
+            ledger_pb2.GetCommittedContentsRequest(batches=batches),
+            deadline_seconds=_CALL_SECONDS,
+            retries=self._retries,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
+        _check_places(batches, answer.batches)
+        for batch, found in zip(batches, answer.batches, strict=True):
+            _check_places(batch.commands, found.decided)
+        return answer
+
+    async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
+        """What the own peer's chaincode would decide now, in order."""
+        answer = await call(
+            self._stub.Explain,
+            ledger_pb2.ExplainRequest(items=items),
+            deadline_seconds=_CALL_SECONDS,
+            retries=self._retries,
+        )
+        _check_places(items, answer.verdicts)
+        return list(answer.verdicts)
+
+    async def submit(self, commands: Sequence[SignedCommand]) -> None:
+        """Carry lone commands to the channel. What became of them is for the own peer to say."""
+        items = [BatchItem(group=CommandGroup(commands=[signed])) for signed in commands]
+        await call(
+            self._stub.Submit,
+            ledger_pb2.SubmitRequest(submissions=[ledger_pb2.Submission(item=item) for item in items]),
+            deadline_seconds=_SUBMIT_SECONDS,
+        )
+
+    async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
+        """Values of the own private data collection, in the order of the keys; empty: absent."""
+        answer = await call(
+            self._stub.GetSealedKeys,
+            ledger_pb2.GetSealedKeysRequest(keys=keys),
+            deadline_seconds=_CALL_SECONDS,
+            retries=self._retries,
+        )
+        return list(answer.sealed)
+
+    async def check(self) -> str | None:
+        """For readiness: the ledger answers."""
+        await call(self._stub.GetHeight, ledger_pb2.GetHeightRequest(), deadline_seconds=_CALL_SECONDS)
+        return None
+
+
+def _parts(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
+
+
+def _check_places(asked: Sequence[object], places: Sequence[object]) -> None:
+    if len(places) != len(asked):
+        raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question; send again")
+
+
+def _certified(address: str, place: ledger_pb2.GetIdentityResponse) -> IdentityDocument | MeshError:
+    try:
+        return certified(address, place)
+    except MeshError as error:
+        return error
+
+
+def _ref(place: ledger_pb2.GetWriterKeyResponse) -> WriterKeyRef | None:
+    if not place.HasField("writer_key"):
+        return None
+    key = place.writer_key
+    return WriterKeyRef(key.key_id, key.epoch, key.sealed_key_sha256)
+
+
+def now_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000

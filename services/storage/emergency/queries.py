@@ -1,0 +1,45 @@
+"""What may be asked about emergencies, beside having one carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cbmdhi.storage.v1 import storage_pb2
+from services.storage.channel.state import ChannelState, stands_still
+from services.storage.emergency.log import Kept, KeptEmergencies
+from services.storage.emergency.opener import Emergencies
+
+_MOST = 500
+
+
+@dataclass(frozen=True)
+class EmergencyDesk:
+    """Raises MeshError."""
+
+    emergencies: Emergencies
+    state: ChannelState
+    kept_emergencies: KeptEmergencies
+    now_ms: Callable[[], int]
+
+    async def standstill(self) -> storage_pb2.GetStandstillResponse:
+        """Whether the channel stands still at the own peer, and its newest epoch."""
+        newest = await self.state.newest_epoch()
+        return storage_pb2.GetStandstillResponse(
+            stands_still=stands_still(newest, self.now_ms()), newest_epoch=newest
+        )
+
+    async def kept(self, *, unrecorded_only: bool) -> storage_pb2.ListEmergenciesResponse:
+        """What was opened, newest first, at most 500."""
+        found = await self.kept_emergencies.newest(_MOST, unrecorded_only=unrecorded_only)
+        return storage_pb2.ListEmergenciesResponse(emergencies=[_message(one) for one in found])
+
+
+def _message(one: Kept) -> storage_pb2.KeptEmergency:
+    return storage_pb2.KeptEmergency(
+        command=one.signed,
+        opened_at_ms=one.opened_ms,
+        told=one.told,
+        recorded=one.recorded_ms > 0,
+        objection=one.objection,  # pyright: ignore[reportArgumentType]
+    )

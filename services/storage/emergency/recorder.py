@@ -1,0 +1,159 @@
+"""What was opened without a majority: told to the patient, and put on the channel when a majority is back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import SignedCommand
+from cbmdhi.command.v1.state_pb2 import AuditEntry
+from services.runtime.concurrency import each
+from services.runtime.errors import MeshError, code_name
+from services.runtime.retry import backoff_seconds
+from services.storage.channel.state import stands_still
+from services.storage.emergency.log import Kept, KeptEmergencies
+from services.storage.metrics import StorageMetrics
+
+_log = structlog.get_logger()
+
+_AT_ONCE = 100
+# Of those, to be told at a time. In vain that takes 10 s, before any of them is put on record.
+_TOLD_AT_ONCE = 50
+_FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 60.0
+
+
+class State(Protocol):
+    """The state at the own peer (`channel_state.ChannelState`), or a fake. Raises MeshError."""
+
+    async def newest_epoch(self) -> int: ...
+
+    async def audit_entries(self, commands: Sequence[tuple[str, str]]) -> list[AuditEntry | None]: ...
+
+
+class Carrier(Protocol):
+    """The own ledger (`ledger.Ledger`), or a fake. Raises MeshError."""
+
+    async def submit(self, commands: Sequence[SignedCommand]) -> None:
+        """Carry lone commands to the channel; what became of them is asked of the own peer."""
+        ...
+
+
+class Teller(Protocol):
+    """The own notify service (`notices.Notices`), or a fake. Raises MeshError."""
+
+    async def tell(self, signed: SignedCommand) -> None: ...
+
+
+class Recorder:
+    """`run` is the task. What is kept is open until the own peer has its audit entry, whoever says what."""
+
+    def __init__(
+        self,
+        kept: KeptEmergencies,
+        state: State,
+        carrier: Carrier,
+        teller: Teller,
+        metrics: StorageMetrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._kept = kept
+        self._state = state
+        self._carrier = carrier
+        self._teller = teller
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """One more is kept."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Tell and record, for as long as the service lives."""
+        attempt = 0
+        while True:
+            self._woken.clear()
+            left = await self.settle()
+            attempt = attempt + 1 if left else 0
+            # Another process of this member's storage may have kept one: so it is looked for now and then.
+            longest = _LONGEST_SECONDS if left == 0 else None
+            delay = longest or backoff_seconds(attempt, first=_FIRST_SECONDS, longest=_LONGEST_SECONDS)
+            try:
+                async with asyncio.timeout(delay):
+                    await self._woken.wait()
+                attempt = 0
+            except TimeoutError:
+                pass
+
+    async def settle(self) -> int:
+        """Once all that is open; how many are left."""
+        try:
+            # First who was never told: that waits neither for the channel nor for what is told again.
+            async for page in self._pages():
+                await self._tell_all([one for one in page if not one.told])
+            # Each has its turn, whatever those before it wait for.
+            async for page in self._pages():
+                await self._tell_all([one for one in page if one.told])
+                await self._record([one for one in page if not one.recorded_ms])
+            return len(await self._kept.unsettled(1))
+        except MeshError as err:
+            _log.warning("emergency.postponed", code=code_name(err.code), reason=err.reason)
+            return 1
+        finally:
+            await self._measure()
+
+    async def _pages(self) -> AsyncIterator[list[Kept]]:
+        """All that is open, oldest first."""
+        last = None
+        while page := await self._kept.unsettled(_AT_ONCE, last):
+            yield page
+            last = page[-1]
+
+    async def _tell_all(self, ones: Sequence[Kept]) -> None:
+        """Some at a time: while notify hangs, each waits for its deadline."""
+        results = await each(range(len(ones)), lambda place: self._tell(ones[place]), _TOLD_AT_ONCE)
+        for failure in results.values():
+            if failure is not None:
+                raise failure
+
+    async def _tell(self, one: Kept) -> None:
+        """Again until it is on record: an inbox that was lost, and derived anew, has it from nowhere else."""
+        try:
+            await self._teller.tell(one.signed)
+        except MeshError as err:
+            _log.warning("emergency.not_told", code=code_name(err.code), reason=err.reason)
+            return
+        if not one.told:
+            await self._kept.told(one)
+
+    async def _record(self, open_ones: Sequence[Kept]) -> None:
+        left = await self._find(open_ones)
+        if not left or stands_still(await self._state.newest_epoch(), self._now_ms()):
+            return
+        await self._carrier.submit([one.signed for one in left])
+        left = await self._find(left)
+        if left:
+            _log.warning("emergency.not_recorded", count=len(left))
+
+    async def _find(self, wanted: Sequence[Kept]) -> list[Kept]:
+        """Note those that are on the channel, by the own peer; the others."""
+        entries = await self._state.audit_entries([(one.command_id, one.clinician) for one in wanted])
+        left: list[Kept] = []
+        for one, entry in zip(wanted, entries, strict=True):
+            if entry is None or entry.command_sha256 != one.command_sha256:
+                left.append(one)
+                continue
+            objection = entry.objection if entry.code == code_pb2.CODE_OK else entry.code
+            await self._kept.recorded(one, self._now_ms(), objection)
+            _log.warning("emergency.recorded", code=code_name(objection or entry.code))
+        return left
+
+    async def _measure(self) -> None:
+        count, oldest_ms = await self._kept.unrecorded()
+        self._metrics.emergencies_unrecorded.set(count)
+        age_ms = max(0, self._now_ms() - oldest_ms) if count else 0
+        self._metrics.emergency_unrecorded.set(age_ms / 1000)

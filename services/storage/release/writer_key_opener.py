@@ -1,0 +1,168 @@
+"""The writer keys that records were sealed under: from the vault, or as a custodian from sealed keys."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import RecordVersion
+from cbmdhi.protocol import hpke
+from services.runtime.errors import MeshError
+from services.runtime.ttl_cache import Remembered
+from services.storage.domain.keys import sealed_name
+from services.storage.metrics import StorageMetrics
+from services.storage.vault import Vault
+
+_REMEMBERED = 10_000
+_SECONDS = 600.0
+# Two sealed keys each, in one question to the own peer.
+_AT_ONCE = 50
+# Opened before everybody else has a turn: about 2 ms.
+_TURN = 4
+
+
+class SealedKeys(Protocol):
+    """The own ledger (`ledger.Ledger`), or a fake."""
+
+    async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
+        """Values of the own private data collection; empty: absent. Raises MeshError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a writer key belongs to, as the channel names it: it never changes.
+
+    writer_key  the serialized WriterKey of the record's content
+    """
+
+    patient: str
+    writer_msp: str
+    writer_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A writer key that is asked for. `custodians`: of the patient, by MSP id."""
+
+    record: RecordVersion
+    custodians: tuple[str, ...]
+
+    @property
+    def place(self) -> Place:
+        """What it is remembered under."""
+        record = self.record
+        return Place(record.patient, record.writer_msp, record.content.writer_key.SerializeToString())
+
+
+class Unwrapping:
+    """Opens writer keys, each about once in ten minutes: none is kept in clear for longer."""
+
+    def __init__(self, own_msp: str, sealed_keys: SealedKeys, vault: Vault, metrics: StorageMetrics) -> None:
+        self._own_msp = own_msp
+        self._sealed_keys = sealed_keys
+        self._vault = vault
+        self._metrics = metrics
+        self._known: Remembered[Place, bytes] = Remembered(_REMEMBERED, seconds=_SECONDS, spread=True)
+
+    async def writer_keys(self, wanted: Iterable[Wanted]) -> dict[Place, bytes | MeshError]:
+        """Writer keys by their places, or why there is none: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
+        found: dict[Place, bytes | MeshError] = {}
+        unknown: dict[Place, Wanted] = {}
+        for one in wanted:
+            place = one.place
+            if place in found or place in unknown:
+                continue
+            known = self._known.get(place)
+            if known is None:
+                unknown[place] = one
+            else:
+                found[place] = known
+        if unknown:
+            found |= await self._from_vault(unknown)
+            left = [(place, one) for place, one in unknown.items() if place not in found]
+            for start in range(0, len(left), _AT_ONCE):
+                found |= await self._as_custodian(left[start : start + _AT_ONCE])
+            for place in unknown:
+                if isinstance(key := found[place], bytes):
+                    self._known.put(place, key)
+        return found
+
+    async def _from_vault(self, unknown: dict[Place, Wanted]) -> dict[Place, bytes | MeshError]:
+        """Those that this member wrote itself and holds still."""
+        own = {
+            place: one.record.content.writer_key.key_id
+            for place, one in unknown.items()
+            if one.record.writer_msp == self._own_msp
+        }
+        if not own:
+            return {}
+        try:
+            held = await self._vault.keys(own.values())
+        except MeshError as err:
+            if len(own) == 1:
+                return dict.fromkeys(own, err)
+            # One that is damaged is nobody else's trouble.
+            found: dict[Place, bytes | MeshError] = {}
+            for place in own:
+                found |= await self._from_vault({place: unknown[place]})
+            return found
+        return {place: held[key_id].key for place, key_id in own.items() if key_id in held}
+
+    async def _as_custodian(self, left: Sequence[tuple[Place, Wanted]]) -> dict[Place, bytes | MeshError]:
+        found: dict[Place, bytes | MeshError] = {}
+        asked: list[tuple[Place, RecordVersion]] = []
+        for place, one in left:
+            if self._own_msp in one.custodians:
+                asked.append((place, one.record))
+            else:
+                found[place] = MeshError(
+                    code_pb2.CODE_NOT_FOUND,
+                    "this member holds no key for that record; ask its writer or a custodian",
+                )
+        if not asked:
+            return found
+        names = [
+            name
+            for _, record in asked
+            for name in (
+                f"rk/{record.patient}",
+                sealed_name(record.writer_msp, record.content.writer_key.key_id),
+            )
+        ]
+        try:
+            sealed = await self._sealed_keys.sealed_keys(names)
+        except MeshError as err:
+            return found | {place: err for place, _ in asked}
+        for index, (place, record) in enumerate(asked):
+            try:
+                found[place] = self._opened(record, *sealed[2 * index : 2 * index + 2])
+            except MeshError as err:
+                found[place] = err
+            if index % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+        return found
+
+    def _opened(self, record: RecordVersion, record_key: bytes, writer_key: bytes) -> bytes:
+        if not record_key or not writer_key:
+            raise MeshError(
+                code_pb2.CODE_NOT_FOUND,
+                "this member's sealed keys for that record are gone; ask another custodian",
+            )
+        named = record.content.writer_key
+        if hashlib.sha256(writer_key).digest() != named.sealed_key_sha256:
+            raise self._damaged("the sealed writer key is not the one that the channel names")
+        try:
+            return self._vault.open_as_custodian(
+                record.patient, record_key, record.writer_msp, named.key_id, writer_key
+            )
+        except (hpke.CannotOpen, ValueError) as exc:
+            raise self._damaged("the sealed keys do not open with this member's vault") from exc
+
+    def _damaged(self, reason: str) -> MeshError:
+        self._metrics.integrity_failures.labels("sealed-key").inc()
+        return MeshError(code_pb2.CODE_INTEGRITY, reason)

@@ -1,0 +1,1 @@
+"""Contents in clear become sealed envelopes under a patient's writer key."""

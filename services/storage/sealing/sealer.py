@@ -1,0 +1,252 @@
+"""Seal: contents in clear become one stored and replicated batch of envelopes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import SealedBatch, SealedKey, StoredContent, WriterKey
+from cbmdhi.protocol import replica
+from cbmdhi.protocol.envelope import SealedRecord
+from cbmdhi.storage.v1.storage_pb2 import SealResult
+from services.runtime.errors import MeshError, code_name
+from services.runtime.threads import by_size
+from services.runtime.work_budget import ByteBudget
+from services.storage.channel.identity_cache import Identities
+from services.storage.channel.ledger import Consortium
+from services.storage.domain import batch, placement
+from services.storage.domain.batch import Item, Refusal
+from services.storage.domain.keys import Patient, holders, sealed_name
+from services.storage.domain.lease import Content
+from services.storage.metrics import StorageMetrics
+from services.storage.sealing.writer_keys import Chosen, WriterKeys
+from services.storage.store.batch_store import Keeper, Placement
+from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.leases import Leases
+
+T = TypeVar("T")
+
+_THREAD_FROM_BYTES = 64 * 1024
+_PORTION_ITEMS = 64
+
+
+class Register(Protocol):
+    """The channel's members (`ledger.Ledger`), or a fake."""
+
+    async def consortium(self) -> Consortium:
+        """Members and policy. Raises MeshError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SealedItem:
+    """An item that was sealed, and whose private data collections get its sealed writer key still.
+
+    Every item under a key that is not on the channel names its holders, not the first alone: the gateway may
+    drop that one's group, and the ledger may carry the others in another transaction, with a transient map
+    of its own. Within a transaction the ledger sends each sealed key once.
+    """
+
+    record: SealedRecord
+    writer_key: Chosen
+    key_holders: tuple[str, ...]
+
+    @property
+    def named_key(self) -> WriterKey:
+        """The writer key, as the channel names it."""
+        ref = self.writer_key.key.ref
+        return WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
+
+    def content(self, item: Item) -> Content:
+        """What is leased and sealed of it."""
+        stated = replica.stated(self.record.stored_bytes, self.named_key)
+        return Content(self.record.cid, item.command_id, item.signer, stated)
+
+    def result(self, seal: SealedBatch) -> SealResult:
+        """What the gateway is told, and told again."""
+        key = self.writer_key.key
+        return SealResult(
+            code=code_pb2.CODE_OK,
+            stored=StoredContent(
+                cid=self.record.cid,
+                stored_bytes=self.record.stored_bytes,
+                writer_key=self.named_key,
+                replicas=[receipt.msp for receipt in seal.receipts],
+                root_sha256=seal.root_sha256,
+            ),
+            sealed_keys=[
+                # The first holder is the writer itself.
+                SealedKey(msp=msp, key=sealed_name(self.key_holders[0], key.ref.key_id), sealed=key.sealed)
+                for msp in self.key_holders
+            ],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What became of each item, in order, and the seals that the results name: of this batch, if anything was
+    left to seal, and of those in which the same commands had been sealed before."""
+
+    results: tuple[SealResult, ...]
+    seals: tuple[SealedBatch, ...] = ()
+
+
+class Sealing:
+    """Seals batches. The same command sealed again, while its fate is open, gets what was sealed for it."""
+
+    def __init__(
+        self,
+        own_msp: str,
+        register: Register,
+        identities: Identities,
+        writer_keys: WriterKeys,
+        keeper: Keeper,
+        leases: Leases,
+        recent: RecentBlocks,
+        budget: ByteBudget,
+        metrics: StorageMetrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._own_msp = own_msp
+        self._register = register
+        self._identities = identities
+        self._writer_keys = writer_keys
+        self._keeper = keeper
+        self._leases = leases
+        self._recent = recent
+        self._budget = budget
+        self._metrics = metrics
+        self._now_ms = now_ms
+
+    async def seal(self, items: Sequence[Item]) -> Sealed:
+        """Seal a batch; it stands with all its copies or not at all. A bad item is refused alone.
+
+        Raises MeshError INVALID, TOO_LARGE, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+        problem = batch.check_batch(items)
+        if problem is not None:
+            raise MeshError(problem.code, problem.reason)
+        started = perf_counter()
+        # In clear, in envelopes and in the CAR.
+        with self._budget.take(3 * sum(len(item.content) for item in items)):
+            sealed = await self._seal(items)
+        self._metrics.seal_duration.observe(perf_counter() - started)
+        return sealed
+
+    async def _seal(self, items: Sequence[Item]) -> Sealed:
+        revoked = await self._identities.revoked({item.signer for item in items})
+        refused = {place: revoked[item.signer] for place, item in enumerate(items) if item.signer in revoked}
+        # A command lives for less long than the receipts of what was sealed for it.
+        since_ms = self._now_ms() - replica.RECEIPT_LIFETIME_MS
+        sealed = await self._leases.sealed(items, self._own_msp, since_ms)
+        known = {place: reused for place, reused in sealed.items() if place not in refused}
+        fresh = [place for place in range(len(items)) if place not in known and place not in refused]
+        made = await self._seal_fresh([items[place] for place in fresh]) if fresh else Sealed(())
+        results = dict(zip(fresh, made.results, strict=True))
+        results |= {place: reused.result for place, reused in known.items()}
+        results |= {place: self._refused(why) for place, why in refused.items()}
+        seals = {seal.root_sha256: seal for seal in made.seals}
+        seals |= {reused.seal.root_sha256: reused.seal for reused in known.values()}
+        self._metrics.reused.inc(len(known))
+        return Sealed(tuple(results[place] for place in range(len(items))), tuple(seals.values()))
+
+    async def _seal_fresh(self, items: Sequence[Item]) -> Sealed:
+        consortium = await self._register.consortium()
+        refusals = await _spread(items, batch.check_item, lambda item: len(item.content))
+        wanted = {item.patient for item, bad in zip(items, refusals, strict=True) if bad is None}
+        patients = await self._identities.patients(wanted)
+        keys = await self._writer_keys.choose(p for p in patients.values() if isinstance(p, Patient))
+
+        def seal_one(numbered: tuple[int, Item]) -> SealedItem | Refusal:
+            index, item = numbered
+            refusal = refusals[index]
+            if refusal is not None:
+                return refusal
+            patient = patients[item.patient]
+            if isinstance(patient, Refusal):
+                return patient
+            key = keys[item.patient]
+            to = () if key.on_channel else holders(self._own_msp, patient.custodians)
+            return SealedItem(batch.seal_item(item, key.key), key, to)
+
+        results = await _spread(list(enumerate(items)), seal_one, lambda numbered: len(numbered[1].content))
+        sealed = {place: one for place, one in enumerate(results) if isinstance(one, SealedItem)}
+        stored = await self._store([items[place] for place in sealed], [*sealed.values()], consortium)
+        answers = iter(stored.results)
+        return Sealed(
+            tuple(self._refused(one) if isinstance(one, Refusal) else next(answers) for one in results),
+            stored.seals,
+        )
+
+    def _refused(self, one: Refusal) -> SealResult:
+        self._metrics.refused.labels(code_name(one.code)).inc()
+        return SealResult(code=one.code, reason=one.reason)  # type: ignore[arg-type]
+
+    async def _store(
+        self, items: Sequence[Item], sealed: Sequence[SealedItem], consortium: Consortium
+    ) -> Sealed:
+        if not items:
+            return Sealed(())
+        records = [one.record for one in sealed]
+        packed = await by_size(
+            sum(record.stored_bytes for record in records), batch.pack, batch.blocks_of(records)
+        )
+        chunks = {
+            record.cid: tuple(name for name, _ in record.blocks[1:])
+            for record in records
+            if len(record.blocks) > 1
+        }
+        contents = tuple(one.content(item) for one, item in zip(sealed, items, strict=True))
+        lease = self._keeper.lease(packed, contents, chunks)
+        place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
+        seal = await self._keeper.store(packed, lease, place)
+        results = [one.result(seal) for one in sealed]
+        await self._keeper.stand(lease, seal, items, results)
+        self._metrics.sealed.inc(len(records))
+        for record in records:
+            self._recent.put(*record.blocks[0])
+        return Sealed(tuple(results), (seal,))
+
+
+Q = TypeVar("Q")
+
+
+async def _spread(items: Sequence[Q], work: Callable[[Q], T], size_of: Callable[[Q], int]) -> list[T]:
+    """`work` on each item, in order: the large ones in threads, the small ones in portions between which
+    the loop gets its turn."""
+    waiting = {
+        index: asyncio.create_task(asyncio.to_thread(work, item))
+        for index, item in enumerate(items)
+        if size_of(item) > _THREAD_FROM_BYTES
+    }
+    results: dict[int, T] = {}
+    try:
+        for portion in _portions(
+            [index for index in range(len(items)) if index not in waiting], items, size_of
+        ):
+            for index in portion:
+                results[index] = work(items[index])
+            await asyncio.sleep(0)
+        for index, task in waiting.items():
+            results[index] = await task
+    finally:
+        for task in waiting.values():
+            task.cancel()
+    return [results[index] for index in range(len(items))]
+
+
+def _portions(indices: Sequence[int], items: Sequence[Q], size_of: Callable[[Q], int]) -> Iterator[list[int]]:
+    portion: list[int] = []
+    size = 0
+    for index in indices:
+        portion.append(index)
+        size += size_of(items[index])
+        if size > _THREAD_FROM_BYTES or len(portion) == _PORTION_ITEMS:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

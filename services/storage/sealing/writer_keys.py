@@ -1,0 +1,72 @@
+"""The writer key for each patient of a batch: found in the vault, or made once and for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.runtime.ttl_cache import Remembered
+from services.storage.domain.keys import Make, Patient, Use, WriterKey, WriterKeyRef, choose_writer_key
+from services.storage.vault import Vault
+
+_REMEMBERED = 20_000
+
+
+class WriterKeyRegistry(Protocol):
+    """What the channel knows of writer keys (`ledger.Ledger`), or a fake."""
+
+    async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
+        """The own member's newest writer key for each patient, in order. Raises MeshError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A writer key to be used, and whether the channel knows it already."""
+
+    key: WriterKey
+    on_channel: bool
+
+
+class WriterKeys:
+    """Chooses writer keys. What the channel knows is not asked again."""
+
+    def __init__(self, vault: Vault, registry: WriterKeyRegistry) -> None:
+        self._vault = vault
+        self._registry = registry
+        self._settled: Remembered[str, WriterKey] = Remembered(_REMEMBERED)
+
+    async def choose(self, patients: Iterable[Patient]) -> dict[str, Chosen]:
+        """The key for each patient, by address. Raises MeshError."""
+        chosen: dict[str, Chosen] = {}
+        open_: dict[str, Patient] = {}
+        for patient in patients:
+            settled = self._settled.get(patient.address)
+            if settled is not None:
+                chosen[patient.address] = Chosen(settled, on_channel=True)
+            else:
+                open_[patient.address] = patient
+        if open_:
+            chosen |= await self._choose(open_)
+        return chosen
+
+    async def _choose(self, patients: dict[str, Patient]) -> dict[str, Chosen]:
+        on_channel = await self._registry.writer_keys(list(patients))
+        held = await self._vault.held(patients)
+        choices = {
+            address: choose_writer_key(held.get(address, ()), known)
+            for address, known in zip(patients, on_channel, strict=True)
+        }
+        to_make = {patients[a]: choice.epoch for a, choice in choices.items() if isinstance(choice, Make)}
+        made = await self._vault.make(to_make) if to_make else {}
+        keys = await self._vault.keys(c.key_id for c in choices.values() if isinstance(c, Use))
+        chosen: dict[str, Chosen] = {}
+        for address, choice in choices.items():
+            if isinstance(choice, Make):
+                chosen[address] = Chosen(made[address], on_channel=False)
+                continue
+            chosen[address] = Chosen(keys[choice.key_id], choice.on_channel)
+            if choice.on_channel:
+                self._settled.put(address, keys[choice.key_id])
+        return chosen

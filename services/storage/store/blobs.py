@@ -1,0 +1,73 @@
+"""Evidence: blobs that come sealed already, kept like batches, and given by CID."""
+
+from __future__ import annotations
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import address, envelope, ids
+from cbmdhi.protocol import cid as cids
+from services.runtime.errors import MeshError
+from services.storage.domain import batch, placement
+from services.storage.domain.lease import Content
+from services.storage.sealing.sealer import Register
+from services.storage.store.batch_store import Keeper, Placement
+from services.storage.store.blocks import Blocks
+from services.storage.store.leases import Leases
+
+
+class Blobs:
+    """Keeps and gives blobs."""
+
+    def __init__(
+        self, own_msp: str, register: Register, keeper: Keeper, blocks: Blocks, leases: Leases
+    ) -> None:
+        self._own_msp = own_msp
+        self._register = register
+        self._keeper = keeper
+        self._blocks = blocks
+        self._leases = leases
+
+    async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> tuple[str, ...]:
+        """Store a blob with its copies, until it is known what became of the registration that names it.
+
+        Gives who holds it, the own member first. Idempotent.
+        Raises MeshError TOO_LARGE, INVALID, UNAVAILABLE.
+        """
+        if len(blob) > batch.MAX_BLOB_BYTES:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE, f"a blob has at most {batch.MAX_BLOB_BYTES // batch.MIB} MiB", "blob"
+            )
+        if not blob or cids.raw(blob) != cid:
+            raise MeshError(
+                code_pb2.CODE_INVALID, "the CID is not that of the blob (CIDv1, raw, SHA-256, base32)", "cid"
+            )
+        if not ids.is_uuid7(command_id) or not address.is_address(signer):
+            raise MeshError(
+                code_pb2.CODE_INVALID, "name the command of the registration and its signer", "command_id"
+            )
+        consortium = await self._register.consortium()
+        place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
+        packed = batch.pack_blob(blob)
+        lease = self._keeper.lease(packed, (Content(cid, command_id, signer),))
+        seal = await self._leases.seal_of(lease)
+        if seal is None:
+            seal = await self._keeper.store(packed, lease, place)
+            await self._keeper.stand(lease, seal, (), ())
+        return tuple(receipt.msp for receipt in seal.receipts)
+
+    async def get(self, cid: str) -> bytes:
+        """A block by its CID. Raises MeshError INVALID, NOT_FOUND, INTEGRITY, UNAVAILABLE."""
+        return await self._blocks.blob(cid, ours=await self._leases.holds(cid, self._own_msp))
+
+    async def envelope(self, cid: str) -> bytes:
+        """The root of a record's envelope. Raises MeshError as `get` does, FORBIDDEN for any other block:
+        evidence is for those who review it, and identity knows who that is."""
+        block = await self.get(cid)
+        try:
+            envelope.check_root(block)
+        except envelope.CannotOpen as error:
+            raise MeshError(
+                code_pb2.CODE_FORBIDDEN,
+                "no record lies under this CID: name that of a record's content",
+                "cid",
+            ) from error
+        return block

@@ -1,0 +1,182 @@
+"""Blocks by CID: from the own Kubo node, else from another member, checked either way and mended here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import cid as cids
+from cbmdhi.protocol import envelope
+from services.runtime.concurrency import together
+from services.runtime.errors import MeshError, code_name
+from services.storage.domain import batch
+from services.storage.metrics import StorageMetrics
+from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.pins import BlockStore, Pins
+
+_log = structlog.get_logger()
+
+_CHUNKS_AT_ONCE = 4
+
+
+class BlockGiver(Protocol):
+    """The other members (`members.OtherMembers`), or a fake."""
+
+    @property
+    def msps(self) -> tuple[str, ...]:
+        """Who can be asked."""
+        ...
+
+    async def fetch_block(self, msp: str, cid: str) -> bytes:
+        """A block, not checked. Raises MeshError."""
+        ...
+
+
+class Blocks:
+    """Finds blocks. What had to come from elsewhere is put back when this member ought to hold it."""
+
+    def __init__(
+        self,
+        own_msp: str,
+        store: BlockStore,
+        recent: RecentBlocks,
+        pins: Pins,
+        members: BlockGiver,
+        metrics: StorageMetrics,
+    ) -> None:
+        self._own_msp = own_msp
+        self._store = store
+        self._recent = recent
+        self._pins = pins
+        self._members = members
+        self._metrics = metrics
+
+    async def record(self, cid: str, replicas: Sequence[str]) -> list[bytes]:
+        """The blocks of an envelope, root first. `replicas`: who holds it, by MSP id.
+
+        Raises MeshError NOT_FOUND, INTEGRITY, UNAVAILABLE.
+        """
+        missing: list[tuple[str, bytes]] = []
+        root = self._recent.get(cid)
+        if root is None:
+            root = await self._find(cid, replicas, missing)
+            self._recent.put(cid, root)
+        try:
+            chunks = envelope.chunk_cids(root)
+        except envelope.CannotOpen as exc:
+            self._metrics.integrity_failures.labels("envelope").inc()
+            raise MeshError(
+                code_pb2.CODE_INTEGRITY, "what lies under the record's CID is no envelope"
+            ) from exc
+        if len(chunks) > batch.MAX_CONTENT_BYTES // envelope.CHUNK_BYTES + 1:
+            raise MeshError(code_pb2.CODE_INTEGRITY, "the envelope names more chunks than a content can have")
+        at_once = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+
+        async def chunk(name: str) -> bytes:
+            async with at_once:
+                return await self._find(name, replicas, missing)
+
+        blocks = [root, *await together(chunk(name) for name in chunks)]
+        if missing and self._own_msp in replicas:
+            await self._mend(batch.pack(sorted(missing)), [name for name, _ in missing])
+        return blocks
+
+    async def blob(self, cid: str, *, ours: bool) -> bytes:
+        """One block by its CID. `ours`: this member ought to hold it.
+
+        Raises MeshError INVALID (no such CID), NOT_FOUND, INTEGRITY, UNAVAILABLE.
+        """
+        missing: list[tuple[str, bytes]] = []
+        block = await self._find(_known_form(cid), (), missing)
+        if missing and ours:
+            await self._mend(batch.pack_blob(block), [cid])
+        return block
+
+    async def own(self, cid: str) -> bytes:
+        """A block that this member itself holds.
+
+        Raises MeshError INVALID, NOT_FOUND, INTEGRITY, UNAVAILABLE.
+        """
+        block = await self._store.get(_known_form(cid))
+        if block is None:
+            raise MeshError(code_pb2.CODE_NOT_FOUND, "this member does not hold that block; ask another")
+        return block
+
+    async def _find(self, cid: str, replicas: Sequence[str], missing: list[tuple[str, bytes]]) -> bytes:
+        """A block; one that the own node, being there, does not give as it should is added to `missing`."""
+        mendable, faults = True, set[int]()
+        try:
+            block = await self._store.get(cid)
+        except MeshError as err:
+            _log.warning("block.own_failed", code=code_name(err.code))
+            mendable, block = err.code == code_pb2.CODE_INTEGRITY, None
+            faults.add(err.code)
+        if block is not None:
+            return block
+        for msp in self._order(replicas):
+            try:
+                block = await self._fetch(msp, cid)
+            except MeshError as err:
+                faults.add(err.code)
+                continue
+            if mendable:
+                missing.append((cid, block))
+            return block
+        raise _nowhere(faults)
+
+    async def _fetch(self, msp: str, cid: str) -> bytes:
+        block = await self._members.fetch_block(msp, cid)
+        try:
+            cids.check(cid, block)
+        except cids.HashMismatch as exc:
+            self._metrics.count_check("member", matched=False)
+            self._metrics.integrity_failures.labels("member-block").inc()
+            _log.error("block.member_failed", member=msp, code="INTEGRITY")
+            raise MeshError(code_pb2.CODE_INTEGRITY, "a member gave other bytes than the CID names") from exc
+        self._metrics.count_check("member", matched=True)
+        return block
+
+    async def _mend(self, packed: batch.Packed, names: Sequence[str]) -> None:
+        """Put blocks back and see whether that helped: what a node has already, rotten or not, it keeps.
+
+        Reading does not depend on it.
+        """
+        try:
+            await self._pins.mend(packed, self._own_msp)
+            mended = sum([await self._store.get(name) is not None for name in names])
+        except MeshError as err:
+            _log.error("block.not_mended", code=code_name(err.code), count=len(names))
+            return
+        self._metrics.repaired.inc(mended)
+        _log.warning("block.mended", count=mended)
+
+    def _order(self, replicas: Iterable[str]) -> list[str]:
+        reachable = self._members.msps
+        return [msp for msp in dict.fromkeys((*replicas, *reachable)) if msp in reachable]
+
+
+def _known_form(cid: str) -> str:
+    try:
+        cids.to_bytes(cid)
+    except ValueError as exc:
+        raise MeshError(
+            code_pb2.CODE_INVALID, "that is no CIDv1 in base32 of raw or dag-cbor with SHA-256", "cid"
+        ) from exc
+    return cid
+
+
+def _nowhere(faults: set[int]) -> MeshError:
+    if code_pb2.CODE_INTEGRITY in faults:
+        return MeshError(
+            code_pb2.CODE_INTEGRITY, "what is stored does not match its CID and no member has it unchanged"
+        )
+    if faults <= {code_pb2.CODE_NOT_FOUND}:
+        return MeshError(code_pb2.CODE_NOT_FOUND, "no member that answers holds that block")
+    return MeshError(
+        code_pb2.CODE_UNAVAILABLE,
+        "the block is not here and members that may hold it do not answer; try again",
+    )

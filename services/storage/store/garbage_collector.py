@@ -1,0 +1,108 @@
+"""Garbage collection: what was unpinned leaves the Kubo node's disk, a portion at a time.
+
+Kubo's own collection looks at every block of the repository, under a lock that holds up imports. Storage
+knows which blocks it let go of: it has those removed and no other. Kubo refuses a block that is pinned all
+the same; to know that it walks all its pins under that lock, which takes longer the more there are. So a
+portion is large, the next one comes the later the longer the last took, and when nothing is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from services.runtime.errors import MeshError, code_name
+from services.storage.metrics import StorageMetrics
+from services.storage.store.leases import Leases
+from services.storage.store.pins import Pins
+
+_log = structlog.get_logger()
+
+_PORTION = 1_000
+_EVERY_SECONDS = 2.0
+_QUIET_SECONDS = 3.0
+# Under unceasing load a portion that has waited for so long goes all the same.
+_LONGEST_WAIT_SECONDS = 600.0
+# Of the time the lock may be held.
+_MOST_BUSY = 0.01
+
+
+class Remover(Protocol):
+    """The member's Kubo node (`kubo.Kubo`), or a fake."""
+
+    async def remove(self, cids: Sequence[str]) -> int:
+        """Remove blocks that nothing pins; gives how many there were. Raises MeshError UNAVAILABLE."""
+        ...
+
+
+class Collector:
+    """`run` is the task that collects at quiet times."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        pins: Pins,
+        store: Remover,
+        metrics: StorageMetrics,
+        *,
+        every_seconds: float = _EVERY_SECONDS,
+        quiet_seconds: float = _QUIET_SECONDS,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._leases = leases
+        self._pins = pins
+        self._store = store
+        self._metrics = metrics
+        self._every_seconds = every_seconds
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._collecting = asyncio.Lock()
+        self._next_at = 0.0
+
+    async def run(self) -> None:
+        """Collect, for as long as the service lives."""
+        last_at = self._clock()
+        while True:
+            await asyncio.sleep(self._every_seconds)
+            quiet = self._pins.idle_seconds() >= self._quiet_seconds
+            if self._clock() < self._next_at or not (
+                quiet or self._clock() - last_at > _LONGEST_WAIT_SECONDS
+            ):
+                continue
+            last_at = self._clock()
+            try:
+                await self._portion()
+            except MeshError as err:
+                _log.warning("blocks.not_collected", code=code_name(err.code))
+
+    async def collect(self) -> tuple[int, int]:
+        """All that waits, now: how many blocks were removed, and how many wait still.
+
+        Raises MeshError UNAVAILABLE.
+        """
+        removed = 0
+        while await self._leases.count_waiting():
+            removed += await self._portion()
+        return removed, await self._leases.count_waiting()
+
+    async def _portion(self) -> int:
+        async with self._collecting:
+            cids = await self._leases.waiting(_PORTION)
+            if not cids:
+                return 0
+            started = self._clock()
+            try:
+                removed = await self._store.remove(cids)
+            finally:
+                # One that failed held the node's lock too.
+                took = self._clock() - started
+                self._next_at = self._clock() + took / _MOST_BUSY
+            await self._leases.collected(cids)
+            self._metrics.blocks_collected.inc(removed)
+            self._metrics.collection_duration.observe(took)
+            self._metrics.blocks_waiting.set(await self._leases.count_waiting())
+            return removed

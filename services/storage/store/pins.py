@@ -1,0 +1,116 @@
+"""What the own Kubo node pins: nothing without a lease or a hold that was written before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from time import monotonic
+from typing import Protocol
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import cid as cids
+from services.runtime.errors import MeshError
+from services.runtime.keyed_locks import KeyedLocks
+from services.storage.domain import batch
+from services.storage.domain.lease import Lease, Quota
+from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.leases import Leases
+
+
+class BlockStore(Protocol):
+    """The member's Kubo node (`kubo.Kubo`), or a fake."""
+
+    async def import_car(self, root_cid: str, car: bytes) -> None:
+        """Store and pin. Raises MeshError."""
+        ...
+
+    async def pin_roots(self, roots: Sequence[batch.Root]) -> None:
+        """Store roots of blocks that are here, and pin them. Raises MeshError."""
+        ...
+
+    async def unpin(self, root_cids: Sequence[str]) -> None:
+        """Let go. Raises MeshError."""
+        ...
+
+    async def get(self, cid: str) -> bytes | None:
+        """A block held here, checked against its CID. Raises MeshError INTEGRITY, UNAVAILABLE."""
+        ...
+
+
+class Pins:
+    """Pins and unpins roots in the own Kubo node; all of it is idempotent and may be tried again."""
+
+    def __init__(
+        self, leases: Leases, store: BlockStore, recent: RecentBlocks, locks: KeyedLocks | None = None
+    ) -> None:
+        self._leases = leases
+        self._store = store
+        self._recent = recent
+        self._locks = locks or KeyedLocks()
+        self._importing = 0
+        self._imported_at = monotonic()
+
+    def idle_seconds(self) -> float:
+        """For how long nothing has been imported by this process."""
+        return 0.0 if self._importing else monotonic() - self._imported_at
+
+    async def lease(self, packed: batch.Packed, lease: Lease, quota: Quota | None = None) -> None:
+        """Import a CAR that was checked and pin its root until its fate is known.
+
+        quota  of the lease's member
+
+        Raises MeshError CONFLICT (held for other commands), RESOURCE_EXHAUSTED (over the quota), UNAVAILABLE,
+        INTEGRITY.
+        """
+        async with self._locks.hold(packed.root_cid):
+            await self._leases.open(lease, len(packed.car), quota)
+            await self._import(packed)
+        if packed.root_block:
+            # What is refused of a batch is let go moments after it was sealed.
+            self._recent.put(packed.root_cid, packed.root_block)
+
+    async def mend(self, packed: batch.Packed, msp: str) -> None:
+        """Import and pin, for good, what ought to be here. Raises MeshError."""
+        async with self._locks.hold(packed.root_cid):
+            await self._leases.hold([(packed.root_cid, msp)])
+            await self._import(packed)
+
+    async def _import(self, packed: batch.Packed) -> None:
+        self._importing += 1
+        try:
+            await self._store.import_car(packed.root_cid, packed.car)
+        finally:
+            self._importing -= 1
+            self._imported_at = monotonic()
+
+    async def release(self, settled: Mapping[Lease, AbstractSet[str]], now_ms: int) -> None:
+        """Let go of roots but for some of the records of each, which stay for good: all by a few calls.
+
+        One that was settled or leased anew meanwhile is left alone. Raises MeshError UNAVAILABLE.
+        """
+        kept = {lease: await self._survivors(lease, stays) for lease, stays in settled.items() if stays}
+        if kept:
+            async with self._locks.hold(*(root.cid for root in kept.values())):
+                await self._leases.hold([(root.cid, lease.msp) for lease, root in kept.items()])
+                await self._store.pin_roots(list(kept.values()))
+        async with self._locks.hold(*(lease.root_cid for lease in settled)):
+            gone: dict[Lease, list[str]] = {}
+            for lease in settled:
+                if await self._leases.find(lease.root_cid, lease.msp) != lease:
+                    continue
+                shared = await self._leases.holds_for_others(lease.root_cid, lease.msp)
+                stays = set(lease.with_chunks(settled[lease]))
+                gone[lease] = [] if shared else [lease.root_cid, *(set(lease.blocks) - stays)]
+            await self._store.unpin([lease.root_cid for lease, blocks in gone.items() if blocks])
+            await self._leases.let_go(gone, now_ms)
+
+    async def _survivors(self, lease: Lease, stays: AbstractSet[str]) -> batch.Root:
+        """A new root over what stays of a batch."""
+        block = self._recent.get(lease.root_cid) or await self._store.get(lease.root_cid)
+        if block is None:
+            raise MeshError(
+                code_pb2.CODE_UNAVAILABLE, "the Kubo node does not give the batch's root; see its log"
+            )
+        names = set(lease.with_chunks(stays))
+        made = cids.batch_root([link for link in cids.links(block) if cids.from_bytes(link) in names])
+        return batch.Root(cids.from_bytes(made.cid), made.block)

@@ -1,0 +1,78 @@
+"""What this member holds for the others: imports their batches, and swears to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
+from cbmdhi.protocol import cid as cids
+from services.runtime.errors import MeshError
+from services.runtime.threads import by_size
+from services.runtime.work_budget import ByteBudget
+from services.storage.domain import batch
+from services.storage.domain.lease import Content, Lease, Quota
+from services.storage.metrics import StorageMetrics
+from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.pins import Pins
+from services.storage.store.receipts import Receipts
+
+
+class Hosting:
+    """Holds batches on behalf of other members, until the own ledger tells what became of them.
+
+    quota  of each of them: whoever may push may not fill the disk with what never comes to the channel
+    """
+
+    def __init__(
+        self,
+        pins: Pins,
+        recent: RecentBlocks,
+        budget: ByteBudget,
+        receipts: Receipts,
+        metrics: StorageMetrics,
+        now_ms: Callable[[], int],
+        *,
+        quota: Quota,
+    ) -> None:
+        self._pins = pins
+        self._recent = recent
+        self._budget = budget
+        self._receipts = receipts
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._quota = quota
+
+    async def replicate(
+        self, msp: str, car: bytes, root_cid: str, contents: Sequence[Content]
+    ) -> ReplicaReceipt:
+        """Hold a member's CAR and say so, signed. Idempotent.
+
+        Raises MeshError TOO_LARGE, INVALID, INTEGRITY, CONFLICT, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+        if len(car) > batch.MAX_CAR_BYTES:
+            raise MeshError(
+                code_pb2.CODE_TOO_LARGE,
+                f"a CAR holds at most {batch.MAX_BATCH_BYTES // batch.MIB} MiB of content; send several",
+                "car",
+            )
+        with self._budget.take(2 * len(car)):
+            try:
+                checked = await by_size(len(car), batch.check_car, car, root_cid, contents)
+            except cids.HashMismatch as exc:
+                self._metrics.integrity_failures.labels("member-block").inc()
+                raise MeshError(
+                    code_pb2.CODE_INTEGRITY, "a block of the CAR does not match its CID", "car"
+                ) from exc
+            except batch.NotABatch as exc:
+                raise MeshError(code_pb2.CODE_INVALID, f"the CAR cannot be held: {exc}", "car") from exc
+            lease = Lease(root_cid, msp, tuple(contents), checked.chunks, self._now_ms())
+            try:
+                await self._pins.lease(checked.packed, lease, self._quota)
+            except MeshError as err:
+                if err.code == code_pb2.CODE_RESOURCE_EXHAUSTED:
+                    self._metrics.over_quota.inc()
+                raise
+            self._recent.put_all(checked.blocks)
+        self._metrics.replicated.inc()
+        return self._receipts.sign(lease)

@@ -1,0 +1,138 @@
+"""Work in a process of its own: what it gives, what it raises, and what becomes of it when it ends."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import uvloop
+
+from cbmdhi.command.v1 import code_pb2
+from services.gateway.domain.refusal import Refused
+from services.runtime.errors import MeshError
+from services.runtime.side_process import Aside
+from services.runtime.telemetry import Metrics
+from tests.support.waiting import until
+
+
+def pid_and(text: str) -> tuple[int, str]:
+    return os.getpid(), text.upper()
+
+
+def refuses(path: str) -> None:
+    raise Refused(code_pb2.CODE_INVALID, "not so", path, 3)
+
+
+def dies() -> None:
+    os._exit(3)
+
+
+def prints() -> str:
+    print("what is no answer")
+    return "an answer"
+
+
+def sleeps(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@pytest.fixture
+async def aside() -> AsyncIterator[Aside]:
+    async with Aside(Metrics("gateway"), name="check", deadline_seconds=30.0) as aside:
+        yield aside
+
+
+async def test_work_is_done_in_another_process_which_stays(aside: Aside) -> None:
+    first, second = [await aside.run(pid_and, word) for word in ("a", "b")]
+
+    assert [first[1], second[1]] == ["A", "B"]
+    assert first[0] == second[0] != os.getpid()
+
+
+async def test_what_it_raises_is_raised_here_whole(aside: Aside) -> None:
+    with pytest.raises(Refused) as caught:
+        await aside.run(refuses, "Observation.code")
+
+    assert (caught.value.code, caught.value.path, caught.value.index) == (
+        code_pb2.CODE_INVALID,
+        "Observation.code",
+        3,
+    )
+
+
+async def test_a_process_that_ends_costs_the_job_it_had_and_no_other(aside: Aside) -> None:
+    with pytest.raises(MeshError) as caught:
+        await aside.run(dies)
+
+    assert (caught.value.code, caught.value.nothing_done) == (code_pb2.CODE_UNAVAILABLE, True)
+    assert (await aside.run(pid_and, "next"))[1] == "NEXT"
+
+
+async def test_a_job_that_takes_too_long_is_ended_with_its_process(
+    aside: Aside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = await aside.run(pid_and, "it is there")
+    with monkeypatch.context() as short:
+        short.setattr(aside, "_deadline_seconds", 0.1)
+        with pytest.raises(MeshError) as caught:
+            await aside.run(sleeps, 3_600.0)
+    assert (await aside.run(pid_and, "next"))[0] != first
+
+    assert (caught.value.code, caught.value.nothing_done) == (code_pb2.CODE_DEADLINE_EXCEEDED, True)
+
+
+async def test_one_callers_large_jobs_do_not_stand_before_anothers(aside: Aside) -> None:
+    await aside.run(pid_and, "it is there")
+    done: list[str] = []
+
+    async def job(caller: str, number: int) -> None:
+        await aside.run(sleeps, 0.05, caller=caller)
+        done.append(f"{caller}{number}")
+
+    many = [asyncio.create_task(job("a", number)) for number in range(10)]
+    await asyncio.sleep(0)  # all of them are begun
+    await job("b", 0)
+    await asyncio.gather(*many)
+
+    assert done.index("b0") <= 2
+
+
+async def test_leaving_ends_the_process() -> None:
+    async with Aside(Metrics("gateway"), name="check") as aside:
+        pid, _ = await aside.run(pid_and, "")
+        os.kill(pid, 0)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_process_that_ended_while_it_was_idle_costs_no_job(aside: Aside) -> None:
+    gone, _ = await aside.run(pid_and, "a")
+    process = aside._process
+    assert process is not None
+    os.kill(process.popen.pid, signal.SIGKILL)
+    await until(lambda: process.ended, "its end is seen")
+
+    again, said = await aside.run(pid_and, "a")
+
+    assert (said, again != gone) == ("A", True)
+
+
+async def test_what_the_work_prints_is_not_taken_for_an_answer(aside: Aside) -> None:
+    assert await aside.run(prints) == "an answer"
+
+
+def test_its_process_is_not_made_by_a_fork_of_the_service() -> None:
+    """Threads of gRPC hold locks at any moment: a child with a copy of them crashes before its program."""
+    forked: list[str] = []
+    os.register_at_fork(before=lambda: forked.append("here"))
+
+    async def one_job() -> None:
+        async with Aside(Metrics("gateway"), name="check") as aside:
+            await aside.run(pid_and, "a")
+
+    uvloop.run(one_job())
+
+    assert forked == []
