@@ -78,7 +78,7 @@ observe-build: ## as build, and Prometheus
 	@$(BUILD) observe
 
 observe: observe-build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay
-	@$(BIN)/python -m ops.observe $(OPTIONS)
+	@$(BIN)/python -m bench.observe $(OPTIONS)
 
 drills: observe-build ## break a network of its own as each runbook says, and mend it; ONLY=NatsDown OPTIONS=--list
 	@$(BIN)/python -m tests.drills $(foreach alert,$(ONLY),--only $(alert)) $(OPTIONS)

@@ -1,6 +1,7 @@
 """Finding what to scrape, and reading queries, without a Prometheus."""
 
-from ops.observe import plots, scrape
+from bench.observe import plots
+from ops.observe import scrape
 from ops.observe.panels import quantile, rate
 from ops.observe.prometheus import _selectors, windowed
 

@@ -16,11 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.load.plan import Load
+from bench.observe import load, plots
 from cbmdhi.errors import MeshError
 from ops.devnet import DevnetError, Network
 from ops.devnet.layout import home_at
 from ops.devnet.progress import Shown
-from ops.observe import evaluate, grafana_server, load, plots
+from ops.observe import evaluate, grafana_server
 from ops.observe.dashboards import ALL, OVERVIEW
 from ops.observe.evaluate import Evaluated
 from ops.observe.ports import free_port
