@@ -1,1 +1,1 @@
-"""`make observe`: Prometheus over the laptop network under load, every panel and alert evaluated and drawn."""
+"""`make observe`: Prometheus over the laptop network under load; every panel and alert evaluated, drawn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cbmdhi.protocol.resource import PATIENT_ELEMENTS
 from services.gateway.backends.identity import Identity
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.backends.ledger import Ledger
 from services.gateway.backends.storage import MAX_MESSAGE_BYTES, Storage
 from services.gateway.config import GatewayConfig
@@ -22,39 +22,40 @@ from services.gateway.pipeline.client_quota import Callers, Most
 from services.gateway.pipeline.pipeline import Limits, Pipeline
 from services.gateway.pipeline.refusal_quota import Allowances
 from services.gateway.pipeline.resubmissions import Replays
-from services.gateway.reads.record_opener import Opens
+from services.gateway.reads.reader import Reader
+from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.reads.search import Search
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
-from services.gateway.rest.connection_limit import Doors
+from services.gateway.rest.connection_limit import ConnectionLimit
 from services.gateway.rest.fhir import FhirRoutes
-from services.gateway.rest.request_slots import Room
+from services.gateway.rest.request_slots import RequestSlots
 from services.gateway.rest.server import RestServer
 from services.gateway.rest.sessions import SessionRoutes
 from services.gateway.rest.used_proofs import UsedProofs
 from services.gateway.rest.writes import FhirWriteRoutes
-from services.gateway.rpc.admission import Gate
+from services.gateway.rpc.admission import Admission
 from services.gateway.rpc.commands import Commands
 from services.gateway.rpc.emergency import Emergency
 from services.gateway.rpc.forward import Forwarder
 from services.gateway.rpc.ingest import Ingest
 from services.gateway.rpc.login_binding import login_inspector
-from services.gateway.rpc.records import Reader, Records
+from services.gateway.rpc.records import Records
 from services.gateway.rpc.routes import LOGIN, Target, Throttled
-from services.gateway.rpc.server import TRANSPORT_BYTES, Front
+from services.gateway.rpc.server import TRANSPORT_BYTES, RpcServer
 from services.gateway.sessions.client_certificates import ClientCertificates
-from services.gateway.sessions.delegated_signer import ActingDevice
+from services.gateway.sessions.delegated_signer import DelegatedSigner
 from services.gateway.sessions.delegations import Delegations
 from services.gateway.sessions.device import Device, Registrar
 from services.gateway.sessions.sessions import Sessions
-from services.gateway.sessions.shared_state import NatsShared, Shared
+from services.gateway.sessions.shared_state import NatsSharedState, SharedState
 from services.gateway.sessions.token_keys import TokenKeys
 from services.runtime import clock
 from services.runtime.callers import PeerDirectory
 from services.runtime.client import connect
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
-from services.runtime.nats_connection import NatsLink
+from services.runtime.nats_connection import NatsConnection
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer, server_credentials
 from services.runtime.throttle import Throttle
@@ -72,7 +73,7 @@ _FIRST_CONTACT_BYTES = 2 * 1024 * 1024
 _READ_AHEAD_BYTES = 256 * 1024
 
 
-async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = None) -> None:
+async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | None = None) -> None:
     """Configuration, adapters, pipeline, servers. `shared`: in place of the member's NATS."""
     metrics = GatewayMetrics(life.metrics)
     device = Device.load(config.device_key_directory)
@@ -104,8 +105,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
         (optional.add if name == "notify" else life.readiness.add_service)(name, check_of(channel, name))
 
     if shared is None:
-        link = await life.enter(NatsLink(config.nats, "gateway"))
-        shared = NatsShared(link)
+        link = await life.enter(NatsConnection(config.nats, "gateway"))
+        shared = NatsSharedState(link)
         life.spawn("shared", shared.run())
         # Not of readiness: without NATS, REST alone stands still.
         optional.add("nats", shared.check)
@@ -123,7 +124,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
             every_seconds=config.revocations_every_seconds,
         ),
     )
-    identities = Identities(ledger, revocations.is_revoked)
+    identities = IdentityCache(ledger, revocations.is_revoked)
     sessions = Sessions(
         TokenKeys(identity.token_keys),
         identities,
@@ -135,7 +136,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
     life.spawn("device", registrar.run())
     life.spawn("optional", optional.run())
     # Entered before the pipeline, left after it: what it has committed is still opened.
-    opens = await life.enter(Opens(storage, life.metrics))
+    opens = await life.enter(RecordOpener(storage, life.metrics))
     pipeline = await life.enter(
         Pipeline(
             channel=config.signed_channel,
@@ -169,8 +170,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
     sources = Sources(config.trusted_proxies)
     throttles = _throttles(config)
-    gate = Gate(certificates, sessions, metrics)
-    front = Front(
+    gate = Admission(certificates, sessions, metrics)
+    front = RpcServer(
         gate=gate,
         callers=callers,
         commands=commands,
@@ -220,9 +221,9 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
     # REST: sessions, and FHIR read and written by the device inside its callers' delegations.
     delegations = Delegations(device=device.address, channel=config.signed_channel)
     origins = Origins(config.public_origin, config.other_origins)
-    callers = Room(_REST_CALLERS, config.rest_requests_per_caller)
+    callers = RequestSlots(_REST_CALLERS, config.rest_requests_per_caller)
     authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, callers, origins)
-    acting = ActingDevice(
+    acting = DelegatedSigner(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
     reads = FhirReader(acting, ledger, reader)
@@ -253,8 +254,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: Shared | None = 
         ],
         drain_seconds=config.drain_seconds,
         sources=sources,
-        doors=Doors(sources, config.rest_connections_per_source),
-        room=Room(_REST_ANONYMOUS, config.rest_anonymous_per_source),
+        doors=ConnectionLimit(sources, config.rest_connections_per_source),
+        room=RequestSlots(_REST_ANONYMOUS, config.rest_anonymous_per_source),
         anonymous={"challenge": throttles[Throttled.CHALLENGE], "login": throttles[Throttled.LOGIN]},
     )
     life.readiness.optional = optional.well

@@ -26,7 +26,7 @@ from services.identity.sessions import Sessions
 from services.identity.storage import StorageClient
 from services.identity.tokens import TokenSigner
 from services.runtime import clock
-from services.runtime.caller_signature import Asking
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.client import connect
 from services.runtime.errors import MeshError
 from services.runtime.expiry import note_expiry
@@ -56,7 +56,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         {member.msp_id: member.fabric_ca_file.read_text(encoding="ascii") for member in config.members}
     )
     await _follow_revocations(config, life, ca, revocations)
-    asking = Asking(ledger, channel=config.signed_channel, msp_id=config.msp_id)
+    asking = CallerSignature(ledger, channel=config.signed_channel, msp_id=config.msp_id)
     administrators = AdministratorCheck(asking, revocations, config.msp_id)
     registrations = Registrations(
         ledger, storage, revocations, msp_id=config.msp_id, channel=config.signed_channel

@@ -23,7 +23,7 @@ from services.identity.domain import registration, review
 from services.identity.domain.refusal import Refused, Why
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 _PAGE = 100
 _LARGEST_PAGE = 500
@@ -67,7 +67,7 @@ class Registrations:
         self._storage = storage
         self._msp_id = msp_id
         self._channel = channel
-        self._reviewers: Remembered[bool, identity_pb2.ListReviewersResponse] = Remembered(2)
+        self._reviewers: TtlCache[bool, identity_pb2.ListReviewersResponse] = TtlCache(2)
         self._asking = asyncio.Lock()
 
     async def reviewers(self, *, of_broken_glass: bool) -> identity_pb2.ListReviewersResponse:

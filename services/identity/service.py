@@ -24,11 +24,11 @@ from services.identity.domain.refusal import Refused, Why
 from services.identity.enrolment import Enroller
 from services.identity.registration import Ledger, Registrations
 from services.identity.sessions import Sessions
-from services.runtime.caller_signature import Asking
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.callers import caller_of, require_peer
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
-from services.runtime.token_bucket import Bucket
+from services.runtime.token_bucket import TokenBucket
 
 M = TypeVar("M", bound=Message)
 
@@ -47,7 +47,7 @@ def refusals() -> Iterator[None]:
         raise MeshError(code, refused.reason, refused.path, refused.retry_after_ms) from refused
 
 
-def _take_turn(bucket: Bucket) -> None:
+def _take_turn(bucket: TokenBucket) -> None:
     now = time.monotonic()
     if wait := bucket.wait_seconds(now):
         reason = "too many enrolments at this moment; come back then"
@@ -58,13 +58,13 @@ def _take_turn(bucket: Bucket) -> None:
 class AdministratorCheck:
     """Whether an active administrator of this member asks: by their signature, and on the channel, now."""
 
-    def __init__(self, asking: Asking, revocations: Revocations, msp_id: str) -> None:
+    def __init__(self, asking: CallerSignature, revocations: Revocations, msp_id: str) -> None:
         self._asking = asking
         self._revocations = revocations
         self._msp_id = msp_id
 
     async def asks(self, request: M, context: Any, *, once: bool = False) -> M:
-        """What the administrator means. Raises MeshError as `Asking` does, Refused FORBIDDEN for others.
+        """What the administrator means. Raises MeshError as `CallerSignature` does, Refused for others.
 
         once  the same call does nothing a second time
         """
@@ -94,8 +94,8 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         self._enroller = enroller
         self._ledger = ledger
         self._administrators = administrators
-        self._patients = Bucket(at_once, per_minute / 60)
-        self._invited = Bucket(at_once, per_minute / 60)
+        self._patients = TokenBucket(at_once, per_minute / 60)
+        self._invited = TokenBucket(at_once, per_minute / 60)
 
     async def Invite(self, request: identity_pb2.InviteRequest, context: Any) -> identity_pb2.InviteResponse:
         with refusals():

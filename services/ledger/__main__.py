@@ -3,14 +3,14 @@
 from cbmdhi.ledger.v1 import ledger_pb2_grpc
 from services.ledger.channel.clock import ChannelClock
 from services.ledger.channel.epochs import Epochs
-from services.ledger.channel.evidence import Proving
+from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.fabric_channel import FabricChannel
 from services.ledger.channel.peer_state import PeerState
 from services.ledger.config import LedgerConfig
 from services.ledger.health import Health
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.nats_metrics import NatsWatch
-from services.ledger.projection.block_feed import Told
+from services.ledger.projection.block_feed import BlockFeed
 from services.ledger.projection.block_numbers import BlockNumbers
 from services.ledger.projection.follower import (
     Blocks,
@@ -22,11 +22,11 @@ from services.ledger.projection.lists import Lists
 from services.ledger.projection.projection import Projection
 from services.ledger.projection.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
-from services.ledger.submission.batch_submitter import Carrier
-from services.ledger.submission.late_writer_keys import LateKeys
+from services.ledger.submission.batch_submitter import BatchSubmitter
+from services.ledger.submission.late_writer_keys import LateWriterKeys
 from services.ledger.submission.submitter import Submitter
 from services.ledger.traces import Traces
-from services.runtime.events import LEDGER_STREAM, NatsLink, Publisher
+from services.runtime.events import LEDGER_STREAM, NatsConnection, Publisher
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.server import GrpcServer
@@ -42,7 +42,7 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
         Database(config.require_data_directory() / "projection.db", MIGRATIONS, cache_mib=_CACHE_MIB)
     )
     channel = await life.enter(FabricChannel(config))
-    link = await life.enter(NatsLink(config.nats, "ledger"))
+    link = await life.enter(NatsConnection(config.nats, "ledger"))
 
     projection, recent, traces = Projection(database), RecentBlocks(), Traces()
     of_chaincode = {"channel_name": config.channel, "chaincode": config.chaincode}
@@ -65,8 +65,8 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
     channel_clock = ChannelClock()
     epochs = Epochs(channel, metrics, channel_clock=channel_clock)
     life.spawn("epochs", epochs.run())
-    life.spawn("late-keys", LateKeys(channel, metrics).run())
-    carrier = Carrier(channel, block_numbers, metrics, traces=traces, epochs=epochs)
+    life.spawn("late-keys", LateWriterKeys(channel, metrics).run())
+    carrier = BatchSubmitter(channel, block_numbers, metrics, traces=traces, epochs=epochs)
     submitter = await life.enter(Submitter(carrier, metrics))
     life.readiness.add("database", database.check)
     life.readiness.add("peer", health.check)
@@ -81,8 +81,8 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
         projection=projection,
         lists=lists,
         block_numbers=block_numbers,
-        told=Told(blocks, projection, config.channel),
-        proving=Proving(channel, state, lists),
+        told=BlockFeed(blocks, projection, config.channel),
+        proving=EvidenceCollector(channel, state, lists),
         health=health,
     )
     server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, servicer)

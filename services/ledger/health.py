@@ -11,7 +11,7 @@ from services.ledger.channel.ports import Channel
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.projection.projection import Projection
 from services.runtime.errors import MeshError
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 MAX_LAG_BLOCKS = 50
 _RETRY_AFTER_MS = 1_000
@@ -27,7 +27,7 @@ class Health:
         self._channel = channel
         self._projection = projection
         self._metrics = metrics
-        self._heights = Remembered[str, int](1, seconds=_REMEMBER_SECONDS)
+        self._heights = TtlCache[str, int](1, seconds=_REMEMBER_SECONDS)
 
     async def height(self) -> int:
         """Blocks that the own peer has, or had a second ago. Raises MeshError UNAVAILABLE."""

@@ -5,12 +5,12 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from services.ledger.channel.evidence import Proving
+from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
 from services.ledger.domain.batches import body_name
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.ledger.health import Health
-from services.ledger.projection.block_feed import Told
+from services.ledger.projection.block_feed import BlockFeed
 from services.ledger.projection.block_numbers import BlockNumbers
 from services.ledger.projection.lists import Lists
 from services.ledger.projection.projection import Projection
@@ -55,8 +55,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         projection: Projection,
         lists: Lists,
         block_numbers: BlockNumbers,
-        proving: Proving,
-        told: Told,
+        proving: EvidenceCollector,
+        told: BlockFeed,
         health: Health,
     ) -> None:
         self._channel_name = channel_name

@@ -6,15 +6,15 @@ from services.notify.emergency import EmergencyServicer
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
 from services.notify.intake import Intake
-from services.notify.ledger_facts import Facts
+from services.notify.ledger_facts import LedgerFacts
 from services.notify.policy import Policy
 from services.notify.retention import Retention
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime import clock
-from services.runtime.caller_signature import Asking, now_ms
+from services.runtime.caller_signature import CallerSignature, now_ms
 from services.runtime.client import connect
-from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsLink
+from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsConnection
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.registered import Registered
 from services.runtime.server import GrpcServer
@@ -28,7 +28,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
     database = await life.enter(
         Database(config.require_data_directory() / "inbox.db", MIGRATIONS, cache_mib=_CACHE_MIB)
     )
-    link = await life.enter(NatsLink(config.nats, "notify"))
+    link = await life.enter(NatsConnection(config.nats, "notify"))
     ledger = await life.enter(
         connect(
             config.ledger_address,
@@ -45,7 +45,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
         Intake(
             inbox,
             feeds,
-            Facts(ledger),
+            LedgerFacts(ledger),
             Policy(ledger),
             life.metrics,
             channel=config.channel,
@@ -68,7 +68,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
 
     server = GrpcServer(config, life)
     people = Registered(ledger)
-    asking = Asking(people, channel=config.signed_channel, msp_id=config.msp_id)
+    asking = CallerSignature(people, channel=config.signed_channel, msp_id=config.msp_id)
     server.add(notify_pb2_grpc.add_InboxServiceServicer_to_server, InboxServicer(inbox, feeds, asking))
     emergency = EmergencyServicer(
         *(inbox, feeds, people, life.metrics, now_ms),

@@ -9,7 +9,7 @@ _SECONDS = 15.0
 _MOST_BYTES = 32 << 20
 
 
-class Facts:
+class LedgerFacts:
     """Reads whole blocks, in order."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

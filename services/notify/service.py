@@ -11,7 +11,7 @@ from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from services.notify.domain import Notification
 from services.notify.feeds import Feed, Feeds, Woken
 from services.notify.inbox import Inbox
-from services.runtime.caller_signature import Asked, Asking
+from services.runtime.caller_signature import Asked, CallerSignature
 from services.runtime.errors import MeshError
 
 _DEFAULT_PAGE = 50
@@ -22,7 +22,7 @@ _ACKNOWLEDGED_AT_ONCE = 1_000
 class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     """See protos/cbmdhi/notify/v1/notify.proto."""
 
-    def __init__(self, inbox: Inbox, feeds: Feeds, asking: Asking) -> None:
+    def __init__(self, inbox: Inbox, feeds: Feeds, asking: CallerSignature) -> None:
         self._inbox = inbox
         self._feeds = feeds
         self._asking = asking

@@ -10,7 +10,7 @@ from services.runtime.batching import MicroBatcher
 from services.runtime.concurrency import outcomes
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 _AT_ONCE = 500
 _LINGER_SECONDS = 0.005
@@ -21,7 +21,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Gathered(Generic[K, V]):
+class BatchedLookup(Generic[K, V]):
     """Many callers' questions leave together, each of them once. `close` it.
 
     ask      answers in order, a MeshError where there is none. What it raises is every key's
@@ -33,7 +33,7 @@ class Gathered(Generic[K, V]):
     def __init__(
         self,
         ask: Callable[[Sequence[K]], Awaitable[Sequence[V | MeshError]]],
-        known: Remembered[K, V],
+        known: TtlCache[K, V],
         metrics: Metrics,
         name: str,
         *,

@@ -52,7 +52,7 @@ class Asked(Generic[M]):
     expires_at_ms: int
 
 
-class Asking:
+class CallerSignature:
     """Checks calls to this service. Raises MeshError.
 
     msp_id  the own member: what was signed for another's service is worth nothing here

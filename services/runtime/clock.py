@@ -14,7 +14,7 @@ from grpc_health.v1 import _async as aio_health  # pyright: ignore[reportAttribu
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.readiness import Check
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 MOST_SECONDS = 60.0
 _TIME_KEY = "cbmdhi-time-ms"
@@ -42,7 +42,7 @@ def agrees_with(
 
     A service that agreed is asked again after ten seconds; one that is off, or did not say, each time.
     """
-    agreed = Remembered[str, bool](len(channels), seconds=_AGREED_SECONDS, clock=elapsed)
+    agreed = TtlCache[str, bool](len(channels), seconds=_AGREED_SECONDS, clock=elapsed)
 
     async def check() -> str | None:
         asked = [name for name in channels if not agreed.get(name)]

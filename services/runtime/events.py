@@ -3,7 +3,7 @@
 NATS is never the record: it may lose, repeat or invent. An event wakes whoever handles it, and the facts
 are the ledger's: what an event says is not believed, and what was lost is found there.
 
-    link = await life.enter(NatsLink(config.nats, "ledger"))       # connects in the background, for ever
+    link = await life.enter(NatsConnection(config.nats, "ledger"))  # connects in the background, for ever
     life.readiness.add("nats", link.check)
     publisher = Publisher(link, LEDGER_STREAM, source=config.msp_id)
     await publisher.publish(event.SerializeToString(), message_id=tx_id,
@@ -29,7 +29,7 @@ from opentelemetry.trace import SpanKind
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import TRANSIENT, MeshError, code_name, guarded
-from services.runtime.nats_connection import NatsLink
+from services.runtime.nats_connection import NatsConnection
 from services.runtime.publisher import (
     LEDGER_STREAM,
     TRANSACTION_COMMITTED,
@@ -45,7 +45,7 @@ __all__ = [
     "Event",
     "Handler",
     "HandlerOfMany",
-    "NatsLink",
+    "NatsConnection",
     "Publisher",
     "StreamSpec",
 ]
@@ -90,7 +90,7 @@ class DurableConsumer:
 
     def __init__(
         self,
-        link: NatsLink,
+        link: NatsConnection,
         stream: StreamSpec,
         durable: str,
         handler: Handler,

@@ -31,11 +31,12 @@ _LOOK_SECONDS = 1.0
 _MOST_LOOKS_AWAY = 20
 
 
-class NatsLink:
+class NatsConnection:
     """One TLS connection that comes back by itself, also when NATS is down at the start.
 
-    `async with NatsLink(config.nats, "ledger")` returns at once and connects in the background. The name is
-    the service's: the server admits a service to what its certificate is for, and to answers under its name.
+    `async with NatsConnection(config.nats, "ledger")` returns at once and connects in the background.
+    The name is the service's: the server admits a service to what its certificate is for, and to answers
+    under its name.
     """
 
     def __init__(self, config: Nats, name: str) -> None:
@@ -48,7 +49,7 @@ class NatsLink:
         self.generation = 0
         """One more with each (re)connection: what was set up on the server before may be gone."""
 
-    async def __aenter__(self) -> "NatsLink":
+    async def __aenter__(self) -> "NatsConnection":
         self._keeper = asyncio.create_task(self._keep(), name="nats-link")
         return self
 

@@ -11,7 +11,7 @@ from nats.js import JetStreamContext, api
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import tracing
 from services.runtime.errors import MeshError
-from services.runtime.nats_connection import NatsLink
+from services.runtime.nats_connection import NatsConnection
 
 TRANSACTION_COMMITTED = "cbmdhi.ledger.transaction.committed.v1"
 """CloudEvents type of `ledger.v1.TransactionCommitted`."""
@@ -36,7 +36,7 @@ LEDGER_STREAM = StreamSpec("CBMDHI_LEDGER", "cbmdhi.ledger.transaction")
 class Publisher:
     """Publishes to one stream, which it makes when it is not there. `source` is the member's MSP id."""
 
-    def __init__(self, link: NatsLink, stream: StreamSpec, *, source: str) -> None:
+    def __init__(self, link: NatsConnection, stream: StreamSpec, *, source: str) -> None:
         self._link = link
         self._stream = stream
         self._source = source

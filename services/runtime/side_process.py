@@ -68,8 +68,8 @@ class _Process:
         await asyncio.to_thread(self.popen.wait, _END_SECONDS)
 
 
-class Aside:
-    """`async with Aside(metrics, name="check")`. The process is started when it is first needed.
+class SideProcess:
+    """`async with SideProcess(metrics, name="check")`. The process is started when it is first needed.
 
     max_waiting       jobs; callers take turns
     max_bytes         of one
@@ -100,7 +100,7 @@ class Aside:
             name=name,
         )
 
-    async def __aenter__(self) -> Aside:
+    async def __aenter__(self) -> SideProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:

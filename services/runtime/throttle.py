@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
-from services.runtime.token_bucket import Bucket
-from services.runtime.ttl_cache import Remembered
+from services.runtime.token_bucket import TokenBucket
+from services.runtime.ttl_cache import TtlCache
 
 _REMEMBERED = 20_000
 
@@ -35,13 +35,13 @@ class Throttle:
         self._per_second = per_minute / 60
         self._reason = reason
         self._clock = clock
-        self._buckets: Remembered[str, Bucket] = Remembered(_REMEMBERED)
+        self._buckets: TtlCache[str, TokenBucket] = TtlCache(_REMEMBERED)
 
     def take(self, whose: str) -> None:
         """One more of this one."""
         bucket = self._buckets.get(whose)
         if bucket is None:
-            bucket = Bucket(self._at_once, self._per_second)
+            bucket = TokenBucket(self._at_once, self._per_second)
             self._buckets.put(whose, bucket)
         now = self._clock()
         if wait := bucket.wait_seconds(now):

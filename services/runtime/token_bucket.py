@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-class Bucket:
+class TokenBucket:
     """Holds up to `burst` tokens and gets `per_second` more; the clock is the caller's, in seconds.
 
     most_owed_seconds  what is spent beyond that is forgiven: nobody waits for longer

@@ -14,7 +14,7 @@ V = TypeVar("V")
 _SOONEST = 0.75
 
 
-class Remembered(Generic[K, V]):
+class TtlCache(Generic[K, V]):
     """At most `most` entries, the longest unused go first.
 
     seconds  for which an entry is remembered, unless who asks says less

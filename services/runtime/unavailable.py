@@ -14,7 +14,7 @@ class _Absence:
     seconds: float = 0.0
 
 
-class Absences:
+class Unavailability:
     """By name; a while grows from 2 to 30 seconds with each failure, until there is an answer.
 
     now  a clock, seconds

@@ -15,44 +15,44 @@ from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 from services.runtime.work_budget import ByteBudget
 from services.storage.channel.consents import Consents
-from services.storage.channel.identity_cache import Identities
-from services.storage.channel.key_registration import Registration
+from services.storage.channel.identity_cache import IdentityCache
+from services.storage.channel.key_registration import KeyRegistration
 from services.storage.channel.ledger import Ledger, now_ms
 from services.storage.channel.peer import OwnPeer
-from services.storage.channel.record_cache import Records
+from services.storage.channel.record_cache import RecordCache
 from services.storage.channel.state import ChannelState
 from services.storage.config import StorageConfig
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
 from services.storage.domain.lease import Quota
-from services.storage.emergency.log import KeptEmergencies
-from services.storage.emergency.notices import Notices
-from services.storage.emergency.opener import Emergencies
-from services.storage.emergency.queries import EmergencyDesk
-from services.storage.emergency.recorder import Recorder
+from services.storage.emergency.log import EmergencyLog
+from services.storage.emergency.notices import PatientNotices
+from services.storage.emergency.opener import EmergencyOpener
+from services.storage.emergency.queries import EmergencyQueries
+from services.storage.emergency.recorder import EmergencyRecorder
 from services.storage.member_service import MemberStorageServicer
 from services.storage.metrics import StorageMetrics
-from services.storage.release.decision_proofs import Decisions
-from services.storage.release.key_release import Releasing
-from services.storage.release.record_opener import Opening
-from services.storage.release.release_log import Releases
-from services.storage.release.writer_key_opener import Unwrapping
+from services.storage.release.decision_proofs import DecisionProofs
+from services.storage.release.key_release import KeyRelease
+from services.storage.release.record_opener import RecordOpener
+from services.storage.release.release_log import ReleaseLog
+from services.storage.release.writer_key_opener import WriterKeyOpener
 from services.storage.schema import MIGRATIONS
-from services.storage.sealing.sealer import Sealing
+from services.storage.sealing.sealer import Sealer
 from services.storage.sealing.writer_keys import WriterKeys
 from services.storage.service import StorageServicer
-from services.storage.store.batch_store import Keeper
+from services.storage.store.batch_store import BatchStore
 from services.storage.store.blobs import Blobs
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.blocks import Blocks
 from services.storage.store.folder_lock import SharedFolder
-from services.storage.store.garbage_collector import Collector
+from services.storage.store.garbage_collector import GarbageCollector
 from services.storage.store.kubo import Kubo
-from services.storage.store.lease_settler import Settler
+from services.storage.store.lease_settler import LeaseSettler
 from services.storage.store.leases import Leases
-from services.storage.store.member_clients import OtherMembers
+from services.storage.store.member_clients import MemberClients
 from services.storage.store.pins import Pins
 from services.storage.store.receipts import Receipts
-from services.storage.store.replica_host import Hosting
+from services.storage.store.replica_host import ReplicaHost
 from services.storage.store.replicas import Replicas
 from services.storage.vault import Vault, read_private_file
 
@@ -76,51 +76,51 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     )
     to_ledger = await life.enter(_to_own(config, config.ledger_address, "ledger"))
     ledger = Ledger(to_ledger, own)
-    members = OtherMembers(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
+    members = MemberClients(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
     revocations = await _revocations(config, life)
-    identities = await life.enter(Identities(ledger, revocations, life.metrics))
-    records = await life.enter(Records(ledger, life.metrics))
+    identities = await life.enter(IdentityCache(ledger, revocations, life.metrics))
+    records = await life.enter(RecordCache(ledger, life.metrics))
     vault = Vault(database, database_file, own, private_key)
 
     leases = Leases(database)
-    recent = RecentBlocks(config.recent_mib * MIB)
+    recent = BlockCache(config.recent_mib * MIB)
     pins = Pins(leases, kubo, recent, folder.locks("pins"))
     receipts = Receipts(own, config.genesis_sha256, signing_key)
     replicas = Replicas(
         *(members, receipts, metrics), push_seconds=config.push_seconds, spare_seconds=config.spare_seconds
     )
-    keeper = Keeper(own, leases, pins, replicas, receipts, now_ms)
-    settler = Settler(own, leases, pins, ledger, metrics, now_ms)
-    collector = Collector(leases, pins, kubo, metrics)
+    keeper = BatchStore(own, leases, pins, replicas, receipts, now_ms)
+    settler = LeaseSettler(own, leases, pins, ledger, metrics, now_ms)
+    collector = GarbageCollector(leases, pins, kubo, metrics)
     blocks = Blocks(own, kubo, recent, pins, members, metrics)
     peer = await life.enter(OwnPeer(config))
-    decisions = Decisions(
+    decisions = DecisionProofs(
         peer,
         now_ms,
         wait_seconds=config.commit_wait_seconds,
         max_age_seconds=config.decision_max_age_seconds,
         max_skew_seconds=config.clock_skew_seconds,
     )
-    unwrapping = Unwrapping(own, ledger, vault, metrics)
+    unwrapping = WriterKeyOpener(own, ledger, vault, metrics)
     consents = await life.enter(Consents(ledger, life.metrics))
     kept_seconds = config.decision_max_age_seconds + config.clock_skew_seconds
-    releases = Releases(database, now_ms, kept_seconds=kept_seconds)
-    releasing = Releasing(decisions, identities, records, unwrapping, consents, releases, metrics)
-    opening = Opening(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
-    channel_state, kept = ChannelState(peer), KeptEmergencies(database)
+    releases = ReleaseLog(database, now_ms, kept_seconds=kept_seconds)
+    releasing = KeyRelease(decisions, identities, records, unwrapping, consents, releases, metrics)
+    opening = RecordOpener(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
+    channel_state, kept = ChannelState(peer), EmergencyLog(database)
     to_notify = await life.enter(_to_own(config, config.notify_address, "notify"))
-    recorder = Recorder(kept, channel_state, ledger, Notices(to_notify), metrics, now_ms)
-    emergencies = Emergencies(
+    recorder = EmergencyRecorder(kept, channel_state, ledger, PatientNotices(to_notify), metrics, now_ms)
+    emergencies = EmergencyOpener(
         *(own, revocations, channel_state, kept, opening, unwrapping, releasing, metrics, now_ms),
         kept_now=recorder.wake,
         max_skew_seconds=config.clock_skew_seconds,
     )
-    desk = EmergencyDesk(emergencies, channel_state, kept, now_ms)
+    desk = EmergencyQueries(emergencies, channel_state, kept, now_ms)
     budget = ByteBudget(config.in_flight_mib * MIB)
-    sealing = Sealing(
+    sealing = Sealer(
         *(own, ledger, identities, WriterKeys(vault, ledger), keeper, leases, recent, budget, metrics, now_ms)
     )
-    hosting = Hosting(
+    hosting = ReplicaHost(
         *(pins, recent, budget, receipts, metrics, now_ms),
         quota=Quota(config.leases_per_member, config.leased_mib_per_member * MIB),
     )
@@ -129,7 +129,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     life.spawn("collector", collector.run())
     life.spawn("recorder", recorder.run())
 
-    registration = Registration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))
+    registration = KeyRegistration(own, ledger, vault.public_key, signature.spki(signing_key.public_key()))
     life.readiness.add("clock", clock.agrees_with({"ledger": to_ledger}))
     life.readiness.add("database", database.check)
     life.readiness.add("kubo", kubo.check)

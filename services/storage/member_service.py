@@ -6,10 +6,10 @@ from typing import Any
 
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.callers import require_peer
-from services.storage.release.key_release import Releasing
+from services.storage.release.key_release import KeyRelease
 from services.storage.store import receipts
 from services.storage.store.blocks import Blocks
-from services.storage.store.replica_host import Hosting
+from services.storage.store.replica_host import ReplicaHost
 
 _STORAGE = frozenset({"storage"})
 
@@ -17,7 +17,7 @@ _STORAGE = frozenset({"storage"})
 class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
     """`MemberStorageService`: a caller is the storage service of a member and nobody else."""
 
-    def __init__(self, hosting: Hosting, releasing: Releasing, blocks: Blocks) -> None:
+    def __init__(self, hosting: ReplicaHost, releasing: KeyRelease, blocks: Blocks) -> None:
         self._hosting = hosting
         self._releasing = releasing
         self._blocks = blocks

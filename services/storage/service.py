@@ -9,11 +9,11 @@ from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError, to_detail
 from services.storage.domain.batch import Item
-from services.storage.emergency.queries import EmergencyDesk
-from services.storage.release.record_opener import OpenedRecord, Opening
-from services.storage.sealing.sealer import Sealing
+from services.storage.emergency.queries import EmergencyQueries
+from services.storage.release.record_opener import OpenedRecord, RecordOpener
+from services.storage.sealing.sealer import Sealer
 from services.storage.store.blobs import Blobs
-from services.storage.store.garbage_collector import Collector
+from services.storage.store.garbage_collector import GarbageCollector
 
 _GATEWAY = frozenset({"gateway"})
 _IDENTITY = frozenset({"identity"})
@@ -25,7 +25,12 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     """`StorageService`, for the own member's gateway and identity."""
 
     def __init__(
-        self, sealing: Sealing, opening: Opening, blobs: Blobs, collector: Collector, emergency: EmergencyDesk
+        self,
+        sealing: Sealer,
+        opening: RecordOpener,
+        blobs: Blobs,
+        collector: GarbageCollector,
+        emergency: EmergencyQueries,
     ) -> None:
         self._sealing = sealing
         self._emergency = emergency

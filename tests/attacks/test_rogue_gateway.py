@@ -24,7 +24,7 @@ from cbmdhi.waiting import until
 from ops.devnet import Network
 from ops.devnet.topology import msp_id
 from services.runtime.config import Nats
-from services.runtime.nats_connection import NatsLink
+from services.runtime.nats_connection import NatsConnection
 from tests.contract.events_bench import MANAGED
 from tests.support.aftermath import leased, pinned
 from tests.support.fabric_caller import MEMBERS
@@ -241,7 +241,7 @@ async def test_a_gateways_key_changes_no_event_and_reaches_no_other_members_nats
     people: People, rogue: RogueGateway
 ) -> None:
     own = rogue.config["nats"]
-    async with NatsLink(Nats.model_validate(own), "gateway") as link:
+    async with NatsConnection(Nats.model_validate(own), "gateway") as link:
         await link.wait_connected()
         jetstream = link.jetstream()
         jetstream._timeout = 0.5
@@ -254,7 +254,7 @@ async def test_a_gateways_key_changes_no_event_and_reaches_no_other_members_nats
         "url": f"tls://{rogue.network.ports().address('lakeside', 'nats')}",
         "ca_file": str(lakeside.tls_ca_certificate),
     }
-    async with NatsLink(Nats.model_validate(other), "gateway") as link:
+    async with NatsConnection(Nats.model_validate(other), "gateway") as link:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await link.wait_connected()

@@ -12,7 +12,7 @@ from services.runtime.events import (
     TRANSACTION_COMMITTED,
     DurableConsumer,
     Event,
-    NatsLink,
+    NatsConnection,
     Publisher,
 )
 from services.runtime.telemetry import Metrics
@@ -69,9 +69,9 @@ class Bench:
     stack: AsyncExitStack
     readers: list[Reader] = field(default_factory=list)
 
-    async def link(self, service: str) -> NatsLink:
+    async def link(self, service: str) -> NatsConnection:
         return await self.stack.enter_async_context(
-            NatsLink(self.consortium.nats(self.server.url, service), service)
+            NatsConnection(self.consortium.nats(self.server.url, service), service)
         )
 
     async def publisher(self) -> Publisher:

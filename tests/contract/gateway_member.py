@@ -22,7 +22,7 @@ from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.gateway.__main__ import serve
 from services.gateway.config import GatewayConfig
 from services.gateway.rpc.server import TRANSPORT_BYTES
-from services.gateway.sessions.shared_state import Shared
+from services.gateway.sessions.shared_state import SharedState
 from services.runtime.config import ClientCa, ServiceConfig
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
@@ -102,7 +102,7 @@ class Member:
     life: Lifecycle
     device: Person
     revocations: RevocationServicer
-    shared: Shared | None
+    shared: SharedState | None
     """With its other gateways; None: by its NATS."""
 
     @property
@@ -266,7 +266,7 @@ async def another_gateway(member: Member, **settings: Any) -> AsyncIterator[Gate
 
 
 @asynccontextmanager
-async def _serving(config: GatewayConfig, shared: Shared | None) -> AsyncIterator[Lifecycle]:
+async def _serving(config: GatewayConfig, shared: SharedState | None) -> AsyncIterator[Lifecycle]:
     life = Lifecycle(config)
     running = asyncio.create_task(serve(config, life, shared))
     try:

@@ -21,7 +21,7 @@ from services.runtime.callers import Caller, caller_metadata, require_peer
 from services.runtime.client import call, connect, stream
 from services.runtime.config import ServiceConfig, Tls
 from services.runtime.errors import MeshError
-from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsLink, Publisher
+from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsConnection, Publisher
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
 from tests.support.channel import CHANNEL
@@ -167,7 +167,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Mercy]:
         stack.push_async_callback(nats.kill)
         ledger = Ledger()
         ledger_address = await _serve(ledger, consortium, stack)
-        link = await stack.enter_async_context(NatsLink(consortium.nats(nats.url, "ledger"), "ledger"))
+        link = await stack.enter_async_context(NatsConnection(consortium.nats(nats.url, "ledger"), "ledger"))
         address, ops = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         file = _config(tmp_path, consortium, nats.url, ledger_address, address, ops)
         publisher = Publisher(link, LEDGER_STREAM, source="MercyMSP")

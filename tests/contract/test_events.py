@@ -17,7 +17,7 @@ from services.runtime.errors import MeshError
 from services.runtime.events import (
     LEDGER_STREAM,
     Event,
-    NatsLink,
+    NatsConnection,
     Publisher,
 )
 from tests.contract.events_bench import MANAGED, Bench, is_well, publish, publish_until_taken
@@ -204,7 +204,7 @@ async def test_a_link_closes_quickly_at_whatever_step_of_connecting_in_vain_it_i
     bench: Bench, turns: int
 ) -> None:
     async with asyncio.timeout(5):
-        async with NatsLink(bench.consortium.nats(bench.server.url), "notify"):
+        async with NatsConnection(bench.consortium.nats(bench.server.url), "notify"):
             for _ in range(turns):
                 await asyncio.sleep(0)
 
@@ -213,7 +213,7 @@ async def test_a_link_closes_while_its_server_is_away_and_something_was_still_to
     bench: Bench,
 ) -> None:
     await bench.server.start()
-    async with NatsLink(bench.consortium.nats(bench.server.url, "ledger"), "ledger") as link:
+    async with NatsConnection(bench.consortium.nats(bench.server.url, "ledger"), "ledger") as link:
         await link.wait_connected()
         jetstream = link.jetstream()
         await bench.server.kill()
@@ -266,7 +266,7 @@ async def test_a_client_without_the_members_certificate_gets_no_link(bench: Benc
     stranger = Consortium(tmp_path / "strangers").nats(bench.server.url)
     own = bench.consortium.nats(bench.server.url)
     mixed = stranger.model_copy(update={"ca_file": own.ca_file})
-    async with NatsLink(mixed, "stranger") as link:
+    async with NatsConnection(mixed, "stranger") as link:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await link.wait_connected()
@@ -306,7 +306,7 @@ async def test_a_certificate_of_the_member_that_has_nothing_to_do_with_events_ge
     bench: Bench, service: str
 ) -> None:
     await bench.server.start()
-    async with NatsLink(bench.consortium.nats(bench.server.url, service), service) as link:
+    async with NatsConnection(bench.consortium.nats(bench.server.url, service), service) as link:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await link.wait_connected()

@@ -16,7 +16,7 @@ from ops.devnet import Network
 from services.runtime.client import call, connect
 from services.runtime.config import Nats, Tls
 from services.runtime.errors import MeshError
-from services.runtime.events import LEDGER_STREAM, DurableConsumer, Event, NatsLink
+from services.runtime.events import LEDGER_STREAM, DurableConsumer, Event, NatsConnection
 from services.runtime.telemetry import Metrics
 from tests.contract.patients import Care, Storages
 from tests.contract.people import Administrators, IdentityCa, Person, command_id
@@ -118,7 +118,7 @@ async def events(services: Network, stack: AsyncExitStack) -> list[events_pb2.Tr
     """What mercy's stream holds, as it comes."""
     settings = services.endpoints()["organisations"]["mercy"]["nats"]
     settings.pop("monitor", None)
-    link = await stack.enter_async_context(NatsLink(Nats.model_validate(settings), "admin"))
+    link = await stack.enter_async_context(NatsConnection(Nats.model_validate(settings), "admin"))
     seen: list[events_pb2.TransactionCommitted] = []
 
     async def handle(event: Event) -> None:

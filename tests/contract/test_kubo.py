@@ -23,7 +23,7 @@ from services.storage.domain.batch import Root
 from services.storage.domain.lease import Content, Lease
 from services.storage.metrics import StorageMetrics
 from services.storage.schema import MIGRATIONS
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.kubo import Kubo
 from services.storage.store.leases import Leases
 from services.storage.store.pins import Pins
@@ -110,7 +110,7 @@ async def test_what_was_unpinned_is_removed_and_the_survivors_are_not(
     lease = Lease(packed.root_cid, "MercyMSP", contents, {}, 1)
     async with Database(tmp_path / "storage.db", MIGRATIONS) as database:
         leases = Leases(database)
-        pins = Pins(leases, kubo, RecentBlocks(0))
+        pins = Pins(leases, kubo, BlockCache(0))
         await pins.lease(packed, lease)
         await pins.release({lease: {kept[0]}}, 1)
         await pins.release({lease: {kept[0]}}, 1)

@@ -14,7 +14,7 @@ from services.runtime.events import (
     TRANSACTION_COMMITTED,
     DurableConsumer,
     Event,
-    NatsLink,
+    NatsConnection,
     Publisher,
 )
 from services.runtime.telemetry import Metrics
@@ -49,8 +49,8 @@ async def test_a_backlog_is_seen_while_nobody_consumes_and_gone_when_somebody_do
     async def handle(_: Event) -> None: ...
 
     async with (
-        NatsLink(consortium.nats(nats.url, "ledger"), "ledger") as link,
-        NatsLink(consortium.nats(nats.url, "notify"), "notify") as reading,
+        NatsConnection(consortium.nats(nats.url, "ledger"), "ledger") as link,
+        NatsConnection(consortium.nats(nats.url, "notify"), "notify") as reading,
         NatsWatch(url, LEDGER_STREAM.name, metrics) as watch,
     ):
         await link.wait_connected()
@@ -102,7 +102,7 @@ async def test_a_server_that_is_away_is_told_and_counting_goes_on_when_it_is_bac
         return metrics.registry.get_sample_value(f"cbmdhi_ledger_nats_{what}") or 0.0
 
     async with (
-        NatsLink(consortium.nats(nats.url, "ledger"), "ledger") as link,
+        NatsConnection(consortium.nats(nats.url, "ledger"), "ledger") as link,
         NatsWatch(url, LEDGER_STREAM.name, metrics) as watch,
     ):
         await link.wait_connected()

@@ -12,7 +12,7 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.notify.v1 import notify_pb2
 from services.runtime.client import call
 from services.runtime.errors import MeshError
-from services.runtime.events import LEDGER_STREAM, NatsLink
+from services.runtime.events import LEDGER_STREAM, NatsConnection
 from tests.contract.notify_process import Mercy, read, running, signed, user
 from tests.support.waiting import until
 from tests.unit.services.notify.story import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
@@ -149,7 +149,7 @@ async def test_events_that_were_purged_before_anybody_read_them_are_missed_by_no
     assert await mercy.stop() == 0
     for number in range(1, 40):
         await mercy.publish(read(number))
-    async with NatsLink(mercy.consortium.nats(mercy.nats.url, "admin"), "admin") as operator:
+    async with NatsConnection(mercy.consortium.nats(mercy.nats.url, "admin"), "admin") as operator:
         await operator.wait_connected()
         await operator.jetstream().purge_stream(LEDGER_STREAM.name)
     await mercy.start()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 _MOST = 50_000
 _AT_ONCE = 500
@@ -39,7 +39,7 @@ class _Found:
 _Answers = dict[str, _Found]
 
 
-class Identities:
+class IdentityCache:
     """Asks the ledger, remembers for as long as the asker allows, asks once for many at a time.
 
     is_revoked  by MSP id and address (services.runtime.revocations)
@@ -53,7 +53,7 @@ class Identities:
     ) -> None:
         self._source = source
         self._is_revoked = is_revoked
-        self._found: Remembered[str, _Found] = Remembered(_MOST, spread=True, clock=clock)
+        self._found: TtlCache[str, _Found] = TtlCache(_MOST, spread=True, clock=clock)
         self._asking: dict[str, asyncio.Task[_Answers]] = {}
 
     async def get(self, address: str, max_age_seconds: float) -> IdentityDocument | None:

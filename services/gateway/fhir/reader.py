@@ -16,7 +16,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.protocol import released
 from cbmdhi.protocol import resource as resources
 from services.gateway.domain.session import Session
-from services.gateway.sessions.delegated_signer import ActingDevice
+from services.gateway.sessions.delegated_signer import DelegatedSigner
 from services.runtime.errors import MeshError
 
 
@@ -27,7 +27,7 @@ class Ledger(Protocol):
 
 
 class Reader(Protocol):
-    """Submits an access and opens what it permits (services.gateway.rpc.records)."""
+    """Submits an access and opens what it permits (services.gateway.reads.reader)."""
 
     async def read(self, signed: SignedCommand) -> ReadResponse: ...
 
@@ -44,7 +44,7 @@ class Resource:
 class FhirReader:
     """Reads resources for sessions with a delegation. Raises MeshError."""
 
-    def __init__(self, acting: ActingDevice, ledger: Ledger, reader: Reader) -> None:
+    def __init__(self, acting: DelegatedSigner, ledger: Ledger, reader: Reader) -> None:
         self._acting = acting
         self._ledger = ledger
         self._reader = reader

@@ -22,9 +22,9 @@ from services.gateway.fhir.large_contents import LARGE_BYTES, made, make_resourc
 from services.gateway.pipeline.refusal_quota import Allowances
 from services.gateway.refusals import refusals
 from services.gateway.rpc.forward import check_size
-from services.gateway.sessions.delegated_signer import ActingDevice, Sign
+from services.gateway.sessions.delegated_signer import DelegatedSigner, Sign
 from services.runtime.errors import MeshError, nothing_done
-from services.runtime.side_process import Aside
+from services.runtime.side_process import SideProcess
 
 
 class Ledger(Protocol):
@@ -54,13 +54,13 @@ class FhirWriter:
 
     def __init__(
         self,
-        acting: ActingDevice,
+        acting: DelegatedSigner,
         *,
         ledger: Ledger,
         commands: Commands,
         checker: ResourceChecker,
         allowances: Allowances,
-        aside: Aside,
+        aside: SideProcess,
     ) -> None:
         self._acting = acting
         self._type_tags = TypeTags(acting.device.secret)

@@ -9,7 +9,7 @@ from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol.channel import Channel
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import group as rules
 from services.gateway.domain.group import Parsed
 from services.gateway.domain.refusal import Refused
@@ -25,7 +25,7 @@ Known = Mapping[str, IdentityDocument | None]
 class Authenticator:
     """Checks signers, delegators and patients. Raises Refused, blaming a command."""
 
-    def __init__(self, identities: Identities, channel: Channel) -> None:
+    def __init__(self, identities: IdentityCache, channel: Channel) -> None:
         self._identities = identities
         self._channel = channel
 

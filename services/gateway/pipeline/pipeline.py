@@ -40,7 +40,7 @@ from services.runtime.batching import MicroBatcher, Waiting
 from services.runtime.byte_budget import Room
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, guarded, unexpected
-from services.runtime.side_process import Aside
+from services.runtime.side_process import SideProcess
 from services.runtime.telemetry import Metrics
 
 # The contents of as many as fit into 16 MiB, and what surrounds them.
@@ -105,7 +105,7 @@ class Pipeline:
         """Take what a group needs before `start`."""
         metrics.in_flight.set_function(lambda: len(self._open))
         metrics.in_flight_bytes.set_function(lambda: sum(one.size for one in list(self._open)))
-        self.aside = Aside(registry, name="check")
+        self.aside = SideProcess(registry, name="check")
         """For what is large: the loop is everybody's."""
         self._sealing = self._batcher("seal", limits, registry)
         self._accesses = self._batcher("access", limits, registry)

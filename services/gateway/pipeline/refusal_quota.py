@@ -13,8 +13,8 @@ from collections.abc import Callable
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.pipeline.submission import Answer
 from services.runtime.errors import MeshError
-from services.runtime.token_bucket import Bucket
-from services.runtime.ttl_cache import Remembered
+from services.runtime.token_bucket import TokenBucket
+from services.runtime.ttl_cache import TtlCache
 
 _CLIENTS = 10_000
 # Not the sender's doing: the mesh's, or another's who was quicker. Of an expired command somebody asks what
@@ -38,7 +38,7 @@ _BLAMELESS = frozenset(
 class Allowance:
     """Of one client. `clock` in seconds, never going back."""
 
-    def __init__(self, bucket: Bucket, clock: Callable[[], float]) -> None:
+    def __init__(self, bucket: TokenBucket, clock: Callable[[], float]) -> None:
         self._bucket = bucket
         self._clock = clock
 
@@ -70,12 +70,12 @@ class Allowances:
     ) -> None:
         self._most, self._per_second, self._debt_seconds = most, per_second, debt_seconds
         self._clock = clock
-        self._known: Remembered[str, Allowance] = Remembered(_CLIENTS)
+        self._known: TtlCache[str, Allowance] = TtlCache(_CLIENTS)
 
     def of(self, address: str) -> Allowance:
         """That of the client with this address."""
         known = self._known.get(address)
         if known is None:
-            known = Allowance(Bucket(self._most, self._per_second, self._debt_seconds), self._clock)
+            known = Allowance(TokenBucket(self._most, self._per_second, self._debt_seconds), self._clock)
             self._known.put(address, known)
         return known

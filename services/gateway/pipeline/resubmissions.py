@@ -14,7 +14,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
 from services.gateway.domain import results
 from services.gateway.domain.group import Key, Parsed, ends_soon
 from services.gateway.pipeline.submission import Receipts
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 _REMEMBERED = 100_000
 _REMEMBERED_SECONDS = 3_600.0
@@ -51,7 +51,7 @@ class Replays:
     ) -> None:
         self._ledger = ledger
         self._clock_ms = clock_ms
-        self._seen: Remembered[Key, bool] = Remembered(_REMEMBERED, seconds=_REMEMBERED_SECONDS)
+        self._seen: TtlCache[Key, bool] = TtlCache(_REMEMBERED, seconds=_REMEMBERED_SECONDS)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     def note(self, commands: Sequence[Parsed]) -> None:

@@ -29,7 +29,7 @@ class Storage(Protocol):
     async def open(self, tx_id: str, command_id: str) -> OpenResponse: ...
 
 
-class Opens:
+class RecordOpener:
     """`async with Opens(storage, metrics)`: leaving waits for what is under way."""
 
     def __init__(self, storage: Storage, metrics: Metrics) -> None:
@@ -46,7 +46,7 @@ class Opens:
             name="open",
         )
 
-    async def __aenter__(self) -> Opens:
+    async def __aenter__(self) -> RecordOpener:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

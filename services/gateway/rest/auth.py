@@ -14,10 +14,10 @@ from services.gateway.domain import session as rules
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
-from services.gateway.rest.request_slots import PLACE, Room
+from services.gateway.rest.request_slots import PLACE, RequestSlots
 from services.gateway.rest.used_proofs import UsedProofs, used_before
 from services.gateway.sessions.sessions import Sessions
-from services.gateway.sessions.shared_state import Shared
+from services.gateway.sessions.shared_state import SharedState
 from services.runtime.errors import MeshError
 
 _SCHEME = "DPoP "
@@ -30,8 +30,8 @@ class Authentication:
         self,
         sessions: Sessions,
         used: UsedProofs,
-        shared: Shared,
-        room: Room,
+        shared: SharedState,
+        room: RequestSlots,
         origins: Origins,
         clock: Callable[[], float] = time.time,
     ) -> None:

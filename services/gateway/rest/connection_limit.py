@@ -11,7 +11,7 @@ from aiohttp import web
 from services.gateway.domain.source import Sources
 
 
-class Doors:
+class ConnectionLimit:
     """Counts the connections of a server. Those of a trusted proxy are many callers', and are not counted."""
 
     def __init__(self, sources: Sources, most_of_one: int) -> None:

@@ -15,7 +15,7 @@ from services.runtime.errors import MeshError
 _RETRY_MS = 1_000
 
 
-class Room:
+class RequestSlots:
     """Places for requests, so many in all and for each of those whom they are counted by."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
@@ -47,7 +47,7 @@ class Room:
 class Place:
     """One request's place in a room."""
 
-    def __init__(self, room: Room, whose: str) -> None:
+    def __init__(self, room: RequestSlots, whose: str) -> None:
         self._room = room
         self.whose = whose
 

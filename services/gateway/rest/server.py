@@ -16,9 +16,9 @@ from opentelemetry.trace import SpanKind
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.source import Sources
 from services.gateway.rest import outcome
-from services.gateway.rest.connection_limit import Doors
+from services.gateway.rest.connection_limit import ConnectionLimit
 from services.gateway.rest.fhir import CONTENT_TYPE
-from services.gateway.rest.request_slots import PLACE, Room
+from services.gateway.rest.request_slots import PLACE, RequestSlots
 from services.runtime import telemetry, tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import current_deadline
@@ -72,8 +72,8 @@ class RestServer:
         routes: Iterable[web.AbstractRouteDef],
         drain_seconds: float,
         sources: Sources,
-        doors: Doors,
-        room: Room,
+        doors: ConnectionLimit,
+        room: RequestSlots,
         anonymous: Mapping[str, Throttle],
     ) -> None:
         """

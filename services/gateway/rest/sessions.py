@@ -16,14 +16,14 @@ from cbmdhi.command.v1.command_pb2 import CommandGroup, SignedCommand, SignedDel
 from cbmdhi.gateway.v1.gateway_pb2 import SubmitRequest, SubmitResponse
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import command
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
 from services.gateway.rest.request_slots import PLACE
 from services.gateway.sessions.delegations import Delegations
-from services.gateway.sessions.shared_state import Shared
+from services.gateway.sessions.shared_state import SharedState
 from services.runtime.errors import MeshError
 
 _BODY_BYTES = 64 * 1024
@@ -51,8 +51,8 @@ class SessionRoutes:
     def __init__(
         self,
         identity: IdentityService,
-        shared: Shared,
-        identities: Identities,
+        shared: SharedState,
+        identities: IdentityCache,
         delegations: Delegations,
         commands: Commands,
         authentication: Authentication,

@@ -24,7 +24,7 @@ ENROLLED = "enrolled"
 """In place of a role: who has a certificate, and no registration that anybody looked at."""
 
 
-class Gate:
+class Admission:
     """Decides by the route's row, the connection's certificate and the token. Raises MeshError."""
 
     def __init__(self, certificates: ClientCertificates, sessions: Sessions, metrics: GatewayMetrics) -> None:

@@ -9,11 +9,11 @@ from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.identity.v1.identity_pb2 import LoginRequest
-from services.gateway.rpc.admission import Gate
+from services.gateway.rpc.admission import Admission
 from services.runtime.errors import MeshError
 
 
-def login_inspector(gate: Gate) -> Callable[[bytes, Any], None]:
+def login_inspector(gate: Admission) -> Callable[[bytes, Any], None]:
     """Looks at a login before it is passed on.
 
     On the port for first contact there is no certificate to compare; the token is worth nothing then to who

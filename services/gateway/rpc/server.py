@@ -19,7 +19,7 @@ from cbmdhi.notify.v1 import notify_pb2
 from services.gateway.domain.session import Session
 from services.gateway.domain.source import Sources, of_grpc
 from services.gateway.pipeline.client_quota import Callers
-from services.gateway.rpc.admission import Gate
+from services.gateway.rpc.admission import Admission
 from services.gateway.rpc.commands import Commands
 from services.gateway.rpc.emergency import Emergency
 from services.gateway.rpc.forward import Arrived, Forwarder, RawMessage, check_size
@@ -45,7 +45,7 @@ _MODULES: tuple[Any, ...] = (gateway_pb2, identity_pb2, notify_pb2)
 
 
 @dataclass(frozen=True)
-class Front:
+class RpcServer:
     """What stands behind the routes.
 
     forwarders  to the services behind it
@@ -53,7 +53,7 @@ class Front:
     throttles   for routes that are limited by where the caller is
     """
 
-    gate: Gate
+    gate: Admission
     callers: Callers
     commands: Commands
     records: Records

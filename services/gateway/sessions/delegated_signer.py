@@ -18,7 +18,7 @@ Sign = Callable[[Message], SignedCommand]
 """From a body, such as Access, to the device's command on behalf of the session's person."""
 
 
-class ActingDevice:
+class DelegatedSigner:
     """Signs for callers who cannot sign each command. Chaincode decides whether the delegation covers it."""
 
     def __init__(

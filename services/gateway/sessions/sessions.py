@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import standing
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import jose, session
 from services.gateway.domain.session import Session
 from services.gateway.refusals import refusals
 from services.gateway.sessions.token_keys import TokenKeys
 from services.runtime.errors import MeshError
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 # Suspended means refused within 5 s: at most 1 s until the next look, at a document at most 2 s old.
 STATUS_SECONDS = 2.0
@@ -37,7 +37,7 @@ class Sessions:
     def __init__(
         self,
         keys: TokenKeys,
-        identities: Identities,
+        identities: IdentityCache,
         *,
         own_msp: str,
         most: int,
@@ -49,7 +49,7 @@ class Sessions:
         self._own_msp = own_msp
         self._revocations_problem = revocations_problem
         self._clock = clock
-        self._verified: Remembered[bytes, Session] = Remembered(most)
+        self._verified: TtlCache[bytes, Session] = TtlCache(most)
         self._open: set[_Open] = set()
         self._looking: asyncio.Task[None] | None = None
 

@@ -35,7 +35,7 @@ _RETRY_MS = 1_000
 _WATCH_SECONDS = 1.0
 
 
-class Shared(Protocol):
+class SharedState(Protocol):
     """Of all gateways of the member. Raises MeshError UNAVAILABLE."""
 
     async def claim(self, proof_id: str, issued_at: int) -> bool:
@@ -62,7 +62,7 @@ class Link(Protocol):
     def jetstream(self) -> JetStreamContext: ...
 
 
-class NatsShared:
+class NatsSharedState:
     """The bucket. Made when it is not there: at the start, and after NATS was started anew."""
 
     def __init__(self, link: Link) -> None:
@@ -85,7 +85,7 @@ class NatsShared:
         return None
 
     async def claim(self, proof_id: str, issued_at: int) -> bool:
-        """See `Shared`."""
+        """See `SharedState`."""
         bucket, since = await self._answer(self._bucket())
         if issued_at <= since:
             # It may have been used, and the bucket that knew it is gone.
@@ -97,12 +97,12 @@ class NatsShared:
         return True
 
     async def end(self, token_id: str) -> None:
-        """See `Shared`."""
+        """See `SharedState`."""
         bucket, _ = await self._answer(self._bucket())
         await self._answer(bucket.put(f"s.{token_id}", b""))
 
     async def has_ended(self, token_id: str) -> bool:
-        """See `Shared`."""
+        """See `SharedState`."""
         bucket, _ = await self._answer(self._bucket())
         try:
             await self._answer(bucket.get(f"s.{token_id}"))

@@ -20,7 +20,7 @@ from services.ledger.channel.ports import Channel
 from services.ledger.domain.batches import command_id_of
 from services.ledger.projection.lists import Lists
 from services.runtime.errors import MeshError
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 _TRIES = 5
 _FIRST_DELAY_SECONDS = 0.03
@@ -32,17 +32,15 @@ _REGISTRATIONS_REMEMBERED, _REGISTRATION_SECONDS = 4_096, 600.0
 """Of some 2 kB each."""
 
 
-class Proving:
+class EvidenceCollector:
     """Collects evidence. Raises MeshError."""
 
     def __init__(self, channel: Channel, state: PeerState, lists: Lists) -> None:
         self._channel = channel
         self._state = state
         self._lists = lists
-        self._commands: Remembered[tuple[str, str], command_pb2.SignedCommand] = Remembered(
-            _COMMANDS_REMEMBERED
-        )
-        self._registrations: Remembered[str, command_pb2.SignedCommand] = Remembered(
+        self._commands: TtlCache[tuple[str, str], command_pb2.SignedCommand] = TtlCache(_COMMANDS_REMEMBERED)
+        self._registrations: TtlCache[str, command_pb2.SignedCommand] = TtlCache(
             _REGISTRATIONS_REMEMBERED, seconds=_REGISTRATION_SECONDS, spread=True
         )
         self._room = asyncio.Semaphore(_TRANSACTIONS_AT_ONCE)

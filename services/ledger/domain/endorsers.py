@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cbmdhi.command.v1 import code_pb2
-from services.runtime.unavailable import Absences
+from services.runtime.unavailable import Unavailability
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Endorsers:
 
     def __init__(self, own: str, now: Callable[[], float]) -> None:
         self.own = own
-        self._absences = Absences(now)
+        self._absences = Unavailability(now)
         self._chosen: Counter[str] = Counter()
 
     def choose(self, members: Sequence[str], holders: Holders = Holders()) -> tuple[str, ...]:

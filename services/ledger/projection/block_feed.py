@@ -14,7 +14,7 @@ _MOST_BYTES = 4 << 20
 """After which an answer ends: with the block that goes over it."""
 
 
-class Told:
+class BlockFeed:
     """Reads the blocks that the projection has: whoever is told of a transaction finds it in the lists."""
 
     def __init__(self, blocks: Blocks, projection: Projection, channel_name: str) -> None:

@@ -24,7 +24,7 @@ class Person:
     entries: int = 0
 
 
-class People:
+class PersonRows:
     """Those that a transaction writes about. Who is new gets a number; `save` what was changed."""
 
     def __init__(self, db: sqlite3.Connection, addresses: Iterable[str]) -> None:

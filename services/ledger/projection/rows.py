@@ -7,7 +7,7 @@ import orjson
 
 from cbmdhi.command.v1 import state_pb2
 from services.ledger.domain.transactions import CommittedTransaction, Written
-from services.ledger.projection.person_rows import People, Person
+from services.ledger.projection.person_rows import Person, PersonRows
 from services.runtime.sqlite import write_rows
 
 _VERSIONS_THERE = """
@@ -46,7 +46,7 @@ def write_facts(transactions: Sequence[CommittedTransaction], db: sqlite3.Connec
             for one, value in fact.identities
         ],
     )
-    people = People(db, _addresses(records, entries))
+    people = PersonRows(db, _addresses(records, entries))
     _write_records(records, people, db)
     _write_keys(records, people, db)
     _write_entries(entries, people, db)
@@ -85,7 +85,7 @@ def _there(sql: str, new: Mapping[tuple[str, int], object], db: sqlite3.Connecti
 
 
 def _write_records(
-    records: Sequence[Written[state_pb2.RecordVersion]], people: People, db: sqlite3.Connection
+    records: Sequence[Written[state_pb2.RecordVersion]], people: PersonRows, db: sqlite3.Connection
 ) -> None:
     """A version that is there already keeps its place, and its patient: the chaincode writes each once."""
     new = {(one.record_id, one.version): (one, value) for one, value in records}
@@ -106,7 +106,7 @@ def _write_records(
 
 
 def _write_keys(
-    records: Iterable[Written[state_pb2.RecordVersion]], people: People, db: sqlite3.Connection
+    records: Iterable[Written[state_pb2.RecordVersion]], people: PersonRows, db: sqlite3.Connection
 ) -> None:
     keys = {
         (people[record.patient].number, record.writer_msp, key.epoch): key
@@ -118,7 +118,7 @@ def _write_keys(
 
 
 def _write_entries(
-    entries: Iterable[tuple[int, Written[state_pb2.AuditEntry]]], people: People, db: sqlite3.Connection
+    entries: Iterable[tuple[int, Written[state_pb2.AuditEntry]]], people: PersonRows, db: sqlite3.Connection
 ) -> None:
     """An entry that is there already keeps its place and its block: the chaincode writes each once."""
     new: dict[tuple[str, int], tuple[int, Person, bytes]] = {}

@@ -67,7 +67,7 @@ class Budget:
         return self._left >= 0 and asyncio.get_running_loop().time() < self.ends_at
 
 
-class Carrier:
+class BatchSubmitter:
     """Carries any number of batches at a time."""
 
     def __init__(

@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 Sleep = Callable[[float], Awaitable[object]]
 
 
-class LateKeys:
+class LateWriterKeys:
     """`run` it for the life of the service."""
 
     def __init__(self, channel: Channel, metrics: LedgerMetrics, sleep: Sleep = asyncio.sleep) -> None:

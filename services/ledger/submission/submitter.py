@@ -12,7 +12,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.domain import batches, failures, receipts
 from services.ledger.domain.batches import Lane, Seals
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.submission.batch_submitter import Carrier
+from services.ledger.submission.batch_submitter import BatchSubmitter
 from services.runtime.batching import MicroBatcher, Waiting
 from services.runtime.errors import MeshError, nothing_done
 
@@ -62,7 +62,7 @@ _Answer = Waiting[_Pending, ledger_pb2.GroupReceipt]
 class Submitter:
     """`async with Submitter(carrier, metrics)`; leaving it drains what waits."""
 
-    def __init__(self, carrier: Carrier, metrics: LedgerMetrics) -> None:
+    def __init__(self, carrier: BatchSubmitter, metrics: LedgerMetrics) -> None:
         self._carrier = carrier
         self._lanes = {
             lane: MicroBatcher[_Pending, ledger_pb2.GroupReceipt](

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ExplainItem, Verdict
-from services.runtime.batched_lookup import Gathered
+from services.runtime.batched_lookup import BatchedLookup
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.domain.decision import ReadGrant
 
 
@@ -29,8 +29,8 @@ class Consents:
 
     def __init__(self, source: Explainer, metrics: Metrics) -> None:
         self._source = source
-        nothing: Remembered[ReadGrant, Verdict] = Remembered(1)
-        self._gathered = Gathered(
+        nothing: TtlCache[ReadGrant, Verdict] = TtlCache(1)
+        self._gathered = BatchedLookup(
             self._ask, nothing, metrics, "consents", lasting=lambda _grant, _verdict: False
         )
 

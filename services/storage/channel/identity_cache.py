@@ -11,11 +11,11 @@ from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import hpke
-from services.runtime.batched_lookup import Gathered
+from services.runtime.batched_lookup import BatchedLookup
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 from services.runtime.telemetry import Metrics
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.domain.batch import Refusal
 from services.storage.domain.keys import Patient
 
@@ -33,7 +33,7 @@ class IdentitySource(Protocol):
         ...
 
 
-class Identities:
+class IdentityCache:
     """`async with Identities(source, revocations, metrics)`.
 
     An active patient may be six hours old: record key and custodians never change, since the registration
@@ -46,16 +46,14 @@ class Identities:
     def __init__(self, source: IdentitySource, revocations: Revocations, metrics: Metrics) -> None:
         self._source = source
         self._revocations = revocations
-        self._patients: Remembered[str, Patient] = Remembered(
+        self._patients: TtlCache[str, Patient] = TtlCache(_PATIENTS, seconds=_PATIENT_SECONDS, spread=True)
+        self._custodians: TtlCache[str, tuple[str, ...]] = TtlCache(
             _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
         )
-        self._custodians: Remembered[str, tuple[str, ...]] = Remembered(
-            _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
-        )
-        people: Remembered[str, IdentityDocument] = Remembered(_PEOPLE, seconds=_PERSON_SECONDS, spread=True)
-        self._people = Gathered(source.identities, people, metrics, "identities")
+        people: TtlCache[str, IdentityDocument] = TtlCache(_PEOPLE, seconds=_PERSON_SECONDS, spread=True)
+        self._people = BatchedLookup(source.identities, people, metrics, "identities")
 
-    async def __aenter__(self) -> Identities:
+    async def __aenter__(self) -> IdentityCache:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.storage.sealing.sealer import Register
 
 
-class Registration:
+class KeyRegistration:
     """Compares the own keys with the member's document on the channel."""
 
     def __init__(

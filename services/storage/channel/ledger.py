@@ -24,7 +24,7 @@ from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
 from services.runtime.registered import certified
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.channel.record_cache import Place
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
 from services.storage.domain.keys import WriterKeyRef
@@ -60,9 +60,7 @@ class Ledger:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._own_msp = own_msp
         self._retries = RetryBudget()
-        self._consortium: Remembered[str, Consortium] = Remembered(
-            1, seconds=_CONSORTIUM_SECONDS, spread=True
-        )
+        self._consortium: TtlCache[str, Consortium] = TtlCache(1, seconds=_CONSORTIUM_SECONDS, spread=True)
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
         """Identities as they are now, in order, each with its keys checked against its own signed

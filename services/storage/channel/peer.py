@@ -14,7 +14,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import block as blocks
 from cbmdhi.protocol.proof import Trust
 from services.runtime.errors import MeshError
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.config import StorageConfig
 
 _TRUST_SECONDS = 30.0
@@ -26,7 +26,7 @@ class OwnPeer:
 
     def __init__(self, config: StorageConfig) -> None:
         self._config = config
-        self._trust: Remembered[str, Trust] = Remembered(1, seconds=_TRUST_SECONDS, spread=True)
+        self._trust: TtlCache[str, Trust] = TtlCache(1, seconds=_TRUST_SECONDS, spread=True)
 
     async def __aenter__(self) -> OwnPeer:
         config = self._config

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
-from services.runtime.batched_lookup import Gathered
+from services.runtime.batched_lookup import BatchedLookup
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 _REMEMBERED = 20_000
 
@@ -27,15 +27,15 @@ class RecordSource(Protocol):
         ...
 
 
-class Records:
+class RecordCache:
     """`async with Records(source, metrics)`: many readers' questions leave together."""
 
     def __init__(self, source: RecordSource, metrics: Metrics) -> None:
         self._source = source
-        known: Remembered[Place, RecordVersion] = Remembered(_REMEMBERED)
-        self._gathered = Gathered(self._ask, known, metrics, "records", lasting=_is_of)
+        known: TtlCache[Place, RecordVersion] = TtlCache(_REMEMBERED)
+        self._gathered = BatchedLookup(self._ask, known, metrics, "records", lasting=_is_of)
 
-    async def __aenter__(self) -> Records:
+    async def __aenter__(self) -> RecordCache:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -50,7 +50,7 @@ class Records:
 
 
 def _is_of(place: Place, record: RecordVersion) -> bool:
-    """Under another name than the one asked for it is nobody's: see `Releasing.entitle`."""
+    """Under another name than the one asked for it is nobody's: see `KeyRelease.entitle`."""
     return (record.record_id, record.version) == place
 
 

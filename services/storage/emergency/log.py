@@ -52,7 +52,7 @@ class Kept:
 _COLUMNS = "signed, command, clinician, opened_ms, told, recorded_ms, objection"
 
 
-class KeptEmergencies:
+class EmergencyLog:
     """The table `emergency`. Nothing is ever taken out of it. Raises MeshError UNAVAILABLE (the disk)."""
 
     def __init__(self, database: Database) -> None:

@@ -11,7 +11,7 @@ from services.runtime.client import RetryBudget, call
 _SECONDS = 5.0
 
 
-class Notices:
+class PatientNotices:
     """Raises MeshError and nothing else."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

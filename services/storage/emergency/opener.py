@@ -22,11 +22,11 @@ from services.runtime.revocations import Revocations
 from services.storage.domain import emergency
 from services.storage.domain.decision import ReadGrant
 from services.storage.domain.emergency import Emergency
-from services.storage.emergency.log import Keeping, KeptEmergencies
+from services.storage.emergency.log import EmergencyLog, Keeping
 from services.storage.metrics import StorageMetrics
-from services.storage.release.key_release import Entitled, Releasing
-from services.storage.release.record_opener import OpenedRecord, Opening
-from services.storage.release.writer_key_opener import Unwrapping, Wanted
+from services.storage.release.key_release import Entitled, KeyRelease
+from services.storage.release.record_opener import OpenedRecord, RecordOpener
+from services.storage.release.writer_key_opener import Wanted, WriterKeyOpener
 
 _log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class State(Protocol):
         ...
 
 
-class Emergencies:
+class EmergencyOpener:
     """Opens records of the own member's patients for its own clinicians, by their signed word.
 
     kept_now          called when one more is kept
@@ -66,10 +66,10 @@ class Emergencies:
         own_msp: str,
         revocations: Revocations,
         state: State,
-        kept: KeptEmergencies,
-        opening: Opening,
-        unwrapping: Unwrapping,
-        releasing: Releasing,
+        kept: EmergencyLog,
+        opening: RecordOpener,
+        unwrapping: WriterKeyOpener,
+        releasing: KeyRelease,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
         *,

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from cbmdhi.storage.v1 import storage_pb2
 from services.storage.channel.state import ChannelState, stands_still
-from services.storage.emergency.log import Kept, KeptEmergencies
-from services.storage.emergency.opener import Emergencies
+from services.storage.emergency.log import EmergencyLog, Kept
+from services.storage.emergency.opener import EmergencyOpener
 
 _MOST = 500
 
 
 @dataclass(frozen=True)
-class EmergencyDesk:
+class EmergencyQueries:
     """Raises MeshError."""
 
-    emergencies: Emergencies
+    emergencies: EmergencyOpener
     state: ChannelState
-    kept_emergencies: KeptEmergencies
+    kept_emergencies: EmergencyLog
     now_ms: Callable[[], int]
 
     async def standstill(self) -> storage_pb2.GetStandstillResponse:

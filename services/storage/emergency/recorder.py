@@ -15,7 +15,7 @@ from services.runtime.concurrency import each
 from services.runtime.errors import MeshError, code_name
 from services.runtime.retry import backoff_seconds
 from services.storage.channel.state import stands_still
-from services.storage.emergency.log import Kept, KeptEmergencies
+from services.storage.emergency.log import EmergencyLog, Kept
 from services.storage.metrics import StorageMetrics
 
 _log = structlog.get_logger()
@@ -48,12 +48,12 @@ class Teller(Protocol):
     async def tell(self, signed: SignedCommand) -> None: ...
 
 
-class Recorder:
+class EmergencyRecorder:
     """`run` is the task. What is kept is open until the own peer has its audit entry, whoever says what."""
 
     def __init__(
         self,
-        kept: KeptEmergencies,
+        kept: EmergencyLog,
         state: State,
         carrier: Carrier,
         teller: Teller,

@@ -11,7 +11,7 @@ from cbmdhi.protocol import proof
 from services.runtime.concurrency import each
 from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.domain import decision
 from services.storage.domain.decision import ReadGrant
 
@@ -38,7 +38,7 @@ class _Verified(NamedTuple):
     members: frozenset[str]
 
 
-class Decisions:
+class DecisionProofs:
     """Turns transactions and commands into grants.
 
     wait_seconds      for the own peer to commit the transaction
@@ -60,7 +60,7 @@ class Decisions:
         self._wait_seconds = wait_seconds
         self._max_age_ms = int(max_age_seconds * 1000)
         self._max_skew_ms = int(max_skew_seconds * 1000)
-        self._verified: Remembered[str, _Verified] = Remembered(_VERIFIED)
+        self._verified: TtlCache[str, _Verified] = TtlCache(_VERIFIED)
         self._locks = KeyedLocks()
 
     async def grants(self, decided: Sequence[tuple[str, str]]) -> list[ReadGrant | MeshError]:

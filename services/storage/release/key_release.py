@@ -15,13 +15,13 @@ from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument
 from cbmdhi.protocol import envelope, hpke
 from services.runtime.errors import MeshError
 from services.storage.channel.consents import Consents
-from services.storage.channel.identity_cache import Identities
-from services.storage.channel.record_cache import Records
+from services.storage.channel.identity_cache import IdentityCache
+from services.storage.channel.record_cache import RecordCache
 from services.storage.domain.decision import ReadGrant
 from services.storage.metrics import StorageMetrics
-from services.storage.release.decision_proofs import Decisions
-from services.storage.release.release_log import Releases
-from services.storage.release.writer_key_opener import Unwrapping, Wanted
+from services.storage.release.decision_proofs import DecisionProofs
+from services.storage.release.release_log import ReleaseLog
+from services.storage.release.writer_key_opener import Wanted, WriterKeyOpener
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -49,17 +49,17 @@ class Entitled:
     reader_public_key: bytes
 
 
-class Releasing:
+class KeyRelease:
     """What this member releases as a record's writer or as a custodian of its patient."""
 
     def __init__(
         self,
-        decisions: Decisions,
-        identities: Identities,
-        records: Records,
-        unwrapping: Unwrapping,
+        decisions: DecisionProofs,
+        identities: IdentityCache,
+        records: RecordCache,
+        unwrapping: WriterKeyOpener,
         consents: Consents,
-        releases: Releases,
+        releases: ReleaseLog,
         metrics: StorageMetrics,
     ) -> None:
         self._decisions = decisions

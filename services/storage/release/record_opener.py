@@ -16,7 +16,7 @@ from services.runtime.errors import MeshError, code_name
 from services.storage.domain.batch import MIB
 from services.storage.domain.keys import releasers
 from services.storage.metrics import StorageMetrics
-from services.storage.release.key_release import Decided, Entitled, Releasing
+from services.storage.release.key_release import Decided, Entitled, KeyRelease
 from services.storage.store.blocks import Blocks
 
 _log = structlog.get_logger()
@@ -52,7 +52,7 @@ class OpenedRecord:
     record: RecordVersion
 
 
-class Opening:
+class RecordOpener:
     """Opens records for readers.
 
     release_seconds  for each member that is asked for the key
@@ -61,7 +61,7 @@ class Opening:
     def __init__(
         self,
         own_msp: str,
-        releasing: Releasing,
+        releasing: KeyRelease,
         blocks: Blocks,
         members: KeyGiver,
         metrics: StorageMetrics,

@@ -9,7 +9,7 @@ from services.runtime.sqlite import Database
 from services.storage.domain.decision import ReadGrant
 
 
-class Releases:
+class ReleaseLog:
     """Remembers decisions for as long as they can be used.
 
     kept_seconds  after its decision a grant is refused for its age

@@ -12,7 +12,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import hpke
 from services.runtime.errors import MeshError
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.domain.keys import sealed_name
 from services.storage.metrics import StorageMetrics
 from services.storage.vault import Vault
@@ -59,7 +59,7 @@ class Wanted:
         return Place(record.patient, record.writer_msp, record.content.writer_key.SerializeToString())
 
 
-class Unwrapping:
+class WriterKeyOpener:
     """Opens writer keys, each about once in ten minutes: none is kept in clear for longer."""
 
     def __init__(self, own_msp: str, sealed_keys: SealedKeys, vault: Vault, metrics: StorageMetrics) -> None:
@@ -67,7 +67,7 @@ class Unwrapping:
         self._sealed_keys = sealed_keys
         self._vault = vault
         self._metrics = metrics
-        self._known: Remembered[Place, bytes] = Remembered(_REMEMBERED, seconds=_SECONDS, spread=True)
+        self._known: TtlCache[Place, bytes] = TtlCache(_REMEMBERED, seconds=_SECONDS, spread=True)
 
     async def writer_keys(self, wanted: Iterable[Wanted]) -> dict[Place, bytes | MeshError]:
         """Writer keys by their places, or why there is none: NOT_FOUND, INTEGRITY, UNAVAILABLE."""

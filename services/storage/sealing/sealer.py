@@ -16,7 +16,7 @@ from cbmdhi.storage.v1.storage_pb2 import SealResult
 from services.runtime.errors import MeshError, code_name
 from services.runtime.threads import by_size
 from services.runtime.work_budget import ByteBudget
-from services.storage.channel.identity_cache import Identities
+from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.ledger import Consortium
 from services.storage.domain import batch, placement
 from services.storage.domain.batch import Item, Refusal
@@ -24,8 +24,8 @@ from services.storage.domain.keys import Patient, holders, sealed_name
 from services.storage.domain.lease import Content
 from services.storage.metrics import StorageMetrics
 from services.storage.sealing.writer_keys import Chosen, WriterKeys
-from services.storage.store.batch_store import Keeper, Placement
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.batch_store import BatchStore, Placement
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.leases import Leases
 
 T = TypeVar("T")
@@ -95,18 +95,18 @@ class Sealed:
     seals: tuple[SealedBatch, ...] = ()
 
 
-class Sealing:
+class Sealer:
     """Seals batches. The same command sealed again, while its fate is open, gets what was sealed for it."""
 
     def __init__(
         self,
         own_msp: str,
         register: Register,
-        identities: Identities,
+        identities: IdentityCache,
         writer_keys: WriterKeys,
-        keeper: Keeper,
+        keeper: BatchStore,
         leases: Leases,
-        recent: RecentBlocks,
+        recent: BlockCache,
         budget: ByteBudget,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 from services.storage.domain.keys import Make, Patient, Use, WriterKey, WriterKeyRef, choose_writer_key
 from services.storage.vault import Vault
 
@@ -35,7 +35,7 @@ class WriterKeys:
     def __init__(self, vault: Vault, registry: WriterKeyRegistry) -> None:
         self._vault = vault
         self._registry = registry
-        self._settled: Remembered[str, WriterKey] = Remembered(_REMEMBERED)
+        self._settled: TtlCache[str, WriterKey] = TtlCache(_REMEMBERED)
 
     async def choose(self, patients: Iterable[Patient]) -> dict[str, Chosen]:
         """The key for each patient, by address. Raises MeshError."""

@@ -28,7 +28,7 @@ class Placement:
     signing_keys: Mapping[str, bytes]
 
 
-class Keeper:
+class BatchStore:
     """Stores this member's own batches.
 
     What other members hold of a batch that did not stand here, they hold for a quarter of an hour: for that

@@ -9,7 +9,7 @@ from services.runtime.errors import MeshError
 from services.storage.domain import batch, placement
 from services.storage.domain.lease import Content
 from services.storage.sealing.sealer import Register
-from services.storage.store.batch_store import Keeper, Placement
+from services.storage.store.batch_store import BatchStore, Placement
 from services.storage.store.blocks import Blocks
 from services.storage.store.leases import Leases
 
@@ -18,7 +18,7 @@ class Blobs:
     """Keeps and gives blobs."""
 
     def __init__(
-        self, own_msp: str, register: Register, keeper: Keeper, blocks: Blocks, leases: Leases
+        self, own_msp: str, register: Register, keeper: BatchStore, blocks: Blocks, leases: Leases
     ) -> None:
         self._own_msp = own_msp
         self._register = register

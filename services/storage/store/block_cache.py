@@ -11,7 +11,7 @@ LARGEST = 64 * 1024
 """Bytes of a block that is kept; larger ones are the Kubo node's."""
 
 
-class RecentBlocks:
+class BlockCache:
     """The last used blocks by CID, `total_bytes` of them at most.
 
     Whoever puts a block in has computed its CID or checked it: what comes out is not checked again.

@@ -15,7 +15,7 @@ from services.runtime.concurrency import together
 from services.runtime.errors import MeshError, code_name
 from services.storage.domain import batch
 from services.storage.metrics import StorageMetrics
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.pins import BlockStore, Pins
 
 _log = structlog.get_logger()
@@ -43,7 +43,7 @@ class Blocks:
         self,
         own_msp: str,
         store: BlockStore,
-        recent: RecentBlocks,
+        recent: BlockCache,
         pins: Pins,
         members: BlockGiver,
         metrics: StorageMetrics,

@@ -39,7 +39,7 @@ class Remover(Protocol):
         ...
 
 
-class Collector:
+class GarbageCollector:
     """`run` is the task that collects at quiet times."""
 
     def __init__(

@@ -40,7 +40,7 @@ class CommittedContents(Protocol):
         ...
 
 
-class Settler:
+class LeaseSettler:
     """`run` is the task that settles what is due."""
 
     def __init__(

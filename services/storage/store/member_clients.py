@@ -28,7 +28,7 @@ class _Other:
     retries: RetryBudget
 
 
-class OtherMembers:
+class MemberClients:
     """Calls to the other members, those in `msps`. Each raises MeshError and nothing else.
 
     Blocks and keys are asked for once, since another member may have them; a push waits for its member.

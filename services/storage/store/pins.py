@@ -13,7 +13,7 @@ from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
 from services.storage.domain import batch
 from services.storage.domain.lease import Lease, Quota
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.leases import Leases
 
 
@@ -41,7 +41,7 @@ class Pins:
     """Pins and unpins roots in the own Kubo node; all of it is idempotent and may be tried again."""
 
     def __init__(
-        self, leases: Leases, store: BlockStore, recent: RecentBlocks, locks: KeyedLocks | None = None
+        self, leases: Leases, store: BlockStore, recent: BlockCache, locks: KeyedLocks | None = None
     ) -> None:
         self._leases = leases
         self._store = store

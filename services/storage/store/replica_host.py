@@ -13,12 +13,12 @@ from services.runtime.work_budget import ByteBudget
 from services.storage.domain import batch
 from services.storage.domain.lease import Content, Lease, Quota
 from services.storage.metrics import StorageMetrics
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.pins import Pins
 from services.storage.store.receipts import Receipts
 
 
-class Hosting:
+class ReplicaHost:
     """Holds batches on behalf of other members, until the own ledger tells what became of them.
 
     quota  of each of them: whoever may push may not fill the disk with what never comes to the channel
@@ -27,7 +27,7 @@ class Hosting:
     def __init__(
         self,
         pins: Pins,
-        recent: RecentBlocks,
+        recent: BlockCache,
         budget: ByteBudget,
         receipts: Receipts,
         metrics: StorageMetrics,

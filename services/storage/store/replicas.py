@@ -12,7 +12,7 @@ import structlog
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from services.runtime.errors import MeshError, code_name
-from services.runtime.unavailable import Absences
+from services.runtime.unavailable import Unavailability
 from services.storage.domain.batch import Packed
 from services.storage.domain.lease import Lease
 from services.storage.metrics import StorageMetrics
@@ -50,7 +50,7 @@ class Replicas:
         self._metrics = metrics
         self._push_seconds = push_seconds
         self._spare_seconds = spare_seconds
-        self._absences = Absences()
+        self._absences = Unavailability()
 
     async def push(
         self,

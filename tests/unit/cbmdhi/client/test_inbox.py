@@ -20,7 +20,7 @@ from services.notify.domain import Notice
 from services.notify.feeds import Feeds
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
-from services.runtime.caller_signature import Asking
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.errors import MeshError, to_status
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
@@ -87,7 +87,7 @@ async def mesh(tmp_path: Path) -> AsyncIterator[tuple[Inbox, Carrier, list[int]]
             Notice(owner=PATIENT, kind="break-glass", tx_id=f"t{n}", block=n, at_ms=1) for n in range(3)
         ]
         told = await kept.keep(notices, [], 3)
-        asking = Asking(Ledger(), channel=CHANNEL, msp_id=MERCY)
+        asking = CallerSignature(Ledger(), channel=CHANNEL, msp_id=MERCY)
         carrier = Carrier(InboxServicer(kept, Feeds(Metrics("notify")), asking))
         server = grpc.aio.server()
         notify_pb2_grpc.add_InboxServiceServicer_to_server(carrier, server)

@@ -55,7 +55,7 @@ from cbmdhi.storage.v1.storage_pb2 import OpenResponse
 from cbmdhi.wallet import Wallet
 from services.gateway.domain import dpop
 from services.gateway.domain.refusal import Refused
-from services.runtime.caller_signature import Asking
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.storage.vault import Vault
@@ -418,7 +418,7 @@ class Identities:
 async def test_a_service_takes_a_call_for_what_it_says_alone(vector: dict[str, Any]) -> None:
     vectors, signer = SESSIONS["call"], SESSIONS["address"]
     channel = Channel(SESSIONS["channel"], raw(SESSIONS, "genesis_sha256"))
-    asking = Asking(
+    asking = CallerSignature(
         Identities(), channel=channel, msp_id=vectors["msp"], clock=lambda: vectors["taken_at_ms"]
     )
     carrying = AcknowledgeRequest(

@@ -7,7 +7,7 @@ import pytest
 
 from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.config import MIB
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.authenticator import Authenticator
@@ -28,7 +28,7 @@ class World:
     ledger: FakeLedger
     storage: FakeStorage
     pipeline: Pipeline
-    identities: Identities
+    identities: IdentityCache
     metrics: GatewayMetrics
     engine: Person
     patient: Person
@@ -45,10 +45,10 @@ _LIMITS = Limits(batch_submissions=200, linger_seconds=0.01, batches_in_flight=8
 
 def build(
     ledger: FakeLedger, storage: FakeStorage, registry: Metrics | None = None, **limits: float
-) -> tuple[Pipeline, Identities]:
+) -> tuple[Pipeline, IdentityCache]:
     metrics = registry or Metrics("gateway")
     own = GatewayMetrics(metrics)
-    identities = Identities(ledger, nobody)
+    identities = IdentityCache(ledger, nobody)
     pipeline = Pipeline(
         channel=CHANNEL,
         members=frozenset({"MercyMSP", "LakesideMSP"}),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from tests.support.revoking import nobody
 from tests.unit.services.gateway.people import NOW_ACTIVE
 
@@ -24,7 +24,7 @@ class Source:
 
 async def test_who_was_looked_up_together_is_looked_up_again_bit_by_bit_and_never_too_late() -> None:
     source, now = Source(), 0.0
-    identities = Identities(source, nobody, lambda: now)
+    identities = IdentityCache(source, nobody, lambda: now)
 
     await identities.several(PEOPLE, HOUR)
     now = 0.74 * HOUR

@@ -13,9 +13,10 @@ from cbmdhi.gateway.v1.gateway_pb2 import GetProofRequest, ReadManyRequest, Read
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.session import Session
-from services.gateway.reads.record_opener import Opens
+from services.gateway.reads.reader import Reader
+from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.rpc import records as records_module
-from services.gateway.rpc.records import Reader, Records
+from services.gateway.rpc.records import Records
 from services.runtime.errors import MeshError, code_name
 from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
@@ -30,7 +31,7 @@ class Chart:
     world: World
     clinician: Person
     written: list[Put]
-    opens: Opens
+    opens: RecordOpener
     reader: Reader
     records: Records
 
@@ -56,7 +57,7 @@ async def chart(world: World) -> AsyncIterator[Chart]:
     written = [put(world.engine, world.patient) for _ in range(6)]
     for one in written:
         assert await world.code_of(one) == "OK"
-    async with Opens(world.storage, Metrics("gateway")) as opens:
+    async with RecordOpener(world.storage, Metrics("gateway")) as opens:
         reader = Reader(world.pipeline, opens)
         yield Chart(
             world,

@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, OctKey
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
-from services.gateway.backends.identity_cache import Identities
+from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import dpop, jose
 from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import CERTIFICATE, DPOP, check_bound
@@ -46,7 +46,7 @@ class Desk:
         self.keys = TokenKeys(self.service.token_keys, lambda: time.monotonic() + self.ahead)
         self.sessions = Sessions(
             self.keys,
-            Identities(self.ledger, self.is_revoked, lambda: time.monotonic() + self.ahead),
+            IdentityCache(self.ledger, self.is_revoked, lambda: time.monotonic() + self.ahead),
             own_msp="MercyMSP",
             most=10,
             revocations_problem=lambda msp_id: self.unknown,
@@ -306,7 +306,7 @@ async def test_while_it_is_not_known_whom_the_ca_has_revoked_nobody_of_that_memb
 
 async def test_many_at_a_time_ask_the_ledger_once() -> None:
     desk = Desk()
-    identities = Identities(desk.ledger, nobody)
+    identities = IdentityCache(desk.ledger, nobody)
 
     await asyncio.gather(*(identities.get(desk.person.address, 5.0) for _ in range(50)))
 

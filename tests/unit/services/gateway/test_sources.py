@@ -8,7 +8,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.source import UNKNOWN, Sources, of_grpc
-from services.gateway.rest.request_slots import Room
+from services.gateway.rest.request_slots import RequestSlots
 from services.runtime.errors import MeshError
 from services.runtime.throttle import Throttle
 
@@ -74,7 +74,7 @@ def test_who_asks_too_often_comes_back_and_others_need_not() -> None:
 
 
 def test_a_room_has_places_for_each_and_in_all() -> None:
-    room = Room(3, 2)
+    room = RequestSlots(3, 2)
     places = [room.take("a"), room.take("a")]
     with pytest.raises(MeshError):
         room.take("a")

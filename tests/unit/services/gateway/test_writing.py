@@ -13,11 +13,11 @@ from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt, SubmitRequest, SubmitRe
 from services.gateway.domain.session import Session
 from services.gateway.fhir.writer import FhirWriter
 from services.gateway.pipeline.refusal_quota import Allowances
-from services.gateway.sessions.delegated_signer import ActingDevice
+from services.gateway.sessions.delegated_signer import DelegatedSigner
 from services.gateway.sessions.delegations import Delegations
 from services.gateway.sessions.device import Device
 from services.runtime.errors import MeshError
-from services.runtime.side_process import Aside
+from services.runtime.side_process import SideProcess
 from services.runtime.telemetry import Metrics
 from tests.unit.services.gateway.mesh import FakeLedger
 from tests.unit.services.gateway.people import CHANNEL, Person, an_observation, checker
@@ -54,10 +54,10 @@ class Clock:
         return self.now
 
 
-_asides: list[Aside] = []
+_asides: list[SideProcess] = []
 
 
-def _begun(aside: Aside) -> Aside:
+def _begun(aside: SideProcess) -> SideProcess:
     _asides.append(aside)
     return aside
 
@@ -73,11 +73,11 @@ def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
     delegations = Delegations(device=DEVICE.address, channel=CHANNEL)
     device = Device(DEVICE.key, DEVICE.hpke_keys[0], b"", DEVICE.address)
     return FhirWriter(
-        ActingDevice(device, delegations, channel=CHANNEL, is_registered=lambda: True),
+        DelegatedSigner(device, delegations, channel=CHANNEL, is_registered=lambda: True),
         ledger=FakeLedger(),
         commands=commands,
         checker=checker(),
-        aside=_begun(Aside(Metrics("gateway"), name="check")),
+        aside=_begun(SideProcess(Metrics("gateway"), name="check")),
         allowances=Allowances(most, 1.0, clock=clock),
     )
 

@@ -41,7 +41,7 @@ from services.identity.service import (
 )
 from services.identity.sessions import Sessions
 from services.identity.tokens import TokenSigner
-from services.runtime.caller_signature import Asking
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.callers import Caller, PeerDirectory, caller_metadata, current_directory
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
@@ -181,7 +181,7 @@ class Member:
         self.revocations = Revocations({MERCY: self.ca.root.pem, LAKESIDE: self.lakeside_ca.pem})
         for msp_id, root in ((MERCY, self.ca.root), (LAKESIDE, self.lakeside_ca)):
             self.revoke(msp_id, root)
-        asking = Asking(self.ledger, channel=CHANNEL, msp_id=MERCY, clock=self.clock)
+        asking = CallerSignature(self.ledger, channel=CHANNEL, msp_id=MERCY, clock=self.clock)
         administrators = AdministratorCheck(asking, self.revocations, MERCY)
         registrations = Registrations(
             self.ledger, self.storage, self.revocations, msp_id=MERCY, channel=CHANNEL

@@ -7,7 +7,7 @@ from pathlib import Path
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.projection.block_feed import Told
+from services.ledger.projection.block_feed import BlockFeed
 from services.ledger.projection.follower import (
     Blocks,
     ProjectionFollower,
@@ -62,7 +62,7 @@ class Service:
         self.recent = RecentBlocks()
         self.ledger_metrics = LedgerMetrics(self.metrics)
         self.blocks = Blocks(self.world, self.recent, **self._named())
-        self.told = Told(self.blocks, self.projection, CHANNEL)
+        self.told = BlockFeed(self.blocks, self.projection, CHANNEL)
         return self
 
     def _named(self) -> dict[str, str]:

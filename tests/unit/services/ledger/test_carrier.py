@@ -12,7 +12,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from services.ledger.channel.epochs import Epochs
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.submission.batch_submitter import Carrier, Limits
+from services.ledger.submission.batch_submitter import BatchSubmitter, Limits
 from services.runtime.errors import code_name, outcome_name
 from services.runtime.telemetry import Metrics
 from tests.unit.services.ledger.world import (
@@ -46,15 +46,17 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def carrier(world: World, metrics: Metrics) -> Carrier:
-    return Carrier(world, FirstBlocks(world), LedgerMetrics(metrics), QUICK)
+def carrier(world: World, metrics: Metrics) -> BatchSubmitter:
+    return BatchSubmitter(world, FirstBlocks(world), LedgerMetrics(metrics), QUICK)
 
 
 def codes(answers: list[ledger_pb2.GroupReceipt]) -> list[int]:
     return [receipt.code for answer in answers for receipt in answer.receipts]
 
 
-async def test_a_receipt_names_the_transaction_and_the_block_of_its_command(world: World, carrier: Carrier):
+async def test_a_receipt_names_the_transaction_and_the_block_of_its_command(
+    world: World, carrier: BatchSubmitter
+):
     one, other = of_record(), of_record()
 
     first, second = await carrier.carry([one, other])
@@ -67,7 +69,9 @@ async def test_a_receipt_names_the_transaction_and_the_block_of_its_command(worl
     assert first.receipts[0].signer == one.item.group.commands[0].signer
 
 
-async def test_a_command_sent_again_gets_the_first_receipt_and_is_not_ordered(world: World, carrier: Carrier):
+async def test_a_command_sent_again_gets_the_first_receipt_and_is_not_ordered(
+    world: World, carrier: BatchSubmitter
+):
     one = of_record()
     (first,) = await carrier.carry([one])
     await carrier.carry([of_record()])
@@ -82,7 +86,7 @@ async def test_a_command_sent_again_gets_the_first_receipt_and_is_not_ordered(wo
     assert len(world.chain) == 3
 
 
-async def test_the_same_command_twice_in_a_batch_is_done_once(world: World, carrier: Carrier):
+async def test_the_same_command_twice_in_a_batch_is_done_once(world: World, carrier: BatchSubmitter):
     one = of_record()
 
     first, second = await carrier.carry([one, one])
@@ -92,7 +96,7 @@ async def test_the_same_command_twice_in_a_batch_is_done_once(world: World, carr
     assert second.receipts[0].block == first.receipts[0].block == 1
 
 
-async def test_one_bad_command_harms_none_of_its_neighbours(carrier: Carrier):
+async def test_one_bad_command_harms_none_of_its_neighbours(carrier: BatchSubmitter):
     forged = of_record()
     forged.item.group.commands[0].signature = b"forged"
     garbage = of_record()
@@ -110,7 +114,7 @@ async def test_one_bad_command_harms_none_of_its_neighbours(carrier: Carrier):
     assert answers[2].receipts[0].path == "command"
 
 
-async def test_a_batch_of_nothing_but_bad_commands_is_not_ordered(world: World, carrier: Carrier):
+async def test_a_batch_of_nothing_but_bad_commands_is_not_ordered(world: World, carrier: BatchSubmitter):
     forged = of_record()
     forged.item.group.commands[0].signature = b"forged"
 
@@ -124,7 +128,7 @@ def of_policy(text: str = "whatever Erika Mustermann likes") -> ledger_pb2.Submi
 
 @pytest.mark.parametrize("neighbours", [0, 2])
 async def test_a_policy_that_is_no_cedar_is_never_ordered_and_harms_none_of_its_neighbours(
-    world: World, carrier: Carrier, neighbours: int
+    world: World, carrier: BatchSubmitter, neighbours: int
 ):
     consents = [submission(consent()) for _ in range(neighbours)]
     accepted = of_policy("permit (principal, action, resource);")
@@ -143,14 +147,14 @@ async def test_a_policy_that_is_no_cedar_is_never_ordered_and_harms_none_of_its_
     assert b"permit (principal" in repr(world.chain[-1].transactions).encode()
 
 
-async def test_each_command_of_a_group_has_its_receipt(carrier: Carrier):
+async def test_each_command_of_a_group_has_its_receipt(carrier: BatchSubmitter):
     (answer,) = await carrier.carry([submission(put_record(), consent())])
 
     assert [receipt.code for receipt in answer.receipts] == [code_pb2.CODE_OK] * 2
     assert len({receipt.command_id for receipt in answer.receipts}) == 2
 
 
-async def test_a_conflict_is_retried_as_it_is(world: World, carrier: Carrier, metrics: Metrics):
+async def test_a_conflict_is_retried_as_it_is(world: World, carrier: BatchSubmitter, metrics: Metrics):
     world.verdicts = deque([CONFLICT])
 
     answers = await carrier.carry([of_record(), of_record()])
@@ -161,7 +165,9 @@ async def test_a_conflict_is_retried_as_it_is(world: World, carrier: Carrier, me
     assert metrics.registry.get_sample_value("cbmdhi_ledger_conflicts_total") == 1
 
 
-async def test_a_batch_that_conflicts_again_is_halved_and_keeps_its_order(world: World, carrier: Carrier):
+async def test_a_batch_that_conflicts_again_is_halved_and_keeps_its_order(
+    world: World, carrier: BatchSubmitter
+):
     world.verdicts = deque([CONFLICT, CONFLICT])
     sent = [of_record() for _ in range(4)]
 
@@ -173,7 +179,7 @@ async def test_a_batch_that_conflicts_again_is_halved_and_keeps_its_order(world:
     assert [answer.receipts[0].block for answer in answers] == [3, 3, 4, 4]
 
 
-async def test_endless_conflicts_end_with_the_budget_and_nothing_done(world: World, carrier: Carrier):
+async def test_endless_conflicts_end_with_the_budget_and_nothing_done(world: World, carrier: BatchSubmitter):
     world.verdicts = deque([CONFLICT] * 1_000)
 
     answers = await carrier.carry([of_record() for _ in range(64)])
@@ -183,7 +189,7 @@ async def test_endless_conflicts_end_with_the_budget_and_nothing_done(world: Wor
     assert all(receipt.tx_id == "" for answer in answers for receipt in answer.receipts)
 
 
-async def test_a_lost_submission_is_sent_again_and_counts_once(world: World, carrier: Carrier):
+async def test_a_lost_submission_is_sent_again_and_counts_once(world: World, carrier: BatchSubmitter):
     world.submit_faults = deque([(LOST, True)])
 
     answers = await carrier.carry([of_record()])
@@ -194,7 +200,7 @@ async def test_a_lost_submission_is_sent_again_and_counts_once(world: World, car
 
 
 async def test_a_stranger_s_envelope_under_the_same_id_does_not_make_undone_what_is_on_the_channel(
-    world: World, carrier: Carrier
+    world: World, carrier: BatchSubmitter
 ):
     world.shadowed = True
 
@@ -205,7 +211,7 @@ async def test_a_stranger_s_envelope_under_the_same_id_does_not_make_undone_what
     assert answers[0].receipts[0].block == 1
 
 
-async def test_a_submission_that_never_arrived_is_sent_again(world: World, carrier: Carrier):
+async def test_a_submission_that_never_arrived_is_sent_again(world: World, carrier: BatchSubmitter):
     world.submit_faults = deque([(LOST, False)])
 
     answers = await carrier.carry([of_record()])
@@ -214,7 +220,9 @@ async def test_a_submission_that_never_arrived_is_sent_again(world: World, carri
     assert [one.validation_code for one in world.transactions()] == [fabric.VALID]
 
 
-async def test_what_the_orderer_refuses_for_certain_is_failed_and_not_unknown(world: World, carrier: Carrier):
+async def test_what_the_orderer_refuses_for_certain_is_failed_and_not_unknown(
+    world: World, carrier: BatchSubmitter
+):
     refusal = fabric.SubmitError(grpc.StatusCode.FAILED_PRECONDITION, "no such channel")
     world.submit_faults = deque([(refusal, False)])
 
@@ -226,7 +234,7 @@ async def test_what_the_orderer_refuses_for_certain_is_failed_and_not_unknown(wo
 
 @pytest.mark.parametrize("reached", [True, False])
 async def test_a_refusal_by_one_orderer_says_nothing_of_another_whose_answer_was_lost(
-    world: World, carrier: Carrier, reached: bool
+    world: World, carrier: BatchSubmitter, reached: bool
 ):
     world.submit_faults = deque([(fabric.SubmitError(grpc.StatusCode.ABORTED, "NOT_FOUND"), reached)])
 
@@ -238,7 +246,7 @@ async def test_a_refusal_by_one_orderer_says_nothing_of_another_whose_answer_was
     assert len(counting) == 1
 
 
-async def test_a_receipt_says_what_is_certain_whatever_its_code(world: World, carrier: Carrier):
+async def test_a_receipt_says_what_is_certain_whatever_its_code(world: World, carrier: BatchSubmitter):
     recorded, not_recorded = of_record(), of_record()
     world.forbidden.add(command_id(recorded))
     not_recorded.item.group.commands[0].signature = b""
@@ -259,7 +267,9 @@ async def test_a_receipt_says_what_is_certain_whatever_its_code(world: World, ca
     ]
 
 
-async def test_a_commit_status_that_is_not_answered_is_found_in_the_blocks(world: World, carrier: Carrier):
+async def test_a_commit_status_that_is_not_answered_is_found_in_the_blocks(
+    world: World, carrier: BatchSubmitter
+):
     async def no_answer(self: object, *_: object) -> None:
         raise fabric.CommitStatusError(grpc.StatusCode.UNAVAILABLE, "connection refused")
 
@@ -273,7 +283,7 @@ async def test_a_commit_status_that_is_not_answered_is_found_in_the_blocks(world
 
 async def test_a_fate_that_nobody_tells_is_unknown_and_not_failed(world: World, metrics: Metrics):
     limits = dataclasses.replace(QUICK, deadline_seconds=0.5)
-    carrier = Carrier(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
+    carrier = BatchSubmitter(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
     world.deaf = True
     one = of_record()
 
@@ -301,7 +311,7 @@ async def test_a_batch_that_waits_for_the_time_to_be_told_waits_no_longer_than_i
 
     ledger = LedgerMetrics(metrics)
     limits = dataclasses.replace(QUICK, deadline_seconds=0.1)
-    carrier = Carrier(world, FirstBlocks(world), ledger, limits, epochs=Hanging(world, ledger))
+    carrier = BatchSubmitter(world, FirstBlocks(world), ledger, limits, epochs=Hanging(world, ledger))
     world.clock = 1_790_000_040.0
 
     (answer,) = await asyncio.wait_for(carrier.carry([of_record()]), 30)
@@ -318,7 +328,7 @@ async def test_who_asks_where_a_command_was_first_is_answered_although_nobody_sa
             return await asyncio.get_running_loop().create_future()
 
     limits = dataclasses.replace(QUICK, deadline_seconds=0.2)
-    carrier = Carrier(world, Hanging(world), LedgerMetrics(metrics), limits)
+    carrier = BatchSubmitter(world, Hanging(world), LedgerMetrics(metrics), limits)
     one = of_record()
     await carrier.carry([one])
 
@@ -330,7 +340,7 @@ async def test_who_asks_where_a_command_was_first_is_answered_although_nobody_sa
 
 
 async def test_what_an_orderer_took_along_when_it_hung_is_ordered_by_another(
-    world: World, carrier: Carrier
+    world: World, carrier: BatchSubmitter
 ) -> None:
     """It had answered that it has the transaction, or had it from one that did."""
     world.lost = 1
@@ -347,7 +357,7 @@ async def test_an_order_that_hangs_is_unknown_when_the_batch_s_time_is_over(
     world: World, metrics: Metrics
 ) -> None:
     limits = dataclasses.replace(QUICK, deadline_seconds=0.2)
-    carrier = Carrier(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
+    carrier = BatchSubmitter(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
 
     async def hangs(_: object) -> None:
         await asyncio.get_running_loop().create_future()
@@ -364,20 +374,20 @@ async def test_a_batch_that_is_not_endorsed_in_time_is_certainly_not_done(
     world: World, metrics: Metrics
 ) -> None:
     limits = dataclasses.replace(QUICK, deadline_seconds=0.1)
-    carrier = Carrier(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
+    carrier = BatchSubmitter(world, FirstBlocks(world), LedgerMetrics(metrics), limits)
     world.hold.clear()
 
     assert codes(await carrier.carry([of_record()])) == [code_pb2.CODE_DEADLINE_EXCEEDED]
     assert len(world.chain) == 1
 
 
-async def test_a_peer_that_is_away_for_a_moment_is_not_noticed(world: World, carrier: Carrier):
+async def test_a_peer_that_is_away_for_a_moment_is_not_noticed(world: World, carrier: BatchSubmitter):
     world.endorse_faults = deque([endorse_error(grpc.StatusCode.UNAVAILABLE)])
 
     assert codes(await carrier.carry([of_record()])) == [code_pb2.CODE_OK]
 
 
-async def test_a_member_that_stays_away_makes_the_batch_unavailable(world: World, carrier: Carrier):
+async def test_a_member_that_stays_away_makes_the_batch_unavailable(world: World, carrier: BatchSubmitter):
     world.endorse_faults = deque([endorse_error(grpc.StatusCode.UNAVAILABLE)] * 100)
 
     answers = await carrier.carry([of_record(), of_record()])
@@ -387,21 +397,23 @@ async def test_a_member_that_stays_away_makes_the_batch_unavailable(world: World
     assert len(world.chain) == 1
 
 
-async def test_members_that_go_on_disagreeing_fail_the_endorsement(world: World, carrier: Carrier):
+async def test_members_that_go_on_disagreeing_fail_the_endorsement(world: World, carrier: BatchSubmitter):
     mismatch = endorse_error(grpc.StatusCode.ABORTED, "ProposalResponsePayloads do not match")
     world.endorse_faults = deque([mismatch] * 100)
 
     assert codes(await carrier.carry([of_record()])) == [code_pb2.CODE_ENDORSEMENT_FAILED]
 
 
-async def test_members_that_are_a_block_apart_agree_a_moment_later(world: World, carrier: Carrier):
+async def test_members_that_are_a_block_apart_agree_a_moment_later(world: World, carrier: BatchSubmitter):
     mismatch = endorse_error(grpc.StatusCode.ABORTED, "ProposalResponsePayloads do not match")
     world.endorse_faults = deque([mismatch])
 
     assert codes(await carrier.carry([of_record()])) == [code_pb2.CODE_OK]
 
 
-async def test_a_group_that_upsets_the_whole_call_is_found_and_left_alone(world: World, carrier: Carrier):
+async def test_a_group_that_upsets_the_whole_call_is_found_and_left_alone(
+    world: World, carrier: BatchSubmitter
+):
     sent = [of_record() for _ in range(8)]
     world.poison = command_id(sent[5])
 
@@ -412,7 +424,9 @@ async def test_a_group_that_upsets_the_whole_call_is_found_and_left_alone(world:
     assert codes(answers) == expected
 
 
-async def test_a_refusal_of_the_call_itself_is_not_searched_for_in_the_groups(world: World, carrier: Carrier):
+async def test_a_refusal_of_the_call_itself_is_not_searched_for_in_the_groups(
+    world: World, carrier: BatchSubmitter
+):
     said = "CODE_NOT_FOUND: genesis: call init first"
     world.endorse_faults = deque([endorse_error(grpc.StatusCode.ABORTED, said)])
 
@@ -423,7 +437,7 @@ async def test_a_refusal_of_the_call_itself_is_not_searched_for_in_the_groups(wo
     assert "init" not in answers[0].receipts[0].reason
 
 
-async def test_a_result_that_does_not_fit_the_batch_is_never_committed(world: World, carrier: Carrier):
+async def test_a_result_that_does_not_fit_the_batch_is_never_committed(world: World, carrier: BatchSubmitter):
     def one_verdict_short(
         batch: state_pb2.Batch, tx_id: str
     ) -> tuple[state_pb2.BatchResult, dict[str, bytes]]:
@@ -435,7 +449,7 @@ async def test_a_result_that_does_not_fit_the_batch_is_never_committed(world: Wo
     assert len(world.chain) == 1
 
 
-async def test_sealed_keys_travel_once_beside_the_batch(world: World, carrier: Carrier):
+async def test_sealed_keys_travel_once_beside_the_batch(world: World, carrier: BatchSubmitter):
     key = state_pb2.SealedKey(msp="MercyMSP", key="wk/1", sealed=b"sealed")
     one, other = of_record(), of_record()
     one.sealed_keys.append(key)

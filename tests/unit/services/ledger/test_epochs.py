@@ -11,7 +11,7 @@ import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2
 from services.ledger.channel.epochs import Epochs
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.submission.batch_submitter import Carrier
+from services.ledger.submission.batch_submitter import BatchSubmitter
 from services.runtime.telemetry import Metrics
 from tests.unit.services.ledger.world import World, endorse_error, of_record
 
@@ -77,7 +77,7 @@ async def test_who_was_not_the_first_after_all_finds_it_told_the_next_time(
 async def test_many_batches_that_were_refused_for_the_time_tell_it_once(
     world: World, metrics: LedgerMetrics
 ) -> None:
-    carrier = Carrier(world, Unneeded(), metrics, epochs=epochs_of(world, metrics))
+    carrier = BatchSubmitter(world, Unneeded(), metrics, epochs=epochs_of(world, metrics))
 
     answers = await asyncio.gather(*(carrier.carry([of_record()]) for _ in range(4)))
 
@@ -87,7 +87,7 @@ async def test_many_batches_that_were_refused_for_the_time_tell_it_once(
 
 async def test_a_batch_after_an_idle_hour_is_carried(world: World, metrics: LedgerMetrics) -> None:
     epochs = epochs_of(world, metrics)
-    carrier = Carrier(world, Unneeded(), metrics, epochs=epochs)
+    carrier = BatchSubmitter(world, Unneeded(), metrics, epochs=epochs)
     await epochs.ensure()
     world.clock = _NOON + 3_600
 

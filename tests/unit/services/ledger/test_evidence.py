@@ -11,7 +11,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.state_keys import audit_key, record_key
-from services.ledger.channel.evidence import Proving
+from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.projection.block_numbers import BlockNumbers
@@ -19,7 +19,7 @@ from services.ledger.projection.follower import ProjectionFollower, RecentBlocks
 from services.ledger.projection.lists import Lists
 from services.ledger.projection.projection import Projection
 from services.ledger.projection.schema import MIGRATIONS
-from services.ledger.submission.batch_submitter import Carrier
+from services.ledger.submission.batch_submitter import BatchSubmitter
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
@@ -47,11 +47,11 @@ class Mercy:
         metrics, recent = LedgerMetrics(Metrics("ledger")), RecentBlocks()
         self.world = world
         self.projection = Projection(database)
-        self.carrier = Carrier(world, BlockNumbers(world, self.projection), metrics)
+        self.carrier = BatchSubmitter(world, BlockNumbers(world, self.projection), metrics)
         self.follower = ProjectionFollower(
             world, self.projection, recent, metrics, channel_name=CHANNEL, chaincode=CHAINCODE
         )
-        self.proving = Proving(world, PeerState(world), Lists(database))
+        self.proving = EvidenceCollector(world, PeerState(world), Lists(database))
 
     async def carry(self, *submissions: ledger_pb2.Submission) -> None:
         await self.carrier.carry(submissions)
@@ -90,7 +90,7 @@ def ids(evidence: ledger_pb2.Evidence) -> list[str]:
     return [command.parse(one)[0].command_id for one in evidence.commands]
 
 
-async def code_of(proving: Proving, *named: str) -> int:
+async def code_of(proving: EvidenceCollector, *named: str) -> int:
     with pytest.raises(MeshError) as failure:
         await proving.of_command(*named)  # type: ignore[arg-type]
     return failure.value.code

@@ -14,7 +14,7 @@ import pytest
 import fabric_gateway as fabric
 from cbmdhi.command.v1 import state_pb2
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.submission.late_writer_keys import LateKeys
+from services.ledger.submission.late_writer_keys import LateWriterKeys
 from services.runtime.telemetry import Metrics
 from tests.unit.services.ledger.world import LAKESIDE, MERCY, FakeEndorsed, World, endorse_error
 
@@ -82,15 +82,17 @@ def metrics() -> LedgerMetrics:
 
 
 @pytest.fixture
-def late_keys(channel: Custodians, metrics: LedgerMetrics) -> LateKeys:
-    return LateKeys(channel, metrics)
+def late_keys(channel: Custodians, metrics: LedgerMetrics) -> LateWriterKeys:
+    return LateWriterKeys(channel, metrics)
 
 
 def told(metrics: LedgerMetrics) -> float:
     return metrics.late_keys._value.get()
 
 
-async def test_nothing_that_is_late_costs_one_question(channel: Custodians, late_keys: LateKeys) -> None:
+async def test_nothing_that_is_late_costs_one_question(
+    channel: Custodians, late_keys: LateWriterKeys
+) -> None:
     await late_keys.look()
 
     assert channel.questions == 1
@@ -98,7 +100,7 @@ async def test_nothing_that_is_late_costs_one_question(channel: Custodians, late
 
 
 async def test_a_custodian_that_is_there_gets_all_that_waits_for_it(
-    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+    channel: Custodians, late_keys: LateWriterKeys, metrics: LedgerMetrics
 ) -> None:
     channel.waiting = [late_key(LAKESIDE, number) for number in range(AT_ONCE + 1)]
 
@@ -110,7 +112,7 @@ async def test_a_custodian_that_is_there_gets_all_that_waits_for_it(
 
 
 async def test_what_the_own_peer_has_lost_keeps_nothing_behind_it_from_anybody(
-    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+    channel: Custodians, late_keys: LateWriterKeys, metrics: LedgerMetrics
 ) -> None:
     channel.waiting = [late_key(LAKESIDE, number) for number in range(2 * AT_ONCE)]
     channel.gone = {key.key for key in channel.waiting}
@@ -123,7 +125,7 @@ async def test_what_the_own_peer_has_lost_keeps_nothing_behind_it_from_anybody(
 
 
 async def test_however_much_is_lost_a_look_asks_a_bounded_number_of_times_and_the_next_goes_on(
-    channel: Custodians, late_keys: LateKeys
+    channel: Custodians, late_keys: LateWriterKeys
 ) -> None:
     channel.waiting = [late_key(LAKESIDE, number) for number in range(35 * AT_ONCE)]
     channel.gone = {key.key for key in channel.waiting}
@@ -139,7 +141,7 @@ async def test_however_much_is_lost_a_look_asks_a_bounded_number_of_times_and_th
 
 
 async def test_who_is_away_keeps_nothing_from_the_others_and_is_asked_less_and_less_often(
-    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+    channel: Custodians, late_keys: LateWriterKeys, metrics: LedgerMetrics
 ) -> None:
     channel.waiting = [late_key(LAKESIDE), late_key(NORTHGATE)]
     channel.away = {LAKESIDE}
@@ -158,7 +160,7 @@ async def test_who_is_away_keeps_nothing_from_the_others_and_is_asked_less_and_l
 
 
 async def test_who_is_back_gets_it_and_is_asked_at_once_the_next_time(
-    channel: Custodians, late_keys: LateKeys, metrics: LedgerMetrics
+    channel: Custodians, late_keys: LateWriterKeys, metrics: LedgerMetrics
 ) -> None:
     channel.waiting, channel.away = [late_key(LAKESIDE)], {LAKESIDE}
     for _ in range(3):
@@ -176,7 +178,7 @@ async def test_who_is_back_gets_it_and_is_asked_at_once_the_next_time(
 
 
 async def test_a_delivery_that_another_replica_was_quicker_with_is_made_once(
-    channel: Custodians, late_keys: LateKeys
+    channel: Custodians, late_keys: LateWriterKeys
 ) -> None:
     channel.waiting = [late_key(LAKESIDE)]
     channel.verdicts.append(fabric.MVCC_READ_CONFLICT)
@@ -204,6 +206,6 @@ async def test_while_the_own_peer_is_away_it_waits_and_goes_on_then(
             raise asyncio.CancelledError
 
     with contextlib.suppress(asyncio.CancelledError):
-        await LateKeys(channel, metrics, sleep).run()
+        await LateWriterKeys(channel, metrics, sleep).run()
 
     assert not channel.still_waiting()

@@ -15,18 +15,18 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol import signature
 from fabric_gateway import EvaluateError
-from services.ledger.channel.evidence import Proving
+from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
 from services.ledger.health import MAX_LAG_BLOCKS, Health
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.projection.block_feed import Told
+from services.ledger.projection.block_feed import BlockFeed
 from services.ledger.projection.block_numbers import BlockNumbers
 from services.ledger.projection.follower import Blocks, ProjectionFollower, RecentBlocks
 from services.ledger.projection.lists import Lists
 from services.ledger.projection.projection import Projection
 from services.ledger.projection.schema import MIGRATIONS
 from services.ledger.service import LedgerServicer
-from services.ledger.submission.batch_submitter import Carrier
+from services.ledger.submission.batch_submitter import BatchSubmitter
 from services.ledger.submission.submitter import Submitter
 from services.runtime.callers import PeerDirectory, current_directory
 from services.runtime.errors import MeshError
@@ -94,7 +94,7 @@ class Surface:
         self.world, self.consortium = world, consortium
         self.projection, recent = Projection(database), RecentBlocks()
         block_numbers = BlockNumbers(world, self.projection)
-        self.submitter = Submitter(Carrier(world, block_numbers, metrics), metrics)
+        self.submitter = Submitter(BatchSubmitter(world, block_numbers, metrics), metrics)
         self.health = Health(world, self.projection, metrics)
         self.follower = ProjectionFollower(
             world, self.projection, recent, metrics, channel_name=CHANNEL, chaincode=CHAINCODE
@@ -106,8 +106,8 @@ class Surface:
             state=state,
             projection=self.projection,
             lists=lists,
-            proving=Proving(world, state, lists),
-            told=Told(
+            proving=EvidenceCollector(world, state, lists),
+            told=BlockFeed(
                 Blocks(world, recent, channel_name=CHANNEL, chaincode=CHAINCODE), self.projection, CHANNEL
             ),
             block_numbers=block_numbers,

@@ -12,7 +12,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from services.ledger.domain.batches import MAX_GROUPS, Lane, person_of
 from services.ledger.metrics import LedgerMetrics
-from services.ledger.submission.batch_submitter import Carrier, Limits
+from services.ledger.submission.batch_submitter import BatchSubmitter, Limits
 from services.ledger.submission.submitter import MAX_REQUEST_BYTES, Submitter
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
@@ -38,7 +38,7 @@ WAIT = 5.0
 async def submitter(world: World) -> AsyncIterator[Submitter]:
     metrics = LedgerMetrics(Metrics("ledger"))
     limits = Limits(deadline_seconds=5.0, first_delay_seconds=0.001, longest_delay_seconds=0.002)
-    async with Submitter(Carrier(world, FirstBlocks(world), metrics, limits), metrics) as submitter:
+    async with Submitter(BatchSubmitter(world, FirstBlocks(world), metrics, limits), metrics) as submitter:
         yield submitter
 
 
@@ -127,7 +127,7 @@ async def test_a_large_request_leaves_at_once_with_what_waited_for_company(
 ) -> None:
     monkeypatch.setattr("services.ledger.submission.submitter._LINGER_SECONDS", 3_600.0)
     metrics = LedgerMetrics(Metrics("ledger"))
-    submitter = Submitter(Carrier(world, FirstBlocks(world), metrics), metrics)
+    submitter = Submitter(BatchSubmitter(world, FirstBlocks(world), metrics), metrics)
     world.hold.clear()
     calls = [asyncio.create_task(submitter.submit([of_record()], WAIT))]
     await until(lambda: world.in_flight == 1)
@@ -353,7 +353,7 @@ async def test_a_request_out_of_bounds_is_refused_before_anything_is_done(
 
 async def test_what_waits_at_shutdown_is_still_committed(world: World) -> None:
     metrics = LedgerMetrics(Metrics("ledger"))
-    async with Submitter(Carrier(world, FirstBlocks(world), metrics), metrics) as submitter:
+    async with Submitter(BatchSubmitter(world, FirstBlocks(world), metrics), metrics) as submitter:
         call = asyncio.create_task(submitter.submit([of_record()], WAIT))
         await asyncio.sleep(0)
     assert codes(await call) == [code_pb2.CODE_OK]

@@ -16,7 +16,7 @@ from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
-from services.runtime.caller_signature import Asking
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
@@ -34,7 +34,7 @@ class Mercy:
     def __init__(self, inbox: Inbox) -> None:
         self.inbox, self.feeds, self.now_ms = inbox, Feeds(Metrics("notify")), START_MS
         self.suspended: set[str] = set()
-        asking = Asking(self, channel=CHANNEL, msp_id=MERCY, clock=lambda: self.now_ms)
+        asking = CallerSignature(self, channel=CHANNEL, msp_id=MERCY, clock=lambda: self.now_ms)
         self.servicer = InboxServicer(inbox, self.feeds, asking)
         self.gateway = Gateway(MERCY)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.unavailable import Absences
+from services.runtime.unavailable import Unavailability
 
 
 class Clock:
@@ -14,7 +14,7 @@ class Clock:
 
 def test_who_stays_away_is_tried_less_and_less_often_and_at_once_when_it_has_answered() -> None:
     clock = Clock()
-    absences = Absences(clock)
+    absences = Unavailability(clock)
     waits: list[float] = []
     for _ in range(7):
         absences.failed("lakeside")
@@ -33,7 +33,7 @@ def test_who_stays_away_is_tried_less_and_less_often_and_at_once_when_it_has_ans
 
 def test_many_that_asked_at_the_same_time_make_no_longer_absence() -> None:
     clock = Clock()
-    absences = Absences(clock)
+    absences = Unavailability(clock)
     for _ in range(20):
         absences.failed("lakeside")
 
@@ -42,7 +42,7 @@ def test_many_that_asked_at_the_same_time_make_no_longer_absence() -> None:
 
 
 def test_one_that_is_away_keeps_nobody_else_away() -> None:
-    absences = Absences(Clock())
+    absences = Unavailability(Clock())
     absences.failed("lakeside")
 
     assert "lakeside" in absences

@@ -12,7 +12,7 @@ import uvloop
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.refusal import Refused
 from services.runtime.errors import MeshError
-from services.runtime.side_process import Aside
+from services.runtime.side_process import SideProcess
 from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
 
@@ -39,19 +39,19 @@ def sleeps(seconds: float) -> None:
 
 
 @pytest.fixture
-async def aside() -> AsyncIterator[Aside]:
-    async with Aside(Metrics("gateway"), name="check", deadline_seconds=30.0) as aside:
+async def aside() -> AsyncIterator[SideProcess]:
+    async with SideProcess(Metrics("gateway"), name="check", deadline_seconds=30.0) as aside:
         yield aside
 
 
-async def test_work_is_done_in_another_process_which_stays(aside: Aside) -> None:
+async def test_work_is_done_in_another_process_which_stays(aside: SideProcess) -> None:
     first, second = [await aside.run(pid_and, word) for word in ("a", "b")]
 
     assert [first[1], second[1]] == ["A", "B"]
     assert first[0] == second[0] != os.getpid()
 
 
-async def test_what_it_raises_is_raised_here_whole(aside: Aside) -> None:
+async def test_what_it_raises_is_raised_here_whole(aside: SideProcess) -> None:
     with pytest.raises(Refused) as caught:
         await aside.run(refuses, "Observation.code")
 
@@ -62,7 +62,7 @@ async def test_what_it_raises_is_raised_here_whole(aside: Aside) -> None:
     )
 
 
-async def test_a_process_that_ends_costs_the_job_it_had_and_no_other(aside: Aside) -> None:
+async def test_a_process_that_ends_costs_the_job_it_had_and_no_other(aside: SideProcess) -> None:
     with pytest.raises(MeshError) as caught:
         await aside.run(dies)
 
@@ -71,7 +71,7 @@ async def test_a_process_that_ends_costs_the_job_it_had_and_no_other(aside: Asid
 
 
 async def test_a_job_that_takes_too_long_is_ended_with_its_process(
-    aside: Aside, monkeypatch: pytest.MonkeyPatch
+    aside: SideProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = await aside.run(pid_and, "it is there")
     with monkeypatch.context() as short:
@@ -83,7 +83,7 @@ async def test_a_job_that_takes_too_long_is_ended_with_its_process(
     assert (caught.value.code, caught.value.nothing_done) == (code_pb2.CODE_DEADLINE_EXCEEDED, True)
 
 
-async def test_one_callers_large_jobs_do_not_stand_before_anothers(aside: Aside) -> None:
+async def test_one_callers_large_jobs_do_not_stand_before_anothers(aside: SideProcess) -> None:
     await aside.run(pid_and, "it is there")
     done: list[str] = []
 
@@ -100,7 +100,7 @@ async def test_one_callers_large_jobs_do_not_stand_before_anothers(aside: Aside)
 
 
 async def test_leaving_ends_the_process() -> None:
-    async with Aside(Metrics("gateway"), name="check") as aside:
+    async with SideProcess(Metrics("gateway"), name="check") as aside:
         pid, _ = await aside.run(pid_and, "")
         os.kill(pid, 0)
 
@@ -108,7 +108,7 @@ async def test_leaving_ends_the_process() -> None:
         os.kill(pid, 0)
 
 
-async def test_a_process_that_ended_while_it_was_idle_costs_no_job(aside: Aside) -> None:
+async def test_a_process_that_ended_while_it_was_idle_costs_no_job(aside: SideProcess) -> None:
     gone, _ = await aside.run(pid_and, "a")
     process = aside._process
     assert process is not None
@@ -120,7 +120,7 @@ async def test_a_process_that_ended_while_it_was_idle_costs_no_job(aside: Aside)
     assert (said, again != gone) == ("A", True)
 
 
-async def test_what_the_work_prints_is_not_taken_for_an_answer(aside: Aside) -> None:
+async def test_what_the_work_prints_is_not_taken_for_an_answer(aside: SideProcess) -> None:
     assert await aside.run(prints) == "an answer"
 
 
@@ -130,7 +130,7 @@ def test_its_process_is_not_made_by_a_fork_of_the_service() -> None:
     os.register_at_fork(before=lambda: forked.append("here"))
 
     async def one_job() -> None:
-        async with Aside(Metrics("gateway"), name="check") as aside:
+        async with SideProcess(Metrics("gateway"), name="check") as aside:
             await aside.run(pid_and, "a")
 
     uvloop.run(one_job())

@@ -11,7 +11,7 @@ from cbmdhi.command.v1.call_pb2 import Call, SignedCall
 from cbmdhi.notify.v1 import notify_pb2
 from cbmdhi.protocol import call as calls
 from cbmdhi.protocol import command, signature
-from services.runtime.caller_signature import Asking, Used
+from services.runtime.caller_signature import CallerSignature, Used
 from services.runtime.errors import MeshError, code_name
 from tests.support.channel import CHANNEL, ELSEWHERE, REUSED_NAME
 from tests.unit.services.runtime.asks import Gateway
@@ -33,7 +33,7 @@ class Member:
         )
         self.documents = {self.person.address: self.document}
         self.now_ms = NOW_MS
-        self.asking = Asking(self, channel=CHANNEL, msp_id=MERCY, clock=lambda: self.now_ms)
+        self.asking = CallerSignature(self, channel=CHANNEL, msp_id=MERCY, clock=lambda: self.now_ms)
         self.gateway = Gateway(MERCY)
 
     async def identity(self, address: str) -> state_pb2.IdentityDocument | None:

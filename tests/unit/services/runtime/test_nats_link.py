@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from services.runtime import nats_connection
-from services.runtime.nats_connection import NatsLink
+from services.runtime.nats_connection import NatsConnection
 from tests.support.waiting import until
 
 
@@ -55,8 +55,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nats_connection, "_RETRY_SECONDS", 0.01)
 
 
-def link() -> NatsLink:
-    return NatsLink(SimpleNamespace(url="tls://nats"), "ledger")  # type: ignore[arg-type]
+def link() -> NatsConnection:
+    return NatsConnection(SimpleNamespace(url="tls://nats"), "ledger")  # type: ignore[arg-type]
 
 
 async def test_a_client_that_is_away_and_never_says_that_it_gave_up_is_replaced() -> None:

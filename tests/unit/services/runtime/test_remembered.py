@@ -1,6 +1,6 @@
 """What is remembered for a while: not too long, not too much, and not forgotten all at once."""
 
-from services.runtime.ttl_cache import Remembered
+from services.runtime.ttl_cache import TtlCache
 
 HOUR = 3_600.0
 
@@ -16,7 +16,7 @@ class Clock:
 
 
 def test_the_longest_unused_goes_when_there_are_too_many() -> None:
-    memory: Remembered[str, int] = Remembered(2)
+    memory: TtlCache[str, int] = TtlCache(2)
     memory.put("first", 1)
     memory.put("second", 2)
     assert memory.get("first") == 1
@@ -27,7 +27,7 @@ def test_the_longest_unused_goes_when_there_are_too_many() -> None:
 
 def test_an_entry_lasts_its_time_to_the_second_and_anew_when_it_is_put_again() -> None:
     clock = Clock()
-    memory: Remembered[str, int] = Remembered(10, seconds=HOUR, clock=clock)
+    memory: TtlCache[str, int] = TtlCache(10, seconds=HOUR, clock=clock)
     memory.put("known", 1)
     clock.now = HOUR
     assert memory.get("known") == 1
@@ -40,7 +40,7 @@ def test_an_entry_lasts_its_time_to_the_second_and_anew_when_it_is_put_again() -
 
 def test_who_wants_it_fresher_does_not_make_others_forget_it() -> None:
     clock = Clock()
-    memory: Remembered[str, int] = Remembered(10, clock=clock)
+    memory: TtlCache[str, int] = TtlCache(10, clock=clock)
     memory.put("known", 1)
     clock.now = 10.0
     assert memory.get("known", 9.0) is None
@@ -50,7 +50,7 @@ def test_who_wants_it_fresher_does_not_make_others_forget_it() -> None:
 
 def test_what_was_put_together_is_forgotten_bit_by_bit_and_never_too_late() -> None:
     clock = Clock()
-    memory: Remembered[int, int] = Remembered(1_000, seconds=HOUR, spread=True, clock=clock)
+    memory: TtlCache[int, int] = TtlCache(1_000, seconds=HOUR, spread=True, clock=clock)
     for number in range(1_000):
         memory.put(number, number)
 

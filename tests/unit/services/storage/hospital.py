@@ -18,30 +18,30 @@ from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from services.runtime.work_budget import ByteBudget
 from services.storage.channel.consents import Consents
-from services.storage.channel.identity_cache import Identities
+from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.ledger import now_ms
-from services.storage.channel.record_cache import Records
+from services.storage.channel.record_cache import RecordCache
 from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
 from services.storage.domain.lease import Lease, Quota
 from services.storage.metrics import StorageMetrics
-from services.storage.release.decision_proofs import Decisions
-from services.storage.release.key_release import Releasing
-from services.storage.release.record_opener import Opening
-from services.storage.release.release_log import Releases
-from services.storage.release.writer_key_opener import Unwrapping
-from services.storage.sealing.sealer import Sealing
+from services.storage.release.decision_proofs import DecisionProofs
+from services.storage.release.key_release import KeyRelease
+from services.storage.release.record_opener import RecordOpener
+from services.storage.release.release_log import ReleaseLog
+from services.storage.release.writer_key_opener import WriterKeyOpener
+from services.storage.sealing.sealer import Sealer
 from services.storage.sealing.writer_keys import WriterKeys
-from services.storage.store.batch_store import Keeper
+from services.storage.store.batch_store import BatchStore
 from services.storage.store.blobs import Blobs
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.blocks import Blocks
-from services.storage.store.garbage_collector import Collector
-from services.storage.store.lease_settler import Settler
+from services.storage.store.garbage_collector import GarbageCollector
+from services.storage.store.lease_settler import LeaseSettler
 from services.storage.store.leases import Leases
 from services.storage.store.pins import Pins
 from services.storage.store.receipts import Receipts
-from services.storage.store.replica_host import Hosting
+from services.storage.store.replica_host import ReplicaHost
 from services.storage.store.replicas import Replicas
 from services.storage.vault import Vault
 from tests.support.channel import CHANNEL
@@ -176,10 +176,10 @@ class Hospital:
         self.wire = Wire(msp, hospitals)
         self.vault = Vault(database, database_file, msp, vault_key)
         self.leases = Leases(database)
-        self.recent = RecentBlocks(MIB)
+        self.recent = BlockCache(MIB)
         self.pins = Pins(self.leases, self.kubo, self.recent)
         receipts = Receipts(msp, CHANNEL.genesis_sha256, signing_key)  # type: ignore[arg-type]
-        self.keeper = Keeper(
+        self.keeper = BatchStore(
             msp,
             self.leases,
             self.pins,
@@ -187,33 +187,33 @@ class Hospital:
             receipts,
             lambda: self.clock_ms(),
         )
-        self.settler = Settler(
+        self.settler = LeaseSettler(
             *(msp, self.leases, self.pins, self.ledger, metrics, lambda: self.clock_ms()), every_seconds=0.01
         )
-        self.collector = Collector(
+        self.collector = GarbageCollector(
             self.leases, self.pins, self.kubo, metrics, every_seconds=0.01, quiet_seconds=0.0
         )
         self.blocks = Blocks(msp, self.kubo, self.recent, self.pins, self.wire, metrics)
-        decisions = Decisions(
+        decisions = DecisionProofs(
             self.ledger,
             lambda: self.clock_ms(),
             wait_seconds=5,
             max_age_seconds=600,
             max_skew_seconds=60,
         )
-        self.identities = Identities(self.ledger, revocations, registry)
-        self.records = Records(self.ledger, registry)
+        self.identities = IdentityCache(self.ledger, revocations, registry)
+        self.records = RecordCache(self.ledger, registry)
         self.decisions = decisions
-        self.unwrapping = unwrapping = Unwrapping(msp, self.ledger, self.vault, metrics)
+        self.unwrapping = unwrapping = WriterKeyOpener(msp, self.ledger, self.vault, metrics)
         self.consents = Consents(self.ledger, registry)
-        self.releases = Releases(database, lambda: self.clock_ms(), kept_seconds=660)
-        self.releasing = Releasing(
+        self.releases = ReleaseLog(database, lambda: self.clock_ms(), kept_seconds=660)
+        self.releasing = KeyRelease(
             *(decisions, self.identities, self.records, unwrapping, self.consents, self.releases, metrics)
         )
-        self.opening = Opening(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
+        self.opening = RecordOpener(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
         budget = ByteBudget(3 * MAX_BATCH_BYTES)
         self.writer_keys = WriterKeys(self.vault, self.ledger)
-        self.sealing = Sealing(
+        self.sealing = Sealer(
             msp,
             self.ledger,
             self.identities,
@@ -231,7 +231,7 @@ class Hospital:
 
     def host_within(self, quota: Quota) -> None:
         """What each other member may have open here."""
-        self.hosting = Hosting(
+        self.hosting = ReplicaHost(
             *(self.pins, self.recent, self._budget, self._receipts, self.metrics, self.clock), quota=quota
         )
 

@@ -20,9 +20,9 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.tasks import end
 from services.storage.emergency import recorder as recorder_module
-from services.storage.emergency.log import Keeping, KeptEmergencies
-from services.storage.emergency.opener import Emergencies
-from services.storage.emergency.recorder import Recorder
+from services.storage.emergency.log import EmergencyLog, Keeping
+from services.storage.emergency.opener import EmergencyOpener
+from services.storage.emergency.recorder import EmergencyRecorder
 from services.storage.release.record_opener import OpenedRecord
 from services.storage.schema import MIGRATIONS
 from tests.support.channel import CHANNEL
@@ -128,12 +128,12 @@ class Ward:
         self.world, self.hospital = world, hospital
         self.peer = OwnPeer(hospital, world)
         self.neighbours = Neighbours(self.peer)
-        self.kept = KeptEmergencies(database)
+        self.kept = EmergencyLog(database)
         self.metrics = hospital.metrics
-        self.recorder = Recorder(
+        self.recorder = EmergencyRecorder(
             *(self.kept, self.peer, self.neighbours, self.neighbours, self.metrics, hospital.clock)
         )
-        self.emergencies = Emergencies(
+        self.emergencies = EmergencyOpener(
             *(
                 hospital.msp,
                 hospital.revocations,

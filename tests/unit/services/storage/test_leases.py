@@ -20,7 +20,7 @@ from services.storage.domain.batch import MIB
 from services.storage.domain.lease import LEASE_MS, Content, Lease
 from services.storage.metrics import StorageMetrics
 from services.storage.sealing.sealer import Sealed
-from services.storage.store.garbage_collector import Collector
+from services.storage.store.garbage_collector import GarbageCollector
 from tests.support.waiting import until
 from tests.unit.services.storage.channel import AUTHOR, LAKESIDE, MERCY, item
 from tests.unit.services.storage.hospital import Hospital
@@ -473,7 +473,7 @@ async def test_a_collection_that_failed_after_a_while_gives_the_node_as_long_a_r
     await world.mercy.sealing.seal([item(world.patient().address)])
     await world.settle(ENDED)
     mercy = world.mercy
-    collector = Collector(
+    collector = GarbageCollector(
         mercy.leases,
         mercy.pins,
         Slow(),

@@ -27,7 +27,7 @@ from services.runtime.errors import MeshError
 from services.storage.channel.peer import OwnPeer
 from services.storage.channel.state import ChannelState, stands_still
 from services.storage.config import StorageConfig
-from services.storage.release.decision_proofs import Decisions
+from services.storage.release.decision_proofs import DecisionProofs
 from tests.support import own_peer
 from tests.support.blocks import CHAINCODE, CHANNEL, Network
 from tests.support.pki import Consortium
@@ -62,7 +62,7 @@ class Mercy:
             ),
         )
         self.own = OwnPeer(cast(StorageConfig, config))
-        self.decisions = Decisions(
+        self.decisions = DecisionProofs(
             self.own, lambda: 0, wait_seconds=0.1, max_age_seconds=600, max_skew_seconds=60
         )
 

@@ -22,7 +22,7 @@ from services.storage.channel.ledger import now_ms
 from services.storage.domain import batch
 from services.storage.domain.lease import Content, Lease
 from services.storage.schema import MIGRATIONS
-from services.storage.store.block_cache import RecentBlocks
+from services.storage.store.block_cache import BlockCache
 from services.storage.store.folder_lock import SharedFolder
 from services.storage.store.leases import Leases
 from services.storage.store.pins import Pins
@@ -166,7 +166,7 @@ async def test_a_root_that_one_process_lets_go_of_while_another_pins_it_stays_pi
             await stack.enter_async_context(Database(tmp_path / "storage.db", MIGRATIONS)) for _ in folders
         ]
         here, there = (
-            Pins(Leases(database), kubo, RecentBlocks(0), folder.locks("pins"))
+            Pins(Leases(database), kubo, BlockCache(0), folder.locks("pins"))
             for database, folder in zip(opened, folders, strict=True)
         )
         await here.lease(packed, first)
