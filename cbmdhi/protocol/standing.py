@@ -1,4 +1,4 @@
-"""Whether an identity may act. The chaincode decides (chaincode/batch/suspend.go); this is the same rule for
+"""Whether an identity may act. The chaincode decides (chaincode/batch/handle_suspend_identity.go); this is the same rule for
 whoever would otherwise refuse before it is asked, or ask it in vain."""
 
 from cbmdhi.command.v1.command_pb2 import EFFECT_DENY, ROLE_PATIENT, CommandBody
