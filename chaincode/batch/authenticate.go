@@ -6,6 +6,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
 )
 
 // Limits of time, in milliseconds.
@@ -64,11 +65,11 @@ func checkSignature(c *command, key *ecdsa.PublicKey) *refusal {
 // it says so in c.first, whatever has expired since.
 func (r *run) identify(c *command) *refusal {
 	late := checkEnd(c.header, r.call.TimeMs, c.period())
-	first := load[pb.AuditEntry](r.state, c.auditKey)
+	first := state.Load[pb.AuditEntry](r.state, c.auditKey)
 	if late != nil && first == nil {
 		return late
 	}
-	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
+	signer := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.signed.GetSigner()))
 	if c.body.GetRegisterIdentity() == nil {
 		if signer == nil {
 			return orElse(late, refuse(pb.Code_CODE_UNKNOWN_SIGNER, "signer", "not registered on this channel: register first"))
@@ -120,7 +121,7 @@ func (r *run) admit(c *command) *refusal {
 	if early := checkBeginning(c.header, r.call.TimeMs, c.period()); early != nil {
 		return early
 	}
-	signer := load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
+	signer := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.signed.GetSigner()))
 	if c.body.GetRegisterIdentity() == nil && !mayAct(signer, c.body) {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the signer's identity is not active")
 	}
@@ -212,7 +213,7 @@ func (k keyring) of(identity *pb.IdentityDocument) *ecdsa.PublicKey {
 	}
 	key, err := signing.ParseKey(identity.GetSigningPublicKey())
 	if err != nil {
-		panic(fault{"a registered key of the state does not parse"})
+		panic(state.Fault{Reason: "a registered key of the state does not parse"})
 	}
 	k.parsed[identity.GetAddress()] = key
 	return key

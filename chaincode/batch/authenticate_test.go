@@ -9,6 +9,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func TestACommandIsRefusedForTheFirstThingThatIsWrongWithIt(t *testing.T) {
@@ -207,7 +208,7 @@ func TestTheSameCommandTwiceInOneBatchTakesEffectOnce(t *testing.T) {
 		t.Fatalf("the first is in this very transaction, not in %q", second.GetFirstTxId())
 	}
 	consents := &pb.ConsentDocument{}
-	s.Document("con/"+s.patient.Address, consents)
+	s.Document(state.ConsentKey(s.patient.Address), consents)
 	if consents.GetVersion() != 1 {
 		t.Fatalf("the consents changed %d times", consents.GetVersion())
 	}

@@ -8,6 +8,7 @@ import (
 	"cbmdhi/chaincode/fabricca"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/state"
 )
 
 // certify identifies the signer of a registration by its enrolment certificate. Whatever is wrong
@@ -15,7 +16,7 @@ import (
 // trace; a role that the home member did not certify is a refusal of somebody known: admit says it.
 func (r *run) certify(c *command, body *pb.RegisterIdentity) *refusal {
 	const path = "body.register_identity.enrolment_certificate"
-	home := load[pb.MemberDocument](r.state, memberKey(body.GetHomeMsp()))
+	home := state.Load[pb.MemberDocument](r.state, state.MemberKey(body.GetHomeMsp()))
 	if home == nil {
 		return invalid("body.register_identity.home_msp", "not a member of this channel")
 	}

@@ -8,6 +8,8 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
+	"cbmdhi/chaincode/wire"
 )
 
 // Limits of a seal. They are part of the contract with storage (state.proto).
@@ -57,7 +59,7 @@ func decodeSeals(batch *pb.Batch) (map[string]*sealing, *Failure) {
 func checkSeal(seal *pb.SealedBatch) *refusal {
 	count := len(seal.GetContents()) / sha256.Size
 	switch {
-	case !allKnown(seal.ProtoReflect()):
+	case !wire.AllKnown(seal.ProtoReflect()):
 		return invalid("seals", "not a SealedBatch of this version")
 	case !isSHA256(seal.GetRootSha256()):
 		return invalid("seals.root_sha256", "not 32 bytes")
@@ -85,7 +87,7 @@ func (r *run) acceptSeal(c *command) *refusal {
 		return invalid("contents.cid", "not sealed for this command, or not with this key and size: seal it anew")
 	}
 	for i, msp := range c.content.GetReplicas() {
-		member := load[pb.MemberDocument](r.state, memberKey(msp))
+		member := state.Load[pb.MemberDocument](r.state, state.MemberKey(msp))
 		if member == nil {
 			return invalid(at("contents.replicas", i), "not a member of this channel")
 		}
@@ -117,7 +119,7 @@ func (r *run) receiptHolds(seal *pb.SealedBatch, receipt *pb.ReplicaReceipt, spk
 	}
 	key, err := signing.ParseKey(spki)
 	if err != nil {
-		panic(fault{"a member's storage signing key in the state does not parse"})
+		panic(state.Fault{Reason: "a member's storage signing key in the state does not parse"})
 	}
 	// Of the batch that is here, whatever else the receipt says that it is about.
 	message := signing.ReplicaMessage(r.call.GenesisSHA256[:], seal.GetRootSha256(), contents[:], receipt.GetMsp(), receipt.GetHeldAtMs())

@@ -5,6 +5,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/state"
 )
 
 // policyInForce remembers the parsed policies of a PolicyState, which a SetPolicy may replace in
@@ -15,15 +16,15 @@ type policyInForce struct {
 }
 
 func (r *run) policyDocument() *pb.PolicyDocument {
-	return load[pb.PolicyState](r.state, policyKey).GetPolicy()
+	return state.Load[pb.PolicyState](r.state, state.PolicyKey).GetPolicy()
 }
 
 func (r *run) policies() *policy.Session {
-	current := load[pb.PolicyState](r.state, policyKey)
+	current := state.Load[pb.PolicyState](r.state, state.PolicyKey)
 	if r.inForce.state != current {
 		set, err := r.rules.policies.Get(current.GetPolicy().GetCedar())
 		if err != nil {
-			panic(fault{"the policy in force does not parse: this chaincode is too old or too new for it"})
+			panic(state.Fault{Reason: "the policy in force does not parse: this chaincode is too old or too new for it"})
 		}
 		r.inForce = policyInForce{state: current, session: set.Session()}
 	}
@@ -42,8 +43,8 @@ type question struct {
 // decide asks policies and consents and returns what the answer rested on; a refusal says why and
 // what to do.
 func (r *run) decide(q question) (*pb.DecisionBasis, *refusal) {
-	patient := load[pb.IdentityDocument](r.state, identityKey(q.record.Patient))
-	consents := load[pb.ConsentDocument](r.state, consentKey(q.record.Patient))
+	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(q.record.Patient))
+	consents := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(q.record.Patient))
 	q.record.PatientMSP = patient.GetHomeMsp()
 	for _, custodian := range patient.GetCustodians() {
 		q.record.Custodians = append(q.record.Custodians, custodian.GetMsp())

@@ -5,17 +5,36 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
+	"cbmdhi/chaincode/wire"
 )
 
-// Limits of one item.
+// Limits of one call and of what is in it. They are part of the contract with the services (state.proto).
 const (
-	MaxGroupCommands   = 16
-	MaxCommandBytes    = 256 << 10
+	MaxBatchBytes = 9 << 20
+	MaxItems      = 1000
+	// MaxCommands of all groups.
+	MaxCommands = 4_000
+	// MaxElements are messages and entries of lists in all items, their commands, bodies, delegations and contents.
+	MaxElements = 128 << 10
+
+	MaxGroupCommands = 16
+	MaxCommandBytes  = 256 << 10
+	// MaxBodyElements of one command: the largest consent has some 4,200.
+	MaxBodyElements    = 8 << 10
 	MaxDelegationBytes = 8 << 10
+)
+
+var (
+	batchShape      = wire.ShapeOf((&pb.Batch{}).ProtoReflect().Descriptor())
+	commandShape    = wire.ShapeOf((&pb.Command{}).ProtoReflect().Descriptor())
+	bodyShape       = wire.ShapeOf((&pb.CommandBody{}).ProtoReflect().Descriptor())
+	delegationShape = wire.ShapeOf((&pb.Delegation{}).ProtoReflect().Descriptor())
+	sealedShape     = wire.ShapeOf((&pb.SealedKeys{}).ProtoReflect().Descriptor())
+	queryShape      = wire.ShapeOf((&pb.Query{}).ProtoReflect().Descriptor())
 )
 
 // group is a decoded item of the batch.
@@ -71,8 +90,8 @@ func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 	if len(raw) > MaxBatchBytes {
 		return nil, nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "over %d bytes: send fewer items", MaxBatchBytes)
 	}
-	left := &budget{left: MaxElements}
-	if !left.take(batchShape, raw) {
+	left := wire.NewBudget(MaxElements)
+	if !left.Take(batchShape, raw) {
 		return nil, nil, tooMuch
 	}
 	var batch pb.Batch
@@ -94,7 +113,7 @@ func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 	}
 	groups := make([]*group, len(batch.GetItems()))
 	for i, item := range batch.GetItems() {
-		if groups[i] = decodeGroup(item, left); left.left < 0 {
+		if groups[i] = decodeGroup(item, left); left.Exceeded() {
 			return nil, nil, tooMuch
 		}
 	}
@@ -104,7 +123,7 @@ func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 
 var tooMuch = fail(pb.Code_CODE_TOO_LARGE, "batch", "holds more than %d messages and entries of lists: send fewer items", MaxElements)
 
-func decodeGroup(item *pb.BatchItem, left *budget) *group {
+func decodeGroup(item *pb.BatchItem, left *wire.Budget) *group {
 	signed := item.GetGroup().GetCommands()
 	g := &group{commands: make([]*command, len(signed))}
 	if len(signed) > MaxGroupCommands {
@@ -127,13 +146,13 @@ func decodeGroup(item *pb.BatchItem, left *budget) *group {
 	return g
 }
 
-func decodeCommand(signed *pb.SignedCommand, left *budget) *command {
+func decodeCommand(signed *pb.SignedCommand, left *wire.Budget) *command {
 	c := &command{signed: signed, sha256: sha256.Sum256(signed.GetCommand())}
 	if c.undecodable = c.decode(left); c.undecodable != nil {
 		return c
 	}
 	c.misnamed = c.checkNames()
-	c.auditKey = auditKey(c.id(), signed.GetSigner())
+	c.auditKey = state.AuditKey(c.id(), signed.GetSigner())
 	c.misstated = c.describe()
 	return c
 }
@@ -151,27 +170,27 @@ func (c *command) forget() {
 	c.entry.SignerRole, c.entry.SignerMsp, c.entry.OnBehalfOf = done.GetSignerRole(), done.GetSignerMsp(), done.GetOnBehalfOf()
 }
 
-func (c *command) decode(left *budget) *refusal {
+func (c *command) decode(left *wire.Budget) *refusal {
 	// Unsigned, but a registration is kept with its envelope: nothing may ride along into the state.
-	if !allKnown(c.signed.ProtoReflect()) {
+	if !wire.AllKnown(c.signed.ProtoReflect()) {
 		return invalid("", "not a SignedCommand of this version")
 	}
 	if len(c.signed.GetCommand()) > MaxCommandBytes {
 		return tooLarge("command", "over %d bytes", MaxCommandBytes)
 	}
-	if !left.take(commandShape, c.signed.GetCommand()) {
+	if !left.Take(commandShape, c.signed.GetCommand()) {
 		return tooLarge("command", "holds too many entries")
 	}
 	var header pb.Command
-	if !strictly(c.signed.GetCommand(), &header) {
+	if !wire.Strict(c.signed.GetCommand(), &header) {
 		return invalid("command", "not a serialized Command of this version")
 	}
 	c.header = &header
-	if bodyShape.count(header.GetBody(), MaxBodyElements) > MaxBodyElements || !left.take(bodyShape, header.GetBody()) {
+	if bodyShape.Count(header.GetBody(), MaxBodyElements) > MaxBodyElements || !left.Take(bodyShape, header.GetBody()) {
 		return tooLarge("body", "holds more than %d messages and entries of lists", MaxBodyElements)
 	}
 	var body pb.CommandBody
-	if !strictly(header.GetBody(), &body) {
+	if !wire.Strict(header.GetBody(), &body) {
 		return invalid("body", "not a serialized CommandBody of this version")
 	}
 	c.body = &body
@@ -182,11 +201,11 @@ func (c *command) decode(left *budget) *refusal {
 		if len(signed.GetDelegation()) > MaxDelegationBytes {
 			return tooLarge("delegation", "over %d bytes", MaxDelegationBytes)
 		}
-		if !left.take(delegationShape, signed.GetDelegation()) {
+		if !left.Take(delegationShape, signed.GetDelegation()) {
 			return tooLarge("delegation", "holds too many entries")
 		}
 		var delegation pb.Delegation
-		if !strictly(signed.GetDelegation(), &delegation) {
+		if !wire.Strict(signed.GetDelegation(), &delegation) {
 			return invalid("delegation", "not a serialized Delegation of this version")
 		}
 		c.delegation = &delegation
@@ -224,34 +243,6 @@ func assignContents(commands []*command, contents []*pb.StoredContent) *refusal 
 	return nil
 }
 
-// strictly decodes signed bytes and refuses fields that this version does not know: nobody's
-// statement is carried out without its part that we cannot read.
-func strictly(raw []byte, message proto.Message) bool {
-	return proto.Unmarshal(raw, message) == nil && allKnown(message.ProtoReflect())
-}
-
-func allKnown(message protoreflect.Message) bool {
-	if len(message.GetUnknown()) > 0 {
-		return false
-	}
-	known := true
-	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.Kind() != protoreflect.MessageKind {
-			return true
-		}
-		if field.IsList() {
-			list := value.List()
-			for i := range list.Len() {
-				known = known && allKnown(list.Get(i).Message())
-			}
-		} else {
-			known = allKnown(value.Message())
-		}
-		return known
-	})
-	return known
-}
-
 // checkForm finds the first of a group's commands that is refused by its form.
 func (g *group) checkForm(call Call) {
 	for i, c := range g.commands {
@@ -264,7 +255,7 @@ func (g *group) checkForm(call Call) {
 // plan lists, sorted, every state key that any command of the batch could need, and tells whether
 // the number of members matters. Nothing is read for what is refused whatever the state.
 func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
-	wanted := map[string]struct{}{policyKey: {}, call.witnessKey(): {}}
+	wanted := map[string]struct{}{state.PolicyKey: {}, call.witnessKey(): {}}
 	need := func(key string) { wanted[key] = struct{}{} }
 	for _, key := range callKeys(call) {
 		need(key)
@@ -278,13 +269,13 @@ func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
 		}
 		for _, c := range g.commands {
 			need(c.auditKey)
-			need(identityKey(c.signed.GetSigner()))
+			need(state.IdentityKey(c.signed.GetSigner()))
 			if checkEnd(c.header, call.TimeMs, c.period()) != nil {
 				continue // It was committed before, or it is refused.
 			}
 			if d := c.delegation; isAddress(d.GetDelegator()) && isUUIDv7(d.GetDelegationId()) {
-				need(identityKey(d.GetDelegator()))
-				need(revokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
+				need(state.IdentityKey(d.GetDelegator()))
+				need(state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
 			}
 			c.carrier = call.CreatorMSP
 			if c.misstated == nil {

@@ -190,7 +190,7 @@ func TestEveryElementIsCounted(t *testing.T) {
 			b.Items = append(b.Items, d.good())
 		}
 		raw := sim.Marshal(t, b)
-		if counted, held := batch.CountBatch(raw), elementsOf(b.ProtoReflect()); counted != held {
+		if counted, held := countBatch(raw), elementsOf(b.ProtoReflect()); counted != held {
 			rt.Fatalf("counted %d, there are %d", counted, held)
 		}
 	})

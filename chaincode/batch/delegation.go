@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // maxDelegationPatients bounds the patients that a delegation can be limited to.
@@ -31,7 +32,7 @@ func (r *run) checkDelegator(c *command) *refusal {
 		return refuse(pb.Code_CODE_WRONG_CHANNEL, "delegation.genesis_sha256",
 			"the delegation was signed for a channel of this name that began otherwise: log in again with the genesis hash of this one")
 	}
-	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
+	delegator := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(d.GetDelegator()))
 	if delegator == nil {
 		return refuse(pb.Code_CODE_UNKNOWN_SIGNER, "delegation.delegator", "not registered on this channel")
 	}
@@ -53,7 +54,7 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 		return why
 	}
 	c.entry.OnBehalfOf = d.GetDelegator()
-	delegator := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegator()))
+	delegator := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(d.GetDelegator()))
 	if delegator.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegator", "the delegator's identity is not active")
 	}

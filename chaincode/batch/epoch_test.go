@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"cbmdhi/chaincode/batch"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // tick has the ledger service of the calling member tell the time, and commits what it wrote.
@@ -30,7 +30,7 @@ func unattended(t *testing.T) *story {
 	s := begin(t)
 	s.Unattended = true
 	for number := range int64(3) {
-		delete(s.State, batch.EpochKey(number))
+		delete(s.State, state.EpochKey(number))
 	}
 	return s
 }

@@ -7,24 +7,26 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
+	"cbmdhi/chaincode/wire"
 )
 
 // Init writes the beginning of a channel: the members, the first policy, and the hash of this very
 // Genesis. The chaincode endorses none but the one that its operator agreed to, so that no single
 // member decides who the others are.
-func (rules *Rules) Init(call Call, raw []byte, ledger Ledger) (writes []Write, err error) {
+func (rules *Rules) Init(call Call, raw []byte, ledger state.Ledger) (writes []state.Write, err error) {
 	defer recoverFault(&err)
 	if sha256.Sum256(raw) != call.GenesisSHA256 {
 		return nil, fail(pb.Code_CODE_FORBIDDEN, "genesis", "not the genesis that this member's operator agreed to (CBMDHI_GENESIS_SHA256)")
 	}
 	var genesis pb.Genesis
-	if !strictly(raw, &genesis) {
+	if !wire.Strict(raw, &genesis) {
 		return nil, fail(pb.Code_CODE_INVALID, "genesis", "not a serialized Genesis of this version")
 	}
 	if genesis.GetChannel() != call.Channel {
 		return nil, fail(pb.Code_CODE_WRONG_CHANNEL, "genesis", "made for another channel")
 	}
-	s, failure := fetchState(ledger, []string{policyKey})
+	s, failure := fetchState(ledger, []string{state.PolicyKey})
 	if failure != nil {
 		return nil, failure
 	}
@@ -32,19 +34,19 @@ func (rules *Rules) Init(call Call, raw []byte, ledger Ledger) (writes []Write, 
 	if failed != nil {
 		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the members could not be read from the peer")
 	}
-	if load[pb.PolicyState](s, policyKey) != nil || len(members) > 0 {
+	if state.Load[pb.PolicyState](s, state.PolicyKey) != nil || len(members) > 0 {
 		return nil, fail(pb.Code_CODE_CONFLICT, "genesis", "this channel has begun already")
 	}
 	if failure := rules.checkGenesis(call, &genesis); failure != nil {
 		return nil, failure
 	}
-	s.put(channelKey, &pb.ChannelState{GenesisSha256: call.GenesisSHA256[:]})
-	s.put(policyKey, &pb.PolicyState{Policy: genesis.GetPolicy()})
+	s.Put(state.ChannelKey, &pb.ChannelState{GenesisSha256: call.GenesisSHA256[:]})
+	s.Put(state.PolicyKey, &pb.PolicyState{Policy: genesis.GetPolicy()})
 	for _, member := range genesis.GetMembers() {
-		s.put(memberKey(member.GetMsp()), member)
+		s.Put(state.MemberKey(member.GetMsp()), member)
 	}
-	s.keep()
-	return s.writes(), nil
+	s.Commit()
+	return s.Writes(), nil
 }
 
 func (rules *Rules) checkGenesis(call Call, genesis *pb.Genesis) *Failure {
@@ -77,19 +79,21 @@ func (rules *Rules) checkGenesis(call Call, genesis *pb.Genesis) *Failure {
 }
 
 // callKeys are the keys by which a call is admitted; every call reads them.
-func callKeys(call Call) []string { return []string{channelKey, memberKey(call.CreatorMSP)} }
+func callKeys(call Call) []string {
+	return []string{state.ChannelKey, state.MemberKey(call.CreatorMSP)}
+}
 
 // admitCall is who may call this channel's chaincode, and with what beginning in mind: one rule for
 // `process` and `query`.
-func admitCall(call Call, s *state) *Failure {
-	began := load[pb.ChannelState](s, channelKey)
+func admitCall(call Call, s *state.Overlay) *Failure {
+	began := state.Load[pb.ChannelState](s, state.ChannelKey)
 	switch {
 	case began == nil:
 		return fail(pb.Code_CODE_NOT_FOUND, "genesis", "this channel has no genesis yet: call init first")
 	case !bytes.Equal(began.GetGenesisSha256(), call.GenesisSHA256[:]):
 		return fail(pb.Code_CODE_WRONG_CHANNEL, "genesis", "this member's chaincode server holds the hash of another genesis: "+
 			"set CBMDHI_GENESIS_SHA256 to the one that the members agreed to")
-	case load[pb.MemberDocument](s, memberKey(call.CreatorMSP)) == nil:
+	case state.Load[pb.MemberDocument](s, state.MemberKey(call.CreatorMSP)) == nil:
 		return fail(pb.Code_CODE_FORBIDDEN, "creator", "the transaction's creator does not belong to a member of this channel")
 	}
 	return nil

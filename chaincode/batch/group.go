@@ -83,7 +83,7 @@ func (r *run) settle(g *group) []*pb.Verdict {
 		}
 		r.record(c, nil)
 	}
-	r.state.keep()
+	r.state.Commit()
 	return g.all(nil)
 }
 
@@ -112,13 +112,13 @@ func (r *run) replay(g *group) []*pb.Verdict {
 			r.record(c, why)
 		}
 	}
-	r.state.keep()
+	r.state.Commit()
 	return g.all(why)
 }
 
 // refuseGroup blames one command of a group.
 func (r *run) refuseGroup(g *group, culprit int, why *refusal) []*pb.Verdict {
-	r.state.discard()
+	r.state.Rollback()
 	if why.carriers {
 		return g.refusedBy(culprit, why)
 	}
@@ -130,7 +130,7 @@ func (r *run) refuseGroup(g *group, culprit int, why *refusal) []*pb.Verdict {
 			r.record(c, groupRefused)
 		}
 	}
-	r.state.keep()
+	r.state.Commit()
 	return g.refusedBy(culprit, why)
 }
 
@@ -144,7 +144,7 @@ func (r *run) record(c *command, why *refusal) {
 			c.entry.Basis = nil
 		}
 	}
-	r.state.put(c.auditKey, c.entry)
+	r.state.Put(c.auditKey, c.entry)
 }
 
 func (g *group) all(why *refusal) []*pb.Verdict {

@@ -9,6 +9,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // updateAndConsent is the paper's case: the update and the consent to share it, one transaction.
@@ -36,7 +37,7 @@ func TestAGroupIsDoneAsOne(t *testing.T) {
 	s := begin(t)
 	item, record := s.updateAndConsent()
 	s.expectAll(s.settle(item), pb.Code_CODE_OK, pb.Code_CODE_OK)
-	if !s.Document("z/"+record+"/rec/00000001", &pb.RecordVersion{}) || !s.Document("con/"+s.patient.Address, &pb.ConsentDocument{}) {
+	if !s.Document(state.RecordKey(record, 1), &pb.RecordVersion{}) || !s.Document(state.ConsentKey(s.patient.Address), &pb.ConsentDocument{}) {
 		t.Fatal("the group's changes are not there")
 	}
 	s.Now = s.Now.Add(time.Hour)

@@ -5,6 +5,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/state"
 )
 
 // Access: the verdict is the decision. Permitted or refused, it is on the channel before any key is
@@ -65,15 +66,15 @@ func (r *run) notSuperseded(path, action string, record *pb.RecordVersion) *refu
 
 // isSuperseded asks for the next version, whose key lies beside that of this one.
 func (r *run) isSuperseded(record *pb.RecordVersion) bool {
-	return load[pb.RecordVersion](r.state, recordKey(record.GetRecordId(), record.GetVersion()+1)) != nil
+	return state.Load[pb.RecordVersion](r.state, state.RecordKey(record.GetRecordId(), record.GetVersion()+1)) != nil
 }
 
 // readsOfRecord names the keys that a decision about reading a record version needs.
 func readsOfRecord(named recordVersion, need func(string)) {
-	need(recordKey(named.GetRecordId(), named.GetVersion()))
-	need(recordKey(named.GetRecordId(), named.GetVersion()+1))
-	need(identityKey(named.GetPatient()))
-	need(consentKey(named.GetPatient()))
+	need(state.RecordKey(named.GetRecordId(), named.GetVersion()))
+	need(state.RecordKey(named.GetRecordId(), named.GetVersion()+1))
+	need(state.IdentityKey(named.GetPatient()))
+	need(state.ConsentKey(named.GetPatient()))
 }
 
 // recordVersion is how Access and BreakGlass name what is read.
@@ -97,7 +98,7 @@ func checkRecordVersion(path string, named recordVersion) *refusal {
 
 // recordOf finds the record version that is named, if it is that patient's.
 func (r *run) recordOf(path string, named recordVersion) (*pb.RecordVersion, *refusal) {
-	record := load[pb.RecordVersion](r.state, recordKey(named.GetRecordId(), named.GetVersion()))
+	record := state.Load[pb.RecordVersion](r.state, state.RecordKey(named.GetRecordId(), named.GetVersion()))
 	if record == nil || record.GetPatient() != named.GetPatient() {
 		return nil, notFound(path+"record_id", "this patient has no such record version")
 	}

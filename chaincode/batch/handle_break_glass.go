@@ -7,6 +7,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/state"
 )
 
 const (
@@ -22,7 +23,7 @@ var breakGlassFamily = family{
 	describe: describeBreakGlass,
 	reads: func(c *command, need func(string)) {
 		readsOfRecord(c.body.GetBreakGlass(), need)
-		need(breakGlassQuotaKey(c.signed.GetSigner()))
+		need(state.BreakGlassQuotaKey(c.signed.GetSigner()))
 	},
 	apply: applyBreakGlass,
 }
@@ -63,9 +64,9 @@ func applyBreakGlass(r *run, c *command) *refusal {
 	if why != nil {
 		return why
 	}
-	r.state.put(breakGlassQuotaKey(c.actor.GetAddress()), quota)
+	r.state.Put(state.BreakGlassQuotaKey(c.actor.GetAddress()), quota)
 	// The clinician's own signed words: a reviewer who opens the reason need not believe who hands it over.
-	r.state.put(brokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
+	r.state.Put(state.BrokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
 	return nil
 }
 
@@ -99,7 +100,7 @@ func checkSealedReasons(path string, reasons []*pb.SealedReason) *refusal {
 func (r *run) charged(clinician, patient string, atMs int64) (*pb.BreakGlassQuota, *refusal) {
 	limits := r.policyDocument().GetBreakGlass()
 	quota := &pb.BreakGlassQuota{}
-	if known := load[pb.BreakGlassQuota](r.state, breakGlassQuotaKey(clinician)); known != nil {
+	if known := state.Load[pb.BreakGlassQuota](r.state, state.BreakGlassQuotaKey(clinician)); known != nil {
 		quota = proto.CloneOf(known)
 	}
 	if atMs >= quota.GetBeganAtMs()+int64(limits.GetWindowHours())*hourMs {

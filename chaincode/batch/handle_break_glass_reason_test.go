@@ -8,6 +8,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func TestWhyAGlassWasBrokenIsKeptSealedInTheCliniciansOwnWords(t *testing.T) {
@@ -19,12 +20,12 @@ func TestWhyAGlassWasBrokenIsKeptSealedInTheCliniciansOwnWords(t *testing.T) {
 	if entry.GetReasonCode() != "" {
 		t.Fatalf("the audit entry tells the reason: %q", entry.GetReasonCode())
 	}
-	if !s.Document("z/"+entry.GetCommandId()+"/glass/"+s.clinician.Address, kept) || !proto.Equal(kept, command) {
+	if !s.Document(state.BrokenGlassKey(entry.GetCommandId(), s.clinician.Address), kept) || !proto.Equal(kept, command) {
 		t.Fatalf("the reviewers find %v, not what the clinician signed", kept)
 	}
 	refused := s.breakGlass(s.engine, record)
 	s.expect(s.One(refused), pb.Code_CODE_FORBIDDEN)
-	if s.Document("z/"+s.Audit(refused).GetCommandId()+"/glass/"+s.engine.Address, kept) {
+	if s.Document(state.BrokenGlassKey(s.Audit(refused).GetCommandId(), s.engine.Address), kept) {
 		t.Fatal("there is nothing to review about a glass that held")
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func (s *story) breakGlass(by *sim.Person, record string) *pb.SignedCommand {
@@ -37,7 +38,7 @@ func TestAnAdministratorWhoBrokeTheGlassAsAClinicianCannotReviewIt(t *testing.T)
 	s.expect(s.One(broken), pb.Code_CODE_OK)
 	promoted := s.Identity(s.clinician.Address)
 	promoted.Role = pb.Role_ROLE_ADMINISTRATOR
-	s.State["id/"+s.clinician.Address] = sim.Marshal(t, promoted)
+	s.State[state.IdentityKey(s.clinician.Address)] = sim.Marshal(t, promoted)
 	s.expect(s.One(s.clinician.Sign(sim.Body(&pb.ReviewBreakGlass{
 		BreakGlassId: s.Audit(broken).GetCommandId(), Clinician: s.clinician.Address, Justified: true,
 	}))), pb.Code_CODE_FORBIDDEN)
@@ -46,9 +47,9 @@ func TestAnAdministratorWhoBrokeTheGlassAsAClinicianCannotReviewIt(t *testing.T)
 func TestNoPolicyLetsAnybodyButAClinicianBreakTheGlass(t *testing.T) {
 	s := begin(t)
 	record := s.Write(s.engine, s.patient)
-	state := s.policy()
-	state.Policy.Cedar = `@id("everything") permit (principal, action, resource);`
-	s.State["pol"] = sim.Marshal(t, state)
+	inForce := s.policy()
+	inForce.Policy.Cedar = `@id("everything") permit (principal, action, resource);`
+	s.State[state.PolicyKey] = sim.Marshal(t, inForce)
 	s.expectAt(s.One(s.breakGlass(s.engine, record)), pb.Code_CODE_FORBIDDEN, "signer")
 	s.expect(s.One(s.breakGlass(s.clinician, record)), pb.Code_CODE_OK)
 }
@@ -57,10 +58,10 @@ func TestAConsortiumMayNarrowWhatAnEmergencyOpens(t *testing.T) {
 	s := begin(t)
 	record := s.Write(s.engine, s.patient)
 	s.patient.Permit(&pb.Provision{Effect: pb.Effect_EFFECT_DENY})
-	state := s.policy()
-	state.Policy.Cedar += `@id("not-against-a-deny") forbid (principal, action == Action::"break-glass", resource)
+	inForce := s.policy()
+	inForce.Policy.Cedar += `@id("not-against-a-deny") forbid (principal, action == Action::"break-glass", resource)
 		when { context.consent == "deny" && principal.msp != resource.patient_msp };`
-	s.State["pol"] = sim.Marshal(t, state)
+	s.State[state.PolicyKey] = sim.Marshal(t, inForce)
 	v := s.expect(s.One(s.breakGlass(s.stranger, record)), pb.Code_CODE_FORBIDDEN)
 	if got := v.GetBasis().GetPolicies(); len(got) != 1 || got[0] != "not-against-a-deny" || s.quota(s.stranger).GetRecords() != 0 {
 		t.Fatalf("refused by %v, quota %v", got, s.quota(s.stranger))

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // Limits of a patient's consents: the document is read with every decision about the patient.
@@ -45,7 +46,7 @@ var consentFamily = family{
 	reads: func(c *command, need func(string)) {
 		readConsents(c.body.GetConsent(), need)
 		for msp := range namedMembers(c.body.GetConsent()) {
-			need(memberKey(msp))
+			need(state.MemberKey(msp))
 		}
 	},
 	apply: applyConsent,
@@ -73,8 +74,8 @@ type consentChange interface {
 }
 
 func readConsents(body consentChange, need func(string)) {
-	need(consentKey(body.GetPatient()))
-	need(endedConsentKey(body.GetConsentId(), body.GetPatient()))
+	need(state.ConsentKey(body.GetPatient()))
+	need(state.EndedConsentKey(body.GetConsentId(), body.GetPatient()))
 }
 
 func applyConsent(r *run, c *command) *refusal {
@@ -87,7 +88,7 @@ func applyConsent(r *run, c *command) *refusal {
 	if why := r.checkMembers(path, body); why != nil {
 		return why
 	}
-	if load[pb.EndedConsent](r.state, endedConsentKey(body.GetConsentId(), body.GetPatient())) != nil {
+	if state.Load[pb.EndedConsent](r.state, state.EndedConsentKey(body.GetConsentId(), body.GetPatient())) != nil {
 		return conflict(path+"consent_id", "this consent was revoked, and its id is not given again: give it under a fresh id")
 	}
 	given := &pb.ActiveConsent{
@@ -103,7 +104,7 @@ func applyConsent(r *run, c *command) *refusal {
 	if proto.Size(next) > maxConsentDocumentBytes {
 		return tooLarge("body.consent", "all consents together are over %d bytes: revoke or shorten one", maxConsentDocumentBytes)
 	}
-	r.state.put(consentKey(body.GetPatient()), next)
+	r.state.Put(state.ConsentKey(body.GetPatient()), next)
 	return nil
 }
 
@@ -112,7 +113,7 @@ func applyConsent(r *run, c *command) *refusal {
 func (r *run) checkMembers(path string, body *pb.Consent) *refusal {
 	for i, provision := range body.GetProvisions() {
 		for j, g := range provision.GetGrantees() {
-			if msp := g.GetMsp(); msp != "" && load[pb.MemberDocument](r.state, memberKey(msp)) == nil {
+			if msp := g.GetMsp(); msp != "" && state.Load[pb.MemberDocument](r.state, state.MemberKey(msp)) == nil {
 				return invalid(at(at(path+"provisions", i)+".grantees", j)+".msp", "not a member of this channel")
 			}
 		}
@@ -144,8 +145,8 @@ func applyRevoke(r *run, c *command) *refusal {
 		return notFound(path+"consent_id", "no such consent is in force")
 	}
 	next.Consents = slices.Delete(next.Consents, i, i+1)
-	r.state.put(consentKey(body.GetPatient()), next)
-	r.state.put(endedConsentKey(body.GetConsentId(), body.GetPatient()), &pb.EndedConsent{EndedBy: c.id(), AtMs: r.call.TimeMs})
+	r.state.Put(state.ConsentKey(body.GetPatient()), next)
+	r.state.Put(state.EndedConsentKey(body.GetConsentId(), body.GetPatient()), &pb.EndedConsent{EndedBy: c.id(), AtMs: r.call.TimeMs})
 	return nil
 }
 
@@ -157,7 +158,7 @@ func (r *run) nextConsents(c *command, path string, body consentChange) (*pb.Con
 	if c.actor.GetRole() != pb.Role_ROLE_PATIENT || c.actor.GetAddress() != patient {
 		return nil, forbidden("signer", "only the patient gives and revokes consent")
 	}
-	current := load[pb.ConsentDocument](r.state, consentKey(patient))
+	current := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(patient))
 	if body.GetFollows() != current.GetChangedBy() {
 		return nil, conflict(path+"follows", "the consents are not those that this change was signed for: look at them, and sign again")
 	}

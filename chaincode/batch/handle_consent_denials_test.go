@@ -5,14 +5,15 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // openToAll puts a policy in force that permits everything: what is refused under it, the contract refuses.
 func (s *story) openToAll() {
 	s.t.Helper()
-	state := s.policy()
-	state.Policy.Cedar = `@id("open") permit (principal, action, resource);`
-	s.State["pol"] = sim.Marshal(s.t, state)
+	inForce := s.policy()
+	inForce.Policy.Cedar = `@id("open") permit (principal, action, resource);`
+	s.State[state.PolicyKey] = sim.Marshal(s.t, inForce)
 }
 
 func TestADenyWithoutActionsStopsEveryUseWhateverTheMembersVoted(t *testing.T) {

@@ -8,11 +8,12 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func (s *story) consents() *pb.ConsentDocument {
 	document := &pb.ConsentDocument{}
-	s.Document("con/"+s.patient.Address, document)
+	s.Document(state.ConsentKey(s.patient.Address), document)
 	return document
 }
 

@@ -3,6 +3,7 @@ package batch
 import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/state"
 )
 
 const actionEmergency = "emergency-access"
@@ -14,7 +15,7 @@ var emergencyFamily = family{
 	describe: describeEmergency,
 	reads: func(c *command, need func(string)) {
 		readsOfRecord(c.body.GetEmergencyAccess().GetGlass(), need)
-		need(breakGlassQuotaKey(c.signed.GetSigner()))
+		need(state.BreakGlassQuotaKey(c.signed.GetSigner()))
 	},
 	apply: applyEmergency,
 }
@@ -59,7 +60,7 @@ func applyEmergency(r *run, c *command) *refusal {
 	if c.actor.GetRole() != pb.Role_ROLE_CLINICIAN {
 		return forbidden("signer", "only a clinician breaks the glass: ask one")
 	}
-	patient := load[pb.IdentityDocument](r.state, identityKey(record.GetPatient()))
+	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(record.GetPatient()))
 	if patient.GetHomeMsp() != c.actor.GetHomeMsp() {
 		return forbidden(path+"patient", "without a majority a member's clinicians open records of its own patients alone")
 	}
@@ -67,8 +68,8 @@ func applyEmergency(r *run, c *command) *refusal {
 	if against := firstOf(r.objection(c, record), over); against != nil {
 		c.entry.Objection, c.entry.Reason, c.entry.Path = against.code, against.reason, against.path
 	}
-	r.state.put(breakGlassQuotaKey(c.actor.GetAddress()), quota)
-	r.state.put(brokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
+	r.state.Put(state.BreakGlassQuotaKey(c.actor.GetAddress()), quota)
+	r.state.Put(state.BrokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)
 	return nil
 }
 

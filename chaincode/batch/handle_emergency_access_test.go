@@ -11,6 +11,7 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
 )
 
 const day = 24 * time.Hour
@@ -32,7 +33,7 @@ func (s *story) newestEpoch() int64 {
 	newest := int64(0)
 	for key := range s.State {
 		epoch := &pb.Epoch{}
-		if strings.HasPrefix(key, "epoch/") && s.Document(key, epoch) {
+		if strings.HasPrefix(key, state.EpochPrefix) && s.Document(key, epoch) {
 			newest = max(newest, epoch.GetNumber())
 		}
 	}
@@ -71,7 +72,7 @@ func TestAMemberOpensItsOwnPatientsRecordWhileTheChannelStandsStill(t *testing.T
 	record := s.Write(s.engine, s.patient)
 	s.patient.Permit(&pb.Provision{Effect: pb.Effect_EFFECT_DENY})
 	registration := s.clinician.Sign(sim.Body(s.clinician.Registration()))
-	s.State["reg/"+s.clinician.Address] = sim.Marshal(t, registration)
+	s.State[state.RegistrationKey(s.clinician.Address)] = sim.Marshal(t, registration)
 	s.standStill()
 	command := s.emergency(s.clinician, s.patient, record)
 	decision := s.decides(command)
@@ -90,7 +91,7 @@ func TestAMemberOpensItsOwnPatientsRecordWhileTheChannelStandsStill(t *testing.T
 		t.Fatalf("audit entry %v", e)
 	}
 	kept := &pb.SignedCommand{}
-	if !s.Document("z/"+e.GetCommandId()+"/glass/"+s.clinician.Address, kept) || !proto.Equal(kept, command) {
+	if !s.Document(state.BrokenGlassKey(e.GetCommandId(), s.clinician.Address), kept) || !proto.Equal(kept, command) {
 		t.Fatal("the clinician's words are not kept for the reviewers")
 	}
 	if q := s.quota(s.clinician); q.GetRecords() != 1 || q.GetUnreviewed() != 1 {
@@ -204,14 +205,14 @@ func TestWhatStandsAgainstAnEmergencyIsPutOnRecordWithIt(t *testing.T) {
 			s.MustOK(s.Process(s.PutRecord(s.engine, s.patient, 2, record)).GetGroups()[0].GetVerdicts()...)
 		}, pb.Code_CODE_FORBIDDEN, "body.emergency_access.glass.version"},
 		"the policy forbids it": {func(s *story, _ string) {
-			state := s.policy()
-			state.Policy.Cedar += `@id("none") forbid (principal, action == Action::"break-glass", resource);`
-			s.State["pol"] = sim.Marshal(s.t, state)
+			inForce := s.policy()
+			inForce.Policy.Cedar += `@id("none") forbid (principal, action == Action::"break-glass", resource);`
+			s.State[state.PolicyKey] = sim.Marshal(s.t, inForce)
 		}, pb.Code_CODE_FORBIDDEN, ""},
 		"the quota is used up": {func(s *story, _ string) {
-			state := s.policy()
-			state.Policy.BreakGlass.Records = 0
-			s.State["pol"] = sim.Marshal(s.t, state)
+			inForce := s.policy()
+			inForce.Policy.BreakGlass.Records = 0
+			s.State[state.PolicyKey] = sim.Marshal(s.t, inForce)
 		}, pb.Code_CODE_FORBIDDEN, "signer"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
+	"cbmdhi/chaincode/state"
+	"cbmdhi/chaincode/wire"
 )
 
 const (
@@ -22,16 +24,16 @@ var recordFamily = family{
 	describe: describeRecordBody,
 	reads: func(c *command, need func(string)) {
 		body := c.body.GetPutRecord()
-		need(identityKey(body.GetPatient()))
-		need(consentKey(body.GetPatient()))
-		need(recordKey(body.GetRecordId(), body.GetVersion()))
+		need(state.IdentityKey(body.GetPatient()))
+		need(state.ConsentKey(body.GetPatient()))
+		need(state.RecordKey(body.GetRecordId(), body.GetVersion()))
 		if body.GetVersion() > 1 {
-			need(recordKey(body.GetRecordId(), body.GetVersion()-1))
+			need(state.RecordKey(body.GetRecordId(), body.GetVersion()-1))
 		}
 		if c.misstored == nil {
-			need(writerKeyKey(c.carrier, c.content.GetWriterKey().GetKeyId()))
+			need(state.WriterKeyStateKey(c.carrier, c.content.GetWriterKey().GetKeyId()))
 			for _, msp := range c.content.GetReplicas() {
-				need(memberKey(msp))
+				need(state.MemberKey(msp))
 			}
 		}
 	},
@@ -67,7 +69,7 @@ func describeRecordBody(c *command) *refusal {
 func applyRecord(r *run, c *command) *refusal {
 	const path = "body.put_record."
 	body := c.body.GetPutRecord()
-	patient := load[pb.IdentityDocument](r.state, identityKey(body.GetPatient()))
+	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetPatient()))
 	if patient.GetRole() != pb.Role_ROLE_PATIENT {
 		return notFound(path+"patient", "no such patient on this channel")
 	}
@@ -94,7 +96,7 @@ func applyRecord(r *run, c *command) *refusal {
 	if why := r.acceptContent(c, patient); why != nil {
 		return why.byCarrier()
 	}
-	r.state.put(recordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
+	r.state.Put(state.RecordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
 		RecordId: body.GetRecordId(), Version: body.GetVersion(), Patient: body.GetPatient(),
 		Category: body.GetCategory(), ContentCommitment: body.GetContentCommitment(),
 		ContentBytes: body.GetContentBytes(), Author: c.actor.GetAddress(), WriterMsp: r.call.CreatorMSP,
@@ -107,13 +109,13 @@ func applyRecord(r *run, c *command) *refusal {
 // lastVersion is the one that this version follows, nil for the first, if it may follow it.
 func (r *run) lastVersion(body *pb.PutRecord) (*pb.RecordVersion, *refusal) {
 	const path = "body.put_record."
-	if load[pb.RecordVersion](r.state, recordKey(body.GetRecordId(), body.GetVersion())) != nil {
+	if state.Load[pb.RecordVersion](r.state, state.RecordKey(body.GetRecordId(), body.GetVersion())) != nil {
 		return nil, conflict(path+"version", "this version is there already: write the next one")
 	}
 	if body.GetVersion() == 1 {
 		return nil, nil
 	}
-	last := load[pb.RecordVersion](r.state, recordKey(body.GetRecordId(), body.GetVersion()-1))
+	last := state.Load[pb.RecordVersion](r.state, state.RecordKey(body.GetRecordId(), body.GetVersion()-1))
 	if last == nil {
 		return nil, conflict(path+"version", "the version before it is not there")
 	}
@@ -152,7 +154,7 @@ func checkContent(content *pb.StoredContent) *refusal {
 	switch {
 	case content == nil:
 		return invalid("contents", "the item holds no content for this PutRecord")
-	case !allKnown(content.ProtoReflect()):
+	case !wire.AllKnown(content.ProtoReflect()):
 		return invalid("contents", "not a StoredContent of this version")
 	case !isCID(content.GetCid()):
 		return invalid("contents.cid", "not a CIDv1 (sha2-256) in lower-case base32")
@@ -198,7 +200,7 @@ func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
 func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal {
 	const path = "contents.writer_key"
 	key := c.content.GetWriterKey()
-	if known := load[pb.WriterKeyState](r.state, writerKeyKey(r.call.CreatorMSP, key.GetKeyId())); known != nil {
+	if known := state.Load[pb.WriterKeyState](r.state, state.WriterKeyStateKey(r.call.CreatorMSP, key.GetKeyId())); known != nil {
 		if !isSameKey(known.GetKey(), key) || known.GetPatient() != patient.GetAddress() {
 			return conflict(path, "this key id belongs to another key or patient")
 		}
@@ -207,7 +209,7 @@ func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal
 	if why := r.handOver(key, patient); why != nil {
 		return why
 	}
-	r.state.put(writerKeyKey(r.call.CreatorMSP, key.GetKeyId()), &pb.WriterKeyState{
+	r.state.Put(state.WriterKeyStateKey(r.call.CreatorMSP, key.GetKeyId()), &pb.WriterKeyState{
 		Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP, CommandId: c.id(),
 	})
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // put is a record whose statement was changed.
@@ -25,7 +26,7 @@ func TestARecordIsStoredAsItsAuthorSignedIt(t *testing.T) {
 	body := &pb.RecordVersion{}
 	command := item.Group.Commands[0]
 	entry := s.Audit(command)
-	if !s.Document("z/"+entry.GetRecordId()+"/rec/00000001", body) {
+	if !s.Document(state.RecordKey(entry.GetRecordId(), 1), body) {
 		t.Fatal("not stored")
 	}
 	if body.GetAuthor() != s.engine.Address || body.GetSignedBy() != s.engine.Address || body.GetWriterMsp() != sim.Mercy || body.GetPatient() != s.patient.Address ||
@@ -46,7 +47,7 @@ func TestWhoWroteThroughADeviceReadsWhatTheyWrote(t *testing.T) {
 	command := s.clinician.Within(s.clinician.Delegation(s.device), s.device.Sign(body))
 	s.MustOK(s.settle(&pb.BatchItem{Group: sim.Item(command).Group, Contents: []*pb.StoredContent{content}})...)
 	stored := &pb.RecordVersion{}
-	s.Document("z/"+record+"/rec/00000001", stored)
+	s.Document(state.RecordKey(record, 1), stored)
 	if stored.GetAuthor() != s.clinician.Address || stored.GetSignedBy() != s.device.Address {
 		t.Fatalf("written by %s, signed by %s", stored.GetAuthor(), stored.GetSignedBy())
 	}
@@ -150,10 +151,10 @@ func TestARecordWhoseStatementIsWrongIsRefusedAndSaysWhere(t *testing.T) {
 
 func TestFewerReplicasThanThePolicyAsksForAreRefused(t *testing.T) {
 	s := begin(t)
-	state := &pb.PolicyState{}
-	s.Document("pol", state)
-	state.Policy.MinReplicas = 2
-	s.State["pol"] = sim.Marshal(t, state)
+	inForce := &pb.PolicyState{}
+	s.Document(state.PolicyKey, inForce)
+	inForce.Policy.MinReplicas = 2
+	s.State[state.PolicyKey] = sim.Marshal(t, inForce)
 	item, _ := s.put(s.engine, func(*pb.PutRecord, *pb.StoredContent) {})
 	s.expect(s.settle(item)[0], pb.Code_CODE_INVALID)
 	item, _ = s.put(s.engine, func(_ *pb.PutRecord, c *pb.StoredContent) { c.Replicas = append(c.Replicas, sim.Lakeside) })
@@ -201,14 +202,14 @@ func TestAWriterKeyIsSealedToEveryHolderOnceAndThenReused(t *testing.T) {
 	s.expect(s.review(s.administrator, s.patient, approve), pb.Code_CODE_OK)
 	s.expect(s.review(s.otherAdministrator, s.patient, approve), pb.Code_CODE_OK)
 	item, _ := s.put(s.engine, func(*pb.PutRecord, *pb.StoredContent) {})
-	name := "wk/" + sim.Mercy + "/" + item.Contents[0].GetWriterKey().GetKeyId()
+	name := state.SealedWriterKeyName(sim.Mercy, item.Contents[0].GetWriterKey().GetKeyId())
 	s.expect(s.settle(item)[0], pb.Code_CODE_OK)
 	for _, holder := range []string{sim.Mercy, sim.Lakeside} {
-		if s.Private["_implicit_org_"+holder][name] == nil {
+		if s.Private[state.ImplicitCollection(holder)][name] == nil {
 			t.Fatalf("%s does not hold the writer key", holder)
 		}
 	}
-	if s.Private["_implicit_org_"+sim.Insurer] != nil {
+	if s.Private[state.ImplicitCollection(sim.Insurer)] != nil {
 		t.Fatal("a member that is no custodian holds a key")
 	}
 	// Later records need no transient map.
@@ -243,7 +244,7 @@ func TestAWriterKeyThatAFailedGroupBroughtIsNewToTheNext(t *testing.T) {
 	group.Group.Commands[1].Signature = group.Group.Commands[0].Signature
 	result := s.Process(group, s.PutRecord(s.engine, s.patient, 1, s.ID()))
 	s.expect(result.Groups[1].Verdicts[0], pb.Code_CODE_OK)
-	if len(s.Private["_implicit_org_"+sim.Mercy]) != 1 {
+	if len(s.Private[state.ImplicitCollection(sim.Mercy)]) != 1 {
 		t.Fatal("the writer key is not there")
 	}
 }
@@ -253,7 +254,7 @@ func TestNobodyTakesAWriterKeyIdOfAnotherMember(t *testing.T) {
 	s.patient.Custodians = []string{sim.Mercy, sim.Lakeside}
 	document := s.Identity(s.patient.Address)
 	document.Custodians = append(document.Custodians, &pb.Custodian{Msp: sim.Lakeside, SealedKeySha256: make([]byte, 32)})
-	s.State["id/"+s.patient.Address] = sim.Marshal(t, document)
+	s.State[state.IdentityKey(s.patient.Address)] = sim.Marshal(t, document)
 	s.patient.Permit(&pb.Provision{Actions: []string{"write"}})
 	item := s.PutRecord(s.engine, s.patient, 1, s.ID())
 	mine := item.Contents[0].GetWriterKey()
@@ -264,7 +265,7 @@ func TestNobodyTakesAWriterKeyIdOfAnotherMember(t *testing.T) {
 	theirs.Contents[0].WriterKey.KeyId = mine.GetKeyId()
 	sealed := s.Sealed()
 	for _, key := range sealed.GetKeys() {
-		key.Key = strings.Replace(key.GetKey(), "wk/"+sim.Lakeside+"/", "wk/"+sim.Lakeside+"/"+mine.GetKeyId()+"#", 1)
+		key.Key = strings.Replace(key.GetKey(), "wk/"+sim.Lakeside+"/", state.SealedWriterKeyName(sim.Lakeside, mine.GetKeyId())+"#", 1)
 		key.Key, _, _ = strings.Cut(key.GetKey(), "#")
 	}
 	out, err := s.EndorseWith(sim.Marshal(t, sealed), theirs)
@@ -276,9 +277,9 @@ func TestNobodyTakesAWriterKeyIdOfAnotherMember(t *testing.T) {
 
 	s.Creator = sim.Mercy
 	s.expect(s.settle(item)[0], pb.Code_CODE_OK)
-	held := s.Private["_implicit_org_"+sim.Lakeside]
+	held := s.Private[state.ImplicitCollection(sim.Lakeside)]
 	for _, writer := range []string{sim.Mercy, sim.Lakeside} {
-		if held["wk/"+writer+"/"+mine.GetKeyId()] == nil {
+		if held[state.SealedWriterKeyName(writer, mine.GetKeyId())] == nil {
 			t.Fatalf("the custodian does not hold the key of %s: %d keys", writer, len(held))
 		}
 	}

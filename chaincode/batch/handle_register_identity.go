@@ -2,6 +2,7 @@ package batch
 
 import (
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 const (
@@ -16,10 +17,10 @@ var registerFamily = family{
 	describe: describeRegister,
 	reads: func(c *command, need func(string)) {
 		body := c.body.GetRegisterIdentity()
-		need(memberKey(body.GetHomeMsp()))
-		need(firstAdministratorKey(body.GetHomeMsp()))
+		need(state.MemberKey(body.GetHomeMsp()))
+		need(state.FirstAdministratorKey(body.GetHomeMsp()))
 		for _, custodian := range body.GetCustodians() {
-			need(memberKey(custodian.GetMsp()))
+			need(state.MemberKey(custodian.GetMsp()))
 		}
 	},
 	apply: applyRegister,
@@ -81,7 +82,7 @@ func checkCustodians(path string, custodians []*pb.Custodian) *refusal {
 func applyRegister(r *run, c *command) *refusal {
 	const path = "body.register_identity."
 	body := c.body.GetRegisterIdentity()
-	known := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
+	known := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
 	if known != nil && known.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_REJECTED {
 		return conflict(path+"address", "already registered")
 	}
@@ -90,22 +91,22 @@ func applyRegister(r *run, c *command) *refusal {
 		return forbidden(path+"role", "the consortium's policy has no review rule for this role, so nobody registers for it")
 	}
 	for i, custodian := range body.GetCustodians() {
-		if load[pb.MemberDocument](r.state, memberKey(custodian.GetMsp())) == nil {
+		if state.Load[pb.MemberDocument](r.state, state.MemberKey(custodian.GetMsp())) == nil {
 			return invalid(at(path+"custodians", i)+".msp", "not a member of this channel")
 		}
-		name := sealedRecordKeyName(body.GetAddress())
+		name := state.SealedRecordKeyName(body.GetAddress())
 		sealed, ok := r.sealed.find(custodian.GetMsp(), name, custodian.GetSealedKeySha256())
 		if !ok {
 			return invalid(at(path+"custodians", i)+".sealed_key_sha256",
 				"the transient field sealed_keys holds no key with this hash for this custodian").byCarrier()
 		}
-		r.state.putPrivate(custodian.GetMsp(), name, sealed)
+		r.state.PutPrivate(custodian.GetMsp(), name, sealed)
 	}
 	status := pb.IdentityStatus_IDENTITY_STATUS_PENDING
 	if rule.GetQuorum() == 0 && !isPrivileged(body.GetRole()) || r.isFirstAdministrator(body) {
 		status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
 	}
-	r.state.put(identityKey(body.GetAddress()), &pb.IdentityDocument{
+	r.state.Put(state.IdentityKey(body.GetAddress()), &pb.IdentityDocument{
 		Address: body.GetAddress(), Role: body.GetRole(), HomeMsp: body.GetHomeMsp(), Status: status,
 		SigningPublicKey: body.GetSigningPublicKey(), HpkePublicKey: body.GetHpkePublicKey(),
 		Custodians: body.GetCustodians(), EvidenceCid: body.GetEvidenceCid(), RegistrationId: c.id(),
@@ -113,18 +114,18 @@ func applyRegister(r *run, c *command) *refusal {
 	})
 	// The command itself certifies the keys: whoever gets the document can check it without believing
 	// the service that hands it out.
-	r.state.put(registrationKey(body.GetAddress()), c.signed)
+	r.state.Put(state.RegistrationKey(body.GetAddress()), c.signed)
 	return nil
 }
 
 // isFirstAdministrator: somebody has to review the first ones. Each member's certificate authority names
 // one, once; it is a voice that the member has anyway.
 func (r *run) isFirstAdministrator(body *pb.RegisterIdentity) bool {
-	key := firstAdministratorKey(body.GetHomeMsp())
-	if body.GetRole() != pb.Role_ROLE_ADMINISTRATOR || load[pb.FirstAdministrator](r.state, key) != nil {
+	key := state.FirstAdministratorKey(body.GetHomeMsp())
+	if body.GetRole() != pb.Role_ROLE_ADMINISTRATOR || state.Load[pb.FirstAdministrator](r.state, key) != nil {
 		return false
 	}
-	r.state.put(key, &pb.FirstAdministrator{Address: body.GetAddress()})
+	r.state.Put(key, &pb.FirstAdministrator{Address: body.GetAddress()})
 	return true
 }
 

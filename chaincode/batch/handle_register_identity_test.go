@@ -6,6 +6,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func (s *story) register(p *sim.Person, changes ...func(*pb.RegisterIdentity)) *pb.SignedCommand {
@@ -53,11 +54,11 @@ func TestAPatientIsActiveAfterTwoMembersApproved(t *testing.T) {
 		t.Fatalf("audit entry %v", entry)
 	}
 	for _, custodian := range newcomer.Custodians {
-		if string(s.Private["_implicit_org_"+custodian]["rk/"+newcomer.Address]) != string(newcomer.SealedRecordKey(custodian)) {
+		if string(s.Private[state.ImplicitCollection(custodian)][state.SealedRecordKeyName(newcomer.Address)]) != string(newcomer.SealedRecordKey(custodian)) {
 			t.Fatalf("custodian %s does not hold its sealed key", custodian)
 		}
 	}
-	result, err := s.query(&pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"reg/" + newcomer.Address}}}})
+	result, err := s.query(&pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{state.RegistrationKey(newcomer.Address)}}}})
 	if err != nil || string(result.Values[0]) != string(sim.Marshal(t, command)) {
 		t.Fatalf("the signed registration that certifies the keys is not kept: %v %v", result, err)
 	}

@@ -8,6 +8,7 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
 )
 
 const (
@@ -38,19 +39,19 @@ var breakGlassReviewFamily = family{
 	},
 	reads: func(c *command, need func(string)) {
 		body := c.body.GetReviewBreakGlass()
-		need(auditKey(body.GetBreakGlassId(), body.GetClinician()))
-		need(breakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
-		need(breakGlassQuotaKey(body.GetClinician()))
+		need(state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
+		need(state.BreakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
+		need(state.BreakGlassQuotaKey(body.GetClinician()))
 	},
 	follows: func(r *run, c *command, need func(string)) {
 		body := c.body.GetReviewBreakGlass()
-		broken := load[pb.AuditEntry](r.state, auditKey(body.GetBreakGlassId(), body.GetClinician()))
+		broken := state.Load[pb.AuditEntry](r.state, state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
 		if isBrokenGlass(broken) {
-			need(identityKey(broken.GetPatient()))
+			need(state.IdentityKey(broken.GetPatient()))
 		}
-		reviews := load[pb.BreakGlassReviews](r.state, breakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
+		reviews := state.Load[pb.BreakGlassReviews](r.state, state.BreakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
 		for _, review := range reviews.GetReviews() {
-			need(identityKey(review.GetReviewer()))
+			need(state.IdentityKey(review.GetReviewer()))
 		}
 	},
 	apply: applyBreakGlassReview,
@@ -63,7 +64,7 @@ func isBrokenGlass(entry *pb.AuditEntry) bool {
 
 func applyBreakGlassReview(r *run, c *command) *refusal {
 	body := c.body.GetReviewBreakGlass()
-	broken := load[pb.AuditEntry](r.state, auditKey(body.GetBreakGlassId(), body.GetClinician()))
+	broken := state.Load[pb.AuditEntry](r.state, state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
 	if !isBrokenGlass(broken) {
 		return notFound("body.review_break_glass.break_glass_id", "this clinician has broken no glass under this id")
 	}
@@ -73,9 +74,9 @@ func applyBreakGlassReview(r *run, c *command) *refusal {
 	if why := r.mayReview(c.actor, broken); why != nil {
 		return why
 	}
-	key := breakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician())
+	key := state.BreakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician())
 	reviews := &pb.BreakGlassReviews{}
-	if known := load[pb.BreakGlassReviews](r.state, key); known != nil {
+	if known := state.Load[pb.BreakGlassReviews](r.state, key); known != nil {
 		reviews = proto.CloneOf(known)
 	}
 	if reviews.GetClosed() {
@@ -98,7 +99,7 @@ func applyBreakGlassReview(r *run, c *command) *refusal {
 		reviews.Closed, e.ReviewClosed = true, true
 		r.release(body.GetClinician())
 	}
-	r.state.put(key, reviews)
+	r.state.Put(key, reviews)
 	return nil
 }
 
@@ -117,7 +118,7 @@ func (r *run) mayReview(reviewer *pb.IdentityDocument, broken *pb.AuditEntry) *r
 	if reviewer.GetHomeMsp() == broken.GetSignerMsp() {
 		return nil
 	}
-	patient := load[pb.IdentityDocument](r.state, identityKey(broken.GetPatient()))
+	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(broken.GetPatient()))
 	concerned := []string{patient.GetHomeMsp()}
 	for _, custodian := range patient.GetCustodians() {
 		concerned = append(concerned, custodian.GetMsp())
@@ -131,10 +132,10 @@ func (r *run) mayReview(reviewer *pb.IdentityDocument, broken *pb.AuditEntry) *r
 
 // release takes a closed break-glass off what waits for review.
 func (r *run) release(clinician string) {
-	key := breakGlassQuotaKey(clinician)
-	if known := load[pb.BreakGlassQuota](r.state, key); known.GetUnreviewed() > 0 {
+	key := state.BreakGlassQuotaKey(clinician)
+	if known := state.Load[pb.BreakGlassQuota](r.state, key); known.GetUnreviewed() > 0 {
 		quota := proto.CloneOf(known)
 		quota.Unreviewed--
-		r.state.put(key, quota)
+		r.state.Put(key, quota)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func (s *story) reviewGlass(by *sim.Person, broken *pb.SignedCommand, justified bool) *pb.SignedCommand {
@@ -23,13 +24,13 @@ func (s *story) reviewGlass(by *sim.Person, broken *pb.SignedCommand, justified 
 
 func (s *story) glassReviews(broken *pb.SignedCommand) *pb.BreakGlassReviews {
 	reviews := &pb.BreakGlassReviews{}
-	s.Document("z/"+s.Audit(broken).GetCommandId()+"/bgr/"+broken.GetSigner(), reviews)
+	s.Document(state.BreakGlassReviewsKey(s.Audit(broken).GetCommandId(), broken.GetSigner()), reviews)
 	return reviews
 }
 
 func (s *story) quota(clinician *sim.Person) *pb.BreakGlassQuota {
 	quota := &pb.BreakGlassQuota{}
-	s.Document("bgq/"+clinician.Address, quota)
+	s.Document(state.BreakGlassQuotaKey(clinician.Address), quota)
 	return quota
 }
 
@@ -114,7 +115,7 @@ func TestThePatientsMembersReviewWhereTheClinicianIsOfAnother(t *testing.T) {
 	s.patient.Custodians = []string{sim.Lakeside}
 	document := s.Identity(s.patient.Address)
 	document.Custodians[0].Msp = sim.Lakeside
-	s.State["id/"+s.patient.Address] = sim.Marshal(t, document)
+	s.State[state.IdentityKey(s.patient.Address)] = sim.Marshal(t, document)
 	// Home Mercy, custodian Lakeside: beside Lakeside's clinician only Mercy's word counts.
 	broken := s.broken(s.stranger)
 	s.expectAt(s.One(s.reviewGlass(s.thirdAdmin, broken, true)), pb.Code_CODE_FORBIDDEN, "signer")
@@ -193,9 +194,9 @@ func (s *story) recordOf(item *pb.BatchItem) string {
 func TestAQuotaOfRecordsAndOfReviewsThatWait(t *testing.T) {
 	s := begin(t)
 	limit := func(change func(*pb.BreakGlassLimits)) {
-		state := s.policy()
-		change(state.GetPolicy().GetBreakGlass())
-		s.State["pol"] = sim.Marshal(t, state)
+		inForce := s.policy()
+		change(inForce.GetPolicy().GetBreakGlass())
+		s.State[state.PolicyKey] = sim.Marshal(t, inForce)
 	}
 	limit(func(l *pb.BreakGlassLimits) { l.Records = 2 })
 	one, two := s.broken(s.clinician), s.broken(s.clinician)

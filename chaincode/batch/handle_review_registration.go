@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // ReviewRegistration: one member's vote on a registration, or that vote taken back.
@@ -27,12 +28,12 @@ var reviewFamily = family{
 		return nil
 	},
 	reads: func(c *command, need func(string)) {
-		need(identityKey(c.body.GetReviewRegistration().GetAddress()))
+		need(state.IdentityKey(c.body.GetReviewRegistration().GetAddress()))
 	},
 	follows: func(r *run, c *command, need func(string)) {
-		subject := load[pb.IdentityDocument](r.state, identityKey(c.body.GetReviewRegistration().GetAddress()))
+		subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.body.GetReviewRegistration().GetAddress()))
 		for _, review := range subject.GetReviews() {
-			need(identityKey(review.GetReviewer()))
+			need(state.IdentityKey(review.GetReviewer()))
 		}
 	},
 	apply:        applyReview,
@@ -46,7 +47,7 @@ var decisions = []pb.Decision{
 func applyReview(r *run, c *command) *refusal {
 	const path = "body.review_registration."
 	body, reviewer := c.body.GetReviewRegistration(), c.actor
-	subject := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
+	subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
 	if subject == nil || subject.GetRegistrationId() != body.GetRegistrationId() {
 		return notFound(path+"registration_id", "there is no such registration of this address")
 	}
@@ -106,7 +107,7 @@ func applyReview(r *run, c *command) *refusal {
 			reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_ACTIVE
 		}
 	}
-	r.state.put(identityKey(subject.GetAddress()), reviewed)
+	r.state.Put(state.IdentityKey(subject.GetAddress()), reviewed)
 	return nil
 }
 

@@ -6,15 +6,16 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // rule changes a role's review rule behind the members' back.
 func (s *story) rule(role pb.Role, quorum uint32, homeOnly bool) {
-	state := s.policy()
-	rules := state.GetPolicy().GetReviewRules()
+	inForce := s.policy()
+	rules := inForce.GetPolicy().GetReviewRules()
 	i := slices.IndexFunc(rules, func(r *pb.ReviewRule) bool { return r.GetRole() == role })
 	rules[i].Quorum, rules[i].HomeOnly = quorum, homeOnly
-	s.State["pol"] = sim.Marshal(s.t, state)
+	s.State[state.PolicyKey] = sim.Marshal(s.t, inForce)
 }
 
 func TestNoMemberAloneMakesSomebodyWhomAllMembersBelieve(t *testing.T) {
@@ -134,11 +135,11 @@ func TestARegistrationWhoseRoleLostItsRuleWaits(t *testing.T) {
 	s := begin(t)
 	officer := s.Enrol(pb.Role_ROLE_PRIVACY_OFFICER, sim.Mercy)
 	s.expect(s.One(s.register(officer)), pb.Code_CODE_OK)
-	state := s.policy()
-	state.Policy.ReviewRules = slices.DeleteFunc(state.Policy.ReviewRules, func(r *pb.ReviewRule) bool {
+	inForce := s.policy()
+	inForce.Policy.ReviewRules = slices.DeleteFunc(inForce.Policy.ReviewRules, func(r *pb.ReviewRule) bool {
 		return r.GetRole() == pb.Role_ROLE_PRIVACY_OFFICER
 	})
-	s.State["pol"] = sim.Marshal(t, state)
+	s.State[state.PolicyKey] = sim.Marshal(t, inForce)
 	for _, by := range []*sim.Person{s.administrator, s.otherAdministrator} {
 		s.expectAt(s.review(by, officer, approve), pb.Code_CODE_FORBIDDEN, "body.review_registration.address")
 	}

@@ -2,6 +2,7 @@ package batch
 
 import (
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // RevokeDelegation ends a delegation before its time. The revocation has a key of its own, which every command
@@ -22,8 +23,8 @@ var revokeDelegationFamily = family{
 	},
 	reads: func(c *command, need func(string)) {
 		body := c.body.GetRevokeDelegation()
-		need(identityKey(body.GetDelegator()))
-		need(revokedDelegationKey(body.GetDelegationId(), body.GetDelegator()))
+		need(state.IdentityKey(body.GetDelegator()))
+		need(state.RevokedDelegationKey(body.GetDelegationId(), body.GetDelegator()))
 	},
 	apply: applyRevokeDelegation,
 }
@@ -31,7 +32,7 @@ var revokeDelegationFamily = family{
 func applyRevokeDelegation(r *run, c *command) *refusal {
 	const path = "body.revoke_delegation."
 	body, actor := c.body.GetRevokeDelegation(), c.actor
-	delegator := load[pb.IdentityDocument](r.state, identityKey(body.GetDelegator()))
+	delegator := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetDelegator()))
 	if delegator == nil {
 		return notFound(path+"delegator", "not registered on this channel")
 	}
@@ -46,11 +47,11 @@ func applyRevokeDelegation(r *run, c *command) *refusal {
 	case until > r.call.TimeMs+maxDelegationLifetimeMs+maxClockAheadMs:
 		return invalid(path+"expires_at_ms", "no delegation is valid for that long")
 	}
-	key := revokedDelegationKey(body.GetDelegationId(), body.GetDelegator())
-	if load[pb.RevokedDelegation](r.state, key) != nil {
+	key := state.RevokedDelegationKey(body.GetDelegationId(), body.GetDelegator())
+	if state.Load[pb.RevokedDelegation](r.state, key) != nil {
 		return conflict(path+"delegation_id", "the delegation was ended already")
 	}
-	r.state.put(key, &pb.RevokedDelegation{
+	r.state.Put(key, &pb.RevokedDelegation{
 		CommandId: c.id(), RevokedBy: actor.GetAddress(), AtMs: r.call.TimeMs, UntilMs: body.GetExpiresAtMs(),
 	})
 	return nil
@@ -59,7 +60,7 @@ func applyRevokeDelegation(r *run, c *command) *refusal {
 // stillStands refuses a delegation that was ended: by name, or with a suspension of either side since it was
 // signed. A reinstatement brings none back: whoever acted under it logs in again.
 func (r *run) stillStands(d *pb.Delegation, delegator, device *pb.IdentityDocument) *refusal {
-	if load[pb.RevokedDelegation](r.state, revokedDelegationKey(d.GetDelegationId(), d.GetDelegator())) != nil {
+	if state.Load[pb.RevokedDelegation](r.state, state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator())) != nil {
 		return forbidden("delegation.delegation_id", "the delegation was ended, as by a logout: log in again")
 	}
 	if d.GetIssuedAtMs() <= max(delegator.GetSuspendedAtMs(), device.GetSuspendedAtMs()) {

@@ -6,6 +6,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // ends a delegation, signed by whoever says so.
@@ -33,7 +34,7 @@ func TestAfterTheLogoutTheDeviceActsNoMore(t *testing.T) {
 		t.Fatalf("audit entry %v", e)
 	}
 	kept := &pb.RevokedDelegation{}
-	if !s.Document("z/"+d.GetDelegationId()+"/off/"+s.patient.Address, kept) || kept.GetUntilMs() != d.GetExpiresAtMs() ||
+	if !s.Document(state.RevokedDelegationKey(d.GetDelegationId(), s.patient.Address), kept) || kept.GetUntilMs() != d.GetExpiresAtMs() ||
 		kept.GetRevokedBy() != s.patient.Address {
 		t.Fatalf("remembered %v", kept)
 	}

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // SetPolicy proposes the next policy document, votes for it by sending the same one, or takes a vote
@@ -30,11 +31,11 @@ var setPolicyFamily = family{
 	follows: func(r *run, _ *command, need func(string)) {
 		next := r.policyDocument().GetVersion() + 1
 		for _, msp := range r.members {
-			key := policyVoteKey(next, msp)
+			key := state.PolicyVoteKey(next, msp)
 			need(key)
-			if _, there := r.state.fetched[key]; there {
-				if voter := load[pb.PolicyVote](r.state, key).GetVote().GetVoter(); voter != "" {
-					need(identityKey(voter))
+			if r.state.Fetched(key) {
+				if voter := state.Load[pb.PolicyVote](r.state, key).GetVote().GetVoter(); voter != "" {
+					need(state.IdentityKey(voter))
 				}
 			}
 		}
@@ -53,16 +54,16 @@ func applySetPolicy(r *run, c *command) *refusal {
 		return forbidden("signer", "the signer's home is not a member of this channel")
 	}
 	next := r.policyDocument().GetVersion() + 1
-	key := policyVoteKey(next, msp)
-	if _, read := r.state.fetched[key]; !read {
+	key := state.PolicyVoteKey(next, msp)
+	if !r.state.Fetched(key) {
 		return conflict(path+".version", "a policy took force in this same batch: look at it, and vote again")
 	}
-	cast := load[pb.PolicyVote](r.state, key)
+	cast := state.Load[pb.PolicyVote](r.state, key)
 	if c.body.GetSetPolicy().GetWithdraw() {
 		if cast.GetPolicy() == nil {
 			return notFound("body.set_policy.withdraw", "this member has no vote for the next policy")
 		}
-		r.state.put(key, &pb.PolicyVote{Vote: r.voteOf(c)})
+		r.state.Put(key, &pb.PolicyVote{Vote: r.voteOf(c)})
 		return nil
 	}
 	proposed := c.body.GetSetPolicy().GetPolicy()
@@ -73,10 +74,10 @@ func applySetPolicy(r *run, c *command) *refusal {
 		return why
 	}
 	again := r.isFor(cast, proposed)
-	r.state.put(key, &pb.PolicyVote{Vote: r.voteOf(c), Policy: proposed})
+	r.state.Put(key, &pb.PolicyVote{Vote: r.voteOf(c), Policy: proposed})
 	// Sent again it counts anew: another's vote may have come to count since.
 	if 2*r.votesFor(proposed) > len(r.members) {
-		r.state.put(policyKey, &pb.PolicyState{Policy: proposed})
+		r.state.Put(state.PolicyKey, &pb.PolicyState{Policy: proposed})
 	} else if again {
 		return conflict(path, "this member has voted for this document already")
 	}
@@ -87,7 +88,7 @@ func applySetPolicy(r *run, c *command) *refusal {
 func (r *run) votesFor(proposed *pb.PolicyDocument) int {
 	votes := 0
 	for _, msp := range r.members {
-		if r.isFor(load[pb.PolicyVote](r.state, policyVoteKey(proposed.GetVersion(), msp)), proposed) {
+		if r.isFor(state.Load[pb.PolicyVote](r.state, state.PolicyVoteKey(proposed.GetVersion(), msp)), proposed) {
 			votes++
 		}
 	}

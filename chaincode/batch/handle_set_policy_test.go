@@ -2,7 +2,6 @@ package batch_test
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"cbmdhi/chaincode/batch"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func nextPolicy(t *testing.T) *pb.PolicyDocument {
@@ -28,15 +28,15 @@ func vote(by *sim.Person, p *pb.PolicyDocument) *pb.SignedCommand {
 }
 
 func (s *story) policy() *pb.PolicyState {
-	state := &pb.PolicyState{}
-	s.Document("pol", state)
-	return state
+	inForce := &pb.PolicyState{}
+	s.Document(state.PolicyKey, inForce)
+	return inForce
 }
 
 // voteFor reads a member's vote for the policy of that version.
 func (s *story) voteFor(version uint64, msp string) *pb.PolicyVote {
 	vote := &pb.PolicyVote{}
-	s.Document(fmt.Sprintf("polv/%016x/%s", version, msp), vote)
+	s.Document(state.PolicyVoteKey(version, msp), vote)
 	return vote
 }
 
@@ -148,7 +148,7 @@ func TestOnlyAdministratorsVote(t *testing.T) {
 	s.expect(s.One(vote(s.officer, nextPolicy(t))), pb.Code_CODE_FORBIDDEN)
 	outsider := s.Identity(s.administrator.Address)
 	outsider.HomeMsp = "NowhereMSP"
-	s.State["id/"+outsider.Address] = sim.Marshal(t, outsider)
+	s.State[state.IdentityKey(outsider.Address)] = sim.Marshal(t, outsider)
 	s.expect(s.One(vote(s.administrator, nextPolicy(t))), pb.Code_CODE_FORBIDDEN)
 	if s.voteFor(2, sim.Mercy).GetVote() != nil {
 		t.Fatal("the vote was kept")
@@ -206,11 +206,11 @@ func TestTheGenesisIsTheOneThatTheOperatorAgreedToAndHappensOnce(t *testing.T) {
 		t.Fatalf("%d documents after the genesis of three members", len(w.State))
 	}
 	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
-	policy := w.State["pol"]
-	delete(w.State, "pol")
+	policy := w.State[state.PolicyKey]
+	delete(w.State, state.PolicyKey)
 	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
 	// Nor does a policy without members, which no chaincode leaves behind.
-	w.State = map[string][]byte{"pol": policy}
+	w.State = map[string][]byte{state.PolicyKey: policy}
 	expect(t, try(w, w.Genesis(), nil), pb.Code_CODE_CONFLICT)
 }
 

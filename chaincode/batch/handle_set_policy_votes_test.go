@@ -10,6 +10,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // consortium is a channel of n members with an administrator each.
@@ -28,9 +29,9 @@ func consortium(t sim.T, n int) (*sim.World, []*sim.Person) {
 }
 
 func version(w *sim.World) uint64 {
-	state := &pb.PolicyState{}
-	w.Document("pol", state)
-	return state.GetPolicy().GetVersion()
+	inForce := &pb.PolicyState{}
+	w.Document(state.PolicyKey, inForce)
+	return inForce.GetPolicy().GetVersion()
 }
 
 func TestMoreThanHalfOfTheMembersMakeAPolicyAlsoWhereHalfOfThemIsAWholeNumber(t *testing.T) {
@@ -128,7 +129,7 @@ func TestOnlyAnAdministratorOfTheMemberStandsBehindItsVote(t *testing.T) {
 			s.expect(s.One(vote(s.administrator, nextPolicy(t))), pb.Code_CODE_OK)
 			document := s.Identity(s.administrator.Address)
 			change(document)
-			s.State["id/"+s.administrator.Address] = sim.Marshal(t, document)
+			s.State[state.IdentityKey(s.administrator.Address)] = sim.Marshal(t, document)
 			s.expect(s.One(vote(s.otherAdministrator, nextPolicy(t))), pb.Code_CODE_OK)
 			if s.policy().GetPolicy().GetVersion() != 1 {
 				t.Fatal("the vote counted")
@@ -168,13 +169,13 @@ func TestAVoteWritesNothingThatOtherBatchesRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, write := range out.Writes {
-		if write.Key == "pol" {
+		if write.Key == state.PolicyKey {
 			t.Fatal("a vote that decides nothing rewrites the policy in force")
 		}
 	}
-	voters := []string{"polv/0000000000000002/" + sim.Mercy}
+	voters := []string{state.PolicyVoteKey(2, sim.Mercy)}
 	for _, write := range out.Writes {
-		if strings.HasPrefix(write.Key, "polv/") && write.Key != voters[0] {
+		if strings.HasPrefix(write.Key, state.PolicyVotePrefix) && write.Key != voters[0] {
 			t.Fatalf("a member's vote wrote %s", write.Key)
 		}
 	}
@@ -183,7 +184,7 @@ func TestAVoteWritesNothingThatOtherBatchesRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range s.ReadKeys {
-		if strings.HasPrefix(key, "polv/") {
+		if strings.HasPrefix(key, state.PolicyVotePrefix) {
 			t.Fatalf("a record reads %s", key)
 		}
 	}
@@ -205,7 +206,7 @@ func TestAVoteInTheBatchThatMadeAPolicyIsCastAgain(t *testing.T) {
 	if v := s.voteFor(3, sim.Lakeside); v.GetVote() != nil || s.policy().GetPolicy().GetVersion() != 2 {
 		t.Fatalf("%v %v", v, s.policy())
 	}
-	proposed, err := s.query(&pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"polv/0000000000000003/" + sim.Mercy}}}})
+	proposed, err := s.query(&pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{state.PolicyVoteKey(3, sim.Mercy)}}}})
 	if err != nil || !proto.Equal(s.voteFor(3, sim.Mercy).GetPolicy(), third) || len(proposed.GetValues()[0]) == 0 {
 		t.Fatalf("what is proposed can be read: %v %v", proposed, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // SuspendIdentity stops an identity or lets it act again.
@@ -11,18 +12,18 @@ var suspendFamily = family{
 	describe: describeSuspend,
 	reads: func(c *command, need func(string)) {
 		address := c.body.GetSuspendIdentity().GetAddress()
-		need(identityKey(address))
-		need(consentKey(address))
+		need(state.IdentityKey(address))
+		need(state.ConsentKey(address))
 	},
 	follows: func(r *run, c *command, need func(string)) {
-		subject := load[pb.IdentityDocument](r.state, identityKey(c.body.GetSuspendIdentity().GetAddress()))
+		subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.body.GetSuspendIdentity().GetAddress()))
 		for _, vote := range subject.GetSuspension().GetReinstatedBy() {
-			need(identityKey(vote.GetVoter()))
+			need(state.IdentityKey(vote.GetVoter()))
 		}
 	},
 	apply: func(r *run, c *command) *refusal {
 		body := c.body.GetSuspendIdentity()
-		subject := load[pb.IdentityDocument](r.state, identityKey(body.GetAddress()))
+		subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
 		if subject == nil {
 			return notFound("body.suspend_identity.address", "not registered on this channel")
 		}
@@ -107,7 +108,7 @@ func (r *run) stop(c *command, subject *pb.IdentityDocument) *refusal {
 	next := r.changed(subject)
 	next.Status, next.SuspendedAtMs = pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED, r.call.TimeMs
 	next.Suspension = &pb.Suspension{ReasonCode: body.GetReasonCode(), By: c.actor.GetAddress()}
-	r.state.put(identityKey(subject.GetAddress()), next)
+	r.state.Put(state.IdentityKey(subject.GetAddress()), next)
 	return nil
 }
 
@@ -140,7 +141,7 @@ func (r *run) reinstate(c *command, subject *pb.IdentityDocument) *refusal {
 	} else {
 		next.Suspension.ReinstatedBy = votes
 	}
-	r.state.put(identityKey(subject.GetAddress()), next)
+	r.state.Put(state.IdentityKey(subject.GetAddress()), next)
 	return nil
 }
 
@@ -148,7 +149,7 @@ func (r *run) reinstate(c *command, subject *pb.IdentityDocument) *refusal {
 // What a consent said stays in the command that gave it.
 func (r *run) endConsentsSince(c *command, patient string, sinceMs int64) []string {
 	var ended []string
-	current := load[pb.ConsentDocument](r.state, consentKey(patient))
+	current := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(patient))
 	next := &pb.ConsentDocument{Patient: patient, Version: current.GetVersion() + 1, ChangedBy: c.id()}
 	for _, given := range current.GetConsents() {
 		if given.GetGivenAtMs() < sinceMs {
@@ -156,10 +157,10 @@ func (r *run) endConsentsSince(c *command, patient string, sinceMs int64) []stri
 			continue
 		}
 		ended = append(ended, given.GetConsentId())
-		r.state.put(endedConsentKey(given.GetConsentId(), patient), &pb.EndedConsent{EndedBy: c.id(), AtMs: r.call.TimeMs})
+		r.state.Put(state.EndedConsentKey(given.GetConsentId(), patient), &pb.EndedConsent{EndedBy: c.id(), AtMs: r.call.TimeMs})
 	}
 	if len(ended) > 0 {
-		r.state.put(consentKey(patient), next)
+		r.state.Put(state.ConsentKey(patient), next)
 	}
 	return ended
 }

@@ -7,6 +7,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func suspension(by, subject *sim.Person, reason string) *pb.SignedCommand {
@@ -180,7 +181,7 @@ func TestWhatAThiefConsentedToEndsFromTheMomentThatTheOwnerNames(t *testing.T) {
 		t.Fatalf("ended %v, want %s and %s", ended, first, second)
 	}
 	document := &pb.ConsentDocument{}
-	s.Document("con/"+s.patient.Address, document)
+	s.Document(state.ConsentKey(s.patient.Address), document)
 	if len(document.GetConsents()) != 1 || document.GetConsents()[0].GetConsentId() != before || document.GetVersion() != 4 {
 		t.Fatalf("in force %v", document)
 	}

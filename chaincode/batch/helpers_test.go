@@ -8,6 +8,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // story is a channel with the usual people on it.
@@ -76,7 +77,7 @@ func (s *story) compare(do func(), allowed func(key string) bool) {
 	before, private := maps.Clone(s.State), len(s.Private)
 	do()
 	for key, value := range s.State {
-		if strings.HasPrefix(key, "epoch/") {
+		if strings.HasPrefix(key, state.EpochPrefix) {
 			continue
 		}
 		was, there := before[key]

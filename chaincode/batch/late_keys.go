@@ -1,12 +1,11 @@
 package batch
 
 import (
-	"cmp"
 	"path"
-	"slices"
 	"strings"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // A private data collection is written with the endorsement of its member alone. So that a custodian that is away stops
@@ -18,22 +17,22 @@ import (
 // handOver puts a new writer key where its holders find it: the writer itself, which must, and the patient's custodians.
 func (r *run) handOver(key *pb.WriterKey, patient *pb.IdentityDocument) *refusal {
 	writer := r.call.CreatorMSP
-	name := sealedWriterKeyName(writer, key.GetKeyId())
+	name := state.SealedWriterKeyName(writer, key.GetKeyId())
 	own, ok := r.sealed.find(writer, name, key.GetSealedKeySha256())
 	if !ok {
 		return invalid("contents.writer_key.sealed_key_sha256",
 			"the first record under a writer key needs it in the transient field sealed_keys: missing for %s", writer)
 	}
-	r.state.putPrivate(writer, name, own)
+	r.state.PutPrivate(writer, name, own)
 	for _, custodian := range patient.GetCustodians() {
 		if custodian.GetMsp() == writer {
 			continue
 		}
 		if sealed, ok := r.sealed.find(custodian.GetMsp(), name, key.GetSealedKeySha256()); ok {
-			r.state.putPrivate(custodian.GetMsp(), name, sealed)
+			r.state.PutPrivate(custodian.GetMsp(), name, sealed)
 			continue
 		}
-		r.state.put(lateKeyOf(writer, custodian.GetMsp(), key.GetKeyId()),
+		r.state.Put(state.LateKeyKey(writer, custodian.GetMsp(), key.GetKeyId()),
 			&pb.LateKey{SealedKeySha256: key.GetSealedKeySha256()})
 	}
 	return nil
@@ -41,7 +40,7 @@ func (r *run) handOver(key *pb.WriterKey, patient *pb.IdentityDocument) *refusal
 
 // Deliver hands late writer keys of the calling member to their custodians. It needs no command: what it writes was
 // announced, by its hash, with the record that the key was first used for. What has arrived meanwhile is passed over.
-func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger Ledger) (writes []Write, err error) {
+func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger state.Ledger) (writes []state.Write, err error) {
 	defer recoverFault(&err)
 	sealed, failure := indexSealedKeys(rawSealed)
 	switch {
@@ -55,11 +54,11 @@ func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger Ledger) (writes 
 	notes := make(map[sealedAt]string, len(sealed))
 	keys := callKeys(call)
 	for at := range sealed {
-		keyID, own := strings.CutPrefix(at.key, sealedWriterKeyName(call.CreatorMSP, ""))
+		keyID, own := strings.CutPrefix(at.key, state.SealedWriterKeyName(call.CreatorMSP, ""))
 		if !own || !isUUIDv7(keyID) || !isMSP(at.msp) {
 			return nil, fail(pb.Code_CODE_INVALID, "sealed_keys", "not a writer key of the member that delivers it, for a member")
 		}
-		notes[at] = lateKeyOf(call.CreatorMSP, at.msp, keyID)
+		notes[at] = state.LateKeyKey(call.CreatorMSP, at.msp, keyID)
 		keys = append(keys, notes[at])
 	}
 	s, failure := fetchState(ledger, distinct(keys))
@@ -70,31 +69,29 @@ func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger Ledger) (writes 
 		return nil, failure
 	}
 	for at, value := range sealed {
-		note := load[pb.LateKey](s, notes[at])
+		note := state.Load[pb.LateKey](s, notes[at])
 		if note == nil {
 			continue
 		}
 		if string(note.GetSealedKeySha256()) != string(at.sha256[:]) {
 			return nil, fail(pb.Code_CODE_INVALID, "sealed_keys", "not the key that was announced with its first record")
 		}
-		writes = append(writes, Write{Key: notes[at], Delete: true},
-			Write{Collection: implicitCollection(at.msp), Key: at.key, Value: value})
+		writes = append(writes, state.Write{Key: notes[at], Delete: true},
+			state.Write{Collection: state.ImplicitCollection(at.msp), Key: at.key, Value: value})
 	}
-	slices.SortFunc(writes, func(a, b Write) int {
-		return cmp.Or(cmp.Compare(a.Collection, b.Collection), cmp.Compare(a.Key, b.Key))
-	})
+	state.SortWrites(writes)
 	return writes, nil
 }
 
 // getLateKeys finds what the calling member has to deliver, to one custodian or to any, as Deliver takes it. What this
 // peer has lost is passed over: however much of it there is, whoever asks on gets what is behind it.
-func getLateKeys(call Call, asked *pb.GetLateKeys, ledger Ledger) (*pb.QueryResult, *Failure) {
-	prefix, custodian, after := lateKeyPrefix(call.CreatorMSP), asked.GetCustodian(), asked.GetAfter()
+func getLateKeys(call Call, asked *pb.GetLateKeys, ledger state.Ledger) (*pb.QueryResult, *Failure) {
+	prefix, custodian, after := state.LateKeyPrefix(call.CreatorMSP), asked.GetCustodian(), asked.GetAfter()
 	if custodian != "" {
 		if !isMSP(custodian) {
 			return nil, fail(pb.Code_CODE_INVALID, "query", "get_late_keys.custodian is not an MSP id")
 		}
-		prefix = lateKeyOf(call.CreatorMSP, custodian, "")
+		prefix = state.LateKeyKey(call.CreatorMSP, custodian, "")
 	}
 	if after != "" && !strings.HasPrefix(after, prefix) {
 		return nil, fail(pb.Code_CODE_INVALID, "query", "get_late_keys.after is not what an answer to the same said")
@@ -116,7 +113,7 @@ func getLateKeys(call Call, asked *pb.GetLateKeys, ledger Ledger) (*pb.QueryResu
 	}
 	names := make([]string, len(late))
 	for i, key := range late {
-		names[i] = sealedWriterKeyName(call.CreatorMSP, path.Base(key))
+		names[i] = state.SealedWriterKeyName(call.CreatorMSP, path.Base(key))
 	}
 	values, err := ledger.Sealed(names)
 	if err != nil || len(values) != len(names) {

@@ -9,9 +9,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"cbmdhi/chaincode/batch"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // custodial is a story in which the patient's custodians are mercy, lakeside and the insurer.
@@ -23,7 +23,7 @@ func custodial(t *testing.T) *story {
 	for _, msp := range s.patient.Custodians {
 		document.Custodians = append(document.Custodians, &pb.Custodian{Msp: msp, SealedKeySha256: make([]byte, 32)})
 	}
-	s.State["id/"+s.patient.Address] = sim.Marshal(t, document)
+	s.State[state.IdentityKey(s.patient.Address)] = sim.Marshal(t, document)
 	return s
 }
 
@@ -45,13 +45,13 @@ func (s *story) writesWithout(away ...string) string {
 	s.MustOK(out.Result.GetGroups()[0].GetVerdicts()...)
 	for _, write := range out.Writes {
 		for _, msp := range away {
-			if write.Collection == "_implicit_org_"+msp {
+			if write.Collection == state.ImplicitCollection(msp) {
 				s.t.Fatalf("%s is away and would have to endorse", msp)
 			}
 		}
 	}
 	s.Commit(out.Writes)
-	return "wk/" + sim.Mercy + "/" + item.Contents[0].GetWriterKey().GetKeyId()
+	return state.SealedWriterKeyName(sim.Mercy, item.Contents[0].GetWriterKey().GetKeyId())
 }
 
 func (s *story) late(custodian string) *pb.SealedKeys {
@@ -63,7 +63,7 @@ func (s *story) late(custodian string) *pb.SealedKeys {
 	return result.GetLateKeys()
 }
 
-func (s *story) deliver(keys *pb.SealedKeys) ([]batch.Write, error) {
+func (s *story) deliver(keys *pb.SealedKeys) ([]state.Write, error) {
 	writes, err := s.Rules.Deliver(s.Call(), sim.Marshal(s.t, keys), sim.Ledger{World: s.World})
 	s.Commit(writes)
 	return writes, err
@@ -72,7 +72,7 @@ func (s *story) deliver(keys *pb.SealedKeys) ([]batch.Write, error) {
 func TestACustodianThatIsAwayGetsAWriterKeyLater(t *testing.T) {
 	s := custodial(t)
 	name := s.writesWithout(sim.Lakeside)
-	held := func(msp string) []byte { return s.Private["_implicit_org_"+msp][name] }
+	held := func(msp string) []byte { return s.Private[state.ImplicitCollection(msp)][name] }
 	if held(sim.Mercy) == nil || held(sim.Insurer) == nil || held(sim.Lakeside) != nil {
 		t.Fatal("not with those who were there alone")
 	}
@@ -152,7 +152,7 @@ func TestOnlyWhatWasAnnouncedIsDeliveredAndOnlyByItsWriter(t *testing.T) {
 		"by the custodian":                  {sim.Lakeside, key(sim.Lakeside, name, announced), invalid},
 		"another member's under one's name": {sim.Insurer, key(sim.Lakeside, strings.Replace(name, sim.Mercy, sim.Insurer, 1), announced), nothing},
 		"to a member that has it":           {sim.Mercy, key(sim.Insurer, name, announced), nothing},
-		"a record key":                      {sim.Mercy, key(sim.Lakeside, "rk/"+s.patient.Address, announced), invalid},
+		"a record key":                      {sim.Mercy, key(sim.Lakeside, state.SealedRecordKeyName(s.patient.Address), announced), invalid},
 		"a path":                            {sim.Mercy, key(sim.Lakeside, name+"/x", announced), invalid},
 		"to nobody":                         {sim.Mercy, key("", name, announced), invalid},
 		"nothing":                           {sim.Mercy, &pb.SealedKeys{}, invalid},
@@ -170,7 +170,7 @@ func TestOnlyWhatWasAnnouncedIsDeliveredAndOnlyByItsWriter(t *testing.T) {
 				}
 				s.refuses(err, test.want)
 			})
-			if s.Private["_implicit_org_"+sim.Lakeside][name] != nil {
+			if s.Private[state.ImplicitCollection(sim.Lakeside)][name] != nil {
 				t.Fatal("it was delivered")
 			}
 		})
@@ -179,13 +179,13 @@ func TestOnlyWhatWasAnnouncedIsDeliveredAndOnlyByItsWriter(t *testing.T) {
 
 func TestWhatAPeerHasLostHidesNoLateKeyBehindIt(t *testing.T) {
 	s := custodial(t)
-	s.Private["_implicit_org_"+sim.Mercy] = map[string][]byte{}
+	s.Private[state.ImplicitCollection(sim.Mercy)] = map[string][]byte{}
 	for range 250 {
-		s.State["late/"+sim.Mercy+"/"+sim.Lakeside+"/"+s.ID()] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
+		s.State[state.LateKeyKey(sim.Mercy, sim.Lakeside, s.ID())] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
 	}
 	last := s.ID()
-	s.State["late/"+sim.Mercy+"/"+sim.Lakeside+"/"+last] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
-	s.Private["_implicit_org_"+sim.Mercy]["wk/"+sim.Mercy+"/"+last] = []byte("key")
+	s.State[state.LateKeyKey(sim.Mercy, sim.Lakeside, last)] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
+	s.Private[state.ImplicitCollection(sim.Mercy)][state.SealedWriterKeyName(sim.Mercy, last)] = []byte("key")
 	for _, custodian := range []string{"", sim.Lakeside} {
 		asked, found := &pb.GetLateKeys{Custodian: custodian}, []string{}
 		for questions := 1; ; questions++ {
@@ -203,7 +203,7 @@ func TestWhatAPeerHasLostHidesNoLateKeyBehindIt(t *testing.T) {
 				break
 			}
 		}
-		if !slices.Equal(found, []string{"wk/" + sim.Mercy + "/" + last}) {
+		if !slices.Equal(found, []string{state.SealedWriterKeyName(sim.Mercy, last)}) {
 			t.Errorf("found %v", found)
 		}
 	}
@@ -211,17 +211,17 @@ func TestWhatAPeerHasLostHidesNoLateKeyBehindIt(t *testing.T) {
 
 func TestLateKeysAreToldAndDeliveredAHundredAtATime(t *testing.T) {
 	s := custodial(t)
-	s.Private["_implicit_org_"+sim.Mercy] = map[string][]byte{}
+	s.Private[state.ImplicitCollection(sim.Mercy)] = map[string][]byte{}
 	for i := range 101 {
 		id := s.ID()
-		s.State["late/"+sim.Mercy+"/"+sim.Lakeside+"/"+id] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
-		s.Private["_implicit_org_"+sim.Mercy]["wk/"+sim.Mercy+"/"+id] = fmt.Appendf(nil, "key %d", i)
+		s.State[state.LateKeyKey(sim.Mercy, sim.Lakeside, id)] = sim.Marshal(t, &pb.LateKey{SealedKeySha256: make([]byte, 32)})
+		s.Private[state.ImplicitCollection(sim.Mercy)][state.SealedWriterKeyName(sim.Mercy, id)] = fmt.Appendf(nil, "key %d", i)
 	}
 	waiting := s.late(sim.Lakeside)
 	if len(waiting.GetKeys()) != 100 {
 		t.Fatalf("%d keys at once", len(waiting.GetKeys()))
 	}
-	waiting.Keys = append(waiting.Keys, &pb.SealedKey{Msp: sim.Lakeside, Key: "wk/" + sim.Mercy + "/" + s.ID(), Sealed: []byte("one more")})
+	waiting.Keys = append(waiting.Keys, &pb.SealedKey{Msp: sim.Lakeside, Key: state.SealedWriterKeyName(sim.Mercy, s.ID()), Sealed: []byte("one more")})
 	s.traceless(func() {
 		_, err := s.deliver(waiting)
 		s.refuses(err, "CODE_TOO_LARGE: sealed_keys: ")

@@ -13,12 +13,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
-)
-
-// Limits of one call. They are part of the contract with the services (state.proto).
-const (
-	MaxItems      = 1000
-	MaxBatchBytes = 9 << 20
+	"cbmdhi/chaincode/state"
 )
 
 // Call is what the transaction carries besides its argument.
@@ -34,30 +29,11 @@ type Call struct {
 	CreatorMSP string
 }
 
-// Ledger is what the rules may read. The shim is behind it in production, a map in tests.
-type Ledger interface {
-	// States returns the values of public state keys, in their order; nil where there is none.
-	States(keys []string) ([][]byte, error)
-	// Members returns the MSP ids of all members, sorted.
-	Members() ([]string, error)
-	// Sealed returns values of the implicit private data collection of the call's creator.
-	Sealed(keys []string) ([][]byte, error)
-	// Keys returns the first of the public state keys that begin with a prefix, sorted; those behind one when it is named.
-	Keys(prefix, after string, most int) ([]string, error)
-}
-
-// Write is one change of state. Collection is empty for public state; only there keys are deleted.
-type Write struct {
-	Collection, Key string
-	Value           []byte
-	Delete          bool
-}
-
 // Output is the answer to a batch: the result for the block, and the writes, sorted by collection
 // and key.
 type Output struct {
 	Result *pb.BatchResult
-	Writes []Write
+	Writes []state.Write
 }
 
 // Failure refuses a whole call, as opposed to one command. The peer's gateway passes on nothing but
@@ -87,7 +63,7 @@ type Rules struct {
 type run struct {
 	rules   *Rules
 	call    Call
-	state   *state
+	state   *state.Overlay
 	members []string
 	sealed  sealedIndex
 	seals   map[string]*sealing
@@ -96,7 +72,7 @@ type run struct {
 }
 
 // Process settles a batch. `rawSealed` is the transient field `sealed_keys`, or nil.
-func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger Ledger) (out Output, err error) {
+func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger state.Ledger) (out Output, err error) {
 	defer recoverFault(&err)
 	groups, seals, failure := decodeBatch(rawBatch)
 	if failure != nil {
@@ -114,18 +90,18 @@ func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger Ledger
 	for i, g := range groups {
 		result.Groups[i] = &pb.GroupVerdict{Verdicts: r.settle(g)}
 	}
-	return Output{Result: result, Writes: r.state.writes()}, nil
+	return Output{Result: result, Writes: r.state.Writes()}, nil
 }
 
 // fetch reads everything that any command could need: one multi-get, and the list of members only
 // where a vote counts them.
-func (r *run) fetch(groups []*group, ledger Ledger) *Failure {
+func (r *run) fetch(groups []*group, ledger state.Ledger) *Failure {
 	keys, wantsMembers := plan(r.call, groups)
-	state, failure := fetchState(ledger, keys)
+	s, failure := fetchState(ledger, keys)
 	if failure != nil {
 		return failure
 	}
-	r.state = state
+	r.state = s
 	if failure := admitCall(r.call, r.state); failure != nil {
 		return failure
 	}
@@ -142,14 +118,12 @@ func (r *run) fetch(groups []*group, ledger Ledger) *Failure {
 	return r.follow(groups, ledger)
 }
 
-// fault is a bug or a damaged state, found where no verdict can express it.
-type fault struct{ reason string }
-
+// recoverFault makes a state.Fault the failure of the whole call.
 func recoverFault(err *error) {
 	switch f := recover().(type) {
 	case nil:
-	case fault:
-		*err = fail(pb.Code_CODE_INTERNAL, "batch", "%s", f.reason)
+	case state.Fault:
+		*err = fail(pb.Code_CODE_INTERNAL, "batch", "%s", f.Reason)
 	default:
 		panic(f)
 	}

@@ -11,6 +11,7 @@ import (
 	"cbmdhi/chaincode/batch"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // draws makes random items over a small world, so that they meet: few patients, few records, reused ids.
@@ -111,8 +112,8 @@ func (d *draws) endorse(items []*pb.BatchItem) batch.Output {
 	return out
 }
 
-func sameWrites(a, b []batch.Write) bool {
-	return slices.EqualFunc(a, b, func(x, y batch.Write) bool {
+func sameWrites(a, b []state.Write) bool {
+	return slices.EqualFunc(a, b, func(x, y state.Write) bool {
 		return x.Collection == y.Collection && x.Key == y.Key && bytes.Equal(x.Value, y.Value)
 	})
 }
@@ -193,7 +194,7 @@ func TestAGroupIsDoneWhollyOrNotAtAll(t *testing.T) {
 		for i, g := range out.Result.Groups {
 			done := 0
 			for j, v := range g.Verdicts {
-				key := "z/" + v.GetCommandId() + "/aud/" + items[i].Group.Commands[j].GetSigner()
+				key := state.AuditKey(v.GetCommandId(), items[i].Group.Commands[j].GetSigner())
 				if !written[key] {
 					rt.Fatalf("no entry of %v", v)
 				}
@@ -221,7 +222,7 @@ func TestEveryMemberComputesTheSameBytes(t *testing.T) {
 		if !bytes.Equal(sim.Marshal(t, one.Result), sim.Marshal(t, two.Result)) || !sameWrites(one.Writes, two.Writes) {
 			rt.Fatal("two members disagree")
 		}
-		if !slices.IsSortedFunc(one.Writes, func(a, b batch.Write) int {
+		if !slices.IsSortedFunc(one.Writes, func(a, b state.Write) int {
 			return slices.Compare([]string{a.Collection, a.Key}, []string{b.Collection, b.Key})
 		}) {
 			rt.Fatal("the writes are not sorted")

@@ -1,13 +1,14 @@
 package batch
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
+	"cbmdhi/chaincode/wire"
 )
 
 // Limits of one query.
@@ -21,9 +22,9 @@ const (
 )
 
 // Query answers without recording anything. No key follows from it: only a committed Access does that.
-func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.QueryResult, err error) {
+func (rules *Rules) Query(call Call, raw []byte, ledger state.Ledger) (result *pb.QueryResult, err error) {
 	defer recoverFault(&err)
-	if len(raw) > MaxQueryBytes || queryShape.count(raw, maxQueryElements) > maxQueryElements {
+	if len(raw) > MaxQueryBytes || queryShape.Count(raw, maxQueryElements) > maxQueryElements {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "over %d bytes, or too many keys or items", MaxQueryBytes)
 	}
 	var query pb.Query
@@ -51,13 +52,13 @@ func (rules *Rules) Query(call Call, raw []byte, ledger Ledger) (result *pb.Quer
 	return result, nil
 }
 
-func getKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
+func getKeys(call Call, keys []string, ledger state.Ledger) (*pb.QueryResult, *Failure) {
 	if len(keys) > MaxQueryKeys {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQueryKeys)
 	}
 	for i, key := range keys {
-		if key != policyKey && key != channelKey &&
-			!hasPrefix(key, "id/", "reg/", "con/", MemberPrefix, policyVotePrefix, epochPrefix, timelinePrefix) {
+		if key != state.PolicyKey && key != state.ChannelKey &&
+			!hasPrefix(key, "id/", "reg/", "con/", state.MemberPrefix, state.PolicyVotePrefix, state.EpochPrefix, state.TimelinePrefix) {
 			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, polv/, epoch/, chan, z/", i)
 		}
 	}
@@ -65,7 +66,7 @@ func getKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *Failure
 	return &pb.QueryResult{Values: values}, failure
 }
 
-func getSealedKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *Failure) {
+func getSealedKeys(call Call, keys []string, ledger state.Ledger) (*pb.QueryResult, *Failure) {
 	if len(keys) > MaxQuerySealed {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQuerySealed)
 	}
@@ -85,14 +86,14 @@ func getSealedKeys(call Call, keys []string, ledger Ledger) (*pb.QueryResult, *F
 }
 
 // statesFor reads state for a call that may be answered, in one multi-get with what that is seen by.
-func statesFor(call Call, keys []string, ledger Ledger) ([][]byte, *Failure) {
+func statesFor(call Call, keys []string, ledger state.Ledger) ([][]byte, *Failure) {
 	all := append(callKeys(call), keys...)
 	values, err := ledger.States(all)
 	if err != nil || len(values) != len(all) {
 		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the keys could not be read from the peer")
 	}
 	own := len(all) - len(keys)
-	if failure := admitCall(call, stateOf(all[:own], values[:own])); failure != nil {
+	if failure := admitCall(call, state.Of(all[:own], values[:own])); failure != nil {
 		return nil, failure
 	}
 	return values[own:], nil
@@ -103,21 +104,21 @@ func hasPrefix(key string, prefixes ...string) bool {
 }
 
 // explain takes two multi-gets: only the records tell whose consents are needed.
-func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (*pb.QueryResult, *Failure) {
+func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger state.Ledger) (*pb.QueryResult, *Failure) {
 	if len(items) > MaxExplainItems {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d items", MaxExplainItems)
 	}
-	first := append(callKeys(call), policyKey)
+	first := append(callKeys(call), state.PolicyKey)
 	asked := make([]explained, len(items))
 	for i, item := range items {
 		asked[i] = decodeExplain(item)
 		if asked[i].malformed != nil {
 			continue
 		}
-		first = append(first, identityKey(item.GetPrincipal()),
-			recordKey(item.GetRecordId(), item.GetVersion()), recordKey(item.GetRecordId(), item.GetVersion()+1))
+		first = append(first, state.IdentityKey(item.GetPrincipal()),
+			state.RecordKey(item.GetRecordId(), item.GetVersion()), state.RecordKey(item.GetRecordId(), item.GetVersion()+1))
 		if d := asked[i].delegation; d != nil {
-			first = append(first, identityKey(d.GetDelegate()), revokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
+			first = append(first, state.IdentityKey(d.GetDelegate()), state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
 		}
 	}
 	s, failure := fetchState(ledger, distinct(first))
@@ -132,8 +133,8 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 		if one.malformed != nil {
 			continue
 		}
-		if record := load[pb.RecordVersion](s, recordKey(one.item.GetRecordId(), one.item.GetVersion())); record != nil {
-			second = append(second, identityKey(record.GetPatient()), consentKey(record.GetPatient()))
+		if record := state.Load[pb.RecordVersion](s, state.RecordKey(one.item.GetRecordId(), one.item.GetVersion())); record != nil {
+			second = append(second, state.IdentityKey(record.GetPatient()), state.ConsentKey(record.GetPatient()))
 		}
 	}
 	if len(second) > 0 {
@@ -141,7 +142,7 @@ func (rules *Rules) explain(call Call, items []*pb.ExplainItem, ledger Ledger) (
 		if failure != nil {
 			return nil, failure
 		}
-		maps.Copy(s.fetched, more.fetched)
+		s.Extend(more)
 	}
 	r := &run{rules: rules, call: call, state: s}
 	verdicts := make([]*pb.Verdict, len(items))
@@ -168,7 +169,7 @@ func (r *run) decideExplain(one *explained) (*pb.DecisionBasis, *refusal) {
 		return nil, one.malformed
 	}
 	item := one.item
-	principal := load[pb.IdentityDocument](r.state, identityKey(item.GetPrincipal()))
+	principal := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(item.GetPrincipal()))
 	if principal == nil {
 		return nil, refuse(pb.Code_CODE_UNKNOWN_SIGNER, "principal", "not registered on this channel")
 	}
@@ -176,7 +177,7 @@ func (r *run) decideExplain(one *explained) (*pb.DecisionBasis, *refusal) {
 		return nil, refuse(pb.Code_CODE_INACTIVE_SIGNER, "principal", "the principal's identity is not active")
 	}
 	if d := one.delegation; d != nil {
-		device := load[pb.IdentityDocument](r.state, identityKey(d.GetDelegate()))
+		device := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(d.GetDelegate()))
 		if device.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 			return nil, refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegate", "the device's identity is not active")
 		}
@@ -187,7 +188,7 @@ func (r *run) decideExplain(one *explained) (*pb.DecisionBasis, *refusal) {
 			return nil, why
 		}
 	}
-	record := load[pb.RecordVersion](r.state, recordKey(item.GetRecordId(), item.GetVersion()))
+	record := state.Load[pb.RecordVersion](r.state, state.RecordKey(item.GetRecordId(), item.GetVersion()))
 	if record == nil {
 		return nil, notFound("record_id", "there is no such record version")
 	}
@@ -219,9 +220,9 @@ func decodeExplain(item *pb.ExplainItem) explained {
 	const entries = 4 * maxDelegationPatients
 	d := &pb.Delegation{}
 	switch {
-	case len(raw) > MaxDelegationBytes || delegationShape.count(raw, entries) > entries:
+	case len(raw) > MaxDelegationBytes || delegationShape.Count(raw, entries) > entries:
 		one.malformed = tooLarge("delegation", "over %d bytes, or too many entries", MaxDelegationBytes)
-	case !strictly(raw, d):
+	case !wire.Strict(raw, d):
 		one.malformed = invalid("delegation", "not a serialized Delegation of this version")
 	case d.GetDelegator() != item.GetPrincipal():
 		one.malformed = invalid("delegation.delegator", "the delegation is not the principal's")

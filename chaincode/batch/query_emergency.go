@@ -2,6 +2,8 @@ package batch
 
 import (
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
+	"cbmdhi/chaincode/wire"
 )
 
 // maxEmergencyCharges of one question: as many as a policy may let wait for review.
@@ -9,31 +11,31 @@ const maxEmergencyCharges = maxBreakGlassUnreviewed
 
 // decideEmergency says whether a member's storage may carry out an EmergencyAccess: by the rules by which it will come on
 // record, at the state that the member's own peer has, and only while the channel stands still there.
-func (rules *Rules) decideEmergency(call Call, asked *pb.DecideEmergency, ledger Ledger) (*pb.QueryResult, *Failure) {
+func (rules *Rules) decideEmergency(call Call, asked *pb.DecideEmergency, ledger state.Ledger) (*pb.QueryResult, *Failure) {
 	if len(asked.GetCharges()) > maxEmergencyCharges {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d charges", maxEmergencyCharges)
 	}
 	item := &pb.BatchItem{Group: &pb.CommandGroup{Commands: []*pb.SignedCommand{asked.GetAsked()}}}
-	groups := []*group{decodeGroup(item, &budget{left: MaxElements})}
+	groups := []*group{decodeGroup(item, wire.NewBudget(MaxElements))}
 	c := groups[0].commands[0]
 	if c.undecodable == nil && c.body.GetEmergencyAccess() == nil {
 		c.undecodable = invalid("body", "not an EmergencyAccess: send the command to the channel")
 	}
 	keys, _ := plan(call, groups)
-	for number := range int64(epochSlots) {
-		keys = append(keys, EpochKey(number))
+	for number := range int64(state.EpochSlots) {
+		keys = append(keys, state.EpochKey(number))
 	}
 	if c.undecodable == nil {
-		keys = append(keys, registrationKey(c.signed.GetSigner()))
+		keys = append(keys, state.RegistrationKey(c.signed.GetSigner()))
 	}
-	state, failure := fetchState(ledger, distinct(keys))
+	s, failure := fetchState(ledger, distinct(keys))
 	if failure != nil {
 		return nil, failure
 	}
-	if failure := admitCall(call, state); failure != nil {
+	if failure := admitCall(call, s); failure != nil {
 		return nil, failure
 	}
-	r := &run{rules: rules, call: call, state: state, keys: newKeyring()}
+	r := &run{rules: rules, call: call, state: s, keys: newKeyring()}
 	decision := &pb.EmergencyDecision{Verdict: &pb.Verdict{Code: pb.Code_CODE_OK}}
 	if why := r.emergency(groups[0], asked.GetCharges(), decision); why != nil {
 		decision = &pb.EmergencyDecision{
@@ -52,8 +54,8 @@ func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.Em
 	if c.planned {
 		for _, charge := range charges {
 			quota, _ := r.charged(c.signed.GetSigner(), charge.GetPatient(), charge.GetOpenedAtMs())
-			r.state.put(breakGlassQuotaKey(c.signed.GetSigner()), quota)
-			r.state.keep()
+			r.state.Put(state.BreakGlassQuotaKey(c.signed.GetSigner()), quota)
+			r.state.Commit()
 		}
 	}
 	switch v := r.settle(g)[0]; {
@@ -68,10 +70,10 @@ func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.Em
 		return invalid("expires_at_ms", "not 30 days after issued_at_ms: it has to come on record whenever a majority is back")
 	}
 	glass := c.body.GetEmergencyAccess().GetGlass()
-	decision.Clinician = load[pb.IdentityDocument](r.state, identityKey(c.signed.GetSigner()))
-	decision.Registration = load[pb.SignedCommand](r.state, registrationKey(c.signed.GetSigner()))
-	decision.Patient = load[pb.IdentityDocument](r.state, identityKey(glass.GetPatient()))
-	decision.Record = load[pb.RecordVersion](r.state, recordKey(glass.GetRecordId(), glass.GetVersion()))
+	decision.Clinician = state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.signed.GetSigner()))
+	decision.Registration = state.Load[pb.SignedCommand](r.state, state.RegistrationKey(c.signed.GetSigner()))
+	decision.Patient = state.Load[pb.IdentityDocument](r.state, state.IdentityKey(glass.GetPatient()))
+	decision.Record = state.Load[pb.RecordVersion](r.state, state.RecordKey(glass.GetRecordId(), glass.GetVersion()))
 	decision.Verdict.CommandId = c.id()
 	return nil
 }
@@ -79,8 +81,8 @@ func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.Em
 // stillOf insists that the channel stands still at the own peer, and that the clinician means this standstill.
 func (r *run) stillOf(c *command) *refusal {
 	newest := int64(0)
-	for number := range int64(epochSlots) {
-		newest = max(newest, load[pb.Epoch](r.state, EpochKey(number)).GetNumber())
+	for number := range int64(state.EpochSlots) {
+		newest = max(newest, state.Load[pb.Epoch](r.state, state.EpochKey(number)).GetNumber())
 	}
 	if !standsStill(newest, r.call.TimeMs) {
 		return conflict("epoch", "the channel goes on, or stopped a moment ago: break the glass, which is tried again for half a minute")

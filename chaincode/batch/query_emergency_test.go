@@ -6,13 +6,14 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func TestAsManyEmergenciesAreOpenedAsThePolicyLetsWaitForReview(t *testing.T) {
 	s := begin(t)
 	policy := s.policy()
 	policy.Policy.BreakGlass = &pb.BreakGlassLimits{WindowHours: 24, Patients: 10, Records: 1000, Unreviewed: 1000}
-	s.State["pol"] = sim.Marshal(t, policy)
+	s.State[state.PolicyKey] = sim.Marshal(t, policy)
 	record := s.Write(s.engine, s.patient)
 	s.standStill()
 	charges := slices.Repeat([]*pb.EmergencyCharge{{Patient: s.patient.Address, OpenedAtMs: s.Now.UnixMilli()}}, 999)

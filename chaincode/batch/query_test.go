@@ -9,6 +9,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func (s *story) query(q *pb.Query) (*pb.QueryResult, error) {
@@ -124,7 +125,7 @@ func TestKeysAreReadUnderClosedPrefixes(t *testing.T) {
 	get := func(keys ...string) (*pb.QueryResult, error) {
 		return s.query(&pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: keys}}})
 	}
-	result, err := get("pol", "id/nobody", "org/"+sim.Mercy, "pol")
+	result, err := get(state.PolicyKey, "id/nobody", state.MemberKey(sim.Mercy), state.PolicyKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func TestKeysAreReadUnderClosedPrefixes(t *testing.T) {
 func TestSealedKeysComeFromTheQueryingMembersOwnCollection(t *testing.T) {
 	s := begin(t)
 	s.Write(s.engine, s.patient)
-	key := "wk/" + sim.Mercy + "/" + s.WriterKey(s.patient, sim.Mercy).GetKeyId()
+	key := state.SealedWriterKeyName(sim.Mercy, s.WriterKey(s.patient, sim.Mercy).GetKeyId())
 	get := func(keys ...string) (*pb.QueryResult, error) {
 		return s.query(&pb.Query{Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: keys}}})
 	}
@@ -158,7 +159,7 @@ func TestSealedKeysComeFromTheQueryingMembersOwnCollection(t *testing.T) {
 	if result, err := get(key); err != nil || len(result.Values[0]) != 0 {
 		t.Fatalf("another member's collection: %v %v", result, err)
 	}
-	if _, err := get("pol"); err == nil {
+	if _, err := get(state.PolicyKey); err == nil {
 		t.Fatal("a public key from the private collection")
 	}
 	if _, err := get(make([]string, 101)...); err == nil || !strings.HasPrefix(err.Error(), "CODE_TOO_LARGE: query: ") {
@@ -171,7 +172,7 @@ func TestSealedKeysComeFromTheQueryingMembersOwnCollection(t *testing.T) {
 
 func TestNobodyIsAnsweredButAMember(t *testing.T) {
 	queries := map[string]*pb.Query{
-		"keys":        {Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"pol"}}}},
+		"keys":        {Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{state.PolicyKey}}}},
 		"sealed keys": {Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: []string{"wk/any"}}}},
 		"decisions":   {Query: &pb.Query_Explain{Explain: &pb.Explain{}}},
 	}

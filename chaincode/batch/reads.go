@@ -3,15 +3,18 @@ package batch
 import (
 	"maps"
 	"slices"
+
+	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // follow reads what the families name once they see what the first multi-get brought. Records and
 // accesses name nothing, so that their batches stay with one.
-func (r *run) follow(groups []*group, ledger Ledger) *Failure {
+func (r *run) follow(groups []*group, ledger state.Ledger) *Failure {
 	for {
 		wanted := map[string]struct{}{}
 		need := func(key string) {
-			if _, there := r.state.fetched[key]; !there {
+			if !r.state.Fetched(key) {
 				wanted[key] = struct{}{}
 			}
 		}
@@ -29,6 +32,15 @@ func (r *run) follow(groups []*group, ledger Ledger) *Failure {
 		if failure != nil {
 			return failure
 		}
-		maps.Copy(r.state.fetched, more.fetched)
+		r.state.Extend(more)
 	}
+}
+
+// fetchState reads keys with one multi-get.
+func fetchState(ledger state.Ledger, keys []string) (*state.Overlay, *Failure) {
+	s, err := state.Fetch(ledger, keys)
+	if err != nil {
+		return nil, fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the state could not be read from the peer")
+	}
+	return s, nil
 }

@@ -31,7 +31,7 @@ func indexSealedKeys(raw []byte) (sealedIndex, *Failure) {
 	if len(raw) > MaxSealedBytes {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "sealed_keys", "over %d bytes: send fewer items", MaxSealedBytes)
 	}
-	if sealedShape.count(raw, MaxSealedKeys) > MaxSealedKeys {
+	if sealedShape.Count(raw, MaxSealedKeys) > MaxSealedKeys {
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "sealed_keys", "more than %d keys", MaxSealedKeys)
 	}
 	var sealed pb.SealedKeys

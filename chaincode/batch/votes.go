@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // speaks tells whether somebody speaks for a member now: active, of that member, in one of the roles. A
 // vote is counted by it whenever votes are counted, so that what a suspended administrator said is
 // worth nothing from then on. Only for addresses that a family's follows named, and for signers.
 func (r *run) speaks(address, msp string, roles ...pb.Role) bool {
-	who := load[pb.IdentityDocument](r.state, identityKey(address))
+	who := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(address))
 	return who.GetStatus() == pb.IdentityStatus_IDENTITY_STATUS_ACTIVE && who.GetHomeMsp() == msp &&
 		slices.Contains(roles, who.GetRole())
 }

@@ -5,9 +5,8 @@ import (
 	"encoding/pem"
 	"slices"
 
-	pb "cbmdhi/chaincode/gen/commandv1"
-
 	"cbmdhi/chaincode/fabricca"
+	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
 // adminUnit is the organisational unit of a member's Fabric administrator (deploy/devnet/fabric/msp-config.yaml).

@@ -8,12 +8,13 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 func TestOnlyAMembersLedgerServiceCarriesAndAsks(t *testing.T) {
 	w := sim.New(t)
 	c := newContract(w, &bytes.Buffer{})
-	asked := sim.Marshal(t, &pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"pol"}}}})
+	asked := sim.Marshal(t, &pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{state.PolicyKey}}}})
 	carried := sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}})
 	const stranger = "CODE_FORBIDDEN: creator: "
 	for name, attempt := range map[string]struct {

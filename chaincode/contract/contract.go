@@ -20,6 +20,7 @@ import (
 
 	"cbmdhi/chaincode/batch"
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 const (
@@ -176,7 +177,7 @@ func (c *Contract) query(stub shim.ChaincodeStubInterface, call batch.Call, arg 
 }
 
 // commit sends all writes in one write batch.
-func commit(stub shim.ChaincodeStubInterface, writes []batch.Write) error {
+func commit(stub shim.ChaincodeStubInterface, writes []state.Write) error {
 	stub.StartWriteBatch()
 	for _, w := range writes {
 		var err error

@@ -21,6 +21,7 @@ import (
 	"cbmdhi/chaincode/contract"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
+	"cbmdhi/chaincode/state"
 )
 
 // stub is the peer's side of one transaction. It holds writes back until the batch ends, as the
@@ -178,7 +179,7 @@ func TestAChannelFromItsGenesisToAReadRecord(t *testing.T) {
 		t.Fatalf("%d multi-gets, %d write batches, events %v", write.gets, write.batches, write.events)
 	}
 
-	key := "wk/" + sim.Mercy + "/" + item.Contents[0].GetWriterKey().GetKeyId()
+	key := state.SealedWriterKeyName(sim.Mercy, item.Contents[0].GetWriterKey().GetKeyId())
 	query := sim.Marshal(t, &pb.Query{Query: &pb.Query_GetSealedKeys{GetSealedKeys: &pb.GetSealedKeys{Keys: []string{key}}}})
 	read := newStub(w, "query", query)
 	response = c.Invoke(read)
@@ -204,7 +205,7 @@ func TestALateKeyIsFoundByItsWriterDeliveredAndNotedNoMore(t *testing.T) {
 	patient.Custodians = []string{sim.Lakeside}
 	document := w.Identity(patient.Address)
 	document.Custodians = []*pb.Custodian{{Msp: sim.Lakeside, SealedKeySha256: make([]byte, 32)}}
-	w.State["id/"+patient.Address] = sim.Marshal(t, document)
+	w.State[state.IdentityKey(patient.Address)] = sim.Marshal(t, document)
 	write := newStub(w, "process", sim.Marshal(t, w.Batch(w.PutRecord(engine, patient, 1, w.ID()))))
 	present := slices.DeleteFunc(w.Sealed().GetKeys(), func(key *pb.SealedKey) bool { return key.GetMsp() == sim.Lakeside })
 	write.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, &pb.SealedKeys{Keys: present})}
@@ -224,7 +225,7 @@ func TestALateKeyIsFoundByItsWriterDeliveredAndNotedNoMore(t *testing.T) {
 	deliver := newStub(w, "deliver", nil)
 	deliver.transient = map[string][]byte{contract.TransientSealedKeys: sim.Marshal(t, waiting)}
 	expect(t, c.Invoke(deliver), "")
-	if got := w.Private["_implicit_org_"+sim.Lakeside][waiting.Keys[0].GetKey()]; len(got) == 0 || len(late().GetKeys()) != 0 {
+	if got := w.Private[state.ImplicitCollection(sim.Lakeside)][waiting.Keys[0].GetKey()]; len(got) == 0 || len(late().GetKeys()) != 0 {
 		t.Fatalf("delivered %q, still waiting: %v", got, late())
 	}
 	expect(t, c.Invoke(newStub(w, "deliver", nil)), "CODE_INVALID: sealed_keys: ")
@@ -239,9 +240,9 @@ func TestAMajorityIsCountedOverTheMemberDocuments(t *testing.T) {
 		by := w.Active(pb.Role_ROLE_ADMINISTRATOR, member)
 		vote := sim.Item(by.Sign(sim.Body(&pb.SetPolicy{Policy: next})))
 		expect(t, c.Invoke(newStub(w, "process", sim.Marshal(t, w.Batch(vote)))), "")
-		state := &pb.PolicyState{}
-		w.Document("pol", state)
-		if got := state.GetPolicy().GetVersion(); got != uint64(1+i) {
+		inForce := &pb.PolicyState{}
+		w.Document(state.PolicyKey, inForce)
+		if got := inForce.GetPolicy().GetVersion(); got != uint64(1+i) {
 			t.Fatalf("after %d votes of 3: version %d", i+1, got)
 		}
 	}
@@ -324,7 +325,7 @@ func TestNothingIsEndorsedFarFromTheEndorsersClock(t *testing.T) {
 		"process": sim.Marshal(t, &pb.Batch{Items: []*pb.BatchItem{sim.Item()}}),
 		"tick":    nil,
 		"deliver": nil,
-		"query":   sim.Marshal(t, &pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{"pol"}}}}),
+		"query":   sim.Marshal(t, &pb.Query{Query: &pb.Query_GetKeys{GetKeys: &pb.GetKeys{Keys: []string{state.PolicyKey}}}}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := sim.New(t)

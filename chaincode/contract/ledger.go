@@ -6,7 +6,7 @@ import (
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
 
-	"cbmdhi/chaincode/batch"
+	"cbmdhi/chaincode/state"
 )
 
 // ledger lets the rules read through the stub.
@@ -20,15 +20,15 @@ func (l *ledger) States(keys []string) ([][]byte, error) {
 }
 
 func (l *ledger) Sealed(keys []string) ([][]byte, error) {
-	return l.stub.GetMultiplePrivateData("_implicit_org_"+l.creatorMSP, keys...)
+	return l.stub.GetMultiplePrivateData(state.ImplicitCollection(l.creatorMSP), keys...)
 }
 
 // Members walks the member documents; a range, so that a member admitted meanwhile invalidates a
 // vote that was counted without it.
 func (l *ledger) Members() ([]string, error) {
-	keys, err := l.Keys(batch.MemberPrefix, "", math.MaxInt)
+	keys, err := l.Keys(state.MemberPrefix, "", math.MaxInt)
 	for i, key := range keys {
-		keys[i] = strings.TrimPrefix(key, batch.MemberPrefix)
+		keys[i] = strings.TrimPrefix(key, state.MemberPrefix)
 	}
 	return keys, err
 }

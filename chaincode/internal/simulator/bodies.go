@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // Registration of a person, as their own client states it.
@@ -20,7 +21,7 @@ func (p *Person) Registration() *pb.RegisterIdentity {
 	for _, custodian := range p.Custodians {
 		digest := sha256.Sum256(p.SealedRecordKey(custodian))
 		body.Custodians = append(body.Custodians, &pb.Custodian{Msp: custodian, SealedKeySha256: digest[:]})
-		p.World.seal(custodian, "rk/"+p.Address, p.SealedRecordKey(custodian))
+		p.World.seal(custodian, state.SealedRecordKeyName(p.Address), p.SealedRecordKey(custodian))
 	}
 	return body
 }
@@ -43,7 +44,7 @@ func (w *World) WriterKey(patient *Person, writer string) *pb.WriterKey {
 	digest := sha256.Sum256([]byte(name))
 	id := uuidOf(digest)
 	for _, holder := range append([]string{writer}, patient.Custodians...) {
-		w.seal(holder, "wk/"+writer+"/"+id, []byte(name))
+		w.seal(holder, state.SealedWriterKeyName(writer, id), []byte(name))
 	}
 	return &pb.WriterKey{KeyId: id, Epoch: 1, SealedKeySha256: digest[:]}
 }

@@ -14,6 +14,7 @@ import (
 
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
 )
 
 // Change alters a command before it is signed.
@@ -145,7 +146,7 @@ func (w *World) follow(body *pb.CommandBody, before string) *pb.CommandBody {
 	}
 	if before == "" {
 		document := &pb.ConsentDocument{}
-		w.Document("con/"+change.GetPatient(), document)
+		w.Document(state.ConsentKey(change.GetPatient()), document)
 		before = document.GetChangedBy()
 	}
 	body = proto.CloneOf(body)

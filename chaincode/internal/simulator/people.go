@@ -16,6 +16,7 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
 	"cbmdhi/chaincode/signing"
+	"cbmdhi/chaincode/state"
 )
 
 // Member is an organisation with its certificate authority.
@@ -112,9 +113,9 @@ func (w *World) Active(role pb.Role, msp string) *Person {
 		digest := sha256.Sum256(p.SealedRecordKey(custodian))
 		document.Custodians = append(document.Custodians, &pb.Custodian{Msp: custodian, SealedKeySha256: digest[:]})
 	}
-	w.State["id/"+p.Address] = Marshal(w.T, document)
-	if role == pb.Role_ROLE_ADMINISTRATOR && w.State["adm/"+msp] == nil {
-		w.State["adm/"+msp] = Marshal(w.T, &pb.FirstAdministrator{Address: p.Address})
+	w.State[state.IdentityKey(p.Address)] = Marshal(w.T, document)
+	if role == pb.Role_ROLE_ADMINISTRATOR && w.State[state.FirstAdministratorKey(msp)] == nil {
+		w.State[state.FirstAdministratorKey(msp)] = Marshal(w.T, &pb.FirstAdministrator{Address: p.Address})
 	}
 	return p
 }
@@ -123,7 +124,7 @@ func (w *World) Active(role pb.Role, msp string) *Person {
 func (w *World) SetStatus(p *Person, status pb.IdentityStatus) {
 	document := w.Identity(p.Address)
 	document.Status = status
-	w.State["id/"+p.Address] = Marshal(w.T, document)
+	w.State[state.IdentityKey(p.Address)] = Marshal(w.T, document)
 }
 
 // SealedRecordKey stands for the record private key, sealed to a custodian.

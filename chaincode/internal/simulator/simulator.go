@@ -19,6 +19,7 @@ import (
 
 	"cbmdhi/chaincode/batch"
 	pb "cbmdhi/chaincode/gen/commandv1"
+	"cbmdhi/chaincode/state"
 )
 
 // The stage of most stories.
@@ -151,12 +152,12 @@ func (w *World) Call() batch.Call {
 
 // keepTime has the epochs begin, as the members' ledger services do.
 func (w *World) keepTime() {
-	if w.State["chan"] == nil || w.Unattended {
+	if w.State[state.ChannelKey] == nil || w.Unattended {
 		return
 	}
 	now := w.Now.UnixMilli() / batch.EpochMs
 	for _, number := range []int64{now - 1, now} {
-		w.State[batch.EpochKey(number)] = Marshal(w.T, &pb.Epoch{Number: number})
+		w.State[state.EpochKey(number)] = Marshal(w.T, &pb.Epoch{Number: number})
 	}
 }
 
@@ -201,7 +202,7 @@ func Item(commands ...*pb.SignedCommand) *pb.BatchItem {
 }
 
 // Commit what was endorsed.
-func (w *World) Commit(writes []batch.Write) {
+func (w *World) Commit(writes []state.Write) {
 	for _, write := range writes {
 		if write.Delete {
 			delete(w.State, write.Key)
@@ -237,7 +238,7 @@ func (l Ledger) States(keys []string) ([][]byte, error) {
 func (l Ledger) Members() ([]string, error) {
 	var members []string
 	for _, key := range slices.Sorted(maps.Keys(l.World.State)) {
-		if msp, ok := strings.CutPrefix(key, batch.MemberPrefix); ok {
+		if msp, ok := strings.CutPrefix(key, state.MemberPrefix); ok {
 			members = append(members, msp)
 		}
 	}
@@ -248,7 +249,7 @@ func (l Ledger) Members() ([]string, error) {
 func (l Ledger) Sealed(keys []string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
-		values[i] = l.World.Private["_implicit_org_"+l.World.Creator][key]
+		values[i] = l.World.Private[state.ImplicitCollection(l.World.Creator)][key]
 	}
 	return values, nil
 }
@@ -284,7 +285,7 @@ func (w *World) Audit(command *pb.SignedCommand) *pb.AuditEntry {
 		w.T.Fatalf("command: %v", err)
 	}
 	entry := &pb.AuditEntry{}
-	if !w.Document("z/"+header.GetCommandId()+"/aud/"+command.GetSigner(), entry) {
+	if !w.Document(state.AuditKey(header.GetCommandId(), command.GetSigner()), entry) {
 		return nil
 	}
 	return entry
@@ -294,7 +295,7 @@ func (w *World) Audit(command *pb.SignedCommand) *pb.AuditEntry {
 func (w *World) Identity(address string) *pb.IdentityDocument {
 	w.T.Helper()
 	document := &pb.IdentityDocument{}
-	w.Document("id/"+address, document)
+	w.Document(state.IdentityKey(address), document)
 	return document
 }
 
