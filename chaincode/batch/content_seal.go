@@ -75,7 +75,7 @@ func checkSeal(seal *pb.SealedBatch) *refusal {
 
 // acceptSeal checks that the content was sealed for this command as it is stated, and that each member that is said
 // to hold it has signed for that.
-func (r *run) acceptSeal(c *command) *refusal {
+func (r *run) acceptSeal(c *decided) *refusal {
 	s := r.seals[string(c.content.GetRootSha256())]
 	if s == nil {
 		return invalid("contents.root_sha256", "the batch holds no seal of that root")
@@ -91,7 +91,7 @@ func (r *run) acceptSeal(c *command) *refusal {
 		if member == nil {
 			return invalid(at("contents.replicas", i), "not a member of this channel")
 		}
-		if !r.holds(s, member) {
+		if !r.isHolder(s, member) {
 			return invalid(at("contents.replicas", i),
 				"the seal has no receipt of this member's storage that holds, of the last %d minutes: seal it anew", receiptLifetimeMs/60_000)
 		}
@@ -99,19 +99,19 @@ func (r *run) acceptSeal(c *command) *refusal {
 	return nil
 }
 
-// holds tells whether a member has signed that it holds the batch: looked at once for all its records.
-func (r *run) holds(s *sealing, member *pb.MemberDocument) bool {
+// isHolder tells whether a member has signed that it holds the batch: looked at once for all its records.
+func (r *run) isHolder(s *sealing, member *pb.MemberDocument) bool {
 	holds, known := s.holders[member.GetMsp()]
 	if !known {
 		holds = slices.ContainsFunc(s.seal.GetReceipts(), func(receipt *pb.ReplicaReceipt) bool {
-			return receipt.GetMsp() == member.GetMsp() && r.receiptHolds(s.seal, receipt, member.GetStorageSigningKey())
+			return receipt.GetMsp() == member.GetMsp() && r.verifyReceipt(s.seal, receipt, member.GetStorageSigningKey())
 		})
 		s.holders[member.GetMsp()] = holds
 	}
 	return holds
 }
 
-func (r *run) receiptHolds(seal *pb.SealedBatch, receipt *pb.ReplicaReceipt, spki []byte) bool {
+func (r *run) verifyReceipt(seal *pb.SealedBatch, receipt *pb.ReplicaReceipt, spki []byte) bool {
 	contents := sha256.Sum256(seal.GetContents())
 	age := r.call.TimeMs - receipt.GetHeldAtMs()
 	if age > receiptLifetimeMs || age < -receiptSkewMs {
@@ -129,14 +129,14 @@ func (r *run) receiptHolds(seal *pb.SealedBatch, receipt *pb.ReplicaReceipt, spk
 // sealedContent is a record's place in SealedBatch.contents: which content was sealed for which command, and what its
 // storage says of it.
 func sealedContent(content *pb.StoredContent, commandID, signer string) [sha256.Size]byte {
-	stated := stated(content)
-	sealed := strings.Join([]string{"cbmdhi/sealed/v2", content.GetCid(), commandID, signer, string(stated[:])}, "\x00")
+	statement := contentStatement(content)
+	sealed := strings.Join([]string{"cbmdhi/sealed/v2", content.GetCid(), commandID, signer, string(statement[:])}, "\x00")
 	return sha256.Sum256([]byte(sealed))
 }
 
-// stated is the word of the writer's storage: how large the content is and which key opens it. A carrier that named
+// contentStatement is the word of the writer's storage: how large the content is and which key opens it. A carrier that named
 // another key would take its id from the patient for whom storage made it, or use up the epochs.
-func stated(content *pb.StoredContent) [sha256.Size]byte {
+func contentStatement(content *pb.StoredContent) [sha256.Size]byte {
 	key := content.GetWriterKey()
 	return sha256.Sum256([]byte(strings.Join([]string{
 		"cbmdhi/stated/v1", strconv.FormatUint(content.GetStoredBytes(), 10), key.GetKeyId(),

@@ -42,7 +42,7 @@ type question struct {
 
 // decide asks policies and consents and returns what the answer rested on; a refusal says why and
 // what to do.
-func (r *run) decide(q question) (*pb.DecisionBasis, *refusal) {
+func (r *run) askPolicy(q question) (*pb.DecisionBasis, *refusal) {
 	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(q.record.Patient))
 	consents := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(q.record.Patient))
 	q.record.PatientMSP = patient.GetHomeMsp()
@@ -62,10 +62,10 @@ func (r *run) decide(q question) (*pb.DecisionBasis, *refusal) {
 	if decision.Permit {
 		return basis, nil
 	}
-	return basis, forbidden("", "%s", whyNot(q, decision))
+	return basis, forbidden("", "%s", reasonOf(q, decision))
 }
 
-func whyNot(q question, d policy.Decision) string {
+func reasonOf(q question, d policy.Decision) string {
 	named := strings.Join(d.Policies, ", ")
 	switch {
 	case d.Faulty:

@@ -2,7 +2,6 @@ package batch
 
 import (
 	"crypto/sha256"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -37,54 +36,41 @@ var (
 	queryShape      = wire.ShapeOf((&pb.Query{}).ProtoReflect().Descriptor())
 )
 
-// group is a decoded item of the batch.
+// group is an item of the batch, decoded. checkForm completes it; nothing changes it afterwards.
 type group struct {
-	commands []*command
-	// Why the whole group is malformed, decided without the state; nil when it is not.
-	malformed *refusal
-	// Why one of its commands is refused by its form, and which.
-	misformed *refusal
-	culprit   int
+	commands []*decoded
+	// Why the commands are not one group: nobody of it is heard. nil where nothing is wrong, as of all that follow.
+	badMembership *refusal
+	// Why one of the commands is refused by its form, and which.
+	badForm *refusal
+	culprit int
 	// Why the carrier's statements about contents do not fit the group.
-	contents *refusal
+	badContents *refusal
 }
 
-// command is a decoded command, and what becomes known about it on the way.
-type command struct {
+// decoded is what a carrier sent as a command, and what can be said of it by itself.
+type decoded struct {
 	signed     *pb.SignedCommand
 	header     *pb.Command
 	body       *pb.CommandBody
 	delegation *pb.Delegation
-	family     *family
+	handler    *handler
 	sha256     [sha256.Size]byte
-	content    *pb.StoredContent
-	// MSP id of the member whose services carry it.
-	carrier string
+	auditKey   string
+	// The carrier's statement about the content of a PutRecord. It is not signed by the command's signer.
+	content *pb.StoredContent
 
-	// Why the bytes do not decode.
-	undecodable *refusal
-	// Its family's keys are read: it can come to be applied.
-	planned bool
+	// Why the bytes do not decode. nil where nothing is wrong, as of all that follow.
+	badEncoding *refusal
 	// Why its ids or its signer's address are not well-formed.
-	misnamed *refusal
+	badNames *refusal
 	// Why the body's fields are not well-formed.
-	misstated *refusal
-	// Why the enrolment certificate of a registration does not stand for what it asks for.
-	miscertified *refusal
-	// Why the carrier's statement about a PutRecord's content is not well-formed.
-	misstored *refusal
-
-	// The audit entry in the making, and the key of its place.
-	auditKey string
-	entry    *pb.AuditEntry
-	// The identity on whose authority it is decided: the signer, or the delegator behind it.
-	actor     *pb.IdentityDocument
-	delegated bool
-	// The entry of the same command, when it was committed before.
-	first *pb.AuditEntry
+	badBody *refusal
+	// Why the carrier's statement about the content is not well-formed.
+	badContent *refusal
 }
 
-func (c *command) id() string { return c.header.GetCommandId() }
+func (c *decoded) id() string { return c.header.GetCommandId() }
 
 func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
 	if len(raw) > MaxBatchBytes {
@@ -125,52 +111,39 @@ var tooMuch = fail(pb.Code_CODE_TOO_LARGE, "batch", "holds more than %d messages
 
 func decodeGroup(item *pb.BatchItem, left *wire.Budget) *group {
 	signed := item.GetGroup().GetCommands()
-	g := &group{commands: make([]*command, len(signed))}
+	g := &group{commands: make([]*decoded, len(signed))}
 	if len(signed) > MaxGroupCommands {
 		for i := range signed {
-			g.commands[i] = &command{}
+			g.commands[i] = &decoded{}
 		}
-		g.malformed = invalid("group", "more than %d commands", MaxGroupCommands)
+		g.badMembership = invalid("group", "more than %d commands", MaxGroupCommands)
 		return g
 	}
 	for i := range signed {
 		g.commands[i] = decodeCommand(signed[i], left)
 	}
-	g.malformed = checkMembership(g.commands)
-	g.contents = assignContents(g.commands, item.GetContents())
+	g.badMembership = checkMembership(g.commands)
+	g.badContents = assignContents(g.commands, item.GetContents())
 	for _, c := range g.commands {
 		if c.body.GetPutRecord() != nil {
-			c.misstored = checkContent(c.content)
+			c.badContent = checkContent(c.content)
 		}
 	}
 	return g
 }
 
-func decodeCommand(signed *pb.SignedCommand, left *wire.Budget) *command {
-	c := &command{signed: signed, sha256: sha256.Sum256(signed.GetCommand())}
-	if c.undecodable = c.decode(left); c.undecodable != nil {
+func decodeCommand(signed *pb.SignedCommand, left *wire.Budget) *decoded {
+	c := &decoded{signed: signed, sha256: sha256.Sum256(signed.GetCommand())}
+	if c.badEncoding = c.decode(left); c.badEncoding != nil {
 		return c
 	}
-	c.misnamed = c.checkNames()
+	c.badNames = c.checkNames()
 	c.auditKey = state.AuditKey(c.id(), signed.GetSigner())
-	c.misstated = c.describe()
+	c.badBody = c.handler.check(c)
 	return c
 }
 
-// describe begins the audit entry with what the body says.
-func (c *command) describe() *refusal {
-	c.entry = &pb.AuditEntry{CommandId: c.id(), Signer: c.signed.GetSigner(), CommandSha256: c.sha256[:]}
-	return c.family.describe(c)
-}
-
-// forget takes out of the entry what the command's application has put in: it was not done.
-func (c *command) forget() {
-	done := c.entry
-	c.describe()
-	c.entry.SignerRole, c.entry.SignerMsp, c.entry.OnBehalfOf = done.GetSignerRole(), done.GetSignerMsp(), done.GetOnBehalfOf()
-}
-
-func (c *command) decode(left *wire.Budget) *refusal {
+func (c *decoded) decode(left *wire.Budget) *refusal {
 	// Unsigned, but a registration is kept with its envelope: nothing may ride along into the state.
 	if !wire.AllKnown(c.signed.ProtoReflect()) {
 		return invalid("", "not a SignedCommand of this version")
@@ -194,7 +167,7 @@ func (c *command) decode(left *wire.Budget) *refusal {
 		return invalid("body", "not a serialized CommandBody of this version")
 	}
 	c.body = &body
-	if c.family = familyOf(&body); c.family == nil {
+	if c.handler = handlerOf(&body); c.handler == nil {
 		return invalid("body", "no body is set")
 	}
 	if signed := c.signed.GetDelegation(); signed != nil {
@@ -215,7 +188,7 @@ func (c *command) decode(left *wire.Budget) *refusal {
 	return nil
 }
 
-func (c *command) checkNames() *refusal {
+func (c *decoded) checkNames() *refusal {
 	isEmergency := c.body.GetEmergencyAccess() != nil
 	switch {
 	case isEmergency && !signing.NamesItself(c.signed.GetSigner(), c.signed.GetCommand()):
@@ -232,7 +205,7 @@ func (c *command) checkNames() *refusal {
 
 // assignContents gives each PutRecord the carrier's statement about its content. One that is missing
 // is the record's own fault and found there; one too many is the item's.
-func assignContents(commands []*command, contents []*pb.StoredContent) *refusal {
+func assignContents(commands []*decoded, contents []*pb.StoredContent) *refusal {
 	for _, content := range contents {
 		i := int(content.GetCommandIndex())
 		if i >= len(commands) || commands[i].body.GetPutRecord() == nil || commands[i].content != nil {
@@ -241,54 +214,4 @@ func assignContents(commands []*command, contents []*pb.StoredContent) *refusal 
 		commands[i].content = content
 	}
 	return nil
-}
-
-// checkForm finds the first of a group's commands that is refused by its form.
-func (g *group) checkForm(call Call) {
-	for i, c := range g.commands {
-		if g.misformed == nil {
-			g.culprit, g.misformed = i, call.checkForm(c)
-		}
-	}
-}
-
-// plan lists, sorted, every state key that any command of the batch could need, and tells whether
-// the number of members matters. Nothing is read for what is refused whatever the state.
-func plan(call Call, groups []*group) (keys []string, wantsMembers bool) {
-	wanted := map[string]struct{}{state.PolicyKey: {}, call.witnessKey(): {}}
-	need := func(key string) { wanted[key] = struct{}{} }
-	for _, key := range callKeys(call) {
-		need(key)
-	}
-	for _, g := range groups {
-		if g.malformed != nil {
-			continue
-		}
-		if g.checkForm(call); g.misformed != nil {
-			continue
-		}
-		for _, c := range g.commands {
-			need(c.auditKey)
-			need(state.IdentityKey(c.signed.GetSigner()))
-			if checkEnd(c.header, call.TimeMs, c.period()) != nil {
-				continue // It was committed before, or it is refused.
-			}
-			if d := c.delegation; isAddress(d.GetDelegator()) && isUUIDv7(d.GetDelegationId()) {
-				need(state.IdentityKey(d.GetDelegator()))
-				need(state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator()))
-			}
-			c.carrier = call.CreatorMSP
-			if c.misstated == nil {
-				c.planned = true
-				c.family.reads(c, need)
-				wantsMembers = wantsMembers || c.family.wantsMembers
-			}
-		}
-	}
-	keys = make([]string, 0, len(wanted))
-	for key := range wanted {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys, wantsMembers
 }

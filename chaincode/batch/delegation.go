@@ -14,7 +14,7 @@ const maxDelegationPatients = 64
 
 // checkDelegator finds out who stands behind a device's command, by signatures alone. It puts nobody in anybody's
 // place: delegate does, once a refusal can be remembered.
-func (r *run) checkDelegator(c *command) *refusal {
+func (r *run) checkDelegator(c *decoded) *refusal {
 	d := c.delegation
 	// What the device signed names whom it acts for: a carrier cannot put another delegation beside it.
 	named := sha256.Sum256(c.signed.GetDelegation().GetDelegation())
@@ -36,7 +36,7 @@ func (r *run) checkDelegator(c *command) *refusal {
 	if delegator == nil {
 		return refuse(pb.Code_CODE_UNKNOWN_SIGNER, "delegation.delegator", "not registered on this channel")
 	}
-	if !r.keys.delegationHolds(delegator, c.signed.GetDelegation()) {
+	if !r.keys.verifyDelegation(delegator, c.signed.GetDelegation()) {
 		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation.signature",
 			"the signature does not match the delegation and the delegator's key, or its s is not low")
 	}
@@ -45,12 +45,12 @@ func (r *run) checkDelegator(c *command) *refusal {
 
 // delegate checks that the person behind a device's signature let it do this, and puts the person
 // in the actor's place: policy then decides about the person, knowing that a device signed.
-func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
-	if c.family.delegation == nil {
+func (r *run) delegate(c *decided, device *pb.IdentityDocument) *refusal {
+	if c.handler.delegation == nil {
 		return forbidden("delegation", "this command is never delegated: the person signs it")
 	}
 	d := c.delegation
-	if why := r.lets(d, device); why != nil {
+	if why := r.checkDelegate(d, device); why != nil {
 		return why
 	}
 	c.entry.OnBehalfOf = d.GetDelegator()
@@ -58,10 +58,10 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 	if delegator.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegator", "the delegator's identity is not active")
 	}
-	if why := r.stillStands(d, delegator, device); why != nil {
+	if why := r.checkNotEnded(d, delegator, device); why != nil {
 		return why
 	}
-	action, purpose := c.family.delegation(c)
+	action, purpose := c.handler.delegation(c.decoded)
 	if !slices.Contains(d.GetActions(), action) {
 		return forbidden("delegation.actions", "the delegation does not cover %s: log in with a wider one, or sign in person", action)
 	}
@@ -75,8 +75,8 @@ func (r *run) delegate(c *command, device *pb.IdentityDocument) *refusal {
 	return nil
 }
 
-// lets checks that a delegation is to this device, and for now.
-func (r *run) lets(d *pb.Delegation, device *pb.IdentityDocument) *refusal {
+// checkDelegate checks that a delegation is to this device, and for now.
+func (r *run) checkDelegate(d *pb.Delegation, device *pb.IdentityDocument) *refusal {
 	if device.GetRole() != pb.Role_ROLE_DEVICE {
 		return forbidden("signer", "only a registered device acts within a delegation: sign in person")
 	}

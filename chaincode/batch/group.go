@@ -9,12 +9,12 @@ import (
 
 // checkMembership decides whether the commands are one group: a lone command that names none, or
 // 2 to 16 that name each other.
-func checkMembership(commands []*command) *refusal {
+func checkMembership(commands []*decoded) *refusal {
 	if len(commands) == 0 {
 		return nil
 	}
 	for _, c := range commands {
-		if c.undecodable != nil {
+		if c.badEncoding != nil {
 			return nil // It speaks for itself, and the group cannot be judged.
 		}
 	}
@@ -52,117 +52,111 @@ func checkMembership(commands []*command) *refusal {
 	return nil
 }
 
-// settle gives a verdict for each command of a group and stages what the group changes: all of it, or nothing but
+// processGroup gives a verdict for each command of a group and stages what the group changes: all of it, or nothing but
 // the audit entries that say why not. Once all its signers are known, what they signed has its one verdict for ever.
-func (r *run) settle(g *group) []*pb.Verdict {
-	if g.malformed != nil {
-		return g.all(g.malformed)
+func (r *run) processGroup(g *group) []*pb.Verdict {
+	if g.badMembership != nil {
+		return g.refused(g.badMembership)
 	}
-	if g.misformed != nil {
-		return g.refusedBy(g.culprit, g.misformed)
+	if g.badForm != nil {
+		return g.refusedFor(g.culprit, g.commands[g.culprit].refused(g.badForm))
 	}
+	signed := make([]authenticated, len(g.commands))
 	for i, c := range g.commands {
-		if why := r.identify(c); why != nil {
-			return g.refusedBy(i, why)
+		var why *refusal
+		if signed[i], why = r.authenticate(c); why != nil {
+			return g.refusedFor(i, c.refused(why))
 		}
 	}
-	if verdicts := r.replay(g); verdicts != nil {
+	if verdicts := r.replay(g, signed); verdicts != nil {
 		return verdicts
 	}
-	if g.contents != nil {
-		return g.all(g.contents)
+	if g.badContents != nil {
+		return g.refused(g.badContents)
 	}
-	for i, c := range g.commands {
+	commands := make([]*decided, 0, len(signed))
+	for i := range signed {
 		// One by one, since who was suspended by the one before does not act any more.
-		why := r.admit(c)
-		if why == nil {
-			why = c.family.apply(r, c)
-		}
+		c, why := r.decide(&signed[i])
+		commands = append(commands, c)
 		if why != nil {
-			return r.refuseGroup(g, i, why)
+			return r.refuseGroup(g, signed, commands, why)
 		}
 		r.record(c, nil)
 	}
 	r.state.Commit()
-	return g.all(nil)
+	verdicts := make([]*pb.Verdict, len(commands))
+	for i, c := range commands {
+		verdicts[i] = c.done()
+	}
+	return verdicts
 }
 
 // replay answers a group of which something was committed before, done or refused; nil when nothing was. All of it:
 // each command gets its first verdict. A part: its ids were used in another group.
-func (r *run) replay(g *group) []*pb.Verdict {
+func (r *run) replay(g *group, signed []authenticated) []*pb.Verdict {
 	committed := 0
-	for _, c := range g.commands {
-		if c.first != nil {
+	for i := range signed {
+		if signed[i].first != nil {
 			committed++
 		}
 	}
 	switch committed {
 	case 0:
 		return nil
-	case len(g.commands):
-		verdicts := make([]*pb.Verdict, len(g.commands))
-		for i, c := range g.commands {
-			verdicts[i] = c.replayed()
+	case len(signed):
+		verdicts := make([]*pb.Verdict, len(signed))
+		for i := range signed {
+			verdicts[i] = signed[i].replayed()
 		}
 		return verdicts
 	}
 	why := conflict("group", "some of the group's commands were committed before, in another group: sign the group anew with fresh ids")
-	for _, c := range g.commands {
-		if c.first == nil {
-			r.record(c, why)
+	for i := range signed {
+		if signed[i].first == nil {
+			r.record(undecided(&signed[i]), why)
 		}
 	}
 	r.state.Commit()
-	return g.all(why)
+	return g.refused(why)
 }
 
-// refuseGroup blames one command of a group.
-func (r *run) refuseGroup(g *group, culprit int, why *refusal) []*pb.Verdict {
+// refuseGroup blames the last of the commands that were decided.
+func (r *run) refuseGroup(g *group, signed []authenticated, commands []*decided, why *refusal) []*pb.Verdict {
 	r.state.Rollback()
+	culprit := len(commands) - 1
+	verdict := commands[culprit].refusedWithBasis(why)
 	if why.carriers {
-		return g.refusedBy(culprit, why)
+		return g.refusedFor(culprit, verdict)
 	}
-	for i, c := range g.commands {
+	for i := range signed {
 		if i == culprit {
-			r.record(c, why)
-		} else {
-			c.forget()
-			r.record(c, groupRefused)
+			r.record(commands[i], why)
+			continue
 		}
+		// Anew, without what its handler has added: it was not done.
+		c := undecided(&signed[i])
+		if i < culprit {
+			c.entry.OnBehalfOf = commands[i].entry.GetOnBehalfOf()
+		}
+		r.record(c, groupRefused)
 	}
 	r.state.Commit()
-	return g.refusedBy(culprit, why)
+	return g.refusedFor(culprit, verdict)
 }
 
-// record stages the audit entry, which is the idempotency record too: whoever sends the command again gets the verdict
-// that stands here, so that nothing that was refused takes effect when the state has changed.
-func (r *run) record(c *command, why *refusal) {
-	c.entry.Code, c.entry.AtMs, c.entry.TxId = pb.Code_CODE_OK, r.call.TimeMs, r.call.TxID
-	if why != nil {
-		c.entry.Code, c.entry.Reason, c.entry.Path = why.code, why.reason, why.path
-		if why.code != pb.Code_CODE_FORBIDDEN {
-			c.entry.Basis = nil
-		}
-	}
-	r.state.Put(c.auditKey, c.entry)
-}
-
-func (g *group) all(why *refusal) []*pb.Verdict {
+// refused gives every command of a group the same refusal.
+func (g *group) refused(why *refusal) []*pb.Verdict {
 	verdicts := make([]*pb.Verdict, len(g.commands))
 	for i, c := range g.commands {
-		verdicts[i] = c.verdict(why)
+		verdicts[i] = c.refused(why)
 	}
 	return verdicts
 }
 
-func (g *group) refusedBy(culprit int, why *refusal) []*pb.Verdict {
-	verdicts := make([]*pb.Verdict, len(g.commands))
-	for i, c := range g.commands {
-		if i == culprit {
-			verdicts[i] = c.verdict(why)
-		} else {
-			verdicts[i] = c.verdict(groupRefused)
-		}
-	}
+// refusedFor gives one command of a group its own verdict, and says to the others that they are refused for it.
+func (g *group) refusedFor(culprit int, verdict *pb.Verdict) []*pb.Verdict {
+	verdicts := g.refused(groupRefused)
+	verdicts[culprit] = verdict
 	return verdicts
 }

@@ -87,6 +87,24 @@ func TestARefusedGroupIsRecordedAndChangesNothing(t *testing.T) {
 	})
 }
 
+func TestAnEntryOfWhatFellWithItsGroupSaysForWhomItWasAndNothingThatWasFoundOut(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	group := s.Group(
+		sim.Part{By: s.device, Body: sim.Read(s.patient, record, "PATRQT")},
+		sim.Part{By: s.patient, Body: sim.Read(s.patient, s.ID(), "PATRQT")}, // There is no such record.
+	)
+	group[0] = s.patient.Within(s.patient.Delegation(s.device), group[0])
+	s.expectAll(s.Do(group...), pb.Code_CODE_GROUP_REFUSED, pb.Code_CODE_NOT_FOUND)
+	entry := s.Audit(group[0])
+	if entry.GetOnBehalfOf() != s.patient.Address || entry.GetSigner() != s.device.Address || entry.GetSignerMsp() != sim.Mercy {
+		t.Fatalf("the entry does not say who meant it: %v", entry)
+	}
+	if entry.GetRecordId() != record || entry.GetCategory() != "" || entry.GetBasis() != nil {
+		t.Fatalf("the entry says more than the command did: %v", entry)
+	}
+}
+
 func TestNoCommandCanBeTakenOutOfItsGroup(t *testing.T) {
 	s := begin(t)
 	item, _ := s.updateAndConsent()

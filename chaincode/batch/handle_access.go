@@ -10,18 +10,23 @@ import (
 
 // Access: the verdict is the decision. Permitted or refused, it is on the channel before any key is
 // released.
-var accessFamily = family{
-	describe: describeAccess,
-	reads: func(c *command, need func(string)) {
+var accessHandler = handler{
+	check: checkAccess,
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetAccess()
+		entry.Action, entry.Purpose = body.GetAction(), body.GetPurpose()
+		nameRecord(entry, body)
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		readsOfRecord(c.body.GetAccess(), need)
 	},
 	apply: applyAccess,
-	delegation: func(c *command) (string, string) {
+	delegation: func(c *decoded) (string, string) {
 		return c.body.GetAccess().GetAction(), c.body.GetAccess().GetPurpose()
 	},
 }
 
-func describeAccess(c *command) *refusal {
+func checkAccess(c *decoded) *refusal {
 	body := c.body.GetAccess()
 	if why := checkRecordVersion("body.access.", body); why != nil {
 		return why
@@ -32,20 +37,17 @@ func describeAccess(c *command) *refusal {
 	if !slices.Contains(accessActions, body.GetAction()) {
 		return invalid("body.access.action", "not read, history or export")
 	}
-	e := c.entry
-	e.Action, e.Purpose = body.GetAction(), body.GetPurpose()
-	e.Patient, e.RecordId, e.Version = body.GetPatient(), body.GetRecordId(), body.GetVersion()
 	return nil
 }
 
-func applyAccess(r *run, c *command) *refusal {
+func applyAccess(r *run, c *decided) *refusal {
 	body := c.body.GetAccess()
 	record, why := r.recordOf("body.access.", body)
 	if why != nil {
 		return why
 	}
 	c.entry.Category = record.GetCategory()
-	c.entry.Basis, why = r.decide(question{
+	c.entry.Basis, why = r.askPolicy(question{
 		actor: c.actor, delegated: c.delegated, action: body.GetAction(), purpose: body.GetPurpose(),
 		record: describeRecord(record),
 	})
@@ -82,6 +84,11 @@ type recordVersion interface {
 	GetPatient() string
 	GetRecordId() string
 	GetVersion() uint32
+}
+
+// nameRecord in an audit entry.
+func nameRecord(entry *pb.AuditEntry, named recordVersion) {
+	entry.Patient, entry.RecordId, entry.Version = named.GetPatient(), named.GetRecordId(), named.GetVersion()
 }
 
 func checkRecordVersion(path string, named recordVersion) *refusal {

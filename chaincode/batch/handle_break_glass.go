@@ -19,30 +19,28 @@ const (
 
 // BreakGlass: an access in an emergency. What makes it tolerable is structural and so is here and
 // not in the policies: a clinician, in person, within a quota, with the review of two members waiting.
-var breakGlassFamily = family{
-	describe: describeBreakGlass,
-	reads: func(c *command, need func(string)) {
+var breakGlassHandler = handler{
+	check: checkBreakGlass,
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		entry.Action, entry.Purpose = policy.ActionBreakGlass, purposeEmergency
+		nameRecord(entry, c.body.GetBreakGlass())
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		readsOfRecord(c.body.GetBreakGlass(), need)
 		need(state.BreakGlassQuotaKey(c.signed.GetSigner()))
 	},
 	apply: applyBreakGlass,
 }
 
-func describeBreakGlass(c *command) *refusal {
+func checkBreakGlass(c *decoded) *refusal {
 	body := c.body.GetBreakGlass()
 	if why := checkRecordVersion("body.break_glass.", body); why != nil {
 		return why
 	}
-	if why := checkSealedReasons("body.break_glass.sealed_reasons", body.GetSealedReasons()); why != nil {
-		return why
-	}
-	e := c.entry
-	e.Action, e.Purpose = policy.ActionBreakGlass, purposeEmergency
-	e.Patient, e.RecordId, e.Version = body.GetPatient(), body.GetRecordId(), body.GetVersion()
-	return nil
+	return checkSealedReasons("body.break_glass.sealed_reasons", body.GetSealedReasons())
 }
 
-func applyBreakGlass(r *run, c *command) *refusal {
+func applyBreakGlass(r *run, c *decided) *refusal {
 	record, why := r.recordOf("body.break_glass.", c.body.GetBreakGlass())
 	if why != nil {
 		return why
@@ -51,7 +49,7 @@ func applyBreakGlass(r *run, c *command) *refusal {
 	if c.actor.GetRole() != pb.Role_ROLE_CLINICIAN {
 		return forbidden("signer", "only a clinician breaks the glass: ask one")
 	}
-	c.entry.Basis, why = r.decide(question{
+	c.entry.Basis, why = r.askPolicy(question{
 		actor: c.actor, action: policy.ActionBreakGlass, purpose: purposeEmergency, record: describeRecord(record),
 	})
 	if why != nil {
@@ -60,7 +58,7 @@ func applyBreakGlass(r *run, c *command) *refusal {
 	if why := r.notSuperseded("body.break_glass.version", policy.ActionBreakGlass, record); why != nil {
 		return why
 	}
-	quota, why := r.charged(c.actor.GetAddress(), record.GetPatient(), r.call.TimeMs)
+	quota, why := r.chargeQuota(c.actor.GetAddress(), record.GetPatient(), r.call.TimeMs)
 	if why != nil {
 		return why
 	}
@@ -94,10 +92,10 @@ func checkSealedReasons(path string, reasons []*pb.SealedReason) *refusal {
 	return nil
 }
 
-// charged is the clinician's quota with one break-glass more, and why that is too many: what is tolerable once is not tolerable for
+// chargeQuota gives the clinician's quota with one break-glass more, and why that is too many: what is tolerable once is not tolerable for
 // every chart of the mesh, and nobody goes on breaking while nobody looks. The quota is the clinician's
 // own document, so that two clinicians are never in each other's way.
-func (r *run) charged(clinician, patient string, atMs int64) (*pb.BreakGlassQuota, *refusal) {
+func (r *run) chargeQuota(clinician, patient string, atMs int64) (*pb.BreakGlassQuota, *refusal) {
 	limits := r.policyDocument().GetBreakGlass()
 	quota := &pb.BreakGlassQuota{}
 	if known := state.Load[pb.BreakGlassQuota](r.state, state.BreakGlassQuotaKey(clinician)); known != nil {

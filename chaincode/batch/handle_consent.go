@@ -19,8 +19,8 @@ const (
 )
 
 // Consent gives or replaces one consent. Only the patient, in person: no policy can widen that.
-var consentFamily = family{
-	describe: func(c *command) *refusal {
+var consentHandler = handler{
+	check: func(c *decoded) *refusal {
 		const path = "body.consent."
 		body := c.body.GetConsent()
 		if why := checkConsentNames(path, body); why != nil {
@@ -40,10 +40,13 @@ var consentFamily = family{
 		if len(namedMembers(body)) > maxMembersNamed {
 			return tooLarge(path+"provisions", "more than %d members are named", maxMembersNamed)
 		}
-		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "consent", body.GetPatient(), body.GetConsentId()
 		return nil
 	},
-	reads: func(c *command, need func(string)) {
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetConsent()
+		entry.Action, entry.Patient, entry.ConsentId = "consent", body.GetPatient(), body.GetConsentId()
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		readConsents(c.body.GetConsent(), need)
 		for msp := range namedMembers(c.body.GetConsent()) {
 			need(state.MemberKey(msp))
@@ -53,16 +56,13 @@ var consentFamily = family{
 }
 
 // RevokeConsent ends one consent.
-var revokeFamily = family{
-	describe: func(c *command) *refusal {
+var revokeConsentHandler = handler{
+	check: func(c *decoded) *refusal { return checkConsentNames("body.revoke_consent.", c.body.GetRevokeConsent()) },
+	describe: func(c *decoded, entry *pb.AuditEntry) {
 		body := c.body.GetRevokeConsent()
-		if why := checkConsentNames("body.revoke_consent.", body); why != nil {
-			return why
-		}
-		c.entry.Action, c.entry.Patient, c.entry.ConsentId = "revoke", body.GetPatient(), body.GetConsentId()
-		return nil
+		entry.Action, entry.Patient, entry.ConsentId = "revoke", body.GetPatient(), body.GetConsentId()
 	},
-	reads: func(c *command, need func(string)) { readConsents(c.body.GetRevokeConsent(), need) },
+	reads: func(_ Call, c *decoded, need func(string)) { readConsents(c.body.GetRevokeConsent(), need) },
 	apply: applyRevoke,
 }
 
@@ -78,7 +78,7 @@ func readConsents(body consentChange, need func(string)) {
 	need(state.EndedConsentKey(body.GetConsentId(), body.GetPatient()))
 }
 
-func applyConsent(r *run, c *command) *refusal {
+func applyConsent(r *run, c *decided) *refusal {
 	const path = "body.consent."
 	body := c.body.GetConsent()
 	next, why := r.nextConsents(c, path, body)
@@ -133,7 +133,7 @@ func namedMembers(body *pb.Consent) map[string]struct{} {
 	return named
 }
 
-func applyRevoke(r *run, c *command) *refusal {
+func applyRevoke(r *run, c *decided) *refusal {
 	const path = "body.revoke_consent."
 	body := c.body.GetRevokeConsent()
 	next, why := r.nextConsents(c, path, body)
@@ -153,7 +153,7 @@ func applyRevoke(r *run, c *command) *refusal {
 // nextConsents is a copy of a patient's consents with the next version, for the patient alone and only
 // when the command follows what is in force: a carrier that held it back does not choose which of two
 // signed wishes wins. The document stays when the last consent is revoked, so that nothing follows twice.
-func (r *run) nextConsents(c *command, path string, body consentChange) (*pb.ConsentDocument, *refusal) {
+func (r *run) nextConsents(c *decided, path string, body consentChange) (*pb.ConsentDocument, *refusal) {
 	patient := body.GetPatient()
 	if c.actor.GetRole() != pb.Role_ROLE_PATIENT || c.actor.GetAddress() != patient {
 		return nil, forbidden("signer", "only the patient gives and revokes consent")

@@ -11,16 +11,20 @@ const actionEmergency = "emergency-access"
 // EmergencyAccess: a glass that was broken while no majority was to be had. What it is about has happened when it comes
 // here, so that nothing that may have become known since refuses it: it goes on record with that against it, and before
 // the same reviewers as any broken glass. Refused is only what the member could tell by itself, and opened nothing for.
-var emergencyFamily = family{
-	describe: describeEmergency,
-	reads: func(c *command, need func(string)) {
+var emergencyAccessHandler = handler{
+	check: checkEmergencyAccess,
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		entry.Action, entry.Purpose, entry.OpenedAtMs = actionEmergency, purposeEmergency, c.header.GetIssuedAtMs()
+		nameRecord(entry, c.body.GetEmergencyAccess().GetGlass())
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		readsOfRecord(c.body.GetEmergencyAccess().GetGlass(), need)
 		need(state.BreakGlassQuotaKey(c.signed.GetSigner()))
 	},
 	apply: applyEmergency,
 }
 
-func describeEmergency(c *command) *refusal {
+func checkEmergencyAccess(c *decoded) *refusal {
 	const path = "body.emergency_access."
 	body := c.body.GetEmergencyAccess()
 	glass := body.GetGlass()
@@ -36,9 +40,6 @@ func describeEmergency(c *command) *refusal {
 	if body.GetNewestEpoch() <= 0 || !standsStill(body.GetNewestEpoch(), c.header.GetIssuedAtMs()) {
 		return invalid(path+"newest_epoch", "the channel did not stand still then: break the glass instead")
 	}
-	e := c.entry
-	e.Action, e.Purpose, e.OpenedAtMs = actionEmergency, purposeEmergency, c.header.GetIssuedAtMs()
-	e.Patient, e.RecordId, e.Version = glass.GetPatient(), glass.GetRecordId(), glass.GetVersion()
 	return nil
 }
 
@@ -46,7 +47,7 @@ func describeEmergency(c *command) *refusal {
 // so that no majority was to be had for a minute.
 func standsStill(newestEpoch, atMs int64) bool { return atMs/EpochMs-newestEpoch >= 2 }
 
-func applyEmergency(r *run, c *command) *refusal {
+func applyEmergency(r *run, c *decided) *refusal {
 	const path = "body.emergency_access.glass."
 	record, why := r.recordOf(path, c.body.GetEmergencyAccess().GetGlass())
 	if why != nil {
@@ -64,7 +65,7 @@ func applyEmergency(r *run, c *command) *refusal {
 	if patient.GetHomeMsp() != c.actor.GetHomeMsp() {
 		return forbidden(path+"patient", "without a majority a member's clinicians open records of its own patients alone")
 	}
-	quota, over := r.charged(c.actor.GetAddress(), record.GetPatient(), c.header.GetIssuedAtMs())
+	quota, over := r.chargeQuota(c.actor.GetAddress(), record.GetPatient(), c.header.GetIssuedAtMs())
 	if against := firstOf(r.objection(c, record), over); against != nil {
 		c.entry.Objection, c.entry.Reason, c.entry.Path = against.code, against.reason, against.path
 	}
@@ -74,22 +75,13 @@ func applyEmergency(r *run, c *command) *refusal {
 }
 
 // objection is why a BreakGlass would be refused now, the quota aside.
-func (r *run) objection(c *command, record *pb.RecordVersion) *refusal {
+func (r *run) objection(c *decided, record *pb.RecordVersion) *refusal {
 	if c.actor.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the clinician's identity is not active")
 	}
-	basis, why := r.decide(question{
+	basis, why := r.askPolicy(question{
 		actor: c.actor, action: policy.ActionBreakGlass, purpose: purposeEmergency, record: describeRecord(record),
 	})
 	c.entry.Basis = basis
 	return firstOf(why, r.notSuperseded("body.emergency_access.glass.version", policy.ActionBreakGlass, record))
-}
-
-func firstOf(whys ...*refusal) *refusal {
-	for _, why := range whys {
-		if why != nil {
-			return why
-		}
-	}
-	return nil
 }

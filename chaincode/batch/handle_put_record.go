@@ -20,9 +20,14 @@ const (
 
 // PutRecord adds a version of a record: the author's signed commitment, and beside it the carrier's
 // statement of where the ciphertext lies.
-var recordFamily = family{
-	describe: describeRecordBody,
-	reads: func(c *command, need func(string)) {
+var putRecordHandler = handler{
+	check: checkPutRecord,
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetPutRecord()
+		entry.Action, entry.Purpose, entry.Category = actionWrite, purposeTreatment, body.GetCategory()
+		nameRecord(entry, body)
+	},
+	reads: func(call Call, c *decoded, need func(string)) {
 		body := c.body.GetPutRecord()
 		need(state.IdentityKey(body.GetPatient()))
 		need(state.ConsentKey(body.GetPatient()))
@@ -30,18 +35,18 @@ var recordFamily = family{
 		if body.GetVersion() > 1 {
 			need(state.RecordKey(body.GetRecordId(), body.GetVersion()-1))
 		}
-		if c.misstored == nil {
-			need(state.WriterKeyStateKey(c.carrier, c.content.GetWriterKey().GetKeyId()))
+		if c.badContent == nil {
+			need(state.WriterKeyStateKey(call.CreatorMSP, c.content.GetWriterKey().GetKeyId()))
 			for _, msp := range c.content.GetReplicas() {
 				need(state.MemberKey(msp))
 			}
 		}
 	},
 	apply:      applyRecord,
-	delegation: func(*command) (string, string) { return actionWrite, purposeTreatment },
+	delegation: func(*decoded) (string, string) { return actionWrite, purposeTreatment },
 }
 
-func describeRecordBody(c *command) *refusal {
+func checkPutRecord(c *decoded) *refusal {
 	const path = "body.put_record."
 	body := c.body.GetPutRecord()
 	switch {
@@ -58,15 +63,12 @@ func describeRecordBody(c *command) *refusal {
 	case len(body.GetTypeTag()) != 0 && len(body.GetTypeTag()) != typeTagBytes:
 		return invalid(path+"type_tag", "neither empty nor %d bytes", typeTagBytes)
 	}
-	e := c.entry
-	e.Action, e.Purpose, e.Category = actionWrite, purposeTreatment, body.GetCategory()
-	e.Patient, e.RecordId, e.Version = body.GetPatient(), body.GetRecordId(), body.GetVersion()
 	return nil
 }
 
 // applyRecord asks the policy before it looks at versions and content: who tried to write without
 // right is recorded, whatever else was wrong with it.
-func applyRecord(r *run, c *command) *refusal {
+func applyRecord(r *run, c *decided) *refusal {
 	const path = "body.put_record."
 	body := c.body.GetPutRecord()
 	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetPatient()))
@@ -79,7 +81,7 @@ func applyRecord(r *run, c *command) *refusal {
 		return forbidden(path+"patient", "the patient's registration is not active: wait until it is")
 	}
 	var why *refusal
-	c.entry.Basis, why = r.decide(question{
+	c.entry.Basis, why = r.askPolicy(question{
 		actor: c.actor, delegated: c.delegated, action: actionWrite, purpose: purposeTreatment,
 		record: policy.Record{
 			ID: body.GetRecordId(), Patient: body.GetPatient(), Category: body.GetCategory(),
@@ -96,7 +98,7 @@ func applyRecord(r *run, c *command) *refusal {
 	if why := r.acceptContent(c, patient); why != nil {
 		return why.byCarrier()
 	}
-	r.state.Put(state.RecordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
+	r.state.Append(state.RecordKey(body.GetRecordId(), body.GetVersion()), &pb.RecordVersion{
 		RecordId: body.GetRecordId(), Version: body.GetVersion(), Patient: body.GetPatient(),
 		Category: body.GetCategory(), ContentCommitment: body.GetContentCommitment(),
 		ContentBytes: body.GetContentBytes(), Author: c.actor.GetAddress(), WriterMsp: r.call.CreatorMSP,
@@ -180,9 +182,9 @@ func checkContent(content *pb.StoredContent) *refusal {
 }
 
 // acceptContent checks the statement against the channel, and stores a writer key that is new.
-func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
-	if c.misstored != nil {
-		return c.misstored
+func (r *run) acceptContent(c *decided, patient *pb.IdentityDocument) *refusal {
+	if c.badContent != nil {
+		return c.badContent
 	}
 	replicas := c.content.GetReplicas()
 	if len(replicas) == 0 || replicas[0] != r.call.CreatorMSP {
@@ -197,7 +199,7 @@ func (r *run) acceptContent(c *command, patient *pb.IdentityDocument) *refusal {
 	return r.acceptWriterKey(c, patient)
 }
 
-func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal {
+func (r *run) acceptWriterKey(c *decided, patient *pb.IdentityDocument) *refusal {
 	const path = "contents.writer_key"
 	key := c.content.GetWriterKey()
 	if known := state.Load[pb.WriterKeyState](r.state, state.WriterKeyStateKey(r.call.CreatorMSP, key.GetKeyId())); known != nil {
@@ -206,7 +208,7 @@ func (r *run) acceptWriterKey(c *command, patient *pb.IdentityDocument) *refusal
 		}
 		return nil
 	}
-	if why := r.handOver(key, patient); why != nil {
+	if why := r.deliverWriterKey(key, patient); why != nil {
 		return why
 	}
 	r.state.Put(state.WriterKeyStateKey(r.call.CreatorMSP, key.GetKeyId()), &pb.WriterKeyState{

@@ -13,9 +13,16 @@ const (
 
 // RegisterIdentity: the one command whose signer the channel does not know yet. What it registers
 // is acted upon only after the members' review.
-var registerFamily = family{
-	describe: describeRegister,
-	reads: func(c *command, need func(string)) {
+var registerIdentityHandler = handler{
+	check: checkRegisterIdentity,
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetRegisterIdentity()
+		entry.Action, entry.Subject = "register", body.GetAddress()
+		if body.GetRole() == pb.Role_ROLE_PATIENT {
+			entry.Patient = body.GetAddress()
+		}
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		body := c.body.GetRegisterIdentity()
 		need(state.MemberKey(body.GetHomeMsp()))
 		need(state.FirstAdministratorKey(body.GetHomeMsp()))
@@ -26,7 +33,7 @@ var registerFamily = family{
 	apply: applyRegister,
 }
 
-func describeRegister(c *command) *refusal {
+func checkRegisterIdentity(c *decoded) *refusal {
 	const path = "body.register_identity."
 	body := c.body.GetRegisterIdentity()
 	switch {
@@ -39,7 +46,6 @@ func describeRegister(c *command) *refusal {
 	case len(body.GetHpkePublicKey()) != hpkeKeyBytes:
 		return invalid(path+"hpke_public_key", "not %d bytes", hpkeKeyBytes)
 	}
-	c.entry.Action, c.entry.Subject = "register", body.GetAddress()
 	if body.GetRole() != pb.Role_ROLE_PATIENT {
 		if len(body.GetCustodians()) > 0 {
 			return invalid(path+"custodians", "only a patient has custodians")
@@ -49,7 +55,6 @@ func describeRegister(c *command) *refusal {
 		}
 		return nil
 	}
-	c.entry.Patient = body.GetAddress()
 	if !isCID(body.GetEvidenceCid()) {
 		return invalid(path+"evidence_cid",
 			"a patient shows the reviewers evidence: its CIDv1 (sha2-256) in lower-case base32 is required")
@@ -79,7 +84,7 @@ func checkCustodians(path string, custodians []*pb.Custodian) *refusal {
 	return nil
 }
 
-func applyRegister(r *run, c *command) *refusal {
+func applyRegister(r *run, c *decided) *refusal {
 	const path = "body.register_identity."
 	body := c.body.GetRegisterIdentity()
 	known := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))

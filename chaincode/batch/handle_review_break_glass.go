@@ -20,8 +20,8 @@ const (
 // ReviewBreakGlass: what one member found. A break-glass is closed when the clinician's own member and
 // another one have spoken, so that no house is judge in its own case alone. Reviews have a key of their
 // own: the entry of the break-glass stays as it was written.
-var breakGlassReviewFamily = family{
-	describe: func(c *command) *refusal {
+var reviewBreakGlassHandler = handler{
+	check: func(c *decoded) *refusal {
 		body := c.body.GetReviewBreakGlass()
 		if id := body.GetBreakGlassId(); !isUUIDv7(id) && !signing.IsEmergencyID(id) {
 			return invalid("body.review_break_glass.break_glass_id", notUUIDv7+", nor an emergency's id")
@@ -29,21 +29,23 @@ var breakGlassReviewFamily = family{
 		if !isAddress(body.GetClinician()) {
 			return invalid("body.review_break_glass.clinician", "not an address")
 		}
-		e := c.entry
-		e.Action, e.Subject, e.BreakGlassId = actionReviewBreakGlass, body.GetClinician(), body.GetBreakGlassId()
-		e.ReasonCode = findingNotJustified
-		if body.GetJustified() {
-			e.ReasonCode = findingJustified
-		}
 		return nil
 	},
-	reads: func(c *command, need func(string)) {
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetReviewBreakGlass()
+		entry.Action, entry.Subject, entry.BreakGlassId = actionReviewBreakGlass, body.GetClinician(), body.GetBreakGlassId()
+		entry.ReasonCode = findingNotJustified
+		if body.GetJustified() {
+			entry.ReasonCode = findingJustified
+		}
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		body := c.body.GetReviewBreakGlass()
 		need(state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
 		need(state.BreakGlassReviewsKey(body.GetBreakGlassId(), body.GetClinician()))
 		need(state.BreakGlassQuotaKey(body.GetClinician()))
 	},
-	follows: func(r *run, c *command, need func(string)) {
+	readsFurther: func(r *run, c *decoded, need func(string)) {
 		body := c.body.GetReviewBreakGlass()
 		broken := state.Load[pb.AuditEntry](r.state, state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
 		if isBrokenGlass(broken) {
@@ -62,7 +64,7 @@ func isBrokenGlass(entry *pb.AuditEntry) bool {
 	return isGlass && entry.GetCode() == pb.Code_CODE_OK
 }
 
-func applyBreakGlassReview(r *run, c *command) *refusal {
+func applyBreakGlassReview(r *run, c *decided) *refusal {
 	body := c.body.GetReviewBreakGlass()
 	broken := state.Load[pb.AuditEntry](r.state, state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
 	if !isBrokenGlass(broken) {
@@ -83,7 +85,7 @@ func applyBreakGlassReview(r *run, c *command) *refusal {
 		return conflict("body.review_break_glass.break_glass_id", "already reviewed by two members")
 	}
 	reviews.Reviews = slices.DeleteFunc(reviews.GetReviews(), func(review *pb.BreakGlassReview) bool {
-		return !r.speaks(review.GetReviewer(), review.GetMsp(), reviewingRoles...)
+		return !r.speaksFor(review.GetReviewer(), review.GetMsp(), reviewingRoles...)
 	})
 	isOwn := func(msp string) bool { return msp == broken.GetSignerMsp() }
 	for _, review := range reviews.GetReviews() {
@@ -97,7 +99,7 @@ func applyBreakGlassReview(r *run, c *command) *refusal {
 	})
 	if len(reviews.GetReviews()) == 2 {
 		reviews.Closed, e.ReviewClosed = true, true
-		r.release(body.GetClinician())
+		r.releaseQuota(body.GetClinician())
 	}
 	r.state.Put(key, reviews)
 	return nil
@@ -130,8 +132,8 @@ func (r *run) mayReview(reviewer *pb.IdentityDocument, broken *pb.AuditEntry) *r
 	return nil
 }
 
-// release takes a closed break-glass off what waits for review.
-func (r *run) release(clinician string) {
+// releaseQuota takes a closed break-glass off what waits for review.
+func (r *run) releaseQuota(clinician string) {
 	key := state.BreakGlassQuotaKey(clinician)
 	if known := state.Load[pb.BreakGlassQuota](r.state, key); known.GetUnreviewed() > 0 {
 		quota := proto.CloneOf(known)

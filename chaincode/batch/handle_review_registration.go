@@ -10,8 +10,8 @@ import (
 )
 
 // ReviewRegistration: one member's vote on a registration, or that vote taken back.
-var reviewFamily = family{
-	describe: func(c *command) *refusal {
+var reviewRegistrationHandler = handler{
+	check: func(c *decoded) *refusal {
 		const path = "body.review_registration."
 		body := c.body.GetReviewRegistration()
 		switch {
@@ -24,34 +24,37 @@ var reviewFamily = family{
 		case !slices.Contains(reviewReasons, body.GetReasonCode()):
 			return invalid(path+"reason_code", "not a reason of the closed list")
 		}
-		c.entry.Action, c.entry.Subject, c.entry.ReasonCode = "review", body.GetAddress(), body.GetReasonCode()
 		return nil
 	},
-	reads: func(c *command, need func(string)) {
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetReviewRegistration()
+		entry.Action, entry.Subject, entry.ReasonCode = "review", body.GetAddress(), body.GetReasonCode()
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		need(state.IdentityKey(c.body.GetReviewRegistration().GetAddress()))
 	},
-	follows: func(r *run, c *command, need func(string)) {
+	readsFurther: func(r *run, c *decoded, need func(string)) {
 		subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.body.GetReviewRegistration().GetAddress()))
 		for _, review := range subject.GetReviews() {
 			need(state.IdentityKey(review.GetReviewer()))
 		}
 	},
-	apply:        applyReview,
-	wantsMembers: true,
+	apply:         applyReview,
+	countsMembers: true,
 }
 
 var decisions = []pb.Decision{
 	pb.Decision_DECISION_APPROVE, pb.Decision_DECISION_REJECT, pb.Decision_DECISION_WITHDRAW,
 }
 
-func applyReview(r *run, c *command) *refusal {
+func applyReview(r *run, c *decided) *refusal {
 	const path = "body.review_registration."
 	body, reviewer := c.body.GetReviewRegistration(), c.actor
 	subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
 	if subject == nil || subject.GetRegistrationId() != body.GetRegistrationId() {
 		return notFound(path+"registration_id", "there is no such registration of this address")
 	}
-	c.concerns(subject)
+	c.namePatient(subject)
 	if reviewer.GetRole() != pb.Role_ROLE_ADMINISTRATOR {
 		return forbidden("signer", "only a member's administrator reviews registrations")
 	}
@@ -73,9 +76,9 @@ func applyReview(r *run, c *command) *refusal {
 	if rule.GetHomeOnly() && reviewer.GetHomeMsp() != subject.GetHomeMsp() {
 		return forbidden("signer", "only the home member's administrators review this role")
 	}
-	reviewed := r.changed(subject)
+	reviewed := r.nextVersion(subject)
 	reviewed.Reviews = slices.DeleteFunc(reviewed.GetReviews(), func(review *pb.Review) bool {
-		return !r.speaks(review.GetReviewer(), review.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
+		return !r.speaksFor(review.GetReviewer(), review.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
 	})
 	own := slices.IndexFunc(reviewed.GetReviews(), func(review *pb.Review) bool {
 		return review.GetMsp() == reviewer.GetHomeMsp()
@@ -143,16 +146,16 @@ func areEnough(approving []string, subject *pb.IdentityDocument, rule *pb.Review
 	})
 }
 
-// concerns names the patient in the entry, when the subject is one: patients see what is done to
+// namePatient names the patient in the entry, when the subject is one: patients see what is done to
 // their identity.
-func (c *command) concerns(subject *pb.IdentityDocument) {
+func (c *decided) namePatient(subject *pb.IdentityDocument) {
 	if subject.GetRole() == pb.Role_ROLE_PATIENT {
 		c.entry.Patient = subject.GetAddress()
 	}
 }
 
-// changed is a copy of a document to be changed, with its next version.
-func (r *run) changed(subject *pb.IdentityDocument) *pb.IdentityDocument {
+// nextVersion is a copy of a document to be changed, with its next version.
+func (r *run) nextVersion(subject *pb.IdentityDocument) *pb.IdentityDocument {
 	next := proto.CloneOf(subject)
 	next.Version++
 	next.ChangedAtMs = r.call.TimeMs

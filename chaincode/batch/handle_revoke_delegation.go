@@ -8,8 +8,8 @@ import (
 // RevokeDelegation ends a delegation before its time. The revocation has a key of its own, which every command
 // within the delegation reads: it grows nothing that others read, and a batch that was endorsed before it is ordered
 // after it as invalid.
-var revokeDelegationFamily = family{
-	describe: func(c *command) *refusal {
+var revokeDelegationHandler = handler{
+	check: func(c *decoded) *refusal {
 		const path = "body.revoke_delegation."
 		body := c.body.GetRevokeDelegation()
 		if !isUUIDv7(body.GetDelegationId()) {
@@ -18,10 +18,12 @@ var revokeDelegationFamily = family{
 		if !isAddress(body.GetDelegator()) {
 			return invalid(path+"delegator", "not an address")
 		}
-		c.entry.Action, c.entry.Subject = "revoke-delegation", body.GetDelegator()
 		return nil
 	},
-	reads: func(c *command, need func(string)) {
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		entry.Action, entry.Subject = "revoke-delegation", c.body.GetRevokeDelegation().GetDelegator()
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		body := c.body.GetRevokeDelegation()
 		need(state.IdentityKey(body.GetDelegator()))
 		need(state.RevokedDelegationKey(body.GetDelegationId(), body.GetDelegator()))
@@ -29,14 +31,14 @@ var revokeDelegationFamily = family{
 	apply: applyRevokeDelegation,
 }
 
-func applyRevokeDelegation(r *run, c *command) *refusal {
+func applyRevokeDelegation(r *run, c *decided) *refusal {
 	const path = "body.revoke_delegation."
 	body, actor := c.body.GetRevokeDelegation(), c.actor
 	delegator := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetDelegator()))
 	if delegator == nil {
 		return notFound(path+"delegator", "not registered on this channel")
 	}
-	c.concerns(delegator)
+	c.namePatient(delegator)
 	ownAdministrator := actor.GetRole() == pb.Role_ROLE_ADMINISTRATOR && actor.GetHomeMsp() == delegator.GetHomeMsp()
 	if !ownAdministrator && actor.GetAddress() != delegator.GetAddress() {
 		return forbidden("signer", "only who signed the delegation ends it, or an administrator of their home member")
@@ -57,9 +59,9 @@ func applyRevokeDelegation(r *run, c *command) *refusal {
 	return nil
 }
 
-// stillStands refuses a delegation that was ended: by name, or with a suspension of either side since it was
+// checkNotEnded refuses a delegation that was ended: by name, or with a suspension of either side since it was
 // signed. A reinstatement brings none back: whoever acted under it logs in again.
-func (r *run) stillStands(d *pb.Delegation, delegator, device *pb.IdentityDocument) *refusal {
+func (r *run) checkNotEnded(d *pb.Delegation, delegator, device *pb.IdentityDocument) *refusal {
 	if state.Load[pb.RevokedDelegation](r.state, state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator())) != nil {
 		return forbidden("delegation.delegation_id", "the delegation was ended, as by a logout: log in again")
 	}

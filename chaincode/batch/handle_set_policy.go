@@ -15,9 +15,8 @@ import (
 //
 // Votes lie under keys of their own. The policy in force is read by every batch, so that to write it is
 // to invalidate whatever is in flight: that happens once for each policy, not for each vote.
-var setPolicyFamily = family{
-	describe: func(c *command) *refusal {
-		c.entry.Action = "set-policy"
+var setPolicyHandler = handler{
+	check: func(c *decoded) *refusal {
 		body := c.body.GetSetPolicy()
 		if !body.GetWithdraw() && body.GetPolicy() == nil {
 			return invalid("body.set_policy.policy", "missing")
@@ -27,8 +26,9 @@ var setPolicyFamily = family{
 		}
 		return nil
 	},
-	reads: func(*command, func(string)) {},
-	follows: func(r *run, _ *command, need func(string)) {
+	describe: func(_ *decoded, entry *pb.AuditEntry) { entry.Action = "set-policy" },
+	reads:    func(Call, *decoded, func(string)) {},
+	readsFurther: func(r *run, _ *decoded, need func(string)) {
 		next := r.policyDocument().GetVersion() + 1
 		for _, msp := range r.members {
 			key := state.PolicyVoteKey(next, msp)
@@ -40,11 +40,11 @@ var setPolicyFamily = family{
 			}
 		}
 	},
-	apply:        applySetPolicy,
-	wantsMembers: true,
+	apply:         applySetPolicy,
+	countsMembers: true,
 }
 
-func applySetPolicy(r *run, c *command) *refusal {
+func applySetPolicy(r *run, c *decided) *refusal {
 	const path = "body.set_policy.policy"
 	if c.actor.GetRole() != pb.Role_ROLE_ADMINISTRATOR {
 		return forbidden("signer", "only a member's administrator votes on the policy")
@@ -96,5 +96,5 @@ func (r *run) votesFor(proposed *pb.PolicyDocument) int {
 }
 
 func (r *run) isFor(vote *pb.PolicyVote, proposed *pb.PolicyDocument) bool {
-	return vote.GetPolicy() != nil && r.counts(vote.GetVote()) && proto.Equal(vote.GetPolicy(), proposed)
+	return vote.GetPolicy() != nil && r.countsVote(vote.GetVote()) && proto.Equal(vote.GetPolicy(), proposed)
 }

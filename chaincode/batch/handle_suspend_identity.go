@@ -8,34 +8,38 @@ import (
 )
 
 // SuspendIdentity stops an identity or lets it act again.
-var suspendFamily = family{
-	describe: describeSuspend,
-	reads: func(c *command, need func(string)) {
+var suspendIdentityHandler = handler{
+	check: checkSuspendIdentity,
+	describe: func(c *decoded, entry *pb.AuditEntry) {
+		body := c.body.GetSuspendIdentity()
+		entry.Action, entry.Subject, entry.ReasonCode = "suspend", body.GetAddress(), body.GetReasonCode()
+	},
+	reads: func(_ Call, c *decoded, need func(string)) {
 		address := c.body.GetSuspendIdentity().GetAddress()
 		need(state.IdentityKey(address))
 		need(state.ConsentKey(address))
 	},
-	follows: func(r *run, c *command, need func(string)) {
+	readsFurther: func(r *run, c *decoded, need func(string)) {
 		subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(c.body.GetSuspendIdentity().GetAddress()))
 		for _, vote := range subject.GetSuspension().GetReinstatedBy() {
 			need(state.IdentityKey(vote.GetVoter()))
 		}
 	},
-	apply: func(r *run, c *command) *refusal {
+	apply: func(r *run, c *decided) *refusal {
 		body := c.body.GetSuspendIdentity()
 		subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
 		if subject == nil {
 			return notFound("body.suspend_identity.address", "not registered on this channel")
 		}
-		c.concerns(subject)
+		c.namePatient(subject)
 		if body.GetSuspend() {
-			return r.stop(c, subject)
+			return r.suspend(c, subject)
 		}
 		return r.reinstate(c, subject)
 	},
 }
 
-func describeSuspend(c *command) *refusal {
+func checkSuspendIdentity(c *decoded) *refusal {
 	const path = "body.suspend_identity."
 	body := c.body.GetSuspendIdentity()
 	if !isAddress(body.GetAddress()) {
@@ -49,7 +53,6 @@ func describeSuspend(c *command) *refusal {
 			return invalid(path+"consents_void_since_ms", "only with the loss of a key")
 		}
 	}
-	c.entry.Action, c.entry.Subject, c.entry.ReasonCode = "suspend", body.GetAddress(), body.GetReasonCode()
 	return nil
 }
 
@@ -76,11 +79,11 @@ func onlyTakesAway(body *pb.CommandBody) bool {
 	return body.GetRevokeConsent() != nil
 }
 
-// stop suspends. That a key was lost may also be found out of somebody who is suspended already.
-func (r *run) stop(c *command, subject *pb.IdentityDocument) *refusal {
+// suspend an identity. That a key was lost may also be found out of somebody who is suspended already.
+func (r *run) suspend(c *decided, subject *pb.IdentityDocument) *refusal {
 	const path = "body.suspend_identity."
 	body := c.body.GetSuspendIdentity()
-	byHome := r.speaks(c.actor.GetAddress(), subject.GetHomeMsp(), pb.Role_ROLE_ADMINISTRATOR)
+	byHome := r.speaksFor(c.actor.GetAddress(), subject.GetHomeMsp(), pb.Role_ROLE_ADMINISTRATOR)
 	if !byHome && c.actor.GetAddress() != subject.GetAddress() {
 		return forbidden("signer", "only an administrator of the home member suspends, or the identity itself")
 	}
@@ -105,7 +108,7 @@ func (r *run) stop(c *command, subject *pb.IdentityDocument) *refusal {
 		}
 		c.entry.EndedConsents = r.endConsentsSince(c, subject.GetAddress(), since)
 	}
-	next := r.changed(subject)
+	next := r.nextVersion(subject)
 	next.Status, next.SuspendedAtMs = pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED, r.call.TimeMs
 	next.Suspension = &pb.Suspension{ReasonCode: body.GetReasonCode(), By: c.actor.GetAddress()}
 	r.state.Put(state.IdentityKey(subject.GetAddress()), next)
@@ -115,7 +118,7 @@ func (r *run) stop(c *command, subject *pb.IdentityDocument) *refusal {
 // reinstate lets an identity act again. One administrator of the home member ends what another of them
 // ordered. What the owner ordered, and the loss of a key, is not for one person to undo: whoever did
 // could put a stolen key into force.
-func (r *run) reinstate(c *command, subject *pb.IdentityDocument) *refusal {
+func (r *run) reinstate(c *decided, subject *pb.IdentityDocument) *refusal {
 	home, msp := subject.GetHomeMsp(), c.actor.GetHomeMsp()
 	suspension := subject.GetSuspension()
 	byTwo := suspension.GetBy() == subject.GetAddress() || suspension.GetReasonCode() == reasonLostKey
@@ -127,8 +130,8 @@ func (r *run) reinstate(c *command, subject *pb.IdentityDocument) *refusal {
 	case subject.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED:
 		return conflict("body.suspend_identity.suspend", "the identity is not suspended")
 	}
-	next := r.changed(subject)
-	votes := slices.DeleteFunc(next.GetSuspension().GetReinstatedBy(), func(v *pb.Vote) bool { return !r.counts(v) })
+	next := r.nextVersion(subject)
+	votes := slices.DeleteFunc(next.GetSuspension().GetReinstatedBy(), func(v *pb.Vote) bool { return !r.countsVote(v) })
 	of := func(member string) func(*pb.Vote) bool {
 		return func(v *pb.Vote) bool { return v.GetMsp() == member }
 	}
@@ -147,7 +150,7 @@ func (r *run) reinstate(c *command, subject *pb.IdentityDocument) *refusal {
 
 // endConsentsSince ends what was given at a time or later, as a revocation does, and says what that was.
 // What a consent said stays in the command that gave it.
-func (r *run) endConsentsSince(c *command, patient string, sinceMs int64) []string {
+func (r *run) endConsentsSince(c *decided, patient string, sinceMs int64) []string {
 	var ended []string
 	current := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(patient))
 	next := &pb.ConsentDocument{Patient: patient, Version: current.GetVersion() + 1, ChangedBy: c.id()}

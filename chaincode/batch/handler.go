@@ -6,49 +6,51 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
-// family is how one kind of command is handled. Each has a file of its own.
-type family struct {
-	// describe checks the body's fields, without the state, and fills the audit entry from them.
-	describe func(c *command) *refusal
-	// reads names the state keys that apply could need. Only called on a body that describe accepts.
-	reads func(c *command, need func(key string))
-	// follows names keys that only what was read can tell, such as who voted before. It is asked again with
-	// what it named until it names nothing new, and only where reads is. nil: there are none.
-	follows func(r *run, c *command, need func(key string))
+// handler says how one kind of command is handled. Each kind has a file of its own, handle_….go.
+type handler struct {
+	// check looks at the body's fields, without the state.
+	check func(c *decoded) *refusal
+	// describe fills the audit entry from the body. Only called on a body that check accepts, as reads and apply are.
+	describe func(c *decoded, entry *pb.AuditEntry)
+	// reads names the state keys that apply could need.
+	reads func(call Call, c *decoded, need func(key string))
+	// readsFurther names keys that only what was read can tell, such as who voted before. It is asked again with
+	// what it named until it names nothing new. nil: there are none.
+	readsFurther func(r *run, c *decoded, need func(key string))
 	// apply carries the command out, or says why not. Changes go to the state's current group.
-	apply func(r *run, c *command) *refusal
+	apply func(r *run, c *decided) *refusal
 	// delegation names action and purpose that a delegation must cover; nil: in person only.
-	delegation func(c *command) (action, purpose string)
-	// wantsMembers: apply counts the members.
-	wantsMembers bool
+	delegation func(c *decoded) (action, purpose string)
+	// countsMembers: apply counts the members.
+	countsMembers bool
 }
 
-func familyOf(body *pb.CommandBody) *family {
+func handlerOf(body *pb.CommandBody) *handler {
 	switch body.GetBody().(type) {
 	case *pb.CommandBody_RegisterIdentity:
-		return &registerFamily
+		return &registerIdentityHandler
 	case *pb.CommandBody_ReviewRegistration:
-		return &reviewFamily
+		return &reviewRegistrationHandler
 	case *pb.CommandBody_SuspendIdentity:
-		return &suspendFamily
+		return &suspendIdentityHandler
 	case *pb.CommandBody_PutRecord:
-		return &recordFamily
+		return &putRecordHandler
 	case *pb.CommandBody_Consent:
-		return &consentFamily
+		return &consentHandler
 	case *pb.CommandBody_RevokeConsent:
-		return &revokeFamily
+		return &revokeConsentHandler
 	case *pb.CommandBody_Access:
-		return &accessFamily
+		return &accessHandler
 	case *pb.CommandBody_BreakGlass:
-		return &breakGlassFamily
+		return &breakGlassHandler
 	case *pb.CommandBody_EmergencyAccess:
-		return &emergencyFamily
+		return &emergencyAccessHandler
 	case *pb.CommandBody_ReviewBreakGlass:
-		return &breakGlassReviewFamily
+		return &reviewBreakGlassHandler
 	case *pb.CommandBody_RevokeDelegation:
-		return &revokeDelegationFamily
+		return &revokeDelegationHandler
 	case *pb.CommandBody_SetPolicy:
-		return &setPolicyFamily
+		return &setPolicyHandler
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 // writer's word either way. Record keys do not wait like this: they are the patient's, and the patient is told that the
 // custodians have them.
 
-// handOver puts a new writer key where its holders find it: the writer itself, which must, and the patient's custodians.
-func (r *run) handOver(key *pb.WriterKey, patient *pb.IdentityDocument) *refusal {
+// deliverWriterKey puts a new writer key where its holders find it: the writer itself, which must, and the patient's custodians.
+func (r *run) deliverWriterKey(key *pb.WriterKey, patient *pb.IdentityDocument) *refusal {
 	writer := r.call.CreatorMSP
 	name := state.SealedWriterKeyName(writer, key.GetKeyId())
 	own, ok := r.sealed.find(writer, name, key.GetSealedKeySha256())

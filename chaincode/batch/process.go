@@ -2,9 +2,11 @@
 // and what the channel says go in, verdicts and writes come out. It knows neither the shim nor a
 // clock, so that every endorsing member computes the same bytes.
 //
-// A batch is processed in four steps: decode (decode.go), fetch every key that any item could need
-// with one multi-get (Reads), settle each group on an overlay of the state (group.go), and hand
-// out all writes at once, sorted.
+// A batch is processed in four steps: decode (decode.go), read every key that any item could need with one multi-get
+// (reads.go), process each group on an overlay of the state (group.go), and hand out all writes at once, sorted.
+//
+// A command goes through three states, each a type of its own: decoded (decode.go), authenticated (authenticate.go) and
+// decided (admit.go). What becomes of it is up to the handler of its kind (handle_….go).
 package batch
 
 import (
@@ -71,7 +73,7 @@ type run struct {
 	inForce policyInForce
 }
 
-// Process settles a batch. `rawSealed` is the transient field `sealed_keys`, or nil.
+// Process a batch. `rawSealed` is the transient field `sealed_keys`, or nil.
 func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger state.Ledger) (out Output, err error) {
 	defer recoverFault(&err)
 	groups, seals, failure := decodeBatch(rawBatch)
@@ -82,40 +84,18 @@ func (rules *Rules) Process(call Call, rawBatch, rawSealed []byte, ledger state.
 	if failure != nil {
 		return Output{}, failure
 	}
+	for _, g := range groups {
+		g.checkForm(call)
+	}
 	r := &run{rules: rules, call: call, sealed: sealed, seals: seals, keys: newKeyring()}
-	if failure := r.fetch(groups, ledger); failure != nil {
+	if failure := r.read(groups, ledger); failure != nil {
 		return Output{}, failure
 	}
 	result := &pb.BatchResult{Groups: make([]*pb.GroupVerdict, len(groups))}
 	for i, g := range groups {
-		result.Groups[i] = &pb.GroupVerdict{Verdicts: r.settle(g)}
+		result.Groups[i] = &pb.GroupVerdict{Verdicts: r.processGroup(g)}
 	}
 	return Output{Result: result, Writes: r.state.Writes()}, nil
-}
-
-// fetch reads everything that any command could need: one multi-get, and the list of members only
-// where a vote counts them.
-func (r *run) fetch(groups []*group, ledger state.Ledger) *Failure {
-	keys, wantsMembers := plan(r.call, groups)
-	s, failure := fetchState(ledger, keys)
-	if failure != nil {
-		return failure
-	}
-	r.state = s
-	if failure := admitCall(r.call, r.state); failure != nil {
-		return failure
-	}
-	if failure := checkTime(r.call, r.state); failure != nil {
-		return failure
-	}
-	if wantsMembers {
-		members, err := ledger.Members()
-		if err != nil {
-			return fail(pb.Code_CODE_UNAVAILABLE, "ledger", "the members could not be read from the peer")
-		}
-		r.members = members
-	}
-	return r.follow(groups, ledger)
 }
 
 // recoverFault makes a state.Fault the failure of the whole call.

@@ -181,10 +181,10 @@ func (r *run) decideExplain(one *explained) (*pb.DecisionBasis, *refusal) {
 		if device.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 			return nil, refuse(pb.Code_CODE_INACTIVE_SIGNER, "delegation.delegate", "the device's identity is not active")
 		}
-		if why := r.lets(d, device); why != nil {
+		if why := r.checkDelegate(d, device); why != nil {
 			return nil, why
 		}
-		if why := r.stillStands(d, principal, device); why != nil {
+		if why := r.checkNotEnded(d, principal, device); why != nil {
 			return nil, why
 		}
 	}
@@ -192,7 +192,7 @@ func (r *run) decideExplain(one *explained) (*pb.DecisionBasis, *refusal) {
 	if record == nil {
 		return nil, notFound("record_id", "there is no such record version")
 	}
-	basis, why := r.decide(question{
+	basis, why := r.askPolicy(question{
 		delegated: one.delegation != nil,
 		actor:     principal, action: item.GetAction(), purpose: item.GetPurpose(), record: describeRecord(record),
 	})

@@ -1,6 +1,8 @@
 package batch
 
 import (
+	"slices"
+
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/state"
 	"cbmdhi/chaincode/wire"
@@ -17,15 +19,13 @@ func (rules *Rules) decideEmergency(call Call, asked *pb.DecideEmergency, ledger
 	}
 	item := &pb.BatchItem{Group: &pb.CommandGroup{Commands: []*pb.SignedCommand{asked.GetAsked()}}}
 	groups := []*group{decodeGroup(item, wire.NewBudget(MaxElements))}
-	c := groups[0].commands[0]
-	if c.undecodable == nil && c.body.GetEmergencyAccess() == nil {
-		c.undecodable = invalid("body", "not an EmergencyAccess: send the command to the channel")
-	}
-	keys, _ := plan(call, groups)
+	groups[0].checkForm(call)
+	plan := planReads(call, groups)
+	c, keys := groups[0].commands[0], plan.keys
 	for number := range int64(state.EpochSlots) {
 		keys = append(keys, state.EpochKey(number))
 	}
-	if c.undecodable == nil {
+	if c.badEncoding == nil {
 		keys = append(keys, state.RegistrationKey(c.signed.GetSigner()))
 	}
 	s, failure := fetchState(ledger, distinct(keys))
@@ -37,7 +37,7 @@ func (rules *Rules) decideEmergency(call Call, asked *pb.DecideEmergency, ledger
 	}
 	r := &run{rules: rules, call: call, state: s, keys: newKeyring()}
 	decision := &pb.EmergencyDecision{Verdict: &pb.Verdict{Code: pb.Code_CODE_OK}}
-	if why := r.emergency(groups[0], asked.GetCharges(), decision); why != nil {
+	if why := r.decideEmergency(groups[0], plan, asked.GetCharges(), decision); why != nil {
 		decision = &pb.EmergencyDecision{
 			Verdict: &pb.Verdict{CommandId: c.id(), Code: why.code, Reason: why.reason, Path: why.path},
 		}
@@ -45,20 +45,20 @@ func (rules *Rules) decideEmergency(call Call, asked *pb.DecideEmergency, ledger
 	return &pb.QueryResult{Emergency: decision}, nil
 }
 
-// emergency settles a lone EmergencyAccess and fills the decision, or says why it is not to be carried out.
-func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.EmergencyDecision) *refusal {
+// decideEmergency processes a single EmergencyAccess and fills the decision, or says why it is not to be carried out.
+func (r *run) decideEmergency(g *group, plan readPlan, charges []*pb.EmergencyCharge, decision *pb.EmergencyDecision) *refusal {
 	c := g.commands[0]
-	if why := r.stillOf(c); why != nil {
+	if why := r.checkStandstill(c); why != nil {
 		return why
 	}
-	if c.planned {
+	if slices.Contains(plan.applicable, c) {
 		for _, charge := range charges {
-			quota, _ := r.charged(c.signed.GetSigner(), charge.GetPatient(), charge.GetOpenedAtMs())
+			quota, _ := r.chargeQuota(c.signed.GetSigner(), charge.GetPatient(), charge.GetOpenedAtMs())
 			r.state.Put(state.BreakGlassQuotaKey(c.signed.GetSigner()), quota)
 			r.state.Commit()
 		}
 	}
-	switch v := r.settle(g)[0]; {
+	switch v := r.processGroup(g)[0]; {
 	case v.GetCode() == pb.Code_CODE_ALREADY_COMMITTED:
 		return conflict("command_id", "this command is on record already: sign a new one")
 	case v.GetCode() != pb.Code_CODE_OK:
@@ -78,8 +78,8 @@ func (r *run) emergency(g *group, charges []*pb.EmergencyCharge, decision *pb.Em
 	return nil
 }
 
-// stillOf insists that the channel stands still at the own peer, and that the clinician means this standstill.
-func (r *run) stillOf(c *command) *refusal {
+// checkStandstill insists that the channel stands still at the own peer, and that the clinician means this standstill.
+func (r *run) checkStandstill(c *decoded) *refusal {
 	newest := int64(0)
 	for number := range int64(state.EpochSlots) {
 		newest = max(newest, state.Load[pb.Epoch](r.state, state.EpochKey(number)).GetNumber())
@@ -87,7 +87,13 @@ func (r *run) stillOf(c *command) *refusal {
 	if !standsStill(newest, r.call.TimeMs) {
 		return conflict("epoch", "the channel goes on, or stopped a moment ago: break the glass, which is tried again for half a minute")
 	}
-	if c.undecodable == nil && c.body.GetEmergencyAccess().GetNewestEpoch() != newest {
+	if c.badEncoding != nil {
+		return nil // processGroup says why.
+	}
+	if c.body.GetEmergencyAccess() == nil {
+		return invalid("body", "not an EmergencyAccess: send the command to the channel")
+	}
+	if c.body.GetEmergencyAccess().GetNewestEpoch() != newest {
 		return conflict("body.emergency_access.newest_epoch", "the channel has gone on since: ask how it stands, and sign anew")
 	}
 	return nil

@@ -49,22 +49,40 @@ func tooLarge(path, format string, args ...any) *refusal {
 	return refuse(pb.Code_CODE_TOO_LARGE, path, format, args...)
 }
 
-// verdict of a command that was refused (nil: done).
-func (c *command) verdict(why *refusal) *pb.Verdict {
-	v := &pb.Verdict{CommandId: c.id(), Code: pb.Code_CODE_OK, Basis: c.entry.GetBasis()}
-	if why != nil {
-		v.Code, v.Reason, v.Path = why.code, why.reason, why.path
-	} else {
-		v.Objection, v.Reason, v.Path = c.entry.GetObjection(), c.entry.GetReason(), c.entry.GetPath()
+// firstOf the refusals that there are.
+func firstOf(whys ...*refusal) *refusal {
+	for _, why := range whys {
+		if why != nil {
+			return why
+		}
 	}
-	if v.Code != pb.Code_CODE_OK && v.Code != pb.Code_CODE_FORBIDDEN {
-		v.Basis = nil
+	return nil
+}
+
+// refused is the verdict of a command that was not done.
+func (c *decoded) refused(why *refusal) *pb.Verdict {
+	return &pb.Verdict{CommandId: c.id(), Code: why.code, Reason: why.reason, Path: why.path}
+}
+
+// refusedWithBasis is refused; where a policy or a consent forbids it, with what that rests on.
+func (c *decided) refusedWithBasis(why *refusal) *pb.Verdict {
+	verdict := c.refused(why)
+	if why.code == pb.Code_CODE_FORBIDDEN {
+		verdict.Basis = c.entry.GetBasis()
 	}
-	return v
+	return verdict
+}
+
+// done is the verdict of a command that was carried out.
+func (c *decided) done() *pb.Verdict {
+	return &pb.Verdict{
+		CommandId: c.id(), Code: pb.Code_CODE_OK, Basis: c.entry.GetBasis(),
+		Objection: c.entry.GetObjection(), Reason: c.entry.GetReason(), Path: c.entry.GetPath(),
+	}
 }
 
 // replayed is the verdict of a command that was committed before.
-func (c *command) replayed() *pb.Verdict {
+func (c *authenticated) replayed() *pb.Verdict {
 	return &pb.Verdict{
 		CommandId: c.id(), Code: pb.Code_CODE_ALREADY_COMMITTED, Reason: c.first.GetReason(), Path: c.first.GetPath(),
 		Basis: c.first.GetBasis(), FirstCode: c.first.GetCode(), FirstTxId: c.first.GetTxId(),

@@ -7,21 +7,21 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// speaks tells whether somebody speaks for a member now: active, of that member, in one of the roles. A
+// speaksFor tells whether somebody speaks for a member now: active, of that member, in one of the roles. A
 // vote is counted by it whenever votes are counted, so that what a suspended administrator said is
 // worth nothing from then on. Only for addresses that a family's follows named, and for signers.
-func (r *run) speaks(address, msp string, roles ...pb.Role) bool {
+func (r *run) speaksFor(address, msp string, roles ...pb.Role) bool {
 	who := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(address))
 	return who.GetStatus() == pb.IdentityStatus_IDENTITY_STATUS_ACTIVE && who.GetHomeMsp() == msp &&
 		slices.Contains(roles, who.GetRole())
 }
 
-// counts is speaks for an administrator's vote.
-func (r *run) counts(vote *pb.Vote) bool {
-	return r.speaks(vote.GetVoter(), vote.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
+// countsVote is speaksFor for an administrator's vote.
+func (r *run) countsVote(vote *pb.Vote) bool {
+	return r.speaksFor(vote.GetVoter(), vote.GetMsp(), pb.Role_ROLE_ADMINISTRATOR)
 }
 
 // voteOf the command's signer, for the signer's member.
-func (r *run) voteOf(c *command) *pb.Vote {
+func (r *run) voteOf(c *decided) *pb.Vote {
 	return &pb.Vote{Msp: c.actor.GetHomeMsp(), Voter: c.actor.GetAddress(), AtMs: r.call.TimeMs}
 }

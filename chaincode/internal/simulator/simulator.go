@@ -201,14 +201,25 @@ func Item(commands ...*pb.SignedCommand) *pb.BatchItem {
 	return &pb.BatchItem{Group: &pb.CommandGroup{Commands: commands}}
 }
 
+// isWrittenOnce: audit entries and record versions are appended and never changed, whatever the story is.
+func isWrittenOnce(key string) bool {
+	return strings.Contains(key, "/aud/") || strings.Contains(key, "/rec/")
+}
+
 // Commit what was endorsed.
 func (w *World) Commit(writes []state.Write) {
 	for _, write := range writes {
 		if write.Delete {
+			if isWrittenOnce(write.Key) {
+				w.T.Fatalf("%s was deleted", write.Key)
+			}
 			delete(w.State, write.Key)
 			continue
 		}
 		if write.Collection == "" {
+			if _, there := w.State[write.Key]; there && isWrittenOnce(write.Key) {
+				w.T.Fatalf("%s was written again", write.Key)
+			}
 			w.State[write.Key] = write.Value
 			continue
 		}
