@@ -1,9 +1,9 @@
 """What an enrolment certificate may say: it goes to the channel with the registration, and stays there.
 
 Lists of what is known to name nobody; everything else is refused, such as an e-mail address, a second name
-or an affiliation. The chaincode has the same lists (chaincode/batch/certificate_contents.go), but what it refuses may
-stand in a block all the same, beside neighbours that it accepts: so nothing is carried there that does not
-pass here.
+or an affiliation. The chaincode has the same lists (chaincode/batch/certificate_contents.go), but what it
+refuses may stand in a block all the same, beside neighbours that it accepts: so nothing is carried there that
+does not pass here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`make shown BY="attacks/test_overload.py content_seal_test.go"`: run tests by the names of docs/security.md.
+"""`make shown BY="attacks/test_overload.py content_seal_test.go"` runs the tests that docs/security.md names.
 
 A name that ends in `_test.go` is a file of a package of chaincode/, anything else a file or folder of tests/.
 """

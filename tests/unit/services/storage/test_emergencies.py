@@ -35,7 +35,7 @@ from tests.unit.services.storage.world import World
 class OwnPeer:
     """The own peer's chaincode, as far as storage asks it.
 
-    says       its verdict; the rules are tested where they are (chaincode/batch/handle_emergency_access_test.go)
+    says       its verdict; chaincode/batch/handle_emergency_access_test.go tests the rules
     entries    audit entries by command id and signer
     is_still   no majority is to be had
     """

@@ -30,7 +30,8 @@ def test_every_test_that_the_page_names_is_there() -> None:
 
 
 def test_a_name_becomes_the_command_that_runs_it() -> None:
-    [python, go] = commands(["handle_consent_follows_test.go", "attacks/test_overload.py", "unit/services/notify"])
+    names = ["handle_consent_follows_test.go", "attacks/test_overload.py", "unit/services/notify"]
+    [python, go] = commands(names)
     assert python == Command(".", (*PYTEST, "tests/attacks/test_overload.py", "tests/unit/services/notify"))
     assert (go.folder, go.arguments[:4]) == ("chaincode", ("go", "test", "./batch", "-run"))
     assert "TestA" in go.text
