@@ -13,6 +13,8 @@ type decided struct {
 	delegated bool
 	// What stands on the channel about it. Its handler adds what it finds out.
 	entry *pb.AuditEntry
+	// The version that a reading is about, once its handler has permitted it.
+	read *pb.RecordVersion
 }
 
 // undecided is a command before anything is decided. Its entry holds what the body says, when that is well-formed.

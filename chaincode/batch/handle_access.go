@@ -54,6 +54,7 @@ func applyAccess(r *run, c *decided) *refusal {
 	if why != nil {
 		return why
 	}
+	c.read = record
 	return r.notSuperseded("body.access.version", body.GetAction(), record)
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
 )
@@ -35,6 +37,33 @@ func TestAnAccessIsOnTheChannelWhetherPermittedOrNot(t *testing.T) {
 		if !slices.Equal(v.GetBasis().GetPolicies(), test.policies) || v.GetBasis().GetPolicyVersion() != 1 {
 			t.Fatalf("basis %v, want %v", v.GetBasis(), test.policies)
 		}
+		permitted := test.code == pb.Code_CODE_OK
+		if read := v.GetRecord(); (read != nil) != permitted || permitted && !proto.Equal(read, s.committed(record)) {
+			t.Fatalf("the verdict is of %v", read)
+		}
+	}
+}
+
+// committed is a first version of a record as the state has it.
+func (s *story) committed(record string) *pb.RecordVersion {
+	s.t.Helper()
+	stored := &pb.RecordVersion{}
+	if !s.Document("z/"+record+"/rec/00000001", stored) {
+		s.t.Fatal("no such record")
+	}
+	return stored
+}
+
+func TestWhoProvesThatAGlassWasBrokenHasProvenWhatIsRead(t *testing.T) {
+	s := begin(t)
+	record := s.Write(s.engine, s.patient)
+	v := s.expect(s.One(s.breakGlass(s.stranger, record)), pb.Code_CODE_OK)
+	if !proto.Equal(v.GetRecord(), s.committed(record)) {
+		t.Fatalf("the verdict is of %v", v.GetRecord())
+	}
+	refused := s.expect(s.One(s.breakGlass(s.engine, record)), pb.Code_CODE_FORBIDDEN)
+	if refused.GetRecord() != nil {
+		t.Fatalf("a refusal shows %v", refused.GetRecord())
 	}
 }
 

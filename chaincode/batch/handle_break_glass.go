@@ -62,6 +62,7 @@ func applyBreakGlass(r *run, c *decided) *refusal {
 	if why != nil {
 		return why
 	}
+	c.read = record
 	r.state.Put(state.BreakGlassQuotaKey(c.actor.GetAddress()), quota)
 	// The clinician's own signed words: a reviewer who opens the reason need not believe who hands it over.
 	r.state.Put(state.BrokenGlassKey(c.id(), c.signed.GetSigner()), c.signed)

@@ -77,7 +77,7 @@ func (c *decided) refusedWithBasis(why *refusal) *pb.Verdict {
 func (c *decided) done() *pb.Verdict {
 	return &pb.Verdict{
 		CommandId: c.id(), Code: pb.Code_CODE_OK, Basis: c.entry.GetBasis(),
-		Objection: c.entry.GetObjection(), Reason: c.entry.GetReason(), Path: c.entry.GetPath(),
+		Objection: c.entry.GetObjection(), Reason: c.entry.GetReason(), Path: c.entry.GetPath(), Record: c.read,
 	}
 }
 

@@ -124,7 +124,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def GetRecordVersion(
         self, request: ledger_pb2.GetRecordVersionRequest, context: Any
     ) -> ledger_pb2.GetRecordVersionResponse:
-        require_peer(context, services=_READING_RECORDS)
+        require_peer(context, services=_GATEWAY)
         _required(request.record_id, "record_id")
         if request.version:
             record = await self._state.record(request.record_id, request.version)
@@ -138,7 +138,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def GetRecordVersions(
         self, request: ledger_pb2.GetRecordVersionsRequest, context: Any
     ) -> ledger_pb2.GetRecordVersionsResponse:
-        require_peer(context, services=_READING_RECORDS)
+        require_peer(context, services=_GATEWAY)
         _count(len(request.versions), _MAX_LOOKED_UP, "versions")
         for place, one in enumerate(request.versions):
             _required(one.record_id, f"versions[{place}].record_id")

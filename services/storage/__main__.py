@@ -19,7 +19,6 @@ from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.key_registration import KeyRegistration
 from services.storage.channel.ledger import Ledger, now_ms
 from services.storage.channel.peer import OwnPeer
-from services.storage.channel.record_cache import RecordCache
 from services.storage.channel.state import ChannelState
 from services.storage.config import StorageConfig
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, MIB
@@ -79,7 +78,6 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     members = MemberClients(await _to_members(config, life), fetch_seconds=config.fetch_seconds)
     revocations = await _revocations(config, life)
     identities = await life.enter(IdentityCache(ledger, revocations, life.metrics))
-    records = await life.enter(RecordCache(ledger, life.metrics))
     vault = Vault(database, database_file, own, private_key)
 
     leases = Leases(database)
@@ -105,7 +103,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     consents = await life.enter(Consents(ledger, life.metrics))
     kept_seconds = config.decision_max_age_seconds + config.clock_skew_seconds
     releases = ReleaseLog(database, now_ms, kept_seconds=kept_seconds)
-    releasing = KeyRelease(decisions, identities, records, unwrapping, consents, releases, metrics)
+    releasing = KeyRelease(decisions, identities, unwrapping, consents, releases, metrics)
     opening = RecordOpener(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
     channel_state, kept = ChannelState(peer), EmergencyLog(database)
     to_notify = await life.enter(_to_own(config, config.notify_address, "notify"))

@@ -17,7 +17,6 @@ from cbmdhi.command.v1.state_pb2 import (
     ExplainItem,
     IdentityDocument,
     MemberDocument,
-    RecordVersion,
     Verdict,
 )
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
@@ -25,7 +24,6 @@ from services.runtime.client import RetryBudget, call
 from services.runtime.errors import MeshError
 from services.runtime.registered import certified
 from services.runtime.ttl_cache import TtlCache
-from services.storage.channel.record_cache import Place
 from services.storage.domain.batch import MAX_MESSAGE_BYTES
 from services.storage.domain.keys import WriterKeyRef
 from services.storage.domain.lease import Content
@@ -112,24 +110,6 @@ class Ledger:
             )
             _check_places(part, answer.writer_keys)
             found += [_ref(place) for place in answer.writer_keys]
-        return found
-
-    async def records(self, places: Sequence[Place]) -> list[RecordVersion | None]:
-        """The channel's entries of versions of records, in order; None where there is none."""
-        found: list[RecordVersion | None] = []
-        for part in _parts(places):
-            wanted = [
-                ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
-                for record_id, version in part
-            ]
-            answer = await call(
-                self._stub.GetRecordVersions,
-                ledger_pb2.GetRecordVersionsRequest(versions=wanted),
-                deadline_seconds=_CALL_SECONDS,
-                retries=self._retries,
-            )
-            _check_places(part, answer.versions)
-            found += [place.record if place.HasField("record") else None for place in answer.versions]
         return found
 
     async def committed_contents(

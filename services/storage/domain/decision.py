@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Access, BreakGlass, Delegation, SignedCommand
+from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import command, proof
 
 
@@ -27,6 +28,7 @@ class ReadGrant:
     actor    on whose authority: the reader, or who delegated to that device
     action   `read`, `history` or `export`; empty: the glass was broken, and nobody's consent is asked
     delegation  within which the reader, a device, acts; empty when it was asked in person
+    record   the version as the decision found it: what the endorsers signed, and no service's word
     """
 
     reader: str
@@ -39,6 +41,7 @@ class ReadGrant:
     command_id: str
     decided_at_ms: int
     delegation: bytes = b""
+    record: RecordVersion = field(default_factory=RecordVersion, compare=False, repr=False)
 
 
 def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: Set[str]) -> ReadGrant:
@@ -67,6 +70,9 @@ def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: 
         raise NotGranted("the decision refused the access")
     if not isinstance(body, Access | BreakGlass):
         raise NotGranted("the command is not an access; only Access and BreakGlass release a key")
+    record = found.verdict.record
+    if (record.patient, record.record_id, record.version) != (body.patient, body.record_id, body.version):
+        raise NotGranted("the decision is about another record; look at the chaincode's version")
     access = body if isinstance(body, Access) else Access()
     return ReadGrant(
         reader=found.command.signer,
@@ -79,6 +85,7 @@ def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: 
         command_id=command_id,
         decided_at_ms=verified.timestamp_ms,
         delegation=found.command.delegation.delegation,
+        record=record,
     )
 
 

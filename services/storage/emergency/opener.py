@@ -180,6 +180,7 @@ class EmergencyOpener:
             version=asked.version,
             command_id=asked.command_id,
             decided_at_ms=asked.issued_at_ms,
+            record=record,
         )
-        entitled = Entitled(grant, record, custodians, decision.clinician.hpke_public_key)
+        entitled = Entitled(grant, custodians, decision.clinician.hpke_public_key)
         return OpenedRecord(blocks, self._releasing.sealed(entitled, header, key), self._own_msp, record)

@@ -16,7 +16,6 @@ from cbmdhi.protocol import envelope, hpke
 from services.runtime.errors import MeshError
 from services.storage.channel.consents import Consents
 from services.storage.channel.identity_cache import IdentityCache
-from services.storage.channel.record_cache import RecordCache
 from services.storage.domain.decision import ReadGrant
 from services.storage.metrics import StorageMetrics
 from services.storage.release.decision_proofs import DecisionProofs
@@ -41,12 +40,16 @@ Decided = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Entitled:
-    """A grant with what the own ledger says of its record, its patient's custodians and its reader."""
+    """A grant with what the own ledger says of its patient's custodians and its reader."""
 
     grant: ReadGrant
-    record: RecordVersion
     custodians: tuple[str, ...]
     reader_public_key: bytes
+
+    @property
+    def record(self) -> RecordVersion:
+        """The version that is read."""
+        return self.grant.record
 
 
 class KeyRelease:
@@ -56,7 +59,6 @@ class KeyRelease:
         self,
         decisions: DecisionProofs,
         identities: IdentityCache,
-        records: RecordCache,
         unwrapping: WriterKeyOpener,
         consents: Consents,
         releases: ReleaseLog,
@@ -64,7 +66,6 @@ class KeyRelease:
     ) -> None:
         self._decisions = decisions
         self._identities = identities
-        self._records = records
         self._unwrapping = unwrapping
         self._consents = consents
         self._releases = releases
@@ -78,8 +79,7 @@ class KeyRelease:
         """
         grants = await self._decisions.grants(decided)
         granted = [grant for grant in grants if isinstance(grant, ReadGrant)]
-        records, people, custodians = await asyncio.gather(
-            self._records.many((grant.record_id, grant.version) for grant in granted),
+        people, custodians = await asyncio.gather(
             self._identities.people(who for grant in granted for who in (grant.reader, grant.actor)),
             self._identities.custodians(grant.patient for grant in granted),
         )
@@ -87,11 +87,10 @@ class KeyRelease:
         for grant in grants:
             try:
                 given = _there(grant)
-                record = _of(given, _there(records[given.record_id, given.version]))
                 _active(_there(people[given.actor]))
                 reader = _active(_there(people[given.reader]))
                 keepers = _there(custodians[given.patient])
-                entitled.append(Entitled(given, record, keepers, reader.hpke_public_key))
+                entitled.append(Entitled(given, keepers, reader.hpke_public_key))
             except MeshError as err:
                 entitled.append(err)
         return entitled
@@ -177,12 +176,6 @@ def _there(found: T | MeshError) -> T:
 def _again(err: MeshError) -> MeshError:
     """One of its own for each place: raised, an exception takes on where it was raised."""
     return MeshError(err.code, err.reason, err.path, err.retry_after_ms)
-
-
-def _of(grant: ReadGrant, record: RecordVersion) -> RecordVersion:
-    if (record.patient, record.record_id, record.version) != (grant.patient, grant.record_id, grant.version):
-        raise MeshError(code_pb2.CODE_FORBIDDEN, "the decision is about another patient's record")
-    return record
 
 
 def _active(reader: IdentityDocument) -> IdentityDocument:

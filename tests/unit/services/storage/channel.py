@@ -153,6 +153,9 @@ class Channel:
         )
         batch = Batch(items=[BatchItem(group=pb.CommandGroup(commands=[signed]))])
         verdict = Verdict(command_id=command_id, code=code)  # type: ignore[arg-type]
+        version = self.records.get((item.record_id, item.version))
+        if code == code_pb2.CODE_OK and version is not None:
+            verdict.record.CopyFrom(version)
         result = BatchResult(groups=[GroupVerdict(verdicts=[verdict])])
         tx_id, wrapped = self.network.transaction(batch, result, endorsers=endorsers)
         block = self.network.block(wrapped, flag=flag)
@@ -172,7 +175,6 @@ class FakeLedger:
         self.uncertified: set[str] = set()
         self.asked_for_identities: list[list[str]] = []
         self.asked_for_writer_keys: list[list[str]] = []
-        self.asked_for_records: list[list[tuple[str, int]]] = []
         self.asked_for_proofs = 0
         self.asked_for_consents: list[list[ExplainItem]] = []
         self.asked_for_contents: list[list[str]] = []
@@ -199,10 +201,6 @@ class FakeLedger:
     async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
         self.asked_for_writer_keys.append(list(patients))
         return [self.channel.writer_keys.get((self.msp, patient)) for patient in patients]
-
-    async def records(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]:
-        self.asked_for_records.append(list(places))
-        return [self.channel.records.get(place) for place in places]
 
     async def committed_contents(
         self, asked: Mapping[str, Sequence[Content]]

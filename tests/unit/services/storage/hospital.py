@@ -20,7 +20,6 @@ from services.runtime.work_budget import ByteBudget
 from services.storage.channel.consents import Consents
 from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.ledger import now_ms
-from services.storage.channel.record_cache import RecordCache
 from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
 from services.storage.domain.lease import Lease, Quota
@@ -202,13 +201,12 @@ class Hospital:
             max_skew_seconds=60,
         )
         self.identities = IdentityCache(self.ledger, revocations, registry)
-        self.records = RecordCache(self.ledger, registry)
         self.decisions = decisions
         self.unwrapping = unwrapping = WriterKeyOpener(msp, self.ledger, self.vault, metrics)
         self.consents = Consents(self.ledger, registry)
         self.releases = ReleaseLog(database, lambda: self.clock_ms(), kept_seconds=660)
         self.releasing = KeyRelease(
-            *(decisions, self.identities, self.records, unwrapping, self.consents, self.releases, metrics)
+            *(decisions, self.identities, unwrapping, self.consents, self.releases, metrics)
         )
         self.opening = RecordOpener(msp, self.releasing, self.blocks, self.wire, metrics, release_seconds=5)
         budget = ByteBudget(3 * MAX_BATCH_BYTES)

@@ -4,7 +4,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, GroupVerdict, Verdict
+from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, GroupVerdict, RecordVersion, Verdict
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.proof import VerifiedTransaction
@@ -14,12 +14,15 @@ from tests.support.channel import CHANNEL
 MEMBERS = frozenset({"A", "B", "C", "D"})
 AT_MS = 1_800_000_000_000
 PATIENT, RECORD = "cb1" + "a" * 32, uuid7()
+READ = RecordVersion(patient=PATIENT, record_id=RECORD, version=3)
 
 
 def verified(
-    *commands: tuple[command.KeySigner, str, int], endorsers: tuple[str, ...] = ("A", "B", "C")
+    *commands: tuple[command.KeySigner, str, int],
+    endorsers: tuple[str, ...] = ("A", "B", "C"),
+    read: RecordVersion = READ,
 ) -> VerifiedTransaction:
-    """A transaction of accesses: (signer, command_id, code) each."""
+    """A transaction of accesses: (signer, command_id, code) each; `read`: of what their verdicts are."""
     access = pb.Access(patient=PATIENT, record_id=RECORD, version=3, purpose="TREAT", action="read")
     signed = [
         signer.sign_command(command.make(access, channel=CHANNEL, command_id=command_id))
@@ -34,7 +37,7 @@ def verified(
         batch=Batch(items=[BatchItem(group=pb.CommandGroup(commands=[each])) for each in signed]),
         result=BatchResult(
             groups=[
-                GroupVerdict(verdicts=[Verdict(command_id=command_id, code=code)])  # type: ignore[arg-type]
+                GroupVerdict(verdicts=[Verdict(command_id=command_id, code=code, record=read)])  # type: ignore[arg-type]
                 for _, command_id, code in commands
             ]
         ),
@@ -62,6 +65,28 @@ def test_of_a_delegated_access_the_reader_is_the_device() -> None:
     assert (grant.reader, grant.actor) == (device.address, "a clinician")
     assert device.delegation is not None
     assert grant.delegation == device.delegation.delegation
+
+
+def test_what_is_read_is_what_the_endorsers_signed() -> None:
+    reader, command_id = signer(), uuid7()
+    grant = derive_grant(verified((reader, command_id, code_pb2.CODE_OK)), command_id, MEMBERS)
+    assert grant.record == READ
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        RecordVersion(),
+        RecordVersion(patient=PATIENT, record_id=uuid7(), version=3),
+        RecordVersion(patient=PATIENT, record_id=RECORD, version=2),
+        RecordVersion(patient="another", record_id=RECORD, version=3),
+    ],
+)
+def test_a_verdict_about_another_version_than_was_asked_for_grants_nothing(read: RecordVersion) -> None:
+    command_id = uuid7()
+    transaction = verified((signer(), command_id, code_pb2.CODE_OK), read=read)
+    with pytest.raises(NotGranted, match="another record"):
+        derive_grant(transaction, command_id, MEMBERS)
 
 
 @pytest.mark.parametrize("endorsers", [("A", "B"), ("A", "B", "X"), ("A", "A", "B"), ()])
