@@ -92,15 +92,6 @@ class LedgerStandIn(ledger_pb2_grpc.LedgerServiceServicer):
                 )
         return answer
 
-    async def GetRecordVersions(self, request: Any, context: Any) -> ledger_pb2.GetRecordVersionsResponse:
-        places = [(each.record_id, each.version) for each in request.versions]
-        return ledger_pb2.GetRecordVersionsResponse(
-            versions=[
-                ledger_pb2.GetRecordVersionResponse(record=record)
-                for record in await self.view.records(places)
-            ]
-        )
-
     async def GetCommittedContents(
         self, request: Any, context: Any
     ) -> ledger_pb2.GetCommittedContentsResponse:
