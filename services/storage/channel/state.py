@@ -74,5 +74,5 @@ class ChannelState:
 
 
 def stands_still(newest_epoch: int, now_ms: int) -> bool:
-    """Whether the minute after the newest has passed untold, as chaincode/batch/handle_emergency_access.go says."""
+    """Whether the minute after the newest has passed untold (handle_emergency_access.go has the rule)."""
     return now_ms // EPOCH_MS - newest_epoch >= 2
