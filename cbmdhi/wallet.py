@@ -32,6 +32,9 @@ from cbmdhi.protocol import command, consortium, hpke, signature
 
 _SCRYPT_N = 2**15
 
+PathLike = str | os.PathLike[str]
+"""A path, as text or as an object."""
+
 
 @dataclass
 class Wallet:
@@ -48,16 +51,24 @@ class Wallet:
     @classmethod
     def create(
         cls,
-        folder: Path,
-        consortium_file: Path,
+        folder: PathLike,
+        consortium_file: PathLike,
         member: str,
         role: pb.Role = pb.ROLE_PATIENT,
         passphrase: str = "",
     ) -> Wallet:
         """Make new keys in a new folder.
 
-        Raises WalletError when there is one already, Misuse when there is no such member.
+        folder, consortium_file  as text or as a path; `~` is the home folder
+        member                   name or MSP id of the member whose patient or staff it is
+        passphrase               encrypts the keys in the folder (scrypt, AES-256-GCM); empty: they lie in clear
+
+        Raises WalletError when there is one already or the folder cannot be written, Misuse when there is no
+        such member.
+
+            anna = Wallet.create("anna", "consortium.json", "mercy", passphrase=getpass())
         """
+        folder, consortium_file = _path(folder), _path(consortium_file)
         if (folder / "keys.json").exists():
             raise WalletError(f"there is a wallet in {folder} already; choose another folder")
         trusted = _consortium(consortium_file)
@@ -67,33 +78,54 @@ class Wallet:
             raise Misuse(str(error.args[0])) from error
         private, (hpke_private, _) = signature.new_private_key(), hpke.generate()
         wallet = cls(folder, home, role, private, hpke_private, trusted)
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        shutil.copyfile(consortium_file, folder / "consortium.json")
-        _write_secret(folder / "keys.json", _seal_keys(wallet._key_document(), passphrase))
-        wallet._write_public()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            shutil.copyfile(consortium_file, folder / "consortium.json")
+            _write_secret(folder / "keys.json", _seal_keys(wallet._key_document(), passphrase))
+            wallet._write_public()
+        except OSError as error:
+            raise WalletError(f"the wallet cannot be written to {folder}: {error.strerror}") from error
         return wallet
 
     @classmethod
-    def load(cls, folder: Path, passphrase: str = "") -> Wallet:
-        """Open a wallet. Raises WalletError saying what is missing or wrong."""
+    def load(cls, folder: PathLike, passphrase: str = "") -> Wallet:
+        """Open a wallet.
+
+        folder  as text or as a path; `~` is the home folder
+
+        Raises WalletError saying what is missing or wrong.
+
+            engine = Wallet.load(".devnet/wallets/mercy-engine")
+        """
+        folder = _path(folder)
+        if not (folder / "wallet.json").exists():
+            raise WalletError(_no_wallet(folder))
+        trusted = _consortium(folder / "consortium.json")
         try:
             public = json.loads((folder / "wallet.json").read_text())
             keys = _open_keys(json.loads((folder / "keys.json").read_text()), passphrase)
+            certificate = folder / "certificate.pem"
+            return cls(
+                folder=folder,
+                member=public["member"],
+                role=cast(pb.Role, pb.Role.Value(public["role"])),
+                private_key=signature.load_private_key(keys["signing_key_pem"].encode()),
+                hpke_private=bytes.fromhex(keys["hpke_private_key"]),
+                consortium=trusted,
+                certificate_pem=certificate.read_text() if certificate.exists() else "",
+            )
         except FileNotFoundError as error:
-            raise WalletError(f"no wallet in {folder}: make one with `cbmdhi wallet create`") from error
+            raise WalletError(
+                f"the wallet in {folder} has no keys: {Path(str(error.filename)).name} is missing. "
+                "Bring it back from a backup; without its keys a wallet is of no use to anybody"
+            ) from error
+        except (KeyError, TypeError) as error:
+            raise WalletError(
+                f"the wallet in {folder} lacks {error}: its files are of something else, or were changed"
+            ) from error
         except (OSError, ValueError) as error:
             raise WalletError(f"the wallet in {folder} cannot be read: {error}") from error
-        certificate = folder / "certificate.pem"
-        return cls(
-            folder=folder,
-            member=public["member"],
-            role=cast(pb.Role, pb.Role.Value(public["role"])),
-            private_key=signature.load_private_key(keys["signing_key_pem"].encode()),
-            hpke_private=bytes.fromhex(keys["hpke_private_key"]),
-            consortium=_consortium(folder / "consortium.json"),
-            certificate_pem=certificate.read_text() if certificate.exists() else "",
-        )
 
     @property
     def address(self) -> str:
@@ -161,6 +193,21 @@ class Wallet:
         (self.folder / "wallet.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
+def _path(given: PathLike) -> Path:
+    return Path(given).expanduser()
+
+
+def _no_wallet(folder: Path) -> str:
+    if not folder.exists():
+        what = f"there is no folder {folder} (looked from {Path.cwd()})"
+    elif not folder.is_dir():
+        what = f"{folder} is a file: a wallet is a folder"
+    else:
+        within = sorted(one.parent.name for one in folder.glob("*/wallet.json"))
+        what = f"no wallet in {folder}" + (f", but in it: {', '.join(within[:10])}" if within else "")
+    return f"{what}; a wallet is made by `cbmdhi wallet create`"
+
+
 def _consortium(path: Path) -> consortium.Consortium:
     try:
         return consortium.load(path)
@@ -191,8 +238,10 @@ def _seal_keys(document: dict[str, str], passphrase: str) -> str:
 def _open_keys(document: dict[str, str], passphrase: str) -> dict[str, str]:
     if "keys" in document:
         return document["keys"]  # type: ignore[return-value]
+    if "sealed" not in document:
+        raise WalletError("the wallet's keys.json holds no keys: bring it back from a backup")
     if not passphrase:
-        raise WalletError("the wallet has a passphrase: set CBMDHI_WALLET_PASSPHRASE")
+        raise WalletError("the wallet has a passphrase: give it, or set CBMDHI_WALLET_PASSPHRASE")
     key = _derive(passphrase, bytes.fromhex(document["salt"]))
     try:
         plain = AESGCM(key).decrypt(

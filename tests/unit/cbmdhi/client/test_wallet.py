@@ -78,6 +78,41 @@ def test_mistakes_are_told_with_the_remedy(tmp_path: Path, consortium: Path) -> 
         Wallet.create(tmp_path / "w", tmp_path / "missing.json", "mercy")
 
 
+def test_a_folder_is_named_by_text_or_by_a_path_as_everywhere_in_python(
+    tmp_path: Path, consortium: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = Wallet.create(str(tmp_path / "w"), str(consortium), "mercy")
+    assert made.folder == tmp_path / "w"
+    for folder in (tmp_path / "w", str(tmp_path / "w"), "~/w"):
+        assert Wallet.load(folder).address == made.address
+
+
+def test_what_is_wrong_with_a_wallet_is_said_and_not_guessed(tmp_path: Path, consortium: Path) -> None:
+    Wallet.create(tmp_path / "wallets" / "anna", consortium, "mercy")
+    for folder, says in (
+        (tmp_path / "nothing", "there is no folder .*looked from"),
+        (consortium, "is a file: a wallet is a folder"),
+        (tmp_path / "wallets", "but in it: anna"),
+    ):
+        with pytest.raises(WalletError, match=says):
+            Wallet.load(folder)
+    keys = tmp_path / "wallets" / "anna" / "keys.json"
+    for content, says in (
+        ("{}", "holds no keys"),
+        ('{"keys": {}}', "lacks 'signing_key_pem'"),
+        ("[", "cannot be read"),
+        (None, "keys.json is missing"),
+    ):
+        keys.unlink()
+        if content is not None:
+            keys.write_text(content)
+            keys.chmod(0o600)
+        with pytest.raises(WalletError, match=says):
+            Wallet.load(tmp_path / "wallets" / "anna")
+        keys.touch()
+
+
 def test_the_certificate_request_names_the_address_and_no_person(tmp_path: Path, consortium: Path) -> None:
     wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
     request = x509.load_pem_x509_csr(wallet.certificate_request().encode())
