@@ -61,7 +61,7 @@ class Wallet:
 
         folder, consortium_file  as text or as a path; `~` is the home folder
         member                   name or MSP id of the member whose patient or staff it is
-        passphrase               encrypts the keys in the folder (scrypt, AES-256-GCM); empty: they lie in clear
+        passphrase               encrypts the keys in the folder (scrypt, AES-256-GCM); empty: in clear
 
         Raises WalletError when there is one already or the folder cannot be written, Misuse when there is no
         such member.

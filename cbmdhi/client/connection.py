@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 
 from cbmdhi import sending
 from cbmdhi.client import tracing
+from cbmdhi.client.backoff import Backoff
+from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -24,9 +26,12 @@ from cbmdhi.wallet import Wallet
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
+Metadata = tuple[tuple[str, str], ...]
+"""What goes along with a call."""
+
+_BEARER = "Bearer "
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 DEFAULT_DEADLINE_SECONDS = 30.0
-_RENEW_BEFORE_SECONDS = 30.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES + 64 * 1024),
     ("grpc.max_send_message_length", -1),  # `check_size` says it in a sentence instead
@@ -63,9 +68,7 @@ class Connection:
         self.member = member
         self.deadline_seconds = deadline_seconds
         self.device = ""
-        self._token = ""
-        self._token_ends = 0.0
-        self._login_lock = asyncio.Lock()
+        self.tokens = Tokens(self._log_in)
         self._authenticated: grpc.aio.Channel | None = None
         roots = member.tls_ca_pem.encode()
         self._options = [*_OPTIONS, ("grpc.ssl_target_name_override", f"gateway.{member.name}")]
@@ -91,6 +94,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close both channels."""
+        await self.tokens.close()
         if not self._shares_first_contact:
             await self.first_contact.close()
         if self._authenticated is not None:
@@ -100,29 +104,24 @@ class Connection:
         """Start again with the certificate that the wallet has now."""
         if self._authenticated is not None:
             await self._authenticated.close()
-        self._authenticated, self._token = None, ""
-
-    def forget_token(self) -> None:
-        """Log in anew at the next call."""
-        self._token = ""
+        self._authenticated = None
+        self.tokens.forget()
 
     async def anonymous(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call on the port for first contact."""
-        return await self._retrying(self.first_contact, lambda left: method(request, timeout=left))
+        return await self._retrying(self.first_contact, lambda left, _: method(request, timeout=left))
 
     async def enrolled(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call with the certificate alone: what there is before the registration is active."""
-        return await self._retrying(self.authenticated, lambda left: method(request, timeout=left))
+        return await self._retrying(self.authenticated, lambda left, _: method(request, timeout=left))
 
     async def call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call with certificate and token; once more with a new token when the old one was refused."""
-        try:
-            return await self._with_token(method, request)
-        except MeshError as error:
-            if error.code != code_pb2.CODE_UNAUTHENTICATED or not self._token:
-                raise
-        self.forget_token()
-        return await self._with_token(method, request)
+        return await self._retrying(
+            self.authenticated,
+            lambda left, metadata: method(request, timeout=left, metadata=metadata),
+            with_token=True,
+        )
 
     async def personal(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Call what is answered to the person alone, whoever carries it: signed, anew for each attempt."""
@@ -134,17 +133,21 @@ class Connection:
         channel = wallet.consortium.signed_channel
         return calls.sign(request, wallet, channel=channel, msp=self.member.msp_id)
 
-    async def metadata(self) -> tuple[tuple[str, str], ...]:
+    async def metadata(self) -> Metadata:
         """Metadata with a valid token, for streams; and the current trace's context."""
-        return (("authorization", f"Bearer {await self.token()}"), *tracing.headers().items())
+        return (("authorization", f"{_BEARER}{await self.token()}"), *tracing.headers().items())
+
+    def forget_token(self, refused: Metadata = ()) -> None:
+        """Log in anew at the next call.
+
+        refused  metadata with a token that was refused: one that took its place meanwhile stays
+        """
+        tokens = [value.removeprefix(_BEARER) for name, value in refused if name == "authorization"]
+        self.tokens.forget(*tokens)
 
     async def token(self) -> str:
         """A token with some life left, bound to the wallet's certificate (RFC 8705)."""
-        async with self._login_lock:
-            if not self._token or time.time() > self._token_ends - _RENEW_BEFORE_SECONDS:
-                response = await self.login(certificate_x5t_s256=self.wallet.certificate_thumbprint)
-                self._token, self._token_ends = response.token, response.expires_at_ms / 1000
-            return self._token
+        return await self.tokens.get()
 
     async def login(
         self, *, certificate_x5t_s256: str = "", dpop_jkt: str = ""
@@ -164,31 +167,49 @@ class Connection:
         )
         return cast(identity_pb2.LoginResponse, await self.anonymous(sessions.Login, request))
 
-    async def _with_token(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
-        metadata = await self.metadata()
-        return await self._retrying(
-            self.authenticated, lambda left: method(request, timeout=left, metadata=metadata)
-        )
+    async def _metadata_or_nothing_done(self) -> Metadata:
+        """Whatever became of a login, what is to be called has not left."""
+        try:
+            return await self.metadata()
+        except MeshError as error:
+            error.outcome = code_pb2.OUTCOME_NOT_DONE
+            raise
 
-    async def _retrying(self, channel: grpc.aio.Channel, attempt: Callable[[float], Awaitable[T]]) -> T:
+    async def _log_in(self) -> Issued:
+        response = await self.login(certificate_x5t_s256=self.wallet.certificate_thumbprint)
+        return Issued(response.token, response.expires_in_seconds)
+
+    async def _retrying(
+        self,
+        channel: grpc.aio.Channel,
+        attempt: Callable[[float, Metadata], Awaitable[T]],
+        *,
+        with_token: bool = False,
+    ) -> T:
         """Try until the deadline; only what did nothing or is idempotent by its id comes again.
 
         What fails before there is a connection has certainly done nothing.
         """
         ends = time.monotonic() + self.deadline_seconds
-        delay, attempts = 0.1, Attempts()
+        waits, attempts, is_renewed = Backoff(most_seconds=2.0, first_seconds=0.1), Attempts(), not with_token
         while True:
+            metadata: Metadata = ()
             try:
+                if with_token:
+                    metadata = await self._metadata_or_nothing_done()
                 await connected(channel, max(ends - time.monotonic(), 0.001))
-                return await attempt(max(ends - time.monotonic(), 0.001))
+                return await attempt(max(ends - time.monotonic(), 0.001), metadata)
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours = error if isinstance(error, MeshError) else from_rpc(error)
                 ours.outcome = attempts.failed(ours.outcome)
-                wait = max(delay, ours.retry_after_ms / 1000)
+                if ours.code == code_pb2.CODE_UNAUTHENTICATED and metadata and not is_renewed:
+                    is_renewed = True
+                    self.forget_token(metadata)
+                    continue
+                wait = waits.next(ours.retry_after_ms / 1000)
                 if ours.code not in _RETRIED or time.monotonic() + wait > ends:
                     raise ours from error
             await asyncio.sleep(wait)
-            delay = min(delay * 2, 2.0)
 
 
 async def connected(channel: grpc.aio.Channel, seconds: float) -> None:

@@ -6,7 +6,6 @@ and time; within it the gateway's registered device signs, decrypts and answers,
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import logging
@@ -24,6 +23,7 @@ from joserfc.jwk import ECKey
 
 from cbmdhi.client import receipts, tracing
 from cbmdhi.client.connection import Connection
+from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Unproven, name_of
@@ -36,9 +36,10 @@ _log = logging.getLogger("cbmdhi.client")
 
 _DEADLINE = aiohttp.ClientTimeout(total=30)
 _LONGEST_DELEGATION_SECONDS = 12 * 3600
-# Two tokens' time: a session that goes on signs a new one with each token.
+# Two tokens' time: a session that goes on signs a new one when the last does not outlive the next token.
 _DELEGATION_SECONDS = 600
-_RENEW_BEFORE_SECONDS = 30.0
+# As many as a logout takes.
+_REVOKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ class FhirSession:
         self._actions, self._purposes, self._patients = actions, purposes, patients
         self._lifetime = lifetime_seconds
         self._key = ECKey.generate_key("P-256")
-        self._token = ""
-        self._token_ends = 0.0
-        self._login_lock = asyncio.Lock()
+        self._tokens = Tokens(self._issued)
+        self._is_open = False
+        # Of the last token: a delegation that outlives another one of that kind goes into that too.
+        self._token_seconds = 0.0
         # Every delegation of this session that may still be valid, the newest last.
         self._delegations: list[pb.Delegation] = []
         self._http: aiohttp.ClientSession | None = None
@@ -96,7 +98,8 @@ class FhirSession:
                     connector=aiohttp.TCPConnector(ssl=context), timeout=_DEADLINE, raise_for_status=False
                 )
             )
-            await self._login()
+            await self._tokens.get()
+            self._is_open = True
             opened.pop_all()
         return self
 
@@ -113,6 +116,7 @@ class FhirSession:
                         "what the session delegated ends by itself, within %d s: %s", self._lifetime, why
                     )
             finally:
+                await self._tokens.close()
                 await self._http.close()
 
     async def logout(self) -> None:
@@ -121,9 +125,9 @@ class FhirSession:
         Leaving `async with` does so too, and goes on where it fails. Raises MeshError; Unproven when the
         gateway does not prove that the channel holds the revocations: until then the delegations may go on.
         """
-        if not self._token and not self._delegations:
+        if not self._tokens.current and not self._delegations:
             return
-        wallet = self._wallet
+        self._is_open, wallet = False, self._wallet
         self._forget_ended()
         revocations: list[pb.SignedCommand] = []
         for one in self._delegations:
@@ -133,11 +137,15 @@ class FhirSession:
             revocations.append(
                 wallet.sign_command(command.make(body, channel=wallet.consortium.signed_channel))
             )
-        if not self._token or self._token_is_ending():
-            await self._login(with_delegation=False)
-        body = {"revocations": [_base64(signed.SerializeToString()) for signed in revocations]}
-        token, self._token = self._token, ""
-        await self._json("POST", "/v1/session/logout", body, token)
+        token = self._tokens.current if self._tokens.renews_in else ""
+        self._tokens.forget()
+        for start in range(0, max(len(revocations), 1), _REVOKED_AT_ONCE):
+            portion = revocations[start : start + _REVOKED_AT_ONCE]
+            # Each logout ends its token.
+            token = token or (await self._login(with_delegation=False)).token
+            body = {"revocations": [_base64(signed.SerializeToString()) for signed in portion]}
+            await self._json("POST", "/v1/session/logout", body, token)
+            token = ""
         await self._prove(revocations)
         self._delegations.clear()
 
@@ -163,7 +171,7 @@ class FhirSession:
     @property
     def token(self) -> str:
         """The access token; it is worth nothing without `dpop_key`. Empty before the login."""
-        return self._token
+        return self._tokens.current
 
     @property
     def dpop_key(self) -> ECKey:
@@ -173,7 +181,7 @@ class FhirSession:
     async def read(self, resource_type: str, record_id: str, version: int = 0) -> dict[str, Any]:
         """GET /fhir/TYPE/ID, or that version of it. Raises MeshError with the outcome's code and sentence."""
         path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")
-        return await self._json("GET", path, token=await self._fresh_token())
+        return (await self._authorised("GET", path, None, {}))[0]
 
     async def create(self, resource: dict[str, Any]) -> Stored:
         """POST /fhir/TYPE: a new record, committed and replicated. Its patient is who the resource names, as
@@ -195,9 +203,8 @@ class FhirSession:
         return await self._store("PUT", path, resource, condition)
 
     async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
-        token = await self._fresh_token()
         try:
-            _, answered = await self._request(method, path, resource, token, headers)
+            _, answered = await self._authorised(method, path, resource, headers)
         except _NoAnswer as error:
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
                 error.outcome = code_pb2.OUTCOME_NOT_DONE
@@ -216,19 +223,32 @@ class FhirSession:
             int(answered["Cbmdhi-Block"]),
         )
 
-    async def _fresh_token(self) -> str:
-        """A token with some life left. Raises MeshError before the login and after the logout."""
-        if not self._token:
-            raise MeshError(code_pb2.CODE_INVALID, "enter the session first: `async with FhirSession(…)`")
-        async with self._login_lock:
-            if self._token_is_ending():
-                await self._login()
-            return self._token
+    async def _authorised(
+        self, method: str, path: str, body: Any, headers: dict[str, str]
+    ) -> tuple[Any, Mapping[str, str]]:
+        """With the session's token; once more with a new one when that was refused, before anything was done.
 
-    def _token_is_ending(self) -> bool:
-        return time.time() > self._token_ends - _RENEW_BEFORE_SECONDS
+        Raises MeshError before the login and after the logout.
+        """
+        if not self._is_open:
+            raise MeshError(
+                code_pb2.CODE_INVALID,
+                "enter the session first: `async with client.fhir(…)`",
+                outcome=code_pb2.OUTCOME_NOT_DONE,
+            )
+        token = await self._tokens.get()
+        try:
+            return await self._request(method, path, body, token, headers)
+        except MeshError as error:
+            if error.code != code_pb2.CODE_UNAUTHENTICATED or error.outcome == code_pb2.OUTCOME_UNKNOWN:
+                raise
+        self._tokens.forget(token)
+        return await self._request(method, path, body, await self._tokens.get(), headers)
 
-    async def _login(self, *, with_delegation: bool = True) -> None:
+    async def _issued(self) -> Issued:
+        return await self._login()
+
+    async def _login(self, *, with_delegation: bool = True) -> Issued:
         address = self._wallet.address
         challenge = await self._json("POST", "/v1/session/challenge", {"address": address})
         thumbprint = self._key.thumbprint()
@@ -239,16 +259,25 @@ class FhirSession:
             "signature": _base64(self._wallet.sign(signature.LOGIN, raw, thumbprint.encode())),
             "dpop_jkt": thumbprint,
         }
-        if with_delegation:
-            delegation = self._delegation(challenge["device"]).SerializeToString(deterministic=True)
+        delegated = self._delegation(challenge["device"]) if with_delegation else None
+        if delegated is not None:
+            delegation = delegated.SerializeToString(deterministic=True)
             signed = self._wallet.sign(signature.DELEGATION, delegation)
             body["delegation"] = {"delegation": _base64(delegation), "signature": _base64(signed)}
         answer = await self._json("POST", "/v1/session", body)
-        self._token, self._token_ends = answer["token"], answer["expires_at_ms"] / 1000
+        self._token_seconds = seconds = float(answer["expires_in"])
+        if delegated is not None:
+            # Nothing can be done with a token whose delegation has ended.
+            seconds = min(seconds, delegated.expires_at_ms / 1000 - time.time())
+        return Issued(answer["token"], seconds)
 
     def _delegation(self, device: str) -> pb.Delegation:
         """What the device may do. Noted before it is sent: an answer that is lost may have been a login."""
         now_ms = time.time_ns() // 1_000_000
+        self._forget_ended()
+        last = self._delegations[-1] if self._delegations else None
+        if last and last.delegate == device and last.expires_at_ms - now_ms >= self._token_seconds * 1000 > 0:
+            return last
         channel = self._wallet.consortium.signed_channel
         delegation = pb.Delegation(
             delegation_id=uuid7(),
@@ -262,7 +291,6 @@ class FhirSession:
             issued_at_ms=now_ms,
             expires_at_ms=now_ms + self._lifetime * 1000,
         )
-        self._forget_ended()
         self._delegations.append(delegation)
         return delegation
 

@@ -67,6 +67,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
         msp_id=config.msp_id,
         used_challenges=_USED_CHALLENGES,
         revocations=revocations,
+        token_seconds=config.token_seconds,
         logins=Throttle(
             config.logins_at_once,
             config.logins_per_minute,

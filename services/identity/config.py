@@ -48,7 +48,9 @@ class IdentityConfig(SignedChannelConfig):
 
     logins_at_once: int = Field(default=60, ge=1)
     logins_per_minute: float = Field(default=60, gt=0)
-    """Of one identity, whose signature holds: a token is good for five minutes."""
+    """Of one identity, whose signature holds."""
+    token_seconds: int = Field(default=300, ge=2, le=900)
+    """For which a token is good. Who goes on logs in again before: twice as often with half of it."""
 
     @field_validator("fabric_ca_url")
     @classmethod

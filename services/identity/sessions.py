@@ -48,6 +48,7 @@ class Sessions:
         used_challenges: int,
         revocations: Revocations,
         logins: Throttle,
+        token_seconds: int,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self._ledger = ledger
@@ -57,6 +58,7 @@ class Sessions:
         self._challenges = Challenges(signer.challenge_key, used_challenges)
         self._clock = clock
         self._logins = logins
+        self._token_seconds = token_seconds
         # An address that is not registered costs a verification too, so that time tells nothing.
         self._nobody = signature.new_private_key().public_key()
 
@@ -79,10 +81,16 @@ class Sessions:
         subject = _subject(document, request.address)
         session.check_active(subject)
         self._revocations.check(subject.msp, subject.address)
-        claims = session.claims(self._msp_id, subject, binding, uuid7(), self._clock() // 1000)
+        claims = session.claims(
+            self._msp_id, subject, binding, uuid7(), self._clock() // 1000, self._token_seconds
+        )
         if delegation is not None:
             claims["delegation"] = delegation
-        return identity_pb2.LoginResponse(token=self._signer.sign(claims), expires_at_ms=claims["exp"] * 1000)
+        return identity_pb2.LoginResponse(
+            token=self._signer.sign(claims),
+            expires_at_ms=claims["exp"] * 1000,
+            expires_in_seconds=self._token_seconds,
+        )
 
     def _check_signature(
         self, document: IdentityDocument | None, request: identity_pb2.LoginRequest, binding: session.Binding

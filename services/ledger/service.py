@@ -130,7 +130,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             record = await self._state.record(request.record_id, request.version)
         else:
             await self._be_current()
-            record = await self._lists.latest_record(request.record_id)
+            [record] = await self._lists.latest_records([request.record_id])
         if record is None:
             raise _not_found("the record has no such version", "record_id")
         return ledger_pb2.GetRecordVersionResponse(record=record)
@@ -144,6 +144,19 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             _required(one.record_id, f"versions[{place}].record_id")
         answer = ledger_pb2.GetRecordVersionsResponse()
         for record in await self._state.records([(one.record_id, one.version) for one in request.versions]):
+            answer.versions.add(record=record)
+        return answer
+
+    async def GetLatestVersions(
+        self, request: ledger_pb2.GetLatestVersionsRequest, context: Any
+    ) -> ledger_pb2.GetLatestVersionsResponse:
+        require_peer(context, services=_GATEWAY)
+        _count(len(request.record_ids), _MAX_LOOKED_UP, "record_ids")
+        for place, record_id in enumerate(request.record_ids):
+            _required(record_id, f"record_ids[{place}]")
+        await self._be_current()
+        answer = ledger_pb2.GetLatestVersionsResponse()
+        for record in await self._lists.latest_records(request.record_ids):
             answer.versions.add(record=record)
         return answer
 

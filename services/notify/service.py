@@ -63,11 +63,15 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         self, request: notify_pb2.StreamRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[notify_pb2.StreamResponse]:
         asked = await self._asking.of(request, context)
-        owner = asked.by.address
+        owner, after = asked.by.address, asked.request.after
         # Listen first, then read: nothing falls between. All of it comes out of the inbox.
         with self._feeds.listen(owner) as feed:
-            last = await self._inbox.newest_id(owner)
-            async for one in self._inbox.unacknowledged(owner):
+            newest = await self._inbox.newest_id(owner)
+            # Of an inbox that was built anew an old place says nothing.
+            resumes = 0 < after <= newest
+            last = after if resumes else newest
+            begin = self._inbox.after(owner, after) if resumes else self._inbox.unacknowledged(owner)
+            async for one in begin:
                 last = max(last, one.notification_id)
                 yield notify_pb2.StreamResponse(notification=_message(one))
             while True:

@@ -64,6 +64,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         found = await self.ledger.record(request.record_id, request.version)
         return ledger_pb2.GetRecordVersionResponse(record=_there(found))
 
+    async def GetLatestVersions(self, request: Any, context: Any) -> Any:
+        found = await self.ledger.latest_versions(request.record_ids)
+        return ledger_pb2.GetLatestVersionsResponse(
+            versions=[ledger_pb2.GetRecordVersionResponse(record=record) for record in found]
+        )
+
     async def ListRecords(self, request: Any, context: Any) -> Any:
         return await self.ledger.records(request)
 

@@ -113,6 +113,13 @@ class Ledger:
         answer = await self._found(self._stub.GetRecordVersion, request)
         return None if answer is None else answer.record
 
+    async def latest_versions(self, record_ids: Sequence[str]) -> list[RecordVersion | None]:
+        """The entries of the latest versions of at most 500 records, in order; None where there is none."""
+        request = ledger_pb2.GetLatestVersionsRequest(record_ids=record_ids)
+        answer = await self._read(self._stub.GetLatestVersions, request)
+        _check_count(answer.versions, record_ids)
+        return [one.record if one.HasField("record") else None for one in answer.versions]
+
     async def records(self, request: ledger_pb2.ListRecordsRequest) -> ledger_pb2.ListRecordsResponse:
         """A page of a patient's records, unfiltered: not for anybody else's eyes."""
         return await self._read(self._stub.ListRecords, request)

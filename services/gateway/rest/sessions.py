@@ -109,7 +109,12 @@ class SessionRoutes:
                 delegation=delegation,
             )
         )
-        return _answer(token=answer.token, token_type="DPoP", expires_at_ms=answer.expires_at_ms)  # noqa: S106
+        return _answer(
+            token=answer.token,
+            token_type="DPoP",  # noqa: S106 - the name of a scheme
+            expires_in=answer.expires_in_seconds,
+            expires_at_ms=answer.expires_at_ms,
+        )
 
     async def logout(self, request: web.Request) -> web.Response:
         """`{revocations?: [SignedCommand, …]}` -> `{revoked}`.

@@ -13,6 +13,8 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
     GetBlobResponse,
     GetBrokenGlassRequest,
     GetBrokenGlassResponse,
+    GetLatestVersionsRequest,
+    GetLatestVersionsResponse,
     GetProofRequest,
     GetProofResponse,
     ListAuditRequest,
@@ -97,6 +99,27 @@ class Records:
         if evidence is not None:
             answer.evidence.CopyFrom(evidence)
         return answer
+
+    async def get_latest_versions(
+        self, request: GetLatestVersionsRequest, _: Session
+    ) -> GetLatestVersionsResponse:
+        """Which versions an access for the latest names. Nobody learns more than from an access: what is not
+        that patient's is not there."""
+        if not addresses.is_address(request.patient):
+            raise MeshError(code_pb2.CODE_INVALID, "not an address", "patient")
+        if not request.record_ids:
+            raise MeshError(code_pb2.CODE_INVALID, "no record is named; name 1 to 100", "record_ids")
+        if len(request.record_ids) > _MOST_READS:
+            raise MeshError(code_pb2.CODE_TOO_LARGE, f"at most {_MOST_READS} at once", "record_ids")
+        for place, record_id in enumerate(request.record_ids):
+            if not ids.is_uuid7(record_id):
+                raise MeshError(
+                    code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", f"record_ids[{place}]"
+                )
+        latest = await self._ledger.latest_versions(request.record_ids)
+        return GetLatestVersionsResponse(
+            versions=[one.version if one and one.patient == request.patient else 0 for one in latest]
+        )
 
     async def _fill(
         self, answer: ReadManyResponse, places: Sequence[int], receipts: Sequence[Receipt | BaseException]

@@ -88,6 +88,7 @@ _TABLE = (
     Route(f"{_GATEWAY}RecordService/ReadInEmergency", _OWN, _SESSION, roles=_CLINICIAN),
     Route(f"{_GATEWAY}RecordService/GetStandstill", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListEmergencies", _OWN, _SESSION, roles=_REVIEWERS),
+    Route(f"{_GATEWAY}RecordService/GetLatestVersions", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListRecords", _OWN, _SESSION),
     Route(f"{_GATEWAY}RecordService/ListConsents", _OWN, _SESSION, roles=_PATIENT, takes_away=True),
     Route(f"{_GATEWAY}RecordService/ListAudit", _OWN, _SESSION, roles=_PATIENT),

@@ -106,6 +106,7 @@ class RpcServer:
             f"{prefix}RecordService/ReadInEmergency": self.emergency.read,
             f"{prefix}RecordService/GetStandstill": self.emergency.standstill,
             f"{prefix}RecordService/ListEmergencies": self.emergency.list,
+            f"{prefix}RecordService/GetLatestVersions": self.records.get_latest_versions,
             f"{prefix}RecordService/ListRecords": self.records.list_records,
             f"{prefix}RecordService/ListConsents": self.records.list_consents,
             f"{prefix}RecordService/ListAudit": self.records.list_audit,

@@ -9,7 +9,6 @@ from typing import Any
 
 from services.identity.domain.refusal import Refused, Why
 
-LIFETIME_SECONDS = 300
 MOST_DELEGATION_BYTES = 3 * 1024
 """Twice in base64 it fits with the rest of a token into one header of 8 kB."""
 _THUMBPRINT_BYTES = 32
@@ -63,9 +62,9 @@ def check_active(subject: Subject) -> None:
 
 
 def claims(
-    issuer: str, subject: Subject, binding: Binding, token_id: str, now_seconds: int
+    issuer: str, subject: Subject, binding: Binding, token_id: str, now_seconds: int, lifetime_seconds: int
 ) -> dict[str, Any]:
-    """What a token says: good for five minutes, with the bound key alone."""
+    """What a token says: good for so long, with the bound key alone."""
     return {
         "iss": issuer,
         "sub": subject.address,
@@ -73,7 +72,7 @@ def claims(
         "msp": subject.msp,
         "cnf": {binding.method: binding.thumbprint},
         "iat": now_seconds,
-        "exp": now_seconds + LIFETIME_SECONDS,
+        "exp": now_seconds + lifetime_seconds,
         "jti": token_id,
     }
 

@@ -60,6 +60,12 @@ _AUDIT = """
     WHERE one.nth > ?2 AND one.nth <= ?2 + ?3 ORDER BY one.nth
 """
 
+# The document is of the row with the highest version: SQLite, "Bare columns in an aggregate query".
+_LATEST = """
+    SELECT record_id, document, max(version) FROM record
+    WHERE record_id IN (SELECT value FROM json_each(?)) GROUP BY record_id
+"""
+
 # The document is of the row with the highest epoch: SQLite, "Bare columns in an aggregate query".
 _WRITER_KEYS = """
     SELECT address, document, max(epoch) FROM person CROSS JOIN writer_key ON patient = id
@@ -131,11 +137,11 @@ class Lists:
             next_page_token=_next(rows, size, "seq"),
         )
 
-    async def latest_record(self, record_id: str) -> state_pb2.RecordVersion | None:
-        row = await self._database.row(
-            "SELECT document FROM record WHERE record_id = ? ORDER BY version DESC LIMIT 1", (record_id,)
-        )
-        return state_pb2.RecordVersion.FromString(row["document"]) if row else None
+    async def latest_records(self, record_ids: Sequence[str]) -> list[state_pb2.RecordVersion | None]:
+        """The latest version of each, in order; None where there is none."""
+        rows = await self._database.rows(_LATEST, (orjson.dumps(list(record_ids)).decode(),))
+        found = {row["record_id"]: state_pb2.RecordVersion.FromString(row["document"]) for row in rows}
+        return [found.get(record_id) for record_id in record_ids]
 
     async def writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
         """Of the highest epoch, by patient; a patient without one is left out."""

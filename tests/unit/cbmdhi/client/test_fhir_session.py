@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,6 +13,7 @@ import pytest
 
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.rest import FhirSession
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Unproven
 from cbmdhi.gateway.v1 import gateway_pb2
@@ -68,18 +69,21 @@ class Session(FhirSession):
     """A session whose gateway is played: it gives tokens of `token_seconds`.
 
     lost     the answer of the next login is lost on its way
+    refuses  tokens that the gateway does not take
     carries  whether what it is given at the logout gets to the channel
     """
 
     def __init__(self, token_seconds: float = 300.0, **more: Any) -> None:
         self.keys, self.token_seconds, self.lost, self.carries = Keys(), token_seconds, False, True
+        self.logins, self.refuses = 0, set[str]()
         super().__init__(cast(Wallet, self.keys), cast(Member, None), **more)
         self.delegated: list[pb.Delegation] = []
         self.sent: list[tuple[str, str]] = []
         self.revoked: list[pb.RevokeDelegation] = []
 
     async def __aenter__(self) -> Session:
-        await self._login()
+        await self._tokens.get()
+        self._is_open = True
         return self
 
     async def _request(
@@ -92,9 +96,19 @@ class Session(FhirSession):
                 self.delegated.append(pb.Delegation.FromString(raw(body["delegation"]["delegation"])))
             if self.lost:
                 raise MeshError(0, "the answer was lost")
-            ends = int((time.time() + self.token_seconds) * 1000)
-            return {"token": f"token-{len(self.delegated)}", "expires_at_ms": ends}, {}
+            self.logins += 1
+            # The member's clock is hours off: it says nothing to who is elsewhere.
+            return {
+                "token": f"token-{self.logins}",
+                "expires_in": self.token_seconds,
+                "expires_at_ms": 1,
+            }, {}
+        if token in self.refuses:
+            raise MeshError(
+                code_pb2.CODE_UNAUTHENTICATED, "the token has expired", outcome=code_pb2.OUTCOME_NOT_DONE
+            )
         if path == "/v1/session/logout":
+            assert len(body["revocations"]) <= 16
             for one in body["revocations"]:
                 signed = pb.SignedCommand.FromString(raw(one))
                 command.verify(signed, signature.spki(self.keys.signer.private_key.public_key()))
@@ -140,7 +154,7 @@ async def test_a_delegation_lasts_as_long_as_the_session_needs_it_and_no_shift_l
 
 
 async def test_a_session_that_goes_on_renews_token_and_delegation_and_ends_them_all() -> None:
-    async with Session(token_seconds=1.0) as session:
+    async with Session(token_seconds=0.0, lifetime_seconds=600) as session:
         for _ in range(3):
             await session.read("Observation", "x")
         await session.logout()
@@ -148,6 +162,42 @@ async def test_a_session_that_goes_on_renews_token_and_delegation_and_ends_them_
     assert len(set(tokens)) == 3
     assert session.ended == [one.delegation_id for one in session.delegated]
     assert len(session.ended) == 4
+
+
+async def test_a_delegation_goes_into_each_token_that_it_outlives_and_the_logout_takes_them_all() -> None:
+    async with Session(token_seconds=300, lifetime_seconds=1000) as session:
+        for ago_seconds in (300, 500, 300):
+            session._tokens.forget()
+            for kept in session._delegations:
+                kept.expires_at_ms -= ago_seconds * 1000
+            await session.read("Observation", "x")
+        # Of 1,000 s, 700 are left, then 200, which is no token's life; so there is a second.
+        assert len({one.delegation_id for one in session.delegated}) == 2
+        session._delegations += [
+            pb.Delegation(delegation_id=f"d{n}", expires_at_ms=1 << 60) for n in range(40)
+        ]
+        await session.logout()
+    # The first has ended by itself.
+    assert len(session.ended) == 41
+
+
+async def test_a_session_whose_delegation_ends_before_its_token_goes_on_with_another() -> None:
+    async with Session(token_seconds=300, lifetime_seconds=1) as session:
+        assert session._tokens.renews_in < 1
+
+
+async def test_a_token_that_is_refused_is_renewed_without_a_word() -> None:
+    async with Session() as session:
+        session.refuses = {"token-1"}
+        reads = [asyncio.create_task(session.read("Observation", "x")) for _ in range(5)]
+        await asyncio.gather(*reads)
+        assert session.logins == 2
+        # A gateway that takes none is not asked for ever.
+        session.refuses = {f"token-{number}" for number in range(10)}
+        with pytest.raises(MeshError, match="expired"):
+            await session.update({"resourceType": "Observation", "id": "x"})
+        assert session.logins == 3
+        session.refuses = set()
 
 
 async def test_what_ended_by_itself_is_not_revoked() -> None:

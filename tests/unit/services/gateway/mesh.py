@@ -118,6 +118,9 @@ class FakeLedger:
             return self.records_kept[max(versions)] if versions else None
         return self.records_kept.get((record_id, version))
 
+    async def latest_versions(self, record_ids: Sequence[str]) -> list[RecordVersion | None]:
+        return [await self.record(record_id, 0) for record_id in record_ids]
+
     async def prove_versions(self, places: Sequence[tuple[str, int]]) -> ledger_pb2.Evidence:
         self.proven.append(list(places))
         return ledger_pb2.Evidence(endorsed_state=repr(places).encode())

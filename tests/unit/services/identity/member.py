@@ -202,6 +202,7 @@ class Member:
             used_challenges=used_challenges,
             revocations=self.revocations,
             logins=Throttle(at_once, 60),
+            token_seconds=300,
             clock=self.clock,
         )
         self.session = SessionServicer(

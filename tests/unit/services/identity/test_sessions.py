@@ -95,6 +95,8 @@ async def test_a_token_is_bound_to_the_dpop_key_that_was_signed_for(
         "exp": now + 300,
     }
     assert answer.expires_at_ms == (now + 300) * 1000
+    # Whose clock differs from the member's renews by this.
+    assert answer.expires_in_seconds == 300
 
 
 async def test_a_token_for_grpc_is_bound_to_the_client_certificate(member: Member, clinician: Wallet) -> None:

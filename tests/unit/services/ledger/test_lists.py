@@ -35,7 +35,23 @@ async def test_a_deleted_record_leaves_the_list(book: Book) -> None:
     await book.block(record("a", 1))
     await book.block({"z/a/rec/00000001": None})
 
-    assert await book.lists.latest_record("a") is None
+    assert await book.lists.latest_records(["a"]) == [None]
+
+
+async def test_the_latest_version_of_each_of_many_records_is_found_at_once_in_the_order_asked(
+    book: Book,
+) -> None:
+    await book.block(record("a", 1), record("b", 1))
+    await book.block(record("a", 2))
+
+    latest = await book.lists.latest_records(["b", "none", "a", "b"])
+
+    assert [one and (one.record_id, one.version) for one in latest] == [
+        ("b", 1),
+        None,
+        ("a", 2),
+        ("b", 1),
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8])

@@ -57,6 +57,7 @@ ADMITTED = {
     "GetReceipt": {"gateway"},
     "GetReceipts": {"gateway", "storage"},
     "GetRecordVersions": {"gateway"},
+    "GetLatestVersions": {"gateway"},
     "GetCommittedContents": {"storage"},
     "Prove": {"gateway"},
     "ListCommitted": {"notify"},
