@@ -23,6 +23,7 @@ from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import broken_glass, certificates, cid, command, hpke
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 
 _EVIDENCE = b"cbmdhi/evidence/v1\x00"
 _PAGE = 500
@@ -266,7 +267,9 @@ class Registration:
                 )
             sealed = hpke.seal(vaults[msp], wallet.hpke_private, hpke.RECORD_KEY, wallet.address, msp)
             body.custodians.add(msp=msp, sealed_key_sha256=hashlib.sha256(sealed).digest())
-            request.sealed_keys.append(SealedKey(msp=msp, key=f"rk/{wallet.address}", sealed=sealed))
+            request.sealed_keys.append(
+                SealedKey(msp=msp, key=sealed_record_key_name(wallet.address), sealed=sealed)
+            )
 
 
 def _seal_evidence(address: str, evidence: dict[str, Any], reviewers: Sequence[IdentityDocument]) -> bytes:

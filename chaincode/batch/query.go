@@ -21,6 +21,16 @@ const (
 	maxQueryElements = 1100
 )
 
+// What a query can read; the prefixes alone are no keys.
+var (
+	readableKeys     = []string{state.PolicyKey, state.ChannelKey}
+	readablePrefixes = []string{
+		state.IdentityPrefix, state.RegistrationPrefix, state.ConsentPrefix, state.MemberPrefix,
+		state.PolicyVotePrefix, state.EpochPrefix, state.TimelinePrefix,
+	}
+	sealedPrefixes = []string{state.SealedRecordKeyPrefix, state.SealedWriterKeyPrefix}
+)
+
 // Query answers without recording anything. No key follows from it: only a committed Access does that.
 func (rules *Rules) Query(call Call, raw []byte, ledger state.Ledger) (result *pb.QueryResult, err error) {
 	defer recoverFault(&err)
@@ -57,9 +67,9 @@ func getKeys(call Call, keys []string, ledger state.Ledger) (*pb.QueryResult, *F
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQueryKeys)
 	}
 	for i, key := range keys {
-		if key != state.PolicyKey && key != state.ChannelKey &&
-			!hasPrefix(key, "id/", "reg/", "con/", state.MemberPrefix, state.PolicyVotePrefix, state.EpochPrefix, state.TimelinePrefix) {
-			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] has none of the prefixes id/, reg/, con/, org/, pol, polv/, epoch/, chan, z/", i)
+		if !slices.Contains(readableKeys, key) && !hasPrefix(key, readablePrefixes) {
+			return nil, fail(pb.Code_CODE_INVALID, "query", "get_keys.keys[%d] is none of %s and has none of the prefixes %s",
+				i, strings.Join(readableKeys, ", "), strings.Join(readablePrefixes, ", "))
 		}
 	}
 	values, failure := statesFor(call, keys, ledger)
@@ -71,8 +81,9 @@ func getSealedKeys(call Call, keys []string, ledger state.Ledger) (*pb.QueryResu
 		return nil, fail(pb.Code_CODE_TOO_LARGE, "query", "more than %d keys", MaxQuerySealed)
 	}
 	for i, key := range keys {
-		if !hasPrefix(key, "rk/", "wk/") {
-			return nil, fail(pb.Code_CODE_INVALID, "query", "get_sealed_keys.keys[%d] has none of the prefixes rk/, wk/", i)
+		if !hasPrefix(key, sealedPrefixes) {
+			return nil, fail(pb.Code_CODE_INVALID, "query", "get_sealed_keys.keys[%d] has none of the prefixes %s",
+				i, strings.Join(sealedPrefixes, ", "))
 		}
 	}
 	if _, failure := statesFor(call, nil, ledger); failure != nil || len(keys) == 0 {
@@ -99,7 +110,7 @@ func statesFor(call Call, keys []string, ledger state.Ledger) ([][]byte, *Failur
 	return values[own:], nil
 }
 
-func hasPrefix(key string, prefixes ...string) bool {
+func hasPrefix(key string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) && len(key) > len(p) })
 }
 

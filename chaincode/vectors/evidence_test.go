@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,7 +20,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "cbmdhi/chaincode/gen/commandv1"
-	"cbmdhi/chaincode/state"
 )
 
 type evidenceFile struct {
@@ -302,7 +302,7 @@ func (r *reader) meant(commandID, signer string) (*pb.SignedCommand, string) {
 func (r *reader) version() (err error) {
 	defer tell(&err)
 	values := r.state()
-	value := values[state.RecordKey(r.RecordID, r.Version)]
+	value := values[fmt.Sprintf("z/%s/rec/%08x", r.RecordID, r.Version)]
 	r.check("present", len(value) > 0, "state")
 	var record pb.RecordVersion
 	parse(value, &record, "state")
@@ -321,7 +321,7 @@ func (r *reader) version() (err error) {
 
 func (r *reader) decided() (err error) {
 	defer tell(&err)
-	value := r.state()[state.AuditKey(r.CommandID, r.Signer)]
+	value := r.state()["z/"+r.CommandID+"/aud/"+r.Signer]
 	r.check("decided", len(value) > 0, "verdict")
 	var entry pb.AuditEntry
 	parse(value, &entry, "state")
@@ -360,7 +360,7 @@ func TestEvidence(t *testing.T) {
 				t.Errorf("%s: the command fails %v", v.Name, err)
 			}
 			maps.Copy(met, r.met)
-			equal(t, "the version", r.state()[state.RecordKey(file.RecordID, file.Version)], file.Record)
+			equal(t, "the version", r.state()[fmt.Sprintf("z/%s/rec/%08x", file.RecordID, file.Version)], file.Record)
 			continue
 		}
 		tried[v.Check] = true

@@ -19,6 +19,7 @@ from cbmdhi.errors import name_of
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import cid, envelope, signature
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from cbmdhi.waiting import until
 from ops.devnet import Network
@@ -81,7 +82,7 @@ CALLS = {
         _own("storage"),
         _own("ledger"),
         lambda at: _LEDGER(at).GetSealedKeys,
-        ledger_pb2.GetSealedKeysRequest(keys=["rk/nobody"]),
+        ledger_pb2.GetSealedKeysRequest(keys=[sealed_record_key_name("nobody")]),
     ),
     "read what all are told": Call(
         _own("notify"),
@@ -213,7 +214,9 @@ async def test_which_key_opens_a_content_is_its_storages_word_so_that_no_gateway
             stated.CopyFrom(made)
             stated.writer_key.CopyFrom(key)
             keys = [
-                state_pb2.SealedKey(msp=msp_id(member), key=f"wk/MercyMSP/{key.key_id}", sealed=own)
+                state_pb2.SealedKey(
+                    msp=msp_id(member), key=sealed_writer_key_name("MercyMSP", key.key_id), sealed=own
+                )
                 for member in MEMBERS
             ]
             [receipt] = await rogue.carry(replace(honest, contents=[stated], sealed_keys=keys))

@@ -24,6 +24,7 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import UnknownOutcome, name_of
 from cbmdhi.gateway.v1 import gateway_pb2
+from cbmdhi.protocol.state_keys import EPOCH_KEYS
 from cbmdhi.waiting import until
 from ops.devnet import Network
 from services.ledger.channel.epochs import EPOCH_SECONDS
@@ -276,7 +277,7 @@ async def test_what_was_endorsed_is_committed_within_two_minutes_or_never(story:
 
 async def told_epoch(contract: fabric.Contract) -> int:
     """The newest epoch that the channel knows."""
-    keys = state_pb2.GetKeys(keys=[f"epoch/{slot}" for slot in range(3)])
+    keys = state_pb2.GetKeys(keys=EPOCH_KEYS)
     query = state_pb2.Query(get_keys=keys).SerializeToString()
     answer = await contract.evaluate("query", query, organisations=("MercyMSP",))
     values = state_pb2.QueryResult.FromString(answer).values

@@ -21,6 +21,7 @@ from cbmdhi.client import Client
 from cbmdhi.client.consents import consent, provision
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
+from cbmdhi.protocol.state_keys import implicit_collection
 from cbmdhi.waiting import until
 from fabric_gateway.proposal import header
 from ops.devnet import Network
@@ -69,7 +70,7 @@ def envelope(carrier: Caller, case: str, keys: list[str]) -> Any:
         "says that it changes the policy of a key": transaction(creator, nonce, changes_policies(keys)),
         "writes to a collection that nobody has": transaction(creator, nonce, writes_to("nobody's")),
         "writes to a collection of each member": transaction(
-            creator, nonce, writes_to(*(f"_implicit_org_{msp_id(member)}" for member in MEMBERS))
+            creator, nonce, writes_to(*(implicit_collection(msp_id(member)) for member in MEMBERS))
         ),
     }[case]
     about = header(common.ENDORSER_TRANSACTION, CHANNEL, creator, name.hex(), nonce)

@@ -13,6 +13,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid, command, replica, signature
 from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from ops.devnet import Network
 from tests.contract.people import IdentityCa, Person, Submit
 
@@ -56,7 +57,7 @@ class Care:
             writer_key=self.writer_key,
             replicas=[MERCY, LAKESIDE],
         )
-        name = f"wk/{MERCY}/{self.writer_key.key_id}"
+        name = sealed_writer_key_name(MERCY, self.writer_key.key_id)
         for msp in (MERCY, LAKESIDE):
             submission.sealed_keys.add(msp=msp, key=name, sealed=self.sealed_key)
         return submission
@@ -111,7 +112,7 @@ async def _register(
             submission_keys.append((msp, sealed))
     submission = person.means(body)
     for msp, sealed in submission_keys:
-        submission.sealed_keys.add(msp=msp, key=f"rk/{person.address}", sealed=sealed)
+        submission.sealed_keys.add(msp=msp, key=sealed_record_key_name(person.address), sealed=sealed)
     receipt = await _done(submit, submission)
     for reviewer in reviewers:
         review = command_pb2.ReviewRegistration(

@@ -12,6 +12,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2, ledger_pb2_grpc
+from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from ops.devnet import Network
 from services.runtime.client import call, connect
 from services.runtime.config import Nats, Tls
@@ -225,7 +226,9 @@ async def test_only_the_members_own_services_are_answered(
                 await stranger.submit(submission)
             assert refused.value.code == code_pb2.CODE_FORBIDDEN
     with pytest.raises(MeshError) as refused:
-        await mercy.ask("GetSealedKeys", ledger_pb2.GetSealedKeysRequest(keys=["wk/1"]))
+        await mercy.ask(
+            "GetSealedKeys", ledger_pb2.GetSealedKeysRequest(keys=[sealed_writer_key_name("MercyMSP", "1")])
+        )
     assert refused.value.code == code_pb2.CODE_FORBIDDEN
 
 
@@ -263,7 +266,7 @@ async def test_what_is_not_there_is_not_found(mercy: Ledger, method: str, reques
 async def test_sealed_keys_that_nobody_stored_come_back_empty(services: Network) -> None:
     storage = Ledger(services, "mercy", "storage")
     async with storage.channel:
-        keys = ["wk/MercyMSP/01930000-0000-7000-8000-000000000000"]
+        keys = [sealed_writer_key_name("MercyMSP", "01930000-0000-7000-8000-000000000000")]
         answer = await storage.ask("GetSealedKeys", ledger_pb2.GetSealedKeysRequest(keys=keys))
 
     assert list(answer.sealed) == [b""]
@@ -339,8 +342,8 @@ async def test_a_writer_key_reaches_its_holders_with_the_first_record_and_is_fou
         storage = Ledger(services, organisation, "storage")
         async with storage.channel:
             assert await _writer_key(storage, care.patient) == care.writer_key
-            name = f"wk/MercyMSP/{care.writer_key.key_id}"
-            keys = ledger_pb2.GetSealedKeysRequest(keys=[name, f"rk/{care.patient.address}"])
+            name = sealed_writer_key_name("MercyMSP", care.writer_key.key_id)
+            keys = ledger_pb2.GetSealedKeysRequest(keys=[name, sealed_record_key_name(care.patient.address)])
             sealed = (await storage.ask("GetSealedKeys", keys)).sealed
             assert sealed[0] == care.sealed_key
             assert sealed[1]

@@ -19,6 +19,7 @@ from cbmdhi.command.v1.state_pb2 import SealedBatch
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import cid, command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from ops.devnet import Network
 from services.runtime.client import call, connect
@@ -148,7 +149,7 @@ async def register(
         body.custodians.add(msp=msp, sealed_key_sha256=hashlib.sha256(key).digest())
     submission = person.means(body)
     for msp, key in sealed.items():
-        submission.sealed_keys.add(msp=msp, key=f"rk/{person.address}", sealed=key)
+        submission.sealed_keys.add(msp=msp, key=sealed_record_key_name(person.address), sealed=key)
     receipt = await at.done(submission)
     for member, reviewer in reviewers:
         review = pb.ReviewRegistration(

@@ -13,6 +13,7 @@ from fabric_protos.orderer import ab_pb2, ab_pb2_grpc
 import fabric_gateway as fabric
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import state_pb2
+from cbmdhi.protocol.state_keys import POLICY
 from fabric_gateway.identity import sha256
 from fabric_gateway.proposal import header
 from ops.devnet import Network
@@ -20,7 +21,7 @@ from ops.devnet.topology import msp_id
 
 CHANNEL, CHAINCODE = "cbmdhi", "cbmdhi"
 MEMBERS = ("mercy", "lakeside")
-QUERY = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=["pol"])).SerializeToString()
+QUERY = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=[POLICY])).SerializeToString()
 _SECONDS = 20
 common: Any = common_pb2
 ab: Any = ab_pb2

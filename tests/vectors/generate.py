@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.vectors import commands, evidence, sealing, sessions
+from tests.vectors import commands, evidence, sealing, sessions, state_keys
 from tests.vectors.fixed import Vectors
 
 FOLDER = Path(__file__).parent
@@ -19,6 +19,7 @@ FILES: dict[str, Callable[[Vectors], Vectors]] = {
     "sealing.json": sealing.vectors,
     "sessions.json": sessions.vectors,
     "evidence.json": evidence.vectors,
+    "state_keys.json": state_keys.vectors,
 }
 """Who makes each file, from what it holds now."""
 

@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import cid, signature
 from cbmdhi.protocol.channel import Channel
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from services.identity.domain import certificate, roles
 from services.identity.domain.refusal import Refused, Why
 
@@ -121,7 +122,7 @@ def _check_custodians(registration: Registration, keys: Sequence[SealedKey]) -> 
     if len({msp for msp, _ in named}) != len(registration.custodians):
         raise _invalid("each custodian is named once", "custodians")
     carried = {(key.msp, hashlib.sha256(key.sealed).digest()) for key in keys}
-    wrong_place = any(key.key != f"rk/{registration.address}" for key in keys)
+    wrong_place = any(key.key != sealed_record_key_name(registration.address) for key in keys)
     if wrong_place or carried != named or len(keys) != len(named):
         raise Refused(
             Why.INVALID,

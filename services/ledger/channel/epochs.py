@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.protocol.state_keys import EPOCH_KEYS
 from services.ledger.channel.clock import EPOCH_SECONDS, ChannelClock
 from services.ledger.channel.ports import Channel
 from services.ledger.domain import failures
@@ -21,8 +22,6 @@ from services.ledger.metrics import LedgerMetrics
 from services.ledger.submission.ordering import RefusedByOrderer, UnknownOutcome, order
 from services.runtime.errors import code_name
 from services.runtime.retry import backoff_seconds
-
-_KEYS = tuple(f"epoch/{slot}" for slot in range(3))
 
 _DEADLINE_SECONDS = 15.0
 # Into an epoch, before a service tells it: the first one's transaction is for all.
@@ -80,7 +79,7 @@ class Epochs:
         return False
 
     async def _has_begun(self) -> bool:
-        query = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=_KEYS)).SerializeToString()
+        query = state_pb2.Query(get_keys=state_pb2.GetKeys(keys=EPOCH_KEYS)).SerializeToString()
         async with asyncio.timeout(_DEADLINE_SECONDS):
             try:
                 answer = state_pb2.QueryResult.FromString(await self._channel.query(query))

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
-from cbmdhi.protocol.state_keys import audit_key, broken_glass_key, record_key
+from cbmdhi.protocol.state_keys import (
+    POLICY,
+    audit_key,
+    broken_glass_key,
+    consent_key,
+    identity_key,
+    member_key,
+    record_key,
+    registration_key,
+)
 from fabric_gateway import EvaluateError
 from services.ledger.channel.ports import Channel
 from services.ledger.domain.failures import leading_code
@@ -29,13 +38,15 @@ class PeerState:
         self, addresses: Sequence[str]
     ) -> list[tuple[state_pb2.IdentityDocument, command_pb2.SignedCommand] | None]:
         """The same of several, by one question, in order; None where there is none. At most 500."""
-        values = await self._values([f"{kind}/{address}" for kind in ("id", "reg") for address in addresses])
+        values = await self._values(
+            [key(address) for key in (identity_key, registration_key) for address in addresses]
+        )
         pairs = zip(values[: len(addresses)], values[len(addresses) :], strict=True)
         return [_identity(document, registration) for document, registration in pairs]
 
     async def consents(self, patient: str) -> state_pb2.ConsentDocument:
         """An empty document for a patient without one."""
-        value = await self._value(f"con/{patient}")
+        value = await self._value(consent_key(patient))
         empty = state_pb2.ConsentDocument(patient=patient)
         return state_pb2.ConsentDocument.FromString(value) if value else empty
 
@@ -58,7 +69,7 @@ class PeerState:
         return command_pb2.SignedCommand.FromString(value) if value else None
 
     async def member(self, msp: str) -> state_pb2.MemberDocument | None:
-        value = await self._value(f"org/{msp}")
+        value = await self._value(member_key(msp))
         return state_pb2.MemberDocument.FromString(value) if value else None
 
     async def members_and_policy(
@@ -69,7 +80,7 @@ class PeerState:
             msp_ids = await self._channel.members()
         except EvaluateError as exc:
             raise mesh_error(exc) from exc
-        policy, *members = await self._values(["pol", *(f"org/{msp}" for msp in msp_ids)])
+        policy, *members = await self._values([POLICY, *(member_key(msp) for msp in msp_ids)])
         documents = [state_pb2.MemberDocument.FromString(value) for value in members if value]
         return documents, state_pb2.PolicyState.FromString(policy).policy
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
+from cbmdhi.protocol.state_keys import is_sealed_record_key
 from services.ledger.domain.endorsers import Holders
 from services.ledger.domain.wire import repeated_field
 
@@ -38,9 +39,6 @@ _CHANGES_DOCUMENTS = frozenset(
         "revoke_delegation",
     }
 )
-
-# Private data keys of patients' record private keys: each is sealed to one custodian, and nobody else has it.
-_RECORD_KEYS = "rk/"
 
 # A record of 380 bytes of command makes 1.3 kB of envelope: argument, answer, state and audit entry.
 _ENVELOPE_BYTES_FOR_COMMAND = 600
@@ -112,7 +110,7 @@ def sealed_keys(submissions: Iterable[ledger_pb2.Submission]) -> tuple[state_pb2
 
 def holders(keys: Collection[state_pb2.SealedKey]) -> Holders:
     """The members whose collections the sealed keys go into."""
-    needed = frozenset(key.msp for key in keys if key.key.startswith(_RECORD_KEYS))
+    needed = frozenset(key.msp for key in keys if is_sealed_record_key(key.key))
     return Holders(needed, frozenset(key.msp for key in keys) - needed)
 
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.ledger.v1 import events_pb2
+from cbmdhi.protocol import state_keys
 
 M = TypeVar("M", bound=Message)
 
@@ -54,19 +55,19 @@ def facts_of(changes: Iterable[Change]) -> Facts:
     """What a transaction changed, by kind. Raises MalformedState."""
     facts = Facts()
     for key, value in changes:
-        kind = _kind_of(key)
+        kind = state_keys.kind_of(key)
         if value is None:
-            if kind == "rec":
+            if kind == state_keys.RECORD:
                 facts.dropped_records.append(_record_of(key))
             continue
         match kind:
-            case "id":
+            case state_keys.IDENTITY:
                 facts.identities.append(_parse(state_pb2.IdentityDocument(), value))
-            case "rec":
+            case state_keys.RECORD:
                 facts.records.append(_parse(state_pb2.RecordVersion(), value))
-            case "aud":
+            case state_keys.AUDIT:
                 facts.entries.append(_parse(state_pb2.AuditEntry(), value))
-            case "epoch":
+            case state_keys.EPOCH:
                 facts.newest_epoch = max(facts.newest_epoch, _parse(state_pb2.Epoch(), value).message.number)
             case _:
                 # Consents, members and policy are read from the peer's state; writer keys come with records.
@@ -104,17 +105,9 @@ def _head(channel: str, transaction: CommittedTransaction) -> events_pb2.Transac
     )
 
 
-def _kind_of(key: str) -> str:
-    """`id`, `con` and so on; `rec` or `aud` for what is led by its time-ordered id: `z/<id>/<kind>/…`."""
-    prefix, _, rest = key.partition("/")
-    return rest.partition("/")[2].partition("/")[0] if prefix == "z" else prefix
-
-
 def _record_of(key: str) -> tuple[str, int]:
-    """Record id and version of `z/<record id>/rec/<version>`."""
     try:
-        _, record_id, _, version = key.split("/")
-        return record_id, int(version, 16)
+        return state_keys.record_of(key)
     except ValueError as exc:
         raise MalformedState("a record's key has no version") from exc
 

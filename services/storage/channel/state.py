@@ -19,11 +19,10 @@ from cbmdhi.command.v1.state_pb2 import (
     Query,
     QueryResult,
 )
-from cbmdhi.protocol.state_keys import audit_key
+from cbmdhi.protocol.state_keys import EPOCH_KEYS, audit_key
 from services.runtime.errors import MeshError
 
 EPOCH_MS = 60_000
-_EPOCH_KEYS = tuple(f"epoch/{slot}" for slot in range(3))
 
 
 class Peer(Protocol):
@@ -49,7 +48,7 @@ class ChannelState:
 
     async def newest_epoch(self) -> int:
         """The number of the newest minute that the channel has told; 0: none."""
-        return max(Epoch.FromString(value).number for value in await self._values(_EPOCH_KEYS))
+        return max(Epoch.FromString(value).number for value in await self._values(EPOCH_KEYS))
 
     async def audit_entries(self, commands: Sequence[tuple[str, str]]) -> list[AuditEntry | None]:
         """Of commands, by id and signer; None for one that is not on the channel. At most 1,000."""

@@ -6,11 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
-def sealed_name(writer_msp: str, key_id: str) -> str:
-    """Under which a writer key lies sealed in its holders' private data: told apart by who made it."""
-    return f"wk/{writer_msp}/{key_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class WriterKeyRef:
     """What the channel says of a writer key: its id, its epoch (from 1) and SHA-256 of the sealed key."""

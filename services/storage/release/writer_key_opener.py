@@ -11,9 +11,9 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import hpke
+from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from services.runtime.errors import MeshError
 from services.runtime.ttl_cache import TtlCache
-from services.storage.domain.keys import sealed_name
 from services.storage.metrics import StorageMetrics
 from services.storage.vault import Vault
 
@@ -130,8 +130,8 @@ class WriterKeyOpener:
             name
             for _, record in asked
             for name in (
-                f"rk/{record.patient}",
-                sealed_name(record.writer_msp, record.content.writer_key.key_id),
+                sealed_record_key_name(record.patient),
+                sealed_writer_key_name(record.writer_msp, record.content.writer_key.key_id),
             )
         ]
         try:

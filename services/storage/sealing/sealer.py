@@ -12,6 +12,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import SealedBatch, SealedKey, StoredContent, WriterKey
 from cbmdhi.protocol import replica
 from cbmdhi.protocol.envelope import SealedRecord
+from cbmdhi.protocol.state_keys import sealed_writer_key_name
 from cbmdhi.storage.v1.storage_pb2 import SealResult
 from services.runtime.errors import MeshError, code_name
 from services.runtime.threads import by_size
@@ -20,7 +21,7 @@ from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.ledger import Consortium
 from services.storage.domain import batch, placement
 from services.storage.domain.batch import Item, Refusal
-from services.storage.domain.keys import Patient, holders, sealed_name
+from services.storage.domain.keys import Patient, holders
 from services.storage.domain.lease import Content
 from services.storage.metrics import StorageMetrics
 from services.storage.sealing.writer_keys import Chosen, WriterKeys
@@ -80,7 +81,11 @@ class SealedItem:
             ),
             sealed_keys=[
                 # The first holder is the writer itself.
-                SealedKey(msp=msp, key=sealed_name(self.key_holders[0], key.ref.key_id), sealed=key.sealed)
+                SealedKey(
+                    msp=msp,
+                    key=sealed_writer_key_name(self.key_holders[0], key.ref.key_id),
+                    sealed=key.sealed,
+                )
                 for msp in self.key_holders
             ],
         )

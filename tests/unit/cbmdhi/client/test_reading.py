@@ -21,6 +21,7 @@ from cbmdhi.errors import AccessRefused, MeshError, NotSent, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, envelope, hpke, signature
+from cbmdhi.protocol.state_keys import record_key
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
 from tests.support.blocks import CHAINCODE, Network
 from tests.support.channel import CHANNEL
@@ -227,7 +228,7 @@ def nothing_to_prove_it_with(gateway: Gateway, forgery: Forgery) -> None:
     """It leaves the evidence out."""
     forgery.exchange_content(gateway, b"blood group B")
     forgery.opened.record.record_id = "another"
-    gateway.committed.values = {"z/another/rec/00000001": forgery.opened.record.SerializeToString()}
+    gateway.committed.values = {record_key("another", 1): forgery.opened.record.SerializeToString()}
 
 
 def consortium_of(network: Network) -> Any:

@@ -63,7 +63,7 @@ from tests.unit.services.runtime.asks import Gateway
 from tests.vectors import generate
 from tests.vectors.fixed import key
 
-COMMANDS, SEALING, SESSIONS, EVIDENCE = (generate.read(name) for name in generate.FILES)
+COMMANDS, SEALING, SESSIONS, EVIDENCE, _ = (generate.read(name) for name in generate.FILES)
 SEALED = {entry["label"]: entry for entry in SEALING["hpke"]["sealed"]}
 
 

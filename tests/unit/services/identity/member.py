@@ -31,6 +31,7 @@ from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import call, cid, command, revocation, signature
 from cbmdhi.protocol.channel import Channel
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from services.identity.enrolment import Enroller
 from services.identity.registration import Registrations
 from services.identity.service import (
@@ -238,7 +239,9 @@ class Member:
     def registration_of(self, patient: Wallet, **changes: Any) -> identity_pb2.RegisterRequest:
         """A patient's registration as a wallet makes it; `changes` to the command's body."""
         evidence = b"sealed evidence of " + patient.address.encode()
-        sealed = SealedKey(msp=LAKESIDE, key=f"rk/{patient.address}", sealed=b"sealed record key")
+        sealed = SealedKey(
+            msp=LAKESIDE, key=sealed_record_key_name(patient.address), sealed=b"sealed record key"
+        )
         digest = hashlib.sha256(sealed.sealed).digest()
         certificate = self.ca.root.issue(patient.address, patient.key.public_key(), "patient")
         fields: dict[str, Any] = {

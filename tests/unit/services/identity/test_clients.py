@@ -13,6 +13,7 @@ from cbmdhi.command.v1.command_pb2 import Role, SignedCommand
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus, SealedKey
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.protocol import cid
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.identity.ledger import LedgerClient
 from services.identity.storage import StorageClient
@@ -96,7 +97,10 @@ async def test_identities_come_over_all_pages_however_many() -> None:
 async def test_a_refusal_by_the_channel_is_a_receipt_and_sealed_keys_travel_beside_the_command() -> None:
     ledger = Ledger()
     ledger.busy = 2
-    command, key = SignedCommand(signer="cb1x"), SealedKey(msp="MercyMSP", key="rk/cb1x", sealed=b"s")
+    command, key = (
+        SignedCommand(signer="cb1x"),
+        SealedKey(msp="MercyMSP", key=sealed_record_key_name("cb1x"), sealed=b"s"),
+    )
     async with ledger_channel(ledger) as channel:
         receipt = await LedgerClient(channel).submit(command, [key])
     assert receipt.code == code_pb2.CODE_FORBIDDEN

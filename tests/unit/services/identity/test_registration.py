@@ -21,6 +21,7 @@ from cbmdhi.command.v1.state_pb2 import SealedKey
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.channel import Channel
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from tests.support.channel import ELSEWHERE, REUSED_NAME
 from tests.unit.services.identity.authority import Wallet
 from tests.unit.services.identity.member import (
@@ -105,7 +106,7 @@ async def test_a_registration_comes_from_whom_it_registers(member: Member) -> No
 
 
 async def test_each_custodian_gets_the_key_that_the_command_names(member: Member) -> None:
-    another = SealedKey(msp=LAKESIDE, key="rk/another", sealed=b"sealed record key")
+    another = SealedKey(msp=LAKESIDE, key=sealed_record_key_name("another"), sealed=b"sealed record key")
     for keys in ([], [another]):
         request = member.registration_of(Wallet())
         del request.sealed_keys[:]

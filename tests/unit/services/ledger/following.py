@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
+from cbmdhi.protocol.state_keys import audit_key, identity_key, record_key
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.projection.block_feed import BlockFeed
 from services.ledger.projection.follower import (
@@ -98,7 +99,7 @@ def entry(
     document = state_pb2.AuditEntry(
         command_id=command_id, signer="s", patient=patient, code=code_pb2.CODE_OK, tx_id=tx_id, reason=reason
     )
-    return {f"z/{command_id}/aud/s": document.SerializeToString()}
+    return {audit_key(command_id, "s"): document.SerializeToString()}
 
 
 def record(
@@ -114,12 +115,12 @@ def record(
             writer_key=state_pb2.WriterKey(key_id=f"key {version}", epoch=version)
         ),
     )
-    return {f"z/{record_id}/rec/{version:08x}": document.SerializeToString()}
+    return {record_key(record_id, version): document.SerializeToString()}
 
 
 def identity(address: str, status: int = state_pb2.IDENTITY_STATUS_ACTIVE) -> dict[str, bytes]:
     document = state_pb2.IdentityDocument(address=address, home_msp=MERCY, role=1, status=status)  # type: ignore[arg-type]
-    return {f"id/{address}": document.SerializeToString()}
+    return {identity_key(address): document.SerializeToString()}
 
 
 async def receipt_of(lists: Lists, command_id: str, signer: str) -> ledger_pb2.Receipt | None:

@@ -10,6 +10,7 @@ import pytest
 import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol.state_keys import sealed_writer_key_name
 from services.ledger.channel.epochs import Epochs
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.submission.batch_submitter import BatchSubmitter, Limits
@@ -450,7 +451,7 @@ async def test_a_result_that_does_not_fit_the_batch_is_never_committed(world: Wo
 
 
 async def test_sealed_keys_travel_once_beside_the_batch(world: World, carrier: BatchSubmitter):
-    key = state_pb2.SealedKey(msp="MercyMSP", key="wk/1", sealed=b"sealed")
+    key = state_pb2.SealedKey(msp="MercyMSP", key=sealed_writer_key_name("MercyMSP", "1"), sealed=b"sealed")
     one, other = of_record(), of_record()
     one.sealed_keys.append(key)
     other.sealed_keys.append(key)

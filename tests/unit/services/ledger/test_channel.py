@@ -12,6 +12,7 @@ import pytest
 
 import fabric_gateway as fabric
 from cbmdhi.command.v1.state_pb2 import SealedKey, SealedKeys
+from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from services.ledger.channel.fabric_channel import EndorsedBatch, FabricChannel
 from services.ledger.domain.batches import holders
 
@@ -67,7 +68,7 @@ async def endorsed(channel: FabricChannel, keys: Sequence[SealedKey]) -> Endorse
 async def test_a_custodian_that_is_away_neither_endorses_nor_is_sent_a_writer_key(
     channel: FabricChannel, peers: Peers
 ) -> None:
-    keys = sealed_for(f"wk/{MERCY}/1", MERCY, LAKESIDE)
+    keys = sealed_for(sealed_writer_key_name(MERCY, "1"), MERCY, LAKESIDE)
     await endorsed(channel, keys)
     peers.away = {LAKESIDE}
     with pytest.raises(fabric.EndorseError):
@@ -84,7 +85,7 @@ async def test_a_record_key_is_never_left_behind(channel: FabricChannel, peers: 
     peers.away = {LAKESIDE}
     for _ in range(2):
         with pytest.raises(fabric.EndorseError):
-            await endorsed(channel, sealed_for("rk/somebody", MERCY, LAKESIDE))
+            await endorsed(channel, sealed_for(sealed_record_key_name("somebody"), MERCY, LAKESIDE))
 
     assert {frozenset(keys) for _, _, keys in peers.proposals} == {frozenset({MERCY, LAKESIDE})}
 
@@ -92,9 +93,9 @@ async def test_a_record_key_is_never_left_behind(channel: FabricChannel, peers: 
 async def test_a_late_key_is_delivered_with_its_custodian(channel: FabricChannel, peers: Peers) -> None:
     peers.away = {LAKESIDE}
     with pytest.raises(fabric.EndorseError):
-        await channel.deliver(sealed_for(f"wk/{MERCY}/1", LAKESIDE))
+        await channel.deliver(sealed_for(sealed_writer_key_name(MERCY, "1"), LAKESIDE))
     peers.away = set()
 
-    await channel.deliver(sealed_for(f"wk/{MERCY}/1", LAKESIDE))
+    await channel.deliver(sealed_for(sealed_writer_key_name(MERCY, "1"), LAKESIDE))
 
     assert peers.proposals == [("deliver", {MERCY, LAKESIDE}, {LAKESIDE})] * 2

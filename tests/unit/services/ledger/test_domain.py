@@ -4,6 +4,15 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2
+from cbmdhi.protocol.state_keys import (
+    audit_key,
+    consent_key,
+    identity_key,
+    member_key,
+    record_key,
+    sealed_writer_key_name,
+    writer_key_state_key,
+)
 from services.ledger.domain.batches import (
     Lane,
     batch_bytes,
@@ -91,9 +100,9 @@ def test_a_batch_brings_each_seal_once_and_no_other() -> None:
 def test_sealed_keys_count_and_travel_once() -> None:
     one = of_record()
     bare = one.ByteSize()
-    one.sealed_keys.add(msp="MercyMSP", key="wk/MercyMSP/1", sealed=b"s" * 1_000)
+    one.sealed_keys.add(msp="MercyMSP", key=sealed_writer_key_name("MercyMSP", "1"), sealed=b"s" * 1_000)
     other = of_record()
-    other.sealed_keys.add(msp="MercyMSP", key="wk/MercyMSP/1", sealed=b"t")
+    other.sealed_keys.add(msp="MercyMSP", key=sealed_writer_key_name("MercyMSP", "1"), sealed=b"t")
 
     assert envelope_bytes(one.ByteSize(), 1) > envelope_bytes(bare, 1) + 1_000
     assert [key.sealed for key in sealed_keys([one, other, one])] == [b"s" * 1_000, b"t"]
@@ -150,7 +159,7 @@ def transaction(*changes: Change) -> CommittedTransaction:
 
 def audit(number: int) -> Change:
     entry = state_pb2.AuditEntry(command_id=str(number), signer="s")
-    return Change(f"z/{number}/aud/s", entry.SerializeToString())
+    return Change(audit_key(number, "s"), entry.SerializeToString())
 
 
 def test_an_event_says_no_more_than_that_there_is_a_transaction() -> None:
@@ -162,7 +171,10 @@ def test_an_event_says_no_more_than_that_there_is_a_transaction() -> None:
 def test_what_is_told_holds_entries_and_identities_as_they_are_committed() -> None:
     entry = state_pb2.AuditEntry(command_id="1", signer="s", reason="permitted")
     someone = state_pb2.IdentityDocument(address="cb1x", version=2)
-    changes = Change("id/cb1x", someone.SerializeToString()), Change("z/1/aud/s", entry.SerializeToString())
+    changes = (
+        Change(identity_key("cb1x"), someone.SerializeToString()),
+        Change(audit_key("1", "s"), entry.SerializeToString()),
+    )
 
     assert told("cbmdhi", transaction(*changes)) == events_pb2.TransactionCommitted(
         channel="cbmdhi", tx_id="tx", block=5, at_ms=1_000, entries=[entry], identities=[someone]
@@ -173,11 +185,11 @@ def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
     facts = facts_of(
         [
             audit(1),
-            Change("con/cb1x", b"\xff not looked at"),
-            Change("wkey/MercyMSP/1", b"\xff"),
-            Change("org/MercyMSP", b"\xff"),
-            Change("z/r/rec/0000000a", None),
-            Change("z/2/aud/s", None),
+            Change(consent_key("cb1x"), b"\xff not looked at"),
+            Change(writer_key_state_key("MercyMSP", "1"), b"\xff"),
+            Change(member_key("MercyMSP"), b"\xff"),
+            Change(record_key("r", 10), None),
+            Change(audit_key("2", "s"), None),
         ]
     )
 
@@ -185,7 +197,7 @@ def test_facts_are_read_by_key_and_what_is_not_listed_is_left_out() -> None:
     assert facts.dropped_records == [("r", 10)]
 
 
-@pytest.mark.parametrize("key", ["id/x", "z/r/rec/00000001", "z/1/aud/s"])
+@pytest.mark.parametrize("key", [identity_key("x"), record_key("r", 1), audit_key("1", "s")])
 def test_a_value_that_is_not_what_its_key_says_is_malformed(key: str) -> None:
     with pytest.raises(MalformedState):
         facts_of([Change(key, b"\xff\xff")])

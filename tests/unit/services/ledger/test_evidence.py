@@ -10,7 +10,7 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command
-from cbmdhi.protocol.state_keys import audit_key, record_key
+from cbmdhi.protocol.state_keys import audit_key, identity_key, record_key, registration_key
 from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
 from services.ledger.metrics import LedgerMetrics
@@ -166,7 +166,10 @@ async def test_who_signed_is_asked_for_once(mercy: Mercy) -> None:
     await mercy.carry(submission(wanted))
     document = state_pb2.IdentityDocument(address=ENGINE.address).SerializeToString()
     registration = command_pb2.SignedCommand(signer=ENGINE.address).SerializeToString()
-    mercy.world.state |= {f"id/{ENGINE.address}": document, f"reg/{ENGINE.address}": registration}
+    mercy.world.state |= {
+        identity_key(ENGINE.address): document,
+        registration_key(ENGINE.address): registration,
+    }
     places = [(wanted.record_id, 1)]
     first = await mercy.proving.of_versions(places)
     asked_before = mercy.world.questions

@@ -9,6 +9,7 @@ import pytest
 import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol.state_keys import audit_key
 from fabric_gateway import Action, BlockTransaction, Write
 from services.ledger.projection.committed import Checkpoint, CommittedBlock, committed
 from services.ledger.projection.projection import PROJECTION, PUBLICATION
@@ -51,7 +52,12 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
     service.publish()
     await world.commit_writes(entry("conflicted"), code=fabric.MVCC_READ_CONFLICT)
     foreign = Action(
-        "other", b"", 200, b"", (Write(CHAINCODE, "z/foreign/aud/s", b"x", deleted=False),), private=False
+        "other",
+        b"",
+        200,
+        b"",
+        (Write(CHAINCODE, audit_key("foreign", "s"), b"x", deleted=False),),
+        private=False,
     )
     world._add_block((BlockTransaction("t", CHANNEL, 1, MERCY, fabric.VALID, foreign),))
     await world.commit_writes(entry("good"))
@@ -65,8 +71,8 @@ async def test_invalid_transactions_and_other_chaincodes_leave_no_trace(
 def test_what_another_namespace_wrote_is_not_taken_for_ours() -> None:
     own = state_pb2.AuditEntry(command_id="2").SerializeToString()
     writes = (
-        Write("other", "z/1/aud/s", b"\xff", deleted=False),
-        Write(CHAINCODE, "z/2/aud/s", own, deleted=False),
+        Write("other", audit_key("1", "s"), b"\xff", deleted=False),
+        Write(CHAINCODE, audit_key("2", "s"), own, deleted=False),
     )
     action = Action(CHAINCODE, b"", 200, b"", writes, private=False)
     world = World()
@@ -260,7 +266,7 @@ async def test_a_value_that_cannot_be_read_stops_the_follower_behind_the_blocks_
     world: World, service: Service
 ) -> None:
     await world.commit_writes(entry("1"))
-    await world.commit_writes(entry("2") | {"z/3/aud/s": b"\xff\xff"})
+    await world.commit_writes(entry("2") | {audit_key("3", "s"): b"\xff\xff"})
     service.project()
     with pytest.raises(MeshError) as failure:
         await service.tasks[0]

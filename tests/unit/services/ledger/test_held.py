@@ -7,6 +7,7 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid
+from cbmdhi.protocol.state_keys import epoch_key, record_key
 from services.runtime.errors import MeshError
 from tests.unit.services.ledger.book import Book
 from tests.unit.services.ledger.following import entry, identity, record
@@ -58,7 +59,7 @@ async def test_what_the_channel_names_of_each_batch_comes_in_the_order_of_asking
 
 async def test_a_record_that_is_deleted_is_named_no_more(book: Book) -> None:
     await book.block(named("a", ROOTS[0]))
-    await book.block({"z/a/rec/00000001": None})
+    await book.block({record_key("a", 1): None})
 
     assert not (await asked(book, (ROOTS[0], ()))).batches[0].cids
 
@@ -96,7 +97,7 @@ async def test_which_commands_are_decided_and_how_far_the_channel_is(book: Book)
 async def test_minutes_that_are_told_move_the_channels_time_while_nobody_commits_a_command(
     book: Book,
 ) -> None:
-    await book.block({"epoch/1": state_pb2.Epoch(number=1_000).SerializeToString()})
+    await book.block({epoch_key(1): state_pb2.Epoch(number=1_000).SerializeToString()})
     assert (await asked(book, (ROOTS[0], ["1"]))).channel_time_ms == 1_000 * 60_000
 
     [(key, value)] = entry("1").items()

@@ -13,6 +13,7 @@ import pytest
 
 import fabric_gateway as fabric
 from cbmdhi.command.v1 import state_pb2
+from cbmdhi.protocol.state_keys import late_key_key, sealed_writer_key_name
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.submission.late_writer_keys import LateWriterKeys
 from services.runtime.telemetry import Metrics
@@ -23,7 +24,9 @@ AT_ONCE = 100
 
 
 def late_key(custodian: str, number: int = 0) -> state_pb2.SealedKey:
-    return state_pb2.SealedKey(msp=custodian, key=f"wk/{MERCY}/{number:05}", sealed=b"sealed")
+    return state_pb2.SealedKey(
+        msp=custodian, key=sealed_writer_key_name(MERCY, f"{number:05}"), sealed=b"sealed"
+    )
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Custodians(World):
         return [key for key in self.waiting if self._note(key) not in self.state]
 
     def _note(self, key: state_pb2.SealedKey) -> str:
-        return f"late/{key.msp}/{key.key}"
+        return late_key_key(MERCY, key.msp, key.key.rpartition("/")[2])
 
 
 @pytest.fixture

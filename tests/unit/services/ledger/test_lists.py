@@ -4,6 +4,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol.state_keys import audit_key, record_key
 from services.runtime.errors import MeshError
 from tests.unit.services.ledger.book import Book
 from tests.unit.services.ledger.following import entry, identity, record
@@ -33,7 +34,7 @@ async def test_records_are_narrowed_by_category(book: Book) -> None:
 
 async def test_a_deleted_record_leaves_the_list(book: Book) -> None:
     await book.block(record("a", 1))
-    await book.block({"z/a/rec/00000001": None})
+    await book.block({record_key("a", 1): None})
 
     assert await book.lists.latest_records(["a"]) == [None]
 
@@ -87,7 +88,7 @@ async def test_pages_of_records_and_identities_end(book: Book) -> None:
 async def test_an_audit_trail_holds_nobody_elses_entries_and_the_own_registration(book: Book) -> None:
     registration = state_pb2.AuditEntry(command_id="reg", signer="s", action="register", subject=PATIENT)
     await book.block(entry("mine"), entry("another's", patient="cb1other"))
-    await book.block({"z/reg/aud/s": registration.SerializeToString()})
+    await book.block({audit_key("reg", "s"): registration.SerializeToString()})
 
     listed = (await book.lists.audit(ledger_pb2.ListAuditRequest(patient=PATIENT))).entries
 
@@ -147,7 +148,7 @@ async def test_blocks_written_together_leave_the_same_as_one_after_the_other(boo
 
 
 async def test_a_record_that_is_dropped_and_written_again_is_there(book: Book) -> None:
-    await book.blocks([record("a", 1)], [{"z/a/rec/00000001": None}], [record("a", 1, category="imaging")])
+    await book.blocks([record("a", 1)], [{record_key("a", 1): None}], [record("a", 1, category="imaging")])
 
     (listed,) = (await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT))).records
     assert listed.category == "imaging"

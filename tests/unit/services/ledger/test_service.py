@@ -14,6 +14,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol import signature
+from cbmdhi.protocol.state_keys import registration_key
 from fabric_gateway import EvaluateError
 from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
@@ -289,7 +290,9 @@ async def test_several_identities_come_by_one_question_in_order_with_a_place_for
 ) -> None:
     for address in ("cb1a", "cb1b"):
         signed = command_pb2.SignedCommand(signer=address)
-        await surface.world.commit_writes(identity(address) | {f"reg/{address}": signed.SerializeToString()})
+        await surface.world.commit_writes(
+            identity(address) | {registration_key(address): signed.SerializeToString()}
+        )
     asked = ledger_pb2.GetIdentitiesRequest(addresses=["cb1b", "cb1nobody", "cb1a", "cb1b"])
 
     found = (await surface.ask("GetIdentities", asked)).identities

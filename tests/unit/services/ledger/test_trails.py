@@ -7,6 +7,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
+from cbmdhi.protocol.state_keys import record_key
 from services.runtime.errors import MeshError
 from tests.unit.services.ledger.book import Book, Writes
 from tests.unit.services.ledger.following import entry, receipt_of, record
@@ -89,7 +90,7 @@ async def test_a_deleted_record_does_not_hide_the_ones_before_it(book: Book) -> 
     for name in "abcd":
         await book.block(record(name, 1))
     first = await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT, page_size=1))
-    await book.block({"z/c/rec/00000001": None, "z/d/rec/00000001": None})
+    await book.block({record_key("c", 1): None, record_key("d", 1): None})
 
     behind = ledger_pb2.ListRecordsRequest(patient=PATIENT, page_token=first.next_page_token)
 
@@ -100,7 +101,7 @@ async def test_a_deleted_record_does_not_hide_the_ones_before_it(book: Book) -> 
 async def test_a_deleted_record_that_is_written_again_is_the_newest(book: Book) -> None:
     await book.block(record("a", 1))
     await book.block(record("b", 1))
-    await book.block({"z/a/rec/00000001": None})
+    await book.block({record_key("a", 1): None})
     await book.block(record("a", 1))
 
     assert [one.record_id for one in await book.chart(PATIENT, 1)] == ["a", "b"]
@@ -164,7 +165,7 @@ async def test_the_page_behind_the_oldest_record_is_empty(book: Book) -> None:
     token = (
         await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT, page_size=1))
     ).next_page_token
-    await book.block({"z/a/rec/00000001": None})
+    await book.block({record_key("a", 1): None})
 
     behind = await book.lists.records(ledger_pb2.ListRecordsRequest(patient=PATIENT, page_token=token))
     # The oldest is row 1.

@@ -19,6 +19,7 @@ from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.state_keys import audit_key, epoch_key, record_key
 from fabric_gateway import Action, Block, BlockTransaction, ChainInfo, CommitStatus, PeerFailure, Write
 from services.ledger.domain.endorsers import Holders
 from tests.support.channel import CHANNEL as SIGNED
@@ -154,7 +155,7 @@ class World:
 
     def epoch(self, number: int) -> int:
         """What stands in the place of an epoch."""
-        return state_pb2.Epoch.FromString(self.state.get(f"epoch/{number % 3}", b"")).number
+        return state_pb2.Epoch.FromString(self.state.get(epoch_key(number), b"")).number
 
     async def tick(self) -> "FakeEndorsed":
         self.ticks += 1
@@ -165,8 +166,7 @@ class World:
         if max(self.epoch(slot) for slot in range(3)) >= now:
             raise endorse_error(grpc.StatusCode.ABORTED, "CODE_CONFLICT: epoch: begun already")
         writes = {
-            f"epoch/{number % 3}": state_pb2.Epoch(number=number).SerializeToString()
-            for number in (now - 1, now)
+            epoch_key(number): state_pb2.Epoch(number=number).SerializeToString() for number in (now - 1, now)
         }
         tx_id = hashlib.sha256(f"tx {next(self._numbers)}".encode()).hexdigest()
         return FakeEndorsed(self, tx_id, b"", b"", writes)
@@ -200,7 +200,7 @@ class World:
             return state_pb2.Verdict(
                 command_id=header.command_id, code=code_pb2.CODE_BAD_SIGNATURE, reason="bad"
             )
-        key = f"z/{header.command_id}/aud/{signed.signer}"
+        key = audit_key(header.command_id, signed.signer)
         if known := writes.get(key) or self.state.get(key):
             first = state_pb2.AuditEntry.FromString(known)
             return state_pb2.Verdict(
@@ -239,7 +239,7 @@ class World:
                 command_id=header.command_id,
                 tx_id=tx_id,
             )
-            writes[f"z/{record.record_id}/rec/{record.version:08x}"] = document.SerializeToString()
+            writes[record_key(record.record_id, record.version)] = document.SerializeToString()
         return state_pb2.Verdict(command_id=header.command_id, code=code, path=path)
 
     async def order(self, endorsed: "FakeEndorsed") -> None:

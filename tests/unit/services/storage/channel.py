@@ -26,6 +26,7 @@ from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.proof import Trust
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from services.runtime.errors import MeshError
 from services.storage.channel.ledger import Consortium
 from services.storage.domain.batch import Item
@@ -90,7 +91,7 @@ class Channel:
             vault = self.members[msp].vault_public_key
             sealed = hpke.seal(vault, private, hpke.RECORD_KEY, signer.address, msp)
             document.custodians.append(Custodian(msp=msp, sealed_key_sha256=hashlib.sha256(sealed).digest()))
-            self.private[msp, f"rk/{signer.address}"] = sealed
+            self.private[msp, sealed_record_key_name(signer.address)] = sealed
         self.identities[signer.address] = document
         body = pb.RegisterIdentity(
             address=signer.address,

@@ -9,6 +9,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED, Verdict
 from cbmdhi.protocol import command, envelope, hpke
+from cbmdhi.protocol.state_keys import sealed_writer_key_name
 from services.runtime.errors import MeshError
 from services.storage.channel.ledger import now_ms
 from services.storage.domain.batch import MIB
@@ -265,7 +266,7 @@ async def test_an_exchanged_sealed_writer_key_is_noticed(world: World) -> None:
     key_id = world.channel.records[record.record_id, 1].content.writer_key.key_id
     public = patient.document.hpke_public_key
     other = hpke.seal(public, bytes(32), hpke.WRITER_KEY, patient.address, MERCY, key_id)
-    world.channel.private[LAKESIDE, f"wk/{MERCY}/{key_id}"] = other
+    world.channel.private[LAKESIDE, sealed_writer_key_name(MERCY, key_id)] = other
     decided = world.channel.decide(reader, record)
     with pytest.raises(MeshError) as caught:
         await world.lakeside.releasing.release(*decided, await _header(world, record.record_id, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED
 from cbmdhi.protocol import hpke
+from cbmdhi.protocol.state_keys import sealed_record_key_name
 from services.runtime.errors import MeshError, code_name
 from services.storage.domain.batch import MIB
 from services.storage.release.record_opener import OpenedRecord
@@ -96,7 +97,7 @@ async def test_a_sealed_key_that_is_damaged_is_that_patients_trouble_alone(world
     world.lakeside.wire.down.add(MERCY)
     vault = world.channel.members[LAKESIDE].vault_public_key
     too_short = hpke.seal(vault, b"no key", hpke.RECORD_KEY, damaged.address, LAKESIDE)
-    world.channel.private[LAKESIDE, f"rk/{damaged.address}"] = too_short
+    world.channel.private[LAKESIDE, sealed_record_key_name(damaged.address)] = too_short
 
     opened = await world.lakeside.opening.open_many(
         [world.channel.decide(reader, record) for record in records]

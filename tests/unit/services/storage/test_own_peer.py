@@ -23,6 +23,7 @@ from cbmdhi.command.v1.state_pb2 import (
     QueryResult,
     Verdict,
 )
+from cbmdhi.protocol.state_keys import audit_key
 from services.runtime.errors import MeshError
 from services.storage.channel.peer import OwnPeer
 from services.storage.channel.state import ChannelState, stands_still
@@ -159,7 +160,10 @@ async def test_the_state_is_asked_of_the_own_peers_chaincode(mercy: Mercy) -> No
     entry = AuditEntry(command_id="one", code=code_pb2.CODE_OK)
     mercy.peer.answers = [QueryResult(values=[entry.SerializeToString(), b""]).SerializeToString()]
     assert await state.audit_entries([("one", "cb1a"), ("two", "cb1b")]) == [entry, None]
-    assert Query.FromString(mercy.peer.asked[-1]).get_keys.keys == ["z/one/aud/cb1a", "z/two/aud/cb1b"]
+    assert Query.FromString(mercy.peer.asked[-1]).get_keys.keys == [
+        audit_key("one", "cb1a"),
+        audit_key("two", "cb1b"),
+    ]
 
     decision = EmergencyDecision(verdict=Verdict(code=code_pb2.CODE_FORBIDDEN))
     mercy.peer.answers = [QueryResult(emergency=decision).SerializeToString()]
