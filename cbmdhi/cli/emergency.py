@@ -54,9 +54,8 @@ def open_record(
     off_record = isinstance(reading, EmergencyReading)
     command_id = reading.command_id if off_record else reading.receipt.command_id
     if as_json:
-        print(
-            json.dumps({"command_id": command_id, "on_record": not off_record, "resource": reading.resource})
-        )
+        document = {"command_id": command_id, "on_record": not off_record}
+        print(shared.json_line(document, reading.content))
         return
     if off_record:
         shared.errors.print(
@@ -69,7 +68,7 @@ def open_record(
         shared.errors.print(
             f"on record in block {reading.receipt.block}; the patient is told, two members review"
         )
-    print(json.dumps(reading.resource, indent=2, ensure_ascii=False))
+    shared.write_content(reading.content, None)
 
 
 @app.command("list")

@@ -40,7 +40,7 @@ def put(
     """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
 
     shared.guarded(lambda: shared.check_patient(patient, home))
-    records = shared.guarded(lambda: fhir.records_of(shared.json_object(file, "a FHIR resource"), patient))
+    records = shared.guarded(lambda: _records_of(file, patient))
     left: list[unsure.Unsure] = []
     typist = hints.Typist(home, wallet, member)
 
@@ -80,6 +80,10 @@ def get(
     history: Annotated[
         bool, typer.Option("--history", help="Read a version that is not the latest any more.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File for the resource, to the byte as it was signed."),
+    ] = None,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
@@ -93,6 +97,9 @@ def get(
     if version and not version.isdigit():
         shared.errors.print("a version is a number: ID/VERSION")
         raise typer.Exit(2)
+    if output is not None:
+        # The reading is on record for ever: nobody should have to ask for another.
+        shared.guarded(lambda: shared.check_writable(output))
     with _kept(trace, home):
         reading = shared.with_client(
             wallet,
@@ -103,7 +110,7 @@ def get(
             ),
         )
     if as_json:
-        print(json.dumps({"receipt": shared.plain(reading.receipt), "resource": reading.resource}))
+        print(shared.json_line({"receipt": shared.plain(reading.receipt)}, reading.content))
         return
     shared.errors.print(
         f"permitted, says the gateway, in block {reading.receipt.block} "
@@ -111,7 +118,7 @@ def get(
         f"key released by {reading.released_by}; the content is what {shared.short(reading.record.author)} "
         f"signed and the peers of {' and '.join(reading.proof.endorsers)} hold"
     )
-    print(json.dumps(reading.resource, indent=2, ensure_ascii=False))
+    shared.guarded(lambda: shared.write_content(reading.content, output))
 
 
 def list_records(
@@ -149,6 +156,13 @@ def list_records(
             str(entry.content_bytes),
         )
     console.print(table if found else "no records that this wallet may search")
+
+
+def _records_of(file: Path, patient: str) -> list[NewRecord]:
+    raw, document = shared.json_object(file)
+    if document.get("resourceType") == "Bundle":
+        return fhir.records_of(document, patient)
+    return [NewRecord.of(patient, raw)]
 
 
 @contextmanager

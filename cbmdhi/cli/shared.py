@@ -21,6 +21,7 @@ from cbmdhi.cli import hints
 from cbmdhi.client import Client
 from cbmdhi.errors import MeshError, Misuse, WalletError
 from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol import json_text
 from cbmdhi.wallet import Wallet
 from ops.devnet.layout import command_for, home_at
 
@@ -102,21 +103,57 @@ def guarded(work: Callable[[], T], hint: Callable[[MeshError], hints.Hint] = lam
         raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
 
 
-def json_object(file: Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file; `-` is the standard input. Raises Misuse.
-
-    what  it has to be, such as "a FHIR resource"
-    """
+def content_of(file: Path) -> bytes:
+    """What is in a file, to the byte; `-` is the standard input. Raises Misuse."""
     try:
-        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        found = json.loads(raw.decode())
-    except UnicodeDecodeError as error:
-        raise Misuse(f"{file} cannot be read as JSON: byte {error.start} is no UTF-8") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise Misuse(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Misuse(f"{file} does not hold {what}")
-    return found
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise Misuse(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def json_object(file: Path) -> tuple[bytes, dict[str, Any]]:
+    """The JSON object in a file, to the byte, and what it says; a decimal is a Decimal. Raises Misuse."""
+    raw = content_of(file)
+    try:
+        return raw, json_text.parse_object(raw)
+    except json_text.NotJson as error:
+        raise Misuse(f"{file} {error}") from error
+
+
+def write_content(content: bytes, output: Path | None) -> None:
+    """Write a record's content to a file or the standard output, to the byte. Raises Misuse."""
+    if output is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content + (b"\n" if sys.stdout.isatty() else b""))
+        sys.stdout.flush()
+        return
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise Misuse(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+def check_writable(output: Path) -> None:
+    """Refuse a file that cannot be written before anything is asked for. Raises Misuse."""
+    place = output if output.exists() else output.parent
+    if output.is_dir() or not os.access(place, os.W_OK):
+        raise Misuse(f"{output} cannot be written: name a file in a folder that is there and yours")
+
+
+def json_line(document: dict[str, Any], content: bytes) -> str:
+    """A document for machines, with a record's content as it is for its `resource`."""
+    text = content.decode() if is_object(content) else "null"
+    return f'{json.dumps(document)[:-1]}, "resource": {text.strip()}}}'
+
+
+def is_object(content: bytes) -> bool:
+    """Whether every program reads the content as the same JSON object."""
+    try:
+        json_text.parse_object(content)
+    except json_text.NotJson:
+        return False
+    return True
 
 
 def closed(option: str, given: Sequence[str], words: Iterable[str]) -> None:

@@ -151,7 +151,7 @@ def register(
 ) -> None:
     """Ask the consortium for the identity. A patient's personal data is sealed here, to the reviewers."""
 
-    proof = shared.guarded(lambda: shared.json_object(evidence, "evidence, an object")) if evidence else None
+    proof = shared.guarded(lambda: shared.json_object(evidence))[1] if evidence else None
 
     async def work(client: Client) -> Any:
         receipt = await client.registration.register(proof, custodian)

@@ -3,14 +3,13 @@ record when a majority is back."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cbmdhi.client import reviewers
 from cbmdhi.client.connection import Connection
-from cbmdhi.client.opened import content_of
+from cbmdhi.client.opened import as_resource, content_of
 from cbmdhi.client.proven import Proven
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -33,8 +32,8 @@ class EmergencyReading:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """The content as a FHIR resource."""
-        return json.loads(self.content)
+        """The content as a FHIR resource; a decimal is a Decimal, with its digits."""
+        return as_resource(self.content)
 
 
 class Emergency:

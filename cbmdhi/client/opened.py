@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.errors import MeshError
-from cbmdhi.protocol import released
+from cbmdhi.protocol import json_text, released
 from cbmdhi.protocol import resource as resources
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
 
@@ -21,9 +21,10 @@ def content_of(record: RecordVersion, patient: str, opened: OpenResponse, reader
         content = released.open_released(record, opened.blocks, opened.sealed_data_key, reader)
     except released.NotAsCommitted as error:
         raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
-    if (resource := as_resource(content)) is not None:
+    # What no two programs read alike is given as bytes alone.
+    with suppress(json_text.NotJson):
         try:
-            resources.check(resource, record)
+            resources.check(json_text.parse_object(content), record)
         except resources.SaysOtherwise as error:
             raise MeshError(
                 code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
@@ -31,10 +32,9 @@ def content_of(record: RecordVersion, patient: str, opened: OpenResponse, reader
     return content
 
 
-def as_resource(content: bytes) -> dict[str, Any] | None:
-    """What the content is as JSON; None for what is no object: the gateway says what is wrong with it."""
+def as_resource(content: bytes) -> dict[str, Any]:
+    """The content as a FHIR resource; a decimal is a Decimal, with its digits. Raises MeshError INTEGRITY."""
     try:
-        found = json.loads(content)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return json_text.parse_object(content)
+    except json_text.NotJson as error:
+        raise MeshError(code_pb2.CODE_INTEGRITY, f"the content is no FHIR resource: it {error}") from error

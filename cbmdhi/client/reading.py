@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import Any
 
 from cbmdhi.client import reviewers
 from cbmdhi.client.connection import Connection
-from cbmdhi.client.opened import content_of
+from cbmdhi.client.opened import as_resource, content_of
 from cbmdhi.client.proven import Proven
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -45,8 +44,8 @@ class Reading:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """The content as a FHIR resource."""
-        return json.loads(self.content)
+        """The content as a FHIR resource; a decimal is a Decimal, with its digits."""
+        return as_resource(self.content)
 
 
 class Reads:

@@ -22,7 +22,7 @@ from cbmdhi.errors import MeshError, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import broken_glass, certificates, cid, command, hpke
+from cbmdhi.protocol import broken_glass, certificates, cid, command, hpke, json_text
 from cbmdhi.protocol.state_keys import sealed_record_key_name
 
 _EVIDENCE = b"cbmdhi/evidence/v1\x00"
@@ -274,7 +274,7 @@ class Registration:
 
 def _seal_evidence(address: str, evidence: dict[str, Any], reviewers: Sequence[IdentityDocument]) -> bytes:
     key, nonce = AESGCM.generate_key(256), secrets.token_bytes(12)
-    plain = json.dumps(evidence, separators=(",", ":")).encode()
+    plain = json_text.dump(evidence)
     sealed = identity_pb2.SealedEvidence(
         ciphertext=nonce + AESGCM(key).encrypt(nonce, plain, _EVIDENCE + address.encode())
     )

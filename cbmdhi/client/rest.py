@@ -26,8 +26,8 @@ from cbmdhi.client.connection import Connection
 from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError, Unproven, name_of
-from cbmdhi.protocol import command, signature
+from cbmdhi.errors import MeshError, Misuse, Unproven, name_of
+from cbmdhi.protocol import command, json_text, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.wallet import Wallet
@@ -309,11 +309,13 @@ class FhirSession:
             raise MeshError(code_pb2.CODE_INVALID, "enter the session first: `async with FhirSession(…)`")
         url = self._member.gateway.rest + path
         headers = {"DPoP": self._proof(method, url, token), **tracing.headers(), **wanted}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         if token:
             headers["Authorization"] = f"DPoP {token}"
         try:
-            async with self._http.request(method, url, json=body, headers=headers) as response:
-                answer = await response.json(content_type=None)
+            async with self._http.request(method, url, data=_body(body), headers=headers) as response:
+                answer = _answered(await response.read())
                 if response.status >= 400:
                     raise _refusal(answer, response.headers.get("Cbmdhi-Outcome", ""))
                 return answer, response.headers
@@ -328,6 +330,21 @@ class FhirSession:
         if token:
             claims["ath"] = _base64(hashlib.sha256(token.encode()).digest())
         return jwt.encode(header, claims, self._key)
+
+
+def _body(value: Any) -> bytes | None:
+    """As JSON; a decimal with its digits. Raises Misuse."""
+    try:
+        return None if value is None else json_text.dump(value)
+    except json_text.NotJson as error:
+        raise Misuse(f"the resource {error}") from error
+
+
+def _answered(raw: bytes) -> Any:
+    try:
+        return json_text.parse(raw) if raw else None
+    except json_text.NotJson as error:
+        raise MeshError(code_pb2.CODE_INTEGRITY, f"the gateway's answer {error}") from error
 
 
 def _refusal(answer: dict[str, Any], outcome: str) -> MeshError:

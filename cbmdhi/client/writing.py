@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +14,11 @@ from google.protobuf.message import Message
 from cbmdhi.client import tracing
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection, check_size, connected
-from cbmdhi.client.opened import as_resource
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Misuse, from_rpc, of_detail, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from cbmdhi.protocol import categories, command, envelope
+from cbmdhi.protocol import categories, command, envelope, ids, json_text
 from cbmdhi.protocol import resource as resources
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.sending import Attempts
@@ -49,22 +47,41 @@ class NewRecord:
     version: int = 1
 
     @classmethod
-    def of(cls, patient: str, resource: dict[str, Any], record_id: str = "", version: int = 1) -> NewRecord:
-        """A record of a resource as a dictionary, without what of its `meta` is a server's own.
+    def of(
+        cls,
+        patient: str,
+        resource: bytes | str | Mapping[str, Any],
+        record_id: str = "",
+        version: int = 1,
+    ) -> NewRecord:
+        """A record of a resource as JSON, or as a dictionary. Raises Misuse for what is no such thing.
 
+        resource   JSON stays as it is, to the byte, but for what it may not say as this record: another id,
+                   or another version in its `meta`. A document or message (a Bundle) stays whole. In a
+                   dictionary a decimal is a Decimal, written with its digits
         record_id  of a record that is there, or to be there under this id: an `id` in the resource has to be
                    the same. Empty: a new one, which takes the place of the resource's
         """
-        own = resource.get("id") if record_id else None
-        record_id = record_id or uuid7()
-        kept = resources.as_record(resource, record_id)
-        if own is not None:
-            kept["id"] = own
+        is_text = isinstance(resource, bytes | str)
         try:
-            content = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise Misuse("the resource holds half a character (a lone surrogate): mend its text") from error
-        return cls(patient, content, record_id, version)
+            content = _as_bytes(resource)
+            found = json_text.parse_object(content)
+            own = found.get("id")
+            if resources.is_kept_whole(found):
+                takes_own = isinstance(own, str) and ids.is_uuid7(own)
+                return cls(patient, content, record_id or (str(own) if takes_own else uuid7()), version)
+            # What names another record than the one that is given is refused, not mended.
+            its_id = str(own) if record_id and own is not None else record_id or uuid7()
+            text = resources.as_record(content.decode(), its_id, version, by_server=not is_text)
+        except json_text.NotJson as error:
+            raise Misuse(f"the resource {error}") from error
+        return cls(patient, text.encode(), record_id or its_id, version)
+
+
+def _as_bytes(resource: bytes | str | Mapping[str, Any]) -> bytes:
+    if isinstance(resource, bytes):
+        return resource
+    return json_text.encode(resource) if isinstance(resource, str) else json_text.dump(resource)
 
 
 @dataclass(frozen=True)
@@ -218,20 +235,22 @@ def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     Raises MeshError INVALID for a content that says that it is another record's or another patient's.
     """
     salt = envelope.new_salt()
-    resource = as_resource(record.content)
+    try:
+        resource = json_text.parse_object(record.content)
+    except json_text.NotJson as error:
+        raise MeshError(code_pb2.CODE_INVALID, f"the content {error}", "content") from error
     body = pb.PutRecord(
         record_id=record.record_id,
         version=record.version,
         patient=record.patient,
-        category=categories.of_resource(str((resource or {}).get("resourceType", ""))),
+        category=categories.of_resource(str(resource.get("resourceType", ""))),
         content_commitment=envelope.commitment(salt, record.content),
         content_bytes=len(record.content),
     )
-    if resource is not None:
-        try:
-            resources.check(resource, body)
-        except resources.SaysOtherwise as error:
-            raise MeshError(code_pb2.CODE_INVALID, error.reason, error.path) from error
+    try:
+        resources.check(resource, body)
+    except resources.SaysOtherwise as error:
+        raise MeshError(code_pb2.CODE_INVALID, error.reason, error.path) from error
     return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
 
 

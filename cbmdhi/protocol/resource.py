@@ -7,11 +7,11 @@ is read. Pure, and without a schema: what is not shaped as FHIR has it says noth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import categories
+from cbmdhi.protocol import categories, ids, json_text
 
 # Where types name their patient, by http://hl7.org/fhir/R4/compartmentdefinition-patient.html.
 PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "for", "individual", "candidate")
@@ -51,10 +51,11 @@ def check(resource: Json, record: Record) -> None:
     kind = str(resource.get("resourceType"))
     if (wanted := categories.of_resource(kind)) != record.category:
         raise SaysOtherwise("body.put_record.category", f"is {wanted} for a resource of this type")
-    if resource.get("id", record.record_id) != record.record_id:
+    own_id, kept_whole = resource.get("id", record.record_id), is_kept_whole(resource)
+    if own_id != record.record_id and not (kept_whole and _is_no_records(own_id)):
         raise SaysOtherwise(f"{kind}.id", "is the record's id, or left out")
-    meta = resource.get("meta")
-    if isinstance(meta, dict) and cast("Json", meta).get("versionId", "") not in ("", str(record.version)):
+    own_version = _member(resource.get("meta"), "versionId")
+    if own_version not in (None, "", str(record.version)) and not kept_whole:
         raise SaysOtherwise(f"{kind}.meta.versionId", "is the record's version, or left out")
     everything = [(kind, resource)]
     if "contained" in resource or kind in ("Bundle", "Parameters"):
@@ -64,6 +65,12 @@ def check(resource: Json, record: Record) -> None:
         for where, reference in _patients_named(one, path):
             if reference not in own and _patient_in(reference) != record.patient:
                 raise SaysOtherwise(where, _BY_ADDRESS)
+
+
+def is_kept_whole(resource: Json) -> bool:
+    """A document or a message: one thing, under one signature. Its id and version are those that it had where
+    it was made (http://hl7.org/fhir/R4/documents.html, messaging.html)."""
+    return resource.get("resourceType") == "Bundle" and resource.get("type") in ("document", "message")
 
 
 def patient_of(resource: Json) -> str:
@@ -88,16 +95,37 @@ def patient_of(resource: Json) -> str:
     )
 
 
-def as_record(resource: Mapping[str, Any], record_id: str) -> Json:
-    """The resource as one of a record: with its id, without what of `meta` is a server's own."""
-    kept = {name: value for name, value in resource.items() if name not in ("resourceType", "id", "meta")}
-    meta: Any = resource.get("meta", {})
-    if isinstance(meta, dict):
-        members = cast("Json", meta)
-        meta = {name: value for name, value in members.items() if name.lstrip("_") not in _OF_THE_SERVER}
-    named = {"resourceType": resource["resourceType"]} if "resourceType" in resource else {}
-    # FHIR has no empty objects.
-    return {**named, "id": record_id, **({"meta": meta} if meta else {}), **kept}
+def as_record(text: str, record_id: str, version: int, *, by_server: bool = False) -> str:
+    """The text of a resource, with what it may not say as this version of this record taken out or replaced,
+    and every other byte as it was: an `id` of its own becomes the record's; another `meta.versionId` goes,
+    and its time, `lastUpdated`, with it.
+
+    text       was parsed (`json_text`) and is an object
+    by_server  as a server creates it (http://hl7.org/fhir/R4/http.html#create): it says its id, and nothing
+               of what in `meta` a server fills in
+    """
+    start = json_text.start_of(text)
+    found = json_text.members(text, start)
+    places = {member.name: member for member in found}
+    own, meta = places.get("id"), places.get("meta")
+    changes: list[tuple[int, int, str]] = []
+    if own is not None:
+        if text[own.value : own.end] != json_text.quoted(record_id):
+            changes.append((own.value, own.end, json_text.quoted(record_id)))
+    elif by_server:
+        new = f'"id":{json_text.quoted(record_id)}'
+        kind = places.get("resourceType")
+        after, added = (kind.end, f",{new}") if kind else (start + 1, f"{new}," if found else new)
+        changes.append((after, after, added))
+    if meta is not None and text[meta.value] == "{":
+        inside_it = json_text.members(text, meta.value)
+        said = {member.name: text[member.value : member.end] for member in inside_it}
+        if by_server or said.get("versionId", f'"{version}"') != f'"{version}"':
+            served = {name for name in said if name.lstrip("_") in _OF_THE_SERVER}
+            # FHIR has no empty objects.
+            whole = len(served) == len(said)
+            changes += json_text.without(found, {"meta"}) if whole else json_text.without(inside_it, served)
+    return json_text.changed(text, changes)
 
 
 def inside(resource: Json, path: str) -> Iterator[tuple[str, Any]]:
@@ -182,6 +210,11 @@ def _patient_in(reference: object) -> str:
     """The id of the Patient that a reference is to; empty for another."""
     found = _OF_A_PATIENT.fullmatch(reference) if isinstance(reference, str) else None
     return found[1] if found else ""
+
+
+def _is_no_records(own_id: object) -> bool:
+    """Whether nobody can take it for the id of another record."""
+    return not (isinstance(own_id, str) and ids.is_uuid7(own_id))
 
 
 def _member(value: object, name: str) -> Any:

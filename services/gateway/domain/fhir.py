@@ -6,8 +6,6 @@ resource is nobody's business but the reader's.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from itertools import islice
 from typing import Any, cast
@@ -16,12 +14,12 @@ import orjson
 from jsonschema_rs import Draft6Validator, ValidationError, ValidationErrorKind
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import json_text
 from cbmdhi.protocol import resource as resources
 from services.gateway.domain.fhir_schema import ResourceSchemas
 from services.gateway.domain.refusal import Refused
 
 MAX_CONTENT_BYTES = 16 * 1024 * 1024
-MAX_DEPTH = 64
 _MOST_RESOURCES = 10_000
 _MOST_ERRORS = 50
 _NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
@@ -46,7 +44,7 @@ class ResourceChecker:
 
     def read(self, content: bytes) -> dict[str, Any]:
         """A valid resource. Raises Refused INVALID or TOO_LARGE with the path."""
-        resource = _parse(content)
+        resource = parse(content)
         resource_type = self._check_one(resource, "")
         inside = list(resources.inside(resource, resource_type))
         seen = 0
@@ -83,49 +81,39 @@ class ResourceChecker:
         return self._validators[resource_type]
 
 
-def _parse(content: bytes) -> Any:
+def parse(content: bytes) -> Any:
+    """What the content says, for whoever only looks: its numbers are not for reckoning. Raises Refused."""
     if len(content) > MAX_CONTENT_BYTES:
         raise _too_large(f"is over {MAX_CONTENT_BYTES} bytes (16 MiB); send a smaller resource")
     try:
         parsed = orjson.loads(content)
+        # As many brackets as levels at least: most resources need no walk.
+        if content.count(b"{") + content.count(b"[") > json_text.MAX_DEPTH:
+            json_text.check_depth(parsed)
+        # What comes out again to the byte is what every reader sees, but for a NUL.
+        if b"\\u0000" in content or orjson.dumps(parsed) != content:
+            json_text.parse(content)
     except orjson.JSONDecodeError as error:
-        raise _invalid("content", "is not JSON in UTF-8") from error
-    # As many brackets as levels at least: most resources need no walk.
-    if content.count(b"{") + content.count(b"[") > MAX_DEPTH and _depth(parsed) > MAX_DEPTH:
-        raise _too_large(f"is nested deeper than {MAX_DEPTH} levels; send a flatter resource")
-    # Parsers differ about a name that is there twice: readers must not see another resource than was checked.
-    # What comes out again to the byte holds no such thing, nor a number that is out of range.
-    if orjson.dumps(parsed) != content:
-        _STRICT.decode(content.decode())
+        raise _not_json(content) from error
+    except json_text.NotJson as error:
+        raise _as_refusal(error) from error
     return parsed
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> None:
-    names = {name for name, _ in pairs}
-    if len(names) != len(pairs):
-        raise _invalid("content", "has a property name twice in one object; send each once")
+def _not_json(content: bytes) -> Refused:
+    try:
+        json_text.parse(content)
+    except json_text.NotJson as error:
+        return _as_refusal(error)
+    return _invalid("content", "is not JSON in UTF-8")
 
 
-def _finite(text: str) -> float:
-    if math.isinf(value := float(text)):
-        raise _invalid("content", "has a number that is out of range")
-    return value
+def _as_refusal(error: json_text.NotJson) -> Refused:
+    return (_too_large if isinstance(error, json_text.TooDeep) else _not_read)(str(error))
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_once_each, parse_float=_finite)
-
-
-def _depth(parsed: Any) -> int:
-    depth, level = 0, _nested([parsed])
-    while level and depth <= MAX_DEPTH:
-        depth += 1
-        level = [inner for value in level for inner in _nested(value)]
-    return depth
-
-
-def _nested(value: Any) -> list[Any]:
-    members = cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
-    return [member for member in members if isinstance(member, dict | list)]
+def _not_read(what: str) -> Refused:
+    return _invalid("content", what)
 
 
 def _is_placeholder(error: ValidationError, resource: dict[str, Any]) -> bool:

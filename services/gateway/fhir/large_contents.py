@@ -36,8 +36,9 @@ def made(
     checker: ResourceChecker, body: bytes, resource_type: str, record_id: str, *, names_id: bool
 ) -> Incoming:
     """What a body stands for that a plain client sent as a resource of that type. Raises Refused."""
-    if checker.check(body) != resource_type:
+    resource = checker.read(body)
+    if resource["resourceType"] != resource_type:
         raise Refused(
             code_pb2.CODE_INVALID, "resourceType is another than the URL's", f"{resource_type}.resourceType"
         )
-    return incoming(body, record_id, names_id=names_id)
+    return incoming(resource, body, record_id, names_id=names_id)

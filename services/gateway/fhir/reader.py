@@ -7,14 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-import orjson
-
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Access, SignedCommand
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.protocol import released
 from cbmdhi.protocol import resource as resources
+from services.gateway.domain import fhir
+from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
 from services.gateway.sessions.delegated_signer import DelegatedSigner
 from services.runtime.errors import MeshError
@@ -88,13 +88,15 @@ class FhirReader:
 def _resource(content: bytes, record: RecordVersion) -> dict[str, Any]:
     """Checked again: it may have been written through a member who did not."""
     try:
-        parsed = orjson.loads(content)
+        parsed = fhir.parse(content)
         if not isinstance(parsed, dict):
             raise resources.SaysOtherwise("content", "is not a FHIR resource")
         resource = cast("dict[str, Any]", parsed)
         resources.check(resource, record)
-    except orjson.JSONDecodeError as error:
-        raise MeshError(code_pb2.CODE_INTEGRITY, "the content is not a FHIR resource as JSON") from error
+    except Refused as error:
+        raise MeshError(
+            code_pb2.CODE_INTEGRITY, f"the content is not a FHIR resource as JSON: {error.reason}"
+        ) from error
     except resources.SaysOtherwise as error:
         raise MeshError(
             code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -145,6 +146,39 @@ def test_nobody_else_hides_in_a_bundle(resource: dict[str, Any], path: str | Non
 
 def test_a_resource_of_a_record_has_its_id_and_nothing_of_a_servers_own() -> None:
     meta = {"versionId": "17", "lastUpdated": "2019-01-01T00:00:00Z", "profile": ["p"]}
-    made = resources.as_record(about(f"Patient/{MINE}") | {"id": "its-own", "meta": meta}, ID)
+    text = json.dumps(about(f"Patient/{MINE}") | {"id": "its-own", "meta": meta})
+    made = json.loads(resources.as_record(text, ID, 1, by_server=True))
     assert (made["id"], made["meta"]) == (ID, {"profile": ["p"]})
     resources.check(made, record())
+
+
+def of_a_file(text: str) -> str:
+    return resources.as_record(text, ID, 2)
+
+
+def test_a_file_that_says_nothing_else_of_itself_is_the_record_as_it_is() -> None:
+    for text in (
+        '{"resourceType":"Observation"}',
+        '\n{ "status" : "final", "resourceType":"Observation" , "x":[1.10,1E2,"\\u00e4\\/"]}\r\n',
+        f'{{"id":"{ID}","resourceType":"Observation","meta":{{"versionId":"2","lastUpdated":"2020"}}}}',
+        '{"resourceType":"Observation","meta":{"lastUpdated":"2020"}}',
+    ):
+        assert of_a_file(text) == text
+
+
+def test_only_what_a_record_cannot_say_is_changed_in_a_file() -> None:
+    before = '{ "x":1.10,"meta": {"tag":[{"code":"a"}], "versionId":"9" ,"lastUpdated":"2020"},"id" : "old" }'
+    assert of_a_file(before) == f'{{ "x":1.10,"meta": {{"tag":[{{"code":"a"}}]}},"id" : "{ID}" }}'
+    assert of_a_file('{"meta":{"versionId":"9"},"x":"id"}') == '{"x":"id"}'
+    assert (
+        of_a_file('{"x":{"id":"in it"},"meta":{"versionId":"9","_lastUpdated":{}}}') == '{"x":{"id":"in it"}}'
+    )
+
+
+def test_a_document_keeps_its_own_id_and_version_but_not_that_of_another_record() -> None:
+    document = {"resourceType": "Bundle", "type": "document", "id": "doc-1", "meta": {"versionId": "7"}}
+    resources.check(document, record("other"))
+    with pytest.raises(resources.SaysOtherwise):
+        resources.check(document | {"id": uuid7()}, record("other"))
+    with pytest.raises(resources.SaysOtherwise):
+        resources.check(document | {"type": "collection"}, record("other"))

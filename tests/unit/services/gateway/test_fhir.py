@@ -115,10 +115,21 @@ def test_a_property_name_that_may_be_a_persons_is_not_repeated() -> None:
         b"\xef\xbb\xbf{}",
         b'{"resourceType":"Patient","id":"\xff"}',
         b'{"resourceType":"Patient","gender":"male","gender":"female"}',
+        b'{"resourceType":"Patient","gender":"ma\\u0000le"}',
+        b'{"resourceType":"Patient","multipleBirthInteger":1e400}',
+        b'{"resourceType":"Patient"}\n{"resourceType":"Patient"}',
+        '{"resourceType":"Patient"}'.encode("utf-16"),
     ],
 )
 def test_what_is_no_json_object_or_reads_differently_to_different_parsers_is_refused(raw: bytes) -> None:
-    assert refusal_of(raw).code == code_pb2.CODE_INVALID
+    refused = refusal_of(raw)
+    assert (refused.code, refused.path) == (code_pb2.CODE_INVALID, "content")
+    assert "male" not in refused.reason
+
+
+def test_what_reads_alike_everywhere_is_taken_however_it_is_written() -> None:
+    raw = b'{ "resourceType":"Patient", "multipleBirthInteger" : 2 ,"language":"\\u0064e"}\n'
+    assert checker().check(raw) == "Patient"
 
 
 def test_depth_and_size_are_bounded_and_the_limit_is_told() -> None:
@@ -128,7 +139,8 @@ def test_depth_and_size_are_bounded_and_the_limit_is_told() -> None:
     deep = refusal_of(changed(resources("Patient")[0], extension=[extension]))
     assert (deep.code, "64 levels" in deep.reason) == (code_pb2.CODE_TOO_LARGE, True)
     assert refusal_of(b'{"a":' * 900 + b"1" + b"}" * 900).code == code_pb2.CODE_TOO_LARGE
-    assert refusal_of(b"[" * 100_000).code == code_pb2.CODE_INVALID
+    deepest = refusal_of(b"[" * 100_000)
+    assert (deepest.code, "64 levels" in deepest.reason) == (code_pb2.CODE_TOO_LARGE, True)
 
     large = refusal_of(b" " * (16 * 1024 * 1024 + 1))
     assert (large.code, "16 MiB" in large.reason) == (code_pb2.CODE_TOO_LARGE, True)

@@ -1,0 +1,97 @@
+"""JSON is read strictly, and stays the text that it was."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from cbmdhi.protocol import json_text
+
+TEXT = '{"resourceType":"Observation","status":"final","code":{"text":"Müller"}}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "is empty"),
+        (b" \r\n", "is empty"),
+        (TEXT.encode("latin-1"), "not UTF-8 at byte 64: save it as UTF-8 (it may be Latin-1)"),
+        (TEXT.encode("utf-16"), "byte order mark of UTF-16"),
+        (TEXT.encode("utf-16-le"), "NUL at byte 1: save it as UTF-8 (it may be UTF-16)"),
+        (b"\xef\xbb\xbf" + TEXT.encode(), "byte order mark of UTF-8: save it as UTF-8 without one"),
+        (TEXT.replace("Müller", "\\ud83d").encode(), "half a character"),
+        (TEXT.replace("Müller", "\\u0000").encode(), "the character NUL"),
+        (TEXT.replace('"final"', '"final","status":"entered-in-error"').encode(), "property `status` twice"),
+        (b'{"Ann Smith":1,"Ann Smith":2}', "a property twice"),
+        (TEXT.encode() + b"\n" + TEXT.encode(), "more after its end, at line 2, column 1"),
+        (b'{"a":NaN}', "NaN"),
+        (b'{"a":-Infinity}', "-Infinity"),
+        (b'{"a":1e400}', "out of range"),
+        (b'{"a":' + b"9" * 5_000 + b"}", "out of range"),
+        (b'{"a":1e-99999999999999999999}', "out of range"),
+        (b'{"a":01}', "not JSON at line 1, column 7"),
+        (b"<Observation/>", "is XML"),
+        (b"{'a':1}", "not JSON at line 1, column 2"),
+        (b'{"a":"\x01"}', "not JSON at line 1, column 7"),
+        (b"[" * 65 + b"]" * 65, "deeper than 64 levels"),
+        (b"[" * 100_000, "deeper than 64 levels"),
+    ],
+)
+def test_what_programs_read_differently_is_a_sentence_without_a_value(raw: bytes, said: str) -> None:
+    with pytest.raises(json_text.NotJson) as caught:
+        json_text.parse(raw)
+    assert said in str(caught.value)
+    assert not any(value in str(caught.value) for value in ("Ann", "final", "ller", "entered"))
+
+
+def test_every_digit_of_a_number_is_there_after_reading_and_writing() -> None:
+    raw = b'{"a":1.10,"b":12345678901234567890,"c":-0,"d":0.10000000000000000555111512312,"e":1E+2,"f":-0.0}'
+    found = json_text.parse(raw)
+    assert (str(found["a"]), found["b"], type(found["d"])) == ("1.10", 12345678901234567890, Decimal)
+    assert json_text.dump(found) == raw
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"a": float("nan")}, {"a": Decimal("Infinity")}, {1: 2}, {"a": b""}, {"a": "\ud83d"}, [[[]] * 2, {}]],
+)
+def test_a_value_is_written_as_json_or_refused(value: object) -> None:
+    if isinstance(value, list):
+        assert json_text.dump(value) == b"[[[],[]],{}]"
+        return
+    with pytest.raises(json_text.NotJson):
+        json_text.dump(value)
+
+
+def test_a_value_that_holds_itself_is_too_deep() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(json_text.TooDeep):
+        json_text.dump(endless)
+
+
+def test_members_and_elements_are_found_where_they_stand() -> None:
+    text = ' { "a\\"{" : [1, {"b":"x\\"]}"} ,-3e1 , null],"c":{ } }'
+    found = json_text.members(text, json_text.start_of(text))
+    assert [(one.name, text[one.value : one.end]) for one in found][1] == ("c", "{ }")
+    places = json_text.elements(text, found[0].value)
+    assert [text[at : json_text.end_of(text, at)] for at in places] == ["1", '{"b":"x\\"]}"}', "-3e1", "null"]
+    assert json_text.members("{}") == []
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        ("a", '{"b": 2 ,"c":3}'),
+        ("b", '{"a":1 ,"c":3}'),
+        ("c", '{"a":1 , "b": 2}'),
+        ("ab", '{"c":3}'),
+        ("bc", '{"a":1}'),
+        ("ac", '{"b": 2}'),
+        ("abc", "{}"),
+    ],
+)
+def test_members_are_taken_out_with_their_commas(gone: str, left: str) -> None:
+    text = '{"a":1 , "b": 2 ,"c":3}'
+    assert json_text.changed(text, json_text.without(json_text.members(text), gone)) == left
