@@ -29,7 +29,7 @@ DELEGATION = "cbmdhi/delegation/v1"
 LOGIN = "cbmdhi/login/v1"
 CALL = "cbmdhi/call/v1"
 REPLICA = "cbmdhi/replica/v2"
-BACKUP = "ops/backup/v1"
+BACKUP = "cbmdhi/backup/v1"
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 # Hashed here: OpenSSL looks its digest up anew for each signature, which is a quarter of verifying one.
