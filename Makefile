@@ -10,7 +10,7 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test shown mutants attacks failover lint format proto vectors lock bench bench-soak \
-	bench-replicas bench-growth paper observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
+	bench-replicas bench-growth paper docs observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
@@ -73,6 +73,9 @@ bench-growth: build ## to 1,000,000 records: cost, disk and start-up time on the
 
 paper: build ## the paper's two figures: throughput and response time against concurrent users
 	@$(BIN)/python -m bench.paper $(OPTIONS)
+
+docs: build ## these documents as a site in .tools/site/html; a broken link fails; OPTIONS=--serve shows it
+	@$(BIN)/python -m tools.docs $(OPTIONS)
 
 observe-build: ## as build, and Prometheus
 	@$(BUILD) observe

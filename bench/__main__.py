@@ -1,4 +1,4 @@
-"""`make bench`: the headline table, measured, verified, and written into the README."""
+"""`make bench`: the headline table, measured, verified, and written into the documents."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ ROWS: dict[str, Row] = {
     "kubo": layers.kubo,
     "hostile": hostile.measure,
 }
+README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
+_README_ROWS = ("records", "lone", "reads")
 _HEADLINE = [name for name in ROWS if name != "hostile"]
 # Memory that is touched for the first time and caches that fill make the first seconds dearer.
 _WARM_RATE, _WARM_SECONDS = 400.0, 20.0
@@ -61,7 +63,7 @@ def main(
     home: network.HomeOption = network.DEFAULT_HOME,
     results: Annotated[Path, typer.Option(help="Where measured values go.")] = results_files.RESULTS,
 ) -> None:
-    """Measure rows on the laptop network (started if need be), print the table, write it into the README."""
+    """Measure rows on the laptop network (started if need be), print the table, write the documents."""
     names = row or _HEADLINE
     if unknown := set(names) - set(ROWS):
         raise typer.BadParameter(f"no row {', '.join(sorted(unknown))}; there are: {', '.join(ROWS)}")
@@ -81,7 +83,7 @@ def main(
     for name, runs in measured.items():
         results_files.write(folder, name, runs)
     if whole:
-        network.rewrite_readme(markdown(results_files.read(folder)))
+        write_documents(results_files.read(folder))
     shown = {name: {"runs": runs} for name, runs in measured.items()}
     _console.print(readme_table.markdown(_runs(shown)))
     problems = [problem for runs in measured.values() for run in runs for problem in problems_of(run)]
@@ -153,7 +155,7 @@ def lines(documents: dict[str, dict[str, Any]], run: int) -> list[Line]:
 
 
 def markdown(documents: dict[str, dict[str, Any]]) -> str:
-    """The README's part: the table, CPU of a record, and on what it was measured."""
+    """The part of docs/performance.md: the table, CPU of a record, and on what it was measured."""
     parts = [readme_table.markdown(_runs(documents))]
     if "records" in documents:
         at_bar = documents["records"]["runs"][-1]["steps"][0]
@@ -173,6 +175,18 @@ def markdown(documents: dict[str, dict[str, Any]]) -> str:
     else:
         parts += [f"{', '.join(names)}: {said}" for said, names in by_sentence.items()]
     return "\n\n".join(parts)
+
+
+def short(documents: dict[str, dict[str, Any]]) -> str:
+    """The README's part: what a user waits for and gets, beside the bar."""
+    shown = {name: document for name, document in documents.items() if name in _README_ROWS}
+    return readme_table.short(_runs(shown))
+
+
+def write_documents(documents: dict[str, dict[str, Any]]) -> None:
+    """Put what was measured between the marks of both pages."""
+    for file, block in ((PERFORMANCE, markdown(documents)), (README, short(documents))):
+        file.write_text(readme_table.rewritten(file.read_text(), block))
 
 
 def problems_of(run: dict[str, Any]) -> list[str]:

@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from bench import readme_table
-from bench.environment import ROOT
 from ops.devnet import DevnetError, Network
 from ops.devnet.layout import home_at
 
@@ -18,7 +16,6 @@ HomeOption = Annotated[
     Path, typer.Option("--home", envvar="CBMDHI_HOME", help="Folder of the laptop network.")
 ]
 DEFAULT_HOME = home_at(None).path
-README = ROOT / "README.md"
 
 
 @contextmanager
@@ -35,8 +32,3 @@ def running(home: Path) -> Iterator[Network]:
     finally:
         if not started.already_running:
             network.down()
-
-
-def rewrite_readme(block: str) -> None:
-    """Put the measured table between the README's marks."""
-    README.write_text(readme_table.rewritten(README.read_text(), block))

@@ -1,4 +1,4 @@
-"""The table: bar, aim, measured, met. Made from what was measured, put into the README by nobody's hand."""
+"""The table: bar, aim, measured, met. Made from what was measured, and put into the documents by no hand."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def markdown(runs: Sequence[Sequence[Line]]) -> str:
             f"| {measure} | {_goal(line, line.bar)} | {_goal(line, line.aim)} "
             f"| {figure(line.value, line.unit)}{line.note and ', ' + line.note}{times} | {_met(line)} |"
         )
+    return "\n".join(rows)
+
+
+def short(runs: Sequence[Sequence[Line]]) -> str:
+    """A Markdown table of what has a bar: the figure that counts, and the bar."""
+    rows = ["| | measured | bar |", "|---|---|---|"]
+    for measure in dict.fromkeys(line.measure for run in runs for line in run if line.bar is not None):
+        line = worst([line for run in runs for line in run if line.measure == measure])
+        rows.append(f"| {measure} | {figure(line.value, line.unit)} | {_goal(line, line.bar)} |")
     return "\n".join(rows)
 
 

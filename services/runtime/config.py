@@ -136,7 +136,20 @@ class Nats(Pair):
 
 
 class ServiceConfig(BaseSettings):
-    """What every service is told. A service adds its own fields in a subclass."""
+    """What every service is told. A service adds its own fields in a subclass.
+
+    organisation      the member's name, such as mercy
+    msp_id            and its id on the channel, such as MercyMSP
+    channel           the Fabric channel
+    listen_address    gRPC, mutual TLS
+    metrics_address   plain HTTP on loopback or the pod network: /metrics, /livez, /readyz
+    drain_seconds     how long what is under way may take when the service is told to end
+    log_level         records of this level and above are written
+    otlp_endpoint     `http://host:port` of an OTLP receiver (gRPC) for traces; empty: none are exported
+    trace_ratio       share of the traces that begin here; errors are exported always
+    data_directory    what can be rebuilt, or is named in docs/conventions.md; empty: nothing is kept
+    tls               the service's own certificate, and the TLS roots of every member
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")
 

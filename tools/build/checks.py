@@ -56,7 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run all stages, also after one that failed; the exit code."""
     parser = argparse.ArgumentParser(prog="checks", description=__doc__)
     parser.add_argument("what", choices=["lint", "test"])
-    stages = lint() if parser.parse_args(argv).what == "lint" else [*lint(), *tests()]
+    parser.add_argument("--only", metavar="TITLE", help="this stage alone, by its title")
+    arguments = parser.parse_args(argv)
+    stages = lint() if arguments.what == "lint" else [*lint(), *tests()]
+    if arguments.only:
+        stages = [stage for stage in stages if stage.title == arguments.only]
+        if not stages:
+            parser.error(f"there is no stage {arguments.only!r}")
     started = time.monotonic()
     results: list[tuple[str, int, float]] = []
     for number, stage in enumerate(stages, 1):

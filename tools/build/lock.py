@@ -16,6 +16,7 @@ PYTHON = "3.11"
 # In this order: what runs in an image is of the versions that are tested.
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.in": (),
+    "docs/requirements.in": (),
     "deploy/images/python/requirements.in": ("--constraint", "requirements.lock"),
     "deploy/images/python/sbom.in": ("--constraint", "requirements.lock"),
 }

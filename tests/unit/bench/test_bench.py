@@ -98,8 +98,20 @@ def test_only_what_is_between_the_marks_is_rewritten() -> None:
         readme_table.rewritten("no marks", "new")
 
 
-def test_the_readme_has_a_place_for_the_table() -> None:
-    assert readme_table.rewritten(results_files.RESULTS.parents[1].joinpath("README.md").read_text(), "x")
+@pytest.mark.parametrize("file", [bench.README, bench.PERFORMANCE], ids=["README", "performance"])
+def test_the_documents_show_what_was_measured_last(file: Path) -> None:
+    documents = results_files.read(results_files.RESULTS)
+    block = bench.short(documents) if file == bench.README else bench.markdown(documents)
+    text = file.read_text()
+    assert readme_table.rewritten(text, block) == text
+
+
+def test_the_readmes_table_shows_the_worst_of_what_has_a_bar() -> None:
+    runs = [
+        [Line("a", 1_200, "/s", 1_000), Line("no bar", 1, "ms")],
+        [Line("a", 900, "/s", 1_000), Line("no bar", 2, "ms")],
+    ]
+    assert readme_table.short(runs).splitlines()[2:] == ["| a | 900/s | ≥ 1,000/s |"]
 
 
 def test_processes_are_listed_in_columns_largest_first() -> None:

@@ -1,0 +1,1 @@
+"""The documents: read, checked, and built as a site."""
