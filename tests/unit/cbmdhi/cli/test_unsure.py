@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import grpc
 import pytest
 
 from cbmdhi.cli import shared
@@ -31,7 +30,6 @@ SOMEBODY = "cb1zcynahh4slrtorcscddpcmjprqj3enok"
 class Losing(Channel):
     """Loses its answers to the first `losses` submissions: carried to the channel, or not."""
 
-    authenticated: Any = field(default_factory=lambda: grpc.insecure_channel("127.0.0.1:1"))
     losses: int = 1
     carries: bool = True
     sent: list[gateway_pb2.SubmitRequest] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import grpc
@@ -37,11 +38,15 @@ class Channel:
     """
 
     committed: Committed = field(default_factory=Committed)
-    authenticated: Any = field(default_factory=lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
     document: ConsentDocument = field(default_factory=ConsentDocument)
     shown: ConsentDocument | None = None
     meanwhile: Callable[[], None] | None = None
     refused: int = 0
+
+    @cached_property
+    def authenticated(self) -> Any:
+        """For the stubs; nothing is sent over it. It needs a loop, so it is made when it is used."""
+        return grpc.aio.insecure_channel("127.0.0.1:1")
 
     def __post_init__(self) -> None:
         self.wallet = Wallet(self.committed.person("patient"), consortium_of(self.committed.network))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -79,7 +80,11 @@ class Gateway:
     evidence: Callable[[Evidence], Evidence | MeshError] = lambda evidence: evidence
     committed: Committed = field(default_factory=Committed)
     sent: list[Any] = field(default_factory=list)
-    authenticated: Any = field(default_factory=lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
+
+    @cached_property
+    def authenticated(self) -> Any:
+        """For the stubs; nothing is sent over it. It needs a loop, so it is made when it is used."""
+        return grpc.aio.insecure_channel("127.0.0.1:1")
 
     def __post_init__(self) -> None:
         self.wallet = Wallet(self.committed.person("patient"), consortium_of(self.committed.network))

@@ -68,7 +68,7 @@ def test_every_file_and_test_that_a_page_names_is_there(page: Page) -> None:
 def is_there(name: str) -> bool:
     """False for a path of the checkout, or a test, that does not exist."""
     if name.startswith("test_") and name.isidentifier():
-        return name in tests_by_name()
+        return name in places_of_tests()
     if "/" not in name or not _PATH.fullmatch(name) or _MADE.match(name) or _LABEL.fullmatch(name):
         return True
     first = name.split("/")[0]
@@ -87,7 +87,7 @@ def braces(pattern: str) -> list[str]:
 
 
 @lru_cache
-def tests_by_name() -> frozenset[str]:
+def places_of_tests() -> frozenset[str]:
     """Functions and files of tests/."""
     files = list((ROOT / "tests").rglob("test_*.py"))
     functions = [
