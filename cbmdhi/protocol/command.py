@@ -17,6 +17,7 @@ from cbmdhi.command.v1.command_pb2 import (
     CommandGroup,
     EmergencyAccess,
     GroupMembership,
+    PutRecord,
     SignedCommand,
     SignedDelegation,
 )
@@ -28,6 +29,9 @@ from cbmdhi.protocol.ids import emergency_id, uuid7
 MAX_LIFETIME_SECONDS = 600
 MAX_EMERGENCY_LIFETIME_SECONDS = 30 * 86_400
 MAX_GROUP = 16
+"""Commands of a group, of any kind."""
+MAX_GROUP_OF_RECORDS = 128
+"""Of a group of PutRecords alone, as a FHIR transaction is one."""
 _GROUP_LABEL = b"cbmdhi/group/v2\x00"
 _FIELDS: dict[str, str] = {
     field.message_type.name: field.name for field in CommandBody.DESCRIPTOR.fields if field.message_type
@@ -141,8 +145,10 @@ def make_group(
     now_ms: int | None = None,
 ) -> CommandGroup:
     """A group of bodies, each with its signer, that takes effect as a whole or not at all."""
-    if not 1 <= len(meant) <= MAX_GROUP:
-        raise ValueError(f"a group has 1 to {MAX_GROUP} commands, not {len(meant)}")
+    if not 1 <= len(meant) <= most_commands(all(isinstance(body, PutRecord) for _, body in meant)):
+        raise ValueError(
+            f"a group has 1 to {MAX_GROUP} commands, or {MAX_GROUP_OF_RECORDS} records, not {len(meant)}"
+        )
     digest = members_sha256([(body_bytes(body), signer.address) for signer, body in meant])
     group_id = uuid7()
     commands: list[SignedCommand] = []
@@ -158,6 +164,11 @@ def make_group(
         )
         commands.append(signer.sign_command(command))
     return CommandGroup(commands=commands)
+
+
+def most_commands(puts_records_alone: bool) -> int:
+    """How many commands a group has at most."""
+    return MAX_GROUP_OF_RECORDS if puts_records_alone else MAX_GROUP
 
 
 def members_sha256(members: Sequence[tuple[bytes, str]]) -> bytes:

@@ -35,7 +35,7 @@ type sealing struct {
 // decodeSeals indexes the seals of a batch by their roots. A malformed one is the trouble of the
 // records that name it.
 func decodeSeals(batch *pb.Batch) (map[string]*sealing, *Failure) {
-	if len(batch.GetSeals()) > len(batch.GetItems())*MaxGroupCommands {
+	if len(batch.GetSeals()) > len(batch.GetItems())*MaxGroupRecords {
 		return nil, fail(pb.Code_CODE_INVALID, "batch", "more seals than contents")
 	}
 	seals := make(map[string]*sealing, len(batch.GetSeals()))

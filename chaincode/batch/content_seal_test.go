@@ -174,7 +174,7 @@ func TestASealIsKeptOnceForManyRecordsAndOneThatIsWrongHarmsNoOther(t *testing.T
 func TestABatchWithTheSameSealTwiceOrWithMoreThanItsContentsNeedIsRefusedAsAWhole(t *testing.T) {
 	s := begin(t)
 	item, seal := s.sealed()
-	many := make([]*pb.SealedBatch, batch.MaxGroupCommands+1)
+	many := make([]*pb.SealedBatch, batch.MaxGroupRecords+1)
 	for i := range many {
 		many[i] = &pb.SealedBatch{RootSha256: bytes.Repeat([]byte{byte(i)}, 32)}
 	}

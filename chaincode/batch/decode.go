@@ -20,7 +20,9 @@ const (
 	// MaxElements are messages and entries of lists in all items, their commands, bodies, delegations and contents.
 	MaxElements = 128 << 10
 
+	// MaxGroupCommands of any kind; a group of records alone has MaxGroupRecords, as a FHIR transaction does.
 	MaxGroupCommands = 16
+	MaxGroupRecords  = 128
 	MaxCommandBytes  = 256 << 10
 	// MaxBodyElements of one command: the largest consent has some 4,200.
 	MaxBodyElements    = 8 << 10
@@ -112,17 +114,19 @@ var tooMuch = fail(pb.Code_CODE_TOO_LARGE, "batch", "holds more than %d messages
 func decodeGroup(item *pb.BatchItem, left *wire.Budget) *group {
 	signed := item.GetGroup().GetCommands()
 	g := &group{commands: make([]*decoded, len(signed))}
-	if len(signed) > MaxGroupCommands {
+	if len(signed) > MaxGroupRecords {
 		for i := range signed {
 			g.commands[i] = &decoded{}
 		}
-		g.badMembership = invalid("group", "more than %d commands", MaxGroupCommands)
+		g.badMembership = invalid("group", "more than %d commands", MaxGroupRecords)
 		return g
 	}
 	for i := range signed {
 		g.commands[i] = decodeCommand(signed[i], left)
 	}
-	g.badMembership = checkMembership(g.commands)
+	if g.badMembership = checkMembership(g.commands); g.badMembership == nil {
+		g.badMembership = checkCount(g.commands)
+	}
 	g.badContents = assignContents(g.commands, item.GetContents())
 	for _, c := range g.commands {
 		if c.body.GetPutRecord() != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // checkMembership decides whether the commands are one group: a lone command that names none, or
-// 2 to 16 that name each other.
+// several that name each other.
 func checkMembership(commands []*decoded) *refusal {
 	if len(commands) == 0 {
 		return nil
@@ -48,6 +48,20 @@ func checkMembership(commands []*decoded) *refusal {
 			return invalid("command_id", "used twice in the group")
 		}
 		seen[name{c.id(), c.signed.GetSigner()}] = true
+	}
+	return nil
+}
+
+// checkCount bounds what one group can ask for: records add keys of their own, while all else changes or decides about
+// what others read.
+func checkCount(commands []*decoded) *refusal {
+	if len(commands) <= MaxGroupCommands {
+		return nil
+	}
+	for _, c := range commands {
+		if c.badEncoding == nil && c.body.GetPutRecord() == nil {
+			return invalid("group", "more than %d commands, and not all of them put records", MaxGroupCommands)
+		}
 	}
 	return nil
 }

@@ -2,11 +2,13 @@ package batch_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"cbmdhi/chaincode/batch"
 	pb "cbmdhi/chaincode/gen/commandv1"
 	sim "cbmdhi/chaincode/internal/simulator"
 	"cbmdhi/chaincode/state"
@@ -160,6 +162,68 @@ func TestAGroupHasAtMostSixteenCommands(t *testing.T) {
 	for _, v := range s.Do(s.Group(parts[:16]...)...) {
 		s.expect(v, pb.Code_CODE_OK)
 	}
+}
+
+// records of one group, as many as that.
+func (s *story) records(count int) *pb.BatchItem {
+	parts, contents := make([]sim.Part, count), make([]*pb.StoredContent, count)
+	for i := range parts {
+		body, content := s.Record(s.patient, 1, s.ID())
+		content.CommandIndex = uint32(i)
+		parts[i], contents[i] = sim.Part{By: s.engine, Body: body}, content
+	}
+	item := sim.Item(s.Group(parts...)...)
+	item.Contents = contents
+	return item
+}
+
+func TestAGroupOfRecordsAloneHasAtMost128(t *testing.T) {
+	s := begin(t)
+	for _, v := range s.settle(s.records(batch.MaxGroupRecords)) {
+		s.expect(v, pb.Code_CODE_OK)
+	}
+	s.traceless(func() {
+		for _, v := range s.settle(s.records(batch.MaxGroupRecords + 1)) {
+			s.expectAt(v, pb.Code_CODE_INVALID, "group")
+		}
+	})
+}
+
+func TestOfManyRecordsAllAreThereOrNone(t *testing.T) {
+	s := begin(t)
+	item := s.records(40)
+	item.Contents[39].Cid = "elsewhere"
+	for i, v := range s.settle(item) {
+		if want := pb.Code_CODE_GROUP_REFUSED; i < 39 {
+			s.expect(v, want)
+		} else {
+			s.expect(v, pb.Code_CODE_INVALID)
+		}
+	}
+	for key := range s.State {
+		if strings.Contains(key, "/rec/") {
+			t.Fatalf("%s is there", key)
+		}
+	}
+}
+
+func TestManyRecordsAndSomethingElseAreNoGroup(t *testing.T) {
+	s := begin(t)
+	parts := make([]sim.Part, batch.MaxGroupCommands+1)
+	contents := make([]*pb.StoredContent, 0, batch.MaxGroupCommands)
+	for i := range batch.MaxGroupCommands {
+		body, content := s.Record(s.patient, 1, s.ID())
+		content.CommandIndex = uint32(i)
+		parts[i], contents = sim.Part{By: s.engine, Body: body}, append(contents, content)
+	}
+	parts[batch.MaxGroupCommands] = sim.Part{By: s.patient, Body: s.consentBody()}
+	item := sim.Item(s.Group(parts...)...)
+	item.Contents = contents
+	s.traceless(func() {
+		for _, v := range s.settle(item) {
+			s.expectAt(v, pb.Code_CODE_INVALID, "group")
+		}
+	})
 }
 
 func TestACommandOfADoneGroupCannotStandInAnother(t *testing.T) {

@@ -23,10 +23,10 @@ class TokenBucket:
         self._fill(now)
         return max(0.0, (1 - self._level) / self._per_second)
 
-    def spend(self, now: float) -> None:
-        """Take one. It is owed when there is none."""
+    def spend(self, now: float, count: int = 1) -> None:
+        """Take one, or so many. They are owed when there are none."""
         self._fill(now)
-        self._level = max(self._level - 1, self._least)
+        self._level = max(self._level - count, self._least)
 
     def _fill(self, now: float) -> None:
         if self._at is not None:

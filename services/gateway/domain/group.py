@@ -71,10 +71,8 @@ class Parsed:
 
 def parse(group: CommandGroup) -> tuple[Parsed, ...]:
     """The commands of a group. Raises Refused without an index: nothing can be said of one command yet."""
-    if not 1 <= len(group.commands) <= command.MAX_GROUP:
-        raise Refused(
-            code_pb2.CODE_INVALID, f"a group has 1 to {command.MAX_GROUP} commands", "group.commands"
-        )
+    if not 1 <= len(group.commands) <= command.MAX_GROUP_OF_RECORDS:
+        raise _too_many()
     parsed: list[Parsed] = []
     for index, signed in enumerate(group.commands):
         path = f"group.commands[{index}]"
@@ -94,7 +92,17 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
         if not addresses.is_address(signed.signer):
             raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}.signer")
         parsed.append(Parsed.of(signed, header, body))
+    if len(parsed) > command.most_commands(all(one.put is not None for one in parsed)):
+        raise _too_many()
     return tuple(parsed)
+
+
+def _too_many() -> Refused:
+    return _invalid(
+        f"a group has 1 to {command.MAX_GROUP} commands, or 1 to {command.MAX_GROUP_OF_RECORDS} when all of "
+        "them put records",
+        "group.commands",
+    )
 
 
 def _check_exact(signed: SignedCommand, header: Command, body: CommandBody, path: str) -> None:

@@ -45,12 +45,15 @@ from services.runtime.telemetry import Metrics
 
 # The contents of as many as fit into 16 MiB, and what surrounds them.
 _BATCH_BYTES = 17 * 1024 * 1024
+# Storage seals no more at once: a group of many records counts for as much of a batch as they do.
+_BATCH_RECORDS = 1_000
 _QUEUE = 100_000
 # What a client's streams may have under way, and some more.
 _QUEUE_OF_ONE = 25_000
 # Groups that change documents: half of what the ledger puts into one transaction, of all clients in turn.
 _DOCUMENTS_IN_FLIGHT = 200
-# Checked before everybody else has a turn: about 2 ms of signatures, and of contents 15 ms at most.
+# Commands that are checked before everybody else has a turn: about 2 ms of signatures, 8 ms when they are one
+# large group; and of contents 15 ms at most.
 _TURN = 16
 _TURN_BYTES = LARGE_BYTES
 # Kept of a caller's deadline, so that it hears what is certain and what is not.
@@ -126,7 +129,9 @@ class Pipeline:
             max_queue=_QUEUE,
             max_per_caller=_QUEUE_OF_ONE,
             key_of=lambda prepared: (prepared.caller, prepared.patient),
-            size_of=lambda prepared: prepared.size,
+            size_of=lambda prepared: max(
+                prepared.size, len(prepared.contents) * -(-_BATCH_BYTES // _BATCH_RECORDS)
+            ),
             max_in_flight=limits.batches_in_flight,
             metrics=registry,
             name=name,
@@ -384,13 +389,14 @@ class Pipeline:
 def _turns(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
     """Few enough at a time that nobody waits for long meanwhile; what is large is only begun in its turn."""
     turn: list[Submission] = []
-    size = 0
+    commands = size = 0
     for one in submissions:
         turn.append(one)
+        commands += max(1, len(one.commands))
         size += one.size if one.size <= LARGE_BYTES else 0
-        if len(turn) == _TURN or size >= _TURN_BYTES:
+        if commands >= _TURN or size >= _TURN_BYTES:
             yield turn
-            turn, size = [], 0
+            turn, commands, size = [], 0, 0
     if turn:
         yield turn
 

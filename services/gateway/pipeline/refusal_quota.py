@@ -43,10 +43,13 @@ class Allowance:
         self._clock = clock
 
     def note(self, answer: Answer) -> None:
-        """A submission was answered; one refused through the sender's own doing is spent."""
-        code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
+        """A submission was answered; of one refused through the sender's own doing each command is spent."""
+        if isinstance(answer, MeshError):
+            code, commands = answer.code, 1
+        else:
+            code, commands = answer[0].receipt.code, len(answer)
         if code not in _BLAMELESS:
-            self._bucket.spend(self._clock())
+            self._bucket.spend(self._clock(), commands)
 
     def wait_seconds(self) -> float:
         """How long to read nothing from the client; 0 while something is left."""

@@ -25,6 +25,9 @@ MAX_GROUPS = 400
 MAX_BYTES = 6 << 20
 """Estimated bytes of a batch's envelope: the orderer refuses 10 MiB, and only after full endorsement."""
 
+MAX_COMMANDS = 4_000
+"""Of all groups of a batch: the chaincode takes no more."""
+
 _CHANGES_DOCUMENTS = frozenset(
     {
         "register_identity",
@@ -77,8 +80,10 @@ def person_of(submission: ledger_pb2.Submission) -> str:
 
 
 def envelope_bytes(submission_bytes: int, commands: int) -> int:
-    """Estimate of what a submission of so many bytes adds to the transaction, transient map included."""
-    return submission_bytes * _ENVELOPE_BYTES_FOR_BYTE + commands * _ENVELOPE_BYTES_FOR_COMMAND
+    """Estimate of what a submission of so many bytes adds to the transaction, transient map included; so much
+    at least that no batch has more than MAX_COMMANDS."""
+    estimate = submission_bytes * _ENVELOPE_BYTES_FOR_BYTE + commands * _ENVELOPE_BYTES_FOR_COMMAND
+    return max(estimate, commands * -(-MAX_BYTES // MAX_COMMANDS))
 
 
 def seals_of(submission: ledger_pb2.Submission, seals: Seals) -> Seals:

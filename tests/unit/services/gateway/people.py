@@ -133,6 +133,24 @@ class Put:
         return command.parse(self.group.commands[0])[0].command_id
 
 
+def put_together(signer: Person, patient: Person, count: int, *others: tuple[Person, Message]) -> Put:
+    """So many records in one group, and what else is in it."""
+    raw, salt = orjson.dumps(an_observation()), envelope.new_salt()
+    bodies = [
+        PutRecord(
+            record_id=uuid7(),
+            version=1,
+            patient=patient.address,
+            category="observations",
+            content_commitment=envelope.commitment(salt, raw),
+            content_bytes=len(raw),
+        )
+        for _ in range(count)
+    ]
+    group = command.make_group([*((signer, body) for body in bodies), *others], channel=CHANNEL)
+    return Put(group, [Content(command_index=index, content=raw, salt=salt) for index in range(count)])
+
+
 def put(
     signer: Person,
     patient: Person | str,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,6 +13,7 @@ from cbmdhi.command.v1.command_pb2 import CommandGroup, Consent, RegisterIdentit
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
+from services.gateway.domain.group import Parsed
 from services.gateway.fhir.large_contents import LARGE_BYTES
 from services.gateway.pipeline.pipeline import _turns
 from services.gateway.pipeline.submission import Submission
@@ -23,7 +24,7 @@ from tests.support.waiting import until
 from tests.unit.cbmdhi.protocol.test_enrolment import issued
 from tests.unit.services.gateway.conftest import World, build
 from tests.unit.services.gateway.mesh import FakeLedger, FakeStorage
-from tests.unit.services.gateway.people import CHANNEL, Person, put, resources
+from tests.unit.services.gateway.people import CHANNEL, Person, put, put_together, resources
 
 
 def consent(patient: Person) -> Consent:
@@ -289,6 +290,41 @@ async def test_many_records_share_batches() -> None:
     assert max(len(batch) for batch in ledger.submitted) == 25
 
 
+async def test_groups_of_many_records_ask_storage_for_no_more_at_once_than_it_seals() -> None:
+    ledger = FakeLedger()
+    storage = FakeStorage(ledger)
+    engine, patient = Person(), Person(role=Role.ROLE_PATIENT)
+    ledger.register(engine, patient)
+    pipeline, _ = build(ledger, storage, batch_submissions=400)
+    async with pipeline:
+        ones = [put_together(engine, patient, count) for count in (128, *[16] * 80)]
+        answers = await asyncio.gather(*(pipeline.start(one.group, one.contents, 1_000) for one in ones))
+
+    assert {entry.receipt.code for answer in answers for entry in answer} == {code_pb2.CODE_OK}
+    assert storage.sealed_items == 128 + 80 * 16
+    assert max(len(batch) for batch in storage.batches) <= 1_000
+
+
+async def test_a_group_of_records_alone_may_have_many_and_one_with_something_else_few(world: World) -> None:
+    many = put_together(world.engine, world.patient, 128)
+    assert {entry.receipt.code for entry in await world.send(many)} == {code_pb2.CODE_OK}
+    assert len(world.ledger.submitted[-1]) == 1
+
+    signed = many.group.commands
+    mixed = command.make_group([(world.patient, consent(world.patient)) for _ in range(16)], channel=CHANNEL)
+    for group in (
+        CommandGroup(commands=[*signed, signed[0]]),
+        CommandGroup(commands=[*signed[:16], mixed.commands[0]]),
+        CommandGroup(commands=[*mixed.commands, mixed.commands[0]]),
+    ):
+        with pytest.raises(MeshError) as caught:
+            await world.pipeline.start(group, [], 10)
+        assert (caught.value.path, "128" in caught.value.reason) == ("group.commands", True)
+    assert len(world.ledger.submitted) == 1
+    with pytest.raises(ValueError, match="16 commands, or 128 records"):
+        command.make_group([(world.patient, consent(world.patient)) for _ in range(17)], channel=CHANNEL)
+
+
 def bundle(patient: Person, entries: int) -> dict[str, Any]:
     subject = {"reference": f"Patient/{patient.address}"}
     several = [{**one, "subject": subject} for one in resources("Observation")]
@@ -323,10 +359,16 @@ def test_a_turn_of_the_loop_is_bounded_by_what_is_in_it() -> None:
     def of(size: int) -> Submission:
         return Submission(CommandGroup(), (), size, lambda _: None)
 
+    def of_many(commands: int) -> Submission:
+        one = of(1)
+        one.commands = (cast(Parsed, None),) * commands
+        return one
+
     sizes = [1_000] * 20 + [40 * 1024] * 4 + [1 << 20] * 3
 
     turns = [[one.size for one in turn] for turn in _turns([of(size) for size in sizes])]
 
     assert [len(turn) for turn in turns] == [16, 6, 2, 3]
+    assert [len(turn) for turn in _turns([of_many(128), of_many(10), of_many(10), of(1)])] == [1, 2, 1]
     on_the_loop = [sum(size for size in turn if size <= LARGE_BYTES) for turn in turns]
     assert max(on_the_loop) <= 2 * LARGE_BYTES

@@ -10,7 +10,7 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command as commands
-from services.ledger.domain.batches import MAX_GROUPS, Lane, person_of
+from services.ledger.domain.batches import MAX_COMMANDS, MAX_GROUPS, Lane, person_of
 from services.ledger.metrics import LedgerMetrics
 from services.ledger.submission.batch_submitter import BatchSubmitter, Limits
 from services.ledger.submission.submitter import MAX_REQUEST_BYTES, Submitter
@@ -107,6 +107,18 @@ async def test_a_batch_holds_no_more_groups_than_measured_to_pay(world: World, s
     await submitter.submit([of_record() for _ in range(MAX_GROUPS + 1)], WAIT)
 
     assert sorted(len(batch.items) for batch in world.endorsed) == [1, MAX_GROUPS]
+
+
+async def test_a_batch_holds_no_more_commands_than_the_contract_takes(
+    world: World, submitter: Submitter
+) -> None:
+    sent = [submission(*(put_record() for _ in range(100))) for _ in range(50)]
+
+    answers = await submitter.submit(sent, WAIT)
+
+    assert set(codes(answers)) == {code_pb2.CODE_OK}
+    held = [sum(len(item.group.commands) for item in batch.items) for batch in world.endorsed]
+    assert (sum(held), max(held) <= MAX_COMMANDS) == (5_000, True)
 
 
 async def test_at_most_four_batches_are_in_flight(world: World, submitter: Submitter) -> None:

@@ -17,6 +17,8 @@ def test_what_was_spent_beyond_it_is_owed() -> None:
     for _ in range(7):
         bucket.spend(100.0)
     assert round(bucket.wait_seconds(100.0), 6) == 0.6
+    bucket.spend(100.0, 3)
+    assert round(bucket.wait_seconds(100.0), 6) == 0.9
 
 
 def test_it_never_holds_more_than_its_burst_and_a_clock_that_goes_back_gives_nothing() -> None:
