@@ -1,65 +1,80 @@
-"""FHIR R4 bundles taken apart into records, with references that go on holding.
+"""A file of FHIR R4 as the records that it means: a resource, a document, what a transaction or batch asks.
 
-FHIR's rules for a transaction (http://hl7.org/fhir/R4/http.html#trules): each entry gets an id of the server,
-here its record id, and references to `fullUrl`s are rewritten to it. The Bundle's Patient is the one that the
-records are about: references to it become those to the patient's address.
+The rules of Bundles are in cbmdhi.protocol.bundle.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cbmdhi.client.records import NewRecord
-from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError
-from cbmdhi.protocol.ids import uuid7
+from cbmdhi.errors import Misuse
+from cbmdhi.protocol import bundle, json_text
 
 
-def records_of(document: dict[str, Any], patient: str) -> list[NewRecord]:
-    """The records of a resource, or of each entry of a Bundle. Raises MeshError INVALID."""
-    if document.get("resourceType") != "Bundle":
-        return [_record(document, patient)]
-    entries = document.get("entry")
-    if not isinstance(entries, list) or not entries:
-        raise MeshError(code_pb2.CODE_INVALID, "the Bundle has no entries", "Bundle.entry")
-    ids = [uuid7() for _ in entries]
-    names: dict[str, str] = {}
-    patients = 0
-    for index, (entry, record_id) in enumerate(zip(entries, ids, strict=True)):
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        if not isinstance(resource, dict):
-            raise MeshError(code_pb2.CODE_INVALID, "an entry has no resource", f"Bundle.entry[{index}]")
-        kind, place = resource.get("resourceType"), f"{resource.get('resourceType')}/{record_id}"
-        if kind == "Patient":
-            patients, place = patients + 1, f"Patient/{patient}"
-            names[f"Patient/{resource.get('id')}"] = place
-        if patients > 1:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "the Bundle has two Patients: send each one's records by themselves",
-                f"Bundle.entry[{index}]",
-            )
-        if "fullUrl" in entry:
-            names[str(entry["fullUrl"])] = place
-    return [
-        NewRecord.of(patient, {**_rewritten(entry["resource"], names), "id": record_id}, record_id)
-        for entry, record_id in zip(entries, ids, strict=True)
-    ]
+@dataclass(frozen=True)
+class Writes:
+    """What a file asks for.
+
+    together  all of it is committed, or nothing (`Records.put_together`)
+    asked     a record for each entry, in order, or why it cannot be one; of what is together, records alone
+    """
+
+    together: bool
+    asked: tuple[NewRecord | Misuse, ...]
+
+    @property
+    def records(self) -> list[NewRecord]:
+        """Those that can be written."""
+        return [one for one in self.asked if isinstance(one, NewRecord)]
 
 
-def _record(resource: dict[str, Any], patient: str) -> NewRecord:
-    record_id = uuid7()
-    return NewRecord.of(patient, {**resource, "id": record_id}, record_id)
+def writes_of(document: bytes | str | Mapping[str, Any], patient: str) -> Writes:
+    """What a resource or Bundle asks for, to be written about that patient. Raises Misuse.
+
+    document  JSON stays as it is, to the byte, where nothing has to be changed; see `NewRecord.of`. In a
+              transaction or batch a record's id, and references to what gets one, have to be
+    """
+    try:
+        raw = document if isinstance(document, bytes) else _as_bytes(document)
+        found = json_text.parse_object(raw)
+        if not bundle.is_taken_apart(found):
+            return Writes(False, (NewRecord.of(patient, document),))
+        entries = bundle.entries(raw.decode(), found, patient)
+    except json_text.NotJson as error:
+        raise Misuse(f"the resource {error}") from error
+    except bundle.NotTaken as error:
+        raise Misuse(error.reason, error.path) from error
+    together, asked = found["type"] == bundle.TRANSACTION, tuple(_record(entry, patient) for entry in entries)
+    if together:
+        _raise_first(asked)
+    return Writes(together, asked)
 
 
-def _rewritten(value: Any, names: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: names.get(item, item)
-            if key == "reference" and isinstance(item, str)
-            else _rewritten(item, names)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_rewritten(item, names) for item in value]
-    return value
+def records_of(document: bytes | str | Mapping[str, Any], patient: str) -> list[NewRecord]:
+    """The records alone. Raises Misuse unless all of it can be written."""
+    writes = writes_of(document, patient)
+    _raise_first(writes.asked)
+    return writes.records
+
+
+def _raise_first(asked: Iterable[NewRecord | Misuse]) -> None:
+    for one in asked:
+        if isinstance(one, Misuse):
+            raise one
+
+
+def _record(entry: bundle.Entry | bundle.NotTaken, patient: str) -> NewRecord | Misuse:
+    if isinstance(entry, bundle.NotTaken):
+        return Misuse(entry.reason, entry.path)
+    if not entry.version:
+        where = f"Bundle.entry[{entry.place}].request"
+        needed = 'says which version it follows: ifMatch W/"<version>", or ifNoneMatch `*` for the first'
+        return Misuse(f"{where} {needed}", where)
+    return NewRecord(patient, entry.text.encode(), entry.record_id, entry.version)
+
+
+def _as_bytes(document: str | Mapping[str, Any]) -> bytes:
+    return json_text.encode(document) if isinstance(document, str) else json_text.dump(document)

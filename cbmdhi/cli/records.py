@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from cbmdhi import fhir
-from cbmdhi.cli import hints, shared, unsure
+from cbmdhi.cli import file_writes, hints, shared, unsure
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
-from cbmdhi.client.records import NewRecord, Prepared, Written
+from cbmdhi.client.records import Written
 from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError, NotSent, UnknownOutcome, name_of, to_be_sent
-from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, RecordReceipt
+from cbmdhi.errors import UnknownOutcome, name_of
+from cbmdhi.gateway.v1.gateway_pb2 import IngestItem
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
 from ops.cli.trace import TraceOption
 from ops.devnet.layout import command_for
@@ -37,15 +37,19 @@ def put(
     as_json: JsonOption = False,
     trace: TraceOption = False,
 ) -> None:
-    """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each."""
+    """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each.
+
+    A transaction is committed as a whole or not at all, the entries of a batch each by itself; a document,
+    message or collection is one record.
+    """
 
     shared.guarded(lambda: shared.check_patient(patient, home))
-    records = shared.guarded(lambda: _records_of(file, patient))
+    writes = shared.guarded(lambda: fhir.writes_of(shared.json_object(file)[0], patient))
     left: list[unsure.Unsure] = []
     typist = hints.Typist(home, wallet, member)
 
     async def work(client: Client) -> list[Written]:
-        written = await _written(client, records)
+        written = await file_writes.write(client, writes)
         left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
         return [entry for entry, _ in written]
 
@@ -158,13 +162,6 @@ def list_records(
     console.print(table if found else "no records that this wallet may search")
 
 
-def _records_of(file: Path, patient: str) -> list[NewRecord]:
-    raw, document = shared.json_object(file)
-    if document.get("resourceType") == "Bundle":
-        return fhir.records_of(document, patient)
-    return [NewRecord.of(patient, raw)]
-
-
 @contextmanager
 def _kept(trace: bool, home: Path) -> Iterator[None]:
     """Have the mesh keep the trace of what is done inside, when that is wished."""
@@ -176,27 +173,7 @@ def _kept(trace: bool, home: Path) -> Iterator[None]:
         yield
 
 
-async def _written(client: Client, records: list[NewRecord]) -> list[tuple[Written, Prepared | None]]:
-    """What became of each, with what was signed. A stream that broke takes nothing from what has a result."""
-    results: dict[str, Written] = {}
-    prepared: dict[str, Prepared] = {}
-    for record in records:
-        try:
-            prepared[record.record_id] = client.records.prepare(record)
-        except MeshError as error:
-            results[record.record_id] = Written(record, RecordReceipt(), error)
-    try:
-        async for entry in client.records.send(list(prepared.values())):
-            results[entry.record.record_id] = entry
-    except (NotSent, UnknownOutcome) as error:
-        if not results:
-            raise
-        for record_id, one in prepared.items():
-            results.setdefault(record_id, Written(one.record, RecordReceipt(), to_be_sent(error, [one.item])))
-    return [(results[record.record_id], prepared.get(record.record_id)) for record in records]
-
-
-def _open_ones(written: list[tuple[Written, Prepared | None]]) -> list[IngestItem]:
+def _open_ones(written: list[file_writes.Result]) -> list[IngestItem]:
     return [signed.item for entry, signed in written if signed is not None and _is_open(entry)]
 
 

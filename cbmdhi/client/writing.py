@@ -179,6 +179,34 @@ class Writes:
                     self._connection.forget_token()
                 await asyncio.sleep(min(0.2 * 2**breaks, 5.0))
 
+    async def put_together(self, records: Sequence[NewRecord]) -> list[gateway_pb2.RecordReceipt]:
+        """Write records as one transaction or not at all: at most 128, and 16 MiB of them.
+
+        Proven before it is returned; raises as `submit_group` does. MeshError INVALID, before anything is
+        signed, for a content that says that it is another record's or another patient's.
+        """
+        group, contents = self.prepare_together(records)
+        return await submit_group(self._connection, group, contents)
+
+    def prepare_together(
+        self, records: Sequence[NewRecord]
+    ) -> tuple[pb.CommandGroup, list[gateway_pb2.Content]]:
+        """Sign records as one group, and give it with their contents. Raises as `put_together` does."""
+        if not 1 <= len(records) <= command.MAX_GROUP_OF_RECORDS:
+            raise Misuse(
+                f"1 to {command.MAX_GROUP_OF_RECORDS} records are written together, not {len(records)}"
+            )
+        made: list[tuple[pb.PutRecord, gateway_pb2.Content]] = []
+        for index, record in enumerate(records):
+            try:
+                made.append(put_record(record, index))
+            except MeshError as error:
+                reason = f"record {index + 1} of {len(records)}: {error.reason}"
+                raise MeshError(error.code, reason, error.path, outcome=code_pb2.OUTCOME_NOT_DONE) from error
+        channel = self._wallet.consortium.signed_channel
+        group = command.make_group([(self._wallet, body) for body, _ in made], channel=channel)
+        return group, [content for _, content in made]
+
     async def put_with(
         self, record: NewRecord, author: command.Signer, *others: tuple[command.Signer, Message]
     ) -> list[gateway_pb2.RecordReceipt]:
@@ -229,8 +257,10 @@ def in_messages(items: Sequence[gateway_pb2.IngestItem]) -> Iterator[gateway_pb2
         yield gateway_pb2.IngestRequest(items=together)
 
 
-def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
+def put_record(record: NewRecord, index: int = 0) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     """The body that commits to a record, and the content with the salt of that commitment.
+
+    index  of the command in its group
 
     Raises MeshError INVALID for a content that says that it is another record's or another patient's.
     """
@@ -251,7 +281,7 @@ def put_record(record: NewRecord) -> tuple[pb.PutRecord, gateway_pb2.Content]:
         resources.check(resource, body)
     except resources.SaysOtherwise as error:
         raise MeshError(code_pb2.CODE_INVALID, error.reason, error.path) from error
-    return body, gateway_pb2.Content(command_index=0, content=record.content, salt=salt)
+    return body, gateway_pb2.Content(command_index=index, content=record.content, salt=salt)
 
 
 def _written(entry: Prepared, result: gateway_pb2.IngestResult, *, is_first: bool) -> Written:

@@ -45,6 +45,21 @@ class Member(NamedTuple):
     end: int
 
 
+class String(NamedTuple):
+    """A string in a text, between `start` and `end`; and the path of names and places that leads to it.
+
+    name    of the member that it is the value of, or is in the list of
+    around  of the member that the object with that member is, or is in the list of
+    """
+
+    value: str
+    start: int
+    end: int
+    name: str
+    around: str
+    path: str
+
+
 def parse(raw: bytes) -> Any:
     """What the text says; numbers as int, or Decimal with their digits. Raises NotJson."""
     return parse_text(decode(raw))
@@ -147,9 +162,34 @@ def end_of(text: str, at: int) -> int:
     return _scan_once(text, at)[1]
 
 
-def string_at(text: str, at: int) -> str:
-    """The string that begins at `at`."""
-    return _scanned(text, at + 1)[0]
+def strings(text: str, path: str) -> list[String]:
+    """Every string that is a value in a text that was parsed. path: of the whole."""
+    found: list[String] = []
+    _collect(text, start_of(text), ("", ""), path, found)
+    return found
+
+
+def _collect(text: str, at: int, names: tuple[str, str], path: str, found: list[String]) -> int:
+    """Gives where the value ends."""
+    if text[at] == '"':
+        value, end = _scanned(text, at + 1)
+        found.append(String(value, at, end, *names, path))
+        return end
+    if text[at] not in "{[":
+        return end_of(text, at)
+    closing, place = "}" if text[at] == "{" else "]", 0
+    at = _after(text, at + 1)
+    while text[at] != closing:
+        if closing == "}":
+            name, at = _scanned(text, at + 1)
+            known = name if _NAME.fullmatch(name) else "…"
+            inner, here = (name, names[0]), f"{path}.{known}"
+            at = _after(text, _after(text, at) + 1)
+        else:
+            inner, here = names, f"{path}[{place}]"
+        at, place = _after(text, _collect(text, at, inner, here, found)), place + 1
+        at = _after(text, at + 1) if text[at] == "," else at
+    return at + 1
 
 
 def quoted(value: str) -> str:

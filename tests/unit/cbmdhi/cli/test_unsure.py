@@ -157,9 +157,10 @@ def test_a_stream_that_breaks_takes_nothing_from_what_has_a_result_and_keeps_the
     channel = Losing()
     unsure = at(channel, home, monkeypatch)
     monkeypatch.setattr(At, "records", Breaking(cast(Connection, channel)), raising=False)
-    entry = {"resource": {"resourceType": "Observation", "status": "final", "code": {"text": "pulse"}}}
+    pulse = {"resourceType": "Observation", "status": "final", "code": {"text": "pulse"}}
+    entry = {"resource": pulse, "request": {"method": "POST", "url": "Observation"}}
     file = home / "bundle.json"
-    file.write_text(json.dumps({"resourceType": "Bundle", "type": "collection", "entry": [entry] * 3}))
+    file.write_text(json.dumps({"resourceType": "Bundle", "type": "batch", "entry": [entry] * 3}))
 
     told = typed("put", str(file), "-p", SOMEBODY, "--json")
 

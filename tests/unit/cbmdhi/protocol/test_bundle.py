@@ -1,0 +1,290 @@
+"""A transaction is all or nothing, and what its entries say of one another holds where they are records."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from importlib import resources as files
+from typing import Any
+
+import pytest
+
+from cbmdhi.protocol import bundle
+from cbmdhi.protocol.bundle import Entry, NotTaken
+from cbmdhi.protocol.bundle_references import URI_ELEMENTS
+from cbmdhi.protocol.ids import is_uuid7, uuid7
+
+MINE = "cb1" + "a" * 32
+A, B = (f"urn:uuid:{number}1111111-1111-4111-8111-111111111111" for number in (1, 2))
+HERE = "https://lab.example/fhir"
+
+
+def observation(**elements: Any) -> dict[str, Any]:
+    return {"resourceType": "Observation", "subject": {"reference": f"Patient/{MINE}"}, **elements}
+
+
+def post(resource: dict[str, Any], full_url: str = "", **request: Any) -> dict[str, Any]:
+    entry = {"resource": resource, "request": {"method": "POST", "url": resource["resourceType"], **request}}
+    return {"fullUrl": full_url, **entry} if full_url else entry
+
+
+def put(resource: dict[str, Any], full_url: str = "", **request: Any) -> dict[str, Any]:
+    url = f"{resource['resourceType']}/{resource['id']}"
+    return post(resource, full_url, **{"method": "PUT", "url": url, **request})
+
+
+def read(*entries: Any, kind: str = "transaction", patient: str = MINE) -> list[Entry | NotTaken]:
+    document = {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
+    return bundle.entries(json.dumps(document), document, patient)
+
+
+def together(*entries: Any, patient: str = MINE) -> list[Entry]:
+    found = read(*entries, patient=patient)
+    assert all(isinstance(one, Entry) for one in found)
+    return [one for one in found if isinstance(one, Entry)]
+
+
+def refusal(*entries: Any, kind: str = "transaction", patient: str = MINE) -> NotTaken:
+    with pytest.raises(NotTaken) as caught:
+        read(*entries, kind=kind, patient=patient)
+    return caught.value
+
+
+def said(entry: Entry) -> dict[str, Any]:
+    return json.loads(entry.text)
+
+
+def place(entry: Entry) -> str:
+    return f"{entry.kind}/{entry.record_id}"
+
+
+def led(reference: str, full_url: str = "", *, to: dict[str, Any]) -> tuple[str, Entry]:
+    """Where a reference of a second entry leads, and the first one, which is as given."""
+    first, second = together(to, post(observation(hasMember=[{"reference": reference}]), full_url))
+    return said(second)["hasMember"][0]["reference"], first
+
+
+@pytest.mark.parametrize(
+    ("first_url", "own_id", "second_url", "reference", "wanted"),
+    [
+        (A, "", B, A, "{place}"),
+        (A, "", "", A, "{place}"),
+        (A, "", B, f"{A}#part", "{place}#part"),
+        (f"{HERE}/Observation/7", "7", f"{HERE}/Observation/8", "Observation/7", "{place}"),
+        (f"{HERE}/Observation/7", "7", f"{HERE}/Observation/8", f"{HERE}/Observation/7", "{place}"),
+        (f"{HERE}/Observation/7", "7", "", f"{HERE}/Observation/7/_history/3", "{place}/_history/1"),
+        (f"{HERE}/Observation/7", "7", B, "Observation/7", "{place}"),
+        ("", "7", "", "Observation/7", "{place}"),
+        (
+            A,
+            "",
+            B,
+            "https://elsewhere.example/fhir/Observation/7",
+            "https://elsewhere.example/fhir/Observation/7",
+        ),
+        (A, "", B, "#contained", "#contained"),
+        (f"{HERE}/Observation/7", "7", "https://other.example/Observation/8", "Observation/7", ""),
+    ],
+)
+def test_every_kind_of_reference_leads_to_the_record_that_the_entry_became(
+    first_url: str, own_id: str, second_url: str, reference: str, wanted: str
+) -> None:
+    to = post(observation(**({"id": own_id} if own_id else {})), first_url)
+    found, first = led(reference, second_url, to=to)
+    assert is_uuid7(first.record_id)
+    if not wanted:  # of another server's resource of that name
+        wanted = f"https://other.example/{reference}"
+    assert found == wanted.format(place=place(first))
+
+
+def test_a_reference_to_a_record_that_is_there_stays() -> None:
+    there = f"Observation/{uuid7()}"
+    assert led(there, to=post(observation()))[0] == there
+    first, second = together(
+        put(observation(id=uuid7()), A, ifMatch='W/"3"'), post(observation(hasMember=[{"reference": A}]))
+    )
+    assert (first.version, said(second)["hasMember"][0]["reference"]) == (4, place(first))
+
+
+def test_attachments_narrative_and_identifying_urls_lead_there_too_and_canonicals_do_not() -> None:
+    div = (
+        f'<div xmlns="http://www.w3.org/1999/xhtml"><a href="{A}">scan</a> <img SRC = \'{A}\' alt="{A}"/>'
+        ' <a href="#part">x</a><a href="https://lab.example/?a=1&amp;b=2">y</a></div>'
+    )
+    report = {
+        "resourceType": "DiagnosticReport",
+        "text": {"status": "generated", "div": div},
+        "presentedForm": [{"contentType": "application/pdf", "url": A}],
+        "instantiatesUri": [A],
+        "instantiatesCanonical": [A],
+        "identifier": [{"system": "urn:ietf:rfc:3986", "value": A}],
+        "extension": [
+            {"url": "http://example.org/e", "valueUri": A},
+            {"url": "urn:uuid:e", "valueString": A},
+        ],
+    }
+    binary, written = together(
+        post({"resourceType": "Binary", "contentType": "application/pdf"}, A), post(report)
+    )
+    found, there = said(written), place(binary)
+    assert found["text"]["div"] == div.replace(f'href="{A}"', f'href="{there}"').replace(
+        f"'{A}'", f"'{there}'"
+    )
+    assert (found["presentedForm"][0]["url"], found["instantiatesUri"]) == (there, [there])
+    assert (found["instantiatesCanonical"], found["identifier"][0]["value"]) == ([A], A)
+    assert [one.get("valueUri", one.get("valueString")) for one in found["extension"]] == [there, A]
+
+
+def test_the_bundles_patient_is_who_the_records_are_about() -> None:
+    patient = {"resourceType": "Patient", "id": "p"}
+    for reference, full_url in ((A, A), ("Patient/p", ""), ("Patient/p", f"{HERE}/Patient/p")):
+        entries = together(
+            post(patient, full_url), post({**observation(), "subject": {"reference": reference}})
+        )
+        assert said(entries[1])["subject"]["reference"] == f"Patient/{MINE}"
+
+
+def test_all_that_is_no_reference_stays_to_the_byte() -> None:
+    inner = f'{{ "resourceType" : "Observation",\r\n"value":1.10 ,"focus":[{{"reference":"{A}"}}]}}'
+    text = (
+        f'{{"resourceType":"Bundle","type":"transaction","entry":[{{"resource":{inner},"fullUrl":"{A}",'
+        '"request":{"method":"POST","url":"Observation"}}]}'
+    )
+    [entry] = bundle.entries(text, json.loads(text), MINE)
+    assert isinstance(entry, Entry)
+    told = '"Observation"'
+    changed = inner.replace(A, place(entry)).replace(told, f'{told},"id":"{entry.record_id}"')
+    assert entry.text == changed
+
+
+LINK = "Bundle.entry[0].resource.hasMember[0].reference"
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "advice"),
+    [
+        (post(observation(hasMember=[{"reference": B}]), A), LINK, "send it along"),
+        (post(observation(hasMember=[{"reference": "Observation/7"}]), A), LINK, "UUIDv7"),
+        (post(observation(hasMember=[{"reference": "Observation?code=x"}]), A), LINK, "identifier"),
+        (post(observation(hasMember=[{"reference": "seven"}]), A), LINK, "Type/id"),
+        (
+            post(observation(text={"div": f'<div><a href="{B}">x</a></div>'})),
+            "Bundle.entry[0].resource.text.div",
+            "send it along",
+        ),
+        (
+            post({"resourceType": "Media", "content": {"url": "Binary/7"}}),
+            "Bundle.entry[0].resource.content.url",
+            "send it along",
+        ),
+        (
+            post(observation(), ifNoneExist="identifier=1"),
+            "Bundle.entry[0].request.ifNoneExist",
+            "ifNoneMatch `*`",
+        ),
+        (post(observation(), ifMatch='W/"1"'), "Bundle.entry[0].request.ifMatch", "not for a POST"),
+        (post(observation(), url="Patient"), "Bundle.entry[0].request.url", "type of the resource"),
+        (post(observation(), method="DELETE"), "Bundle.entry[0].request.method", "entered-in-error"),
+        (post(observation(), method="PATCH"), "Bundle.entry[0].request.method", "PUT"),
+        (post(observation(), method="GET"), "Bundle.entry[0].request.method", "by itself"),
+        (post(observation(), method="post"), "Bundle.entry[0].request.method", "POST or PUT"),
+        (put(observation(id="7")), "Bundle.entry[0].request.url", "UUIDv7"),
+        (put(observation(id="7"), url="Observation?identifier=7"), "Bundle.entry[0].request.url", "search"),
+        (
+            put(observation(id=uuid7()), url=f"Observation/{uuid7()}"),
+            "Bundle.entry[0].resource.id",
+            "the id of",
+        ),
+        (put(observation(id=uuid7()), ifMatch="1"), "Bundle.entry[0].request", "ifMatch"),
+        (put(observation(id=uuid7()), ifMatch='"1"', ifNoneMatch="*"), "Bundle.entry[0].request", "ifMatch"),
+        (post(observation(), "Observation/7"), "Bundle.entry[0].fullUrl", "absolute"),
+        (post(observation(), f"{HERE}/Observation/7/_history/1"), "Bundle.entry[0].fullUrl", "version"),
+        (post(observation()) | {"modifierExtension": []}, "Bundle.entry[0]", "modifierExtension"),
+        ({"resource": observation()}, "Bundle.entry[0].request", "POST"),
+        ({"request": {"method": "POST", "url": "Observation"}}, "Bundle.entry[0].resource", "needed"),
+        ("x", "Bundle.entry[0].request", "needed"),
+    ],
+)
+def test_what_cannot_be_done_refuses_all_of_a_transaction_with_what_to_do(
+    entry: Any, path: str, advice: str
+) -> None:
+    good = post(observation())
+    why = refusal(entry, good)
+    assert (why.path, advice in why.reason) == (path, True), why.reason
+    assert why.reason.startswith(path)
+    moved = refusal(good, entry)
+    assert moved.path == path.replace("[0]", "[1]", 1)
+
+
+def test_of_a_batch_each_entry_is_by_itself() -> None:
+    found = read(
+        post(observation(), A),
+        post(observation(hasMember=[{"reference": A}])),
+        post(observation()),
+        kind="batch",
+    )
+    assert [isinstance(one, Entry) for one in found] == [True, False, True]
+    assert isinstance(found[1], NotTaken)
+    assert "a transaction" in found[1].reason
+
+
+def test_two_entries_do_not_write_the_same_and_two_patients_are_two_bundles() -> None:
+    again = observation(id=uuid7())
+    assert "entry[0]" in refusal(put(again), put(again)).reason
+    assert "entry[0]" in refusal(post(observation(), A), post(observation(), A)).reason
+    found = read(put(again, ifMatch='"1"'), put(again, ifMatch='"2"'), post(observation()), kind="batch")
+    assert [isinstance(one, Entry) for one in found] == [True, False, True]
+    patient = {"resourceType": "Patient"}
+    assert refusal(post(patient), post(patient)).path == "Bundle.entry[1]"
+    assert "by address" in refusal(post(patient), patient="").reason
+
+
+def test_a_transaction_is_one_commit_and_so_bounded() -> None:
+    assert len(together(*[post(observation())] * 128)) == 128
+    why = refusal(*[post(observation())] * 129)
+    assert (why.path, "at most 128" in why.reason, "batch" in why.reason) == ("Bundle.entry", True, True)
+    assert len(read(*[post(observation())] * 129, kind="batch")) == 129
+    assert refusal().path == "Bundle.entry"
+
+
+@pytest.mark.parametrize("kind", ["document", "message", "collection"])
+def test_what_is_one_thing_is_not_taken_apart(kind: str) -> None:
+    assert not bundle.is_taken_apart({"resourceType": "Bundle", "type": kind})
+    assert not bundle.is_taken_apart({"resourceType": "Observation", "type": "transaction"})
+
+
+@pytest.mark.parametrize(
+    "kind", ["searchset", "history", "transaction-response", "batch-response", None, "x"]
+)
+def test_a_servers_answer_and_a_bundle_of_no_type_are_nothing_to_write(kind: str | None) -> None:
+    with pytest.raises(NotTaken) as caught:
+        bundle.is_taken_apart({"resourceType": "Bundle", "type": kind})
+    assert (caught.value.path, "transaction" in caught.value.reason) == ("Bundle.type", True)
+
+
+def test_a_document_in_a_transaction_stays_whole() -> None:
+    document = {
+        "resourceType": "Bundle",
+        "type": "document",
+        "id": "doc-1",
+        "entry": [
+            {
+                "fullUrl": A,
+                "resource": {"resourceType": "Composition", "section": [{"entry": [{"reference": B}]}]},
+            }
+        ],
+    }
+    [entry] = together(post(document))
+    assert entry.text == json.dumps(document)
+
+
+def test_the_elements_that_hold_a_uri_are_those_of_the_schema() -> None:
+    raw = (files.files("services.gateway") / "schema" / "fhir-r4-4.0.1.schema.json.gz").read_bytes()
+    definitions = json.loads(gzip.decompress(raw))["definitions"]
+    found: set[str] = set()
+    for body in definitions.values():
+        for name, element in body.get("properties", {}).items():
+            of = element.get("$ref") or element.get("items", {}).get("$ref", "")
+            if of.rpartition("/")[2] in ("uri", "url", "oid", "uuid"):
+                found.add(name)
+    assert found | {f"value{kind}" for kind in ("Uri", "Url", "Oid", "Uuid")} == URI_ELEMENTS
