@@ -1,5 +1,8 @@
-"""Whether an identity may act. The chaincode decides (chaincode/batch/handle_suspend_identity.go); this is
-the same rule for whoever would otherwise refuse before it is asked, or ask it in vain."""
+"""Whether an identity may act.
+
+The chaincode decides (chaincode/batch/admit.go). This is the same rule for whoever would
+otherwise refuse before it is asked, or ask it in vain.
+"""
 
 from cbmdhi.command.v1.command_pb2 import EFFECT_DENY, ROLE_PATIENT, CommandBody
 from cbmdhi.command.v1.state_pb2 import (

@@ -1,11 +1,13 @@
 package batch
 
 import (
+	"slices"
+
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/state"
 )
 
-// decided is a command of which it is decided whether it is done, and the audit entry that says so.
+// decided is a command with the decision about it, and the audit entry that says so.
 type decided struct {
 	*authenticated
 	// The identity on whose authority it is decided: the signer, or the delegator behind a device.
@@ -37,8 +39,8 @@ func (r *run) decide(a *authenticated) (*decided, *refusal) {
 	return c, c.handler.apply(r, c)
 }
 
-// admit decides whether who was authenticated may act, and for whom, by the state as it is now: what the commands
-// before it in its group have changed included.
+// admit decides whether the signer may act, and for whom. It goes by the state as it is now, with what the commands before
+// this one in its group have changed.
 func (r *run) admit(c *decided) *refusal {
 	if early := checkBeginning(c.header, r.call.TimeMs, c.period()); early != nil {
 		return early
@@ -60,8 +62,8 @@ func (r *run) admit(c *decided) *refusal {
 	return nil
 }
 
-// record stages the audit entry. It tells who sends the command again what became of it, so that nothing that was
-// refused takes effect when the state has changed. It is written once and never changed.
+// record stages the audit entry, which is written once and never changed. Whoever sends the command again gets the verdict
+// that stands there, so that what was refused never takes effect later.
 func (r *run) record(c *decided, why *refusal) {
 	c.entry.Code, c.entry.AtMs, c.entry.TxId = pb.Code_CODE_OK, r.call.TimeMs, r.call.TxID
 	if why != nil {
@@ -71,4 +73,27 @@ func (r *run) record(c *decided, why *refusal) {
 		}
 	}
 	r.state.Append(c.auditKey, c.entry)
+}
+
+// mayAct tells whether an identity may act. A suspended patient may still take consent away: a suspension must not let
+// others read on against the patient's will. With a lost key not even that, since somebody else may hold it.
+func mayAct(signer *pb.IdentityDocument, body *pb.CommandBody) bool {
+	switch signer.GetStatus() {
+	case pb.IdentityStatus_IDENTITY_STATUS_ACTIVE:
+		return true
+	case pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED:
+		return signer.GetRole() == pb.Role_ROLE_PATIENT && onlyRestricts(body) &&
+			signer.GetSuspension().GetReasonCode() != reasonLostKey ||
+			body.GetEmergencyAccess() != nil // It says what was done already, and goes on record with that against it.
+	}
+	return false
+}
+
+func onlyRestricts(body *pb.CommandBody) bool {
+	if given := body.GetConsent(); given != nil {
+		return !slices.ContainsFunc(given.GetProvisions(), func(p *pb.Provision) bool {
+			return p.GetEffect() != pb.Effect_EFFECT_DENY
+		})
+	}
+	return body.GetRevokeConsent() != nil
 }

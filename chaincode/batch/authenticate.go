@@ -63,7 +63,7 @@ func (r *run) authenticateNew(c *decoded, signer *pb.IdentityDocument) (authenti
 		}
 		a.role, a.msp = registration.GetRole(), registration.GetHomeMsp()
 	} else if c.body.GetEmergencyAccess() != nil && signer.GetHomeMsp() != r.call.CreatorMSP {
-		// Who has opened it carries it. What nobody opened is not put on record by whoever has a stolen key or such a command.
+		// The member that opened the record carries the command. Nobody else can put on record what was never opened.
 		return authenticated{}, forbidden("", "an emergency is put on record by the clinician's own member, which opened it")
 	}
 	if c.delegation != nil {

@@ -6,8 +6,8 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
-// Closed lists of the contract: no state holds free text. What is refused for it lies in the block all the same, so
-// that whoever carries a command looks first (cbmdhi/protocol/words.py).
+// Closed lists of the contract: no state holds free text. A refused command lies in the block all the same, so whoever
+// carries it checks these lists first (cbmdhi/protocol/words.py).
 var (
 	categories = []string{
 		"demographics", "encounters", "conditions", "allergies", "observations", "medications",
@@ -29,8 +29,7 @@ const (
 
 	actionWrite   = "write"
 	actionHistory = "history"
-	// A PutRecord names no purpose: writing to the record is treatment, for consents and
-	// delegations alike.
+	// A PutRecord names no purpose: writing to the record is treatment, for consents and for delegations.
 	purposeTreatment = "TREAT"
 	purposeEmergency = "ETREAT"
 )
@@ -42,8 +41,8 @@ func isRole(role pb.Role) bool {
 
 func isPurpose(code string) bool { return slices.Contains(purposes, code) }
 
-// within tells whether every entry is on the closed list, and where the first is that is not.
-func within(entries, list []string) (int, bool) {
+// firstOffList tells where the first entry is that is not on the closed list; ok when all are.
+func firstOffList(entries, list []string) (int, bool) {
 	for i, entry := range entries {
 		if !slices.Contains(list, entry) {
 			return i, false

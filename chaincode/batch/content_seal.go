@@ -15,15 +15,15 @@ import (
 // Limits of a seal. They are part of the contract with storage (state.proto).
 const (
 	maxSealedContents = 1000
-	// A replica's storage holds on for longer than a receipt may be used, so that what it unpins can
-	// never be put on the channel afterwards.
+	// A replica's storage keeps the content for longer than its receipt may be used. So nothing that it has unpinned can
+	// be put on the channel afterwards.
 	receiptLifetimeMs = 12 * 60 * 1000
 	// By which a member's clock may be ahead of the transaction's.
 	receiptSkewMs = 2 * 60 * 1000
 )
 
-// sealing is a SealedBatch, looked at once for all the records that name it.
-type sealing struct {
+// contentSeal is a SealedBatch, checked once for all the records that name it.
+type contentSeal struct {
 	seal *pb.SealedBatch
 	// Why it is not well-formed.
 	malformed *refusal
@@ -32,19 +32,18 @@ type sealing struct {
 	holders map[string]bool
 }
 
-// decodeSeals indexes the seals of a batch by their roots. A malformed one is the trouble of the
-// records that name it.
-func decodeSeals(batch *pb.Batch) (map[string]*sealing, *Failure) {
+// decodeSeals indexes the seals of a batch by their roots. A malformed seal is a fault of the records that name it.
+func decodeSeals(batch *pb.Batch) (map[string]*contentSeal, *Failure) {
 	if len(batch.GetSeals()) > len(batch.GetItems())*MaxGroupRecords {
 		return nil, fail(pb.Code_CODE_INVALID, "batch", "more seals than contents")
 	}
-	seals := make(map[string]*sealing, len(batch.GetSeals()))
+	seals := make(map[string]*contentSeal, len(batch.GetSeals()))
 	for _, seal := range batch.GetSeals() {
 		root := string(seal.GetRootSha256())
 		if seals[root] != nil {
 			return nil, fail(pb.Code_CODE_INVALID, "batch", "the same seal twice")
 		}
-		s := &sealing{seal: seal, malformed: checkSeal(seal), holders: map[string]bool{}}
+		s := &contentSeal{seal: seal, malformed: checkSeal(seal), holders: map[string]bool{}}
 		if s.malformed == nil {
 			s.contents = make(map[[sha256.Size]byte]struct{}, len(seal.GetContents())/sha256.Size)
 			for at := 0; at < len(seal.GetContents()); at += sha256.Size {
@@ -89,18 +88,18 @@ func (r *run) acceptSeal(c *decided) *refusal {
 	for i, msp := range c.content.GetReplicas() {
 		member := state.Load[pb.MemberDocument](r.state, state.MemberKey(msp))
 		if member == nil {
-			return invalid(at("contents.replicas", i), "not a member of this channel")
+			return invalid(elementOf("contents.replicas", i), "not a member of this channel")
 		}
 		if !r.isHolder(s, member) {
-			return invalid(at("contents.replicas", i),
+			return invalid(elementOf("contents.replicas", i),
 				"the seal has no receipt of this member's storage that holds, of the last %d minutes: seal it anew", receiptLifetimeMs/60_000)
 		}
 	}
 	return nil
 }
 
-// isHolder tells whether a member has signed that it holds the batch: looked at once for all its records.
-func (r *run) isHolder(s *sealing, member *pb.MemberDocument) bool {
+// isHolder tells whether a member has signed that it holds the batch. It is checked once for all its records.
+func (r *run) isHolder(s *contentSeal, member *pb.MemberDocument) bool {
 	holds, known := s.holders[member.GetMsp()]
 	if !known {
 		holds = slices.ContainsFunc(s.seal.GetReceipts(), func(receipt *pb.ReplicaReceipt) bool {
@@ -134,8 +133,8 @@ func sealedContent(content *pb.StoredContent, commandID, signer string) [sha256.
 	return sha256.Sum256([]byte(sealed))
 }
 
-// contentStatement is the word of the writer's storage: how large the content is and which key opens it. A carrier that named
-// another key would take its id from the patient for whom storage made it, or use up the epochs.
+// contentStatement is what the writer's storage says: how large the content is and which key opens it. A carrier that
+// named another key would take its id from the patient for whom storage made it, or use up the epochs.
 func contentStatement(content *pb.StoredContent) [sha256.Size]byte {
 	key := content.GetWriterKey()
 	return sha256.Sum256([]byte(strings.Join([]string{

@@ -8,8 +8,7 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// policyInForce remembers the parsed policies of a PolicyState, which a SetPolicy may replace in
-// the middle of a batch.
+// policyInForce keeps the parsed policies of a PolicyState, which a SetPolicy may replace in the middle of a batch.
 type policyInForce struct {
 	state   *pb.PolicyState
 	session *policy.Session
@@ -40,8 +39,7 @@ type question struct {
 	record    policy.Record
 }
 
-// decide asks policies and consents and returns what the answer rested on; a refusal says why and
-// what to do.
+// askPolicy asks policies and consents, and returns what the answer rests on. A refusal says why and what to do.
 func (r *run) askPolicy(q question) (*pb.DecisionBasis, *refusal) {
 	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(q.record.Patient))
 	consents := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(q.record.Patient))

@@ -38,10 +38,11 @@ var (
 	queryShape      = wire.ShapeOf((&pb.Query{}).ProtoReflect().Descriptor())
 )
 
-// group is an item of the batch, decoded. checkForm completes it; nothing changes it afterwards.
+// group is an item of the batch, decoded. checkForm completes it, and nothing changes it afterwards.
 type group struct {
 	commands []*decoded
-	// Why the commands are not one group: nobody of it is heard. nil where nothing is wrong, as of all that follow.
+	// Why the commands are not one group, so that none of them is processed. This and the reasons below are nil where
+	// nothing is wrong.
 	badMembership *refusal
 	// Why one of the commands is refused by its form, and which.
 	badForm *refusal
@@ -62,7 +63,7 @@ type decoded struct {
 	// The carrier's statement about the content of a PutRecord. It is not signed by the command's signer.
 	content *pb.StoredContent
 
-	// Why the bytes do not decode. nil where nothing is wrong, as of all that follow.
+	// Why the bytes do not decode. This and the reasons below are nil where nothing is wrong.
 	badEncoding *refusal
 	// Why its ids or its signer's address are not well-formed.
 	badNames *refusal
@@ -74,7 +75,7 @@ type decoded struct {
 
 func (c *decoded) id() string { return c.header.GetCommandId() }
 
-func decodeBatch(raw []byte) ([]*group, map[string]*sealing, *Failure) {
+func decodeBatch(raw []byte) ([]*group, map[string]*contentSeal, *Failure) {
 	if len(raw) > MaxBatchBytes {
 		return nil, nil, fail(pb.Code_CODE_TOO_LARGE, "batch", "over %d bytes: send fewer items", MaxBatchBytes)
 	}
@@ -148,7 +149,7 @@ func decodeCommand(signed *pb.SignedCommand, left *wire.Budget) *decoded {
 }
 
 func (c *decoded) decode(left *wire.Budget) *refusal {
-	// Unsigned, but a registration is kept with its envelope: nothing may ride along into the state.
+	// The envelope is not signed, but that of a registration is kept. So it may hold nothing that this version does not know.
 	if !wire.AllKnown(c.signed.ProtoReflect()) {
 		return invalid("", "not a SignedCommand of this version")
 	}
@@ -207,8 +208,8 @@ func (c *decoded) checkNames() *refusal {
 	return nil
 }
 
-// assignContents gives each PutRecord the carrier's statement about its content. One that is missing
-// is the record's own fault and found there; one too many is the item's.
+// assignContents gives each PutRecord the carrier's statement about its content. A missing one is found with the record;
+// one too many is a fault of the item.
 func assignContents(commands []*decoded, contents []*pb.StoredContent) *refusal {
 	for _, content := range contents {
 		i := int(content.GetCommandIndex())

@@ -12,11 +12,11 @@ import (
 // maxDelegationPatients bounds the patients that a delegation can be limited to.
 const maxDelegationPatients = 64
 
-// checkDelegator finds out who stands behind a device's command, by signatures alone. It puts nobody in anybody's
-// place: delegate does, once a refusal can be remembered.
+// checkDelegator finds out who stands behind a device's command, by signatures alone. Whether that person may let the
+// device act is for delegate to decide, when a refusal can be remembered.
 func (r *run) checkDelegator(c *decoded) *refusal {
 	d := c.delegation
-	// What the device signed names whom it acts for: a carrier cannot put another delegation beside it.
+	// The device's command names its delegation, so that a carrier cannot put another one beside it.
 	named := sha256.Sum256(c.signed.GetDelegation().GetDelegation())
 	if !bytes.Equal(c.header.GetDelegationSha256(), named[:]) {
 		return refuse(pb.Code_CODE_BAD_SIGNATURE, "delegation_sha256",
@@ -43,8 +43,8 @@ func (r *run) checkDelegator(c *decoded) *refusal {
 	return nil
 }
 
-// delegate checks that the person behind a device's signature let it do this, and puts the person
-// in the actor's place: policy then decides about the person, knowing that a device signed.
+// delegate checks that the person behind a device's signature lets it do this, and makes that person the actor. The
+// policy then decides about the person, and knows that a device signed.
 func (r *run) delegate(c *decided, device *pb.IdentityDocument) *refusal {
 	if c.handler.delegation == nil {
 		return forbidden("delegation", "this command is never delegated: the person signs it")
@@ -75,7 +75,7 @@ func (r *run) delegate(c *decided, device *pb.IdentityDocument) *refusal {
 	return nil
 }
 
-// checkDelegate checks that a delegation is to this device, and for now.
+// checkDelegate checks that a delegation is to this device, and valid now.
 func (r *run) checkDelegate(d *pb.Delegation, device *pb.IdentityDocument) *refusal {
 	if device.GetRole() != pb.Role_ROLE_DEVICE {
 		return forbidden("signer", "only a registered device acts within a delegation: sign in person")
@@ -102,22 +102,34 @@ func checkDelegation(d *pb.Delegation) *refusal {
 	if !isAddress(d.GetDelegate()) {
 		return invalid("delegation.delegate", "not an address")
 	}
-	if i, ok := within(d.GetActions(), delegationActions); !ok {
-		return invalid(at("delegation.actions", i), "not an action that can be delegated")
+	if i, ok := firstOffList(d.GetActions(), delegationActions); !ok {
+		return invalid(elementOf("delegation.actions", i), "not an action that can be delegated")
 	}
 	if len(d.GetPurposes()) == 0 {
 		return invalid("delegation.purposes", "at least one purpose of use")
 	}
-	if i, ok := within(d.GetPurposes(), purposes); !ok {
-		return invalid(at("delegation.purposes", i), "not a purpose of use of the closed list")
+	if i, ok := firstOffList(d.GetPurposes(), purposes); !ok {
+		return invalid(elementOf("delegation.purposes", i), "not a purpose of use of the closed list")
 	}
 	if len(d.GetPatients()) > maxDelegationPatients {
 		return tooLarge("delegation.patients", "more than %d: leave the list empty to mean all", maxDelegationPatients)
 	}
 	for i, patient := range d.GetPatients() {
 		if !isAddress(patient) {
-			return invalid(at("delegation.patients", i), "not an address")
+			return invalid(elementOf("delegation.patients", i), "not an address")
 		}
+	}
+	return nil
+}
+
+// checkNotEnded refuses a delegation that was revoked, or whose delegator or device was suspended after it was signed. A
+// reinstatement brings none back: its device needs a new login.
+func (r *run) checkNotEnded(d *pb.Delegation, delegator, device *pb.IdentityDocument) *refusal {
+	if state.Load[pb.RevokedDelegation](r.state, state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator())) != nil {
+		return forbidden("delegation.delegation_id", "the delegation was ended, as by a logout: log in again")
+	}
+	if d.GetIssuedAtMs() <= max(delegator.GetSuspendedAtMs(), device.GetSuspendedAtMs()) {
+		return forbidden("delegation.issued_at_ms", "signed before a suspension of its delegator or its device: log in again")
 	}
 	return nil
 }

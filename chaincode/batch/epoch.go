@@ -11,12 +11,12 @@ const EpochMs = 60 * 1000
 // epoch that a moment is in.
 func (call Call) epoch() int64 { return call.TimeMs / EpochMs }
 
-// witnessKey is the epoch that a batch rests on: the one before its own, which has begun long enough ago for every
-// member's peer to know.
+// witnessKey is the key of the epoch that a batch rests on: the one before its own, which every member's peer knows by
+// now.
 func (call Call) witnessKey() string { return state.EpochKey(call.epoch() - 1) }
 
-// checkTime bounds the time of a batch by what is committed. Its reading the witness does the rest: once the epoch after
-// the next has begun, whatever was endorsed before is a conflict for Fabric.
+// checkTime bounds the time of a batch by what is committed. That the witness was read does the rest: once the epoch after
+// the next has begun, Fabric finds a read conflict in whatever was endorsed before.
 func checkTime(call Call, s *state.Overlay) *Failure {
 	witness := state.Load[pb.Epoch](s, call.witnessKey()).GetNumber()
 	switch before := call.epoch() - 1; {
@@ -29,7 +29,7 @@ func checkTime(call Call, s *state.Overlay) *Failure {
 }
 
 // Tick begins the epoch of the transaction's time, so that what was endorsed two epochs ago can no longer be committed.
-// It goes forward only and once an epoch; that it is no faster than the members' clocks, they see to when they endorse it.
+// It goes forward only, once an epoch. The endorsing members see to it that it goes no faster than their clocks.
 func (rules *Rules) Tick(call Call, ledger state.Ledger) (writes []state.Write, err error) {
 	defer recoverFault(&err)
 	keys := callKeys(call)
@@ -49,7 +49,7 @@ func (rules *Rules) Tick(call Call, ledger state.Ledger) (writes []state.Write, 
 			return nil, fail(pb.Code_CODE_CONFLICT, "epoch", "this epoch has begun already")
 		}
 	}
-	// The one before as well, after a while in which nobody told the time: this epoch's batches rest on it.
+	// The epoch before too, when nobody has told the time for a while: the batches of this epoch rest on it.
 	for _, number := range []int64{now - 1, now} {
 		if state.Load[pb.Epoch](s, state.EpochKey(number)).GetNumber() != number {
 			s.Put(state.EpochKey(number), &pb.Epoch{Number: number})

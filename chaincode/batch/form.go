@@ -43,7 +43,7 @@ func (call Call) checkForm(c *decoded) *refusal {
 	return nil
 }
 
-// checkNewcomer: a registration is signed by the key that it registers.
+// checkNewcomer checks that a registration is signed by the key that it registers.
 func checkNewcomer(c *decoded, spki []byte) *refusal {
 	const path = "body.register_identity.signing_public_key"
 	key, err := signing.ParseKey(spki)

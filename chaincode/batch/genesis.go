@@ -11,9 +11,8 @@ import (
 	"cbmdhi/chaincode/wire"
 )
 
-// Init writes the beginning of a channel: the members, the first policy, and the hash of this very
-// Genesis. The chaincode endorses none but the one that its operator agreed to, so that no single
-// member decides who the others are.
+// Init writes the beginning of a channel: the members, the first policy, and the hash of this Genesis. The chaincode
+// endorses only the Genesis that its operator agreed to, so that no single member decides who the others are.
 func (rules *Rules) Init(call Call, raw []byte, ledger state.Ledger) (writes []state.Write, err error) {
 	defer recoverFault(&err)
 	if sha256.Sum256(raw) != call.GenesisSHA256 {
@@ -83,8 +82,8 @@ func callKeys(call Call) []string {
 	return []string{state.ChannelKey, state.MemberKey(call.CreatorMSP)}
 }
 
-// admitCall is who may call this channel's chaincode, and with what beginning in mind: one rule for
-// `process` and `query`.
+// admitCall decides who may call this channel's chaincode: a member, whose server agrees about the genesis. It is one rule
+// for every function but `init`.
 func admitCall(call Call, s *state.Overlay) *Failure {
 	began := state.Load[pb.ChannelState](s, state.ChannelKey)
 	switch {

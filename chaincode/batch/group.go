@@ -7,15 +7,15 @@ import (
 	"cbmdhi/chaincode/signing"
 )
 
-// checkMembership decides whether the commands are one group: a lone command that names none, or
-// several that name each other.
+// checkMembership decides whether the commands are one group: a single command that names no group, or several commands
+// that name each other.
 func checkMembership(commands []*decoded) *refusal {
 	if len(commands) == 0 {
 		return nil
 	}
 	for _, c := range commands {
 		if c.badEncoding != nil {
-			return nil // It speaks for itself, and the group cannot be judged.
+			return nil // It is refused for that, and nothing can be said of the group.
 		}
 	}
 	if len(commands) == 1 {
@@ -66,8 +66,8 @@ func checkCount(commands []*decoded) *refusal {
 	return nil
 }
 
-// processGroup gives a verdict for each command of a group and stages what the group changes: all of it, or nothing but
-// the audit entries that say why not. Once all its signers are known, what they signed has its one verdict for ever.
+// processGroup gives a verdict for each command of a group. It commits all changes of the group, or rolls all of them back
+// and commits only the audit entries that say why. Once every signer is known, the verdicts stand for ever.
 func (r *run) processGroup(g *group) []*pb.Verdict {
 	if g.badMembership != nil {
 		return g.refused(g.badMembership)
@@ -90,7 +90,7 @@ func (r *run) processGroup(g *group) []*pb.Verdict {
 	}
 	commands := make([]*decided, 0, len(signed))
 	for i := range signed {
-		// One by one, since who was suspended by the one before does not act any more.
+		// One by one: a signer whom the command before has suspended does not act any more.
 		c, why := r.decide(&signed[i])
 		commands = append(commands, c)
 		if why != nil {
@@ -106,8 +106,8 @@ func (r *run) processGroup(g *group) []*pb.Verdict {
 	return verdicts
 }
 
-// replay answers a group of which something was committed before, done or refused; nil when nothing was. All of it:
-// each command gets its first verdict. A part: its ids were used in another group.
+// replay answers a group of which something was committed before, done or refused; nil when nothing was. When all of it
+// was, each command gets its first verdict. When a part was, its ids were used in another group, and the rest is refused.
 func (r *run) replay(g *group, signed []authenticated) []*pb.Verdict {
 	committed := 0
 	for i := range signed {
@@ -135,7 +135,7 @@ func (r *run) replay(g *group, signed []authenticated) []*pb.Verdict {
 	return g.refused(why)
 }
 
-// refuseGroup blames the last of the commands that were decided.
+// refuseGroup rolls a group back. The last of the commands that were decided is the one that was refused.
 func (r *run) refuseGroup(g *group, signed []authenticated, commands []*decided, why *refusal) []*pb.Verdict {
 	r.state.Rollback()
 	culprit := len(commands) - 1
@@ -148,7 +148,7 @@ func (r *run) refuseGroup(g *group, signed []authenticated, commands []*decided,
 			r.record(commands[i], why)
 			continue
 		}
-		// Anew, without what its handler has added: it was not done.
+		// A new entry, without what the handler has added: the command was not done.
 		c := undecided(&signed[i])
 		if i < culprit {
 			c.entry.OnBehalfOf = commands[i].entry.GetOnBehalfOf()
@@ -168,7 +168,7 @@ func (g *group) refused(why *refusal) []*pb.Verdict {
 	return verdicts
 }
 
-// refusedFor gives one command of a group its own verdict, and says to the others that they are refused for it.
+// refusedFor gives one command of a group its own verdict. The others are refused because of it.
 func (g *group) refusedFor(culprit int, verdict *pb.Verdict) []*pb.Verdict {
 	verdicts := g.refused(groupRefused)
 	verdicts[culprit] = verdict

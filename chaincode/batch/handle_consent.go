@@ -33,7 +33,7 @@ var consentHandler = handler{
 			return tooLarge(path+"provisions", "more than %d", MaxProvisions)
 		}
 		for i, provision := range body.GetProvisions() {
-			if why := checkProvision(at(path+"provisions", i), provision); why != nil {
+			if why := checkProvision(elementOf(path+"provisions", i), provision); why != nil {
 				return why
 			}
 		}
@@ -63,7 +63,7 @@ var revokeConsentHandler = handler{
 		entry.Action, entry.Patient, entry.ConsentId = "revoke", body.GetPatient(), body.GetConsentId()
 	},
 	reads: func(_ Call, c *decoded, need func(string)) { readConsents(c.body.GetRevokeConsent(), need) },
-	apply: applyRevoke,
+	apply: applyRevokeConsent,
 }
 
 // consentChange is how Consent and RevokeConsent name what they change.
@@ -108,13 +108,13 @@ func applyConsent(r *run, c *decided) *refusal {
 	return nil
 }
 
-// checkMembers refuses a grantee of an organisation that is no member: nobody is meant by it, and a person's
-// name can be spelt like an MSP id.
+// checkMembers refuses a grantee of an organisation that is no member. It would mean nobody, and a person's name can look
+// like an MSP id.
 func (r *run) checkMembers(path string, body *pb.Consent) *refusal {
 	for i, provision := range body.GetProvisions() {
 		for j, g := range provision.GetGrantees() {
 			if msp := g.GetMsp(); msp != "" && state.Load[pb.MemberDocument](r.state, state.MemberKey(msp)) == nil {
-				return invalid(at(at(path+"provisions", i)+".grantees", j)+".msp", "not a member of this channel")
+				return invalid(elementOf(elementOf(path+"provisions", i)+".grantees", j)+".msp", "not a member of this channel")
 			}
 		}
 	}
@@ -133,7 +133,7 @@ func namedMembers(body *pb.Consent) map[string]struct{} {
 	return named
 }
 
-func applyRevoke(r *run, c *decided) *refusal {
+func applyRevokeConsent(r *run, c *decided) *refusal {
 	const path = "body.revoke_consent."
 	body := c.body.GetRevokeConsent()
 	next, why := r.nextConsents(c, path, body)
@@ -150,9 +150,9 @@ func applyRevoke(r *run, c *decided) *refusal {
 	return nil
 }
 
-// nextConsents is a copy of a patient's consents with the next version, for the patient alone and only
-// when the command follows what is in force: a carrier that held it back does not choose which of two
-// signed wishes wins. The document stays when the last consent is revoked, so that nothing follows twice.
+// nextConsents is a copy of a patient's consents with the next version. Only the patient gets it, and only for a command
+// that names the change before it: a carrier that holds a command back cannot choose which of two signed wishes wins. The
+// document stays when the last consent is revoked, so that no two commands can follow the same change.
 func (r *run) nextConsents(c *decided, path string, body consentChange) (*pb.ConsentDocument, *refusal) {
 	patient := body.GetPatient()
 	if c.actor.GetRole() != pb.Role_ROLE_PATIENT || c.actor.GetAddress() != patient {
@@ -191,22 +191,22 @@ func checkProvision(path string, p *pb.Provision) *refusal {
 		return tooLarge(path, "more than %d entries", maxProvisionEntries)
 	}
 	for i, g := range p.GetGrantees() {
-		if why := checkGrantee(at(path+".grantees", i), g); why != nil {
+		if why := checkGrantee(elementOf(path+".grantees", i), g); why != nil {
 			return why
 		}
 	}
-	if i, ok := within(p.GetPurposes(), purposes); !ok {
-		return invalid(at(path+".purposes", i), "not a purpose of use of the closed list")
+	if i, ok := firstOffList(p.GetPurposes(), purposes); !ok {
+		return invalid(elementOf(path+".purposes", i), "not a purpose of use of the closed list")
 	}
-	if i, ok := within(p.GetCategories(), categories); !ok {
-		return invalid(at(path+".categories", i), "not a category of the closed list")
+	if i, ok := firstOffList(p.GetCategories(), categories); !ok {
+		return invalid(elementOf(path+".categories", i), "not a category of the closed list")
 	}
-	if i, ok := within(p.GetActions(), provisionActions); !ok {
-		return invalid(at(path+".actions", i), "not an action of the closed list")
+	if i, ok := firstOffList(p.GetActions(), provisionActions); !ok {
+		return invalid(elementOf(path+".actions", i), "not an action of the closed list")
 	}
 	for i, id := range p.GetRecordIds() {
 		if !isUUIDv7(id) {
-			return invalid(at(path+".record_ids", i), notUUIDv7)
+			return invalid(elementOf(path+".record_ids", i), notUUIDv7)
 		}
 	}
 	from, until := p.GetValidFromMs(), p.GetValidUntilMs()

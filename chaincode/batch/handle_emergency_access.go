@@ -8,9 +8,9 @@ import (
 
 const actionEmergency = "emergency-access"
 
-// EmergencyAccess: a glass that was broken while no majority was to be had. What it is about has happened when it comes
-// here, so that nothing that may have become known since refuses it: it goes on record with that against it, and before
-// the same reviewers as any broken glass. Refused is only what the member could tell by itself, and opened nothing for.
+// EmergencyAccess is a glass that was broken while there was no majority. The record has been opened when the command comes
+// here. So nothing that became known since refuses it: the entry notes it as an objection, and the same reviewers review it
+// as any broken glass. Refused is only what the member itself could know, so that it has opened nothing.
 var emergencyAccessHandler = handler{
 	check: checkEmergencyAccess,
 	describe: func(c *decoded, entry *pb.AuditEntry) {
@@ -18,10 +18,10 @@ var emergencyAccessHandler = handler{
 		nameRecord(entry, c.body.GetEmergencyAccess().GetGlass())
 	},
 	reads: func(_ Call, c *decoded, need func(string)) {
-		readsOfRecord(c.body.GetEmergencyAccess().GetGlass(), need)
+		readsForRecord(c.body.GetEmergencyAccess().GetGlass(), need)
 		need(state.BreakGlassQuotaKey(c.signed.GetSigner()))
 	},
-	apply: applyEmergency,
+	apply: applyEmergencyAccess,
 }
 
 func checkEmergencyAccess(c *decoded) *refusal {
@@ -43,18 +43,19 @@ func checkEmergencyAccess(c *decoded) *refusal {
 	return nil
 }
 
-// standsStill tells that at a time the epoch after the newest has passed untold: every member's ledger service tells it,
-// so that no majority was to be had for a minute.
+// standsStill tells that an epoch after the newest has passed and nobody began it. Every member's ledger service tries to,
+// so there was no majority for a minute.
 func standsStill(newestEpoch, atMs int64) bool { return atMs/EpochMs-newestEpoch >= 2 }
 
-func applyEmergency(r *run, c *decided) *refusal {
+func applyEmergencyAccess(r *run, c *decided) *refusal {
 	const path = "body.emergency_access.glass."
 	record, why := r.recordOf(path, c.body.GetEmergencyAccess().GetGlass())
 	if why != nil {
 		return why
 	}
 	if c.body.GetEmergencyAccess().GetNewestEpoch() < record.GetWrittenAtMs()/EpochMs-1 {
-		// What a version is written by rests on the epoch before: a peer that has the one has the other (checkTime).
+		// The batch that wrote the version has read the epoch before its own, so a peer that has the version has that epoch
+		// (checkTime).
 		return invalid("body.emergency_access.newest_epoch", "the record was not there yet: nothing can have been opened")
 	}
 	c.entry.Category = record.GetCategory()
@@ -74,7 +75,7 @@ func applyEmergency(r *run, c *decided) *refusal {
 	return nil
 }
 
-// objection is why a BreakGlass would be refused now, the quota aside.
+// objection is why a BreakGlass would be refused now, apart from the quota.
 func (r *run) objection(c *decided, record *pb.RecordVersion) *refusal {
 	if c.actor.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE {
 		return refuse(pb.Code_CODE_INACTIVE_SIGNER, "signer", "the clinician's identity is not active")
@@ -83,5 +84,5 @@ func (r *run) objection(c *decided, record *pb.RecordVersion) *refusal {
 		actor: c.actor, action: policy.ActionBreakGlass, purpose: purposeEmergency, record: describeRecord(record),
 	})
 	c.entry.Basis = basis
-	return firstOf(why, r.notSuperseded("body.emergency_access.glass.version", policy.ActionBreakGlass, record))
+	return firstOf(why, r.checkLatest("body.emergency_access.glass.version", policy.ActionBreakGlass, record))
 }

@@ -7,19 +7,16 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 	"cbmdhi/chaincode/policy"
 	"cbmdhi/chaincode/state"
-	"cbmdhi/chaincode/wire"
 )
 
 const (
-	// maxReplicas bounds the members that one content can name.
-	maxReplicas = 64
 	// typeTagBytes of a PutRecord's type_tag, the first of which name its key.
 	typeTagBytes    = 16
 	typeTagKeyBytes = 4
 )
 
-// PutRecord adds a version of a record: the author's signed commitment, and beside it the carrier's
-// statement of where the ciphertext lies.
+// PutRecord adds a version of a record: the author's signed commitment, and the carrier's statement of where the ciphertext
+// lies.
 var putRecordHandler = handler{
 	check: checkPutRecord,
 	describe: func(c *decoded, entry *pb.AuditEntry) {
@@ -42,7 +39,7 @@ var putRecordHandler = handler{
 			}
 		}
 	},
-	apply:      applyRecord,
+	apply:      applyPutRecord,
 	delegation: func(*decoded) (string, string) { return actionWrite, purposeTreatment },
 }
 
@@ -66,16 +63,16 @@ func checkPutRecord(c *decoded) *refusal {
 	return nil
 }
 
-// applyRecord asks the policy before it looks at versions and content: who tried to write without
-// right is recorded, whatever else was wrong with it.
-func applyRecord(r *run, c *decided) *refusal {
+// applyPutRecord asks the policy before it looks at versions and content, so that an attempt to write without the right to
+// is recorded as one, whatever else is wrong with it.
+func applyPutRecord(r *run, c *decided) *refusal {
 	const path = "body.put_record."
 	body := c.body.GetPutRecord()
 	patient := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetPatient()))
 	if patient.GetRole() != pb.Role_ROLE_PATIENT {
 		return notFound(path+"patient", "no such patient on this channel")
 	}
-	// Who may not act is still treated: the chart of a patient whose key was lost is written on.
+	// A suspended patient cannot act but is still treated: the chart of somebody who lost their key is written on.
 	if patient.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_ACTIVE &&
 		patient.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED {
 		return forbidden(path+"patient", "the patient's registration is not active: wait until it is")
@@ -124,7 +121,7 @@ func (r *run) lastVersion(body *pb.PutRecord) (*pb.RecordVersion, *refusal) {
 	if last.GetPatient() != body.GetPatient() {
 		return nil, conflict(path+"patient", "the record belongs to another patient")
 	}
-	// Consents and policies are about categories: what was written as one stays one.
+	// Consents and policies speak of categories, so a record keeps its category.
 	if last.GetCategory() != body.GetCategory() {
 		return nil, conflict(path+"category", "the record is of another category: %s", ownID)
 	}
@@ -136,88 +133,16 @@ func (r *run) lastVersion(body *pb.PutRecord) (*pb.RecordVersion, *refusal) {
 
 const ownID = "write what is of another kind under an id of its own"
 
-// isOtherType compares what can be compared: two tags under one key.
+// isOtherType compares two tags that were made with the same key; others cannot be compared.
 func isOtherType(a, b []byte) bool {
 	return len(a) == typeTagBytes && len(b) == typeTagBytes &&
 		bytes.Equal(a[:typeTagKeyBytes], b[:typeTagKeyBytes]) && !bytes.Equal(a, b)
 }
 
-// knownTypeTag is not forgotten by a writer who cannot tell.
+// knownTypeTag is the version's own tag, or that of the version before when the writer gives none.
 func knownTypeTag(body *pb.PutRecord, last *pb.RecordVersion) []byte {
 	if len(body.GetTypeTag()) > 0 {
 		return body.GetTypeTag()
 	}
 	return last.GetTypeTag()
-}
-
-// checkContent looks at the form of the carrier's statement.
-func checkContent(content *pb.StoredContent) *refusal {
-	key := content.GetWriterKey()
-	switch {
-	case content == nil:
-		return invalid("contents", "the item holds no content for this PutRecord")
-	case !wire.AllKnown(content.ProtoReflect()):
-		return invalid("contents", "not a StoredContent of this version")
-	case !isCID(content.GetCid()):
-		return invalid("contents.cid", "not a CIDv1 (sha2-256) in lower-case base32")
-	case !isSHA256(content.GetRootSha256()):
-		return invalid("contents.root_sha256", "not 32 bytes")
-	case content.GetStoredBytes() == 0:
-		return invalid("contents.stored_bytes", "missing")
-	case !isUUIDv7(key.GetKeyId()):
-		return invalid("contents.writer_key.key_id", notUUIDv7)
-	case key.GetEpoch() == 0:
-		return invalid("contents.writer_key.epoch", "epochs begin at 1")
-	case !isSHA256(key.GetSealedKeySha256()):
-		return invalid("contents.writer_key.sealed_key_sha256", "not 32 bytes")
-	case len(content.GetReplicas()) > maxReplicas:
-		return tooLarge("contents.replicas", "more than %d", maxReplicas)
-	}
-	for i, msp := range content.GetReplicas() {
-		if !isMSP(msp) || slices.Contains(content.GetReplicas()[:i], msp) {
-			return invalid(at("contents.replicas", i), "not an MSP id, or named twice")
-		}
-	}
-	return nil
-}
-
-// acceptContent checks the statement against the channel, and stores a writer key that is new.
-func (r *run) acceptContent(c *decided, patient *pb.IdentityDocument) *refusal {
-	if c.badContent != nil {
-		return c.badContent
-	}
-	replicas := c.content.GetReplicas()
-	if len(replicas) == 0 || replicas[0] != r.call.CreatorMSP {
-		return invalid("contents.replicas", "the first is not the member that submits the record")
-	}
-	if why := r.acceptSeal(c); why != nil {
-		return why
-	}
-	if minimum := r.policyDocument().GetMinReplicas(); len(replicas) < int(minimum) {
-		return invalid("contents.replicas", "the policy asks for %d members to hold the content", minimum)
-	}
-	return r.acceptWriterKey(c, patient)
-}
-
-func (r *run) acceptWriterKey(c *decided, patient *pb.IdentityDocument) *refusal {
-	const path = "contents.writer_key"
-	key := c.content.GetWriterKey()
-	if known := state.Load[pb.WriterKeyState](r.state, state.WriterKeyStateKey(r.call.CreatorMSP, key.GetKeyId())); known != nil {
-		if !isSameKey(known.GetKey(), key) || known.GetPatient() != patient.GetAddress() {
-			return conflict(path, "this key id belongs to another key or patient")
-		}
-		return nil
-	}
-	if why := r.deliverWriterKey(key, patient); why != nil {
-		return why
-	}
-	r.state.Put(state.WriterKeyStateKey(r.call.CreatorMSP, key.GetKeyId()), &pb.WriterKeyState{
-		Key: key, Patient: patient.GetAddress(), WriterMsp: r.call.CreatorMSP, CommandId: c.id(),
-	})
-	return nil
-}
-
-func isSameKey(a, b *pb.WriterKey) bool {
-	return a.GetKeyId() == b.GetKeyId() && a.GetEpoch() == b.GetEpoch() &&
-		bytes.Equal(a.GetSealedKeySha256(), b.GetSealedKeySha256())
 }

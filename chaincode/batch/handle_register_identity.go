@@ -11,8 +11,8 @@ const (
 	maxCustodians = 16
 )
 
-// RegisterIdentity: the one command whose signer the channel does not know yet. What it registers
-// is acted upon only after the members' review.
+// RegisterIdentity is the one command whose signer the channel does not know yet. The identity acts only after the members
+// have reviewed it.
 var registerIdentityHandler = handler{
 	check: checkRegisterIdentity,
 	describe: func(c *decoded, entry *pb.AuditEntry) {
@@ -30,7 +30,7 @@ var registerIdentityHandler = handler{
 			need(state.MemberKey(custodian.GetMsp()))
 		}
 	},
-	apply: applyRegister,
+	apply: applyRegisterIdentity,
 }
 
 func checkRegisterIdentity(c *decoded) *refusal {
@@ -73,18 +73,18 @@ func checkCustodians(path string, custodians []*pb.Custodian) *refusal {
 	for i, custodian := range custodians {
 		switch {
 		case !isMSP(custodian.GetMsp()):
-			return invalid(at(path, i)+".msp", "not an MSP id")
+			return invalid(elementOf(path, i)+".msp", "not an MSP id")
 		case seen[custodian.GetMsp()]:
-			return invalid(at(path, i)+".msp", "named twice")
+			return invalid(elementOf(path, i)+".msp", "named twice")
 		case !isSHA256(custodian.GetSealedKeySha256()):
-			return invalid(at(path, i)+".sealed_key_sha256", "not 32 bytes")
+			return invalid(elementOf(path, i)+".sealed_key_sha256", "not 32 bytes")
 		}
 		seen[custodian.GetMsp()] = true
 	}
 	return nil
 }
 
-func applyRegister(r *run, c *decided) *refusal {
+func applyRegisterIdentity(r *run, c *decided) *refusal {
 	const path = "body.register_identity."
 	body := c.body.GetRegisterIdentity()
 	known := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
@@ -97,12 +97,12 @@ func applyRegister(r *run, c *decided) *refusal {
 	}
 	for i, custodian := range body.GetCustodians() {
 		if state.Load[pb.MemberDocument](r.state, state.MemberKey(custodian.GetMsp())) == nil {
-			return invalid(at(path+"custodians", i)+".msp", "not a member of this channel")
+			return invalid(elementOf(path+"custodians", i)+".msp", "not a member of this channel")
 		}
 		name := state.SealedRecordKeyName(body.GetAddress())
 		sealed, ok := r.sealed.find(custodian.GetMsp(), name, custodian.GetSealedKeySha256())
 		if !ok {
-			return invalid(at(path+"custodians", i)+".sealed_key_sha256",
+			return invalid(elementOf(path+"custodians", i)+".sealed_key_sha256",
 				"the transient field sealed_keys holds no key with this hash for this custodian").byCarrier()
 		}
 		r.state.PutPrivate(custodian.GetMsp(), name, sealed)
@@ -117,14 +117,15 @@ func applyRegister(r *run, c *decided) *refusal {
 		Custodians: body.GetCustodians(), EvidenceCid: body.GetEvidenceCid(), RegistrationId: c.id(),
 		RegisteredAtMs: r.call.TimeMs, ChangedAtMs: r.call.TimeMs, Version: known.GetVersion() + 1,
 	})
-	// The command itself certifies the keys: whoever gets the document can check it without believing
-	// the service that hands it out.
+	// The signed command certifies the keys: whoever gets the document can check them and need not believe the service
+	// that hands it out.
 	r.state.Put(state.RegistrationKey(body.GetAddress()), c.signed)
 	return nil
 }
 
-// isFirstAdministrator: somebody has to review the first ones. Each member's certificate authority names
-// one, once; it is a voice that the member has anyway.
+// isFirstAdministrator tells whether this is the first administrator of a member, who is active without review: somebody
+// has to review the others. Each member's certificate authority names one, once. That gives the member no more than its own
+// vote.
 func (r *run) isFirstAdministrator(body *pb.RegisterIdentity) bool {
 	key := state.FirstAdministratorKey(body.GetHomeMsp())
 	if body.GetRole() != pb.Role_ROLE_ADMINISTRATOR || state.Load[pb.FirstAdministrator](r.state, key) != nil {

@@ -17,9 +17,9 @@ const (
 	findingNotJustified    = "not-justified"
 )
 
-// ReviewBreakGlass: what one member found. A break-glass is closed when the clinician's own member and
-// another one have spoken, so that no house is judge in its own case alone. Reviews have a key of their
-// own: the entry of the break-glass stays as it was written.
+// ReviewBreakGlass is what one member found. A break-glass is closed when the clinician's own member and another one have
+// reviewed it, so that no member is the only judge of its own case. Reviews have a key of their own: the audit entry of the
+// break-glass stays as it was written.
 var reviewBreakGlassHandler = handler{
 	check: func(c *decoded) *refusal {
 		body := c.body.GetReviewBreakGlass()
@@ -56,7 +56,7 @@ var reviewBreakGlassHandler = handler{
 			need(state.IdentityKey(review.GetReviewer()))
 		}
 	},
-	apply: applyBreakGlassReview,
+	apply: applyReviewBreakGlass,
 }
 
 func isBrokenGlass(entry *pb.AuditEntry) bool {
@@ -64,7 +64,7 @@ func isBrokenGlass(entry *pb.AuditEntry) bool {
 	return isGlass && entry.GetCode() == pb.Code_CODE_OK
 }
 
-func applyBreakGlassReview(r *run, c *decided) *refusal {
+func applyReviewBreakGlass(r *run, c *decided) *refusal {
 	body := c.body.GetReviewBreakGlass()
 	broken := state.Load[pb.AuditEntry](r.state, state.AuditKey(body.GetBreakGlassId(), body.GetClinician()))
 	if !isBrokenGlass(broken) {
@@ -107,9 +107,8 @@ func applyBreakGlassReview(r *run, c *decided) *refusal {
 
 var reviewingRoles = []pb.Role{pb.Role_ROLE_PRIVACY_OFFICER, pb.Role_ROLE_ADMINISTRATOR}
 
-// mayReview: of the clinician's own member anybody in a reviewing role but the clinician; of the others
-// who keeps the patient's keys and so has to do with the patient, or anybody where only the clinician's
-// own member does.
+// mayReview decides who reviews a break-glass. Of the clinician's own member: anybody in a reviewing role but the clinician.
+// Of the others: the patient's home and custodians; any member where the patient has no other than the clinician's.
 func (r *run) mayReview(reviewer *pb.IdentityDocument, broken *pb.AuditEntry) *refusal {
 	if !slices.Contains(reviewingRoles, reviewer.GetRole()) {
 		return forbidden("signer", "only a privacy officer or an administrator reviews a break-glass")
@@ -130,14 +129,4 @@ func (r *run) mayReview(reviewer *pb.IdentityDocument, broken *pb.AuditEntry) *r
 		return forbidden("signer", "beside the clinician's member the patient's home or a custodian reviews this break-glass")
 	}
 	return nil
-}
-
-// releaseQuota takes a closed break-glass off what waits for review.
-func (r *run) releaseQuota(clinician string) {
-	key := state.BreakGlassQuotaKey(clinician)
-	if known := state.Load[pb.BreakGlassQuota](r.state, key); known.GetUnreviewed() > 0 {
-		quota := proto.CloneOf(known)
-		quota.Unreviewed--
-		r.state.Put(key, quota)
-	}
 }

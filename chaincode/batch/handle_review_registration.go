@@ -9,7 +9,7 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// ReviewRegistration: one member's vote on a registration, or that vote taken back.
+// ReviewRegistration is one member's vote on a registration, or takes that vote back.
 var reviewRegistrationHandler = handler{
 	check: func(c *decoded) *refusal {
 		const path = "body.review_registration."
@@ -39,7 +39,7 @@ var reviewRegistrationHandler = handler{
 			need(state.IdentityKey(review.GetReviewer()))
 		}
 	},
-	apply:         applyReview,
+	apply:         applyReviewRegistration,
 	countsMembers: true,
 }
 
@@ -47,7 +47,7 @@ var decisions = []pb.Decision{
 	pb.Decision_DECISION_APPROVE, pb.Decision_DECISION_REJECT, pb.Decision_DECISION_WITHDRAW,
 }
 
-func applyReview(r *run, c *decided) *refusal {
+func applyReviewRegistration(r *run, c *decided) *refusal {
 	const path = "body.review_registration."
 	body, reviewer := c.body.GetReviewRegistration(), c.actor
 	subject := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(body.GetAddress()))
@@ -64,7 +64,7 @@ func applyReview(r *run, c *decided) *refusal {
 	if subject.GetStatus() != pb.IdentityStatus_IDENTITY_STATUS_PENDING {
 		return conflict(path+"registration_id", "this registration is decided already")
 	}
-	// Whoever approves says what they saw: of a patient nobody is approved unseen, nor by a glance at something else.
+	// Whoever approves names the evidence that they saw, so that no patient is approved unseen or by other evidence.
 	approves := body.GetDecision() == pb.Decision_DECISION_APPROVE
 	if seen := body.GetEvidenceCid(); (approves || seen != "") && seen != subject.GetEvidenceCid() {
 		return invalid(path+"evidence_cid", "not the evidence of this registration: open it, and vote on what you saw")
@@ -98,7 +98,7 @@ func applyReview(r *run, c *decided) *refusal {
 			reviewed.Reviews = slices.Delete(reviewed.GetReviews(), own, own+1)
 		}
 		reviewed.Reviews = append(reviewed.GetReviews(), vote)
-		if reviewer.GetHomeMsp() == subject.GetHomeMsp() || r.isHopeless(reviewed, rule) {
+		if reviewer.GetHomeMsp() == subject.GetHomeMsp() || r.cannotBeApproved(reviewed, rule) {
 			reviewed.Status = pb.IdentityStatus_IDENTITY_STATUS_REJECTED
 		}
 	default:
@@ -114,8 +114,8 @@ func applyReview(r *run, c *decided) *refusal {
 	return nil
 }
 
-// isApproved: by as many members as the rule asks for, and where all of them believe the role, by another
-// one than the home member, which has certified it already.
+// isApproved tells whether as many members have approved as the rule asks for. A privileged role needs another one than the
+// home member, which has certified the role already.
 func isApproved(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
 	var approving []string
 	for _, review := range subject.GetReviews() {
@@ -123,21 +123,21 @@ func isApproved(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
 			approving = append(approving, review.GetMsp())
 		}
 	}
-	return areEnough(approving, subject, rule)
+	return isQuorum(approving, subject, rule)
 }
 
-// isHopeless: not even with every member that has not rejected it would it be approved. No other one than the home
-// member ends a registration before that: one member is not to deny the others their patients.
-func (r *run) isHopeless(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
+// cannotBeApproved tells that too many members have rejected a registration, even if all others approve. Before that only the
+// home member ends it: no single member keeps a patient out of the others.
+func (r *run) cannotBeApproved(subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
 	left := slices.DeleteFunc(slices.Clone(r.members), func(msp string) bool {
 		return slices.ContainsFunc(subject.GetReviews(), func(review *pb.Review) bool {
 			return review.GetMsp() == msp && review.GetDecision() == pb.Decision_DECISION_REJECT
 		})
 	})
-	return !areEnough(left, subject, rule)
+	return !isQuorum(left, subject, rule)
 }
 
-func areEnough(approving []string, subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
+func isQuorum(approving []string, subject *pb.IdentityDocument, rule *pb.ReviewRule) bool {
 	if len(approving) < int(rule.GetQuorum()) {
 		return false
 	}
@@ -146,15 +146,14 @@ func areEnough(approving []string, subject *pb.IdentityDocument, rule *pb.Review
 	})
 }
 
-// namePatient names the patient in the entry, when the subject is one: patients see what is done to
-// their identity.
+// namePatient names the subject in the entry as the patient, when it is one. Patients see what is done to their identity.
 func (c *decided) namePatient(subject *pb.IdentityDocument) {
 	if subject.GetRole() == pb.Role_ROLE_PATIENT {
 		c.entry.Patient = subject.GetAddress()
 	}
 }
 
-// nextVersion is a copy of a document to be changed, with its next version.
+// nextVersion is a copy of an identity's document, to be changed.
 func (r *run) nextVersion(subject *pb.IdentityDocument) *pb.IdentityDocument {
 	next := proto.CloneOf(subject)
 	next.Version++

@@ -5,9 +5,9 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// RevokeDelegation ends a delegation before its time. The revocation has a key of its own, which every command
-// within the delegation reads: it grows nothing that others read, and a batch that was endorsed before it is ordered
-// after it as invalid.
+// RevokeDelegation ends a delegation before its time. The revocation has a key of its own, which every command within the
+// delegation reads. So no shared document grows, and a batch that was endorsed before the revocation and ordered after it is
+// invalid.
 var revokeDelegationHandler = handler{
 	check: func(c *decoded) *refusal {
 		const path = "body.revoke_delegation."
@@ -56,17 +56,5 @@ func applyRevokeDelegation(r *run, c *decided) *refusal {
 	r.state.Put(key, &pb.RevokedDelegation{
 		CommandId: c.id(), RevokedBy: actor.GetAddress(), AtMs: r.call.TimeMs, UntilMs: body.GetExpiresAtMs(),
 	})
-	return nil
-}
-
-// checkNotEnded refuses a delegation that was ended: by name, or with a suspension of either side since it was
-// signed. A reinstatement brings none back: whoever acted under it logs in again.
-func (r *run) checkNotEnded(d *pb.Delegation, delegator, device *pb.IdentityDocument) *refusal {
-	if state.Load[pb.RevokedDelegation](r.state, state.RevokedDelegationKey(d.GetDelegationId(), d.GetDelegator())) != nil {
-		return forbidden("delegation.delegation_id", "the delegation was ended, as by a logout: log in again")
-	}
-	if d.GetIssuedAtMs() <= max(delegator.GetSuspendedAtMs(), device.GetSuspendedAtMs()) {
-		return forbidden("delegation.issued_at_ms", "signed before a suspension of its delegator or its device: log in again")
-	}
 	return nil
 }

@@ -9,12 +9,12 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// SetPolicy proposes the next policy document, votes for it by sending the same one, or takes a vote
-// back. Each member has one vote for the next version: a vote for another document moves it, so that a
-// consortium that disagreed can still come to agree.
+// SetPolicy proposes the next policy document, votes for it by sending the same one, or takes a vote back. Each member has
+// one vote for the next version. A vote for another document replaces it, so that a consortium that disagreed can still
+// agree.
 //
-// Votes lie under keys of their own. The policy in force is read by every batch, so that to write it is
-// to invalidate whatever is in flight: that happens once for each policy, not for each vote.
+// Proposals and votes have keys of their own. Every batch reads the policy in force, so a write to that key invalidates all
+// batches that are on their way. That happens once for each policy, not for each vote.
 var setPolicyHandler = handler{
 	check: func(c *decoded) *refusal {
 		body := c.body.GetSetPolicy()
@@ -73,9 +73,9 @@ func applySetPolicy(r *run, c *decided) *refusal {
 	if why := checkPolicy(path, proposed, len(r.members), r.call.TimeMs, &r.rules.policies); why != nil {
 		return why
 	}
-	again := r.isFor(cast, proposed)
+	again := r.isVoteFor(cast, proposed)
 	r.state.Put(key, &pb.PolicyVote{Vote: r.voteOf(c), Policy: proposed})
-	// Sent again it counts anew: another's vote may have come to count since.
+	// A vote that is sent again is counted again: another member's vote may have become valid since.
 	if 2*r.votesFor(proposed) > len(r.members) {
 		r.state.Put(state.PolicyKey, &pb.PolicyState{Policy: proposed})
 	} else if again {
@@ -88,13 +88,13 @@ func applySetPolicy(r *run, c *decided) *refusal {
 func (r *run) votesFor(proposed *pb.PolicyDocument) int {
 	votes := 0
 	for _, msp := range r.members {
-		if r.isFor(state.Load[pb.PolicyVote](r.state, state.PolicyVoteKey(proposed.GetVersion(), msp)), proposed) {
+		if r.isVoteFor(state.Load[pb.PolicyVote](r.state, state.PolicyVoteKey(proposed.GetVersion(), msp)), proposed) {
 			votes++
 		}
 	}
 	return votes
 }
 
-func (r *run) isFor(vote *pb.PolicyVote, proposed *pb.PolicyDocument) bool {
+func (r *run) isVoteFor(vote *pb.PolicyVote, proposed *pb.PolicyDocument) bool {
 	return vote.GetPolicy() != nil && r.countsVote(vote.GetVote()) && proto.Equal(vote.GetPolicy(), proposed)
 }

@@ -56,30 +56,7 @@ func checkSuspendIdentity(c *decoded) *refusal {
 	return nil
 }
 
-// mayAct: an active identity may. A suspended patient may still take consent away, since nobody's
-// suspension lets others read on against the patient's will; but not with a key that somebody else holds.
-func mayAct(signer *pb.IdentityDocument, body *pb.CommandBody) bool {
-	switch signer.GetStatus() {
-	case pb.IdentityStatus_IDENTITY_STATUS_ACTIVE:
-		return true
-	case pb.IdentityStatus_IDENTITY_STATUS_SUSPENDED:
-		return signer.GetRole() == pb.Role_ROLE_PATIENT && onlyTakesAway(body) &&
-			signer.GetSuspension().GetReasonCode() != reasonLostKey ||
-			body.GetEmergencyAccess() != nil // It says what was done already, and goes on record with that against it.
-	}
-	return false
-}
-
-func onlyTakesAway(body *pb.CommandBody) bool {
-	if given := body.GetConsent(); given != nil {
-		return !slices.ContainsFunc(given.GetProvisions(), func(p *pb.Provision) bool {
-			return p.GetEffect() != pb.Effect_EFFECT_DENY
-		})
-	}
-	return body.GetRevokeConsent() != nil
-}
-
-// suspend an identity. That a key was lost may also be found out of somebody who is suspended already.
+// suspend an identity. The loss of a key may also be reported for an identity that is suspended already.
 func (r *run) suspend(c *decided, subject *pb.IdentityDocument) *refusal {
 	const path = "body.suspend_identity."
 	body := c.body.GetSuspendIdentity()
@@ -115,9 +92,9 @@ func (r *run) suspend(c *decided, subject *pb.IdentityDocument) *refusal {
 	return nil
 }
 
-// reinstate lets an identity act again. One administrator of the home member ends what another of them
-// ordered. What the owner ordered, and the loss of a key, is not for one person to undo: whoever did
-// could put a stolen key into force.
+// reinstate lets an identity act again. One administrator of the home member ends a suspension that another of them
+// ordered. After the owner's own order or the loss of a key it takes two members: one person alone could put a stolen key
+// into force.
 func (r *run) reinstate(c *decided, subject *pb.IdentityDocument) *refusal {
 	home, msp := subject.GetHomeMsp(), c.actor.GetHomeMsp()
 	suspension := subject.GetSuspension()
@@ -148,8 +125,8 @@ func (r *run) reinstate(c *decided, subject *pb.IdentityDocument) *refusal {
 	return nil
 }
 
-// endConsentsSince ends what was given at a time or later, as a revocation does, and says what that was.
-// What a consent said stays in the command that gave it.
+// endConsentsSince ends the consents that were given at a time or later, as a revocation does, and returns their ids. What
+// a consent said stays in the command that gave it.
 func (r *run) endConsentsSince(c *decided, patient string, sinceMs int64) []string {
 	var ended []string
 	current := state.Load[pb.ConsentDocument](r.state, state.ConsentKey(patient))

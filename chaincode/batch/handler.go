@@ -56,6 +56,6 @@ func handlerOf(body *pb.CommandBody) *handler {
 }
 
 // at is a path into a list: `body.consent.provisions[3]`.
-func at(path string, index int) string { return fmt.Sprintf("%s[%d]", path, index) }
+func elementOf(path string, index int) string { return fmt.Sprintf("%s[%d]", path, index) }
 
 const notUUIDv7 = "not a UUIDv7 in canonical lower-case text"

@@ -8,8 +8,8 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// keyring parses each signer's key and checks each delegation once a batch: an engine or a gateway
-// signs hundreds of commands in one.
+// keyring parses each signer's key and verifies each delegation once in a batch: an engine or a gateway signs hundreds of
+// its commands.
 type keyring struct {
 	parsed      map[string]*ecdsa.PublicKey
 	delegations map[delegationSignature]bool
@@ -21,7 +21,7 @@ func newKeyring() keyring {
 	return keyring{parsed: map[string]*ecdsa.PublicKey{}, delegations: map[delegationSignature]bool{}}
 }
 
-// of is safe to keep by address: an address is the hash of its key.
+// of an identity. The key can be kept by address, since an address is the hash of its key.
 func (k keyring) of(identity *pb.IdentityDocument) *ecdsa.PublicKey {
 	if key, ok := k.parsed[identity.GetAddress()]; ok {
 		return key

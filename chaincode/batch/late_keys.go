@@ -8,13 +8,14 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// A private data collection is written with the endorsement of its member alone. So that a custodian that is away stops
-// nobody from writing, the first record under a writer key may come without what belongs into its collection: the channel
-// notes that, and the writer's ledger service hands the key over when the custodian is back. What is sealed inside is the
-// writer's word either way. Record keys do not wait like this: they are the patient's, and the patient is told that the
-// custodians have them.
+// A private data collection is written with the endorsement of its member alone. A custodian that is unavailable must not
+// stop others from writing. So the first record under a writer key may come without that custodian's sealed key: the
+// channel notes it as late, and the writer's ledger service delivers the key when the custodian is back. What is sealed
+// inside is the writer's word either way. Record keys are never late: they are the patient's, and the patient is told that
+// the custodians have them.
 
-// deliverWriterKey puts a new writer key where its holders find it: the writer itself, which must, and the patient's custodians.
+// deliverWriterKey puts a new writer key into the collections of its holders. The writer itself must get it; a custodian
+// of the patient may get it later.
 func (r *run) deliverWriterKey(key *pb.WriterKey, patient *pb.IdentityDocument) *refusal {
 	writer := r.call.CreatorMSP
 	name := state.SealedWriterKeyName(writer, key.GetKeyId())
@@ -38,8 +39,8 @@ func (r *run) deliverWriterKey(key *pb.WriterKey, patient *pb.IdentityDocument) 
 	return nil
 }
 
-// Deliver hands late writer keys of the calling member to their custodians. It needs no command: what it writes was
-// announced, by its hash, with the record that the key was first used for. What has arrived meanwhile is passed over.
+// Deliver gives late writer keys of the calling member to their custodians. It needs no command: the record for which the
+// key was first used has announced its hash. A key that has arrived meanwhile is skipped.
 func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger state.Ledger) (writes []state.Write, err error) {
 	defer recoverFault(&err)
 	sealed, failure := indexSealedKeys(rawSealed)
@@ -83,8 +84,8 @@ func (rules *Rules) Deliver(call Call, rawSealed []byte, ledger state.Ledger) (w
 	return writes, nil
 }
 
-// getLateKeys finds what the calling member has to deliver, to one custodian or to any, as Deliver takes it. What this
-// peer has lost is passed over: however much of it there is, whoever asks on gets what is behind it.
+// getLateKeys finds what the calling member has to deliver, to one custodian or to any, as Deliver takes it. A key that
+// this peer has lost is skipped; whoever asks again from the last place gets the keys behind it.
 func getLateKeys(call Call, asked *pb.GetLateKeys, ledger state.Ledger) (*pb.QueryResult, *Failure) {
 	prefix, custodian, after := state.LateKeyPrefix(call.CreatorMSP), asked.GetCustodian(), asked.GetAfter()
 	if custodian != "" {

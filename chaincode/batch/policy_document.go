@@ -18,14 +18,13 @@ const (
 )
 
 var (
-	// indispensable roles: without new patients and clinicians there is no mesh, and without new
-	// administrators nobody is left one day who could change the policy.
+	// indispensable roles: without new patients and clinicians there is no mesh, and without new administrators nobody
+	// can change the policy one day.
 	indispensable = []pb.Role{pb.Role_ROLE_ADMINISTRATOR, pb.Role_ROLE_PATIENT, pb.Role_ROLE_CLINICIAN}
 
-	// privileged roles are believed by the other members: who may break the glass at all of them, who closes
-	// a break-glass, and who votes. One member's certificate authority must not be enough to make one.
-	// An engine adds to the charts of its own member's patients, and a device acts within what a person
-	// signed: what they could do wrong stays in their own house.
+	// privileged roles have rights at other members too: they break the glass there, close a break-glass, or vote. One
+	// member's certificate authority must not be enough to make one. An engine adds to the charts of its own member's
+	// patients, and a device acts within what a person signed: what they do wrong harms their own member.
 	privileged = []pb.Role{pb.Role_ROLE_ADMINISTRATOR, pb.Role_ROLE_CLINICIAN, pb.Role_ROLE_PRIVACY_OFFICER}
 )
 
@@ -55,7 +54,7 @@ func checkPolicy(path string, p *pb.PolicyDocument, members int, nowMs int64, ca
 func checkReviewRules(path string, rules []*pb.ReviewRule, members int) *refusal {
 	seen := map[pb.Role]bool{}
 	for i, rule := range rules {
-		where := at(path, i)
+		where := elementOf(path, i)
 		switch {
 		case !isRole(rule.GetRole()) || seen[rule.GetRole()]:
 			return invalid(where+".role", "not a role of the closed list, or named twice")

@@ -1,6 +1,6 @@
-// Package batch holds the rules of the channel as a pure function: what the transaction carries
-// and what the channel says go in, verdicts and writes come out. It knows neither the shim nor a
-// clock, so that every endorsing member computes the same bytes.
+// Package batch holds the rules of the channel as a pure function. In go what the transaction carries and what the
+// channel says; out come verdicts and writes. The package knows neither the shim nor a clock, so that every endorsing
+// member computes the same bytes.
 //
 // A batch is processed in four steps: decode (decode.go), read every key that any item could need with one multi-get
 // (reads.go), process each group on an overlay of the state (group.go), and hand out all writes at once, sorted.
@@ -68,7 +68,7 @@ type run struct {
 	state   *state.Overlay
 	members []string
 	sealed  sealedIndex
-	seals   map[string]*sealing
+	seals   map[string]*contentSeal
 	keys    keyring
 	inForce policyInForce
 }

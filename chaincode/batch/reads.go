@@ -113,3 +113,9 @@ func fetchState(ledger state.Ledger, keys []string) (*state.Overlay, *Failure) {
 	}
 	return s, nil
 }
+
+// distinct keys, sorted.
+func distinct(keys []string) []string {
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}

@@ -24,7 +24,7 @@ var (
 	delegationPeriod = period{maxDelegationLifetimeMs, "delegation.", "12 hours: log in again"}
 )
 
-// period of a command: what was opened without a majority waits for one.
+// period of a command. An emergency access has a longer one, since it waits for a majority.
 func (c *decoded) period() period {
 	if c.body.GetEmergencyAccess() != nil {
 		return emergencyPeriod
@@ -51,7 +51,7 @@ func checkEnd(signed signedPeriod, now int64, p period) *refusal {
 	return nil
 }
 
-// checkBeginning refuses what is not valid yet. It would be later, so that the refusal has to be remembered.
+// checkBeginning refuses what is not valid yet. It would be valid later, so that the refusal has to be remembered.
 func checkBeginning(signed signedPeriod, now int64, p period) *refusal {
 	if signed.GetIssuedAtMs() > now+maxClockAheadMs {
 		return refuse(pb.Code_CODE_EXPIRED, p.prefix+"issued_at_ms", "more than 2 minutes in the future: check the signer's clock")

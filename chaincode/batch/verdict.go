@@ -6,18 +6,18 @@ import (
 	pb "cbmdhi/chaincode/gen/commandv1"
 )
 
-// refusal is why one command was not done. Its text is the same in every member: nothing from a
-// library's error goes into it, since some of those differ from build to build.
+// refusal is why one command was not done. Its text has to be the same at every member, so nothing of a library's error
+// goes into it: some of those differ from build to build.
 type refusal struct {
 	code   pb.Code
 	path   string
 	reason string
-	// Set when not the command is at fault but what its carrier sent beside it, unsigned.
+	// The fault is in what the carrier sent beside the command, which the command's signer has not signed.
 	carriers bool
 }
 
-// byCarrier marks a refusal for what a carrier sent beside the command. It is not remembered against the command:
-// else whoever sees one could spoil it, by carrying it badly before somebody else carries it well.
+// byCarrier marks a refusal for what a carrier sent beside the command. It is not remembered against the command.
+// Otherwise whoever sees a command could spoil it by carrying it wrongly first.
 func (why *refusal) byCarrier() *refusal {
 	if why != nil {
 		why.carriers = true
@@ -64,7 +64,7 @@ func (c *decoded) refused(why *refusal) *pb.Verdict {
 	return &pb.Verdict{CommandId: c.id(), Code: why.code, Reason: why.reason, Path: why.path}
 }
 
-// refusedWithBasis is refused; where a policy or a consent forbids it, with what that rests on.
+// refusedWithBasis is refused, with the policies and consents that forbid it, where they do.
 func (c *decided) refusedWithBasis(why *refusal) *pb.Verdict {
 	verdict := c.refused(why)
 	if why.code == pb.Code_CODE_FORBIDDEN {
@@ -90,6 +90,6 @@ func (c *authenticated) replayed() *pb.Verdict {
 	}
 }
 
-// groupRefused is the verdict of whoever stood in a group with somebody who was refused.
+// groupRefused is why the other commands of a group are refused when one of them is.
 var groupRefused = refuse(pb.Code_CODE_GROUP_REFUSED, "",
 	"another command of the group was refused, so none of it was done: see that command's verdict")

@@ -7,9 +7,9 @@ import (
 	"cbmdhi/chaincode/state"
 )
 
-// speaksFor tells whether somebody speaks for a member now: active, of that member, in one of the roles. A
-// vote is counted by it whenever votes are counted, so that what a suspended administrator said is
-// worth nothing from then on. Only for addresses that a family's follows named, and for signers.
+// speaksFor tells whether somebody speaks for a member now: active, of that member, in one of the roles. It is asked
+// whenever votes are counted, so that the vote of an administrator who was suspended since does not count. Only for
+// signers and for addresses that a handler's readsFurther named.
 func (r *run) speaksFor(address, msp string, roles ...pb.Role) bool {
 	who := state.Load[pb.IdentityDocument](r.state, state.IdentityKey(address))
 	return who.GetStatus() == pb.IdentityStatus_IDENTITY_STATUS_ACTIVE && who.GetHomeMsp() == msp &&

@@ -40,8 +40,8 @@ func ShapeOf(message protoreflect.MessageDescriptor) *Shape {
 	return s
 }
 
-// Count messages and entries of lists in the serialized message, as far as `most`: what is over it has more, and how
-// many more nobody needs to know. Bytes that are no message count as what was read of them; decoding finds the fault.
+// Count messages and entries of lists in the serialized message. It stops above `most`. Bytes that are no message count as
+// far as they can be read; decoding finds the fault.
 func (s *Shape) Count(raw []byte, most int) int {
 	found := 0
 	for len(raw) > 0 && found <= most {

@@ -43,7 +43,10 @@ def tests() -> list[Stage]:
     return [
         Stage("go test (chaincode)", _command("go", "test", "./...", cwd=CHAINCODE)),
         # Go looks at no file outside the module to tell whether a result still holds.
-        Stage("go test (test vectors)", _command("go", "test", "-count=1", "./vectors", cwd=CHAINCODE)),
+        Stage(
+            "go test (test vectors)",
+            _command("go", "test", "-count=1", "./vectors", "./state", cwd=CHAINCODE),
+        ),
         Stage("unit tests", _pytest("unit")),
         Stage("contract tests: each adapter against its real component", _pytest("contract")),
         Stage("end-to-end tests on a network of their own", _pytest("e2e")),
