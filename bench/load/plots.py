@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.load.plan import GOOD, READ
 from bench.load.report import report, seconds
+from bench.load.sampling import GENERATOR, PREPARING
 from bench.load.session import Ran
 from bench.load.tally import quantile
 
@@ -18,29 +19,45 @@ BLUE, ORANGE, GREEN, RED = "#1f6fb4", "#e07b1a", "#2e8b57", "#c0392b"
 COLOURS = (BLUE, ORANGE, GREEN, RED, "#7d5ba6", "#8c6d46", "#d16ba5", "#5f9ea0", "#a3a326", "#30566f")
 _MIB = 2**20
 _BARS = 16
+_MOST_LINES = 10
 
 
 @contextmanager
 def figure(file: Path, title: str, subtitle: str, size: tuple[float, float] = (9.0, 4.6)) -> Iterator[Any]:
     """One axes in the house style, saved to `file` at the end."""
+    with figures(file, title, subtitle, size, (1.0,)) as axes:
+        yield axes[0]
+
+
+@contextmanager
+def figures(
+    file: Path, title: str, subtitle: str, size: tuple[float, float], heights: Sequence[float]
+) -> Iterator[list[Any]]:
+    """Axes below one another with `heights` in proportion, as `figure`; their time is the same."""
     # Takes a second, which every other command of the CLI would pay too.
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    made, axes = plt.subplots(figsize=size, dpi=120, layout="constrained")
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=26)
-    axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color=GREY, va="bottom")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(True, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    made, grid = plt.subplots(
+        len(heights), figsize=size, dpi=120, layout="constrained", sharex=True, squeeze=False,
+        height_ratios=heights,
+    )  # fmt: skip
+    axes = list(grid.flat)
+    axes[0].set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=26)
+    axes[0].text(0, 1.02, subtitle, transform=axes[0].transAxes, fontsize=9, color=GREY, va="bottom")
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.spines[["left", "bottom"]].set_color(GREY)
+        one.tick_params(colors=INK, labelsize=9)
+        one.grid(True, color=GRID, linewidth=0.8)
+        one.set_axisbelow(True)
     try:
         yield axes
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=2)
+        for one in axes:
+            if one.get_legend_handles_labels()[0]:
+                one.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=2)
         file.parent.mkdir(parents=True, exist_ok=True)
         made.savefig(file)
     finally:
@@ -160,29 +177,53 @@ def bars(file: Path, title: str, subtitle: str, values: dict[str, float], unit: 
 def memory(
     file: Path, subtitle: str, samples: Sequence[tuple[float, Any]], title: str = "Memory of each process"
 ) -> Path:
-    """Resident memory over time: `samples` are (seconds, bytes by program); the ten largest by name."""
-    names = sorted({name for _, by_name in samples for name in by_name})
-    largest = sorted(names, key=lambda name: -max(by_name.get(name, 0) for _, by_name in samples))[:10]
-    with figure(file, title, subtitle, (9.0, 5.2)) as axes:
-        ends: list[tuple[float, str, str]] = []
-        for name, colour in zip(largest, COLOURS, strict=False):
-            at = [when for when, by_name in samples if name in by_name]
-            values = [by_name[name] / _MIB for _, by_name in samples if name in by_name]
-            axes.plot(at, values, color=colour, linewidth=1.6)
-            ends.append((values[-1], name, colour))
-        _label_ends(axes, samples[-1][0], ends)
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(0, samples[-1][0] * 1.28)
-        axes.set_xlabel("seconds since the start")
-        axes.set_ylabel("MiB resident")
+    """Resident memory over time: `samples` are (seconds, bytes by program); the ten largest by name.
+
+    What makes the load is drawn apart, below: it keeps all that it will check, and is no part of the mesh.
+    """
+    mesh, load = apart(samples)
+    mesh = mesh[:_MOST_LINES]
+    heights = (3.2, 1.0) if load else (1.0,)
+    with figures(file, title, subtitle, (9.0, 6.4 if load else 5.2), heights) as axes:
+        _memory_lines(axes[0], samples, mesh, COLOURS)
+        axes[0].set_ylabel("MiB resident")
+        if load:
+            _memory_lines(axes[1], samples, load, (INK, GREY))
+            axes[1].set_title(
+                "What makes the load, on a scale of its own", loc="left", fontsize=9, color=GREY
+            )
+        axes[-1].set_xlabel("seconds since the start")
     return file
+
+
+def apart(samples: Sequence[tuple[float, Any]]) -> tuple[list[str], list[str]]:
+    """The mesh's programs and those that make the load, each the largest first."""
+    names = sorted({name for _, by_name in samples for name in by_name})
+    largest = sorted(names, key=lambda name: -max(by_name.get(name, 0) for _, by_name in samples))
+    load = [name for name in largest if name in (GENERATOR, PREPARING)]
+    return [name for name in largest if name not in load], load
+
+
+def _memory_lines(
+    axes: Any, samples: Sequence[tuple[float, Any]], names: Sequence[str], colours: Sequence[str]
+) -> None:
+    ends: list[tuple[float, str, str]] = []
+    for name, colour in zip(names, colours, strict=False):
+        at = [when for when, by_name in samples if name in by_name]
+        values = [by_name[name] / _MIB for _, by_name in samples if name in by_name]
+        axes.plot(at, values, color=colour, linewidth=1.6)
+        ends.append((values[-1], name, colour))
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, samples[-1][0] * 1.28)
+    _label_ends(axes, samples[-1][0], ends)
 
 
 def _label_ends(axes: Any, at: float, ends: Sequence[tuple[float, str, str]]) -> None:
     """The lines' names at their ends, moved apart: a legend of ten would have to be matched by colour."""
     if not ends:
         return
-    gap = max(value for value, _, _ in ends) / 24
+    # As high as a line of text is.
+    gap = axes.get_ylim()[1] * 11 / (axes.get_position().height * axes.figure.get_figheight() * 72)
     lowest = -math.inf
     for value, name, colour in sorted(ends):
         place = max(value, lowest + gap)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.headline import Plan
 from bench.load.plan import Load
 from bench.observe import load, plots
 from cbmdhi.errors import MeshError
@@ -31,6 +32,9 @@ _console = Console(highlight=False)
 if not _console.is_terminal:  # a log: tables would be squeezed into 80 columns
     _console = Console(highlight=False, width=150)
 _SETTLE_SECONDS = 60.0
+_HEADLINE_SECONDS = 120.0
+# So many patients' first records are no load of their own.
+_FEW = 100
 
 
 def main(
@@ -39,6 +43,16 @@ def main(
     ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Records and reads a second.")] = 60.0,
     seconds: Annotated[float, typer.Option(min=5, help="How long the load lasts.")] = 30.0,
+    headline: Annotated[
+        bool,
+        typer.Option(
+            help="Two minutes of the load of `make bench` instead: 1,000 records a second about 5,000"
+            " patients, who are registered first (a quarter of an hour, once)."
+        ),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Where the overview under the load is drawn, besides.")
+    ] = None,
     pictures: Annotated[Path | None, typer.Option("--plots", help="Folder of the pictures.")] = None,
     stay: Annotated[bool, typer.Option(help="Leave Prometheus and Grafana running until Ctrl-C.")] = False,
 ) -> None:
@@ -50,9 +64,9 @@ def main(
         with Shown(Console(stderr=True, highlight=False)) as progress:
             network = Network(home_at(home).path, progress=progress)
             network.up()
-        problems = asyncio.run(
-            _observe(network, Load(rate, seconds, 4, patients=10, reads=0.2), pictures, stay)
-        )
+        little = Load(rate, seconds, 4, patients=10, reads=0.2)
+        wanted = Plan().load(Plan().rates[0], _HEADLINE_SECONDS) if headline else little
+        problems = asyncio.run(_observe(network, wanted, pictures, picture, stay=stay))
     except (DevnetError, MeshError, FileNotFoundError) as error:
         _console.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
@@ -61,7 +75,9 @@ def main(
     raise typer.Exit(1 if problems else 0)
 
 
-async def _observe(network: Network, wanted: Load, pictures: Path | None, stay: bool) -> list[str]:
+async def _observe(
+    network: Network, wanted: Load, pictures: Path | None, picture: Path | None, *, stay: bool
+) -> list[str]:
     folder = network.home / "observe"
     folder.mkdir(exist_ok=True)
     async with AsyncExitStack() as running:
@@ -72,10 +88,16 @@ async def _observe(network: Network, wanted: Load, pictures: Path | None, stay: 
         if program := grafana_server.installed():
             server = grafana_server.Grafana(program, folder, free_port(), prometheus.url)
             grafana = await running.enter_async_context(server)
-        started = time.time()
+        moments = [time.time()]
         with _console.status(f"{wanted.rate:g} records and reads a second for {wanted.seconds:g} s"):
-            result = await load.put(network.home, endpoints, wanted)
-        ended = time.time()
+            result = await load.put(
+                network.home,
+                endpoints,
+                wanted,
+                first_records=wanted.patients > _FEW,
+                begun=lambda: moments.append(time.time()),
+            )
+        started, ended = moments[-1], moments[-1] + wanted.seconds
         _console.print(
             f"{result['committed']} records committed, {result['read']} read; "
             + ("every receipt stands." if result["stands"] else "NOT every receipt stands.")
@@ -84,7 +106,9 @@ async def _observe(network: Network, wanted: Load, pictures: Path | None, stay: 
         found = await evaluate.panels_settled(prometheus, _SETTLE_SECONDS)
         _show(found)
         problems += await _problems(prometheus, found)
-        drawn = await _draw(prometheus, pictures or folder / "plots", started, ended)
+        drawn = await _draw(prometheus, pictures or folder / "plots", started, ended, wanted.title())
+        if picture:
+            drawn.append(await plots.draw(prometheus, OVERVIEW, picture, started, ended, wanted.title()))
         await _conclude(prometheus, found, drawn, problems)
         if grafana is not None:
             _console.print(f"Grafana: {grafana.url} has the {len(ALL)} dashboards of deploy/grafana.")
@@ -124,9 +148,9 @@ def _show(found: Sequence[Evaluated]) -> None:
         _console.print(table, "")
 
 
-async def _draw(prometheus: Prometheus, folder: Path, started: float, ended: float) -> list[Path]:
+async def _draw(prometheus: Prometheus, folder: Path, started: float, ended: float, under: str) -> list[Path]:
     return [
-        await plots.draw(prometheus, one, folder / f"{one.name}.png", started, ended)
+        await plots.draw(prometheus, one, folder / f"{one.name}.png", started, ended, under)
         for one in ALL
         if one is OVERVIEW or one.name == "slo"
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,34 @@ import aiohttp
 
 from bench.load import report
 from bench.load.plan import Load
-from bench.load.session import Session
+from bench.load.session import Session, Show
+
+# A patient's first record costs what no later one does.
+_FIRST_RECORDS_A_SECOND = 400.0
 
 
-async def put(home: Path, endpoints: Mapping[str, Any], load: Load, sample: int = 5) -> dict[str, Any]:
+async def put(
+    home: Path,
+    endpoints: Mapping[str, Any],
+    load: Load,
+    sample: int = 5,
+    *,
+    first_records: bool = False,
+    begun: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Write and read through the gateways, and ask each over REST; the hammer's report.
+
+    first_records  write one about each patient before, as `make bench` does
+    begun          called when the load itself begins: everybody is registered, everything is signed
 
     Raises MeshError, aiohttp.ClientError.
     """
     await ask_rest(endpoints)
     async with Session(home, load) as session:
+        if first_records:
+            seconds = load.patients / _FIRST_RECORDS_A_SECOND
+            await session.run(replace(load, rate=_FIRST_RECORDS_A_SECOND, seconds=seconds, reads=0.0), 0)
+        session.show = Show(begun=lambda *_: begun())
         ran = await session.run(load, sample)
     await ask_rest(endpoints)
     return report.report(ran)

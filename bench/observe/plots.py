@@ -22,13 +22,18 @@ _UNITS = {"reqps": "1/s", "short": "", "percentunit": "share", "bool": "0 or 1"}
 Line = tuple[str, Sequence[tuple[float, float]]]
 
 
-async def draw(prometheus: Prometheus, dashboard: Dashboard, file: Path, start: float, end: float) -> Path:
-    """Query every panel from `start` to `end` (Unix seconds) and draw them into one PNG."""
+async def draw(
+    prometheus: Prometheus, dashboard: Dashboard, file: Path, start: float, end: float, under: str
+) -> Path:
+    """Query every panel from `start` to `end` (Unix seconds) and draw them into one PNG.
+
+    under  which load, in a few words
+    """
     lines = [
         [line for query in panel.queries for line in await _lines(prometheus, query, start, end)]
         for panel in dashboard.panels
     ]
-    _picture(dashboard, lines, file, start)
+    _picture(dashboard, lines, file, start, under)
     return file
 
 
@@ -44,7 +49,9 @@ def named(legend: str, labels: Mapping[str, str]) -> str:
     return legend.strip()
 
 
-def _picture(dashboard: Dashboard, lines: Sequence[Sequence[Line]], file: Path, start: float) -> None:
+def _picture(
+    dashboard: Dashboard, lines: Sequence[Sequence[Line]], file: Path, start: float, under: str
+) -> None:
     # Takes a second, which only whoever draws has to pay.
     import matplotlib as mpl
 
@@ -56,7 +63,8 @@ def _picture(dashboard: Dashboard, lines: Sequence[Sequence[Line]], file: Path, 
         rows, _ACROSS, figsize=(13, 2.9 * rows), dpi=100, layout="constrained", squeeze=False
     )
     try:
-        made.suptitle(dashboard.title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
+        title = f"{dashboard.title}\nunder {under}"
+        made.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
         places = list(grid.flat)
         for axes, panel, shown in zip(places, dashboard.panels, lines, strict=False):
             _axes(axes, panel, shown, start)
@@ -76,7 +84,8 @@ def _axes(axes: Any, panel: Panel, lines: Sequence[Line], start: float) -> None:
     axes.grid(True, color=GRID, linewidth=0.8)
     axes.set_ylabel(_UNITS.get(panel.unit, panel.unit), fontsize=8, color=GREY)
     axes.set_xlabel("seconds", fontsize=8, color=GREY)
-    # The busiest: a picture with forty lines shows none.
+    # What happened, if anything did, and of that the busiest: a picture with forty lines shows none.
+    lines = [line for line in lines if any(value > 0 for _, value in line[1])] or lines
     busiest = sorted(
         lines, key=lambda line: -max((value for _, value in line[1] if value == value), default=0.0)
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import outputs, payloads, register, wire
+from bench.load import outputs, payloads, plots, register, wire
 from bench.load.chain import Verdict
 from bench.load.check import Checked, choose, compare
 from bench.load.plan import BAD_KINDS, GOOD, READ, REPLAY, SCHEMA, Load
@@ -191,6 +191,13 @@ def test_each_programs_memory_is_written_and_left_empty_where_it_was_not_there(t
         "0.0,,3.0",
         "1.0,2.0,4.0",
     ]
+
+
+def test_the_mesh_is_drawn_apart_from_what_makes_its_load(tmp_path: Path) -> None:
+    sizes = {"mercy-gateway": 2.0, "generator": 900.0, "mercy-peer": 4.0, PREPARING: 300.0}
+    samples = [(float(at), {name: size * 2**20 for name, size in sizes.items()}) for at in range(3)]
+    assert plots.apart(samples) == (["mercy-peer", "mercy-gateway"], ["generator", PREPARING])
+    assert plots.memory(tmp_path / "memory.png", "a load", samples).read_bytes().startswith(b"\x89PNG")
 
 
 def test_growth_is_told_from_the_noise_of_the_first_minute() -> None:
