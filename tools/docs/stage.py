@@ -44,6 +44,9 @@ _LEXERS = {
 }
 _LINK = re.compile(r"(?P<before>!?\[(?P<text>[^\]]*)\]\()(?P<target>[^)\s]+)(?P<after>\))")
 _HTML = re.compile(r"""(?P<before>\b(?:href|src|srcset)=")(?P<target>[^"]+)(?P<after>")""")
+_PICTURE = re.compile(
+    r"<picture>\s*<source[^>]*srcset=\"([^\"]+)\">\s*<img alt=\"([^\"]+)\" src=\"([^\"]+)\">\s*</picture>"
+)
 _ITEM = re.compile(r"^(\s*)(?:[-*]|\d+\.) ")
 
 
@@ -78,7 +81,9 @@ class Stage:
     def _page(self, file: Path) -> None:
         name = staged_name(file)
         text = file.read_text(encoding="utf-8")
-        self._write(name, self._linked(spaced(text), file, name))
+        # The reader of a site chooses dark or light there; its style sheet shows the one that fits.
+        text = _PICTURE.sub(r"![\2](\3)\n![\2](\1)", spaced(text))
+        self._write(name, self._linked(text, file, name))
 
     def _linked(self, text: str, file: Path, name: str) -> str:
         def replaced(found: re.Match[str]) -> str:

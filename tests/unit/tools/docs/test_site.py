@@ -51,6 +51,13 @@ def test_a_link_over_two_lines_and_a_picture_elsewhere_are_led_anew(tmp_path: Pa
     assert "    [c](../d)" in text
 
 
+def test_a_picture_in_two_colours_is_both_for_the_style_sheet_to_choose(staged: Path) -> None:
+    text = (staged / "index.md").read_text()
+    assert "](mesh-light.svg)\n![" in text
+    assert "](mesh-dark.svg)" in text
+    assert "<picture>" not in text
+
+
 def test_a_list_begins_after_an_empty_line() -> None:
     assert stage.spaced("text:\n- a\n- b\n") == "text:\n\n- a\n- b\n"
     assert stage.spaced("- a\n  more\n- b\n") == "- a\n  more\n- b\n"
