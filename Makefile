@@ -10,7 +10,8 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test shown mutants attacks failover lint format proto vectors lock bench bench-soak \
-	bench-replicas bench-growth paper docs observe observe-build observe-docs drills k8s-test k8s-run k8s-generate
+	bench-replicas bench-growth paper docs observe observe-build observe-docs drills k8s-test k8s-run k8s-generate \
+	dist
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
@@ -109,3 +110,6 @@ vectors: build ## write tests/vectors, by which a client in another language che
 
 lock: build ## resolve requirements.in into requirements.lock, with hashes
 	@$(BIN)/python -m tools.build.lock
+
+dist: build ## wheels and source distributions of the SDK and of the Fabric client, into dist/
+	@$(BIN)/python -m tools.build.dist

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cbmdhi.client import Client
     from cbmdhi.errors import AccessRefused, MeshError, NotCommitted
+    from cbmdhi.version import __version__
     from cbmdhi.wallet import Wallet
 
-__version__ = "0.1.0"
 __all__ = ["AccessRefused", "Client", "MeshError", "NotCommitted", "Wallet", "__version__"]
 
 _HOME = {
@@ -21,6 +21,7 @@ _HOME = {
     "AccessRefused": "cbmdhi.errors",
     "MeshError": "cbmdhi.errors",
     "NotCommitted": "cbmdhi.errors",
+    "__version__": "cbmdhi.version",
 }
 
 

@@ -1,9 +1,11 @@
 """What is built, from what, and in which order."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from . import fingerprint
 from .commands import Commands
@@ -19,6 +21,8 @@ COMPILED = (
     *("supervisor", "psutil", "typer", "rich"),
 )
 CHAINCODE_PROTOS = "cbmdhi/command/v1"
+# The distributions whose programs and commands are typed. A .pth line makes the others importable, too.
+EDITABLE = (".", "ops", "bench")
 _COMMANDS = "k8s.io/kubernetes/cmd"
 _KUBERNETES_PROGRAMS = {
     "etcd": "go.etcd.io/etcd/server/v3",
@@ -37,6 +41,8 @@ class Plan:
         self._machine = machine
         self._commands = commands
         self._go = Programs(root, machine, commands)
+        self._packaging = root / "tools" / "packaging"
+        self._generate = _module(self._packaging / "generate.py")
 
     def everything(self) -> list[Step]:
         """All steps, the longest first among those that can start at once."""
@@ -167,59 +173,33 @@ class Plan:
             ) from exc
 
     def _package(self) -> Step:
-        project = self.root / "pyproject.toml"
+        projects = [self.root / folder for folder in EDITABLE]
+        files = [*(project / "pyproject.toml" for project in projects), *self._packaging.glob("*.py")]
+        editable = [part for project in projects for part in ("--editable", project)]
         return Step(
             name="package",
             title="cbmdhi itself (.venv/bin/cbmdhi)",
-            expected_seconds=4,
-            fingerprint=lambda: fingerprint.of(self.root, [project], [str(self.root), self._machine.python]),
+            expected_seconds=7,
+            fingerprint=lambda: fingerprint.of(self.root, files, [str(self.root), self._machine.python]),
             outputs=lambda: [self.venv / "bin" / "cbmdhi"],
             run=lambda log: self._pip(
-                log, "install", "--no-deps", "--no-build-isolation", "--quiet", "--editable", self.root
+                log, "install", "--no-deps", "--no-build-isolation", "--quiet", *editable
             ),
-            after=("python",),
+            after=("python", "protos-python"),
         )
 
     def _python_from_protos(self) -> Step:
-        sources = self._proto_files("cbmdhi")
-
-        def run(log: Path) -> None:
-            self._forget_generated(set(self._generated_python()))
-            self._commands.run(
-                [
-                    *(self.python, "-m", "grpc_tools.protoc", "-I", "protos"),
-                    *("--python_out=.", "--pyi_out=.", "--grpc_python_out=."),
-                    *[path.relative_to(self.root / "protos") for path in sources],
-                ],
-                self.root,
-                log,
-            )
-
+        program = self._packaging / "generate.py"
+        made_from = [*self._proto_files("cbmdhi"), program, self.root / "requirements.lock"]
         return Step(
             name="protos-python",
             title="Python from protos/",
             expected_seconds=3,
-            fingerprint=lambda: fingerprint.of(self.root, [*sources, self.root / "requirements.lock"]),
-            outputs=self._generated_python,
-            run=run,
+            fingerprint=lambda: fingerprint.of(self.root, made_from),
+            outputs=lambda: self._generate.outputs(self.root),
+            run=lambda log: self._commands.run([self.python, program], self.root, log),
             after=("python",),
         )
-
-    def _generated_python(self) -> list[Path]:
-        """Where the generated modules lie: beside the SDK, in the folder of their proto package."""
-        relative = [path.relative_to(self.root / "protos") for path in self._proto_files("cbmdhi")]
-        return [
-            self.root / path.with_name(path.stem + suffix)
-            for path in relative
-            for suffix in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
-        ]
-
-    def _forget_generated(self, wanted: set[Path]) -> None:
-        """Remove what was generated from protos that are no longer there."""
-        for pattern in ("*/v1/*_pb2.py", "*/v1/*_pb2.pyi", "*/v1/*_pb2_grpc.py"):
-            for path in (self.root / "cbmdhi").glob(pattern):
-                if path not in wanted:
-                    path.unlink()
 
     def _go_from_protos(self) -> Step:
         sources = self._proto_files(CHAINCODE_PROTOS)
@@ -263,3 +243,13 @@ class Plan:
         if not files:
             raise BuildError(f"No .proto files under protos/{under}.", "Is this a whole checkout?")
         return files
+
+
+def _module(path: Path) -> Any:
+    """The module in a file that is no part of this package: the package has another name while it builds."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise BuildError(f"{path} cannot be read.", "Is this a whole checkout?")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -21,7 +21,8 @@ owners = importlib.metadata.packages_distributions()
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        owned = {owner.lower().replace("_", "-") for owner in owners.get(top, [])} - {"cbmdhi"}
+        owned = {owner.lower().replace("_", "-") for owner in owners.get(top, [])}
+        owned -= {"cbmdhi", "cbmdhi-ops", "cbmdhi-bench"}
         if owned and not owned & kept:
             raise ModuleNotFoundError(f"{name} ({', '.join(sorted(owned))}) is not in the image", name=name)
         return None
