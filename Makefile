@@ -10,7 +10,7 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test shown mutants attacks failover lint format proto vectors lock bench bench-soak \
-	bench-replicas bench-growth paper docs observe observe-build observe-docs drills k8s-test k8s-run k8s-generate \
+	bench-replicas bench-growth paper docs observe test-build observe-docs drills k8s-test k8s-run k8s-generate \
 	dist
 
 help: ## this list
@@ -39,7 +39,7 @@ status: ## every program, channel, projection and service at a glance
 doctor: ## what is wrong and how to mend it
 	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi doctor; else $(BUILD) check; fi
 
-test: observe-build ## lint, unit, contract and end-to-end tests
+test: test-build ## lint, unit, contract and end-to-end tests
 	@$(BIN)/python -m tools.build.checks test
 
 attacks: build ## tests/attacks in their long versions (10 minutes); ONLY=overload OPTIONS=--figures=FOLDER
@@ -78,13 +78,13 @@ paper: build ## the paper's two figures: throughput and response time against co
 docs: build ## these documents as a site in .tools/site/html; a broken link fails; OPTIONS=--serve shows it
 	@$(BIN)/python -m tools.docs $(OPTIONS)
 
-observe-build: ## as build, and Prometheus
-	@$(BUILD) observe
+test-build: ## as build, and what the tests use besides: Prometheus, collector, S3 gateway, kustomize
+	@$(BUILD) tests
 
-observe: observe-build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay
+observe: build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay
 	@$(BIN)/python -m bench.observe $(OPTIONS)
 
-drills: observe-build ## break a network of its own as each runbook says, and mend it; ONLY=NatsDown OPTIONS=--list
+drills: build ## break a network of its own as each runbook says, and mend it; ONLY=NatsDown OPTIONS=--list
 	@$(BIN)/python -m tests.drills $(foreach alert,$(ONLY),--only $(alert)) $(OPTIONS)
 
 observe-docs: build ## write docs/metrics.md, the objectives' rules and the dashboards from the code

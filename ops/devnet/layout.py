@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,12 +228,16 @@ def command_for(home: Path, *words: str) -> str:
 
 
 def tool(name: str) -> Path:
-    """A program that the build makes.
+    """A program that the build makes. What a network does without is built when it is first asked for, which
+    takes a minute or three and is told on standard error.
 
     Raises:
         ToolMissing: it is not there.
     """
     path = Path(sys.executable).parent / name if name in _PYTHON_TOOLS else ROOT / ".tools" / "bin" / name
+    if not path.exists() and name in _BUILT_WHEN_USED:
+        build = [sys.executable, str(ROOT / "tools" / "build" / "run.py"), "tool", _BUILT_WHEN_USED[name]]
+        subprocess.run(build, check=False)
     if not path.exists():
         raise ToolMissing(f"{name} is not built ({path} is missing).", "Run: make build")
     return path
@@ -242,6 +247,14 @@ _PYTHON_TOOLS = ("nats-server", "supervisord")
 TOOLS = (
     *("fabric-ca-server", "fabric-ca-client"),
     *("peer", "orderer", "configtxgen", "osnadmin"),
-    *("ipfs", "cbmdhi-chaincode", "otelcol"),
+    *("ipfs", "cbmdhi-chaincode"),
     *_PYTHON_TOOLS,
 )
+# And the module of deploy/toolchain that each is of.
+_BUILT_WHEN_USED = {
+    "otelcol": "otelcol",
+    "versitygw": "versitygw",
+    "kustomize": "kustomize",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}

@@ -96,7 +96,7 @@ class Network:
             DevnetError: with what to do about it.
         """
         started = time.monotonic()
-        for name in layout.TOOLS:
+        for name in (*layout.TOOLS, *(["otelcol"] if traced else [])):
             layout.tool(name)
         with state.exclusively(self.files):
             found = state.read(self.files)

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from cbmdhi.waiting import until
+from ops.devnet.layout import tool
 from ops.observe import scrape
 from ops.observe.end_process import end
 from ops.observe.panels import RATE
@@ -39,18 +40,9 @@ class Sample:
     values: Sequence[tuple[float, float]]
 
 
-def program(name: str) -> Path:
-    """`prometheus` or `promtool`. Raises FileNotFoundError saying what to do."""
-    built = ROOT / ".tools" / "bin" / name
-    found = built if built.exists() else shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"{name} is not built and not on PATH; run: make build")
-    return Path(found)
-
-
 def check_rules(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `promtool`; what it said."""
-    argv = [str(part) for part in (program("promtool"), *arguments)]
+    argv = [str(part) for part in (tool("promtool"), *arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CONFIGURATION)
 
 
@@ -91,7 +83,7 @@ class Prometheus:
         try:
             with self.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    str(program("prometheus")),
+                    str(tool("prometheus")),
                     f"--config.file={configuration / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}",

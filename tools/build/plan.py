@@ -44,8 +44,8 @@ class Plan:
         self._packaging = root / "tools" / "packaging"
         self._generate = _module(self._packaging / "generate.py")
 
-    def everything(self) -> list[Step]:
-        """All steps, the longest first among those that can start at once."""
+    def demo(self) -> list[Step]:
+        """What a laptop network runs, the longest first among the steps that can start at once."""
         return [
             self._environment(),
             self._go.tool("kubo", "Kubo 0.43 (IPFS node)", ["ipfs"], 280),
@@ -65,27 +65,33 @@ class Plan:
                 105,
                 version="github.com/hyperledger/fabric-ca/lib/metadata.Version=1.5.15",
             ),
-            self._go.tool("versitygw", "Versity S3 gateway 1.8 (backups to S3)", ["versitygw"], 60),
-            self._go.tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, packages=(".",)),
             self._go.tool("protoc-gen-go", "protoc-gen-go", ["protoc-gen-go"], 10),
-            self._go.tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25),
             self._package(),
             *self.protos(),
             self._go.chaincode(),
         ]
 
-    def observability(self) -> list[Step]:
-        """What `make observe` and the tests need beside `everything`."""
+    def when_used(self) -> list[Step]:
+        """What a network does without: each is built when it is first used, all of them for the tests."""
         return [
-            self._go.tool(
-                "prometheus",
-                "Prometheus 3.13.5 (prometheus, promtool)",
-                ["prometheus", "promtool"],
-                150,
-                # Clouds' ways to find targets: half of what would be compiled.
-                tags="remove_all_sd",
-            )
+            self._go.tool("otelcol", "OpenTelemetry Collector 0.162", ["otelcol"], 150, packages=(".",)),
+            self._prometheus(),
+            self._go.tool("versitygw", "Versity S3 gateway 1.8 (backups to S3)", ["versitygw"], 60),
+            self._kustomize(),
         ]
+
+    def _prometheus(self) -> Step:
+        return self._go.tool(
+            "prometheus",
+            "Prometheus 3.13.5 (prometheus, promtool)",
+            ["prometheus", "promtool"],
+            150,
+            # Clouds' ways to find targets: half of what would be compiled.
+            tags="remove_all_sd",
+        )
+
+    def _kustomize(self) -> Step:
+        return self._go.tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25)
 
     def kubernetes(self) -> list[Step]:
         """A control plane, which `make k8s-test` needs."""
@@ -95,14 +101,15 @@ class Plan:
                 f"Kubernetes {KUBERNETES} (API server, controllers, kubectl) and etcd",
                 420,
                 _KUBERNETES_PROGRAMS,
-            )
+            ),
+            self._kustomize(),
         ]
 
     def kubernetes_node(self) -> list[Step]:
         """What `make k8s-run` needs besides: a node's programs, what runs on any cluster, and Prometheus."""
         return [
             *self.kubernetes(),
-            *self.observability(),
+            self._prometheus(),
             self._go.kubernetes(
                 "kubernetes-node",
                 f"Kubernetes {KUBERNETES} (scheduler, kubelet, proxy)",

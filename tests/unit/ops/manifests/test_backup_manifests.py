@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from ops.backup.kubernetes import stateful, take
-from ops.devnet.layout import ROOT
-from ops.observe import prometheus
+from ops.devnet.layout import ROOT, tool
 from tests.unit.ops.manifests.manifests import all_workloads, container, of_kind, pod
 
 BACKED_UP = [("laptop", "mercy"), ("laptop", "lakeside"), ("production", "mercy")]
@@ -175,7 +174,7 @@ def test_a_backup_is_missing_after_a_day_and_a_half_also_when_there_never_was_on
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules["spec"]))
     (tmp_path / "test.yml").write_text(TRIED)
     ended = subprocess.run(
-        [prometheus.program("promtool"), "test", "rules", "test.yml"],
+        [tool("promtool"), "test", "rules", "test.yml"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
