@@ -27,6 +27,7 @@ from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.reads.search import Search
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
+from services.gateway.rest.bundles import FhirBundleRoutes
 from services.gateway.rest.connection_limit import ConnectionLimit
 from services.gateway.rest.fhir import FhirRoutes
 from services.gateway.rest.request_slots import RequestSlots
@@ -251,6 +252,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
             *sessions_over_rest.routes(),
             *FhirRoutes(reads, authentication, schemas.types, writable, origins).routes(),
             *FhirWriteRoutes(writes, authentication, bodies, writable, origins).routes(),
+            *FhirBundleRoutes(writes, authentication, bodies, origins).routes(),
         ],
         drain_seconds=config.drain_seconds,
         sources=sources,

@@ -10,6 +10,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import Content
 from services.gateway.domain import contents
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming, incoming
+from services.gateway.domain.incoming_bundle import IncomingBundle, incoming_bundle
 from services.gateway.domain.refusal import Refused
 from services.gateway.fhir.schema_loader import load_checker
 
@@ -30,6 +31,11 @@ def check_content(put: bytes, content: bytes) -> None:
 def make_resource(body: bytes, resource_type: str, record_id: str, names_id: bool) -> Incoming:
     """As `made`, by this process's own checker."""
     return made(_checker(), body, resource_type, record_id, names_id=names_id)
+
+
+def make_bundle(body: bytes) -> IncomingBundle:
+    """As `incoming_bundle`, by this process's own checker."""
+    return incoming_bundle(_checker(), body)
 
 
 def made(

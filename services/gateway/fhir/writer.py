@@ -4,11 +4,14 @@ delegation, and the channel says so. Nothing is answered before it is committed 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import CommandGroup, PutRecord
+from cbmdhi.command.v1.command_pb2 import PutRecord
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.gateway.v1.gateway_pb2 import Content, SubmitRequest, SubmitResponse
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
@@ -16,15 +19,25 @@ from cbmdhi.protocol import categories, envelope
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming
+from services.gateway.domain.incoming_bundle import (
+    IncomingBundle,
+    IncomingEntry,
+    in_entry,
+    incoming_bundle,
+)
+from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
 from services.gateway.domain.type_tag import TypeTags
-from services.gateway.fhir.large_contents import LARGE_BYTES, made, make_resource
-from services.gateway.pipeline.refusal_quota import Allowances
+from services.gateway.fhir.large_contents import LARGE_BYTES, made, make_bundle, make_resource
+from services.gateway.pipeline.refusal_quota import Allowance, Allowances
 from services.gateway.refusals import refusals
 from services.gateway.rpc.forward import check_size
-from services.gateway.sessions.delegated_signer import DelegatedSigner, Sign
+from services.gateway.sessions.delegated_signer import DelegatedSigner, SignGroup
 from services.runtime.errors import MeshError, nothing_done
 from services.runtime.side_process import SideProcess
+
+# Entries of one batch that are on their way together.
+_AT_ONCE = 32
 
 
 class Ledger(Protocol):
@@ -43,10 +56,28 @@ class Commands(Protocol):
 class Written:
     """A version that is committed, and its receipt. content: as it was committed."""
 
+    kind: str
     record_id: str
     version: int
     receipt: Receipt
     content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """What became of each entry, in order; of a transaction all are written."""
+
+    is_transaction: bool
+    entries: Sequence[Written | MeshError]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A caller's write: what signs it, and what its refusal is charged to."""
+
+    session: Session
+    sign: SignGroup
+    allowance: Allowance
 
 
 class FhirWriter:
@@ -81,6 +112,40 @@ class FhirWriter:
         the one before it is not."""
         return await self._write(session, resource_type, body, record_id, version, names_id=True)
 
+    async def bundle(self, session: Session, body: bytes) -> WrittenBundle:
+        """A transaction, committed as a whole or refused with the entry that is to blame; or a batch, where
+        each entry has its own outcome."""
+        turn = self._turn(session)
+        with _charged(turn), nothing_done(), refusals():
+            asked = await self._read(session, body)
+        if asked.is_transaction:
+            with _charged(turn, len(asked.written)):
+                return WrittenBundle(True, await self._commit(turn, asked.written))
+        together = asyncio.Semaphore(_AT_ONCE)
+
+        async def alone(entry: IncomingEntry | Refused) -> Written | MeshError:
+            async with together:
+                try:
+                    with _charged(turn), refusals():
+                        if isinstance(entry, Refused):
+                            raise entry
+                        return (await self._commit(turn, [entry]))[0]
+                except MeshError as err:
+                    return err
+
+        return WrittenBundle(False, await asyncio.gather(*map(alone, asked.entries)))
+
+    def _turn(self, session: Session) -> _Turn:
+        with nothing_done():
+            turn = _Turn(session, self._acting.group_signer(session), self._allowances.of(session.address))
+            if (seconds := turn.allowance.wait_seconds()) > 0:
+                raise MeshError(
+                    code_pb2.CODE_RESOURCE_EXHAUSTED,
+                    "too many of this caller's writes were refused: mend them; send again after the delay",
+                    retry_after_ms=int(seconds * 1000) + 1,
+                )
+        return turn
+
     async def _write(
         self,
         session: Session,
@@ -91,48 +156,43 @@ class FhirWriter:
         *,
         names_id: bool,
     ) -> Written:
-        with nothing_done():
-            sign = self._acting.signer(session)
-            allowance = self._allowances.of(session.address)
-            if (seconds := allowance.wait_seconds()) > 0:
-                raise MeshError(
-                    code_pb2.CODE_RESOURCE_EXHAUSTED,
-                    "too many of this caller's writes were refused: mend them; send again after the delay",
-                    retry_after_ms=int(seconds * 1000) + 1,
-                    outcome=code_pb2.OUTCOME_NOT_DONE,
-                )
-        try:
+        turn = self._turn(session)
+        with _charged(turn):
             with nothing_done():
                 incoming = await self._made(session, body, resource_type, record_id, names_id)
-                version = version or await self._next_version(record_id)
-                request = self._request(sign, incoming, resource_type, record_id, version)
-            receipt = (await self._commands.submit(request, session)).receipts[0].receipt
-            if receipt.code != code_pb2.CODE_OK:
-                raise MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
-        except MeshError as err:
-            allowance.note(err)
-            raise
-        return Written(record_id, version, receipt, incoming.content)
+            entry = IncomingEntry(None, resource_type, record_id, version, incoming)
+            return (await self._commit(turn, [entry]))[0]
 
-    def _request(
-        self, sign: Sign, made: Incoming, resource_type: str, record_id: str, version: int
-    ) -> SubmitRequest:
-        salt = envelope.new_salt()
+    async def _commit(self, turn: _Turn, entries: Sequence[IncomingEntry]) -> list[Written]:
+        """As one group. Raises MeshError with the entry that is to blame."""
+        with nothing_done():
+            versions = [await self._version(entry) for entry in entries]
+            puts, contents = list[PutRecord](), list[Content]()
+            for index, (entry, version) in enumerate(zip(entries, versions, strict=True)):
+                put, content = self._put(entry, version, index)
+                puts.append(put)
+                contents.append(content)
+            request = SubmitRequest(group=turn.sign(puts), contents=contents)
+            check_size(request)
+        receipts = [one.receipt for one in (await self._commands.submit(request, turn.session)).receipts]
+        _raise_refusal(entries, receipts)
+        return [
+            Written(entry.kind, entry.record_id, version, receipt, entry.incoming.content)
+            for entry, version, receipt in zip(entries, versions, receipts, strict=True)
+        ]
+
+    def _put(self, entry: IncomingEntry, version: int, index: int) -> tuple[PutRecord, Content]:
+        salt, content = envelope.new_salt(), entry.incoming.content
         put = PutRecord(
-            record_id=record_id,
+            record_id=entry.record_id,
             version=version,
-            patient=made.patient,
-            category=categories.of_resource(resource_type),
-            content_commitment=envelope.commitment(salt, made.content),
-            content_bytes=len(made.content),
-            type_tag=self._type_tags.of(record_id, resource_type),
+            patient=entry.incoming.patient,
+            category=categories.of_resource(entry.kind),
+            content_commitment=envelope.commitment(salt, content),
+            content_bytes=len(content),
+            type_tag=self._type_tags.of(entry.record_id, entry.kind),
         )
-        request = SubmitRequest(
-            group=CommandGroup(commands=[sign(put)]),
-            contents=[Content(command_index=0, content=made.content, salt=salt)],
-        )
-        check_size(request)
-        return request
+        return put, Content(command_index=index, content=content, salt=salt)
 
     async def _made(
         self, session: Session, body: bytes, resource_type: str, record_id: str, names_id: bool
@@ -143,6 +203,35 @@ class FhirWriter:
             asked = (body, resource_type, record_id, names_id)
             return await self._aside.run(make_resource, *asked, caller=session.address, size=len(body))
 
-    async def _next_version(self, record_id: str) -> int:
-        latest = await self._ledger.record(record_id, 0)
+    async def _read(self, session: Session, body: bytes) -> IncomingBundle:
+        if len(body) <= LARGE_BYTES:
+            return incoming_bundle(self._checker, body)
+        return await self._aside.run(make_bundle, body, caller=session.address, size=len(body))
+
+    async def _version(self, entry: IncomingEntry) -> int:
+        if entry.version:
+            return entry.version
+        latest = await self._ledger.record(entry.record_id, 0)
         return 1 if latest is None else latest.version + 1
+
+
+@contextmanager
+def _charged(turn: _Turn, commands: int = 1) -> Iterator[None]:
+    try:
+        yield
+    except MeshError as err:
+        turn.allowance.note(err, commands)
+        raise
+
+
+def _raise_refusal(entries: Sequence[IncomingEntry], receipts: Sequence[Receipt]) -> None:
+    """When a group was refused, with what the command that is to blame was refused for."""
+    bad = [(entry, one) for entry, one in zip(entries, receipts, strict=True) if one.code != code_pb2.CODE_OK]
+    if not bad:
+        return
+    telling = [one for one in bad if one[1].code != code_pb2.CODE_GROUP_REFUSED]
+    entry, receipt = (telling or bad)[0]
+    reason, path = receipt.reason, receipt.path
+    if entry.place is not None:
+        reason, path = in_entry(entry.place, entry.kind, reason, path)
+    raise MeshError(receipt.code, reason, path, outcome=receipt.outcome)

@@ -42,10 +42,13 @@ class Allowance:
         self._bucket = bucket
         self._clock = clock
 
-    def note(self, answer: Answer) -> None:
-        """A submission was answered; of one refused through the sender's own doing each command is spent."""
+    def note(self, answer: Answer, commands: int = 1) -> None:
+        """A submission was answered; of one refused through the sender's own doing each command is spent.
+
+        commands  where the answer, an error, does not say how many there were
+        """
         if isinstance(answer, MeshError):
-            code, commands = answer.code, 1
+            code = answer.code
         else:
             code, commands = answer[0].receipt.code, len(answer)
         if code not in _BLAMELESS:

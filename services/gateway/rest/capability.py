@@ -18,7 +18,8 @@ _SECURITY = (
 _WRITTEN = (
     "A resource names its patient by address: Patient/cb1… in subject, patient, beneficiary, for, individual "
     "or candidate. Ids are UUIDv7. To be able to send again without a second effect: PUT with your own id "
-    "and `If-None-Match: *`; 412 then says that it is there."
+    "and `If-None-Match: *`; 412 then says that it is there. A transaction of at most 128 entries, each POST "
+    "or PUT, is one commit; nothing is searched, so ifMatch and ifNoneMatch are its only conditions."
 )
 
 
@@ -37,6 +38,7 @@ def capability_statement(readable: Set[str], writable: Set[str], base: str) -> d
                 "mode": "server",
                 "documentation": _WRITTEN,
                 "security": {"description": _SECURITY},
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
                 "resource": [_resource(name, writes=name in writable) for name in sorted(readable)],
             }
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from services.runtime.errors import MeshError, code_name
 
 OUTCOME_HEADER = "Cbmdhi-Outcome"
@@ -29,6 +30,17 @@ _ISSUE_TYPES: dict[int, str] = {
     code_pb2.CODE_UNKNOWN_OUTCOME: "incomplete",
     code_pb2.CODE_INTERNAL: "exception",
 }
+
+
+def of_receipt(receipt: Receipt) -> dict[str, Any]:
+    """The resource of a write that is committed: what `cbmdhi verify TRANSACTION COMMAND` checks."""
+    issue = {
+        "severity": "information",
+        "code": "informational",
+        "details": {"text": code_name(receipt.code)},
+        "diagnostics": f"transaction {receipt.tx_id} command {receipt.command_id} block {receipt.block}",
+    }
+    return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
 def of_error(err: MeshError) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class FhirWriteRoutes:
                 if "If-None-Exist" in request.headers:
                     raise MeshError(
                         code_pb2.CODE_INVALID,
-                        "a conditional create is not offered: PUT with an id of yours and `If-None-Match: *`",
+                        "a conditional create asks for a search, and contents are encrypted: PUT with an id "
+                        "of yours (a UUIDv7) and `If-None-Match: *`",
                     )
                 body = await stack.enter_async_context(
                     self._bodies.of(request, MAX_BODY_BYTES, session.address)
@@ -93,8 +94,7 @@ class FhirWriteRoutes:
                 code_pb2.CODE_NOT_FOUND,
                 "this is not a FHIR R4 resource type that names a patient: others cannot be written here",
             )
-        if request.content_type not in _TYPES or (request.charset or "utf-8").lower() != "utf-8":
-            raise web.HTTPUnsupportedMediaType
+        check_is_json(request)
         return resource_type
 
     def _answer(self, request: web.Request, written: Written) -> web.Response:
@@ -108,8 +108,19 @@ class FhirWriteRoutes:
             BLOCK_HEADER: str(written.receipt.block),
         }
         status = 201 if written.version == 1 else 200
-        wants_it = "return=representation" in request.headers.get("Prefer", "")
-        return web.Response(status=status, body=written.content if wants_it else b"", headers=headers)
+        body = written.content if wants_representation(request) else b""
+        return web.Response(status=status, body=body, headers=headers)
+
+
+def check_is_json(request: web.Request) -> None:
+    """Raises HTTPUnsupportedMediaType for a body that is said to be something else than JSON in UTF-8."""
+    if request.content_type not in _TYPES or (request.charset or "utf-8").lower() != "utf-8":
+        raise web.HTTPUnsupportedMediaType
+
+
+def wants_representation(request: web.Request) -> bool:
+    """Whether the answer shall bring the resources as they were committed."""
+    return "return=representation" in request.headers.get("Prefer", "")
 
 
 def _version(request: web.Request) -> int:

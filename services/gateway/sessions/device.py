@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -79,6 +80,13 @@ class Device:
         """A command of the device's; with a delegation, on behalf of who signed that."""
         signer = command.KeySigner(self.signing_key, delegation)
         return signer.sign_command(command.make(body, channel=channel, delegation=delegation))
+
+    def sign_group(
+        self, bodies: Sequence[Message], channel: Channel, delegation: SignedDelegation
+    ) -> CommandGroup:
+        """Commands of the device's that take effect together or not at all, on behalf of who signed that."""
+        signer = command.KeySigner(self.signing_key, delegation)
+        return command.make_group([(signer, body) for body in bodies], channel=channel)
 
     def registration(self, msp_id: str) -> RegisterIdentity:
         """What registers it."""
