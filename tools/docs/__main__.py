@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     built = subprocess.run(
         [str(zensical), "build", "--clean", "--strict", "--config-file", str(SITE / "zensical.toml")],
         cwd=ROOT,
-        env=os.environ | ({} if sys.stdout.isatty() else {"NO_COLOR": "1"}),
+        # griffe_extension is imported from here.
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | ({} if sys.stdout.isatty() else {"NO_COLOR": "1"}),
         check=False,
     )
     if built.returncode:

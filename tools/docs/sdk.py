@@ -44,6 +44,13 @@ _PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 def pages() -> dict[str, str]:
     """Each page in Markdown, by its name."""
     return {
-        name: f"# {title}\n\n{what}\n\n" + "\n\n".join(f"::: {one}" for one in shown) + "\n"
+        name: f"# {title}\n\n{what}\n\n" + "\n\n".join(_shown(one) for one in shown) + "\n"
         for name, (title, what, shown) in _PAGES.items()
     }
+
+
+def _shown(name: str) -> str:
+    # `Records` is made of two classes: one that writes and one that reads.
+    return f"::: {name}" + (
+        "\n    options:\n      inherited_members: true" if name.endswith(".Records") else ""
+    )

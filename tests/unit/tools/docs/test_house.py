@@ -1,9 +1,12 @@
 """What lies at the top of the checkout for editors, forges and hooks says the same as what it stands for."""
 
+import html
+import re
 import tomllib
 
 import yaml
 
+from ops.demo.story import Story
 from tools.build import checks
 from tools.docs import diagram
 from tools.docs.pages import DOCS, ROOT
@@ -38,3 +41,17 @@ def test_the_sites_lock_is_of_what_is_asked_for() -> None:
     asked = [line for line in (DOCS / "requirements.in").read_text().splitlines() if line and line[0] != "#"]
     for one in asked:
         assert f"\n{one.replace('[python]', '')}" in f"\n{locked}", f"{one}: run make lock"
+
+
+def test_the_readme_prints_steps_of_the_demos_story_under_their_numbers() -> None:
+    titles = [title for title, _ in Story.__new__(Story).steps]
+    numbered = re.findall(r"^ {4} ?(\d+)\. (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(numbered) >= 5
+    for number, title in numbered:
+        assert titles[int(number) - 1] == title
+
+
+def test_the_demos_picture_shows_the_story_as_it_is_told() -> None:
+    shown = html.unescape("".join(re.findall(r">([^<]+)</text>", (DOCS / "demo.svg").read_text())))
+    for title, _ in Story.__new__(Story).steps:
+        assert title in shown.replace("\xa0", " "), "run: cbmdhi demo --picture docs/demo.svg"

@@ -6,6 +6,7 @@ import pytest
 
 from tools.docs import __main__ as site
 from tools.docs import configuration, protos, sdk, stage
+from tools.docs.docstrings import as_markdown
 from tools.docs.pages import DOCS, ROOT
 from tools.docs.source import Place
 from tools.docs.stage import Stage
@@ -96,6 +97,15 @@ def test_the_sdk_pages_show_what_is_there() -> None:
                 else ROOT / (module.replace(".", "/") + ".py")
             )
             assert Place(file, symbol).line
+
+
+def test_what_is_aligned_in_a_docstring_becomes_a_list_and_a_tree_stays_one() -> None:
+    told = "Load.\n\nrate     a second\nusers, streams  how many\n         of each\n\nMore   words."
+    assert as_markdown(told) == (
+        "Load.\n\n- `rate`: a second\n- `users`, `streams`: how many of each\n\nMore   words."
+    )
+    assert as_markdown("Error\n├── NotSent\n└── Misuse") == "    Error\n    ├── NotSent\n    └── Misuse"
+    assert as_markdown("Plain prose\nover two lines.") == "Plain prose\nover two lines."
 
 
 def test_every_setting_of_the_site_is_where_the_builder_looks() -> None:
