@@ -9,8 +9,8 @@ BIN = .venv/bin
 NETWORK_GONE = echo "Nothing was ever built or started here."
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up down clean status doctor test shown mutants attacks failover lint format proto vectors lock bench bench-soak \
-	bench-replicas bench-growth paper docs observe test-build observe-docs drills k8s-test k8s-run k8s-generate \
+.PHONY: help build demo up down clean status doctor test test-build engines excerpts shown mutants attacks failover lint format proto vectors lock bench bench-soak \
+	bench-replicas bench-growth paper docs observe observe-docs drills k8s-test k8s-run k8s-generate \
 	dist
 
 help: ## this list
@@ -38,6 +38,12 @@ status: ## every program, channel, projection and service at a glance
 
 doctor: ## what is wrong and how to mend it
 	@if [ -x $(BIN)/cbmdhi ]; then $(BIN)/cbmdhi doctor; else $(BUILD) check; fi
+
+excerpts: build ## write into the pages what they show of examples/engines
+	@$(BIN)/python -m tools.docs.excerpts
+
+engines: ## as build, and the engines of examples/engines in Go, Java, JavaScript and Python
+	@$(BUILD) engines
 
 test: test-build ## lint, unit, contract and end-to-end tests
 	@$(BIN)/python -m tools.build.checks test
@@ -78,7 +84,7 @@ paper: build ## the paper's two figures: throughput and response time against co
 docs: build ## these documents as a site in .tools/site/html; a broken link fails; OPTIONS=--serve shows it
 	@$(BIN)/python -m tools.docs $(OPTIONS)
 
-test-build: ## as build, and what the tests use besides: Prometheus, collector, S3 gateway, kustomize
+test-build: ## as build, and what the tests use besides: Prometheus, collector, S3 gateway, the engines (a JDK and Maven)
 	@$(BUILD) tests
 
 observe: build ## real Prometheus over the laptop network: every panel and alert, with pictures; OPTIONS=--stay

@@ -44,8 +44,8 @@ def tests() -> list[Stage]:
         Stage("go test (chaincode)", _command("go", "test", "./...", cwd=CHAINCODE)),
         # Go looks at no file outside the module to tell whether a result still holds.
         Stage(
-            "go test (test vectors)",
-            _command("go", "test", "-count=1", "./vectors", "./state", cwd=CHAINCODE),
+            "go test (test vectors, default policy)",
+            _command("go", "test", "-count=1", "./vectors", "./state", "./policy", cwd=CHAINCODE),
         ),
         Stage("unit tests", _pytest("unit")),
         Stage("contract tests: each adapter against its real component", _pytest("contract")),

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _WHAT = {
     "build": "what a laptop network runs",
     "tests": "and what the tests use besides",
+    "engines": "and the engines of examples/engines",
     "tool": "the named programs of deploy/toolchain alone, such as otelcol",
     "proto": "only code from protos",
     "kubernetes": "a Kubernetes control plane",
@@ -67,7 +68,9 @@ def _run(what: str, names: list[str]) -> int:
 
 def _steps(plan: Plan, what: str, names: list[str]) -> list[Step]:
     if what == "tests":
-        return [*plan.demo(), *plan.when_used()]
+        return [*plan.demo(), *plan.when_used(), *plan.engines()]
+    if what == "engines":
+        return [*plan.demo(), *plan.engines()]
     if what == "tool":
         known = {step.name: step for step in plan.when_used()}
         if unknown := [name for name in names if name not in known]:

@@ -19,6 +19,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "docs/requirements.in": (),
     "deploy/images/python/requirements.in": ("--constraint", "requirements.lock"),
     "deploy/images/python/sbom.in": ("--constraint", "requirements.lock"),
+    "examples/engines/python/requirements.in": ("--constraint", "requirements.lock"),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import fingerprint
 from .commands import Commands
+from .engines import Engines
 from .errors import BuildError
 from .programs import KUBERNETES, Programs
 from .requirements import Machine
@@ -92,6 +93,10 @@ class Plan:
 
     def _kustomize(self) -> Step:
         return self._go.tool("kustomize", "kustomize 5.8.1", ["kustomize"], 25)
+
+    def engines(self) -> list[Step]:
+        """The examples in four languages, which the tests run."""
+        return Engines(self.root, self.venv, self._machine, self._commands).steps()
 
     def kubernetes(self) -> list[Step]:
         """A control plane, which `make k8s-test` needs."""
@@ -212,6 +217,7 @@ class Plan:
         sources = self._proto_files(CHAINCODE_PROTOS)
         plugin = self._go.bin / "protoc-gen-go"
         output = self.root / "chaincode" / "gen"
+        names = [path.relative_to(self.root / "protos") for path in sources]
 
         def run(log: Path) -> None:
             output.mkdir(parents=True, exist_ok=True)
@@ -220,7 +226,9 @@ class Plan:
                     *(self.python, "-m", "grpc_tools.protoc", "-I", "protos"),
                     *(f"--plugin=protoc-gen-go={plugin}", f"--go_out={output}"),
                     "--go_opt=module=cbmdhi/chaincode/gen",
-                    *[path.relative_to(self.root / "protos") for path in sources],
+                    # In the chaincode's own module, which is packed by itself.
+                    *(f"--go_opt=M{name}=cbmdhi/chaincode/gen/commandv1" for name in names),
+                    *names,
                 ],
                 self.root,
                 log,

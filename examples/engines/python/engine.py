@@ -1,0 +1,68 @@
+"""An integration engine that speaks to a member's gateway over gRPC: its keys, its registration, its session,
+signed records, and receipts that it checks. It uses the generated messages and none of CBMDHI's own code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import grpc
+from join import join
+from keys import Refused, make_keys
+from send import deliver, send
+from session import Engine, detail_of
+from vectors import check_vectors
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="engine", description=__doc__)
+    parser.add_argument(
+        "--renew-before",
+        type=int,
+        default=30,
+        metavar="SECONDS",
+        help="renew the session when it ends so soon",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, what: str, *arguments: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=what)
+        for argument in arguments:
+            made.add_argument(argument)
+        return made
+
+    command("keys", "make keys, print the address that is invited", "state", "consortium", "member")
+    command("join", "enrol, register, wait until the administrators approve", "state", "secret")
+    sending = command("send", "write each FILE, a FHIR R4 resource in JSON", "state", "patient", "category")
+    sending.add_argument("file", nargs="+", type=Path)
+    command("resend", "send again, as it was signed, what has no answer yet", "state")
+    command("check-vectors", "check this client by tests/vectors", "folder")
+    asked = parser.parse_args()
+    try:
+        match asked.command:
+            case "keys":
+                make_keys(Path(asked.state), Path(asked.consortium), asked.member)
+            case "check-vectors":
+                check_vectors(Path(asked.folder))
+            case _:
+                with Engine(Path(asked.state), asked.renew_before) as engine:
+                    match asked.command:
+                        case "join":
+                            join(engine, asked.secret)
+                        case "send":
+                            send(engine, asked.patient, asked.category, asked.file)
+                        case "resend":
+                            deliver(engine)
+    except grpc.RpcError as error:
+        print(detail_of(error), file=sys.stderr)
+        return 1
+    except (OSError, Refused) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
