@@ -1,0 +1,115 @@
+"""The pages for engines say what the code says: excerpts, codes, limits, steps."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from ast import literal_eval
+from pathlib import Path
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from services.gateway.config import GatewayConfig
+from services.identity.config import IdentityConfig
+from services.runtime.errors import grpc_status_of
+from tools.docs.excerpts import NoSuchExcerpt, excerpt, named, refreshed
+from tools.docs.pages import DOCS, ROOT, pages
+
+INTEGRATE = DOCS / "integrate"
+LANGUAGES = ("go", "java", "javascript", "python")
+_SETTINGS = {"gateway": GatewayConfig, "identity": IdentityConfig}
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "s": 1, "min": 60}
+_MULTIPLIED = re.compile(r"^\s*(?:const\s+)?(\w+)\s*=\s*([\d_*< ]+)$", re.MULTILINE)
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of all tables of a page, without their heads."""
+    lines = (INTEGRATE / page).read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    heads = [number + 1 for number, row in enumerate(cells[1:]) if set("".join(row)) == {"-"}]
+    return [row for number, row in enumerate(cells) if number not in heads and number + 1 not in heads]
+
+
+def test_excerpts_are_the_code_that_the_tests_run() -> None:
+    stale = [page.name for page in pages() if refreshed(page.text) != page.text]
+    assert not stale, "run: make excerpts"
+
+
+def test_each_step_of_the_journey_is_shown_in_each_language() -> None:
+    shown: dict[str, set[str]] = {language: set() for language in LANGUAGES}
+    for file, name in named((INTEGRATE / "engine.md").read_text(encoding="utf-8")):
+        shown[file.split("/")[2]].add(name)
+    steps = {
+        "sign",
+        "enrol",
+        "command",
+        "register",
+        "approval",
+        "login",
+        "send",
+        "resend",
+        "settle",
+        "receipt",
+    }
+    assert shown == dict.fromkeys(LANGUAGES, steps | {"proof", "renewal"})
+
+
+def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchExcerpt):
+        excerpt("examples/engines/go/session.go", "nothing of the kind")
+
+
+def test_every_code_has_its_meaning_its_status_and_what_to_do() -> None:
+    text = (ROOT / "protos/cbmdhi/command/v1/code.proto").read_text(encoding="utf-8")
+    enum = text[text.index("enum Code {") :].split("\n}")[0]
+    comments = re.findall(r"((?:^ +//.*\n)+) +(CODE_\w+) = ", enum, re.MULTILINE)
+    meanings = {
+        name: " ".join(line.strip().removeprefix("// ") for line in said.splitlines())
+        for said, name in comments
+    }
+    told = {row[0].strip("`"): row[1:] for row in rows("error-codes.md") if row[0].startswith("`CODE_")}
+    assert list(told) == code_pb2.Code.keys()
+    for name, (meaning, status, do) in told.items():
+        assert meaning == meanings[name]
+        assert status == f"`{grpc_status_of(code_pb2.Code.Value(name)).name}`"
+        assert do.endswith(".")
+
+
+def test_every_outcome_has_its_row() -> None:
+    told = {row[0].strip("`") for row in rows("error-codes.md") if row[0].startswith("`OUTCOME_")}
+    assert told == set(code_pb2.Outcome.keys())
+
+
+@pytest.mark.parametrize(("what", "number", "where"), rows("limits.md"))
+def test_every_limit_is_the_codes(what: str, number: str, where: str) -> None:
+    assert told(number, where) == found(where), what
+
+
+def told(number: str, where: str) -> float:
+    """`16 MiB`, `4,000`, `2 min` as the code has it: bytes, seconds, or milliseconds where it says so."""
+    value, _, unit = number.replace(",", "").partition(" ")
+    return int(value) * _UNITS.get(unit, 1) * (1_000 if where.rstrip("`").endswith("_MS") else 1)
+
+
+def found(where: str) -> float:
+    """The number that a setting has by default, or a constant of Python or Go."""
+    if setting := re.fullmatch(r"setting `(\w+)\.(\w+)`", where):
+        return _SETTINGS[setting[1]].model_fields[setting[2]].default
+    place, _, name = where.strip("`").partition(":")
+    if not place.endswith(".go"):
+        return getattr(importlib.import_module(place), name)
+    constants = dict(_MULTIPLIED.findall((ROOT / place).read_text(encoding="utf-8")))
+    factor, _, shift = constants[name].replace("_", "").partition("<<")
+    product = 1
+    for part in factor.split("*"):
+        product *= literal_eval(part.strip())
+    return product << int(shift or 0)
+
+
+def test_a_limit_that_the_code_does_not_have_is_told() -> None:
+    assert told("16 MiB", "") == 16 * 1024 * 1024
+    assert found("setting `gateway.in_flight_per_stream`") != told("4,001", "")
+    assert found("`chaincode/batch/decode.go:MaxCommandBytes`") == 256 << 10
+    with pytest.raises(KeyError):
+        found("setting `gateway.nothing`")
