@@ -16,12 +16,13 @@ from services.gateway.fhir.schema_loader import load_checker
 from services.gateway.fhir.writer import FhirWriter
 from services.gateway.health import Optional, check_of
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.pipeline.authenticator import Authenticator
 from services.gateway.pipeline.batch_processor import BatchProcessor
-from services.gateway.pipeline.client_quota import Callers, Most
-from services.gateway.pipeline.pipeline import Limits, Pipeline
-from services.gateway.pipeline.refusal_quota import Allowances
-from services.gateway.pipeline.resubmissions import Replays
+from services.gateway.pipeline.batch_queues import BatchQueues, QueueLimits
+from services.gateway.pipeline.checks import Checks
+from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
+from services.gateway.pipeline.resubmissions import Resubmissions
 from services.gateway.reads.reader import Reader
 from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.reads.search import Search
@@ -59,6 +60,7 @@ from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.nats_connection import NatsConnection
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer, server_credentials
+from services.runtime.side_process import SideProcess
 from services.runtime.throttle import Throttle
 
 _USED_PROOFS = 200_000
@@ -138,34 +140,33 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     life.spawn("optional", optional.run())
     # Entered before the pipeline, left after it: what it has committed is still opened.
     opens = await life.enter(RecordOpener(storage, life.metrics))
-    pipeline = await life.enter(
-        Pipeline(
-            channel=config.signed_channel,
-            members=frozenset(ca.msp_id for ca in config.client_ca),
-            authenticator=Authenticator(identities, config.signed_channel),
-            replays=Replays(ledger),
-            checker=checker,
-            batches=BatchProcessor(ledger, storage, metrics),
-            metrics=metrics,
-            registry=life.metrics,
-            limits=Limits(
-                batch_submissions=config.batch_submissions,
-                linger_seconds=config.batch_linger_seconds,
-                spacing_seconds=config.batch_spacing_seconds,
-                most_spacing_seconds=config.batch_spacing_at_most_seconds,
-                batches_in_flight=config.batches_in_flight,
-                in_flight_bytes=config.in_flight_bytes,
-            ),
-        )
+    # For what is large: the event loop is everybody's.
+    aside = await life.enter(SideProcess(life.metrics, name="check"))
+    members = frozenset(ca.msp_id for ca in config.client_ca)
+    checks = Checks(identities, config.signed_channel, members, checker, aside, clock.now_ms)
+    queues = BatchQueues(
+        BatchProcessor(ledger, storage, metrics).process,
+        QueueLimits(
+            batch_submissions=config.batch_submissions,
+            linger_seconds=config.batch_linger_seconds,
+            spacing_seconds=config.batch_spacing_seconds,
+            most_spacing_seconds=config.batch_spacing_at_most_seconds,
+            batches_in_flight=config.batches_in_flight,
+        ),
+        life.metrics,
     )
-    allowances = Allowances(config.refusals_at_once, config.refusals_per_second, config.refusal_debt_seconds)
-    most = Most(
-        submissions=config.in_flight_per_caller,
-        in_bytes=config.in_flight_bytes_per_caller,
-        streams=config.streams_per_caller,
+    pipeline = await life.enter(Pipeline(checks, Resubmissions(ledger, clock.now_ms), queues, metrics))
+    refused = RefusalQuotas(config.refusals_at_once, config.refusals_per_second, config.refusal_debt_seconds)
+    quotas = ClientQuotas(
+        ClientLimits(
+            submissions=config.in_flight_per_caller,
+            in_bytes=config.in_flight_bytes_per_caller,
+            streams=config.streams_per_caller,
+        ),
+        config.in_flight_bytes,
+        refused,
     )
-    callers = Callers(pipeline, allowances, most)
-    reader, commands = Reader(pipeline, opens), Commands(pipeline, callers, ledger)
+    reader, commands = Reader(pipeline, opens), Commands(pipeline, quotas, ledger)
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
@@ -174,7 +175,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     gate = Admission(certificates, sessions, metrics)
     front = RpcServer(
         gate=gate,
-        callers=callers,
+        quotas=quotas,
         commands=commands,
         records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
         emergency=Emergency(storage, ledger, config.msp_id),
@@ -182,7 +183,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
             pipeline,
             metrics,
             window=config.in_flight_per_stream,
-            callers=callers,
+            quotas=quotas,
             deadline_seconds=config.stream_deadline_seconds,
             stopping=life.stopping,
         ),
@@ -229,7 +230,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     )
     reads = FhirReader(acting, ledger, reader)
     writes = FhirWriter(
-        acting, ledger=ledger, commands=commands, checker=checker, allowances=allowances, aside=pipeline.aside
+        acting, ledger=ledger, commands=commands, checker=checker, refused=refused, aside=aside
     )
     bodies = Bodies(_REST_BODIES_BYTES, config.rest_body_seconds)
     writable = schemas.with_any_of(PATIENT_ELEMENTS)

@@ -76,7 +76,7 @@ class LedgerClient:
         """Carry one command; the receipt says what became of it. UNKNOWN_OUTCOME when the answer was lost."""
         item = BatchItem(group=CommandGroup(commands=[command]))
         request = ledger_pb2.SubmitRequest(
-            submissions=[ledger_pb2.Submission(item=item, sealed_keys=sealed_keys)]
+            submissions=[ledger_pb2.SealedGroup(item=item, sealed_keys=sealed_keys)]
         )
         answer = await call(
             self._stub.Submit,

@@ -20,8 +20,8 @@ from cbmdhi.protocol import signature, words
 from cbmdhi.protocol.channel import Channel
 from services.identity import names
 from services.identity.domain import registration, review
-from services.identity.domain.refusal import Refused, Why
 from services.runtime.errors import MeshError
+from services.runtime.refusal import Refused
 from services.runtime.revocations import Revocations
 from services.runtime.ttl_cache import TtlCache
 
@@ -89,7 +89,7 @@ class Registrations:
         header, body = _parse(request.command, self._revocations.members)
         if request.command.signer != caller:
             raise Refused(
-                Why.FORBIDDEN,
+                code_pb2.CODE_FORBIDDEN,
                 "a registration comes over the connection of whom it registers: show that certificate",
                 "signer",
             )
@@ -151,11 +151,13 @@ class Registrations:
         try:
             header, body = commands.parse(signed)
         except commands.MalformedCommand as error:
-            raise Refused(Why.INVALID, str(error), "command") from error
+            raise Refused(code_pb2.CODE_INVALID, str(error), "command") from error
         if body.WhichOneof("body") != "review_registration":
-            raise Refused(Why.INVALID, "this call takes a ReviewRegistration", "body")
+            raise Refused(code_pb2.CODE_INVALID, "this call takes a ReviewRegistration", "body")
         if signed.signer != caller:
-            raise Refused(Why.FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer")
+            raise Refused(
+                code_pb2.CODE_FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer"
+            )
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
         _check_words(signed, header, body, self._revocations.members)
         reviewer = await self._ledger.identity(signed.signer)
@@ -217,11 +219,13 @@ def _parse(signed: SignedCommand, members: Collection[str]) -> tuple[Command, Re
     try:
         header, body = commands.parse(signed)
     except commands.MalformedCommand as error:
-        raise Refused(Why.INVALID, str(error), "command") from error
+        raise Refused(code_pb2.CODE_INVALID, str(error), "command") from error
     if body.WhichOneof("body") != "register_identity":
-        raise Refused(Why.INVALID, "this call takes a RegisterIdentity", "body")
+        raise Refused(code_pb2.CODE_INVALID, "this call takes a RegisterIdentity", "body")
     if signed.HasField("delegation"):
-        raise Refused(Why.INVALID, "a registration is signed in person, not by a device", "delegation")
+        raise Refused(
+            code_pb2.CODE_INVALID, "a registration is signed in person, not by a device", "delegation"
+        )
     _check_words(signed, header, body, members)
     return header, body.register_identity
 
@@ -233,7 +237,7 @@ def _check_words(signed: SignedCommand, header: Command, body: CommandBody, memb
         words.check_frame(signed, header)
         words.check(body, "body", members)
     except words.NotAWord as error:
-        raise Refused(Why.INVALID, str(error), error.path) from error
+        raise Refused(code_pb2.CODE_INVALID, str(error), error.path) from error
 
 
 def _check_signature(signed: SignedCommand, signing_public_key: bytes) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -20,13 +18,13 @@ from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import address as addresses
 from services.identity import names
 from services.identity.domain import csr, review, roles
-from services.identity.domain.refusal import Refused, Why
 from services.identity.enrolment import Enroller
 from services.identity.registration import Ledger, Registrations
 from services.identity.sessions import Sessions
 from services.runtime.caller_signature import CallerSignature
 from services.runtime.callers import caller_of, require_peer
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, refusals
+from services.runtime.refusal import Refused
 from services.runtime.revocations import Revocations
 from services.runtime.token_bucket import TokenBucket
 
@@ -37,21 +35,11 @@ _REFUSING_REVOKED = frozenset({"gateway", "storage"})
 _VERIFIERS = frozenset({"gateway", "ledger", "storage", "notify"})
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """A refusal of the rules leaves as the mesh's one error type."""
-    try:
-        yield
-    except Refused as refused:
-        code = code_pb2.Code.Value(f"CODE_{refused.why}")
-        raise MeshError(code, refused.reason, refused.path, refused.retry_after_ms) from refused
-
-
 def _take_turn(bucket: TokenBucket) -> None:
     now = time.monotonic()
     if wait := bucket.wait_seconds(now):
         reason = "too many enrolments at this moment; come back then"
-        raise Refused(Why.RESOURCE_EXHAUSTED, reason, "", math.ceil(wait * 1000))
+        raise Refused(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, retry_after_ms=math.ceil(wait * 1000))
     bucket.spend(now)
 
 
@@ -103,10 +91,14 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
             role = names.role(request.role)
             roles.check_invitable(role)
             if not addresses.is_address(request.address):
-                raise Refused(Why.INVALID, "not an address: cb1 and 32 characters of base32", "address")
+                raise Refused(
+                    code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address"
+                )
             known = await self._ledger.identity(request.address)
             if known is not None and known.status != IdentityStatus.IDENTITY_STATUS_REJECTED:
-                raise Refused(Why.CONFLICT, "this address is registered already; invite a new key", "address")
+                raise Refused(
+                    code_pb2.CODE_CONFLICT, "this address is registered already; invite a new key", "address"
+                )
             return identity_pb2.InviteResponse(secret=await self._enroller.invite(request.address, role))
 
     async def Enrol(self, request: identity_pb2.EnrolRequest, context: Any) -> identity_pb2.EnrolResponse:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import secrets
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Delegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.identity.v1 import identity_pb2
@@ -19,8 +19,9 @@ from cbmdhi.protocol.ids import uuid7
 from services.identity import names
 from services.identity.domain import session
 from services.identity.domain.challenge import NONCE_BYTES, Challenge, Challenges
-from services.identity.domain.refusal import Refused, Why
 from services.identity.tokens import TokenSigner
+from services.runtime.clock import now_ms
+from services.runtime.refusal import Refused
 from services.runtime.revocations import Revocations
 from services.runtime.throttle import Throttle
 
@@ -29,11 +30,6 @@ class Identities(Protocol):
     """What is needed of the ledger (services.identity.ledger)."""
 
     async def identity(self, address: str) -> IdentityDocument | None: ...
-
-
-def now_ms() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Sessions:
@@ -65,7 +61,7 @@ class Sessions:
     def challenge(self, address: str) -> Challenge:
         """Something to sign, for any well-formed address, registered or not."""
         if not addresses.is_address(address):
-            raise Refused(Why.INVALID, "not an address: cb1 and 32 characters of base32", "address")
+            raise Refused(code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address")
         return self._challenges.give(address, secrets.token_bytes(NONCE_BYTES), self._clock())
 
     async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse:
@@ -102,7 +98,7 @@ class Sessions:
             )
         except signature.BadSignature as error:
             raise Refused(
-                Why.UNAUTHENTICATED,
+                code_pb2.CODE_UNAUTHENTICATED,
                 "the signature is not that of a registered key over this challenge and thumbprint; "
                 "sign a new challenge with the wallet",
                 "signature",
@@ -111,7 +107,7 @@ class Sessions:
 
 def _subject(document: IdentityDocument | None, address: str) -> session.Subject:
     if document is None:
-        raise Refused(Why.UNAUTHENTICATED, "log in with a registered key", "address")
+        raise Refused(code_pb2.CODE_UNAUTHENTICATED, "log in with a registered key", "address")
     return session.Subject(
         address=address,
         role=names.role(document.role),
@@ -130,19 +126,21 @@ def _delegation(
     signed = request.delegation
     if not request.dpop_jkt or len(signed.delegation) > session.MOST_DELEGATION_BYTES:
         raise Refused(
-            Why.INVALID,
+            code_pb2.CODE_INVALID,
             f"a delegation goes with a DPoP key, and has at most {session.MOST_DELEGATION_BYTES} bytes",
             "delegation",
         )
     delegator = _delegator(signed.delegation)
     if document is None or delegator != request.address:
-        raise Refused(Why.FORBIDDEN, "the delegation is not of who logs in", "delegation.delegator")
+        raise Refused(code_pb2.CODE_FORBIDDEN, "the delegation is not of who logs in", "delegation.delegator")
     try:
         key = signature.load_public_key(document.signing_public_key)
         signature.verify(key, signed.signature, signature.DELEGATION, signed.delegation)
     except signature.BadSignature as error:
         raise Refused(
-            Why.UNAUTHENTICATED, "the delegation is not signed by who logs in: sign it anew", "delegation"
+            code_pb2.CODE_UNAUTHENTICATED,
+            "the delegation is not signed by who logs in: sign it anew",
+            "delegation",
         ) from error
     return {"delegation": _base64(signed.delegation), "signature": _base64(signed.signature)}
 
@@ -151,7 +149,9 @@ def _delegator(serialized: bytes) -> str:
     try:
         return Delegation.FromString(serialized).delegator
     except DecodeError as error:
-        raise Refused(Why.INVALID, "the bytes are not a serialized Delegation", "delegation") from error
+        raise Refused(
+            code_pb2.CODE_INVALID, "the bytes are not a serialized Delegation", "delegation"
+        ) from error
 
 
 def _base64(raw: bytes) -> str:

@@ -1,22 +1,37 @@
-"""Room for what is in memory at a time, in bytes; who finds none waits in turn."""
+"""How many bytes may be in memory at a time. Who finds too few left waits in turn, or is refused at once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError
+
+_RETRY_MS = 500
 
 
-class Room:
-    """`await take(size)`, then `give(size)` once."""
+class ByteBudget:
+    """Take some, and give as much back once. A request for more than the whole budget counts as the whole.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._free = most
+    A window of submissions is counted in the same way.
+
+    most    bytes in all
+    within  the budget that all callers share, of which this is one caller's part. A caller waits for its own
+            part first, and so does not stop others
+    """
+
+    def __init__(self, most: int, within: ByteBudget | None = None) -> None:
+        self._within = within
+        self._most = most if within is None else min(most, within.most)
+        self._free = self._most
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def most(self) -> int:
-        """Bytes that there are in all."""
+        """Bytes in all."""
         return self._most
 
     @property
@@ -24,101 +39,101 @@ class Room:
         """Bytes taken now."""
         return self._most - self._free
 
-    @property
-    def is_full(self) -> bool:
-        """True when the next to ask has to wait."""
-        return self.lacks(1)
-
     def lacks(self, size: int) -> bool:
-        """True when who asks for that much has to wait."""
+        """True when a request for that much has to wait, here or for what all share."""
+        return self.lacks_own(size) or (
+            self._within is not None and self._within.lacks(min(size, self._most))
+        )
+
+    def lacks_own(self, size: int) -> bool:
+        """True when a request for that much has to wait here."""
         return bool(self._waiting) or min(size, self._most) > self._free
 
     def try_take(self, size: int) -> bool:
-        """Take it when there is room now; False when who asks has to wait."""
-        if self.lacks(size):
+        """Take it when it can be had now; False when the request would have to wait."""
+        size = min(size, self._most)
+        if self.lacks_own(size) or (self._within is not None and not self._within.try_take(size)):
             return False
-        self._free -= min(size, self._most)
+        self._free -= size
         return True
 
+    def take_rest(self, size: int) -> bool:
+        """Take it, or what is left when that is less; False when nothing is left."""
+        return self.try_take(min(size, max(1, self._free)))
+
     async def take(self, size: int) -> None:
-        """Return when there is room, in the order of asking. Larger than all of it counts as all."""
-        if self.try_take(size):
-            return
+        """Return when it could be taken, in the order of asking."""
         size = min(size, self._most)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(size)
-            else:
-                self._waiting.remove((size, turn))
-                self._next()
-            raise
+        await self._take_own(size)
+        if self._within is not None:
+            try:
+                await self._within.take(size)
+            except BaseException:
+                self._give_own(size)
+                raise
 
     def give(self, size: int) -> None:
         """Give back what was taken."""
-        self._free += min(size, self._most)
-        self._next()
-
-    def _next(self) -> None:
-        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
-            if self._waiting[0][1].cancelled():
-                return  # its owner is about to take it out, and calls again
-            size, turn = self._waiting.popleft()
-            self._free -= size
-            turn.set_result(None)
-
-
-class Share:
-    """A caller's part of what all share: it waits for its own first, and so holds up nobody."""
-
-    def __init__(self, own: Room, total: Room) -> None:
-        self.own = own
-        self._total = total
-        self.most = min(own.most, total.most)
-        """Larger than this counts as this."""
-
-    def lacks(self, size: int) -> bool:
-        """True when who asks for that much has to wait."""
-        return self.own.lacks(size) or self._total.lacks(size)
-
-    def try_take(self, size: int) -> bool:
-        """Take it when there is room in both now; False when who asks has to wait."""
-        if self.lacks(size):
-            return False
-        size = min(size, self.most)
-        return self.own.try_take(size) and self._total.try_take(size)
+        size = min(size, self._most)
+        self._give_own(size)
+        if self._within is not None:
+            self._within.give(size)
 
     async def hold(self, size: int) -> Held:
         """As `take`; what was taken is given back in parts."""
         await self.take(size)
         return Held(self, size)
 
-    async def take(self, size: int) -> None:
-        """Return when there is room in both."""
-        size = min(size, self.most)
-        await self.own.take(size)
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take it while the block runs. Raises MeshError RESOURCE_EXHAUSTED at once when it cannot be had."""
+        if not self.try_take(size):
+            raise budget_is_used_up()
         try:
-            await self._total.take(size)
-        except BaseException:
-            self.own.give(size)
+            yield
+        finally:
+            self.give(size)
+
+    async def all_given_back(self) -> None:
+        """Return when nothing is taken any more."""
+        await self._take_own(self._most)
+        self._give_own(self._most)
+
+    async def _take_own(self, size: int) -> None:
+        if not self.lacks_own(size):
+            self._free -= size
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_own(size)
+            else:
+                self._waiting.remove((size, turn))
+                self._next()
             raise
 
-    def give(self, size: int) -> None:
-        """Give back what was taken."""
-        size = min(size, self.most)
-        self.own.give(size)
-        self._total.give(size)
+    def _give_own(self, size: int) -> None:
+        self._free += size
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
+            if self._waiting[0][1].cancelled():
+                return  # the task that waited is about to remove it, and calls again
+            size, turn = self._waiting.popleft()
+            self._free -= size
+            turn.set_result(None)
 
 
 class Held:
-    """What one message has of a share from its arrival on, for its parts and what is around them."""
+    """What one message takes of a budget from its arrival on. Its parts are given back one by one."""
 
-    def __init__(self, share: Share, size: int) -> None:
-        self._share = share
-        self._left = self._rest = min(size, share.most)
+    def __init__(self, budget: ByteBudget, size: int) -> None:
+        self._budget = budget
+        self._left = self._rest = min(size, budget.most)
 
     def keep(self, size: int) -> None:
         """A part is needed for longer than the message: it is given back by itself."""
@@ -128,9 +143,19 @@ class Held:
         """Give a part back that was kept."""
         size = max(0, min(size, self._left))
         self._left -= size
-        self._share.give(size)
+        self._budget.give(size)
 
     def give_rest(self) -> None:
         """Give back all that was not kept."""
         self.give(self._rest)
         self._rest = 0
+
+
+def budget_is_used_up() -> MeshError:
+    """What a caller hears that is not made to wait, or has waited for too long."""
+    return MeshError(
+        code_pb2.CODE_RESOURCE_EXHAUSTED,
+        "too much is under way; send the same again after the delay",
+        retry_after_ms=_RETRY_MS,
+        outcome=code_pb2.OUTCOME_NOT_DONE,
+    )

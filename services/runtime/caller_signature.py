@@ -5,7 +5,6 @@ For what changes state by a person's word, and for what is that person's alone t
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cbmdhi.protocol import call as calls
 from cbmdhi.protocol import ids, signature, standing
 from cbmdhi.protocol.channel import Channel
 from services.runtime.callers import Context, caller_of
+from services.runtime.clock import now_ms
 from services.runtime.errors import MeshError
 from services.runtime.registered import People
 
@@ -31,11 +31,6 @@ _LIFETIME_MS = calls.MAX_LIFETIME_SECONDS * 1000
 # Of one person, and of all: what is remembered until it is past.
 _MOST_OF_ONE = 1_000
 _MOST = 100_000
-
-
-def now_ms() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ _CALL_SECONDS = 1.5
 _AGREED_SECONDS = 10.0
 
 
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 class TellsTime(aio_health.HealthServicer):
     """The health service, which says the server's time with each answer."""
 

@@ -1,15 +1,18 @@
-"""Several things at once: all or none, or each for itself."""
+"""Several tasks at once (all or none, or each for itself), and work that leaves the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from services.runtime.errors import MeshError, guarded
 
 K = TypeVar("K")
+P = ParamSpec("P")
 T = TypeVar("T")
+
+_MIB = 1 << 20
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -61,3 +64,11 @@ async def each(
     else:
         await together(worker() for _ in range(min(at_once, len(keys))))
     return found
+
+
+async def by_size(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work(*args)` on `size` bytes: here up to 1 MiB, which takes a millisecond to hash; above that in
+    a thread, so that the event loop does not wait for it."""
+    if size <= _MIB:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)

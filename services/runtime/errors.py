@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 
 from cbmdhi.command.v1 import code_pb2
+from services.runtime.refusal import Refused
 
 T = TypeVar("T")
 
@@ -146,6 +147,20 @@ def nothing_done() -> Iterator[None]:
     except MeshError as err:
         err.outcome = err.outcome or code_pb2.OUTCOME_NOT_DONE
         raise
+
+
+def as_error(refused: Refused) -> MeshError:
+    """A rule's refusal, as the mesh's error."""
+    return MeshError(refused.code, refused.reason, refused.path, refused.retry_after_ms)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """A rule's refusal leaves the block as a MeshError."""
+    try:
+        yield
+    except Refused as refused:
+        raise as_error(refused) from refused
 
 
 def code_name(code: int) -> str:

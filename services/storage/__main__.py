@@ -8,16 +8,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cbmdhi.protocol import hpke, signature
 from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.runtime import clock
+from services.runtime.byte_budget import ByteBudget
 from services.runtime.client import connect
+from services.runtime.clock import now_ms
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
-from services.runtime.work_budget import ByteBudget
 from services.storage.channel.consents import Consents
 from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.key_registration import KeyRegistration
-from services.storage.channel.ledger import Ledger, now_ms
+from services.storage.channel.ledger import Ledger
 from services.storage.channel.peer import OwnPeer
 from services.storage.channel.state import ChannelState
 from services.storage.config import StorageConfig

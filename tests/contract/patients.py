@@ -40,7 +40,7 @@ class Care:
         key = state_pb2.WriterKey(key_id=uuid7(), epoch=1, sealed_key_sha256=digest)
         return cls(patient, engine, key, sealed_key)
 
-    def record(self) -> ledger_pb2.Submission:
+    def record(self) -> ledger_pb2.SealedGroup:
         """A record, with the writer key sealed to the patient beside it."""
         body = command_pb2.PutRecord(
             record_id=uuid7(),
@@ -75,7 +75,7 @@ class Storages:
             pem = Path(config["storage_signing_key_file"]).read_bytes()
             self._keys[organisation["msp_id"]] = signature.load_private_key(pem)
 
-    def seal(self, submissions: Sequence[ledger_pb2.Submission]) -> state_pb2.SealedBatch:
+    def seal(self, submissions: Sequence[ledger_pb2.SealedGroup]) -> state_pb2.SealedBatch:
         """Of records of one command each: sealed and replicated together."""
         stored = [one.item.contents[0] for one in submissions]
         root = cid.digest(cid.from_bytes(cid.batch_root([cid.to_bytes(one.cid) for one in stored]).cid))
@@ -125,7 +125,7 @@ async def _register(
         await _done(submit, reviewer.means(review))
 
 
-async def _done(submit: Submit, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
+async def _done(submit: Submit, submission: ledger_pb2.SealedGroup) -> ledger_pb2.Receipt:
     receipt = await submit(submission)
     assert receipt.code == code_pb2.CODE_OK, (receipt.code, receipt.reason, receipt.path)
     return receipt

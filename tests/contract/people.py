@@ -19,7 +19,7 @@ from ops.devnet import Network
 
 CHANNEL = "cbmdhi"
 
-Submit = Callable[[ledger_pb2.Submission], Awaitable[ledger_pb2.Receipt]]
+Submit = Callable[[ledger_pb2.SealedGroup], Awaitable[ledger_pb2.Receipt]]
 
 _FABRIC_CA_ATTRIBUTES = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 
@@ -92,10 +92,10 @@ class Person:
             enrolment_certificate=ca.certify(self, name),
         )
 
-    def means(self, *bodies: object) -> ledger_pb2.Submission:
+    def means(self, *bodies: object) -> ledger_pb2.SealedGroup:
         """A group of commands of this person."""
         group = commands.make_group([(self.signer, body) for body in bodies], channel=self.channel)  # type: ignore[misc]
-        return ledger_pb2.Submission(item=state_pb2.BatchItem(group=group))
+        return ledger_pb2.SealedGroup(item=state_pb2.BatchItem(group=group))
 
 
 class Administrators:
@@ -120,10 +120,10 @@ class Administrators:
         return mercy, lakeside
 
 
-def batch(*submissions: ledger_pb2.Submission) -> bytes:
+def batch(*submissions: ledger_pb2.SealedGroup) -> bytes:
     """The argument of the chaincode function `process`."""
     return state_pb2.Batch(items=[one.item for one in submissions]).SerializeToString()
 
 
-def command_id(one: ledger_pb2.Submission) -> str:
+def command_id(one: ledger_pb2.SealedGroup) -> str:
     return commands.parse(one.item.group.commands[0])[0].command_id

@@ -40,13 +40,13 @@ class Ledger:
         self.stub: Any = ledger_pb2_grpc.LedgerServiceStub(self.channel)
 
     async def submit(
-        self, *submissions: ledger_pb2.Submission, seals: Sequence[state_pb2.SealedBatch] = ()
+        self, *submissions: ledger_pb2.SealedGroup, seals: Sequence[state_pb2.SealedBatch] = ()
     ) -> list[ledger_pb2.Receipt]:
         request = ledger_pb2.SubmitRequest(submissions=submissions, seals=seals)
         response = await call(self.stub.Submit, request, deadline_seconds=SECONDS)
         return [receipt for group in response.groups for receipt in group.receipts]
 
-    async def submit_until_done(self, submission: ledger_pb2.Submission) -> ledger_pb2.Receipt:
+    async def submit_until_done(self, submission: ledger_pb2.SealedGroup) -> ledger_pb2.Receipt:
         """As an engine does: what is not certain, or not done for now, is sent again."""
         for_now = {
             code_pb2.CODE_UNAVAILABLE,
@@ -136,7 +136,7 @@ async def events(services: Network, stack: AsyncExitStack) -> list[events_pb2.Tr
     return seen
 
 
-def registers(ca: IdentityCa) -> tuple[Person, ledger_pb2.Submission]:
+def registers(ca: IdentityCa) -> tuple[Person, ledger_pb2.SealedGroup]:
     person = Person(ca.channel)
     return person, person.means(person.registration(ca))
 

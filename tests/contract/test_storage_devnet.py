@@ -58,12 +58,12 @@ class Member:
     storage: Any
     ca: IdentityCa
 
-    async def submit(self, submission: ledger_pb2.Submission, *seals: SealedBatch) -> ledger_pb2.Receipt:
+    async def submit(self, submission: ledger_pb2.SealedGroup, *seals: SealedBatch) -> ledger_pb2.Receipt:
         request = ledger_pb2.SubmitRequest(submissions=[submission], seals=seals)
         answer = await call(self.ledger.Submit, request, deadline_seconds=SECONDS)
         return answer.groups[0].receipts[0]
 
-    async def done(self, submission: ledger_pb2.Submission, *seals: SealedBatch) -> ledger_pb2.Receipt:
+    async def done(self, submission: ledger_pb2.SealedGroup, *seals: SealedBatch) -> ledger_pb2.Receipt:
         receipt = await self.submit(submission, *seals)
         assert receipt.code == code_pb2.CODE_OK, (receipt.reason, receipt.path)
         return receipt

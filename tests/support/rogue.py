@@ -149,7 +149,7 @@ class RogueGateway(Insider):
         ]
         request = ledger_pb2.SubmitRequest(
             submissions=[
-                ledger_pb2.Submission(
+                ledger_pb2.SealedGroup(
                     item=state_pb2.BatchItem(group=one.group, contents=one.contents),
                     sealed_keys=one.sealed_keys,
                 )

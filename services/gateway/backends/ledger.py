@@ -40,10 +40,10 @@ class Ledger:
         self._submits = RetryBudget(tokens=_SUBMIT_RETRIES)
 
     async def submit(
-        self, submissions: Sequence[ledger_pb2.Submission], seals: Sequence[SealedBatch] = ()
+        self, groups: Sequence[ledger_pb2.SealedGroup], seals: Sequence[SealedBatch] = ()
     ) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each, in order. UNKNOWN_OUTCOME when the answer was lost."""
-        request = ledger_pb2.SubmitRequest(submissions=submissions, seals=seals)
+        request = ledger_pb2.SubmitRequest(submissions=groups, seals=seals)
         answer = await call(
             self._stub.Submit,
             request,
@@ -51,14 +51,13 @@ class Ledger:
             retries=self._submits,
             changes_state=self._channel,
         )
-        groups = list(answer.groups)
-        if [len(group.receipts) for group in groups] != [len(one.item.group.commands) for one in submissions]:
+        if [len(one.receipts) for one in answer.groups] != [len(one.item.group.commands) for one in groups]:
             raise MeshError(
                 code_pb2.CODE_UNKNOWN_OUTCOME,
                 "the ledger's answer does not fit; send the same again",
                 outcome=code_pb2.OUTCOME_UNKNOWN,
             )
-        return groups
+        return list(answer.groups)
 
     async def identity(self, address: str) -> IdentityDocument | None:
         """The document of an address; None when it is not registered."""

@@ -11,7 +11,7 @@ from cbmdhi.protocol import envelope
 from cbmdhi.protocol import resource as resources
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.group import Parsed
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 
 def match(commands: tuple[Parsed, ...], contents: Iterable[Content]) -> dict[int, Content]:

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from services.gateway.domain import jose
-from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import unauthenticated
+from services.runtime.refusal import Refused
 
 WINDOW_SECONDS = 60
 KEPT_SECONDS = 2 * WINDOW_SECONDS + 1

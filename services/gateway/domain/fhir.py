@@ -17,7 +17,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import json_text
 from cbmdhi.protocol import resource as resources
 from services.gateway.domain.fhir_schema import ResourceSchemas
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 MAX_CONTENT_BYTES = 16 * 1024 * 1024
 _MOST_RESOURCES = 10_000

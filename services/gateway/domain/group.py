@@ -25,7 +25,7 @@ from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories, command, enrolment, ids, signature, standing, words
 from cbmdhi.protocol.channel import Channel
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 MAX_CLOCK_AHEAD_MS = 2 * 60 * 1000
 _MAX_LIFETIME_MS = command.MAX_LIFETIME_SECONDS * 1000
@@ -267,9 +267,7 @@ def check_delegation(
     check_delegation_signature(signed.delegation, signed.signature, delegator)
 
 
-def check_delegation_standing(
-    delegation: Delegation, delegator: IdentityDocument | None, now_ms: int
-) -> None:
+def check_delegation_status(delegation: Delegation, delegator: IdentityDocument | None, now_ms: int) -> None:
     """That a delegation that was checked holds now. Raises Refused."""
     if delegation.expires_at_ms <= now_ms:
         raise _expired("the delegation expired: log in again with a new one", "delegation.expires_at_ms")

@@ -11,7 +11,7 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import resource as resources
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 
 @dataclass(frozen=True)

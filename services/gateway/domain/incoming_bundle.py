@@ -13,7 +13,7 @@ from cbmdhi.protocol import bundle
 from services.gateway.domain import fhir
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming, incoming
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 MOST_ENTRIES = 1_000
 """Of a batch: more would not be done within the deadline of a request."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.binding import bind
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 _NONCE_BYTES = 12
 _PADDED_BYTES = 192

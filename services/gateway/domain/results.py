@@ -10,7 +10,7 @@ from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, StoredContent
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from services.gateway.domain.group import Parsed
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 _GROUP_REFUSED = "another command of the group was refused, so none of it was done: see its receipt"
 _UNKNOWN = "it may have been committed: sent again as it was signed, it is done at most once"

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Delegation
 from cbmdhi.protocol import address as addresses
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 
 CERTIFICATE = "x5t#S256"
 DPOP = "jkt"

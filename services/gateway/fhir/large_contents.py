@@ -11,8 +11,8 @@ from services.gateway.domain import contents
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.incoming import Incoming, incoming
 from services.gateway.domain.incoming_bundle import IncomingBundle, incoming_bundle
-from services.gateway.domain.refusal import Refused
 from services.gateway.fhir.schema_loader import load_checker
+from services.runtime.refusal import Refused
 
 LARGE_BYTES = 48 * 1024
 """From here on. To be parsed and validated a content takes up to 150 us for each KiB."""

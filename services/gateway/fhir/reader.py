@@ -14,10 +14,10 @@ from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.protocol import released
 from cbmdhi.protocol import resource as resources
 from services.gateway.domain import fhir
-from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
 from services.gateway.sessions.delegated_signer import DelegatedSigner
 from services.runtime.errors import MeshError
+from services.runtime.refusal import Refused
 
 
 class Ledger(Protocol):

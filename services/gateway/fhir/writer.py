@@ -25,15 +25,14 @@ from services.gateway.domain.incoming_bundle import (
     in_entry,
     incoming_bundle,
 )
-from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
 from services.gateway.domain.type_tag import TypeTags
 from services.gateway.fhir.large_contents import LARGE_BYTES, made, make_bundle, make_resource
-from services.gateway.pipeline.refusal_quota import Allowance, Allowances
-from services.gateway.refusals import refusals
+from services.gateway.pipeline.refusal_quota import RefusalQuota, RefusalQuotas
 from services.gateway.rpc.forward import check_size
 from services.gateway.sessions.delegated_signer import DelegatedSigner, SignGroup
-from services.runtime.errors import MeshError, nothing_done
+from services.runtime.errors import MeshError, nothing_done, refusals
+from services.runtime.refusal import Refused
 from services.runtime.side_process import SideProcess
 
 # Entries of one batch that are on their way together.
@@ -77,7 +76,7 @@ class _Turn:
 
     session: Session
     sign: SignGroup
-    allowance: Allowance
+    quota: RefusalQuota
 
 
 class FhirWriter:
@@ -90,7 +89,7 @@ class FhirWriter:
         ledger: Ledger,
         commands: Commands,
         checker: ResourceChecker,
-        allowances: Allowances,
+        refused: RefusalQuotas,
         aside: SideProcess,
     ) -> None:
         self._acting = acting
@@ -98,7 +97,7 @@ class FhirWriter:
         self._ledger = ledger
         self._commands = commands
         self._checker = checker
-        self._allowances = allowances
+        self._refused = refused
         self._aside = aside
 
     async def create(self, session: Session, resource_type: str, body: bytes) -> Written:
@@ -137,8 +136,8 @@ class FhirWriter:
 
     def _turn(self, session: Session) -> _Turn:
         with nothing_done():
-            turn = _Turn(session, self._acting.group_signer(session), self._allowances.of(session.address))
-            if (seconds := turn.allowance.wait_seconds()) > 0:
+            turn = _Turn(session, self._acting.group_signer(session), self._refused.of(session.address))
+            if (seconds := turn.quota.wait_seconds()) > 0:
                 raise MeshError(
                     code_pb2.CODE_RESOURCE_EXHAUSTED,
                     "too many of this caller's writes were refused: mend them; send again after the delay",
@@ -220,7 +219,7 @@ def _charged(turn: _Turn, commands: int = 1) -> Iterator[None]:
     try:
         yield
     except MeshError as err:
-        turn.allowance.note(err, commands)
+        turn.quota.note(err.code, commands)
         raise
 
 

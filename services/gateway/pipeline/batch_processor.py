@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import CommandGroup, PutRecord
-from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, SealedBatch, SealedKey, StoredContent
-from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
-from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
+from cbmdhi.command.v1.command_pb2 import PutRecord
+from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, ReplicaReceipt, SealedBatch, StoredContent
+from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, SealedGroup
 from cbmdhi.storage.v1.storage_pb2 import SealItem, SealResponse
 from services.gateway.domain import results
 from services.gateway.domain.group import Key, Parsed
-from services.gateway.domain.refusal import Refused
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.resubmissions import RecordVersions, records_of
+from services.gateway.pipeline.submission import Receipts, Submission
 from services.runtime.errors import MeshError, nothing_done
+from services.runtime.refusal import Refused
 
 
-class Ledger(Protocol):
+class Ledger(RecordVersions, Protocol):
     """The ledger (services.gateway.backends.ledger), or a fake."""
 
     async def submit(
-        self, submissions: Sequence[Submission], seals: Sequence[SealedBatch]
+        self, groups: Sequence[SealedGroup], seals: Sequence[SealedBatch]
     ) -> list[GroupReceipt]: ...
-
-    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
 
 
 class Storage(Protocol):
     """Storage (services.gateway.backends.storage), or a fake."""
 
     async def seal(self, items: Sequence[SealItem]) -> SealResponse: ...
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A group that has passed every check that needs no ledger.
-
-    contents  by the index of their PutRecord
-    size      bytes of all of it
-    caller    whose it is: callers take turns in the queue
-    """
-
-    group: CommandGroup
-    commands: tuple[Parsed, ...]
-    contents: Mapping[int, Content]
-    size: int
-    caller: str = ""
-
-    @property
-    def patient(self) -> str:
-        """Whose record it writes first, if any: a caller's patients take turns too."""
-        put = self.commands[0].put
-        return "" if put is None else put.patient
-
-
-@dataclass
-class _Sealed:
-    """What storage made of one group."""
-
-    prepared: Prepared
-    stored: dict[int, StoredContent] = field(default_factory=dict[int, StoredContent])
-    keys: list[SealedKey] = field(default_factory=list[SealedKey])
-    refused: Refused | None = None
 
 
 class BatchProcessor:
@@ -75,113 +41,101 @@ class BatchProcessor:
         self._storage = storage
         self._metrics = metrics
 
-    async def process(self, batch: Sequence[Prepared]) -> list[list[RecordReceipt] | Exception]:
+    async def process(self, batch: Sequence[Submission]) -> list[Receipts | Exception]:
         """Receipts for each group, in order, or the error that befell it. Raises MeshError when
         nothing could be sealed."""
-        groups, seals = await self._seal(batch)
-        carried = [group for group in groups if group.refused is None]
-        failure: MeshError | None = None
-        receipts: list[Sequence[Receipt]] = []
+        refused, seals = await self._seal(batch)
+        answers: dict[Submission, Receipts | Exception] = {
+            one: results.refused(one.commands, why) for one, why in refused.items()
+        }
+        sealed = [one for one in batch if one not in refused]
         try:
-            receipts = await self._submit(carried, seals)
+            receipts = await self._submit(sealed, seals)
         except MeshError as err:
             if err.nothing_done:
-                failure = err
-            else:
-                receipts = [results.unknown(group.prepared.commands) for group in carried]
-        places = await self._places(carried, receipts)
-        settled = iter(receipts)
-        answers: list[list[RecordReceipt] | Exception] = []
-        for group in groups:
-            if group.refused is not None:
-                answers.append(results.refused(group.prepared.commands, group.refused))
-            elif failure is not None:
-                answers.append(failure.again())
-            else:
-                answers.append(self._settle(group, next(settled), seals, places))
-        return answers
+                return [answers.get(one) or err.again() for one in batch]
+            receipts = [results.unknown(one.commands) for one in sealed]
+        records = await self._committed_before(sealed, receipts)
+        replicas = {seal.root_sha256: seal.receipts for seal in seals}
+        for one, settled in zip(sealed, receipts, strict=True):
+            answers[one] = _answer(one, settled, replicas, records)
+        return [answers[one] for one in batch]
 
-    async def _seal(self, batch: Sequence[Prepared]) -> tuple[list[_Sealed], list[SealedBatch]]:
-        groups = [_Sealed(prepared) for prepared in batch]
-        places = [(group, index) for group in groups for index in sorted(group.prepared.contents)]
-        if not places:
-            return groups, []
+    async def _seal(
+        self, batch: Sequence[Submission]
+    ) -> tuple[dict[Submission, Refused], Sequence[SealedBatch]]:
+        """What was refused, and the seals of the rest."""
+        contents = [(one, index) for one in batch for index in sorted(one.matched)]
+        refused: dict[Submission, Refused] = {}
+        if not contents:
+            return refused, ()
         # Nothing is on the channel before it is submitted.
         with self._metrics.stage("seal"), nothing_done():
-            answer = await self._storage.seal([_seal_item(group.prepared, index) for group, index in places])
-        for (group, index), result in zip(places, answer.results, strict=True):
+            answer = await self._storage.seal([_seal_item(one, index) for one, index in contents])
+        for (one, index), result in zip(contents, answer.results, strict=True):
             if result.code != code_pb2.CODE_OK:
-                why = Refused(result.code, result.reason, _path_of(result.code), index)
-                group.refused = group.refused or why
+                refused.setdefault(one, Refused(result.code, result.reason, _path_of(result.code), index))
                 continue
             stored = StoredContent()
             stored.CopyFrom(result.stored)
             stored.command_index = index
-            group.stored[index] = stored
-            group.keys.extend(result.sealed_keys)
-        return groups, list(answer.seals)
+            one.stored[index] = stored
+            one.sealed_keys.extend(result.sealed_keys)
+        return refused, answer.seals
 
     async def _submit(
-        self, groups: Sequence[_Sealed], seals: Sequence[SealedBatch]
+        self, batch: Sequence[Submission], seals: Sequence[SealedBatch]
     ) -> list[Sequence[Receipt]]:
-        if not groups:
+        if not batch:
             return []
-        submissions = [
-            Submission(
-                item=BatchItem(group=group.prepared.group, contents=group.stored.values()),
-                sealed_keys=group.keys,
+        groups = [
+            SealedGroup(
+                item=BatchItem(group=one.group, contents=one.stored.values()), sealed_keys=one.sealed_keys
             )
-            for group in groups
+            for one in batch
         ]
         with self._metrics.stage("submit"):
-            return [answer.receipts for answer in await self._ledger.submit(submissions, seals)]
+            return [answer.receipts for answer in await self._ledger.submit(groups, seals)]
 
-    def _settle(
-        self,
-        group: _Sealed,
-        receipts: Sequence[Receipt],
-        seals: Sequence[SealedBatch],
-        places: Mapping[Key, StoredContent] | MeshError,
-    ) -> list[RecordReceipt] | MeshError:
-        where = dict(group.stored)
-        for index in group.stored:
-            if _is_again(receipts[index]):
-                key = group.prepared.commands[index].key
-                on_ledger = None if isinstance(places, MeshError) else places.get(key)
-                if on_ledger is None:
-                    # It is committed. What was sealed now may not be what the channel points at.
-                    return _place_unknown(places)
-                where[index] = on_ledger
-        return results.committed(receipts, where, {seal.root_sha256: seal.receipts for seal in seals})
-
-    async def _places(
-        self, groups: Sequence[_Sealed], receipts: Sequence[Sequence[Receipt]]
-    ) -> Mapping[Key, StoredContent] | MeshError:
-        """Where the ledger says that those records lie which were committed before: one question for all."""
-        again: dict[Key, tuple[str, int]] = {}
-        for group, answered in zip(groups, receipts, strict=False):
-            for index in group.stored:
-                parsed = group.prepared.commands[index]
-                if parsed.put is not None and _is_again(answered[index]):
-                    again[parsed.key] = (parsed.put.record_id, parsed.put.version)
-        if not again:
-            return {}
+    async def _committed_before(
+        self, batch: Iterable[Submission], receipts: Iterable[Sequence[Receipt]]
+    ) -> Mapping[Key, RecordVersion] | MeshError:
+        """The ledger's entries of those records that were committed before: one question for all."""
+        again: list[tuple[Parsed, Receipt]] = [
+            (one.commands[index], settled[index])
+            for one, settled in zip(batch, receipts, strict=True)
+            for index in one.stored
+            if _is_again(settled[index])
+        ]
         try:
-            records = await self._ledger.record_versions([*again.values()])
+            commands, first = [parsed for parsed, _ in again], [receipt for _, receipt in again]
+            return await records_of(self._ledger, commands, first)
         except MeshError as err:
             return err
-        return {
-            key: record.content
-            for key, record in zip(again, records, strict=True)
-            if record is not None and record.command_id == key[1]
-        }
+
+
+def _answer(
+    one: Submission,
+    receipts: Sequence[Receipt],
+    replicas: Mapping[bytes, Sequence[ReplicaReceipt]],
+    records: Mapping[Key, RecordVersion] | MeshError,
+) -> Receipts | MeshError:
+    stored = dict(one.stored)
+    for index in one.stored:
+        if _is_again(receipts[index]):
+            record = None if isinstance(records, MeshError) else records.get(one.commands[index].key)
+            if record is None:
+                # It is committed. What was sealed now may not be what the channel points at.
+                return _place_unknown(records)
+            stored[index] = record.content
+    return results.committed(receipts, stored, replicas)
 
 
 def _is_again(receipt: Receipt) -> bool:
     return receipt.already_committed and receipt.code == code_pb2.CODE_OK
 
 
-def _place_unknown(why: Mapping[Key, StoredContent] | MeshError) -> MeshError:
+def _place_unknown(why: Mapping[Key, RecordVersion] | MeshError) -> MeshError:
     return MeshError(
         code_pb2.CODE_UNAVAILABLE,
         "it was committed before, and where its content lies cannot be looked up now; send the same again",
@@ -190,9 +144,9 @@ def _place_unknown(why: Mapping[Key, StoredContent] | MeshError) -> MeshError:
     )
 
 
-def _seal_item(prepared: Prepared, index: int) -> SealItem:
-    put = prepared.commands[index].put or PutRecord()
-    content = prepared.contents[index]
+def _seal_item(one: Submission, index: int) -> SealItem:
+    parsed, content = one.commands[index], one.matched[index]
+    put = parsed.put or PutRecord()
     return SealItem(
         record_id=put.record_id,
         version=put.version,
@@ -200,8 +154,8 @@ def _seal_item(prepared: Prepared, index: int) -> SealItem:
         content=content.content,
         salt=content.salt,
         content_commitment=put.content_commitment,
-        command_id=prepared.commands[index].header.command_id,
-        signer=prepared.commands[index].signed.signer,
+        command_id=parsed.header.command_id,
+        signer=parsed.signed.signer,
     )
 
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from cbmdhi.command.v1 import code_pb2
-from services.gateway.pipeline.refusal_quota import Allowance, Allowances
-from services.runtime.byte_budget import Room, Share
+from services.gateway.pipeline.refusal_quota import RefusalQuota, RefusalQuotas
+from services.runtime.byte_budget import ByteBudget, Held, budget_is_used_up
 from services.runtime.errors import MeshError
 
 _RETRY_MS = 1_000
-
-
-class HasRoom(Protocol):
-    """The pipeline: room in bytes for what is in memory of all clients."""
-
-    room: Room
+_MEMORY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Most:
+class ClientLimits:
     """Of one client.
 
     submissions  taken from its streams and not answered yet
@@ -36,15 +31,31 @@ class Most:
     streams: int
 
 
-class Caller:
-    """One client's part. Kept for as long as one of its streams or calls holds it."""
+class ClientQuota:
+    """One client's. Kept for as long as one of its streams or calls holds it.
 
-    def __init__(self, most: Most, room: Room, allowance: Allowance) -> None:
-        self.window = Room(most.submissions)
-        self.memory = Share(Room(most.in_bytes), room)
-        self.allowance = allowance
-        self._most_streams = most.streams
+    window    counts submissions
+    memory    bytes, within what all clients share
+    refusals  what it may have refused
+    """
+
+    def __init__(
+        self, address: str, limits: ClientLimits, memory: ByteBudget, refusals: RefusalQuota
+    ) -> None:
+        self.address = address
+        self.window = ByteBudget(limits.submissions)
+        self.memory = ByteBudget(limits.in_bytes, memory)
+        self.refusals = refusals
+        self._most_streams = limits.streams
         self._streams = 0
+
+    async def hold_soon(self, size: int) -> Held:
+        """Memory for a call. Raises MeshError RESOURCE_EXHAUSTED when there is none within seconds."""
+        try:
+            async with asyncio.timeout(_MEMORY_SECONDS):
+                return await self.memory.hold(size)
+        except TimeoutError as exc:
+            raise budget_is_used_up() from exc
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -63,19 +74,19 @@ class Caller:
             self._streams -= 1
 
 
-class Callers:
-    """Everybody's."""
+class ClientQuotas:
+    """Everybody's, and the memory that all share."""
 
-    def __init__(self, pipeline: HasRoom, allowances: Allowances, most: Most) -> None:
-        self._pipeline = pipeline
-        self._allowances = allowances
-        self._most = most
-        self._known: WeakValueDictionary[str, Caller] = WeakValueDictionary()
+    def __init__(self, limits: ClientLimits, in_flight_bytes: int, refusals: RefusalQuotas) -> None:
+        self.memory = ByteBudget(in_flight_bytes)
+        self._limits = limits
+        self._refusals = refusals
+        self._known: WeakValueDictionary[str, ClientQuota] = WeakValueDictionary()
 
-    def of(self, address: str) -> Caller:
+    def of(self, address: str) -> ClientQuota:
         """That of the client with this address. Hold it for as long as something of it is taken."""
         known = self._known.get(address)
         if known is None:
-            known = Caller(self._most, self._pipeline.room, self._allowances.of(address))
+            known = ClientQuota(address, self._limits, self.memory, self._refusals.of(address))
             self._known[address] = known
         return known

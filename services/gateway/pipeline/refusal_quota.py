@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 
 from cbmdhi.command.v1 import code_pb2
-from services.gateway.pipeline.submission import Answer
-from services.runtime.errors import MeshError
 from services.runtime.token_bucket import TokenBucket
 from services.runtime.ttl_cache import TtlCache
 
@@ -35,22 +33,15 @@ _BLAMELESS = frozenset(
 )
 
 
-class Allowance:
+class RefusalQuota:
     """Of one client. `clock` in seconds, never going back."""
 
     def __init__(self, bucket: TokenBucket, clock: Callable[[], float]) -> None:
         self._bucket = bucket
         self._clock = clock
 
-    def note(self, answer: Answer, commands: int = 1) -> None:
-        """A submission was answered; of one refused through the sender's own doing each command is spent.
-
-        commands  where the answer, an error, does not say how many there were
-        """
-        if isinstance(answer, MeshError):
-            code = answer.code
-        else:
-            code, commands = answer[0].receipt.code, len(answer)
+    def note(self, code: int, commands: int = 1) -> None:
+        """A submission was answered; of one refused through the sender's own doing each command is spent."""
         if code not in _BLAMELESS:
             self._bucket.spend(self._clock(), commands)
 
@@ -59,7 +50,7 @@ class Allowance:
         return self._bucket.wait_seconds(self._clock())
 
 
-class Allowances:
+class RefusalQuotas:
     """Each client's, whichever of its streams it uses.
 
     most          refused submissions at once
@@ -76,12 +67,12 @@ class Allowances:
     ) -> None:
         self._most, self._per_second, self._debt_seconds = most, per_second, debt_seconds
         self._clock = clock
-        self._known: TtlCache[str, Allowance] = TtlCache(_CLIENTS)
+        self._known: TtlCache[str, RefusalQuota] = TtlCache(_CLIENTS)
 
-    def of(self, address: str) -> Allowance:
+    def of(self, address: str) -> RefusalQuota:
         """That of the client with this address."""
         known = self._known.get(address)
         if known is None:
-            known = Allowance(TokenBucket(self._most, self._per_second, self._debt_seconds), self._clock)
+            known = RefusalQuota(TokenBucket(self._most, self._per_second, self._debt_seconds), self._clock)
             self._known.put(address, known)
         return known

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import CommandGroup
 from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, StoredContent
-from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
+from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, SealedGroup
 from services.gateway.domain import results
 from services.gateway.domain.group import Key, Parsed, ends_soon
-from services.gateway.pipeline.submission import Receipts
+from services.gateway.pipeline.submission import Receipts, Submission
 from services.runtime.ttl_cache import TtlCache
 
 _REMEMBERED = 100_000
@@ -22,33 +20,29 @@ _FRESH_MS = 60_000
 _AT_ONCE = 8
 
 
-class Sent(Protocol):
-    """A group and its commands, parsed."""
-
-    group: CommandGroup
-    commands: tuple[Parsed, ...]
-
-
-class Ledger(Protocol):
+class RecordVersions(Protocol):
     """The ledger (services.gateway.backends.ledger), or a fake."""
-
-    async def submit(self, submissions: Sequence[Submission]) -> list[GroupReceipt]: ...
-
-    async def receipts(self, commands: Sequence[Key]) -> list[Receipt | None]: ...
 
     async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
 
 
-class Replays:
+class Ledger(RecordVersions, Protocol):
+    """The same."""
+
+    async def submit(self, groups: Sequence[SealedGroup]) -> list[GroupReceipt]: ...
+
+    async def receipts(self, commands: Sequence[Key]) -> list[Receipt | None]: ...
+
+
+class Resubmissions:
     """Finds what is committed already. Raises MeshError.
 
     A command that was signed just now and has not been seen here is not looked up: that would cost each
-    record a call. Should it be a replay all the same, the ledger says so, and what was sealed for it goes.
+    record a call. Should it have been sent before all the same, the ledger says so, and storage unpins what
+    was sealed for it.
     """
 
-    def __init__(
-        self, ledger: Ledger, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    ) -> None:
+    def __init__(self, ledger: Ledger, clock_ms: Callable[[], int]) -> None:
         self._ledger = ledger
         self._clock_ms = clock_ms
         self._seen: TtlCache[Key, bool] = TtlCache(_REMEMBERED, seconds=_REMEMBERED_SECONDS)
@@ -59,7 +53,7 @@ class Replays:
         for parsed in commands:
             self._seen.put(parsed.key, True)
 
-    async def find(self, suspects: Sequence[Sent]) -> list[Receipts | None]:
+    async def find(self, suspects: Sequence[Submission]) -> list[Receipts | None]:
         """For each group the receipts with which it was committed before; None when it is new.
 
         Raises MeshError when nothing can be known of any of them.
@@ -70,7 +64,7 @@ class Replays:
         async with self._at_once:
             commands = [parsed for one in suspects for parsed in one.commands]
             first = await self._ledger.receipts([parsed.key for parsed in commands])
-            records = await self.records(commands, first)
+            records = await records_of(self._ledger, commands, first)
             found: list[Receipts | None] = []
             odd: list[int] = []
             at = 0
@@ -86,46 +80,50 @@ class Replays:
                 found[place] = answer
             return found
 
-    async def records(
-        self, commands: Sequence[Parsed], receipts: Sequence[Receipt | None]
-    ) -> dict[Key, RecordVersion]:
-        """The ledger's entries of what was written by these very commands. Raises MeshError."""
-        written = [
-            (parsed.key, (put.record_id, put.version))
-            for parsed, receipt in zip(commands, receipts, strict=True)
-            if (put := parsed.put) is not None and receipt is not None and receipt.code == code_pb2.CODE_OK
-        ]
-        if not written:
-            return {}
-        entries = await self._ledger.record_versions([place for _, place in written])
-        return {
-            key: entry
-            for (key, _), entry in zip(written, entries, strict=True)
-            if entry is not None and entry.command_id == key[1]
-        }
-
-    def is_suspect(self, commands: tuple[Parsed, ...], *, has_contents: bool) -> bool:
+    def is_suspect(self, one: Submission) -> bool:
         """Whether the group may have been committed before."""
         now = self._clock_ms()
-        for parsed in commands:
+        for parsed in one.commands:
             if ends_soon(parsed, now):
                 return True
-            if has_contents and (
+            if one.matched and (
                 now - parsed.header.issued_at_ms > _FRESH_MS or self._seen.get(parsed.key) is not None
             ):
                 return True
         return False
 
-    async def _decided(self, suspects: Sequence[Sent]) -> list[Receipts]:
+    async def _decided(self, suspects: Sequence[Submission]) -> list[Receipts]:
         if not suspects:
             return []
-        answers = await self._ledger.submit([Submission(item=BatchItem(group=one.group)) for one in suspects])
+        answers = await self._ledger.submit(
+            [SealedGroup(item=BatchItem(group=one.group)) for one in suspects]
+        )
         commands = [parsed for one in suspects for parsed in one.commands]
-        records = await self.records(commands, [receipt for answer in answers for receipt in answer.receipts])
+        receipts = [receipt for answer in answers for receipt in answer.receipts]
+        records = await records_of(self._ledger, commands, receipts)
         return [
             results.committed(answer.receipts, _places(one.commands, records), {})
             for one, answer in zip(suspects, answers, strict=True)
         ]
+
+
+async def records_of(
+    ledger: RecordVersions, commands: Sequence[Parsed], receipts: Sequence[Receipt | None]
+) -> dict[Key, RecordVersion]:
+    """The ledger's entries of what was written by these very commands. Raises MeshError."""
+    written = [
+        (parsed.key, (put.record_id, put.version))
+        for parsed, receipt in zip(commands, receipts, strict=True)
+        if (put := parsed.put) is not None and receipt is not None and receipt.code == code_pb2.CODE_OK
+    ]
+    if not written:
+        return {}
+    entries = await ledger.record_versions([version for _, version in written])
+    return {
+        key: entry
+        for (key, _), entry in zip(written, entries, strict=True)
+        if entry is not None and entry.command_id == key[1]
+    }
 
 
 def _settled(

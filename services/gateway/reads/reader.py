@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from functools import partial
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup
@@ -13,7 +12,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse, OpenResult
 from services.gateway.pipeline.pipeline import Pipeline
-from services.gateway.pipeline.submission import Answer, Submission
+from services.gateway.pipeline.submission import awaited
 from services.gateway.reads.record_opener import RecordOpener
 from services.runtime.errors import MeshError, unexpected
 
@@ -46,7 +45,10 @@ class Reader:
 
     async def decide_many(self, commands: Sequence[command.SignedCommand]) -> list[Receipt | BaseException]:
         """The committed decisions of accesses that came together, in order."""
-        return await asyncio.gather(*self._decided(commands), return_exceptions=True)
+        started = [awaited(CommandGroup(commands=[signed]), (), signed.ByteSize()) for signed in commands]
+        self._pipeline.start(*(one for one, _ in started))
+        answers = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
+        return [answer if isinstance(answer, BaseException) else answer[0].receipt for answer in answers]
 
     async def open_many(self, receipts: Sequence[Receipt | BaseException]) -> AsyncGenerator[Read]:
         """What came of them, in order. What does not fit beside others is opened when its turn comes, and
@@ -67,17 +69,6 @@ class Reader:
             else:
                 yield await self._read(receipt, one)
 
-    def _decided(self, commands: Sequence[command.SignedCommand]) -> list[asyncio.Future[Receipt]]:
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Receipt]] = [loop.create_future() for _ in commands]
-        self._pipeline.start_all(
-            [
-                Submission(CommandGroup(commands=[signed]), (), signed.ByteSize(), partial(_settle, answer))
-                for signed, answer in zip(commands, answers, strict=True)
-            ]
-        )
-        return answers
-
     def _begin(self, receipt: Receipt) -> asyncio.Future[OpenResult] | MeshError | None:
         if receipt.code != code_pb2.CODE_OK:
             return None
@@ -92,12 +83,3 @@ class Reader:
         except MeshError as err:
             return err
         return ReadResponse(receipt=receipt, opened=opened)
-
-
-def _settle(waiting: asyncio.Future[Receipt], answer: Answer) -> None:
-    if waiting.done():  # its caller went away
-        return
-    if isinstance(answer, MeshError):
-        waiting.set_exception(answer)
-    else:
-        waiting.set_result(answer[0].receipt)

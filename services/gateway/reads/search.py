@@ -13,8 +13,7 @@ from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories
 from services.gateway.domain.paging import PageTokens, Place
 from services.gateway.domain.session import Session
-from services.gateway.refusals import refusals
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, refusals
 
 _PAGE = 100
 _LARGEST_PAGE = 500

@@ -13,12 +13,11 @@ from services.gateway.domain import dpop
 from services.gateway.domain import session as rules
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
-from services.gateway.refusals import refusals
 from services.gateway.rest.request_slots import PLACE, RequestSlots
 from services.gateway.rest.used_proofs import UsedProofs, used_before
 from services.gateway.sessions.sessions import Sessions
 from services.gateway.sessions.shared_state import SharedState
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, refusals
 
 _SCHEME = "DPoP "
 

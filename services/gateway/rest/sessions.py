@@ -18,13 +18,12 @@ from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import command
 from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain.session import Session
-from services.gateway.refusals import refusals
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
 from services.gateway.rest.request_slots import PLACE
 from services.gateway.sessions.delegations import Delegations
 from services.gateway.sessions.shared_state import SharedState
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, refusals
 
 _BODY_BYTES = 64 * 1024
 # A session renews its delegation from time to time; those before may still be valid.

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.dpop import KEPT_SECONDS
 from services.gateway.domain.session import unauthenticated
-from services.gateway.refusals import as_error
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, as_error
 
 
 class UsedProofs:

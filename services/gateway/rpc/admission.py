@@ -10,12 +10,11 @@ from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain import session as sessions_rules
 from services.gateway.domain.session import Session
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.refusals import refusals
 from services.gateway.rpc.routes import Authentication, Route
 from services.gateway.sessions.client_certificates import ClientCertificate, ClientCertificates
 from services.gateway.sessions.sessions import Sessions
 from services.runtime.callers import Caller
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, refusals
 
 T = TypeVar("T")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import (
     GetReceiptRequest,
@@ -15,38 +13,23 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
 from cbmdhi.protocol import ids
 from services.gateway.backends.ledger import Ledger
 from services.gateway.domain.session import Session
-from services.gateway.pipeline.client_quota import Callers
+from services.gateway.pipeline.client_quota import ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
 from services.runtime.errors import MeshError
-
-_ROOM_SECONDS = 5.0
-_RETRY_MS = 500
 
 
 class Commands:
     """Submit and GetReceipt. Raises MeshError."""
 
-    def __init__(self, pipeline: Pipeline, callers: Callers, ledger: Ledger) -> None:
+    def __init__(self, pipeline: Pipeline, quotas: ClientQuotas, ledger: Ledger) -> None:
         self._pipeline = pipeline
-        self._callers = callers
+        self._quotas = quotas
         self._ledger = ledger
 
     async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
         """Receipts of a group when it is committed or refused."""
-        size, caller = request.ByteSize(), self._callers.of(session.address)
-        try:
-            async with asyncio.timeout(_ROOM_SECONDS):
-                await caller.memory.take(size)
-        except TimeoutError as exc:
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED,
-                "too much is under way; send again after the delay",
-                retry_after_ms=_RETRY_MS,
-                outcome=code_pb2.OUTCOME_NOT_DONE,
-            ) from exc
-        receipts = await self._pipeline.submit(
-            request.group, request.contents, size, session.address, done=lambda: caller.memory.give(size)
-        )
+        client = self._quotas.of(session.address)
+        receipts = await self._pipeline.submit(request.group, request.contents, request.ByteSize(), client)
         return SubmitResponse(receipts=receipts)
 
     async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:

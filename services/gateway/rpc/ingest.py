@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import (
@@ -24,18 +21,18 @@ from cbmdhi.gateway.v1.gateway_pb2 import (
 )
 from services.gateway.domain.session import Session
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.pipeline.client_quota import Caller, Callers
+from services.gateway.pipeline.client_quota import ClientQuota, ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
-from services.gateway.pipeline.submission import Answer, Submission
+from services.gateway.pipeline.submission import Answer, Submission, code_of
 from services.gateway.rpc.forward import Arrived, check_size
+from services.gateway.rpc.ingest_results import Results
 from services.runtime import tracing
-from services.runtime.byte_budget import Held, Room, Share
+from services.runtime.byte_budget import ByteBudget, Held
 from services.runtime.errors import MeshError, nothing_done, to_detail
 
 _LONGEST_ID_BYTES = 64
 # Commands that are taken of a message before everybody else has a turn: about 3 ms of parsing.
 _SLICE = 200
-_RESULTS_AT_ONCE = 500
 # Then it is looked at again: other streams of the client may have spent more.
 _LONGEST_PAUSE_SECONDS = 1.0
 # Who goes on waiting for room is not told so each time.
@@ -47,8 +44,8 @@ class Ingest:
 
     window            submissions of one stream whose result is not out: then the stream is not read, and
                       HTTP/2's flow control stops the sender
-    callers           what each client may have under way by all its streams, and how many of its submissions
-                      may be refused: who is over it is not read either, and is told so
+    quotas            what each client may have under way by all its streams, and how many of its submissions
+                      may be refused: a client that is over it is not read either, and is told so
     deadline_seconds  for a submission to come into a batch; later it is not done
     stopping          set when the service shuts down: streams take nothing more, finish, and end
     """
@@ -59,14 +56,14 @@ class Ingest:
         metrics: GatewayMetrics,
         *,
         window: int,
-        callers: Callers,
+        quotas: ClientQuotas,
         deadline_seconds: float,
         stopping: asyncio.Event,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
         self._window = window
-        self._callers = callers
+        self._quotas = quotas
         self._deadline_seconds = deadline_seconds
         self._stopping = stopping
 
@@ -74,15 +71,15 @@ class Ingest:
         self, requests: AsyncIterator[Any], session: Session
     ) -> AsyncGenerator[IngestResponse, None]:
         """Results of the submissions, out of order. Raises MeshError when the stream cannot go on."""
-        caller = self._callers.of(session.address)
-        with caller.stream():
+        client = self._quotas.of(session.address)
+        with client.stream():
             stream = _Stream(
                 self._pipeline,
                 self._metrics,
-                _Sender(session.address, caller, self._deadline_seconds),
+                client,
+                self._deadline_seconds,
                 self._window,
                 self._stopping,
-                tracing.sampled(),
             )
             async with aclosing(self._answers(stream, requests)) as answers:
                 async for response in answers:
@@ -109,56 +106,6 @@ class Ingest:
                 reader.exception()
 
 
-class _Results:
-    """What is ready to go out. Bounded by the window."""
-
-    def __init__(self) -> None:
-        self._ready: deque[IngestResult] = deque()
-        self._slowed: Slowed | None = None
-        self._something = asyncio.Event()
-        self._ended = False
-
-    def put(self, result: IngestResult) -> None:
-        """Another one."""
-        self._ready.append(result)
-        self._something.set()
-
-    def slow(self, slowed: Slowed) -> None:
-        """The stream is not read for a while."""
-        self._slowed = slowed
-        self._something.set()
-
-    def end(self) -> None:
-        """There will be no more."""
-        self._ended = True
-        self._something.set()
-
-    def drop(self) -> int:
-        """Nobody takes what is ready; how many there were."""
-        dropped = len(self._ready)
-        self._ready.clear()
-        return dropped
-
-    async def get(self) -> IngestResponse | None:
-        """All that is ready, at least one result or why there is none; None after the last."""
-        if not self._ended:
-            await self._something.wait()
-        together = [self._ready.popleft() for _ in range(min(len(self._ready), _RESULTS_AT_ONCE))]
-        if not self._ready and not self._ended:
-            self._something.clear()
-        slowed, self._slowed = self._slowed, None
-        return IngestResponse(results=together, slowed=slowed) if together or slowed else None
-
-
-@dataclass(frozen=True)
-class _Sender:
-    """Who sends on a stream, and how long a submission of it may wait."""
-
-    address: str
-    caller: Caller
-    deadline_seconds: float
-
-
 class _Stream:
     """What is under way on one stream. A slot is free again when its result is out."""
 
@@ -166,23 +113,21 @@ class _Stream:
         self,
         pipeline: Pipeline,
         metrics: GatewayMetrics,
-        sender: _Sender,
+        client: ClientQuota,
+        deadline_seconds: float,
         window: int,
         stopping: asyncio.Event,
-        span: SpanContext | None,
     ) -> None:
-        self.results = _Results()
-        self.slots = Share(Room(window), sender.caller.window)
+        self.results = Results()
+        self.slots = ByteBudget(window, client.window)
         self._pipeline = pipeline
         self._metrics = metrics
-        self._window = window
-        self._sender = sender
-        self._allowance = sender.caller.allowance
-        self._memory = sender.caller.memory
+        self._client = client
+        self._deadline_seconds = deadline_seconds
         self._stopping = stopping
         self._told_at: dict[SlowedReason, float] = {}
         self._open: set[str] = set()
-        self._span = span
+        self._span = tracing.sampled()
         self._traces = tracing.exports()
         self._message_at_ns = 0
         self._has_left = False
@@ -200,7 +145,7 @@ class _Stream:
         """
         failure = await self._read_until_stopped(requests)
         # Every slot back means that every result is out.
-        await self.slots.own.take(self._window)
+        await self.slots.all_given_back()
         self.results.end()
         if failure is not None:
             raise failure
@@ -231,17 +176,17 @@ class _Stream:
             # A message is read only when there is a slot for the first of it at least.
             await self._take_slot()
             self.slots.give(1)
-            await self._have_allowance()
+            await self._wait_for_refusals()
             try:
                 request = await anext(requests)
             except StopAsyncIteration:
                 return
             await self._take(request)
 
-    async def _have_allowance(self) -> None:
-        if (seconds := self._allowance.wait_seconds()) > 0:
+    async def _wait_for_refusals(self) -> None:
+        if (seconds := self._client.refusals.wait_seconds()) > 0:
             self._tell(SlowedReason.SLOWED_REASON_REFUSALS, seconds)
-        while (seconds := self._allowance.wait_seconds()) > 0:  # noqa: ASYNC110 - until a time that moves
+        while (seconds := self._client.refusals.wait_seconds()) > 0:  # noqa: ASYNC110 - until a time that moves
             await asyncio.sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
 
     def _tell(self, reason: SlowedReason, seconds: float = 0.0) -> None:
@@ -266,14 +211,14 @@ class _Stream:
         """Hand on what came together, in slices; before waiting for anything, what is ready already."""
         ready: list[Submission] = []
         self._message_at_ns = time.time_ns()
-        ends_at = asyncio.get_running_loop().time() + self._sender.deadline_seconds
+        ends_at = asyncio.get_running_loop().time() + self._deadline_seconds
         try:
             commands = 0
             for item in items:
                 if commands >= _SLICE:
                     ready, commands = self._start(ready), 0
                     await asyncio.sleep(0)
-                    await self._have_allowance()
+                    await self._wait_for_refusals()
                 if not self.slots.try_take(1):
                     ready = self._start(ready)
                     await self._take_slot()
@@ -287,20 +232,21 @@ class _Stream:
 
     async def _take_slot(self) -> None:
         # That this stream is full its sender sees from its results; that its other streams are, it does not.
-        if self.slots.lacks(1) and not self.slots.own.lacks(1):
+        if self.slots.lacks(1) and not self.slots.lacks_own(1):
             self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
         await self.slots.take(1)
 
     async def _memory_for(self, size: int) -> Held:
-        if self._memory.own.lacks(size):
+        memory = self._client.memory
+        if memory.lacks_own(size):
             self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
-        elif self._memory.lacks(size):
+        elif memory.lacks(size):
             self._tell(SlowedReason.SLOWED_REASON_GATEWAY_IS_FULL)
-        return await self._memory.hold(size)
+        return await memory.hold(size)
 
     def _start(self, ready: list[Submission]) -> list[Submission]:
         if ready:
-            self._pipeline.start_all(ready)
+            self._pipeline.start(*ready)
         return []
 
     def _taken(self, item: Any, ends_at: float, held: Held) -> Submission | None:
@@ -313,35 +259,31 @@ class _Stream:
             # Of two with one name nobody can tell which is meant: that is left open, and asked for again.
             self._check_free(name)
         except MeshError as err:
-            self._allowance.note(err)
+            self._client.refusals.note(err.code)
             self.results.put(_failure(name[:_LONGEST_ID_BYTES], err))
             return None
-        size = item.ByteSize()
         self._open.add(name)
-        if not self._traces:
-            return self._submission(item, size, ends_at, lambda answer: self._done(name, size, held, answer))
-        return self._traced(item, name, size, ends_at, held)
+        one = Submission(item.group, item.contents, item.ByteSize(), partial(self._done, name))
+        one.client, one.ends_at, one.held = self._client, ends_at, held
+        if self._traces:
+            self._trace(one, item.traceparent)
+        return one
 
-    def _submission(self, item: Any, size: int, ends_at: float, done: Callable[[Answer], None]) -> Submission:
-        return Submission(item.group, item.contents, size, done, self._sender.address, ends_at)
-
-    def _traced(self, item: Any, name: str, size: int, ends_at: float, held: Held) -> Submission:
+    def _trace(self, one: Submission, traceparent: str) -> None:
         """With a span when it is sampled, or else when it fails."""
-        span = tracing.begin("record", item.traceparent, self._span)
-        came_at_ns = self._message_at_ns
+        span = tracing.begin("record", traceparent, self._span)
+        came_at_ns, answered = self._message_at_ns, one.answer
 
         def done(answer: Answer) -> None:
-            self._done(name, size, held, answer)
-            code = answer.code if isinstance(answer, MeshError) else answer[0].receipt.code
+            answered(answer)
             if span is not None:
-                tracing.end(span, code)
+                tracing.end(span, code_of(answer))
             else:
-                tracing.past("record", came_at_ns, code=code)
+                tracing.past("record", came_at_ns, code=code_of(answer))
 
-        submission = self._submission(item, size, ends_at, done)
+        one.answer = done
         if span is not None:
-            submission.span = span.get_span_context()
-        return submission
+            one.span = span.get_span_context()
 
     def _check_length(self, name: str) -> None:
         if not 1 <= len(name.encode()) <= _LONGEST_ID_BYTES:
@@ -359,10 +301,9 @@ class _Stream:
                 "submission_id",
             )
 
-    def _done(self, name: str, size: int, held: Held, answer: Answer) -> None:
-        held.give(size)
+    def _done(self, name: str, answer: Answer) -> None:
         self._open.discard(name)
-        self._allowance.note(answer)
+        self._client.refusals.note(code_of(answer), len(answer) if isinstance(answer, list) else 1)
         if self._has_left:
             self.slots.give(1)
         elif isinstance(answer, MeshError):

@@ -37,12 +37,12 @@ from cbmdhi.protocol import cid as cids
 from services.gateway.backends.ledger import Ledger
 from services.gateway.backends.storage import Storage
 from services.gateway.domain.session import Session
+from services.gateway.pipeline.submission import ACCESSES
 from services.gateway.reads.reader import Reader
 from services.gateway.reads.search import Search
 from services.runtime.callers import Caller
 from services.runtime.errors import MeshError, to_detail
 
-_ACCESSES = ("access", "break_glass")
 _LARGEST_PAGE = 500
 _MOST_READS = 100
 _MIB = 1024 * 1024
@@ -217,7 +217,7 @@ def _check_read(signed: command.SignedCommand, session: Session, path: str) -> N
         name, _ = command.body_of(signed)
     except command.MalformedCommand as error:
         raise MeshError(code_pb2.CODE_INVALID, "not a command with a body", path) from error
-    if name not in _ACCESSES:
+    if name not in ACCESSES:
         raise MeshError(
             code_pb2.CODE_INVALID, "not an Access or a BreakGlass: send it to CommandService", path
         )

@@ -18,7 +18,7 @@ from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.notify.v1 import notify_pb2
 from services.gateway.domain.session import Session
 from services.gateway.domain.source import Sources, of_grpc
-from services.gateway.pipeline.client_quota import Callers
+from services.gateway.pipeline.client_quota import ClientQuotas
 from services.gateway.rpc.admission import Admission
 from services.gateway.rpc.commands import Commands
 from services.gateway.rpc.emergency import Emergency
@@ -54,7 +54,7 @@ class RpcServer:
     """
 
     gate: Admission
-    callers: Callers
+    quotas: ClientQuotas
     commands: Commands
     records: Records
     emergency: Emergency
@@ -136,9 +136,9 @@ class RpcServer:
         """A large answer is in memory until it is sent, and counts for as long: its reader may be slow."""
         size = answer.ByteSize()
         if size >= _LARGE_ANSWER_BYTES:
-            caller = self.callers.of(address)
-            await caller.memory.take(size)
-            context.add_done_callback(lambda _: caller.memory.give(size))
+            quota = self.quotas.of(address)
+            await quota.memory.take(size)
+            context.add_done_callback(lambda _: quota.memory.give(size))
 
     def _ingest(self, route: Route) -> Callable[..., Any]:
         async def answer(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
@@ -175,10 +175,10 @@ class RpcServer:
         async def answer(request: RawMessage, context: Any) -> AsyncIterator[bytes]:
             check_size(request)
             session = _present(await self.gate.admit(route, context))
-            caller = self.callers.of(session.address)
+            quota = self.quotas.of(session.address)
             answers = forwarder.stream(route, request, session)
             async with aclosing(self.gate.watched(session, answers)) as watched:
-                with caller.stream():
+                with quota.stream():
                     async for message in watched:
                         yield message
 

@@ -12,8 +12,8 @@ from cbmdhi.command.v1.command_pb2 import Delegation, SignedDelegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol.channel import Channel
 from services.gateway.domain import group as rules
-from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import Session
+from services.runtime.refusal import Refused
 
 _MAX_LIFETIME_MS = 12 * 60 * 60 * 1000
 

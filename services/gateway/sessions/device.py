@@ -23,7 +23,7 @@ from cbmdhi.command.v1.command_pb2 import (
     SignedDelegation,
 )
 from cbmdhi.command.v1.state_pb2 import BatchItem, IdentityDocument, IdentityStatus
-from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Submission
+from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, SealedGroup
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import command, hpke, signature
 from cbmdhi.protocol.channel import Channel
@@ -42,7 +42,7 @@ class Ledger(Protocol):
 
     async def identity(self, address: str) -> IdentityDocument | None: ...
 
-    async def submit(self, submissions: list[Submission]) -> list[GroupReceipt]: ...
+    async def submit(self, groups: list[SealedGroup]) -> list[GroupReceipt]: ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Registrar:
         signed = self._signed or self._device.sign(self._device.registration(self._msp_id), self._channel)
         self._signed = signed
         item = BatchItem(group=CommandGroup(commands=[signed]))
-        receipt = (await self._ledger.submit([Submission(item=item)]))[0].receipts[0]
+        receipt = (await self._ledger.submit([SealedGroup(item=item)]))[0].receipts[0]
         if receipt.code == code_pb2.CODE_UNKNOWN_OUTCOME:
             raise MeshError(receipt.code, receipt.reason)
         self._signed = None

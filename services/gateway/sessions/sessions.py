@@ -15,9 +15,8 @@ from cbmdhi.protocol import standing
 from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import jose, session
 from services.gateway.domain.session import Session
-from services.gateway.refusals import refusals
 from services.gateway.sessions.token_keys import TokenKeys
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, refusals
 from services.runtime.ttl_cache import TtlCache
 
 # Suspended means refused within 5 s: at most 1 s until the next look, at a document at most 2 s old.

@@ -14,7 +14,8 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from services.identity.domain.refusal import Refused, Why
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.refusal import Refused
 
 LIFETIME_MS = 60_000
 CHALLENGE_BYTES = 32
@@ -64,7 +65,9 @@ class Challenges:
         if len(self._used) >= self._capacity:
             wait = next(iter(self._used.values())) - now_ms
             raise Refused(
-                Why.RESOURCE_EXHAUSTED, "too many logins at this moment; try again", "", max(wait, 1)
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                "too many logins at this moment; try again",
+                retry_after_ms=max(wait, 1),
             )
         self._used[value] = now_ms + LIFETIME_MS
 
@@ -81,4 +84,4 @@ class Challenges:
 
 
 def _ask_again(what: str) -> Refused:
-    return Refused(Why.UNAUTHENTICATED, f"{what}; ask for a new one and sign that", "challenge")
+    return Refused(code_pb2.CODE_UNAUTHENTICATED, f"{what}; ask for a new one and sign that", "challenge")

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import cid, signature
 from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.state_keys import sealed_record_key_name
 from services.identity.domain import certificate, roles
-from services.identity.domain.refusal import Refused, Why
+from services.runtime.refusal import Refused
 
 MAX_EVIDENCE_BYTES = 256 * 1024
 _BODY = "body.register_identity"
@@ -73,10 +74,12 @@ def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey]
 def check_channel(name: str, genesis_sha256: bytes, channel: Channel) -> None:
     """That a command was signed for this channel, as it began. Raises Refused."""
     if name != channel.name:
-        raise Refused(Why.WRONG_CHANNEL, f"signed for another channel; sign for {channel.name}", "channel")
+        raise Refused(
+            code_pb2.CODE_WRONG_CHANNEL, f"signed for another channel; sign for {channel.name}", "channel"
+        )
     if genesis_sha256 != channel.genesis_sha256:
         raise Refused(
-            Why.WRONG_CHANNEL,
+            code_pb2.CODE_WRONG_CHANNEL,
             "signed for a channel of this name that began otherwise; sign with its genesis hash",
             "genesis_sha256",
         )
@@ -90,7 +93,9 @@ def _check_key(registration: Registration) -> None:
     if registration.address != addresses.of_spki(registration.signing_public_key):
         raise _invalid("not the address of the signing key", "address")
     if registration.signer != registration.address:
-        raise Refused(Why.INVALID, "a registration is signed by the key that it registers", "signer")
+        raise Refused(
+            code_pb2.CODE_INVALID, "a registration is signed by the key that it registers", "signer"
+        )
 
 
 def _check_certificate(registration: Registration, place: Place) -> None:
@@ -125,7 +130,7 @@ def _check_custodians(registration: Registration, keys: Sequence[SealedKey]) -> 
     wrong_place = any(key.key != sealed_record_key_name(registration.address) for key in keys)
     if wrong_place or carried != named or len(keys) != len(named):
         raise Refused(
-            Why.INVALID,
+            code_pb2.CODE_INVALID,
             "the sealed keys are not those that the command names: send one for each custodian",
             "sealed_keys",
         )
@@ -133,10 +138,12 @@ def _check_custodians(registration: Registration, keys: Sequence[SealedKey]) -> 
 
 def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
     if len(evidence) > MAX_EVIDENCE_BYTES:
-        raise Refused(Why.TOO_LARGE, f"evidence has at most {MAX_EVIDENCE_BYTES} bytes", "sealed_evidence")
+        raise Refused(
+            code_pb2.CODE_TOO_LARGE, f"evidence has at most {MAX_EVIDENCE_BYTES} bytes", "sealed_evidence"
+        )
     if not evidence:
         raise Refused(
-            Why.INVALID,
+            code_pb2.CODE_INVALID,
             "a patient shows the reviewers evidence: seal it and send it along",
             "sealed_evidence",
         )
@@ -146,4 +153,4 @@ def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
 
 
 def _invalid(reason: str, field: str) -> Refused:
-    return Refused(Why.INVALID, reason, f"{_BODY}.{field}")
+    return Refused(code_pb2.CODE_INVALID, reason, f"{_BODY}.{field}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address as addresses
 from services.identity.domain import roles
-from services.identity.domain.refusal import Refused, Why
+from services.runtime.refusal import Refused
 
 _LONGEST_AGE = 16
 
@@ -73,11 +74,13 @@ def place_named(token: str) -> Place:
         return FIRST
     age, _, address = token.partition(".")
     if not (age.isascii() and age.isdigit() and len(age) <= _LONGEST_AGE and addresses.is_address(address)):
-        raise Refused(Why.INVALID, "not a token of this list; start again without one", "page_token")
+        raise Refused(
+            code_pb2.CODE_INVALID, "not a token of this list; start again without one", "page_token"
+        )
     return int(age), address
 
 
 def check_administrator(*, role: str, home_msp: str, active: bool, own_msp: str) -> None:
     """Raise Refused FORBIDDEN unless the channel has this as an active administrator of this member."""
     if role != roles.ADMINISTRATOR or home_msp != own_msp or not active:
-        raise Refused(Why.FORBIDDEN, "this is for an active administrator of this member alone")
+        raise Refused(code_pb2.CODE_FORBIDDEN, "this is for an active administrator of this member alone")

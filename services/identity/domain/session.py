@@ -7,7 +7,8 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
-from services.identity.domain.refusal import Refused, Why
+from cbmdhi.command.v1 import code_pb2
+from services.runtime.refusal import Refused
 
 MOST_DELEGATION_BYTES = 3 * 1024
 """Twice in base64 it fits with the rest of a token into one header of 8 kB."""
@@ -36,7 +37,7 @@ def binding_of(dpop_jkt: str, certificate_x5t_s256: str) -> Binding:
     """The one thumbprint that is set. Raises Refused INVALID for none, both, or a malformed one."""
     if bool(dpop_jkt) == bool(certificate_x5t_s256):
         raise Refused(
-            Why.INVALID,
+            code_pb2.CODE_INVALID,
             "a token is bound to one key: give the thumbprint of the DPoP key or of the client certificate",
             "dpop_jkt",
         )
@@ -47,7 +48,7 @@ def binding_of(dpop_jkt: str, certificate_x5t_s256: str) -> Binding:
     )
     if not _is_thumbprint(thumbprint):
         raise Refused(
-            Why.INVALID, "a thumbprint is SHA-256 in base64url without padding: 43 characters", path
+            code_pb2.CODE_INVALID, "a thumbprint is SHA-256 in base64url without padding: 43 characters", path
         )
     return Binding(method, thumbprint)
 
@@ -56,7 +57,7 @@ def check_active(subject: Subject) -> None:
     """Raise Refused INACTIVE_SIGNER unless the identity is active. To be asked after the signature."""
     if not subject.active:
         raise Refused(
-            Why.INACTIVE_SIGNER,
+            code_pb2.CODE_INACTIVE_SIGNER,
             "this identity is not active (waiting for review, rejected or suspended); ask its hospital",
         )
 

@@ -59,7 +59,7 @@ class Lane(Enum):
     RECORDS = "records"
 
 
-def lane_of(submission: ledger_pb2.Submission) -> Lane:
+def lane_of(submission: ledger_pb2.SealedGroup) -> Lane:
     """A group with one command that changes a document makes the group's lane that of documents."""
     for signed in submission.item.group.commands:
         if body_name(signed) in _CHANGES_DOCUMENTS:
@@ -67,7 +67,7 @@ def lane_of(submission: ledger_pb2.Submission) -> Lane:
     return Lane.RECORDS
 
 
-def person_of(submission: ledger_pb2.Submission) -> str:
+def person_of(submission: ledger_pb2.SealedGroup) -> str:
     """Address of whoever means it, as its first command says: its signer, or for whom a device signed.
 
     Nobody has looked at the signature here: it says whose turn it is among those of one gateway, and no more.
@@ -86,13 +86,13 @@ def envelope_bytes(submission_bytes: int, commands: int) -> int:
     return max(estimate, commands * -(-MAX_BYTES // MAX_COMMANDS))
 
 
-def seals_of(submission: ledger_pb2.Submission, seals: Seals) -> Seals:
+def seals_of(submission: ledger_pb2.SealedGroup, seals: Seals) -> Seals:
     """Those of the seals that the submission's contents name."""
     roots = {content.root_sha256 for content in submission.item.contents}
     return {root: seals[root] for root in roots if root in seals}
 
 
-def batch_bytes(submissions: Sequence[ledger_pb2.Submission], seals: Seals = NO_SEALS) -> bytes:
+def batch_bytes(submissions: Sequence[ledger_pb2.SealedGroup], seals: Seals = NO_SEALS) -> bytes:
     """The argument of `process`: a serialized Batch, with each seal that its contents name once."""
     used: dict[bytes, bytes] = {}
     for submission in submissions:
@@ -105,7 +105,7 @@ def batch_bytes(submissions: Sequence[ledger_pb2.Submission], seals: Seals = NO_
     )
 
 
-def sealed_keys(submissions: Iterable[ledger_pb2.Submission]) -> tuple[state_pb2.SealedKey, ...]:
+def sealed_keys(submissions: Iterable[ledger_pb2.SealedGroup]) -> tuple[state_pb2.SealedKey, ...]:
     """What travels in the transient field `sealed_keys`: each key once."""
     keys = {
         (key.msp, key.key, key.sealed): key for submission in submissions for key in submission.sealed_keys
@@ -120,8 +120,8 @@ def holders(keys: Collection[state_pb2.SealedKey]) -> Holders:
 
 
 def halves(
-    submissions: Sequence[ledger_pb2.Submission],
-) -> tuple[Sequence[ledger_pb2.Submission], Sequence[ledger_pb2.Submission]]:
+    submissions: Sequence[ledger_pb2.SealedGroup],
+) -> tuple[Sequence[ledger_pb2.SealedGroup], Sequence[ledger_pb2.SealedGroup]]:
     """The first and the second half of two or more, in order."""
     middle = len(submissions) // 2
     return submissions[:middle], submissions[middle:]

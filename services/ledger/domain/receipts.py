@@ -41,7 +41,7 @@ def first_transactions(result: state_pb2.BatchResult) -> set[str]:
     }
 
 
-def check_shape(submissions: Sequence[ledger_pb2.Submission], result: state_pb2.BatchResult) -> None:
+def check_shape(submissions: Sequence[ledger_pb2.SealedGroup], result: state_pb2.BatchResult) -> None:
     """Raises MalformedResult unless there is one verdict for each command, in order."""
     asked = [len(submission.item.group.commands) for submission in submissions]
     answered = [len(group.verdicts) for group in result.groups]
@@ -49,7 +49,7 @@ def check_shape(submissions: Sequence[ledger_pb2.Submission], result: state_pb2.
         raise MalformedResult("verdicts and commands differ in number")
 
 
-def unfit_policies(submissions: Sequence[ledger_pb2.Submission], result: state_pb2.BatchResult) -> list[int]:
+def unfit_policies(submissions: Sequence[ledger_pb2.SealedGroup], result: state_pb2.BatchResult) -> list[int]:
     """Places of the groups that were refused for a policy's text: so they are whenever they come."""
     return [
         place
@@ -64,7 +64,7 @@ def unfit_policies(submissions: Sequence[ledger_pb2.Submission], result: state_p
 
 
 def of_result(
-    submissions: Sequence[ledger_pb2.Submission],
+    submissions: Sequence[ledger_pb2.SealedGroup],
     result: state_pb2.BatchResult,
     settlement: Settlement,
     first_blocks: Mapping[str, int],
@@ -83,7 +83,7 @@ def of_result(
 
 
 def failed(
-    submission: ledger_pb2.Submission, code: int, reason: str, outcome: int
+    submission: ledger_pb2.SealedGroup, code: int, reason: str, outcome: int
 ) -> ledger_pb2.GroupReceipt:
     """The receipts of a group that has no verdicts, for one reason. `outcome`: what is certain of it."""
     return ledger_pb2.GroupReceipt(
@@ -101,7 +101,7 @@ def failed(
 
 
 def all_failed(
-    submissions: Iterable[ledger_pb2.Submission], code: int, reason: str, outcome: int
+    submissions: Iterable[ledger_pb2.SealedGroup], code: int, reason: str, outcome: int
 ) -> list[ledger_pb2.GroupReceipt]:
     return [failed(submission, code, reason, outcome) for submission in submissions]
 

@@ -33,7 +33,7 @@ from services.ledger.traces import Traces
 from services.runtime import tracing
 from services.runtime.errors import code_name
 
-Submissions = Sequence[ledger_pb2.Submission]
+Submissions = Sequence[ledger_pb2.SealedGroup]
 GroupReceipts = list[ledger_pb2.GroupReceipt]
 
 _log = structlog.get_logger()

@@ -48,7 +48,7 @@ class _Pending:
     envelope_bytes  estimate of what it adds to a transaction
     """
 
-    submission: ledger_pb2.Submission
+    submission: ledger_pb2.SealedGroup
     caller: str
     person: str
     lane: Lane
@@ -91,7 +91,7 @@ class Submitter:
 
     async def submit(
         self,
-        submissions: Sequence[ledger_pb2.Submission],
+        submissions: Sequence[ledger_pb2.SealedGroup],
         wait_seconds: float,
         caller: str = "",
         seals: Sequence[state_pb2.SealedBatch] = (),
@@ -134,7 +134,7 @@ class Submitter:
 
 
 def _checked(
-    submissions: Sequence[ledger_pb2.Submission], caller: str, sealed: Sequence[state_pb2.SealedBatch]
+    submissions: Sequence[ledger_pb2.SealedGroup], caller: str, sealed: Sequence[state_pb2.SealedBatch]
 ) -> list[_Pending]:
     if not submissions:
         raise MeshError(code_pb2.CODE_INVALID, "a request holds at least one submission", "submissions")

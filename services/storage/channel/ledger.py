@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -154,7 +153,7 @@ class Ledger:
         items = [BatchItem(group=CommandGroup(commands=[signed])) for signed in commands]
         await call(
             self._stub.Submit,
-            ledger_pb2.SubmitRequest(submissions=[ledger_pb2.Submission(item=item) for item in items]),
+            ledger_pb2.SubmitRequest(submissions=[ledger_pb2.SealedGroup(item=item) for item in items]),
             deadline_seconds=_SUBMIT_SECONDS,
         )
 
@@ -195,8 +194,3 @@ def _ref(place: ledger_pb2.GetWriterKeyResponse) -> WriterKeyRef | None:
         return None
     key = place.writer_key
     return WriterKeyRef(key.key_id, key.epoch, key.sealed_key_sha256)
-
-
-def now_ms() -> int:
-    """Unix ms."""
-    return time.time_ns() // 1_000_000

@@ -11,6 +11,7 @@ import structlog
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import envelope
+from services.runtime.byte_budget import ByteBudget
 from services.runtime.concurrency import each
 from services.runtime.errors import MeshError, code_name
 from services.storage.domain.batch import MIB
@@ -92,13 +93,14 @@ class RecordOpener:
             one if isinstance(one, MeshError) else _not_released([]) for one in entitled
         ]
         permitted = {index: one for index, one in enumerate(entitled) if isinstance(one, Entitled)}
-        room = _Room()
+        # By the sizes on the channel before it is fetched, and by its own when it is there.
+        to_fetch, fetched = ByteBudget(_MOST_BYTES), ByteBudget(_MOST_BYTES)
 
         async def blocks_of(index: int) -> tuple[list[bytes], bytes]:
             content = permitted[index].record.content
-            room.begin(content.stored_bytes)
+            _take(to_fetch, content.stored_bytes)
             blocks, header = await self.envelope(permitted[index].record)
-            room.take(sum(map(len, blocks)))
+            _take(fetched, sum(map(len, blocks)))
             return blocks, header
 
         found = await each(permitted, blocks_of, _AT_ONCE)
@@ -177,27 +179,10 @@ class RecordOpener:
         return sealed
 
 
-class _Room:
-    """What one answer may hold. The sizes on the channel bound what is fetched, what came what is given."""
-
-    def __init__(self) -> None:
-        self._begun = 0
-        self._taken = 0
-
-    def begin(self, size: int) -> None:
-        """Before a record is fetched. Raises MeshError TOO_LARGE."""
-        if self._begun > _MOST_BYTES:
-            raise self._full()
-        self._begun += size
-
-    def take(self, size: int) -> None:
-        """When it is there. Raises MeshError TOO_LARGE."""
-        if self._taken > _MOST_BYTES:
-            raise self._full()
-        self._taken += size
-
-    def _full(self) -> MeshError:
-        return MeshError(
+def _take(budget: ByteBudget, size: int) -> None:
+    """The last one may exceed the budget. Raises MeshError TOO_LARGE."""
+    if not budget.take_rest(size):
+        raise MeshError(
             code_pb2.CODE_TOO_LARGE,
             f"the records before it have over {_MOST_BYTES // MIB} MiB already; ask for it alone",
         )

@@ -14,9 +14,9 @@ from cbmdhi.protocol import replica
 from cbmdhi.protocol.envelope import SealedRecord
 from cbmdhi.protocol.state_keys import sealed_writer_key_name
 from cbmdhi.storage.v1.storage_pb2 import SealResult
+from services.runtime.byte_budget import ByteBudget
+from services.runtime.concurrency import by_size
 from services.runtime.errors import MeshError, code_name
-from services.runtime.threads import by_size
-from services.runtime.work_budget import ByteBudget
 from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.ledger import Consortium
 from services.storage.domain import batch, placement
@@ -137,7 +137,7 @@ class Sealer:
             raise MeshError(problem.code, problem.reason)
         started = perf_counter()
         # In clear, in envelopes and in the CAR.
-        with self._budget.take(3 * sum(len(item.content) for item in items)):
+        with self._budget.taken(3 * sum(len(item.content) for item in items)):
             sealed = await self._seal(items)
         self._metrics.seal_duration.observe(perf_counter() - started)
         return sealed

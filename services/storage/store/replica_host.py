@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.protocol import cid as cids
+from services.runtime.byte_budget import ByteBudget
+from services.runtime.concurrency import by_size
 from services.runtime.errors import MeshError
-from services.runtime.threads import by_size
-from services.runtime.work_budget import ByteBudget
 from services.storage.domain import batch
 from services.storage.domain.lease import Content, Lease, Quota
 from services.storage.metrics import StorageMetrics
@@ -56,7 +56,7 @@ class ReplicaHost:
                 f"a CAR holds at most {batch.MAX_BATCH_BYTES // batch.MIB} MiB of content; send several",
                 "car",
             )
-        with self._budget.take(2 * len(car)):
+        with self._budget.taken(2 * len(car)):
             try:
                 checked = await by_size(len(car), batch.check_car, car, root_cid, contents)
             except cids.HashMismatch as exc:

@@ -54,9 +54,9 @@ from cbmdhi.protocol.proof import ProofError, Trust
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
 from cbmdhi.wallet import Wallet
 from services.gateway.domain import dpop
-from services.gateway.domain.refusal import Refused
 from services.runtime.caller_signature import CallerSignature
 from services.runtime.errors import MeshError
+from services.runtime.refusal import Refused
 from services.runtime.sqlite import Database
 from services.storage.vault import Vault
 from tests.unit.services.runtime.asks import Gateway

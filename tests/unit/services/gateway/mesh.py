@@ -18,7 +18,7 @@ from cbmdhi.command.v1.state_pb2 import (
     Verdict,
 )
 from cbmdhi.ledger.v1 import ledger_pb2
-from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, Submission
+from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, SealedGroup
 from cbmdhi.protocol import authorship, command, envelope, hpke
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.storage.v1 import storage_pb2
@@ -50,7 +50,7 @@ class FakeLedger:
         self.away = False
         self.blind = False
         self.questions = 0
-        self.submitted: list[list[Submission]] = []
+        self.submitted: list[list[SealedGroup]] = []
         self.seals: list[list[SealedBatch]] = []
         self.looked_up: list[str] = []
         self.asked_for: list[str] = []
@@ -68,7 +68,7 @@ class FakeLedger:
         self.people[person.address].status = IdentityStatus.IDENTITY_STATUS_SUSPENDED
 
     async def submit(
-        self, submissions: Sequence[Submission], seals: Sequence[SealedBatch] = ()
+        self, submissions: Sequence[SealedGroup], seals: Sequence[SealedBatch] = ()
     ) -> list[GroupReceipt]:
         self.submitted.append(list(submissions))
         self.seals.append(list(seals))
@@ -151,7 +151,7 @@ class FakeLedger:
     async def consents(self, patient: str) -> ConsentDocument:
         return ConsentDocument(patient=patient, version=1)
 
-    def _settle(self, submission: Submission) -> list[Receipt]:
+    def _settle(self, submission: SealedGroup) -> list[Receipt]:
         commands = submission.item.group.commands
         headers = [command.parse(signed)[0] for signed in commands]
         keys = [(s.signer, h.command_id) for s, h in zip(commands, headers, strict=True)]
@@ -196,7 +196,7 @@ class FakeLedger:
             return code_pb2.CODE_CONFLICT, "this version is there already: write the next one"
         return None
 
-    def _keep(self, submission: Submission, index: int, signed: SignedCommand, key: tuple[str, str]) -> None:
+    def _keep(self, submission: SealedGroup, index: int, signed: SignedCommand, key: tuple[str, str]) -> None:
         body = command.parse(signed)[1]
         if body.HasField("register_identity"):
             asked = body.register_identity

@@ -218,7 +218,7 @@ async def test_bad_input_gets_a_code_and_a_sentence_is_not_stored_and_harms_no_n
 )
 async def test_what_names_no_command_is_refused_as_a_whole(world: World, group: CommandGroup) -> None:
     with pytest.raises(MeshError) as caught:
-        await world.pipeline.start(group, [], 10)
+        await world.start(group, [], 10)
 
     assert caught.value.code == code_pb2.CODE_INVALID
     assert caught.value.path.startswith("group.commands")
@@ -235,7 +235,7 @@ async def test_an_emergency_that_nobody_opened_is_carried_nowhere(world: World) 
 
     for raw in (by_content, with_any_id):
         with pytest.raises(MeshError) as caught:
-            await world.pipeline.start(CommandGroup(commands=[clinician.sign_command(raw)]), [], 10)
+            await world.start(CommandGroup(commands=[clinician.sign_command(raw)]), [], 10)
         assert caught.value.code == code_pb2.CODE_INVALID
         assert caught.value.path == "group.commands[0].command.body"
     assert not world.ledger.submitted
@@ -280,7 +280,7 @@ async def test_a_command_or_delegation_in_ones_own_words_is_carried_nowhere(worl
     async def refused(signer: command.Signer, **said: str) -> tuple[str, str]:
         fields = {"patient": world.patient.address, "record_id": uuid7(), "purpose": "TREAT", **said}
         group = command.make_group([(signer, Access(version=1, **fields))], channel=CHANNEL)  # type: ignore[arg-type]
-        receipt = (await world.pipeline.start(group, [], 100))[0].receipt
+        receipt = (await world.start(group, [], 100))[0].receipt
         return code_name(receipt.code), receipt.path
 
     assert await refused(clinician, patient="Erika Mustermann") == ("INVALID", "body.access.patient")
@@ -297,7 +297,7 @@ async def test_a_policy_s_text_is_carried_for_administrators_alone(world: World)
 
     async def answer(signer: Person) -> tuple[str, str]:
         group = command.make_group([(signer, meant)], channel=CHANNEL)
-        receipt = (await world.pipeline.start(group, [], 100))[0].receipt
+        receipt = (await world.start(group, [], 100))[0].receipt
         return code_name(receipt.code), receipt.path
 
     assert await answer(clinician) == ("FORBIDDEN", "signer")
@@ -315,7 +315,7 @@ async def test_a_command_names_the_delegation_beside_it_and_no_other(world: Worl
     header = Command.FromString(command.make(meant, channel=CHANNEL, delegation=delegation))
     header.delegation_sha256 = b"Erika Mustermann" * 100
     group = CommandGroup(commands=[signer.sign_command(header.SerializeToString())])
-    refused = (await world.pipeline.start(group, [], 100))[0].receipt
+    refused = (await world.start(group, [], 100))[0].receipt
     assert (code_name(refused.code), refused.path) == ("INVALID", "delegation_sha256")
     assert not world.ledger.submitted
 
@@ -329,7 +329,7 @@ async def test_a_delegation_that_nobody_signed_is_not_carried_under_an_id_that_i
     first = command.make_group(
         [(command.KeySigner(device.key, clinician.delegate(device.address)), meant)], channel=CHANNEL
     )
-    assert code_name((await world.pipeline.start(first, [], 100))[0].receipt.code) == "OK"
+    assert code_name((await world.start(first, [], 100))[0].receipt.code) == "OK"
     carried = len(world.ledger.submitted)
     forged = clinician.delegate(device.address)
     forged.signature = b"Erika Mustermann"
@@ -341,7 +341,7 @@ async def test_a_delegation_that_nobody_signed_is_not_carried_under_an_id_that_i
         delegation=forged,
     )
     group = CommandGroup(commands=[command.KeySigner(device.key, forged).sign_command(expired)])
-    refused = (await world.pipeline.start(group, [], 100))[0].receipt
+    refused = (await world.start(group, [], 100))[0].receipt
     assert (code_name(refused.code), refused.path) == ("BAD_SIGNATURE", "delegation.signature")
     assert len(world.ledger.submitted) == carried
 
@@ -365,7 +365,7 @@ async def test_what_a_command_holds_that_nobody_reads_is_carried_nowhere(world: 
     if where == "beside":
         signed.MergeFromString(NAME)
     with pytest.raises(MeshError) as caught:
-        await world.pipeline.start(CommandGroup(commands=[signed]), one.contents, 100)
+        await world.start(CommandGroup(commands=[signed]), one.contents, 100)
     assert caught.value.code == code_pb2.CODE_INVALID
     assert caught.value.path.startswith("group.commands[0]")
     assert not world.ledger.submitted
@@ -379,7 +379,7 @@ async def test_a_delegation_that_holds_what_nobody_reads_is_carried_nowhere(worl
     delegation.signature = signature.sign(clinician.key, signature.DELEGATION, delegation.delegation)
     meant = Access(patient=world.patient.address, record_id=uuid7(), version=1, purpose="TREAT")
     group = command.make_group([(command.KeySigner(device.key, delegation), meant)], channel=CHANNEL)
-    refused = (await world.pipeline.start(group, [], 100))[0].receipt
+    refused = (await world.start(group, [], 100))[0].receipt
     assert (code_name(refused.code), refused.path) == ("INVALID", "delegation")
     assert not world.ledger.submitted
 
@@ -392,7 +392,7 @@ async def test_an_access_is_delegated_only_with_the_delegators_own_signature(wor
         body = Access(patient=world.patient.address, record_id=uuid7(), version=1, purpose="TREAT")
         signer = command.KeySigner(device.key, delegation)
         group = command.make_group([(signer, body)], channel=CHANNEL)
-        receipt = (await world.pipeline.start(group, [], 100))[0].receipt
+        receipt = (await world.start(group, [], 100))[0].receipt
         return code_name(receipt.code), receipt.path
 
     good = clinician.delegate(device.address)

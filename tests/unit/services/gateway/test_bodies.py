@@ -36,8 +36,8 @@ def request(*chunks: bytes, after: Exception | None = None) -> web.Request:
 async def test_a_body_is_held_as_long_as_it_is_needed_and_no_longer() -> None:
     bodies = Bodies(100)
     async with bodies.of(request(b"ab", b"c"), 10, "caller") as body:
-        assert (body, bodies.held_bytes) == (b"abc", 3)
-    assert bodies.held_bytes == 0
+        assert (body, bodies.budget.used) == (b"abc", 3)
+    assert bodies.budget.used == 0
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ async def test_what_was_held_of_a_body_that_is_not_taken_is_given_back(sent: web
     with pytest.raises(MeshError) as refused:
         async with bodies.of(sent, 10, "caller"):
             pass
-    assert (refused.value.code, bodies.held_bytes) == (code, 0)
+    assert (refused.value.code, bodies.budget.used) == (code, 0)
 
 
 async def test_beyond_what_all_may_hold_senders_are_asked_to_come_back_and_those_there_go_on() -> None:
@@ -82,4 +82,4 @@ async def test_nobody_holds_more_than_a_quarter() -> None:
         assert refused.value.code == code_pb2.CODE_RESOURCE_EXHAUSTED
         async with bodies.of(request(b"y" * 8), 10, "modest") as body:
             assert body == b"y" * 8
-    assert bodies.held_bytes == 0
+    assert bodies.budget.used == 0

@@ -10,11 +10,11 @@ from jsonschema_rs import Draft6Validator
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import categories
-from services.gateway.domain.refusal import Refused
 from services.gateway.fhir.schema_loader import load_checker
 from services.gateway.rest import outcome
 from services.gateway.rest.fhir import capability_statement
 from services.runtime.errors import MeshError
+from services.runtime.refusal import Refused
 from tests.unit.services.gateway.people import an_observation, bundle, checker, resources
 
 SECRET = "Kilimanjaro"

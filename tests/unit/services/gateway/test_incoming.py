@@ -5,8 +5,8 @@ import pytest
 
 from cbmdhi.protocol.resource import PATIENT_ELEMENTS
 from services.gateway.domain.incoming import Incoming, incoming
-from services.gateway.domain.refusal import Refused
 from services.gateway.fhir.schema_loader import load_checker
+from services.runtime.refusal import Refused
 from tests.unit.services.gateway.people import Person, checker
 
 ADDRESS = Person().address

@@ -13,11 +13,10 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import Content, IngestItem, IngestRequest, IngestResult, SlowedReason
 from services.gateway.config import MIB
 from services.gateway.domain.session import CERTIFICATE, Session
-from services.gateway.pipeline.client_quota import Callers, Most
-from services.gateway.pipeline.refusal_quota import Allowances
+from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.rpc.forward import Arrived, Unreadable
 from services.gateway.rpc.ingest import Ingest
-from services.runtime.byte_budget import Room
 from services.runtime.errors import MeshError, code_name
 from services.runtime.tasks import end
 from tests.support.waiting import until
@@ -55,19 +54,19 @@ def submission(world: World, name: str, **changed: object) -> IngestItem:
     return IngestItem(submission_id=name, group=one.group, contents=one.contents)
 
 
-MOST = Most(submissions=1_000, in_bytes=256 * MIB, streams=100)
+LIMITS = ClientLimits(submissions=1_000, in_bytes=256 * MIB, streams=100)
 
 
-def callers_of(world: World, allowances: Allowances | None = None, **most: int) -> Callers:
-    return Callers(world.pipeline, allowances or Allowances(10_000, 10_000), replace(MOST, **most))
+def quotas_of(refused: RefusalQuotas | None = None, total: int = 256 * MIB, **limits: int) -> ClientQuotas:
+    return ClientQuotas(replace(LIMITS, **limits), total, refused or RefusalQuotas(10_000, 10_000))
 
 
-def ingest(world: World, stopping: asyncio.Event | None = None, callers: Callers | None = None) -> Ingest:
+def ingest(world: World, stopping: asyncio.Event | None = None, quotas: ClientQuotas | None = None) -> Ingest:
     return Ingest(
         world.pipeline,
         world.metrics,
         window=WINDOW,
-        callers=callers or callers_of(world),
+        quotas=quotas or quotas_of(),
         deadline_seconds=60.0,
         stopping=stopping or asyncio.Event(),
     )
@@ -81,12 +80,12 @@ async def stream(
     world: World,
     sender: Sender,
     stopping: asyncio.Event | None = None,
-    callers: Callers | None = None,
+    quotas: ClientQuotas | None = None,
     person: Person | None = None,
 ) -> AsyncGenerator[IngestResult, None]:
     """The results, one by one. What else is said is put down in `sender.told`."""
     caller = session(person or world.engine)
-    responses = ingest(world, stopping, callers).stream(aiter(sender), caller)
+    responses = ingest(world, stopping, quotas).stream(aiter(sender), caller)
     async with aclosing(responses):
         async for response in responses:
             if response.HasField("slowed"):
@@ -100,13 +99,13 @@ async def stream(
 
 async def test_each_submission_gets_its_result_by_its_name(world: World) -> None:
     names = [f"s{number}" for number in range(50)]
-    sender = Sender(*(submission(world, name) for name in names))
+    sender, quotas = Sender(*(submission(world, name) for name in names)), quotas_of()
 
-    results = [result async for result in stream(world, sender)]
+    results = [result async for result in stream(world, sender, None, quotas)]
 
     assert sorted(result.submission_id for result in results) == sorted(names)
     assert all(result.receipts[0].receipt.code == code_pb2.CODE_OK for result in results)
-    assert world.pipeline.room.used == 0
+    assert quotas.memory.used == 0
 
 
 async def test_submissions_of_one_message_are_taken_together_and_answered_each_by_itself(
@@ -173,13 +172,13 @@ async def test_an_engine_that_fell_behind_is_told_at_once_and_read_again_within_
     world: World,
 ) -> None:
     clock = Clock()
-    callers = callers_of(world, Allowances(5, 1.0, 3.0, clock))
+    quotas = quotas_of(RefusalQuotas(5, 1.0, 3.0, clock))
     bad = [IngestItem(submission_id=f"bad{number}") for number in range(WINDOW)]
     sender = Sender(IngestRequest(items=bad), submission(world, "good"))
     answered: list[str] = []
 
     async def listen() -> None:
-        async for result in stream(world, sender, None, callers):
+        async for result in stream(world, sender, None, quotas):
             answered.append(result.submission_id)
 
     listening = asyncio.create_task(listen())
@@ -203,14 +202,14 @@ def paused(world: World) -> list[Sample]:
 
 
 async def test_a_client_has_one_window_whatever_streams_it_uses_and_another_has_its_own(world: World) -> None:
-    callers = callers_of(world, submissions=5)
+    quotas = quotas_of(submissions=5)
     world.ledger.hold.clear()
     senders = [Sender(*(submission(world, f"s{number}") for number in range(4))) for _ in range(2)]
-    streams = [asyncio.create_task(_collected(stream(world, sender, None, callers))) for sender in senders]
+    streams = [asyncio.create_task(_collected(stream(world, sender, None, quotas))) for sender in senders]
     await until(lambda: sum(sender.taken for sender in senders) == 5, "the client's window is full")
     await until(lambda: any(sender.told for sender in senders), "it is told")
     other = Sender(submission(world, "other"))
-    theirs = asyncio.create_task(_collected(stream(world, other, None, callers, world.patient)))
+    theirs = asyncio.create_task(_collected(stream(world, other, None, quotas, world.patient)))
     await until(lambda: other.taken == 1, "another client is read")
     world.ledger.hold.set()
 
@@ -221,36 +220,36 @@ async def test_a_client_has_one_window_whatever_streams_it_uses_and_another_has_
 
 async def test_a_client_that_fills_its_part_of_the_memory_leaves_the_others_theirs(world: World) -> None:
     ones = [submission(world, f"s{number}") for number in range(4)]
-    callers = callers_of(world, in_bytes=2 * ones[0].ByteSize() + 100)
+    quotas = quotas_of(in_bytes=2 * ones[0].ByteSize() + 100)
     world.ledger.hold.clear()
     full, other = Sender(*ones), Sender(submission(world, "other"))
-    tasks = [asyncio.create_task(_collected(stream(world, full, None, callers)))]
+    tasks = [asyncio.create_task(_collected(stream(world, full, None, quotas)))]
     await until(lambda: len(full.told) == 1, "the client has what it may have")
-    tasks.append(asyncio.create_task(_collected(stream(world, other, None, callers, world.patient))))
+    tasks.append(asyncio.create_task(_collected(stream(world, other, None, quotas, world.patient))))
     await until(lambda: other.taken == 1, "another client is read")
     world.ledger.hold.set()
 
     assert [len(await one) for one in tasks] == [4, 1]
     assert full.told == [("SLOWED_REASON_CALLER_IS_FULL", 0)]
-    assert world.pipeline.room.used == 0
+    assert quotas.memory.used == 0
 
 
 async def test_a_client_with_as_many_streams_as_it_may_have_keeps_nobody_elses_out(world: World) -> None:
-    callers = callers_of(world, streams=2)
+    quotas = quotas_of(streams=2)
     sender = Sender()
     sender.finish.clear()
-    opened = [asyncio.create_task(_collected(stream(world, sender, None, callers))) for _ in range(2)]
+    opened = [asyncio.create_task(_collected(stream(world, sender, None, quotas))) for _ in range(2)]
     await asyncio.sleep(0)
 
     with pytest.raises(MeshError) as caught:
-        await _collected(stream(world, Sender(), None, callers))
-    others = await _collected(stream(world, Sender(submission(world, "s")), None, callers, world.patient))
+        await _collected(stream(world, Sender(), None, quotas))
+    others = await _collected(stream(world, Sender(submission(world, "s")), None, quotas, world.patient))
     sender.finish.set()
     await asyncio.gather(*opened)
 
     assert code_name(caught.value.code) == "RESOURCE_EXHAUSTED"
     assert len(others) == 1
-    assert await _collected(stream(world, Sender(), None, callers)) == []
+    assert await _collected(stream(world, Sender(), None, quotas)) == []
 
 
 async def _collected(results: AsyncGenerator[IngestResult, None]) -> list[IngestResult]:
@@ -271,12 +270,12 @@ async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fas
     world: World,
 ) -> None:
     clock = Clock()
-    callers = callers_of(world, Allowances(5, 100.0, clock=clock))
+    quotas = quotas_of(RefusalQuotas(5, 100.0, clock=clock))
     bad = Sender(*(submission(world, f"bad{number}", version=0) for number in range(30)))
     answered: list[str] = []
 
     async def listen() -> None:
-        async for result in stream(world, bad, None, callers):
+        async for result in stream(world, bad, None, quotas):
             answered.append(code_name(result.receipts[0].receipt.code))
 
     listening = asyncio.create_task(listen())
@@ -284,7 +283,7 @@ async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fas
         # Some are on their way when the first five have been refused: no more than the window.
         await until(lambda: len(answered) >= 5, "as many as are allowed at once are answered")
         good = Sender(*(submission(world, f"good{number}") for number in range(10)))
-        others = [one async for one in stream(world, good, None, callers, world.patient)]
+        others = [one async for one in stream(world, good, None, quotas, world.patient)]
         assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in others)
         assert bad.taken <= 5 + WINDOW
         assert {sample.labels["what"]: sample.value for sample in paused(world)}["refusals"] == 1
@@ -301,10 +300,10 @@ async def test_a_client_whose_submissions_are_refused_without_end_is_read_as_fas
 
 async def test_what_the_mesh_could_not_do_is_not_counted_against_the_client(world: World) -> None:
     world.ledger.away = True
-    callers = callers_of(world, Allowances(1, 0.001, clock=Clock()))
+    quotas = quotas_of(RefusalQuotas(1, 0.001, clock=Clock()))
     sender = Sender(*(submission(world, f"s{number}") for number in range(20)))
 
-    codes = [code_name(one.error.code) async for one in stream(world, sender, None, callers)]
+    codes = [code_name(one.error.code) async for one in stream(world, sender, None, quotas)]
 
     assert codes == ["UNAVAILABLE"] * 20
 
@@ -312,11 +311,11 @@ async def test_what_the_mesh_could_not_do_is_not_counted_against_the_client(worl
 async def test_who_asks_after_an_outage_what_became_of_expired_submissions_is_not_slowed(
     world: World,
 ) -> None:
-    callers = callers_of(world, Allowances(1, 0.001, clock=Clock()))
+    quotas = quotas_of(RefusalQuotas(1, 0.001, clock=Clock()))
     long_ago = int(time.time() * 1000) - 3_600_000
     sender = Sender(*(submission(world, f"s{number}", now_ms=long_ago) for number in range(20)))
 
-    codes = [code_name(one.receipts[0].receipt.code) async for one in stream(world, sender, None, callers)]
+    codes = [code_name(one.receipts[0].receipt.code) async for one in stream(world, sender, None, quotas)]
 
     assert codes == ["EXPIRED"] * 20
 
@@ -366,9 +365,8 @@ async def test_results_that_nobody_takes_stop_the_reading_too(world: World) -> N
 async def test_memory_that_is_full_stops_the_reading_of_every_stream(world: World) -> None:
     world.ledger.hold.clear()
     ones = [submission(world, f"s{number}") for number in range(4)]
-    world.pipeline.room = Room(2 * ones[0].ByteSize() + 100)
-    sender = Sender(*ones)
-    results = stream(world, sender)
+    sender, quotas = Sender(*ones), quotas_of(total=2 * ones[0].ByteSize() + 100)
+    results = stream(world, sender, None, quotas)
     waiting = asyncio.ensure_future(anext(results))
 
     await until(lambda: len(world.storage.stored) == 2, "two are under way")
@@ -457,16 +455,16 @@ async def test_a_sender_that_breaks_off_leaves_nothing_running(world: World) -> 
 async def test_a_stream_that_breaks_off_keeps_nothing_of_its_clients_window(
     world: World, answered: bool
 ) -> None:
-    callers = callers_of(world, submissions=WINDOW)
+    quotas = quotas_of(submissions=WINDOW)
     other = Sender()
     other.finish.clear()
     # Another stream of the client stays open: what they share is not made anew.
-    beside = asyncio.create_task(_collected(stream(world, other, None, callers)))
+    beside = asyncio.create_task(_collected(stream(world, other, None, quotas)))
     await asyncio.sleep(0)
-    caller = callers.of(world.engine.address)
+    caller = quotas.of(world.engine.address)
     sender = Sender(*(submission(world, f"s{number}") for number in range(WINDOW)))
     sender.finish.clear()
-    results = stream(world, sender, None, callers)
+    results = stream(world, sender, None, quotas)
     if answered:
         await anext(results)
     else:
@@ -496,24 +494,6 @@ async def test_what_comes_after_a_sender_was_turned_off_is_raised_when_results_a
     assert caught.value.code == code_pb2.CODE_TOO_LARGE
 
 
-async def test_room_is_given_in_the_order_of_asking_and_back_when_the_asker_goes_away() -> None:
-    room = Room(10)
-    await room.take(8)
-    large = asyncio.ensure_future(room.take(6))
-    small = asyncio.ensure_future(room.take(1))
-    await until(lambda: room.is_full, "somebody waits")
-    assert not small.done()
-
-    large.cancel()
-    await asyncio.wait([large, small], timeout=5)
-    assert small.done()
-    assert large.cancelled()
-    room.give(1)
-    room.give(8)
-    await asyncio.wait_for(room.take(99), 5)  # more than there is counts as all of it
-    assert room.used == 10
-
-
 async def test_a_message_is_not_decoded_before_there_is_room_for_it(world: World) -> None:
     decoded: list[int] = []
 
@@ -524,23 +504,23 @@ async def test_a_message_is_not_decoded_before_there_is_room_for_it(world: World
     messages = [
         IngestRequest(items=[submission(world, name)]).SerializeToString() for name in ("a", "b", "c")
     ]
-    callers = callers_of(world, in_bytes=2 * len(messages[0]) + 10)
+    quotas = quotas_of(in_bytes=2 * len(messages[0]) + 10)
     world.ledger.hold.clear()
     sender = Sender(*(Arrived(raw, from_string) for raw in messages))
-    results = asyncio.create_task(_collected(stream(world, sender, None, callers)))
+    results = asyncio.create_task(_collected(stream(world, sender, None, quotas)))
     await until(lambda: bool(sender.told), "it waits for room")
     before = list(decoded)
     world.ledger.hold.set()
 
     assert len(await results) == 3
     assert [len(before), len(decoded)] == [2, 3]
-    assert world.pipeline.room.used == 0
+    assert quotas.memory.used == 0
 
 
 async def test_what_a_message_held_is_given_back_whatever_became_of_it(world: World) -> None:
     oversize = IngestItem(submission_id="large", contents=[Content(content=bytes(16 * 1024 * 1024))])
-    callers = callers_of(world, in_bytes=1 << 20)
-    caller = callers.of(world.engine.address)
+    quotas = quotas_of(in_bytes=1 << 20)
+    caller = quotas.of(world.engine.address)
     sender = Sender(
         IngestRequest(
             items=[submission(world, "a"), submission(world, "a"), oversize, submission(world, "b")]
@@ -548,7 +528,7 @@ async def test_what_a_message_held_is_given_back_whatever_became_of_it(world: Wo
         Arrived(b"\xff\xff", IngestRequest.FromString),
     )
 
-    results = await _collected(stream(world, sender, None, callers))
+    results = await _collected(stream(world, sender, None, quotas))
 
     assert len(results) == 5
-    assert (world.pipeline.room.used, caller.memory.own.used) == (0, 0)
+    assert (quotas.memory.used, caller.memory.used) == (0, 0)

@@ -6,7 +6,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup, Role
 from cbmdhi.protocol import command
 from services.runtime.telemetry import Metrics
-from tests.unit.services.gateway.conftest import build
+from tests.unit.services.gateway.conftest import build, start
 from tests.unit.services.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.services.gateway.people import Person, put
 
@@ -27,7 +27,7 @@ async def test_a_hundred_people_make_no_more_series_than_one() -> None:
 
     async def write(engine: Person, patient: Person) -> None:
         one = put(engine, patient)
-        (entry,) = await pipeline.start(one.group, one.contents, 1_000)
+        (entry,) = await start(pipeline, one.group, one.contents, 1_000)
         assert entry.receipt.code == code_pb2.CODE_OK
 
     async with pipeline:
@@ -53,11 +53,11 @@ async def test_accesses_are_counted_by_what_was_decided() -> None:
 
     async with pipeline:
         one = put(engine, patient)
-        await pipeline.start(one.group, one.contents, 1_000)
+        await start(pipeline, one.group, one.contents, 1_000)
         permitted, refused = (engine.access(patient.address, one.body.record_id) for _ in range(2))
         ledger.refuse[command.parse(refused)[0].command_id] = (code_pb2.CODE_FORBIDDEN, "no consent")
         for signed in (permitted, refused):
-            await pipeline.start(CommandGroup(commands=[signed]), [], 100)
+            await start(pipeline, CommandGroup(commands=[signed]), [], 100)
 
     def decided(code: str) -> float | None:
         labels = {"kind": "access", "code": code}

@@ -15,14 +15,17 @@ from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.group import Parsed
 from services.gateway.fhir.large_contents import LARGE_BYTES
+from services.gateway.pipeline import client_quota
+from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.pipeline import _turns
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.pipeline.submission import Submission
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name
 from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
 from tests.unit.cbmdhi.protocol.test_enrolment import issued
-from tests.unit.services.gateway.conftest import World, build
+from tests.unit.services.gateway.conftest import World, build, start
 from tests.unit.services.gateway.mesh import FakeLedger, FakeStorage
 from tests.unit.services.gateway.people import CHANNEL, Person, put, put_together, resources
 
@@ -80,7 +83,7 @@ async def test_of_a_group_refused_by_the_channel_each_command_says_why(world: Wo
 async def test_a_group_without_contents_is_submitted_and_nothing_is_sealed(world: World) -> None:
     group = command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL)
 
-    (entry,) = await world.pipeline.start(group, [], 100)
+    (entry,) = await world.start(group, [], 100)
 
     assert entry.receipt.code == code_pb2.CODE_OK
     assert not world.storage.batches
@@ -98,7 +101,7 @@ async def test_a_certificate_that_names_somebody_is_not_carried_to_the_channel(w
         before = len(world.ledger.submitted)
         group = command.make_group([(newcomer, body)], channel=CHANNEL)
         try:
-            receipts = await world.pipeline.start(group, [], 100)
+            receipts = await world.start(group, [], 100)
             found = [code_name(entry.receipt.code) for entry in receipts]
         except MeshError as error:
             found = [code_name(error.code)]
@@ -172,6 +175,49 @@ async def test_who_has_no_time_left_hears_that_nothing_was_done_and_nothing_is_s
     assert await world.code_of(one) == "OK"
 
 
+@pytest.mark.parametrize("what", ["committed", "refused", "storage fails", "out of time"])
+async def test_what_a_call_takes_of_its_clients_memory_is_given_back_whatever_became_of_it(
+    world: World, what: str
+) -> None:
+    one = put(world.engine, world.patient, version=0 if what == "refused" else 1)
+    quotas = ClientQuotas(ClientLimits(10, 1_000, 1), 1_500, RefusalQuotas(10, 10))
+    client = quotas.of(world.engine.address)
+    if what == "storage fails":
+        world.storage.failure = MeshError(code_pb2.CODE_UNAVAILABLE, "too few replicas")
+    world.ledger.hold.clear()
+    if what == "out of time":
+        current_deadline.set(asyncio.get_running_loop().time() + 0.4)
+
+    call = asyncio.create_task(world.pipeline.submit(one.group, one.contents, 900, client))
+    await until(lambda: call.done() or world.ledger.submitted, "it is refused, or on its way")
+    if not call.done():
+        assert (quotas.memory.used, client.memory.used) == (900, 900)
+        await until(lambda: what == "committed" or call.done(), "its caller waits no longer")
+        world.ledger.hold.set()
+    await asyncio.wait([call])
+
+    await until(lambda: quotas.memory.used == 0, "it is given back")
+    assert client.memory.used == 0
+
+
+async def test_a_call_that_finds_no_memory_of_its_clients_is_told_and_another_client_finds_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_quota, "_MEMORY_SECONDS", 0.01)
+    quotas = ClientQuotas(ClientLimits(10, 1_000, 1), 2_000, RefusalQuotas(10, 10))
+    client, other = quotas.of(world.engine.address), quotas.of(world.patient.address)
+    await client.memory.take(500)
+    one = put(world.engine, world.patient)
+
+    with pytest.raises(MeshError) as caught:
+        await world.pipeline.submit(one.group, one.contents, 900, client)
+
+    assert (code_name(caught.value.code), caught.value.nothing_done) == ("RESOURCE_EXHAUSTED", True)
+    assert (client.memory.used, quotas.memory.used) == (500, 500)
+    (entry,) = await world.pipeline.submit(one.group, one.contents, 900, other)
+    assert code_name(entry.receipt.code) == "OK"
+
+
 async def test_what_waits_for_its_turn_when_the_deadline_passes_is_not_sealed() -> None:
     ledger = FakeLedger()
     storage = FakeStorage(ledger)
@@ -181,7 +227,7 @@ async def test_what_waits_for_its_turn_when_the_deadline_passes_is_not_sealed() 
     first, late = put(engine, patient), put(engine, patient)
     async with pipeline:
         ledger.hold.clear()
-        waiting = pipeline.start(first.group, first.contents, 1_000)
+        waiting = start(pipeline, first.group, first.contents, 1_000)
         await until(lambda: ledger.submitted, "a batch is under way")
         err = await ends_in(0.4, pipeline.submit(late.group, late.contents, 1_000))
         ledger.hold.set()
@@ -207,20 +253,25 @@ async def test_what_is_on_its_way_when_the_deadline_passes_is_unknown_and_found_
     assert (code_name(again.receipt.code), world.storage.sealed_items) == ("OK", 1)
 
 
-async def test_a_clients_lone_record_leaves_with_the_next_batch_whatever_another_has_waiting() -> None:
+async def test_a_clients_single_record_leaves_with_the_next_batch_whatever_another_has_waiting() -> None:
     ledger = FakeLedger()
     storage = FakeStorage(ledger)
     busy, quiet, patient = Person(), Person(), Person(role=Role.ROLE_PATIENT)
     ledger.register(busy, quiet, patient)
-    pipeline, _ = build(ledger, storage, batches_in_flight=1, batch_submissions=10)
-    many, lone = [put(busy, patient) for _ in range(60)], put(quiet, patient)
+    registry = Metrics("gateway")
+    pipeline, _ = build(ledger, storage, registry, batches_in_flight=1, batch_submissions=10)
+    many, single = [put(busy, patient) for _ in range(60)], put(quiet, patient)
+
+    def queued() -> float | None:
+        return registry.registry.get_sample_value("cbmdhi_gateway_queue_items", {"queue": "seal"})
+
     async with pipeline:
         ledger.hold.clear()
-        waiting = [pipeline.start(one.group, one.contents, 1_000) for one in many]
+        waiting = [start(pipeline, one.group, one.contents, 1_000) for one in many]
         await until(lambda: ledger.submitted, "a batch is under way")
-        await until(lambda: len(pipeline._sealing._waiting) == 50, "the others wait")
-        waiting.append(pipeline.start(lone.group, lone.contents, 1_000))
-        await until(lambda: len(pipeline._sealing._waiting) == 51, "it waits too")
+        await until(lambda: queued() == 50, "the others wait")
+        waiting.append(start(pipeline, single.group, single.contents, 1_000))
+        await until(lambda: queued() == 51, "it waits too")
         ledger.hold.set()
         await asyncio.gather(*waiting)
 
@@ -242,15 +293,15 @@ async def test_one_clients_consents_are_carried_some_at_a_time_and_another_clien
         command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL) for _ in range(500)
     ]
     async with pipeline:
-        waiting = [pipeline.start(group, [], 1_000) for group in many]
+        waiting = [start(pipeline, group, [], 1_000) for group in many]
         await until(lambda: len(world.ledger.submitted) == 200 and queued() == 300, "as many as are carried")
         other = command.make_group([(world.engine, consent(world.patient))], channel=CHANNEL)
-        lone = pipeline.start(other, [], 1_000)
+        single = start(pipeline, other, [], 1_000)
         await until(lambda: queued() == 301, "another waits for its turn")
         assert len(world.ledger.submitted) == 200
         world.ledger.hold.set()
 
-        await lone
+        await single
         carried = [submissions[0].item.group for submissions in world.ledger.submitted]
         assert carried.index(other) <= 201
         assert all(len(receipts) == 1 for receipts in await asyncio.gather(*waiting))
@@ -261,7 +312,7 @@ async def test_a_consent_whose_sender_gave_up_before_its_turn_is_not_carried(wor
     many = [
         command.make_group([(world.patient, consent(world.patient))], channel=CHANNEL) for _ in range(200)
     ]
-    waiting = [world.pipeline.start(group, [], 1_000) for group in many]
+    waiting = [world.start(group, [], 1_000) for group in many]
     await until(lambda: len(world.ledger.submitted) == 200, "nobody's turn comes any more")
     current_deadline.set(asyncio.get_running_loop().time() + 0.2)
     late = command.make_group([(world.engine, consent(world.patient))], channel=CHANNEL)
@@ -283,7 +334,7 @@ async def test_many_records_share_batches() -> None:
     pipeline, _ = build(ledger, storage, batch_submissions=25)
     async with pipeline:
         ones = [put(engine, patient) for _ in range(100)]
-        answers = await asyncio.gather(*(pipeline.start(one.group, one.contents, 1_000) for one in ones))
+        answers = await asyncio.gather(*(start(pipeline, one.group, one.contents, 1_000) for one in ones))
 
     assert all(answer[0].receipt.code == code_pb2.CODE_OK for answer in answers)
     assert len(storage.batches) <= 6
@@ -298,7 +349,7 @@ async def test_groups_of_many_records_ask_storage_for_no_more_at_once_than_it_se
     pipeline, _ = build(ledger, storage, batch_submissions=400)
     async with pipeline:
         ones = [put_together(engine, patient, count) for count in (128, *[16] * 80)]
-        answers = await asyncio.gather(*(pipeline.start(one.group, one.contents, 1_000) for one in ones))
+        answers = await asyncio.gather(*(start(pipeline, one.group, one.contents, 1_000) for one in ones))
 
     assert {entry.receipt.code for answer in answers for entry in answer} == {code_pb2.CODE_OK}
     assert storage.sealed_items == 128 + 80 * 16
@@ -318,7 +369,7 @@ async def test_a_group_of_records_alone_may_have_many_and_one_with_something_els
         CommandGroup(commands=[*mixed.commands, mixed.commands[0]]),
     ):
         with pytest.raises(MeshError) as caught:
-            await world.pipeline.start(group, [], 10)
+            await world.start(group, [], 10)
         assert (caught.value.path, "128" in caught.value.reason) == ("group.commands", True)
     assert len(world.ledger.submitted) == 1
     with pytest.raises(ValueError, match="16 commands, or 128 records"):
@@ -336,7 +387,7 @@ async def test_a_large_content_is_parsed_and_validated_in_another_process(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    checker = world.pipeline._checker
+    checker = world.pipeline._checks._checker
     read = checker.read
     monkeypatch.setattr(checker, "read", lambda content: (seen.append(len(content)), read(content))[1])
     small, large = (
@@ -346,7 +397,7 @@ async def test_a_large_content_is_parsed_and_validated_in_another_process(
     bad = put(world.engine, world.patient, bundle(world.patient, 100) | {"type": "no such"})
 
     answers = [
-        await world.pipeline.start(one.group, one.contents, len(one.contents[0].content))
+        await world.start(one.group, one.contents, len(one.contents[0].content))
         for one in (small, large, bad)
     ]
 

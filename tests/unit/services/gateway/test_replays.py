@@ -10,7 +10,7 @@ from cbmdhi.protocol import command, signature
 from services.gateway.pipeline.submission import Answer, Submission
 from services.runtime.errors import MeshError, code_name
 from tests.support.waiting import until
-from tests.unit.services.gateway.conftest import World, build
+from tests.unit.services.gateway.conftest import World, build, start
 from tests.unit.services.gateway.people import Person, Put, put
 
 
@@ -31,8 +31,7 @@ async def test_a_resend_gets_the_first_receipt_and_stores_nothing_new(world: Wor
 async def test_a_resend_gets_its_first_receipt_though_it_has_expired_since(world: World) -> None:
     one = put(world.engine, world.patient)
     await world.send(one)
-    world.pipeline._replays._clock_ms = lambda: time.time_ns() // 1_000_000 + 3_600_000
-    world.pipeline._clock_ms = world.pipeline._replays._clock_ms
+    world.clock.ahead_ms = 3_600_000
 
     (again,) = await world.send(one)
 
@@ -73,10 +72,9 @@ async def test_what_another_gateway_took_is_found_though_it_ends_too_soon_to_be_
     header, _ = command.parse(one.group.commands[0])
     header.expires_at_ms = now + 5_000
     one.group.commands[0].CopyFrom(world.engine.sign_command(header.SerializeToString()))
-    elsewhere, _ = build(world.ledger, world.storage)
-    elsewhere._clock_ms = elsewhere._replays._clock_ms = lambda: now - 30_000
+    elsewhere, _ = build(world.ledger, world.storage, clock=lambda: now - 30_000)
     async with elsewhere:
-        (first,) = await elsewhere.start(one.group, one.contents, 1_000)
+        (first,) = await start(elsewhere, one.group, one.contents, 1_000)
 
     (again,) = await world.send(one)
 
@@ -90,7 +88,7 @@ async def test_a_replay_that_only_the_ledger_recognises_says_where_the_first_lie
     elsewhere, _ = build(world.ledger, world.storage)
     one = put(world.engine, world.patient)
     async with elsewhere:
-        (first,) = await elsewhere.start(one.group, one.contents, 1_000)
+        (first,) = await start(elsewhere, one.group, one.contents, 1_000)
 
     (again,) = await world.send(one)
 
@@ -103,7 +101,7 @@ async def test_a_replay_whose_place_cannot_be_looked_up_is_not_answered_with_ano
     elsewhere, _ = build(world.ledger, world.storage)
     one, fresh = put(world.engine, world.patient), put(world.engine, world.patient)
     async with elsewhere:
-        (first,) = await elsewhere.start(one.group, one.contents, 1_000)
+        (first,) = await start(elsewhere, one.group, one.contents, 1_000)
     world.ledger.blind = True
 
     replay, new = await asyncio.gather(world.send(one), world.send(fresh), return_exceptions=True)
@@ -136,11 +134,11 @@ async def test_a_hundred_replays_are_looked_up_by_one_question_for_all(world: Wo
     elsewhere, _ = build(world.ledger, world.storage)
     async with elsewhere:
         first = elsewhere if not seen_here else world.pipeline
-        await asyncio.gather(*(first.start(one.group, one.contents, 1_000) for one in ones))
+        await asyncio.gather(*(start(first, one.group, one.contents, 1_000) for one in ones))
     world.ledger.questions, sealed = 0, len(world.storage.batches)
 
     answers: list[Answer] = []
-    world.pipeline.start_all([Submission(one.group, one.contents, 1_000, answers.append) for one in ones])
+    world.pipeline.start(*(Submission(one.group, one.contents, 1_000, answers.append) for one in ones))
     await until(lambda: len(answers) == 100, "all are answered")
 
     receipts = [answer[0].receipt for answer in answers if isinstance(answer, list)]
@@ -152,7 +150,7 @@ async def test_a_hundred_replays_are_looked_up_by_one_question_for_all(world: Wo
 async def test_the_same_group_twice_at_a_time_is_sealed_once(world: World) -> None:
     one = put(world.engine, world.patient)
     world.ledger.hold.clear()
-    sent = [world.pipeline.start(one.group, one.contents, 1_000) for _ in range(3)]
+    sent = [world.start(one.group, one.contents, 1_000) for _ in range(3)]
     await until(lambda: world.ledger.submitted, "the first is submitted")
     world.ledger.hold.set()
 
@@ -217,4 +215,4 @@ async def test_who_goes_away_does_not_undo_what_was_sent(world: World) -> None:
 
 
 async def _shielded(world: World, one: Put) -> None:
-    await asyncio.shield(world.pipeline.start(one.group, one.contents, 1_000))
+    await asyncio.shield(world.start(one.group, one.contents, 1_000))

@@ -17,7 +17,6 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Role
 from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import dpop, jose
-from services.gateway.domain.refusal import Refused
 from services.gateway.domain.session import CERTIFICATE, DPOP, check_bound
 from services.gateway.rest.used_proofs import UsedProofs
 from services.gateway.rpc.routes import ROUTES
@@ -25,6 +24,7 @@ from services.gateway.sessions.delegations import Delegations
 from services.gateway.sessions.sessions import Sessions
 from services.gateway.sessions.token_keys import TokenKeys
 from services.runtime.errors import MeshError
+from services.runtime.refusal import Refused
 from tests.support.revoking import nobody
 from tests.support.waiting import until
 from tests.unit.services.gateway.mesh import FakeLedger

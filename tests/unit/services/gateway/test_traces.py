@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest
 from services.gateway.domain.session import CERTIFICATE, Session
-from services.gateway.pipeline.client_quota import Callers, Most
-from services.gateway.pipeline.refusal_quota import Allowances
+from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.rpc.ingest import Ingest
 from services.runtime import tracing
 from services.runtime.errors import MeshError
@@ -44,12 +44,12 @@ async def send(world: World, *traceparents: str) -> list[int]:
     async def requests():
         yield IngestRequest(items=items)
 
-    callers = Callers(world.pipeline, Allowances(100, 100), Most(100, 1 << 20, 1))
+    quotas = ClientQuotas(ClientLimits(100, 1 << 20, 1), 1 << 20, RefusalQuotas(100, 100))
     ingest = Ingest(
         world.pipeline,
         world.metrics,
         window=100,
-        callers=callers,
+        quotas=quotas,
         deadline_seconds=60.0,
         stopping=asyncio.Event(),
     )

@@ -12,7 +12,7 @@ from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt, SubmitRequest, SubmitResponse
 from services.gateway.domain.session import Session
 from services.gateway.fhir.writer import FhirWriter
-from services.gateway.pipeline.refusal_quota import Allowances
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.sessions.delegated_signer import DelegatedSigner
 from services.gateway.sessions.delegations import Delegations
 from services.gateway.sessions.device import Device
@@ -78,7 +78,7 @@ def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
         commands=commands,
         checker=checker(),
         aside=_begun(SideProcess(Metrics("gateway"), name="check")),
-        allowances=Allowances(most, 1.0, clock=clock),
+        refused=RefusalQuotas(most, 1.0, clock=clock),
     )
 
 

@@ -45,7 +45,7 @@ class Ledger(ledger_pb2_grpc.LedgerServiceServicer):
     def __init__(self, pages: int = 1, receipts: int = 1) -> None:
         self.pages, self.receipts = pages, receipts
         self.asked: list[ledger_pb2.ListIdentitiesRequest] = []
-        self.submitted: list[ledger_pb2.Submission] = []
+        self.submitted: list[ledger_pb2.SealedGroup] = []
         self.busy = 0
         self.lose_answers = False
 

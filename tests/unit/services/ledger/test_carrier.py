@@ -123,7 +123,7 @@ async def test_a_batch_of_nothing_but_bad_commands_is_not_ordered(world: World, 
     assert len(world.chain) == 1
 
 
-def of_policy(text: str = "whatever Erika Mustermann likes") -> ledger_pb2.Submission:
+def of_policy(text: str = "whatever Erika Mustermann likes") -> ledger_pb2.SealedGroup:
     return submission(command_pb2.SetPolicy(policy=command_pb2.PolicyDocument(version=2, cedar=text)))
 
 

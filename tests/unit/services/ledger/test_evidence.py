@@ -53,7 +53,7 @@ class Mercy:
         )
         self.proving = EvidenceCollector(world, PeerState(world), Lists(database))
 
-    async def carry(self, *submissions: ledger_pb2.Submission) -> None:
+    async def carry(self, *submissions: ledger_pb2.SealedGroup) -> None:
         await self.carrier.carry(submissions)
         task = asyncio.create_task(self.follower.run())
         try:

@@ -178,7 +178,7 @@ async def test_storage_carries_what_it_opened_without_a_majority_and_nothing_els
     storage = Asking(surface.consortium, "storage")
     signer = commands.KeySigner(signature.new_private_key())
     opened = signer.sign_command(commands.make(command_pb2.EmergencyAccess(), channel=SIGNED))
-    emergency = ledger_pb2.Submission(
+    emergency = ledger_pb2.SealedGroup(
         item=state_pb2.BatchItem(group=command_pb2.CommandGroup(commands=[opened]))
     )
     await surface.ask("Submit", ledger_pb2.SubmitRequest(submissions=[emergency]), storage)

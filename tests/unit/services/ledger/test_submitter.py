@@ -46,7 +46,7 @@ def codes(answers: list[ledger_pb2.GroupReceipt]) -> list[int]:
     return [receipt.code for answer in answers for receipt in answer.receipts]
 
 
-def of_a_ward(size: int) -> list[ledger_pb2.Submission]:
+def of_a_ward(size: int) -> list[ledger_pb2.SealedGroup]:
     """Consents of fifty patients."""
     people = [Named(f"patient{number}x") for number in range(50)]
     return [submission(consent(), signer=people[number % len(people)]) for number in range(size)]
@@ -349,12 +349,12 @@ async def test_a_group_too_large_for_any_transaction_is_refused_alone(submitter:
     ("submissions", "code"),
     [
         ([], code_pb2.CODE_INVALID),
-        ([ledger_pb2.Submission()], code_pb2.CODE_INVALID),
+        ([ledger_pb2.SealedGroup()], code_pb2.CODE_INVALID),
         ([of_record()] * 1_001, code_pb2.CODE_TOO_LARGE),
     ],
 )
 async def test_a_request_out_of_bounds_is_refused_before_anything_is_done(
-    submitter: Submitter, world: World, submissions: list[ledger_pb2.Submission], code: int
+    submitter: Submitter, world: World, submissions: list[ledger_pb2.SealedGroup], code: int
 ) -> None:
     with pytest.raises(MeshError) as failure:
         await submitter.submit(submissions, WAIT)

@@ -46,9 +46,9 @@ class Named:
 ENGINE = Named()
 
 
-def submission(*bodies: object, signer: Named = ENGINE) -> ledger_pb2.Submission:
+def submission(*bodies: object, signer: Named = ENGINE) -> ledger_pb2.SealedGroup:
     group = commands.make_group([(signer, body) for body in bodies], channel=SIGNED)  # type: ignore[misc]
-    return ledger_pb2.Submission(item=state_pb2.BatchItem(group=group))
+    return ledger_pb2.SealedGroup(item=state_pb2.BatchItem(group=group))
 
 
 def put_record(
@@ -63,15 +63,15 @@ def consent() -> command_pb2.Consent:
     return command_pb2.Consent(consent_id=uuid7(), patient=PATIENT)
 
 
-def of_record() -> ledger_pb2.Submission:
+def of_record() -> ledger_pb2.SealedGroup:
     return submission(put_record())
 
 
-def of_consent() -> ledger_pb2.Submission:
+def of_consent() -> ledger_pb2.SealedGroup:
     return submission(consent())
 
 
-def command_id(one: ledger_pb2.Submission, index: int = 0) -> str:
+def command_id(one: ledger_pb2.SealedGroup, index: int = 0) -> str:
     return commands.parse(one.item.group.commands[index])[0].command_id
 
 

@@ -10,8 +10,8 @@ import pytest
 import uvloop
 
 from cbmdhi.command.v1 import code_pb2
-from services.gateway.domain.refusal import Refused
 from services.runtime.errors import MeshError
+from services.runtime.refusal import Refused
 from services.runtime.side_process import SideProcess
 from services.runtime.telemetry import Metrics
 from tests.support.waiting import until

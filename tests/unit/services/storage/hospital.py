@@ -12,14 +12,14 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.protocol import car
 from cbmdhi.protocol import cid as cids
+from services.runtime.byte_budget import ByteBudget
+from services.runtime.clock import now_ms
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
-from services.runtime.work_budget import ByteBudget
 from services.storage.channel.consents import Consents
 from services.storage.channel.identity_cache import IdentityCache
-from services.storage.channel.ledger import now_ms
 from services.storage.domain import batch
 from services.storage.domain.batch import MAX_BATCH_BYTES, MIB, Packed, Root
 from services.storage.domain.lease import Lease, Quota

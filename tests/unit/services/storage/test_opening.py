@@ -10,8 +10,8 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_SUSPENDED, Verdict
 from cbmdhi.protocol import command, envelope, hpke
 from cbmdhi.protocol.state_keys import sealed_writer_key_name
+from services.runtime.clock import now_ms
 from services.runtime.errors import MeshError
-from services.storage.channel.ledger import now_ms
 from services.storage.domain.batch import MIB
 from tests.unit.services.storage.channel import LAKESIDE, MERCY, decrypt, item
 from tests.unit.services.storage.hospital import Hospital

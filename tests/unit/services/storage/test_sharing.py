@@ -16,9 +16,9 @@ import pytest
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid
 from cbmdhi.protocol.ids import uuid7
+from services.runtime.clock import now_ms
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
-from services.storage.channel.ledger import now_ms
 from services.storage.domain import batch
 from services.storage.domain.lease import Content, Lease
 from services.storage.schema import MIGRATIONS

@@ -13,9 +13,9 @@ from cbmdhi.command.v1.state_pb2 import (
     MemberDocument,
 )
 from cbmdhi.protocol import hpke, revocation, signature
+from services.runtime.clock import now_ms
 from services.runtime.revocations import Revocations
 from services.runtime.sqlite import Database
-from services.storage.channel.ledger import now_ms
 from services.storage.domain.batch import Item
 from services.storage.schema import MIGRATIONS
 from services.storage.sealing.sealer import Sealed
