@@ -64,7 +64,7 @@ async def writer_keys(session: Session) -> dict[str, WriterKey]:
     for address in chosen:
         record_id = uuid7()
         made.append(NewRecord(address, template.content(record_id, address), record_id))
-    written = await engine.records.put(made)
+    written = await engine.records.put_each(made)
     return {entry.record.patient: entry.receipt.stored.writer_key for entry in written if entry.ok}
 
 

@@ -7,13 +7,13 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
-from bench.load import run, wire
 from bench.load.prepare import Item
 from bench.load.tally import Kept, Stands, Tally, name
 from cbmdhi.client import Client
+from cbmdhi.client.ingest import Entry, GaveUp, Ingest
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import cid
@@ -40,31 +40,32 @@ class Users:
 
     async def run(self, carrier: Client, seconds: float) -> None:
         """Until `seconds` have passed and the last receipt is there, or patience is at its end."""
-        method = carrier.connection.authenticated.stream_stream(
-            run.METHOD, request_serializer=bytes, response_deserializer=gateway_pb2.IngestResponse.FromString
-        )
         started = time.monotonic()
         self._ready_since = [started] * self.count
         self._ends = started + seconds
-        metadata = await carrier.connection.metadata()
-        call: Any = method(self._requests(), metadata=metadata)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds + _PATIENCE_SECONDS):
-                async for response in call:
-                    for result in response.results:
-                        self._note(result)
-        call.cancel()
+        ingest = Ingest(carrier.connection, self._next(), patience_seconds=_PATIENCE_SECONDS)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with (
+                    asyncio.timeout(seconds + _PATIENCE_SECONDS),
+                    aclosing(ingest.results()) as results,
+                ):
+                    async for _, result in results:
+                        if result is not None:
+                            self._note(result)
+        except GaveUp as error:
+            raise error.why from error
         self.refused["NO_ANSWER"] += len(self._sent)
         self.seconds = time.monotonic() - started
 
-    async def _requests(self) -> AsyncIterator[bytes]:
+    async def _next(self) -> AsyncIterator[list[Entry[Item]]]:
         while time.monotonic() < self._ends:
-            batch: list[bytes] = []
+            batch: list[Entry[Item]] = []
             while self._ready_since and (item := next(self.items, None)) is not None:
                 self._sent[item.submission_id] = item, self._ready_since.pop()
-                batch.append(item.message)
-            for request in wire.requests(batch):
-                yield request
+                batch.append(Entry(item.submission_id, item.message, item))
+            if batch:
+                yield batch
             await asyncio.sleep(_TICK_SECONDS)
 
     def _note(self, result: gateway_pb2.IngestResult) -> None:

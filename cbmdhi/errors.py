@@ -13,6 +13,7 @@ MeshError               any: a code of the closed list, a sentence, where, when 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message import Message
@@ -21,6 +22,9 @@ from grpc_status import rpc_status
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.sending import LOST
+
+if TYPE_CHECKING:
+    from cbmdhi.client.records import Written
 
 # Of statuses that come without a word of ours. What is lost on its way is sent again.
 _BY_STATUS = dict.fromkeys(LOST, code_pb2.CODE_UNAVAILABLE) | {
@@ -110,6 +114,24 @@ class NotCommitted(MeshError):
 
 class AccessRefused(NotCommitted):
     """Policy or consent refused a reading. The refusal is on the channel: `receipt.tx_id`."""
+
+
+class NotAllWritten(MeshError):
+    """Of several records at least one was not written. Code, reason and what is certain are the first one's.
+
+    written  what became of each, in the order given: those that are `ok` are committed
+    again    what was signed and is not known to be done, to be sent again as it is (`client.resend`)
+    """
+
+    def __init__(self, written: Sequence[Written]) -> None:
+        failed = [one.error for one in written if one.error is not None]
+        first = failed[0]
+        reason = f"{len(failed)} of {len(written)} records are not written; the first: {first.reason}"
+        super().__init__(first.code, reason, first.path, first.retry_after_ms, first.outcome)
+        self.written = tuple(written)
+        self.again = tuple(
+            item for error in failed if isinstance(error, NotSent | UnknownOutcome) for item in error.again
+        )
 
 
 class WalletError(MeshError):

@@ -6,32 +6,23 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
-import grpc
-
-from bench.load import wire
 from bench.load.plan import GOOD, Load
 from bench.load.prepare import Item
 from bench.load.tally import Kept, Stands, Tally
 from cbmdhi.client import Client
-from cbmdhi.client.writing import slowed_name
-from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import from_rpc
+from cbmdhi.client.ingest import Entry, GaveUp, Ingest, slowed_name
+from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import cid
 
 Clock = Callable[[], float]
 Reading = Callable[[Sequence[int]], Awaitable[None]]
 
-METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
 _TICK_SECONDS = 0.02
 _PATIENCE_SECONDS = 60.0
-# A token lives 300 s, and a stream no longer than its token.
-_STREAM_SECONDS = 200.0
-_BREAKS = 20
-_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
 
 
 @dataclass
@@ -85,7 +76,7 @@ async def send(
 
 
 class _Sender:
-    """One stream; the next is opened before its token ends, and another when it breaks."""
+    """One feed, over streams that follow one another: before a token ends, and after a break."""
 
     def __init__(self, load: Load, carrier: Client, feed: Feed, tally: Tally, clock: Clock) -> None:
         self._load = load
@@ -93,90 +84,43 @@ class _Sender:
         self._feed = feed
         self._tally = tally
         self._clock = clock
-        self._pending: dict[str, Item] = {}
-        self._full = asyncio.Event()
 
     async def run(self) -> None:
-        """Until everything is answered. Raises MeshError when the stream breaks again and again."""
-        again: list[Item] = []
-        breaks = 0
-        streams: set[asyncio.Task[None]] = set()
-        try:
-            while not self._feed.done or self._pending:
-                self._full.clear()
-                stream = asyncio.create_task(self._stream(again))
-                streams.add(stream)
-                full = asyncio.create_task(self._full.wait())
-                await asyncio.wait({stream, full}, return_when=asyncio.FIRST_COMPLETED)
-                full.cancel()
-                again = []
-                if not stream.done():
-                    # It takes no more, and its last receipts come while the next one is open already.
-                    continue
-                await asyncio.wait(streams)
-                broken = [error for ended in streams if (error := ended.exception()) is not None]
-                streams.clear()
-                if broken:
-                    breaks += 1
-                    await self._mend(broken[0], breaks)
-                again = list(self._pending.values())
-        finally:
-            for stream in streams:
-                stream.cancel()
-            await asyncio.gather(*streams, return_exceptions=True)
-
-    async def _mend(self, error: BaseException, breaks: int) -> None:
-        """Go on after a break that another try may mend; else raise."""
-        if not isinstance(error, grpc.aio.AioRpcError):
-            raise error
-        ours = from_rpc(error)
-        if ours.code not in _RESENT or breaks > _BREAKS:
-            raise ours from error
-        self._tally.breaks += 1
-        self._connection.forget_token()
-        await asyncio.sleep(0.2)
-
-    async def _stream(self, again: Sequence[Item]) -> None:
-        method = self._connection.authenticated.stream_stream(
-            METHOD,
-            request_serializer=bytes,
-            response_deserializer=gateway_pb2.IngestResponse.FromString,
+        """Until everything is answered. Raises MeshError when streams break again and again."""
+        ingest = Ingest(
+            self._connection,
+            self._due(),
+            patience_seconds=_PATIENCE_SECONDS,
+            on_break=self._broke,
+            on_slowed=self._slowed,
         )
-        if self._clock() > _STREAM_SECONDS:
-            self._connection.forget_token()
-        call: Any = method(self._requests(again), metadata=await self._connection.metadata())
         try:
-            async for response in call:
-                now = self._clock()
-                if response.HasField("slowed"):
-                    self._tally.slowed[slowed_name(response.slowed)] += 1
-                for result in response.results:
-                    self._note(result, now)
-        finally:
-            call.cancel()
+            async with aclosing(ingest.results()) as results:
+                async for entry, result in results:
+                    if result is not None:
+                        self._note(entry.what, result, self._clock())
+        except GaveUp as error:
+            raise error.why from error
 
-    async def _requests(self, again: Sequence[Item]) -> AsyncIterator[bytes]:
-        for request in wire.requests([item.message for item in again]):
-            yield request
-        ends = self._clock() + _STREAM_SECONDS
-        while not self._feed.done and self._clock() < ends:
+    async def _due(self) -> AsyncIterator[list[Entry[Item]]]:
+        while not self._feed.done:
             due = self._feed.take_due(self._load, self._clock())
             for item in due:
-                self._pending[item.submission_id] = item
                 self._tally.sent += 1
                 self._tally.kept[item.number] = Kept(
                     item.patient, item.record_id, item.command_sha256, item.content_sha256
                 )
-            for request in wire.requests([item.message for item in due]):
-                yield request
+            if due:
+                yield [Entry(item.submission_id, item.message, item) for item in due]
             await asyncio.sleep(_TICK_SECONDS - time.monotonic() % _TICK_SECONDS)
-        if not self._feed.done:
-            self._full.set()
 
-    def _note(self, result: gateway_pb2.IngestResult, now: float) -> None:
-        item = self._pending.pop(result.submission_id, None)
-        if item is None:
-            return
+    def _broke(self, _: MeshError) -> None:
+        self._tally.breaks += 1
+
+    def _slowed(self, slowed: gateway_pb2.Slowed) -> None:
+        self._tally.slowed[slowed_name(slowed)] += 1
+
+    def _note(self, item: Item, result: gateway_pb2.IngestResult, now: float) -> None:
         if result.HasField("error"):
             self._tally.note(item.number, item.kind, result.error.code, now)
             return

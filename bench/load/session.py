@@ -147,6 +147,5 @@ class Session:
 
 
 async def _logged_in(client: Client) -> None:
-    """With a token of its whole life: none ends during a minute of load."""
-    client.connection.forget_token()
+    """Before the clock starts, and not as the first record's share."""
     await client.connection.token()

@@ -23,8 +23,6 @@ from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
 from ops.cli.trace import TraceOption
 from ops.devnet.layout import command_for
 
-_UNCERTAIN = (code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_UNSPECIFIED)
-
 
 def put(
     file: Annotated[
@@ -174,14 +172,11 @@ def _kept(trace: bool, home: Path) -> Iterator[None]:
 
 
 def _open_ones(written: list[file_writes.Result]) -> list[IngestItem]:
-    return [signed.item for entry, signed in written if signed is not None and _is_open(entry)]
-
-
-def _is_open(entry: Written) -> bool:
-    if entry.error is not None:
-        return isinstance(entry.error, UnknownOutcome)
-    receipt = entry.receipt.receipt
-    return receipt.code != code_pb2.CODE_OK and receipt.outcome in _UNCERTAIN
+    return [
+        signed.item
+        for entry, signed in written
+        if signed is not None and isinstance(entry.error, UnknownOutcome)
+    ]
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
@@ -210,7 +205,7 @@ def _proof_of(rows: list[dict[str, Any]], typist: hints.Typist) -> str:
 
 
 def _row(entry: Written) -> dict[str, Any]:
-    receipt, stored = entry.receipt.receipt, entry.receipt.stored
+    receipt, stored = entry.told.receipt, entry.told.stored
     error = entry.error
     return {
         "record_id": entry.record.record_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -136,6 +137,18 @@ class Connection:
     async def metadata(self) -> Metadata:
         """Metadata with a valid token, for streams; and the current trace's context."""
         return (("authorization", f"{_BEARER}{await self.token()}"), *tracing.headers().items())
+
+    def renews_in(self, used: Metadata) -> float:
+        """Seconds until whoever holds a stream open with this metadata looks for a newer token."""
+        return self.tokens.renews_in if used else math.inf
+
+    async def is_renewed(self, used: Metadata) -> bool:
+        """Whether there is a newer token than the one in this metadata, or none that is good; renews it if it
+        is time. Does not wait for that while the old one does."""
+        try:
+            return ("authorization", f"{_BEARER}{await self.token()}") not in used
+        except MeshError:
+            return True
 
     def forget_token(self, refused: Metadata = ()) -> None:
         """Log in anew at the next call.

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, TypeAlias, TypeVar, overload
 
-import grpc
 from google.protobuf.message import Message
 
 from cbmdhi.client import tracing
 from cbmdhi.client.commands import submit_group
-from cbmdhi.client.connection import Connection, check_size, connected
+from cbmdhi.client.connection import Connection, check_size
+from cbmdhi.client.ingest import Entry, GaveUp, Ingest
+from cbmdhi.client.written import Written, written_of
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError, Misuse, from_rpc, of_detail, to_be_sent
-from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.errors import MeshError, Misuse, NotAllWritten, NotSent, UnknownOutcome, to_be_sent
+from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import categories, command, envelope, ids, json_text
 from cbmdhi.protocol import resource as resources
 from cbmdhi.protocol.ids import uuid7
-from cbmdhi.sending import Attempts
 
-_log = logging.getLogger("cbmdhi.client")
+T = TypeVar("T")
+ToSend: TypeAlias = "NewRecord | Prepared | gateway_pb2.IngestItem"
+"""A record, to be signed; one that is signed; or what an error gave back, signed as it was."""
 
-_RESENDS = 5
-_MOST_TOGETHER = 100
-_MESSAGE_BYTES = 1 << 20
-_SLOWED = {
-    gateway_pb2.SLOWED_REASON_REFUSALS: "too many submissions were refused",
-    gateway_pb2.SLOWED_REASON_CALLER_IS_FULL: "as much is under way as one caller may have",
-    gateway_pb2.SLOWED_REASON_GATEWAY_IS_FULL: "its memory is full",
-}
-# The stream broke, or its token ended: what has no result yet is sent again, under the same ids.
-_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED)
+# Records taken of a list before everybody else has a turn.
+_TURN = 100
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,16 @@ class Prepared:
     record: NewRecord
     item: gateway_pb2.IngestItem
 
-
-@dataclass(frozen=True)
-class Written:
-    """What became of a record, as the gateway says."""
-
-    record: NewRecord
-    receipt: gateway_pb2.RecordReceipt
-    error: MeshError | None = None
-
-    @property
-    def ok(self) -> bool:
-        """True when it is committed."""
-        return self.error is None and self.receipt.receipt.code == code_pb2.CODE_OK
+    @classmethod
+    def of(cls, item: gateway_pb2.IngestItem) -> Prepared:
+        """What an error's `again` holds, as a record that is signed. Raises Misuse when it is none."""
+        try:
+            body = command.body_of(item.group.commands[0])[1]
+        except (IndexError, command.MalformedCommand) as error:
+            raise Misuse("this holds no signed command") from error
+        if not isinstance(body, pb.PutRecord) or len(item.group.commands) != 1 or not item.contents:
+            raise Misuse("this is not a single record: send it again by `client.resend`")
+        return cls(NewRecord(body.patient, item.contents[0].content, body.record_id, body.version), item)
 
 
 class Writes:
@@ -125,59 +123,122 @@ class Writes:
             lifetime_seconds=lifetime_seconds,
         )
         item = gateway_pb2.IngestItem(
-            submission_id=record.record_id,
+            # Not the record's id: of two versions that are sent together each has its own result.
+            submission_id=uuid7(),
             group=group,
             contents=[content],
             traceparent=tracing.headers().get("traceparent", ""),
         )
         return Prepared(record, item)
 
-    async def put(self, records: Iterable[NewRecord]) -> list[Written]:
-        """Write records over one stream; each has its own result, in the order given.
+    @overload
+    async def put(self, records: NewRecord) -> Written: ...
+
+    @overload
+    async def put(self, records: Iterable[NewRecord]) -> list[Written]: ...
+
+    async def put(self, records: NewRecord | Iterable[NewRecord]) -> Written | list[Written]:
+        """Write one record, or several over one stream; the results are in the order given.
 
         The receipts are the gateway's word: `cbmdhi.verify.verify_receipts` checks many of them afterwards.
+
+        Raises unless all are written. Of one: NotCommitted with the refusal's receipt; NotSent or
+        UnknownOutcome with what was signed; MeshError INVALID for a content that says that it is another
+        record's or patient's. Of several: NotAllWritten, with what became of each. Whoever wants to look at
+        each result without an exception takes `put_each`, or `send` for a stream that goes on.
+
+            written = await engine.records.put(NewRecord.of(patient, observation))
+            print(written.tx_id, written.cid)
         """
-        prepared: list[Prepared] = []
-        written: list[Written] = []
+        if isinstance(records, NewRecord):
+            [written] = await self.put_each([records])
+            return written if written.error is None else _raise(written.error)
+        together = await self.put_each(list(records))
+        if any(one.error for one in together):
+            raise NotAllWritten(together)
+        return together
+
+    async def put_each(self, records: Sequence[NewRecord]) -> list[Written]:
+        """Write several records over one stream. Gives what became of each, in order: to be looked at.
+
+        for written in await engine.records.put_each(records):
+            if not written.ok:
+                print(written.record.record_id, written.error)
+        """
+        results: dict[str, Written] = {}
+        prepared: dict[str, Prepared] = {}
+        places: list[str] = []
         for record in records:
             try:
-                prepared.append(self.prepare(record))
-                written.append(Written(record, gateway_pb2.RecordReceipt()))
+                one = self.prepare(record)
+                prepared[place := one.item.submission_id] = one
             except MeshError as error:
-                written.append(Written(record, gateway_pb2.RecordReceipt(), error))
-        results = {sent.record.record_id: sent async for sent in self.send(prepared)}
-        return [one if one.error else results[one.record.record_id] for one in written]
+                results[place := uuid7()] = Written(record, gateway_pb2.RecordReceipt(), error)
+            places.append(place)
+        try:
+            async for place, written in self._sent(prepared.values(), None):
+                results[place] = written
+        except (NotSent, UnknownOutcome) as error:
+            for place in prepared.keys() - results.keys():
+                one = prepared[place]
+                why = to_be_sent(error, [one.item])
+                results[place] = Written(one.record, gateway_pb2.RecordReceipt(), why)
+        return [results[place] for place in places]
 
-    async def send(self, prepared: Sequence[Prepared]) -> AsyncIterator[Written]:
-        """Send prepared records; results come in the order in which they are ready.
+    async def send(
+        self,
+        records: Iterable[ToSend] | AsyncIterable[ToSend],
+        *,
+        patience_seconds: float | None = None,
+    ) -> AsyncIterator[Written]:
+        """Write what a source gives, for as long as it gives something; results come as they are ready.
 
-        A stream that breaks is opened again and everything without a result is sent again, under the
-        same ids: nothing doubles. When that is of no use, raises NotSent (nothing has left) or UnknownOutcome
-        with what has no result, signed as it is.
+        records           those that are not signed yet are signed when their turn comes. They are taken no
+                          faster than the gateway takes them, so the source may be endless. What an error gave
+                          back (`again`) is sent as it is
+        patience_seconds  for streams that break one after the other without a single result; by default as
+                          long as a call may take (`Client(deadline_seconds)`)
+
+        The stream goes over to the next one before its token ends, and where it breaks it is opened again and
+        everything without a result is sent again, under the same ids: nothing doubles. When that is of no
+        use, raises NotSent (nothing has left) or UnknownOutcome with what has no result, signed as it is.
+
+            async for written in engine.records.send(new_observations()):
+                acknowledge(written.record) if written.ok else put_aside(written)
         """
-        left: dict[str, Prepared] = {}
-        for entry in prepared:
+        async with aclosing(self._sent(records, patience_seconds)) as results:
+            async for _, written in results:
+                yield written
+
+    async def _sent(
+        self,
+        records: Iterable[ToSend] | AsyncIterable[ToSend],
+        patience_seconds: float | None,
+    ) -> AsyncGenerator[tuple[str, Written]]:
+        """Each with its submission id; what cannot be sent has none."""
+        patience = self._connection.deadline_seconds if patience_seconds is None else patience_seconds
+        ingest = Ingest(self._connection, self._entries(records), patience_seconds=patience)
+        try:
+            async with aclosing(ingest.results()) as results:
+                async for entry, result in results:
+                    yield entry.submission_id, written_of(entry, result)
+        except GaveUp as error:
+            raise _given_up(error) from error.__cause__
+
+    async def _entries(
+        self, records: Iterable[ToSend] | AsyncIterable[ToSend]
+    ) -> AsyncIterator[list[Entry[Prepared | NewRecord]]]:
+        """What can be sent, as it comes; and what cannot, with the reason."""
+        async for one in _each(records):
+            signed = Prepared.of(one) if isinstance(one, gateway_pb2.IngestItem) else one
             try:
-                check_size(entry.item)
-                left[entry.item.submission_id] = entry
+                prepared = signed if isinstance(signed, Prepared) else self.prepare(signed)
+                check_size(prepared.item)
             except MeshError as error:
-                yield Written(entry.record, gateway_pb2.RecordReceipt(), error)
-        breaks, attempts = 0, Attempts()
-        while left:
-            try:
-                await connected(self._connection.authenticated, self._connection.deadline_seconds)
-                async for result in self._stream(list(left.values())):
-                    entry = left.pop(result.submission_id, None)
-                    if entry is not None:
-                        yield _written(entry, result, is_first=attempts.nothing_done)
-            except (grpc.aio.AioRpcError, MeshError) as error:
-                ours, breaks = error if isinstance(error, MeshError) else from_rpc(error), breaks + 1
-                ours.outcome = attempts.failed(ours.outcome)
-                if ours.code not in _RESENT or breaks > _RESENDS:
-                    raise to_be_sent(ours, [entry.item for entry in left.values()]) from error
-                if ours.code == code_pb2.CODE_UNAUTHENTICATED:
-                    self._connection.forget_token()
-                await asyncio.sleep(min(0.2 * 2**breaks, 5.0))
+                yield [Entry("", b"", signed, refused=error)]
+                continue
+            item = prepared.item
+            yield [Entry(item.submission_id, item.SerializeToString(), prepared)]
 
     async def put_together(self, records: Sequence[NewRecord]) -> list[gateway_pb2.RecordReceipt]:
         """Write records as one transaction or not at all: at most 128, and 16 MiB of them.
@@ -218,44 +279,6 @@ class Writes:
         group = command.make_group([(author, body), *others], channel=self._wallet.consortium.signed_channel)
         return await submit_group(self._connection, group, [content])
 
-    async def _stream(self, entries: Sequence[Prepared]) -> AsyncIterator[gateway_pb2.IngestResult]:
-        stub = gateway_pb2_grpc.IngestServiceStub(self._connection.authenticated)
-        requests = in_messages([entry.item for entry in entries])
-        call = stub.Ingest(requests, metadata=await self._connection.metadata())
-        try:
-            async for response in call:
-                if response.HasField("slowed"):
-                    after = f", again in about {response.slowed.retry_after_ms} ms"
-                    _log.warning(
-                        "the gateway does not read: %s%s",
-                        slowed_name(response.slowed),
-                        after if response.slowed.retry_after_ms else "",
-                    )
-                for result in response.results:
-                    yield result
-        finally:
-            call.cancel()
-
-
-def slowed_name(slowed: gateway_pb2.Slowed) -> str:
-    """Why a gateway does not read a stream for a while, such as `too many submissions were refused`."""
-    return _SLOWED.get(slowed.reason, "for a reason that this version does not know")
-
-
-def in_messages(items: Sequence[gateway_pb2.IngestItem]) -> Iterator[gateway_pb2.IngestRequest]:
-    """Submissions in as few messages as their number and size allow."""
-    together: list[gateway_pb2.IngestItem] = []
-    size = 0
-    for item in items:
-        needed = item.ByteSize() + 8
-        if together and (len(together) == _MOST_TOGETHER or size + needed > _MESSAGE_BYTES):
-            yield gateway_pb2.IngestRequest(items=together)
-            together, size = [], 0
-        together.append(item)
-        size += needed
-    if together:
-        yield gateway_pb2.IngestRequest(items=together)
-
 
 def put_record(record: NewRecord, index: int = 0) -> tuple[pb.PutRecord, gateway_pb2.Content]:
     """The body that commits to a record, and the content with the salt of that commitment.
@@ -284,14 +307,24 @@ def put_record(record: NewRecord, index: int = 0) -> tuple[pb.PutRecord, gateway
     return body, gateway_pb2.Content(command_index=index, content=record.content, salt=salt)
 
 
-def _written(entry: Prepared, result: gateway_pb2.IngestResult, *, is_first: bool) -> Written:
-    """is_first: no sending before may have done something. A result speaks of its own sending alone."""
-    if result.HasField("error"):
-        ours = of_detail(result.error)
-        if ours.nothing_done and not is_first:
-            ours.outcome = code_pb2.OUTCOME_UNKNOWN
-        return Written(entry.record, gateway_pb2.RecordReceipt(), to_be_sent(ours, [entry.item]))
-    told = result.receipts[0]
-    if told.receipt.outcome == code_pb2.OUTCOME_NOT_DONE and not is_first:
-        told.receipt.outcome = code_pb2.OUTCOME_UNKNOWN
-    return Written(entry.record, told)
+def _given_up(error: GaveUp) -> NotSent | UnknownOutcome:
+    """With all that has no result: unknown, as soon as one of it is."""
+    why = error.why
+    is_open = any(entry.may_be_done for entry in error.left)
+    why.outcome = code_pb2.OUTCOME_UNKNOWN if is_open else code_pb2.OUTCOME_NOT_DONE
+    return to_be_sent(why, [entry.what.item for entry in error.left])
+
+
+async def _each(records: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(records, AsyncIterable):
+        async for record in records:
+            yield record
+        return
+    for place, record in enumerate(records, 1):
+        yield record
+        if place % _TURN == 0:
+            await asyncio.sleep(0)
+
+
+def _raise(error: MeshError) -> NoReturn:
+    raise error

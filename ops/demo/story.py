@@ -131,9 +131,9 @@ class Story:
     async def ingest(self) -> Proofs:
         """Over one gRPC stream; a receipt for each record."""
         records = fhir.records_of(self.bundle, self.patient.wallet.address)
-        self.told.written = await self.engine.records.put(records)
+        self.told.written = await self.engine.records.put_each(records)
         bad = [entry for entry in self.told.written if not entry.ok]
-        _expect(not bad, f"{len(bad)} records were refused: {[_why(entry) for entry in bad[:3]]}")
+        _expect(not bad, f"{len(bad)} records were refused: {[str(entry.error) for entry in bad[:3]]}")
         receipts = [entry.receipt for entry in self.told.written]
         blocks = sorted({receipt.receipt.block for receipt in receipts})
         transactions = {receipt.receipt.tx_id for receipt in receipts}
@@ -330,11 +330,6 @@ def _resource(record: NewRecord) -> dict[str, object]:
 def _expect(true: bool, what: str) -> None:
     if not true:
         raise StoryFailed(what)
-
-
-def _why(entry: Written) -> str:
-    receipt = entry.receipt.receipt
-    return str(entry.error) if entry.error else f"{name_of(receipt.code)} {receipt.reason} {receipt.path}"
 
 
 def _failed(verification: Verification) -> str:

@@ -166,12 +166,6 @@ class Load:
                 self.tally.written.add(written.record.record_id)
             elif written.error is not None:
                 problem = written.error
-            else:
-                # A receipt may also say that its outcome is not known.
-                receipt = written.receipt.receipt
-                problem = MeshError(receipt.code, receipt.reason, receipt.path)
-                if receipt.code not in _AGAIN:
-                    raise problem
         if problem is not None:
             raise problem
 

@@ -63,9 +63,7 @@ class Traffic:
 
     async def begin(self) -> None:
         """Write what will be read. Raises MeshError."""
-        [written] = await self._users.engine.records.put([self._record])
-        if written.error is not None:
-            raise written.error
+        await self._users.engine.records.put(self._record)
 
     async def run(self, writes: float, reads: float, stop: asyncio.Event) -> None:
         """Until `stop` is set or this is cancelled."""
@@ -99,9 +97,7 @@ class Traffic:
             self.became[error.code_name] += 1
 
     async def _write(self) -> None:
-        [written] = await self._users.engine.records.put([self._users.record()])
-        if written.error is not None:
-            raise written.error
+        await self._users.engine.records.put(self._users.record())
         self.became["written"] += 1
 
     async def _read(self) -> None:

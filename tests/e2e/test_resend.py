@@ -35,7 +35,10 @@ async def test_a_client_killed_mid_stream_resends_all_and_every_receipt_is_found
         written = [entry async for entry in engine.records.send(prepared)]
         assert len(written) == RECORDS
         assert all(entry.ok for entry in written)
-        again = {entry.record.record_id for entry in written if entry.receipt.receipt.already_committed}
+        names = {entry.record.record_id: entry.item.submission_id for entry in prepared}
+        again = {
+            names[entry.record.record_id] for entry in written if entry.receipt.receipt.already_committed
+        }
         assert seen <= again
 
         async def all_known() -> bool:

@@ -27,9 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def written(engine: Client, record: NewRecord) -> NewRecord:
     """Write a record that must be taken."""
-    [result] = await engine.records.put([record])
-    assert result.ok, result
-    return record
+    return (await engine.records.put(record)).record
 
 
 async def refused(reader: Client, record: NewRecord) -> AccessRefused:

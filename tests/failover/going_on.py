@@ -85,8 +85,8 @@ async def written(writer: Client, record: NewRecord) -> NewRecord:
 
     async def attempt() -> Written:
         [result] = [entry async for entry in writer.records.send([prepared])]
-        if not result.ok:
-            raise result.error or MeshError(result.receipt.receipt.code, result.receipt.receipt.reason)
+        if result.error is not None:
+            raise result.error
         return result
 
     return (await before_long("a record is committed", attempt)).record

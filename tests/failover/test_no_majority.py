@@ -27,9 +27,7 @@ AWAY = "lakeside-peer"
 
 
 async def written(engine: Client, record: NewRecord) -> NewRecord:
-    [result] = await engine.records.put([record])
-    assert result.ok, result
-    return record
+    return (await engine.records.put(record)).record
 
 
 async def notified(owner: Client, kind: str) -> Notification | None:

@@ -184,12 +184,12 @@ async def stream(client: Client, left: dict[str, Item], note: Callable[[Item, An
     try:
         async for written in client.records.send(prepared):
             item = left.pop(names[id(written.record)])
-            receipt = written.receipt
+            told = written.told
             note(
                 item,
-                Answer.failed(written.error)
-                if written.error
-                else Answer.of(receipt.receipt, receipt.stored.cid),
+                Answer.of(told.receipt, told.stored.cid)
+                if told.HasField("receipt")
+                else Answer.failed(written.error),
             )
     except MeshError as error:
         for item in list(left.values()):

@@ -33,9 +33,7 @@ _HEAD_START_SECONDS = 1.0
 
 async def break_glass(users: People) -> None:
     """Write a record and read it as a clinician in an emergency. Raises MeshError."""
-    [written] = await users.engine.records.put([users.record()])
-    if written.error is not None:
-        raise written.error
+    written = await users.engine.records.put(users.record())
     record = written.record
     reading = await users.clinician.records.break_glass(
         record.patient, record.record_id, record.version, "unconscious"
@@ -54,9 +52,7 @@ async def emergency(network: Network, users: People) -> None:
             users.stage, "mercy", "drill-emergency-clinician", pb.ROLE_CLINICIAN, mercy, lakeside
         )
         async with clinician:
-            [written] = await users.engine.records.put([users.record()])
-            if written.error is not None:
-                raise written.error
+            written = await users.engine.records.put(users.record())
             record = written.record
             await asyncio.to_thread(network.supervisor.signal_program, "lakeside-peer", "STOP")
             await until_still(clinician)
@@ -119,9 +115,7 @@ async def conflicts(users: People, seconds: float) -> None:
 
 async def flood(network: Network, users: People, reads: int) -> None:
     """Ask for charts until those that wait to be opened fill their queue."""
-    [written] = await users.engine.records.put([users.record()])
-    if written.error is not None:
-        raise written.error
+    written = await users.engine.records.put(users.record())
     record, patient = written.record, users.patient
     body = pb.Access(
         patient=record.patient, record_id=record.record_id, version=1, purpose="PATRQT", action="read"

@@ -30,10 +30,8 @@ async def rot(network: Network, users: People) -> None:
 
     Raises MeshError, DevnetError.
     """
-    [written] = await users.engine.records.put([users.record()])
-    if written.error is not None:
-        raise written.error
-    await asyncio.to_thread(_spoil, network, written.receipt.stored.cid)
+    written = await users.engine.records.put(users.record())
+    await asyncio.to_thread(_spoil, network, written.cid)
     record = written.record
     # It is read all the same: its commitment is checked by the client.
     await users.patient.records.read(record.patient, record.record_id, record.version, "PATRQT")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import outputs, payloads, plots, register, wire
+from bench.load import outputs, payloads, plots, register
 from bench.load.chain import Verdict
 from bench.load.check import Checked, choose, compare
 from bench.load.plan import BAD_KINDS, GOOD, READ, REPLAY, SCHEMA, Load
@@ -24,6 +24,7 @@ from bench.load.run import Feed
 from bench.load.sampling import PREPARING, Sample, Usage, Watch, grown_bytes_per_minute
 from bench.load.session import Ran
 from bench.load.tally import Kept, Stands, Tally, quantile
+from cbmdhi.client import ingest_messages
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
@@ -98,7 +99,7 @@ def test_an_id_carries_the_moment_when_it_is_due() -> None:
 
 def test_a_message_put_together_from_bytes_is_the_one_that_the_gateway_reads() -> None:
     items = [gateway_pb2.IngestItem(submission_id=f"{number}-" + "x" * 300) for number in range(1_200)]
-    sent = list(wire.requests([item.SerializeToString() for item in items]))
+    sent = list(ingest_messages.requests([item.SerializeToString() for item in items]))
     read = [item for raw in sent for item in gateway_pb2.IngestRequest.FromString(raw).items]
     assert read == items
     assert len(sent) == 3

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
-import pytest
 
 from bench.load import run
 from bench.load.plan import GOOD, Load
@@ -17,6 +17,8 @@ from bench.load.prepare import Item
 from bench.load.run import Feed
 from bench.load.tally import Tally
 from cbmdhi.client import Client
+from cbmdhi.client.connection import Connection
+from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
@@ -47,16 +49,19 @@ class Gateway(gateway_pb2_grpc.IngestServiceServicer):
                 yield gateway_pb2.IngestResponse(results=[result])
 
 
-class Connection:
-    """As much of a client's connection as a sender needs."""
+class Open(Connection):
+    """A connection whose tokens are good for `token_seconds`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.authenticated = channel
+    def __init__(self, channel: grpc.aio.Channel, token_seconds: float) -> None:
+        member = SimpleNamespace(tls_ca_pem="", name="mercy", gateway=None)
+        super().__init__(SimpleNamespace(), member, first_contact=channel)  # type: ignore[arg-type]
+        self._authenticated = channel
+        self.logins, self._seconds = 0, token_seconds
+        self.tokens = Tokens(self._logged_in)
 
-    async def metadata(self) -> tuple[tuple[str, str], ...]:
-        return ()
-
-    def forget_token(self) -> None: ...
+    async def _logged_in(self) -> Issued:
+        self.logins += 1
+        return Issued(f"token-{self.logins}", self._seconds)
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Carrier:
     connection: Connection
 
 
-async def sent_to(gateway: Gateway) -> Tally:
+async def sent_to(gateway: Gateway, token_seconds: float = 300.0) -> Tally:
     server = grpc.aio.server()
     gateway_pb2_grpc.add_IngestServiceServicer_to_server(gateway, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -73,7 +78,7 @@ async def sent_to(gateway: Gateway) -> Tally:
     started = time.monotonic()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            carrier = cast(Client, Carrier(Connection(channel)))
+            carrier = cast(Client, Carrier(Open(channel, token_seconds)))
             await run.send(LOAD, [carrier], [feed], tally, lambda: time.monotonic() - started)
     finally:
         await server.stop(None)
@@ -96,10 +101,9 @@ async def test_after_a_break_what_has_no_answer_is_sent_again_and_nothing_else()
     assert gateway.seen.count("0") == 1
 
 
-async def test_a_stream_is_followed_by_another_before_its_token_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_STREAM_SECONDS", 0.1)
+async def test_a_stream_is_followed_by_another_before_its_token_ends_whatever_tokens_live() -> None:
     gateway = Gateway()
-    tally = await asyncio.wait_for(sent_to(gateway), 30)
+    tally = await asyncio.wait_for(sent_to(gateway, token_seconds=0.1), 30)
     assert gateway.streams > 2
     assert len(gateway.seen) == tally.committed == 100
     assert tally.breaks == 0

@@ -11,7 +11,7 @@ import pytest
 from cbmdhi import fhir
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.records import NewRecord, Records
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, NotAllWritten
 from cbmdhi.protocol.ids import uuid7
 from tests.support.channel import CHANNEL
 
@@ -29,11 +29,13 @@ class Unsigning:
 
 
 def records() -> Records:
-    return Records(cast(Connection, SimpleNamespace(wallet=Unsigning())))
+    return Records(cast(Connection, SimpleNamespace(wallet=Unsigning(), deadline_seconds=5.0)))
 
 
 async def test_an_allergy_of_one_patient_is_not_signed_into_the_chart_of_another() -> None:
-    [written] = await records().put(fhir.records_of(ALLERGY, MINE))
+    with pytest.raises(NotAllWritten, match="1 of 1 records are not written") as caught:
+        await records().put(fhir.records_of(ALLERGY, MINE))
+    [written] = caught.value.written
     assert written.error is not None
     assert (written.ok, written.error.code_name, written.error.path) == (
         False,

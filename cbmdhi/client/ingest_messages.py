@@ -1,4 +1,4 @@
-"""Messages put together from bytes that were serialized before the clock started."""
+"""IngestRequests put together from items that are serialized already: nothing is encoded twice."""
 
 from __future__ import annotations
 

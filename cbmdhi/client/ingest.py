@@ -1,0 +1,289 @@
+"""An ingest that outlives its streams: over to the next before the token ends, and again where one breaks.
+
+Streams are opened one after the other, each with a token of its own. Before a token ends its stream is closed
+on this side, and its last results come while the next stream is open. What has no result when a stream breaks
+is sent again as it is: under the same ids it has no second effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from cbmdhi.client.backoff import Backoff
+from cbmdhi.client.connection import Connection, Metadata, connected
+from cbmdhi.client.ingest_messages import MOST_ITEMS, requests
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.errors import MeshError, from_rpc
+from cbmdhi.gateway.v1 import gateway_pb2
+
+_log = logging.getLogger("cbmdhi.client")
+
+T = TypeVar("T")
+
+_METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
+# Signed and waiting for the stream to be read, and answered and waiting for the caller.
+_MOST_WAITING = 1_000
+# Between two looks whether a token that is being renewed is there.
+_LOOK_SECONDS = 0.05
+# The stream broke, its token ended, or there is no place for another now.
+_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_RESOURCE_EXHAUSTED)
+_SLOWED = {
+    gateway_pb2.SLOWED_REASON_REFUSALS: "too many submissions were refused",
+    gateway_pb2.SLOWED_REASON_CALLER_IS_FULL: "as much is under way as one caller may have",
+    gateway_pb2.SLOWED_REASON_GATEWAY_IS_FULL: "its memory is full",
+}
+
+
+@dataclass(eq=False, slots=True)
+class Entry(Generic[T]):
+    """A submission under way.
+
+    raw             the serialized IngestItem
+    what            whatever the sender knows it by
+    refused         why it cannot even be sent: it is given back as it is, with no result
+    may_be_done     a stream on which it was sent broke: that a later sending did nothing says nothing of this
+    """
+
+    submission_id: str
+    raw: bytes
+    what: T
+    refused: MeshError | None = None
+    may_be_done: bool = False
+    stream: object = None
+
+
+class GaveUp(Exception):
+    """Streams go on breaking, or are refused. `left`: what has no result."""
+
+    def __init__(self, why: MeshError, left: Sequence[Entry[Any]]) -> None:
+        super().__init__(str(why))
+        self.why = why
+        self.left = left
+
+
+class Ingest(Generic[T]):
+    """Sends what a source gives, and gives each result once, in the order in which they are ready.
+
+    source            what is ready to be sent; read no faster than the gateway reads
+    patience_seconds  for streams that break one after the other without a result; then GaveUp is raised
+    on_break          told of each break that is mended
+    on_slowed         told when the gateway does not read for a while, by default the log
+
+        async for entry, result in Ingest(connection, source).results(): ...
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        source: AsyncIterator[Sequence[Entry[T]]],
+        *,
+        patience_seconds: float,
+        on_break: Callable[[MeshError], None] = lambda _: None,
+        on_slowed: Callable[[gateway_pb2.Slowed], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._on_break = on_break
+        self._on_slowed = on_slowed or _log_slowed
+        self._waits = Backoff(patience_seconds)
+        self._waiting: deque[Entry[T]] = deque()
+        self._changed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        # Sent or to be sent, and without a result.
+        self._open: dict[str, Entry[T]] = {}
+        self._ready: asyncio.Queue[tuple[Entry[T], gateway_pb2.IngestResult | None] | None] = asyncio.Queue(
+            _MOST_WAITING
+        )
+        self._source_ended = False
+        self._streams: set[asyncio.Task[_Ended | None]] = set()
+
+    async def results(self) -> AsyncGenerator[tuple[Entry[T], gateway_pb2.IngestResult | None]]:
+        """Until each has its result, None what was refused here. Raises GaveUp, or what the source raises."""
+        feeding = asyncio.create_task(self._feed(), name="ingest-source")
+        running = asyncio.create_task(self._run(), name="ingest-streams")
+        try:
+            while (answered := await self._ready.get()) is not None:
+                yield answered
+            await running
+            await feeding
+        finally:
+            tasks = [feeding, running, *self._streams]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _feed(self) -> None:
+        try:
+            async for entries in self._source:
+                for entry in entries:
+                    if entry.refused is not None:
+                        await self._ready.put((entry, None))
+                        continue
+                    # Who gives the same twice gets one result.
+                    if self._open.setdefault(entry.submission_id, entry) is entry:
+                        self._waiting.append(entry)
+                self._changed.set()
+                if len(self._waiting) >= _MOST_WAITING:
+                    self._has_room.clear()
+                    await self._has_room.wait()
+        finally:
+            self._source_ended = True
+            self._changed.set()
+
+    async def _run(self) -> None:
+        try:
+            while await self._is_wanted():
+                stream = _Stream()
+                carrying = asyncio.create_task(self._carry(stream), name="ingest-stream")
+                self._streams.add(carrying)
+                closing = asyncio.create_task(stream.closed.wait())
+                await asyncio.wait({carrying, closing}, return_when=asyncio.FIRST_COMPLETED)
+                closing.cancel()
+                if not carrying.done() and not self._source_ended:
+                    # Its token ends soon. Its last results come while the next stream is open.
+                    carrying.add_done_callback(self._streams.discard)
+                    continue
+                await asyncio.wait({carrying})
+                self._streams.discard(carrying)
+                if (ended := carrying.result()) is not None:
+                    await self._mend(ended)
+        finally:
+            await self._ready.put(None)
+
+    async def _is_wanted(self) -> bool:
+        """Whether something waits for another stream; False when each has its result."""
+        while not self._waiting:
+            if self._source_ended and not self._open:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        return True
+
+    async def _mend(self, ended: _Ended) -> None:
+        """Wait until another try may mend it. Raises GaveUp."""
+        why = ended.why
+        wait = self._waits.next(why.retry_after_ms / 1000)
+        if why.code not in _RESENT or self._waits.is_over(wait):
+            if self._waits.attempts > 1:
+                tried = f"{why.reason} ({self._waits.attempts} streams in a row brought no result)"
+                why = MeshError(why.code, tried, why.path, why.retry_after_ms, why.outcome)
+            raise GaveUp(why, list(self._open.values())) from ended.cause
+        if why.code == code_pb2.CODE_UNAUTHENTICATED:
+            self._connection.forget_token(ended.metadata)
+        self._on_break(why)
+        await asyncio.sleep(wait)
+
+    async def _carry(self, stream: _Stream) -> _Ended | None:
+        """One stream. Gives why it broke; None when nothing is left that was sent by it."""
+        connection = self._connection
+        try:
+            stream.metadata = await connection.metadata()
+            await connected(connection.authenticated, connection.deadline_seconds)
+            method = connection.authenticated.stream_stream(
+                _METHOD,
+                request_serializer=bytes,
+                response_deserializer=gateway_pb2.IngestResponse.FromString,
+            )
+            call: Any = method(self._requests(stream), metadata=stream.metadata)
+            stream.is_open = True
+            try:
+                async for response in call:
+                    await self._take(response)
+            finally:
+                call.cancel()
+        except (grpc.aio.AioRpcError, MeshError) as error:
+            ours = error if isinstance(error, MeshError) else from_rpc(error)
+            self._again(stream, ours.outcome)
+            return _Ended(ours, stream.metadata, error)
+        if self._again(stream, code_pb2.OUTCOME_UNKNOWN):
+            why = MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway ended the stream early")
+            return _Ended(why, stream.metadata, None)
+        return None
+
+    async def _take(self, response: gateway_pb2.IngestResponse) -> None:
+        if response.HasField("slowed"):
+            self._on_slowed(response.slowed)
+        for result in response.results:
+            entry = self._open.pop(result.submission_id, None)
+            if entry is not None:
+                self._waits.reset()
+                await self._ready.put((entry, result))
+        if not self._open:
+            self._changed.set()
+
+    def _again(self, stream: _Stream, outcome: int) -> bool:
+        """Put back what was sent by this stream and has no result; whether there was any."""
+        stream.is_over = True
+        left = [entry for entry in self._open.values() if entry.stream is stream]
+        for entry in left:
+            entry.stream = None
+            entry.may_be_done |= stream.is_open and outcome != code_pb2.OUTCOME_NOT_DONE
+        self._waiting.extendleft(reversed(left))
+        self._changed.set()
+        return bool(left)
+
+    async def _requests(self, stream: _Stream) -> AsyncIterator[bytes]:
+        """What waits, until there is a newer token than the stream's; nothing once the stream broke."""
+        loop = asyncio.get_running_loop()
+        looks_at = loop.time() + self._connection.renews_in(stream.metadata)
+        while not stream.is_over:
+            self._changed.clear()
+            if self._waiting:
+                for message in requests([entry.raw for entry in self._next(stream)]):
+                    yield message
+            elif self._source_ended:
+                break
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(looks_at):
+                        await self._changed.wait()
+            if loop.time() >= looks_at:
+                if await self._connection.is_renewed(stream.metadata):
+                    break
+                looks_at = loop.time() + max(self._connection.renews_in(stream.metadata), _LOOK_SECONDS)
+        stream.closed.set()
+
+    def _next(self, stream: _Stream) -> list[Entry[T]]:
+        entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_ITEMS))]
+        for entry in entries:
+            entry.stream = stream
+        if len(self._waiting) < _MOST_WAITING:
+            self._has_room.set()
+        return entries
+
+
+@dataclass
+class _Ended:
+    """A stream that did not come to its end."""
+
+    why: MeshError
+    metadata: Metadata
+    cause: BaseException | None
+
+
+class _Stream:
+    """One stream. `closed`: nothing more is sent by it."""
+
+    def __init__(self) -> None:
+        self.metadata: Metadata = ()
+        self.closed = asyncio.Event()
+        self.is_open = self.is_over = False
+
+
+def slowed_name(slowed: gateway_pb2.Slowed) -> str:
+    """Why a gateway does not read a stream for a while, such as `too many submissions were refused`."""
+    return _SLOWED.get(slowed.reason, "for a reason that this version does not know")
+
+
+def _log_slowed(slowed: gateway_pb2.Slowed) -> None:
+    after = f", again in about {slowed.retry_after_ms} ms" if slowed.retry_after_ms else ""
+    _log.warning("the gateway does not read: %s%s", slowed_name(slowed), after)
