@@ -94,6 +94,8 @@ class Ingest(Generic[T]):
         self._on_break = on_break
         self._on_slowed = on_slowed or _log_slowed
         self._waits = Backoff(patience_seconds)
+        # A token was refused, and there was no result since.
+        self._is_refused = False
         self._waiting: deque[Entry[T]] = deque()
         self._changed = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -172,12 +174,14 @@ class Ingest(Generic[T]):
         """Wait until another try may mend it. Raises GaveUp."""
         why = ended.why
         wait = self._waits.next(why.retry_after_ms / 1000)
-        if why.code not in _RESENT or self._waits.is_over(wait):
+        is_refused = why.code == code_pb2.CODE_UNAUTHENTICATED
+        if why.code not in _RESENT or self._waits.is_over(wait) or (is_refused and self._is_refused):
             if self._waits.attempts > 1:
                 tried = f"{why.reason} ({self._waits.attempts} streams in a row brought no result)"
                 why = MeshError(why.code, tried, why.path, why.retry_after_ms, why.outcome)
             raise GaveUp(why, list(self._open.values())) from ended.cause
-        if why.code == code_pb2.CODE_UNAUTHENTICATED:
+        if is_refused:
+            self._is_refused = True
             self._connection.forget_token(ended.metadata)
         self._on_break(why)
         await asyncio.sleep(wait)
@@ -202,7 +206,9 @@ class Ingest(Generic[T]):
                 call.cancel()
         except (grpc.aio.AioRpcError, MeshError) as error:
             ours = error if isinstance(error, MeshError) else from_rpc(error)
-            self._again(stream, ours.outcome)
+            if not self._again(stream, ours.outcome) and stream.is_open:
+                # It broke while there was nothing to answer.
+                self._waits.reset()
             return _Ended(ours, stream.metadata, error)
         if self._again(stream, code_pb2.OUTCOME_UNKNOWN):
             why = MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway ended the stream early")
@@ -216,6 +222,7 @@ class Ingest(Generic[T]):
             entry = self._open.pop(result.submission_id, None)
             if entry is not None:
                 self._waits.reset()
+                self._is_refused = False
                 await self._ready.put((entry, result))
         if not self._open:
             self._changed.set()
