@@ -43,7 +43,7 @@ def open_record(
     if version and not version.isdigit():
         shared.errors.print("a version is a number: ID/VERSION")
         raise typer.Exit(2)
-    asked = patient, record_id, int(version or 1), reason
+    asked = patient, record_id, int(version or 0), reason
 
     async def work(client: Client) -> Reading | EmergencyReading:
         if (await client.emergency.standstill()).stands_still:

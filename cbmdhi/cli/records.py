@@ -74,7 +74,7 @@ def put(
 
 
 def get(
-    record: Annotated[str, typer.Argument(help="Record id, or ID/VERSION.")],
+    record: Annotated[str, typer.Argument(help="Record id for the latest version, or ID/VERSION.")],
     patient: Annotated[str, typer.Option("--patient", "-p", help="Address of the patient.")],
     purpose: Annotated[
         str, typer.Option(help="TREAT, ETREAT, HPAYMT, HOPERAT, HRESCH, PATRQT, PUBHLTH.")
@@ -108,7 +108,7 @@ def get(
             home,
             member,
             lambda client: client.records.read(
-                patient, record_id, int(version or 1), purpose, "history" if history else "read"
+                patient, record_id, int(version or 0), purpose, "history" if history else "read"
             ),
         )
     if as_json:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cbmdhi.client import reviewers
+from cbmdhi.client import latest, reviewers
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.opened import as_resource, content_of
 from cbmdhi.client.proven import Proven
@@ -50,15 +50,22 @@ class Emergency:
         answer = await self._connection.call(stub.GetStandstill, gateway_pb2.GetStandstillRequest())
         return answer.standstill
 
-    async def open(self, patient: str, record_id: str, version: int, reason_code: str) -> EmergencyReading:
+    async def open(
+        self, patient: str, record_id: str, version: int = 0, reason_code: str = ""
+    ) -> EmergencyReading:
         """Open the latest version of a record of an own patient, at the home member of both.
 
+        version      0 is the latest; there is no other in an emergency
         reason_code  `unconscious`, `life-threatening` or `public-safety`; sealed to the reviewers alone
 
-        Raises MeshError CONFLICT when a majority is there: break the glass (`records.break_glass`).
+        Raises MeshError CONFLICT when a majority is there: break the glass (`records.break_glass`); Misuse
+        for another reason.
+
+            reading = await clinician.emergency.open(patient, record_id, reason_code="unconscious")
         """
-        if reason_code not in broken_glass.REASONS:
-            raise MeshError(code_pb2.CODE_INVALID, f"the reason is one of {', '.join(broken_glass.REASONS)}")
+        reviewers.check_reason(reason_code)
+        if not version:
+            [version] = await latest.versions(self._connection, patient, [record_id])
         standstill = await self.standstill()
         if not standstill.stands_still:
             raise MeshError(

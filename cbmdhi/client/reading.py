@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from cbmdhi.client import reviewers
+from cbmdhi.client import latest, reviewers
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.opened import as_resource, content_of
 from cbmdhi.client.proven import Proven
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import RecordVersion
-from cbmdhi.errors import AccessRefused, MeshError, of_detail, to_be_sent
+from cbmdhi.errors import AccessRefused, MeshError, Misuse, of_detail, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import broken_glass, command, hpke, released
@@ -23,8 +23,11 @@ from cbmdhi.protocol.ids import uuid7
 
 _MOST_READ_TOGETHER = 100
 
-Place = tuple[str, str, int]
-"""Patient, record id and version."""
+# A version may be written between the question for the latest and the reading, as often in a row.
+_OUTRUN = 3
+
+Place = tuple[str, str] | tuple[str, str, int]
+"""Patient and record id, for the latest version; with a version, for that one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Reading:
         return as_resource(self.content)
 
 
+def _is_superseded(error: AccessRefused) -> bool:
+    """Whether it was refused because there is a newer version."""
+    return error.code == code_pb2.CODE_FORBIDDEN and error.path in (
+        "body.access.version",
+        "body.break_glass.version",
+    )
+
+
 class Reads:
     """Read, read in an emergency, list."""
 
@@ -57,46 +68,71 @@ class Reads:
         self._proven = Proven(connection.wallet)
 
     async def read(
-        self, patient: str, record_id: str, version: int, purpose: str, action: str = "read"
+        self, patient: str, record_id: str, version: int = 0, purpose: str = "", action: str = "read"
     ) -> Reading:
-        """Read the latest version; with the action `history` any one.
+        """Read a record: the latest version, or with the action `history` any one.
+
+        version  0 is the latest, whatever the gateway says: an older one is refused by the channel
+        purpose  of use (HL7 v3), on record with the decision: `TREAT`, `ETREAT`, `HPAYMT`, `HOPERAT`,
+                 `HRESCH`, `PATRQT`, `PUBHLTH`. Empty: `PATRQT` of one's own records, else `TREAT`
 
         Raises AccessRefused with the receipt of the refusal, which is on the channel; when there is no
-        decision, NotSent or UnknownOutcome with what was signed.
+        decision, NotSent or UnknownOutcome with what was signed; MeshError INTEGRITY for what is not proven.
+
+            reading = await clinician.records.read(patient, record_id)
+            print(reading.resource["status"], reading.record.version)
+            draft = await clinician.records.read(patient, record_id, 1, action="history")
         """
-        body = pb.Access(
-            patient=patient, record_id=record_id, version=version, purpose=purpose, action=action
-        )
-        return await self._read(body)
+        [body] = self._asked([(patient, record_id, version)], purpose, action)
+        return await (self._read(body) if version else self._read_latest(body))
 
     async def read_many(
-        self, places: Sequence[Place], purpose: str, action: str = "read"
+        self, places: Sequence[Place], purpose: str = "", action: str = "read"
     ) -> list[Reading | MeshError]:
-        """Read many versions, as of a chart; in order, each with its own outcome.
+        """Read many records, as of a chart; in order, each with its own outcome, to be looked at.
 
-        Where a version was not read stands what `read` would raise: AccessRefused when the channel refused.
+        places   as `read` takes them: patient and record id, for the latest, or with a version
+        purpose  as for `read`
+
+        Where one was not read stands what `read` would raise: AccessRefused when the channel refused.
         What does not fit into an answer is read alone. Raises MeshError when the call as a whole failed.
+
+            for reading in await clinician.records.read_many([(patient, one) for one in record_ids]):
+                if isinstance(reading, MeshError):
+                    print(reading)
         """
-        bodies = [
-            pb.Access(patient=patient, record_id=record_id, version=version, purpose=purpose, action=action)
-            for patient, record_id, version in places
-        ]
+        named = [place if len(place) == 3 else (*place, 0) for place in places]
+        bodies = self._asked(named, purpose, action)
         readings: list[Reading | MeshError] = []
         for start in range(0, len(bodies), _MOST_READ_TOGETHER):
             readings += await self._read_together(bodies[start : start + _MOST_READ_TOGETHER])
         return readings
 
-    async def break_glass(self, patient: str, record_id: str, version: int, reason_code: str) -> Reading:
+    async def break_glass(
+        self, patient: str, record_id: str, version: int = 0, reason_code: str = ""
+    ) -> Reading:
         """Read in an emergency, without consent; the patient is told and a privacy officer reviews it.
 
+        version      0 is the latest; there is no other in an emergency
         reason_code  `unconscious`, `life-threatening` or `public-safety`; sealed to the reviewers alone
+
+        Raises as `read` does; Misuse for another reason.
+
+            reading = await clinician.records.break_glass(patient, record_id, reason_code="unconscious")
         """
-        if reason_code not in broken_glass.REASONS:
-            raise MeshError(code_pb2.CODE_INVALID, f"the reason is one of {', '.join(broken_glass.REASONS)}")
+        reviewers.check_reason(reason_code)
         body = pb.BreakGlass(patient=patient, record_id=record_id, version=version)
-        command_id, reviewed_by = uuid7(), await reviewers.of_broken_glass(self._connection)
-        broken_glass.seal(body, command_id, self._wallet.address, reason_code, reviewed_by)
-        return await self._read_signed(body, self._signed(body, command_id))
+        reviewed_by = await reviewers.of_broken_glass(self._connection)
+
+        def seal() -> pb.SignedCommand:
+            del body.sealed_reasons[:]
+            command_id = uuid7()
+            broken_glass.seal(body, command_id, self._wallet.address, reason_code, reviewed_by)
+            return self._signed(body, command_id)
+
+        if version:
+            return await self._read_signed(body, seal())
+        return await self._of_latest(body, lambda: self._read_signed(body, seal()))
 
     async def list(
         self, patient: str = "", *, category: str = "", purpose: str = "PATRQT"
@@ -117,6 +153,38 @@ class Reads:
     @cached_property
     def _hpke_private(self) -> hpke.PrivateKey:
         return hpke.PrivateKey(self._wallet.hpke_private)
+
+    def _asked(self, places: Sequence[tuple[str, str, int]], purpose: str, action: str) -> list[pb.Access]:
+        if action == "history" and not all(version for *_, version in places):
+            raise Misuse("what is read as history is named with its version")
+        own = self._wallet.address
+        return [
+            pb.Access(
+                patient=patient,
+                record_id=record_id,
+                version=version,
+                purpose=purpose or ("PATRQT" if patient == own else "TREAT"),
+                action=action,
+            )
+            for patient, record_id, version in places
+        ]
+
+    async def _read_latest(self, body: pb.Access) -> Reading:
+        return await self._of_latest(body, lambda: self._read(body))
+
+    async def _of_latest(
+        self, body: pb.Access | pb.BreakGlass, read: Callable[[], Awaitable[Reading]]
+    ) -> Reading:
+        """Read the version that is the latest when it is decided: that it was is the channel's word."""
+        attempt = 1
+        while True:
+            [body.version] = await latest.versions(self._connection, body.patient, [body.record_id])
+            try:
+                return await read()
+            except AccessRefused as error:
+                if attempt == _OUTRUN or not _is_superseded(error):
+                    raise
+            attempt += 1
 
     async def _read(self, body: pb.Access) -> Reading:
         try:
@@ -143,6 +211,8 @@ class Reads:
         return self._decided(body, signed, response, self._given(response))
 
     async def _read_together(self, bodies: Sequence[pb.Access]) -> list[Reading | MeshError]:
+        of_latest = [not body.version for body in bodies]
+        await self._name_latest([body for body in bodies if not body.version])
         signed = [self._signed(body) for body in bodies]
         known = [
             index for index, body in enumerate(bodies) if self._proven.knows(body.record_id, body.version)
@@ -154,12 +224,27 @@ class Reads:
             raise MeshError(code_pb2.CODE_INTERNAL, "the gateway's answer does not fit what was asked")
         given = self._given(response)
         readings: list[Reading | MeshError] = []
-        for body, sent, result in zip(bodies, signed, response.results, strict=True):
+        for body, sent, result, is_latest in zip(bodies, signed, response.results, of_latest, strict=True):
             try:
-                readings.append(await self._one_of_many(body, sent, result, given))
+                try:
+                    readings.append(await self._one_of_many(body, sent, result, given))
+                except AccessRefused as error:
+                    if not is_latest or not _is_superseded(error):
+                        raise
+                    readings.append(await self._read_latest(body))
             except MeshError as error:
                 readings.append(error)
         return readings
+
+    async def _name_latest(self, bodies: Sequence[pb.Access]) -> None:
+        """Put the latest versions into those that name none."""
+        of_patient: dict[str, list[pb.Access]] = {}
+        for body in bodies:
+            of_patient.setdefault(body.patient, []).append(body)
+        for patient, asked in of_patient.items():
+            found = await latest.versions(self._connection, patient, [body.record_id for body in asked])
+            for body, version in zip(asked, found, strict=True):
+                body.version = version
 
     def _given(self, response: gateway_pb2.ReadResponse | gateway_pb2.ReadManyResponse) -> Checked | None:
         return self._proven.checking(response.evidence) if response.HasField("evidence") else None

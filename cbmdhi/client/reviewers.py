@@ -6,8 +6,9 @@ from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, Misuse
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
+from cbmdhi.protocol import broken_glass
 from cbmdhi.protocol import registration as registrations
 from cbmdhi.protocol.broken_glass import MOST_REVIEWERS
 
@@ -55,6 +56,12 @@ async def of_broken_glass(connection: Connection) -> list[IdentityDocument]:
         )
     chosen = [one for one in others if one.home_msp == wallet.member][:_MOST_AT_HOME]
     return chosen + _in_turn(others, wallet.member)[: MOST_REVIEWERS - len(chosen)]
+
+
+def check_reason(reason_code: str) -> None:
+    """Raise Misuse for a reason for breaking the glass that is not of the closed list."""
+    if reason_code not in broken_glass.REASONS:
+        raise Misuse(f"the reason is one of {', '.join(broken_glass.REASONS)}", "reason_code")
 
 
 def _in_turn(found: list[IdentityDocument], home_msp: str) -> list[IdentityDocument]:

@@ -11,7 +11,7 @@ from cbmdhi import fhir
 from cbmdhi.client import Client
 from cbmdhi.client.commands import submit
 from cbmdhi.client.consents import consent, provision
-from cbmdhi.client.records import NewRecord
+from cbmdhi.client.records import NewRecord, Reading
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.errors import AccessRefused, MeshError, NotCommitted, name_of
@@ -341,6 +341,12 @@ async def test_a_second_version_follows_the_first_and_both_stay_readable(
             record.patient, record.record_id, record.version, "PATRQT", action
         )
         assert reading.content == record.content
+    # Without a version it is the latest, everywhere.
+    reading = await patient.records.read(first.patient, first.record_id)
+    assert (reading.record.version, reading.content) == (2, second.content)
+    [reading] = await patient.records.read_many([(first.patient, first.record_id)])
+    assert isinstance(reading, Reading)
+    assert reading.content == second.content
     # Even the patient looks back by asking for the history: what is read is the latest.
     with pytest.raises(AccessRefused):
         await patient.records.read(first.patient, first.record_id, first.version, "PATRQT")

@@ -126,7 +126,8 @@ class Gateway:
         return gateway_pb2.ReadResponse(receipt=receipt, opened=opened)
 
     def _stored(self, access: pb.Access) -> Stored:
-        known = self.stored.get(access.record_id)
+        place = f"{access.record_id}/{access.version}"
+        known = self.stored.get(place)
         if known:
             return known
         content, salt = f"content of {access.record_id}".encode(), envelope.new_salt()
@@ -140,10 +141,11 @@ class Gateway:
             self.author,
             envelope.commitment(salt, content),
             record_id=access.record_id,
+            version=access.version,
             patient=access.patient,
             stored=StoredContent(cid=sealed.cid),
         )
-        stored = self.stored[access.record_id] = Stored(sealed.blocks, sealed.data_key, record)
+        stored = self.stored[place] = Stored(sealed.blocks, sealed.data_key, record)
         return stored
 
 
