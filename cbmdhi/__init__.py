@@ -1,6 +1,7 @@
 """CBMDHI: a consortium-blockchain healthcare information mesh, for those who use it.
 
-`Client` is what an application or an integration engine imports; `Wallet` holds its keys.
+`Client` is what an application or an integration engine imports; `Wallet` holds its keys; `NewRecord` is what it
+writes. What can go wrong is drawn in `cbmdhi.errors`.
 """
 
 from __future__ import annotations
@@ -9,20 +10,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cbmdhi.client import Client
-    from cbmdhi.errors import AccessRefused, MeshError, NotCommitted
+    from cbmdhi.client.consents import provision
+    from cbmdhi.client.records import NewRecord
+    from cbmdhi.errors import (
+        AccessRefused,
+        MeshError,
+        Misuse,
+        NotAllWritten,
+        NotCommitted,
+        NotSent,
+        UnknownOutcome,
+        Unproven,
+        WalletError,
+    )
     from cbmdhi.version import __version__
     from cbmdhi.wallet import Wallet
 
-__all__ = ["AccessRefused", "Client", "MeshError", "NotCommitted", "Wallet", "__version__"]
+__all__ = [
+    "AccessRefused",
+    "Client",
+    "MeshError",
+    "Misuse",
+    "NewRecord",
+    "NotAllWritten",
+    "NotCommitted",
+    "NotSent",
+    "UnknownOutcome",
+    "Unproven",
+    "Wallet",
+    "WalletError",
+    "__version__",
+    "provision",
+]
 
 _HOME = {
     "Client": "cbmdhi.client",
+    "NewRecord": "cbmdhi.client.records",
+    "provision": "cbmdhi.client.consents",
     "Wallet": "cbmdhi.wallet",
-    "AccessRefused": "cbmdhi.errors",
-    "MeshError": "cbmdhi.errors",
-    "NotCommitted": "cbmdhi.errors",
     "__version__": "cbmdhi.version",
-}
+} | dict.fromkeys(
+    (
+        *("AccessRefused", "MeshError", "Misuse", "NotAllWritten", "NotCommitted"),
+        *("NotSent", "UnknownOutcome", "Unproven", "WalletError"),
+    ),
+    "cbmdhi.errors",
+)
 
 
 def __getattr__(name: str) -> Any:

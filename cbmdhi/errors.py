@@ -1,13 +1,29 @@
 """What can go wrong for a user of the mesh.
 
-MeshError               any: a code of the closed list, a sentence, where, when to try again, what is certain
-├── NotSent             nothing was done: it never left, or was refused before it had an effect
-├── UnknownOutcome      it may have been done, or may still be: send the same again
-│   └── Unproven        a gateway says what became of it, and does not prove it: ask another member's
-├── NotCommitted        the channel refused a command: its receipt says why
-│   └── AccessRefused   that command was a reading
-├── WalletError         the wallet's files are missing, unreadable or of another channel
-└── Misuse              what was asked for cannot be, and nothing was asked of anybody
+    MeshError               any: a code of the closed list, a sentence, where, when to try again, what is certain
+    ├── NotSent             nothing was done: it never left, or was refused before it had an effect
+    ├── UnknownOutcome      it may have been done, or may still be: send the same again
+    │   └── Unproven        a gateway says what became of it, and does not prove it: ask another member's
+    ├── NotCommitted        the channel refused a command: its receipt says why
+    │   └── AccessRefused   that command was a reading
+    ├── NotAllWritten       of several records that were put together: what became of each
+    ├── WalletError         the wallet's files are missing, unreadable or of another channel
+    └── Misuse              what was asked for cannot be, and nothing was asked of anybody
+
+What is asked for as one thing (a record, a group, a consent, a revocation, a registration, a vote, a reading) is
+done when the call returns, and else it raises. Of what is asked for together (`records.put_each`, `records.send`,
+`records.read_many`) each has a result of its own, to be looked at: a failed one has no receipt and no content to
+be taken for one. `records.put` of several raises unless all are written.
+
+NotSent, UnknownOutcome and Unproven hold in `again` what was signed: `client.resend(error)` sends it as it is,
+`client.outbox.keep(error)` keeps it over a restart.
+
+    try:
+        await engine.records.put(record)
+    except UnknownOutcome as error:
+        await engine.resend(error)
+    except NotCommitted as refused:
+        print(refused.code_name, refused.reason, refused.receipt.tx_id)
 """
 
 from __future__ import annotations

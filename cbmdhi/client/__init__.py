@@ -1,34 +1,54 @@
 """The client of the mesh: what an application or an integration engine uses.
 
-async with Client(Wallet.load(folder)) as client:
-    results = await client.records.put(patient, resources)
-    content = (await client.records.read(patient, record_id, 1, purpose="TREAT")).content
+    async with Client(Wallet.load("wallets/mercy-engine")) as engine:
+        written = await engine.records.put(NewRecord.of(patient, observation))
+        print(written.tx_id, written.cid)
+
+What goes wrong is raised, as `cbmdhi.errors` draws it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
+
+from google.protobuf.message import Message
 
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import Consents
 from cbmdhi.client.emergency import Emergency
 from cbmdhi.client.inbox import Inbox
+from cbmdhi.client.outbox import Kept, Outbox, Resends
 from cbmdhi.client.records import Records
 from cbmdhi.client.registration import Registration
 from cbmdhi.client.rest import FhirSession
 from cbmdhi.client.trail import Trail
-from cbmdhi.errors import Misuse
+from cbmdhi.errors import MeshError, Misuse
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.wallet import Wallet
 
 __all__ = ["Client"]
 
 
 class Client:
-    """One wallet at one member's gateway.
+    """One wallet at one member's gateway. Any member can serve any wallet.
 
-    `member` is a name or MSP id; by default the wallet's home. Any member can serve any wallet. Raises Misuse
-    when there is no such member.
+    member            name or MSP id; by default the wallet's home. Raises Misuse when there is no such member
+    deadline_seconds  for each call, retries included
+
+    Logs in when it is needed and goes on for days: tokens are renewed by the wallet's signature before they
+    end, streams go over to the new ones. To be closed: by `async with`, or `connection.close()`.
+
+    registration  enrol, register, invite, review, suspend
+    records       write, read, list; break the glass
+    consents      grant, revoke, list
+    inbox         what happened
+    trail         who did what, and what proves it
+    emergency     open a record while no majority of the members is to be had
+    outbox        what was signed and is not known to be done
+
+        async with Client(Wallet.load("wallets/anna"), "lakeside") as anna:
+            await anna.consents.grant(provision(role=pb.ROLE_CLINICIAN, msp="LakesideMSP"))
     """
 
     def __init__(self, wallet: Wallet, member: str = "", deadline_seconds: float = 30.0) -> None:
@@ -44,6 +64,23 @@ class Client:
         self.consents = Consents(self.connection)
         self.trail = Trail(self.connection)
         self.inbox = Inbox(self.connection)
+        self.outbox = Outbox(wallet.folder)
+
+    async def resend(self, what: MeshError | Message | Kept | str | Iterable[Message]) -> list[Receipt]:
+        """Send again what was signed, as it was signed: it is done at most once, however often it is sent.
+
+        what  an error (NotSent, UnknownOutcome, Unproven, NotAllWritten), what its `again` holds, or what the
+              outbox keeps (or the command id under which it does): that goes when it is proven
+
+        Gives the receipts, proven by the members' peers. Raises NotCommitted when the channel refused one,
+        also because it has expired meanwhile; NotSent or UnknownOutcome with what is still open; Misuse for
+        what cannot be sent again, such as a reading.
+
+            except UnknownOutcome as error:
+                async with Client(wallet, "lakeside") as elsewhere:
+                    [receipt] = await elsewhere.resend(error)
+        """
+        return await Resends(self.connection, self.registration, self.outbox)(what)
 
     def fhir(
         self,
@@ -54,7 +91,12 @@ class Client:
     ) -> FhirSession:
         """A session of a plain FHIR application over REST, within a delegation; to be entered.
 
+        actions   of `read`, `history`, `write`
+        purposes  of use
         patients  addresses of those whom it is about, at most 64; none: all whom the wallet may serve
+
+            async with clinician.fhir(patients=[patient]) as session:
+                observation = await session.read("Observation", record_id)
         """
         return FhirSession(self.wallet, self.member, actions=actions, purposes=purposes, patients=patients)
 

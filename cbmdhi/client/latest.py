@@ -13,7 +13,7 @@ _MOST_AT_ONCE = 100
 
 
 async def versions(connection: Connection, patient: str, record_ids: Sequence[str]) -> list[int]:
-    """Of each record, in order; 1 where the gateway knows none: the channel answers then. Raises MeshError."""
+    """Of each record, in order; 1 where the gateway knows none: the channel answers. Raises MeshError."""
     stub = gateway_pb2_grpc.RecordServiceStub(connection.authenticated)
     found: list[int] = []
     for start in range(0, len(record_ids), _MOST_AT_ONCE):

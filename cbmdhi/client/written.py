@@ -35,6 +35,11 @@ class Written:
 
     error: MeshError | None = None
 
+    def __post_init__(self) -> None:
+        """What was told to be refused has an error, whoever puts it together."""
+        if self.error is None and self.told.receipt.code != code_pb2.CODE_OK:
+            object.__setattr__(self, "error", NotCommitted(self.told.receipt))
+
     @property
     def ok(self) -> bool:
         """True when it is committed."""
@@ -80,9 +85,8 @@ def written_of(entry: Entry[NewRecord | Prepared], result: gateway_pb2.IngestRes
     receipt = told.receipt
     if receipt.outcome == code_pb2.OUTCOME_NOT_DONE and entry.may_be_done:
         receipt.outcome = code_pb2.OUTCOME_UNKNOWN
-    if receipt.code == code_pb2.CODE_OK:
+    certain = (code_pb2.OUTCOME_COMMITTED, code_pb2.OUTCOME_NOT_DONE)
+    if receipt.code == code_pb2.CODE_OK or receipt.outcome in certain:
         return Written(record, told)
-    if receipt.outcome in (code_pb2.OUTCOME_COMMITTED, code_pb2.OUTCOME_NOT_DONE):
-        return Written(record, told, NotCommitted(receipt))
     why = MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
     return Written(record, told, to_be_sent(why, [item]))

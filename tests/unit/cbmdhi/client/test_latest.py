@@ -1,4 +1,4 @@
-"""Without a version a read means the latest, whatever the gateway says it is; the channel has the last word."""
+"""Without a version a read means the latest, whatever the gateway says; the channel has the last word."""
 
 from __future__ import annotations
 
