@@ -1,7 +1,7 @@
 """CBMDHI: a consortium-blockchain healthcare information mesh, for those who use it.
 
-`Client` is what an application or an integration engine imports; `Wallet` holds its keys; `NewRecord` is what it
-writes. What can go wrong is drawn in `cbmdhi.errors`.
+`Client` is what an application or an integration engine imports; `Wallet` holds its keys; `NewRecord` is what
+it writes. What can go wrong is drawn in `cbmdhi.errors`.
 """
 
 from __future__ import annotations

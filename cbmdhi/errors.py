@@ -1,6 +1,6 @@
 """What can go wrong for a user of the mesh.
 
-    MeshError               any: a code of the closed list, a sentence, where, when to try again, what is certain
+    MeshError               any: a code of the closed list, a sentence, where, when again, what is certain
     ├── NotSent             nothing was done: it never left, or was refused before it had an effect
     ├── UnknownOutcome      it may have been done, or may still be: send the same again
     │   └── Unproven        a gateway says what became of it, and does not prove it: ask another member's
@@ -10,13 +10,13 @@
     ├── WalletError         the wallet's files are missing, unreadable or of another channel
     └── Misuse              what was asked for cannot be, and nothing was asked of anybody
 
-What is asked for as one thing (a record, a group, a consent, a revocation, a registration, a vote, a reading) is
-done when the call returns, and else it raises. Of what is asked for together (`records.put_each`, `records.send`,
-`records.read_many`) each has a result of its own, to be looked at: a failed one has no receipt and no content to
-be taken for one. `records.put` of several raises unless all are written.
+What is asked for as one thing (a record, a group, a consent, a revocation, a registration, a vote, a reading)
+is done when the call returns, or it raises. Of what is asked together (`records.put_each`, `records.send`,
+`records.read_many`) each has a result of its own, to be looked at: a failed one has no receipt and no content
+that could be taken for one. `records.put` of several raises unless all are written.
 
-NotSent, UnknownOutcome and Unproven hold in `again` what was signed: `client.resend(error)` sends it as it is,
-`client.outbox.keep(error)` keeps it over a restart.
+NotSent, UnknownOutcome and Unproven hold in `again` what was signed: `client.resend(error)` sends it as it
+is, `client.outbox.keep(error)` keeps it over a restart.
 
     try:
         await engine.records.put(record)

@@ -235,7 +235,8 @@ class Writes:
                 prepared = signed if isinstance(signed, Prepared) else self.prepare(signed)
                 check_size(prepared.item)
             except MeshError as error:
-                yield [Entry("", b"", signed, refused=error)]
+                name = signed.item.submission_id if isinstance(signed, Prepared) else ""
+                yield [Entry(name, b"", signed, refused=error)]
                 continue
             item = prepared.item
             yield [Entry(item.submission_id, item.SerializeToString(), prepared)]

@@ -228,11 +228,14 @@ async def test_two_versions_of_a_record_that_are_sent_together_have_each_its_own
     assert len({one.command_id for one in written}) == 3
 
 
+_LARGE = b'{"resourceType":"Observation","x":"' + b"x" * (17 << 20) + b'"}'
+
+
 async def test_what_cannot_be_sent_is_told_at_once_and_holds_up_nothing() -> None:
     gateway, told = Gateway(), asyncio.Event()
 
     async def source() -> AsyncIterator[NewRecord]:
-        yield NewRecord(PATIENT, bytes(17 << 20), "too-large")
+        yield NewRecord(PATIENT, _LARGE, "too-large")
         await told.wait()
         yield new(1)
 
@@ -242,6 +245,8 @@ async def test_what_cannot_be_sent_is_told_at_once_and_holds_up_nothing() -> Non
         assert large.error.code == code_pb2.CODE_TOO_LARGE
         told.set()
         assert (await anext(results)).ok
+        both = await records.put_each([NewRecord(PATIENT, _LARGE, "too-large"), new(1)])
+    assert [one.ok for one in both] == [False, True]
 
 
 async def test_a_source_that_fails_fails_the_stream_after_what_was_sent_has_its_result() -> None:
