@@ -99,7 +99,8 @@ class Inbox:
                 is_renewed = False
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours = error if isinstance(error, MeshError) else from_rpc(error)
-                if opened.stood_seconds > _STOOD_SECONDS:
+                is_past = not self._connection.renews_in(opened.metadata)
+                if opened.stood_seconds > _STOOD_SECONDS or is_past:
                     waits.reset()
                     is_renewed = False
                 wait = waits.next(ours.retry_after_ms / 1000)

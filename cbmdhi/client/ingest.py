@@ -173,6 +173,10 @@ class Ingest(Generic[T]):
     async def _mend(self, ended: _Ended) -> None:
         """Wait until another try may mend it. Raises GaveUp."""
         why = ended.why
+        if why.code == code_pb2.CODE_UNAUTHENTICATED and not self._connection.renews_in(ended.metadata):
+            # Its time was over before its results were there: no line broke, and none counts as broken.
+            self._connection.forget_token(ended.metadata)
+            return
         wait = self._waits.next(why.retry_after_ms / 1000)
         is_refused = why.code == code_pb2.CODE_UNAUTHENTICATED
         if why.code not in _RESENT or self._waits.is_over(wait) or (is_refused and self._is_refused):

@@ -85,7 +85,8 @@ class Sessions:
         return identity_pb2.LoginResponse(
             token=self._signer.sign(claims),
             expires_at_ms=claims["exp"] * 1000,
-            expires_in_seconds=self._token_seconds,
+            # Begun seconds do not count: nobody goes on with a token that has just ended.
+            expires_in_seconds=claims["exp"] - -(-self._clock() // 1000),
         )
 
     def _check_signature(

@@ -13,7 +13,7 @@ from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
-from cbmdhi.protocol import signature
+from cbmdhi.protocol import call, signature
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError
@@ -161,7 +161,9 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
                 "signature": b64(signed.signature),
             }
         token = self.tokens.token(request.address, cnf, role, **more)
-        return identity_pb2.LoginResponse(token=token, expires_at_ms=2)
+        return identity_pb2.LoginResponse(
+            token=token, expires_at_ms=2, expires_in_seconds=self.tokens.seconds
+        )
 
     async def GetTokenKeys(self, request: Any, context: Any) -> Any:
         return identity_pb2.GetTokenKeysResponse(jwks_json=await self.tokens.token_keys())
@@ -232,7 +234,7 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
 
 
 class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
-    """Streams numbers."""
+    """Streams numbers, each after the one that the caller has."""
 
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
@@ -246,7 +248,7 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         self.heard.note(request, context)
         self.open += 1
         try:
-            number = 0
+            number = call.parse(request)[2].after if request.call.call else 0
             while True:
                 number += 1
                 yield notify_pb2.StreamResponse(notification=notify_pb2.Notification(notification_id=number))

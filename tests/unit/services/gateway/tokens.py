@@ -20,6 +20,8 @@ class TokenService:
     msp: str = "MercyMSP"
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256"))
     fetched: int = 0
+    seconds: int = 300
+    """For which a token is good, at least."""
 
     async def token_keys(self) -> str:
         self.fetched += 1
@@ -35,7 +37,7 @@ class TokenService:
             "msp": "MercyMSP",
             "cnf": cnf,
             "iat": now,
-            "exp": now + 300,
+            "exp": now + self.seconds + 1,
             "jti": uuid7(),
             **changed,
         }
