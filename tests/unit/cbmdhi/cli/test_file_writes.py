@@ -57,10 +57,10 @@ async def test_of_a_refused_transaction_the_entry_to_blame_says_why_and_none_is_
     monkeypatch.setattr(file_writes, "submit_group", refusing)
     found = await file_writes.write(client(FakeRecords()), Writes(True, tuple(RECORDS)))
     assert [one.record.record_id for one, _ in found] == ["record-0", "record-1", "record-2"]
-    codes = [code_pb2.Code.Name(one.receipt.receipt.code) for one, _ in found]
+    codes = [code_pb2.Code.Name(one.told.receipt.code) for one, _ in found]
     assert codes == ["CODE_GROUP_REFUSED", "CODE_INVALID", "CODE_GROUP_REFUSED"]
     assert not any(one.ok for one, _ in found)
-    assert [one.receipt.receipt.path for one, _ in found] == ["", "Observation.status", ""]
+    assert [one.told.receipt.path for one, _ in found] == ["", "Observation.status", ""]
 
 
 async def test_a_transaction_of_which_nothing_is_known_leaves_all_of_it_to_be_sent_again(
