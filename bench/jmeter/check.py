@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError
-from cbmdhi.protocol import consortium, proof
+from cbmdhi.protocol import consortium, json_text, proof
 from ops.demo.cast import Stage
 from ops.devnet import first_administrator
 
@@ -88,7 +87,7 @@ async def _patient(
             except MeshError as error:
                 checked.failures[f"a record cannot be read: {error}"] += 1
                 continue
-            if reading.resource == {**json.loads(body), "id": record_id}:
+            if reading.resource == {**json_text.parse_object(body.encode()), "id": record_id}:
                 checked.decrypted += 1
             else:
                 checked.failures["a record does not read as it was sent"] += 1

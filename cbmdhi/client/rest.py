@@ -202,9 +202,18 @@ class FhirSession:
         path = f"/fhir/{resource.get('resourceType')}/{resource.get('id')}"
         return await self._store("PUT", path, resource, condition)
 
-    async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
+    async def bundle(self, document: dict[str, Any]) -> dict[str, Any]:
+        """POST /fhir: a transaction, of which all is written or nothing, or a batch. Gives the answer, a
+        Bundle with what became of each entry. Raises as `create` does; entries that PUT under ids of their
+        own, with `ifNoneMatch` or `ifMatch`, can be sent again.
+        """
+        return (await self._written("POST", "/fhir", document, {}))[0]
+
+    async def _written(
+        self, method: str, path: str, document: Any, headers: dict[str, str]
+    ) -> tuple[Any, Mapping[str, str]]:
         try:
-            _, answered = await self._authorised(method, path, resource, headers)
+            return await self._authorised(method, path, document, headers)
         except _NoAnswer as error:
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
                 error.outcome = code_pb2.OUTCOME_NOT_DONE
@@ -214,6 +223,9 @@ class FhirSession:
                 "the answer was lost: it may have been written",
                 outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from error
+
+    async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
+        _, answered = await self._written(method, path, resource, headers)
         *_, record_id, _, version = answered["Location"].split("/")
         return Stored(
             record_id,

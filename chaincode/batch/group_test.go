@@ -207,6 +207,21 @@ func TestOfManyRecordsAllAreThereOrNone(t *testing.T) {
 	}
 }
 
+func TestOfManyRecordsOneThatDoesNotDecodeIsBlamedItself(t *testing.T) {
+	s := begin(t)
+	item := s.records(batch.MaxGroupCommands + 1)
+	item.Group.Commands[3].Command = []byte{0xff}
+	s.traceless(func() {
+		for i, v := range s.settle(item) {
+			if i == 3 {
+				s.expectAt(v, pb.Code_CODE_INVALID, "command")
+			} else {
+				s.expect(v, pb.Code_CODE_GROUP_REFUSED)
+			}
+		}
+	})
+}
+
 func TestManyRecordsAndSomethingElseAreNoGroup(t *testing.T) {
 	s := begin(t)
 	parts := make([]sim.Part, batch.MaxGroupCommands+1)

@@ -6,7 +6,6 @@ it must, and gives back what it proved. A step whose check fails raises StoryFai
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from cbmdhi.client.records import NewRecord, Written
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.errors import AccessRefused, name_of
+from cbmdhi.protocol import json_text
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.verify import Verification, verify_receipt
 from cbmdhi.waiting import until
@@ -324,7 +324,7 @@ class Story:
 
 
 def _resource(record: NewRecord) -> dict[str, object]:
-    return json.loads(record.content)
+    return json_text.parse_object(record.content)
 
 
 def _expect(true: bool, what: str) -> None:
