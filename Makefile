@@ -54,7 +54,7 @@ attacks: build ## tests/attacks in their long versions (10 minutes); ONLY=overlo
 failover: build ## kill each member and program of a network of three in turn: how long until it goes on; ONLY=peer chooses
 	@$(BIN)/python -m pytest -q tests/failover --every $(foreach word,$(ONLY),-k $(word)) $(OPTIONS)
 
-shown: build ## run the tests that docs/security.md names: BY="attacks/test_overload.py seal_test.go"
+shown: build ## run the tests that docs/security.md names: BY="attacks/test_overload.py group_test.go"
 	@$(BIN)/python -m tools.build.shown $(BY)
 
 mutants: build ## break each rule of the chaincode in turn: its tests have to notice (10 minutes); OPTIONS=--only=TEXT
