@@ -145,7 +145,8 @@ def _joined(block: Code) -> list[str]:
 def _commands(line: str) -> list[str]:
     line = re.split(r"\s{3,}|\s+#\s", line.strip().removeprefix("$ ").removeprefix("sudo "))[0]
     parts = [part.strip() for part in re.split(r"\s*(?:;|&&|\|\|?)\s*", line)]
-    return [part for part in parts if re.match(r"(?:(?:\.venv/bin/)?cbmdhi|make) [\w<-]", part)]
+    ours = re.compile(r"(?:(?:\.venv/bin/)?(?:cbmdhi|pytest|python -m)|make) [\w<-]")
+    return [part for part in parts if ours.match(part)]
 
 
 def problem_of(command: str) -> str:
@@ -159,7 +160,22 @@ def problem_of(command: str) -> str:
     if words[0] == "make":
         unknown = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
         return ", ".join(f"there is no target {word}" for word in unknown if word not in _TARGETS)
+    if words[0].endswith("python"):
+        return "" if is_module(words[2]) else f"there is no module {words[2]}"
+    if words[0].endswith("pytest"):
+        paths = [word.split("::")[0] for word in words[1:] if word.startswith("tests/")]
+        return ", ".join(f"there is no {path}" for path in paths if not (ROOT / path).exists())
     return _cli_problem(words[1:])
+
+
+def is_module(name: str) -> bool:
+    """False for a module of the checkout that does not exist."""
+    path = ROOT / name.replace(".", "/")
+    if not (ROOT / name.split(".")[0]).is_dir():
+        return True
+    if name.endswith("."):  # one of several
+        return path.is_dir()
+    return path.with_suffix(".py").exists() or (path / "__main__.py").exists()
 
 
 def _cli_problem(words: list[str]) -> str:
@@ -170,7 +186,8 @@ def _cli_problem(words: list[str]) -> str:
         found = command.commands.get(words[0])
         if found is None:
             return f"there is no command {words[0]}"
-        command, words = found, words[1:]
+        # A command that is loaded when it is typed has another one standing for it.
+        command, words = found.declared.load() if hasattr(found, "declared") else found, words[1:]
     known = {option for one in command.params for option in [*one.opts, *one.secondary_opts]} | {"--help"}
     options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     return ", ".join(f"there is no option {option}" for option in options if option not in known)
@@ -182,6 +199,9 @@ def test_a_command_that_is_not_there_is_told() -> None:
     assert problem_of("cbmdhi put a.json --patiennt X") == "there is no option --patiennt"
     assert problem_of("cbmdhi put a.json -p X -w engine --json") == ""
     assert problem_of("make bench ROW=reads OPTIONS=--quick") == ""
+    assert problem_of("python -m bench.nothing") == "there is no module bench.nothing"
+    assert problem_of(".venv/bin/python -m asyncio") == ""
+    assert problem_of(".venv/bin/pytest tests/unit/nothing") == "there is no tests/unit/nothing"
 
 
 def test_a_file_a_test_and_a_place_that_are_not_there_are_told() -> None:
