@@ -178,8 +178,11 @@ def is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or (path / "__main__.py").exists()
 
 
+_root = lru_cache(typer.main.get_command)
+
+
 def _cli_problem(words: list[str]) -> str:
-    command = typer.main.get_command(app)
+    command = _root(app)
     while words and isinstance(command, TyperGroup):
         if words[0].startswith("-"):
             break
