@@ -93,7 +93,7 @@ observe: build ## real Prometheus over the laptop network: every panel and alert
 drills: build ## break a network of its own as each runbook says, and mend it; ONLY=NatsDown OPTIONS=--list
 	@$(BIN)/python -m tests.drills $(foreach alert,$(ONLY),--only $(alert)) $(OPTIONS)
 
-observe-docs: build ## write docs/metrics.md, the objectives' rules and the dashboards from the code
+observe-docs: build ## write docs/metrics.md and docs/alerts.md, the objectives' rules and the dashboards from the code
 	@$(BIN)/python -m ops.observe.docs
 
 k8s-test: build ## every overlay of deploy/k8s on a real Kubernetes API server (builds one first: 10 minutes)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ops.observe import catalogue, grafana, slo
+from ops.observe import alerts, catalogue, grafana, slo
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def made() -> dict[Path, str]:
     """Every file that is made from the code, and what it shall hold."""
-    return {catalogue.PAGE: catalogue.page(), slo.RULES: slo.rules(), **grafana.files()}
+    pages = {catalogue.PAGE: catalogue.page(), alerts.PAGE: alerts.page()}
+    return {**pages, slo.RULES: slo.rules(), **grafana.files()}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.observe import prometheus
+from ops.observe import alerts, prometheus
 from ops.observe.docs import ROOT
 
 RULES = sorted((prometheus.CONFIGURATION / "rules").glob("*.yml"))
@@ -72,3 +72,14 @@ def test_every_metric_that_a_page_names_is_in_the_catalogue() -> None:
     for page in RUNBOOKS.glob("*.md"):
         for name in re.findall(r"`(cbmdhi_[a-z_]+)", page.read_text(encoding="utf-8")):
             assert f"`{name}`" in catalogue, f"{page.name} names {name}"
+
+
+def test_the_page_of_alerts_has_each_with_how_urgent_it_is() -> None:
+    there = alerts.alerts()
+    assert {one.name for one in there} == {file.stem for file in RUNBOOKS.glob("*.md")}
+    assert {one.severity for one in there} == {"page", "ticket"}
+    gets_up = alerts.page().split("## Ticket")[0]
+    for one in there:
+        row = f"| [{one.name}](runbooks/{one.name}.md) | {one.after or 'at once'} |"
+        assert (row in gets_up) if one.severity == "page" else (row in alerts.page())
+    assert "{{" not in alerts.page()
