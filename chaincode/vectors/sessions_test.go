@@ -173,6 +173,10 @@ func TestLoginAndProof(t *testing.T) {
 			Certificate Hex    `json:"certificate_der_hex"`
 			X5t         string `json:"certificate_x5t_s256"`
 			Signature   Hex    `json:"signature_hex"`
+			Bad         []struct {
+				Name      string
+				Signature Hex `json:"signature_hex"`
+			}
 		} `json:"grpc_login"`
 		Rest struct {
 			Jwk       jwk    `json:"dpop_jwk"`
@@ -201,6 +205,14 @@ func TestLoginAndProof(t *testing.T) {
 	for binding, signature := range map[string]Hex{file.Grpc.X5t: file.Grpc.Signature, file.Rest.Jkt: file.Rest.Signature} {
 		if !isSigned(file.Key, labelled("cbmdhi/login/v1", file.Challenge, []byte(binding)), signature) {
 			t.Errorf("the login bound to %s is not signed", binding)
+		}
+	}
+	if len(file.Grpc.Bad) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, v := range file.Grpc.Bad {
+		if isSigned(file.Key, labelled("cbmdhi/login/v1", file.Challenge, []byte(file.Grpc.X5t)), v.Signature) {
+			t.Errorf("a login %s is taken", v.Name)
 		}
 	}
 	if !isSigned(file.Key, labelled("cbmdhi/delegation/v1", file.Delegation.Delegation), file.Delegation.Signature) {

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.vectors import commands, evidence, sealing, sessions, state_keys
+from tests.vectors import commands, evidence, releases, sealing, sessions, state_keys
 from tests.vectors.fixed import Vectors
 
 FOLDER = Path(__file__).parent
 FILES: dict[str, Callable[[Vectors], Vectors]] = {
     "commands.json": commands.vectors,
     "sealing.json": sealing.vectors,
+    "release.json": releases.vectors,
     "sessions.json": sessions.vectors,
     "evidence.json": evidence.vectors,
     "state_keys.json": state_keys.vectors,

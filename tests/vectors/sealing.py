@@ -22,11 +22,11 @@ KEYS = {
 """HPKE private keys: of mercy's vault, the patient's record key, a clinician who reads, an administrator."""
 WRITER_KEY, DATA_KEY = bytes(range(64, 96)), bytes(range(96, 128))
 NONCE, PREFIX = bytes(range(200, 212)), bytes(range(220, 227))
-_PATIENT, _REVIEWER = (address.of_public_key(key(number).public_key()) for number in (1002, 1004))
-_CLINICIAN = address.of_public_key(key(1005).public_key())
+PATIENT, _REVIEWER = (address.of_public_key(key(number).public_key()) for number in (1002, 1004))
+CLINICIAN = address.of_public_key(key(1005).public_key())
 _EVIDENCE = {"name": "Ada Example", "birthDate": "1815-12-10"}
 _EVIDENCE_KEY = bytes(range(128, 160))
-_PLACE = envelope.Binding(_PATIENT, uuid(1), 1)
+_PLACE = envelope.Binding(PATIENT, uuid(1), 1)
 _LONG = (1 << 20) + 5
 
 
@@ -66,15 +66,15 @@ def _reason() -> bytes:
 
 
 _SEALED: list[tuple[str, str, bytes, Sequence[str]]] = [
-    (hpke.RECORD_KEY, "vault", KEYS["patient"], (_PATIENT, "MercyMSP")),
-    (hpke.WRITER_KEY, "patient", WRITER_KEY, (_PATIENT, "MercyMSP", uuid(30))),
-    (hpke.DATA_KEY, "reader", DATA_KEY, (_CLINICIAN, uuid(7), uuid(1), "1")),
-    (hpke.EVIDENCE_KEY, "reviewer", _EVIDENCE_KEY, (_PATIENT, _REVIEWER)),
+    (hpke.RECORD_KEY, "vault", KEYS["patient"], (PATIENT, "MercyMSP")),
+    (hpke.WRITER_KEY, "patient", WRITER_KEY, (PATIENT, "MercyMSP", uuid(30))),
+    (hpke.DATA_KEY, "reader", DATA_KEY, (CLINICIAN, uuid(7), uuid(1), "1")),
+    (hpke.EVIDENCE_KEY, "reviewer", _EVIDENCE_KEY, (PATIENT, _REVIEWER)),
     (
         hpke.BREAK_GLASS_REASON,
         "reviewer",
         _reason(),
-        (_REVIEWER, _CLINICIAN, _PATIENT, uuid(1), "1", uuid(8)),
+        (_REVIEWER, CLINICIAN, PATIENT, uuid(1), "1", uuid(8)),
     ),
 ]
 """Label, to whose key, what is sealed, what it is bound to; in the order of docs/envelope.md."""
@@ -112,7 +112,7 @@ _RELEASED: list[tuple[str, str, bytes, bytes, bytes, bool]] = [
     *(
         (f"a resource of another {what}", "resource", content, content, PREFIX, False)
         for what, content in {
-            "patient": _saying(subject={"reference": f"Patient/{_CLINICIAN}"}),
+            "patient": _saying(subject={"reference": f"Patient/{CLINICIAN}"}),
             "record": _saying(id=uuid(60)),
             "version": _saying(meta={"versionId": "2"}),
             "category": _saying(resourceType="Condition"),
@@ -188,20 +188,20 @@ def _list_of_links(blocks: Sequence[bytes]) -> Vectors:
 
 def _evidence(before: dict[str, Any]) -> Vectors:
     plain = json.dumps(_EVIDENCE, separators=(",", ":")).encode()
-    associated = b"cbmdhi/evidence/v1\x00" + _PATIENT.encode()
+    associated = b"cbmdhi/evidence/v1\x00" + PATIENT.encode()
     ciphertext = NONCE + AESGCM(_EVIDENCE_KEY).encrypt(NONCE, plain, associated)
     to_reviewer = kept(
         before,
         _EVIDENCE_KEY,
-        lambda sealed: hpke.open(KEYS["reviewer"], sealed, hpke.EVIDENCE_KEY, _PATIENT, _REVIEWER),
+        lambda sealed: hpke.open(KEYS["reviewer"], sealed, hpke.EVIDENCE_KEY, PATIENT, _REVIEWER),
         lambda: hpke.seal(
-            hpke.public_of(KEYS["reviewer"]), _EVIDENCE_KEY, hpke.EVIDENCE_KEY, _PATIENT, _REVIEWER
+            hpke.public_of(KEYS["reviewer"]), _EVIDENCE_KEY, hpke.EVIDENCE_KEY, PATIENT, _REVIEWER
         ),
     )
     sealed = identity_pb2.SealedEvidence(ciphertext=ciphertext)
     sealed.keys.add(reviewer=_REVIEWER, sealed=bytes.fromhex(to_reviewer))
     return {
-        "patient": _PATIENT,
+        "patient": PATIENT,
         "reviewer": _REVIEWER,
         "plain_hex": plain.hex(),
         "key_hex": _EVIDENCE_KEY.hex(),

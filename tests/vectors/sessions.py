@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cbmdhi.command.v1.call_pb2 import Call
@@ -25,6 +25,7 @@ CHALLENGE = bytes(range(32, 64))
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.a-token-as-the-gateway-gave-it.its-signature"
 URL = "https://gateway.example/fhir/Observation/" + uuid(1)
 _DPOP = key(1010)
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def vectors(_: Vectors) -> Vectors:
@@ -47,6 +48,7 @@ def vectors(_: Vectors) -> Vectors:
             "certificate_der_hex": certificate.hex(),
             "certificate_x5t_s256": x5t,
             "signature_hex": sign(AUTHOR, signature.LOGIN, CHALLENGE, x5t.encode()).hex(),
+            "bad": _bad_logins(x5t, jkt),
         },
         "rest_login": {
             "dpop_jwk": _jwk(_DPOP),
@@ -69,6 +71,25 @@ def vectors(_: Vectors) -> Vectors:
             "proof": _proof({"htm": "GET", "htu": URL, "iat": AT_MS // 1000, "jti": uuid(40)}),
         },
     }
+
+
+def _bad_logins(x5t: str, jkt: str) -> list[dict[str, str]]:
+    """Signatures that are none over `challenge` and the certificate's thumbprint by the author's key."""
+    right = sign(AUTHOR, signature.LOGIN, CHALLENGE, x5t.encode())
+    r, s = decode_dss_signature(right)
+    other = hashlib.sha256(b"another certificate").digest()
+    wrong = {
+        "by another key": sign(DEVICE, signature.LOGIN, CHALLENGE, x5t.encode()),
+        "over another challenge": sign(AUTHOR, signature.LOGIN, CHALLENGE[::-1], x5t.encode()),
+        "for another certificate": sign(AUTHOR, signature.LOGIN, CHALLENGE, _base64(other).encode()),
+        "for a DPoP key": sign(AUTHOR, signature.LOGIN, CHALLENGE, jkt.encode()),
+        "for the thumbprint's bytes, not its text": sign(
+            AUTHOR, signature.LOGIN, CHALLENGE, base64.urlsafe_b64decode(x5t + "=")
+        ),
+        "under a command's label": sign(AUTHOR, signature.COMMAND, CHALLENGE, x5t.encode()),
+        "with a high s": encode_dss_signature(r, _ORDER - s),
+    }
+    return [{"name": name, "signature_hex": made.hex()} for name, made in wrong.items()]
 
 
 def _call() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -75,15 +76,27 @@ func checkLogin(folder string) (int, error) {
 		Login     struct {
 			Thumbprint string `json:"certificate_x5t_s256"`
 			Signature  Hex    `json:"signature_hex"`
+			Bad        []struct {
+				Name      string
+				Signature Hex `json:"signature_hex"`
+			}
 		} `json:"grpc_login"`
 	}
 	if err := readVectors(folder, "sessions.json", &file); err != nil {
 		return 0, err
 	}
-	if !isSigned(file.Key, file.Login.Signature, loginLabel, file.Challenge, []byte(file.Login.Thumbprint)) {
-		return 0, fmt.Errorf("sessions.json: grpc_login")
+	holds := func(signature []byte) bool {
+		return isSigned(file.Key, signature, loginLabel, file.Challenge, []byte(file.Login.Thumbprint))
 	}
-	return 1, nil
+	if !holds(file.Login.Signature) {
+		return 0, errors.New("sessions.json: grpc_login")
+	}
+	for _, bad := range file.Login.Bad {
+		if holds(bad.Signature) {
+			return 0, fmt.Errorf("sessions.json: a login %s", bad.Name)
+		}
+	}
+	return len(file.Login.Bad), nil
 }
 
 type evidenceFile struct {

@@ -20,10 +20,12 @@ export function checkVectors(folder) {
     const isValid = isSigned(key, hex(one.signature_hex), COMMAND, hex(one.command_hex));
     if (addressOf(key) !== one.address || isValid !== one.valid) throw new Error(`commands.json: ${one.name}`);
   }
-  const { signature_hex: signature, certificate_x5t_s256: thumbprint } = sessions.grpc_login;
+  const { signature_hex: signature, certificate_x5t_s256: thumbprint, bad } = sessions.grpc_login;
   const message = [hex(sessions.challenge_hex), Buffer.from(thumbprint)];
-  if (!isSigned(hex(sessions.public_key_spki_hex), hex(signature), LOGIN, ...message)) {
-    throw new Error('sessions.json: grpc_login');
+  const holds = (raw) => isSigned(hex(sessions.public_key_spki_hex), hex(raw), LOGIN, ...message);
+  if (!holds(signature)) throw new Error('sessions.json: grpc_login');
+  for (const one of bad) {
+    if (holds(one.signature_hex)) throw new Error(`sessions.json: a login ${one.name}`);
   }
   for (const one of evidence.cases) {
     const failed = fails(evidence, one);

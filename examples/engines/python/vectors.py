@@ -33,6 +33,9 @@ def check_vectors(folder: Path) -> None:
     challenge, thumbprint = bytes.fromhex(sessions["challenge_hex"]), login["certificate_x5t_s256"].encode()
     if not is_signed(key, signature, LOGIN, challenge, thumbprint):
         raise Refused("sessions.json: grpc_login")
+    for bad in login["bad"]:
+        if is_signed(key, bytes.fromhex(bad["signature_hex"]), LOGIN, challenge, thumbprint):
+            raise Refused(f"sessions.json: a login {bad['name']}")
     for case in evidence["cases"]:
         failed = _fails(evidence, case)
         wanted = "majority" if case["check"] in _OF_ENDORSEMENTS else case["check"]

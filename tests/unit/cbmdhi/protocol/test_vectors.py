@@ -63,7 +63,9 @@ from tests.unit.services.runtime.asks import Gateway
 from tests.vectors import generate
 from tests.vectors.fixed import key
 
-COMMANDS, SEALING, SESSIONS, EVIDENCE, _ = (generate.read(name) for name in generate.FILES)
+COMMANDS, SEALING, SESSIONS, EVIDENCE, RELEASE = (
+    generate.read(f"{name}.json") for name in ("commands", "sealing", "sessions", "evidence", "release")
+)
 SEALED = {entry["label"]: entry for entry in SEALING["hpke"]["sealed"]}
 
 
@@ -244,6 +246,31 @@ def test_a_login_is_bound_to_the_key_of_the_connection_or_of_the_proofs(tmp_path
         signature.verify(
             spki, raw(login, "signature"), signature.LOGIN, raw(SESSIONS, "challenge"), binding.encode()
         )
+
+
+@pytest.mark.parametrize("bad", SESSIONS["grpc_login"]["bad"], ids=lambda bad: bad["name"])
+def test_a_login_that_is_signed_otherwise_is_none(bad: dict[str, Any]) -> None:
+    spki = signature.load_public_key(raw(SESSIONS, "public_key_spki"))
+    message = raw(SESSIONS, "challenge"), SESSIONS["grpc_login"]["certificate_x5t_s256"].encode()
+    with pytest.raises(signature.BadSignature):
+        signature.verify(spki, raw(bad, "signature"), signature.LOGIN, *message)
+
+
+@pytest.mark.parametrize("vector", RELEASE["cases"], ids=lambda vector: vector["name"])
+def test_a_key_release_opens_for_its_reader_its_access_and_its_version_alone(vector: dict[str, Any]) -> None:
+    record = RecordVersion.FromString(raw(vector, "record"))
+    given = OpenResponse.FromString(raw(vector, "open_response"))
+    reader = released.Reader(RELEASE["reader"], raw(RELEASE, "reader_private_key"), RELEASE["command_id"])
+
+    def opened() -> bytes:
+        return released.open_released(record, given.blocks, given.sealed_data_key, reader)
+
+    if vector["valid"]:
+        assert opened() == raw(RELEASE, "content")
+        return
+    says = {"data-key": "another key or place", "chunks": "another record or key"}
+    with pytest.raises(released.NotAsCommitted, match=says[vector["check"]]):
+        opened()
 
 
 def test_a_call_is_signed_by_who_asks_and_means_the_request_that_it_carries() -> None:

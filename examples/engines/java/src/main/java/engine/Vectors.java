@@ -35,9 +35,16 @@ final class Vectors {
     var sessions = read(folder, "sessions.json");
     var login = sessions.getAsJsonObject("grpc_login");
     byte[] thumbprint = text(login, "certificate_x5t_s256").getBytes(StandardCharsets.US_ASCII);
-    if (!Keys.isSigned(hex(sessions, "public_key_spki_hex"), hex(login, "signature_hex"), Keys.LOGIN,
-        hex(sessions, "challenge_hex"), thumbprint)) {
+    byte[] author = hex(sessions, "public_key_spki_hex");
+    byte[] challenge = hex(sessions, "challenge_hex");
+    if (!Keys.isSigned(author, hex(login, "signature_hex"), Keys.LOGIN, challenge, thumbprint)) {
       throw new Refused("sessions.json: grpc_login");
+    }
+    for (JsonElement element : login.getAsJsonArray("bad")) {
+      var bad = element.getAsJsonObject();
+      if (Keys.isSigned(author, hex(bad, "signature_hex"), Keys.LOGIN, challenge, thumbprint)) {
+        throw new Refused("sessions.json: a login " + text(bad, "name"));
+      }
     }
     var file = read(folder, "evidence.json");
     for (JsonElement element : file.getAsJsonArray("cases")) {
