@@ -64,7 +64,7 @@ lint: build ## ruff, basedpyright, go vet, buf
 	@$(BIN)/python -m tools.build.checks lint
 
 format: build ## rewrite Python and Go as the linters want them
-	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet . && gofmt -w chaincode
+	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet . && gofmt -w chaincode examples/engines/go
 
 bench: build ## measure the headline table and write it into the README; ROW=reads OPTIONS=--quick
 	@$(BIN)/python -m bench $(foreach row,$(ROW),--row $(row)) $(OPTIONS)
