@@ -106,6 +106,9 @@ func (e *Engine) deliver(ctx context.Context) error {
 	return fmt.Errorf("%d commands have no answer yet, resend them within their lifetime: %w", len(waiting), last)
 }
 
+// [end:resend]
+
+// [start:stream]
 // stream opens one stream, sends everything in one message, and settles each result as it comes.
 func (e *Engine) stream(ctx context.Context, waiting map[string]*gatewayv1.IngestItem) error {
 	ctx, cancel := context.WithTimeout(ctx, sendSeconds*time.Second)
@@ -147,7 +150,7 @@ func (e *Engine) stream(ctx context.Context, waiting map[string]*gatewayv1.Inges
 	}
 }
 
-// [end:resend]
+// [end:stream]
 
 // [start:settle]
 // settle takes what was proven out of the outbox. What has no certain answer stays there, as it was signed.

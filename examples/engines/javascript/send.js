@@ -65,7 +65,9 @@ export async function deliver(engine) {
   const left = outbox(engine).size;
   if (left > 0) throw new Error(`${left} commands have no answer yet, resend them within their lifetime: ${last}`);
 }
+// [end:resend]
 
+// [start:stream]
 // Open one stream, send everything in one message, and settle each result as it comes.
 async function stream(engine, waiting) {
   const metadata = await engine.metadata();
@@ -81,7 +83,7 @@ async function stream(engine, waiting) {
     }
   }
 }
-// [end:resend]
+// [end:stream]
 
 // [start:settle]
 // Take what was proven out of the outbox. What has no certain answer stays there, as it was signed.

@@ -80,6 +80,10 @@ def deliver(engine: Engine) -> None:
         raise Refused(f"{len(left)} commands have no answer yet, resend them within their lifetime: {last}")
 
 
+# [end:resend]
+
+
+# [start:stream]
 def stream(engine: Engine, waiting: dict[str, gateway_pb2.IngestItem]) -> None:
     """Open one stream, send everything in one message, and settle each result as it comes."""
     metadata = engine.metadata()
@@ -93,7 +97,7 @@ def stream(engine: Engine, waiting: dict[str, gateway_pb2.IngestItem]) -> None:
                 settle(engine, item, result)
 
 
-# [end:resend]
+# [end:stream]
 
 
 # [start:settle]

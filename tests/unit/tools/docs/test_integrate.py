@@ -52,7 +52,7 @@ def test_each_step_of_the_journey_is_shown_in_each_language() -> None:
         "settle",
         "receipt",
     }
-    assert shown == dict.fromkeys(LANGUAGES, steps | {"proof", "renewal"})
+    assert shown == dict.fromkeys(LANGUAGES, steps | {"proof", "renewal", "stream"})
 
 
 def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:

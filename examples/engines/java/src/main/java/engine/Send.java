@@ -93,7 +93,9 @@ final class Send {
       throw new Refused(left + " commands have no answer yet, resend them within their lifetime: " + last);
     }
   }
+  // [end:resend]
 
+  // [start:stream]
   /** Opens one stream, sends everything in one message, and settles each result as it comes. */
   private static void stream(Engine engine, Map<String, IngestItem> waiting) throws Exception {
     var stream = IngestServiceGrpc.newBlockingV2Stub(engine.withToken())
@@ -111,7 +113,7 @@ final class Send {
       }
     }
   }
-  // [end:resend]
+  // [end:stream]
 
   // [start:settle]
   /** Takes what was proven out of the outbox. What has no certain answer stays there, as it was signed. */
