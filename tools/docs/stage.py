@@ -28,6 +28,8 @@ _NAMES = {
     "protos/README.md": "protos-recipes.md",
 }
 _PICTURES = (".png", ".svg", ".jpg")
+# Folders that tools make.
+_MADE = ("gen", "node_modules", "target")
 # How what is text is coloured; anything else is named and not shown.
 _LEXERS = {
     "": "text",
@@ -35,6 +37,8 @@ _LEXERS = {
     ".sh": "bash",
     ".py": "python",
     ".go": "go",
+    ".java": "java",
+    ".js": "javascript",
     ".proto": "proto",
     ".toml": "toml",
     ".yml": "yaml",
@@ -130,7 +134,7 @@ class Stage:
     def _listing(self, folder: Path) -> str:
         rows = ["| | |", "|---|---|"]
         for file in sorted(folder.iterdir()):
-            if file.name.startswith((".", "__pycache__")) or "_pb2" in file.name or file.name == "gen":
+            if file.name.startswith((".", "__pycache__")) or _is_made(file.name):
                 continue
             name = f"`{file.name}{'/' if file.is_dir() else ''}`"
             if where := staged_name(file) or self._source_of(file):
@@ -172,6 +176,11 @@ def source_name(file: Path) -> str:
     """The page of a file or folder of the checkout."""
     name = file.relative_to(ROOT).as_posix()
     return f"source/{name}/index.md" if file.is_dir() else f"source/{name}.md"
+
+
+def _is_made(name: str) -> bool:
+    """By a generator, or a tool that keeps what it fetches beside the sources."""
+    return "_pb2" in name or name.endswith(".pb.go") or name in _MADE
 
 
 def said(file: Path) -> str:
