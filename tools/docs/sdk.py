@@ -16,9 +16,14 @@ _PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "cbmdhi.client.records.Records",
             "cbmdhi.client.writing.NewRecord",
             "cbmdhi.client.writing.Prepared",
-            "cbmdhi.client.writing.Written",
+            "cbmdhi.client.written.Written",
             "cbmdhi.client.reading.Reading",
         ),
+    ),
+    "resending": (
+        "Sending again",
+        "`client.resend` and `client.outbox`: what was signed and is not known to be done.",
+        ("cbmdhi.client.outbox.Outbox", "cbmdhi.client.outbox.Resends"),
     ),
     "consents": ("Consents", "`client.consents`.", ("cbmdhi.client.consents",)),
     "registration": (
