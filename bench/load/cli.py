@@ -13,6 +13,7 @@ from bench.load import display, outputs, plots, report
 from bench.load.plan import LONGEST_RUN_SECONDS, MOST_PATIENTS, Load
 from bench.load.session import Ran, Session
 from cbmdhi.cli import shared
+from cbmdhi.cli.exits import Status
 from cbmdhi.cli.shared import HomeOption, JsonOption
 
 
@@ -40,14 +41,26 @@ def hammer(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Send signed records at a rate; latency counts from when each was due. Then check every receipt.
+    """Send signed records at a rate, then check every receipt.
 
-    Keys, patients and signatures are made before the clock starts; up to 5,000 patients are registered
-    through the mesh once and kept. Ends with 1 when anything is lost or does not stand.
+    Latency counts from when each was due. Keys, patients and signatures are made before the clock starts; up
+    to 5,000 patients are registered through the mesh once and kept. Ends with 1 when anything is lost or does
+    not stand.
+
+    Examples:
+
+        cbmdhi hammer --rate 200 --seconds 30
+
+        cbmdhi hammer --rate 50 --reads 0.5 --bad 0.1 --plot plots --json
     """
     load = Load(rate, seconds, users, streams, patients, size, reads, bad, chart)
-    _check_folders(output, csv, records_csv)
-    ran = shared.guarded(lambda: asyncio.run(_hammer(load, sample, home)))
+    for file in (output, csv, records_csv):
+        if file is not None:
+            shared.check_writable(file)
+    if plot is not None:
+        plot.mkdir(parents=True, exist_ok=True)
+        shared.check_writable(plot / "plot.png")
+    ran = asyncio.run(_hammer(load, sample, home))
     result = report.report(ran)
     if output is not None:
         output.write_text(json.dumps(result, indent=2) + "\n")
@@ -61,19 +74,13 @@ def hammer(
     else:
         _show(result, drawn)
     if not result["stands"]:
-        raise typer.Exit(1)
+        raise typer.Exit(Status.FAILED)
 
 
 async def _hammer(load: Load, sample: int, home: Path) -> Ran:
     with display.Display(shared.errors, load) as shown:
         async with Session(home, load, shown.show) as session:
             return await session.run(load, sample)
-
-
-def _check_folders(*files: Path | None) -> None:
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise typer.BadParameter(f"the folder {file.parent} is not there: create it")
 
 
 def _show(result: dict[str, Any], drawn: list[Path]) -> None:

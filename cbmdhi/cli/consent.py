@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import MutableSequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import hints, shared
+from cbmdhi.cli import hints, prefixes, shared
+from cbmdhi.cli.listing import when
+from cbmdhi.cli.records import record_named
+from cbmdhi.cli.roles import name_of_role, role_named
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
-from cbmdhi.cli.trail import when
-from cbmdhi.cli.wallet import role_named
+from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import Misuse, WalletError
+from cbmdhi.command.v1.state_pb2 import ActiveConsent
+from cbmdhi.errors import Misuse
+from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
+from cbmdhi.protocol.words import ACTIONS
 
 _MOST_DAYS = 36_500
 # The last year of a date, in Unix ms: whoever signed by other means may have written anything.
@@ -30,12 +37,14 @@ app = typer.Typer(
 
 @app.command()
 def grant(
-    to: Annotated[str, typer.Argument(help="An address, a role, MSP:role, or an MSP id.")],
+    to: Annotated[str, typer.Argument(help="An address or its beginning, a role, MSP:role, or an MSP id.")],
     purpose: Annotated[
         list[str] | None, typer.Option(help="Purpose of use; repeat. Default: TREAT; of a deny: all.")
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="Data category; repeat. Default all.")] = None,
-    record: Annotated[list[str] | None, typer.Option(help="Record id; repeat. Default all.")] = None,
+    record: Annotated[
+        list[str] | None, typer.Option(help="Record id, or its beginning; repeat. Default all.")
+    ] = None,
     action: Annotated[
         list[str] | None, typer.Option(help="read, search, history, export, event, write; repeat.")
     ] = None,
@@ -51,38 +60,70 @@ def grant(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Permit (or deny) a person, a role or an organisation."""
-    shared.guarded(lambda: shared.closed("--purpose", purpose or [], PURPOSES))
-    shared.guarded(lambda: shared.closed("--category", category or [], CATEGORIES))
-    line = provision(
-        **shared.guarded(lambda: _grantee(to)),
-        purposes=purpose,
-        categories=category or [],
-        record_ids=record or [],
-        actions=action or [],
-        valid_until_ms=shared.guarded(lambda: _until_ms(days)),
-        deny=deny,
-    )
-    consent_id, receipt = shared.with_client(wallet, home, member, lambda client: client.consents.grant(line))
-    if as_json:
-        print(json.dumps({"consent_id": consent_id, "receipt": shared.plain(receipt)}))
-    else:
-        console.print(f"{shared.done('given', receipt.receipt.block)}; to take it back:")
-        console.print(
-            f"  {hints.Typist(home, wallet).command('consent', 'revoke', consent_id)}", soft_wrap=True
+    """Permit (or deny) a person, a role or an organisation.
+
+    Examples:
+
+        cbmdhi consent grant LakesideMSP:clinician --days 30 -w anna
+
+        cbmdhi consent grant cb1zcynahh4slrtorcscddpcmjprqj3enok --record 01a22d4c --purpose HRESCH -w anna
+
+        cbmdhi consent grant LakesideMSP --category conditions --deny -w anna
+    """
+    shared.closed("--purpose", purpose or [], PURPOSES)
+    shared.closed("--category", category or [], CATEGORIES)
+    shared.closed("--action", action or [], ACTIONS)
+    grantee, until_ms = _grantee(to, home), _until_ms(days)
+
+    async def work(client: Client) -> tuple[str, RecordReceipt]:
+        line = provision(
+            **grantee,
+            purposes=purpose,
+            categories=category or [],
+            record_ids=[
+                await record_named(client, one, client.wallet.address, "PATRQT") for one in record or []
+            ],
+            actions=action or [],
+            valid_until_ms=until_ms,
+            deny=deny,
         )
+        return await client.consents.grant(line)
+
+    consent_id, receipt = shared.with_client(wallet, home, member, work)
+    revoke_it = hints.Typist(home, wallet).command("consent", "revoke", consent_id)
+    if as_json:
+        print(json.dumps({"consent_id": consent_id, "receipt": shared.plain(receipt), "revoke": revoke_it}))
+        return
+    until = f"until {when(until_ms)} UTC" if until_ms else "until it is revoked"
+    console.print(f"{shared.done('given', receipt.receipt.block)}; it holds {until}; to take it back:")
+    console.print(f"  {revoke_it}", soft_wrap=True)
 
 
 @app.command()
 def revoke(
-    consent_id: str,
+    consent_id: Annotated[str, typer.Argument(help="Consent id, or its beginning.")],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a consent back: the next reading under it is refused, and its id is never given again."""
-    receipt = shared.with_client(wallet, home, member, lambda client: client.consents.revoke(consent_id))
+    """Take a consent back: the next reading under it is refused, and its id is never given again.
+
+    Examples:
+
+        cbmdhi consent revoke 01a22d4c -w anna
+
+        cbmdhi consent revoke 01a22d4c-e6d0-7195-af6f-7062e602180b -w anna --json
+    """
+
+    async def work(client: Client) -> RecordReceipt:
+        whole = consent_id
+        if not prefixes.is_whole(consent_id):
+            given = (await client.consents.list()).consents
+            whole = prefixes.resolved(consent_id, [one.consent_id for one in given], "consent in force")
+        return await client.consents.revoke(whole)
+
+    receipt = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps(shared.plain(receipt)))
     else:
@@ -91,25 +132,64 @@ def revoke(
 
 @app.command("list")
 def list_consents(
+    with_ended: Annotated[bool, typer.Option("--ended", help="Show those too that have ended.")] = False,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """List the consents in force."""
+    """List the consents in force: for whom, for what, until when.
+
+    Examples:
+
+        cbmdhi consent list -w anna
+
+        cbmdhi consent list --ended -w anna --json
+    """
     document = shared.with_client(wallet, home, member, lambda client: client.consents.list())
+    now_ms = time.time() * 1000
+    ended = sum(_has_ended(line, now_ms) for one in document.consents for line in one.provisions)
+    if not with_ended:
+        _forget_ended(document.consents, now_ms)
     if as_json:
         print(json.dumps(shared.plain(document)))
         return
-    table, now_ms = shared.table("consent", "effect", "who", "for", "what", "until"), time.time() * 1000
+    table = shared.table("consent", "effect", "for whom", "for what", "which data", "may", "until")
     for consent in document.consents:
         for line in consent.provisions:
-            who = ", ".join(_who(grantee) for grantee in line.grantees) or "anyone"
-            what = ", ".join([*line.categories, *line.record_ids]) or "everything"
-            effect = pb.Effect.Name(line.effect).removeprefix("EFFECT_").lower()
-            purposes = ", ".join(line.purposes) or "anything"
-            table.add_row(consent.consent_id, effect, who, purposes, what, _until(line, now_ms))
+            table.add_row(
+                consent.consent_id,
+                pb.Effect.Name(line.effect).removeprefix("EFFECT_").lower(),
+                ", ".join(_who(grantee) for grantee in line.grantees) or "anyone",
+                ", ".join(line.purposes) or "anything",
+                ", ".join([*line.categories, *line.record_ids]) or "everything",
+                ", ".join(line.actions) or _usual(line),
+                _until(line, now_ms),
+            )
     console.print(table if document.consents else "no consent is in force: nobody but you may read")
+    if ended and not with_ended:
+        more = hints.Typist(home, wallet).command("consent", "list", "--ended")
+        shared.say(f"{ended} more {'has' if ended == 1 else 'have'} ended: {more}")
+
+
+def _has_ended(line: pb.Provision, now_ms: float) -> bool:
+    return 0 < line.valid_until_ms <= now_ms
+
+
+def _forget_ended(consents: MutableSequence[ActiveConsent], now_ms: float) -> None:
+    """Take out the lines that have ended, and consents of which nothing is left."""
+    for place in range(len(consents) - 1, -1, -1):
+        lines = consents[place].provisions
+        left = [line for line in lines if not _has_ended(line, now_ms)]
+        if not left:
+            del consents[place]
+        elif len(left) < len(lines):
+            del lines[:]
+            lines.extend(left)
+
+
+def _usual(line: pb.Provision) -> str:
+    return "anything" if line.effect == pb.EFFECT_DENY else "read, search, history"
 
 
 def _until_ms(days: int | None) -> int:
@@ -130,9 +210,9 @@ def _until(line: pb.Provision, now_ms: float) -> str:
     return f"ended {at}" if line.valid_until_ms <= now_ms else at
 
 
-def _grantee(text: str) -> dict[str, Any]:
-    if addresses.is_address(text):
-        return {"grantee": text}
+def _grantee(text: str, home: Path) -> dict[str, Any]:
+    if addresses.is_address(text) or prefixes.may_begin_address(text):
+        return {"grantee": shared.check_address(text, home)}
     msp, colon, role = text.partition(":")
     if colon:
         return {"msp": msp, "role": role_named(role)}
@@ -142,12 +222,11 @@ def _grantee(text: str) -> dict[str, Any]:
 def _role_or_explain(text: str) -> int:
     try:
         return role_named(text)
-    except WalletError as error:
-        raise WalletError(
+    except Misuse as error:
+        raise Misuse(
             f"{text!r} is no address, no MSP id and no role: give cb1…, LakesideMSP or clinician"
         ) from error
 
 
 def _who(grantee: pb.Grantee) -> str:
-    role = pb.Role.Name(grantee.role).removeprefix("ROLE_").lower() if grantee.role else ""
-    return " ".join(part for part in (grantee.address, grantee.msp, role) if part)
+    return " ".join(part for part in (grantee.address, grantee.msp, name_of_role(grantee.role)) if part)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import prefixes, shared
+from cbmdhi.cli.listing import when
+from cbmdhi.cli.records import PatientOption, record_named
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
-from cbmdhi.cli.trail import when
 from cbmdhi.client import Client
 from cbmdhi.client.emergency import EmergencyReading
 from cbmdhi.client.records import Reading
@@ -25,8 +26,10 @@ app = typer.Typer(
 
 @app.command("open")
 def open_record(
-    record: Annotated[str, typer.Argument(help="Record id, or ID/VERSION: the latest one.")],
-    patient: Annotated[str, typer.Option("--patient", "-p", help="Address of the patient.")],
+    record: Annotated[
+        str, typer.Argument(help="Record id, or ID/VERSION: the latest one. Its beginning will do.")
+    ],
+    patient: PatientOption,
     reason: Annotated[str, typer.Option(help="unconscious, life-threatening or public-safety.")],
     wallet: WalletOption = "",
     member: MemberOption = "",
@@ -37,15 +40,18 @@ def open_record(
 
     While no majority of the members is to be had, the patient's own hospital opens it off the record: it
     comes on record when a majority is back.
+
+    Examples:
+
+        cbmdhi emergency open 01a22d4c -p cb1zcyna --reason unconscious -w mercy-clinician
+
+        cbmdhi emergency open 01a22d4c/2 -p cb1zcyna --reason public-safety -w mercy-clinician
     """
-    shared.guarded(lambda: shared.check_patient(patient, home))
-    record_id, _, version = record.partition("/")
-    if version and not version.isdigit():
-        shared.errors.print("a version is a number: ID/VERSION")
-        raise typer.Exit(2)
-    asked = patient, record_id, int(version or 0), reason
+    patient = shared.patient_named(patient, home)
+    typed, version = shared.record_and_version(record)
 
     async def work(client: Client) -> Reading | EmergencyReading:
+        asked = patient, await record_named(client, typed, patient, "ETREAT"), version or 0, reason
         if (await client.emergency.standstill()).stands_still:
             return await client.emergency.open(*asked)
         return await client.records.break_glass(*asked)
@@ -79,7 +85,14 @@ def list_kept(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """What this member opened without a majority (its administrators and privacy officers)."""
+    """What this member opened without a majority (its administrators and privacy officers).
+
+    Examples:
+
+        cbmdhi emergency list -w mercy-privacy
+
+        cbmdhi emergency list --unrecorded -w mercy-privacy --json
+    """
     kept = shared.with_client(
         wallet, home, member, lambda client: client.emergency.kept(unrecorded_only=unrecorded)
     )
@@ -87,14 +100,15 @@ def list_kept(
     if as_json:
         print(json.dumps(rows))
         return
+    who = prefixes.shortening(one for row in rows for one in (row["clinician"], row["patient"]))
     table = shared.table(
         "opened (UTC)", "clinician", "patient", "record", "patient told", "on record", "against it"
     )
     for row in rows:
         table.add_row(
             when(row["opened_at_ms"]),
-            shared.short(row["clinician"]),
-            shared.short(row["patient"]),
+            who(row["clinician"]),
+            who(row["patient"]),
             f"{row['record_id']}/{row['version']}",
             "yes" if row["told"] else "NOT YET",
             "yes" if row["recorded"] else "NOT YET",

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cbmdhi.cli import unsure
+from cbmdhi.cli import boundary, lazy, unsure
+from cbmdhi.cli.exits import Failure
+from cbmdhi.cli.home import command_for
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError, Misuse, UnknownOutcome
+from cbmdhi.errors import MeshError, Misuse, UnknownOutcome, WalletError
 from cbmdhi.protocol import consortium
 from cbmdhi.wallet import Wallet
-from ops.devnet.errors import NotReady
-from ops.devnet.layout import Home, command_for
-from ops.devnet.supervision import Supervisor
 
 _PROBE_SECONDS = 0.5
-# States of a program that supervisord does not start by itself.
-_STANDS = ("STOPPED", "FATAL", "EXITED")
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Typist:
 
     def command(self, *words: str) -> str:
         """A command line for the same wallet and network."""
-        return command_for(self.home, *words, *(("-w", shlex.quote(self.wallet)) if self.wallet else ()))
+        return command_for(self.home, *words, *(("-w", self.wallet) if self.wallet else ()))
 
 
 @dataclass(frozen=True)
@@ -58,26 +54,48 @@ def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
     return Hint()
 
 
-def down(typist: Typist, wallet: Wallet) -> MeshError | None:
-    """Why it is of no use to wait for the gateway: nothing listens there, and the home's own supervisor says
-    that it does not run. None where it may be there, or the wallet is of another network."""
-    member, network = _member(typist, wallet), Home(typist.home.expanduser().resolve())
+def failure(error: MeshError, typist: Typist, wallet: Wallet) -> Failure:
+    """An error as the person is told it, with what to do next."""
+    told, hint = boundary.failure_of(error), of(error, typist, wallet)
+    told.next_steps, told.document = (*told.next_steps, *hint.lines), hint.document
+    return told
+
+
+def of_wallet(error: WalletError, folder: Path, home: Path) -> Failure:
+    """A wallet that does not open, with those that there are or what makes one."""
+    told = boundary.failure_of(error)
+    if not (folder / "wallet.json").exists():
+        there = sorted(file.parent.name for file in (home / "wallets").glob("*/wallet.json"))
+        create = command_for(home, "wallet", "create", folder.name or "NAME", "-m", "MEMBER")
+        told.reason = f"no wallet in {folder}"
+        told.next_steps = (
+            *([f"there are: {', '.join(there)}"] if there else []),
+            f"to make one: {create}",
+        )
+    return told
+
+
+def is_of(home: Path, wallet_folder: Path) -> bool:
+    """True when a wallet belongs to the network at that home."""
     try:
-        own = consortium.load(network.path / "consortium.json")
+        own, pinned = (consortium.load(folder / "consortium.json") for folder in (home, wallet_folder))
     except (OSError, ValueError):
+        return False
+    return own.genesis_sha256 == pinned.genesis_sha256
+
+
+def down(typist: Typist, wallet: Wallet) -> MeshError | None:
+    """Why it is of no use to wait for the gateway: nothing listens there, and whoever runs the home's network
+    says that it does not run. None where it may be there, or the wallet is of another network."""
+    member, home = _member(typist, wallet), typist.home.expanduser().resolve()
+    if not is_of(home, wallet.folder) or not _is_refused(member.gateway.grpc):
         return None
-    if own.genesis_sha256 != wallet.consortium.genesis_sha256 or not _is_refused(member.gateway.grpc):
-        return None
-    try:
-        gateway = Supervisor(network).states().get(f"{member.name}-gateway")
-        if gateway is None or gateway.state not in _STANDS:
-            return None
-        what = f"the gateway of {member.name} is stopped"
-    except NotReady:
-        what = f"the network at {network.path} is down"
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE, f"{what}, so nothing was sent", outcome=code_pb2.OUTCOME_NOT_DONE
-    )
+    for asked in lazy.why_down():
+        if (why := asked(home, f"{member.name}-gateway")) is not None:
+            return MeshError(
+                code_pb2.CODE_UNAVAILABLE, f"{why}, so nothing was sent", outcome=code_pb2.OUTCOME_NOT_DONE
+            )
+    return None
 
 
 def _reach(error: MeshError, typist: Typist, wallet: Wallet) -> list[str]:

@@ -1,82 +1,100 @@
-"""`cbmdhi`: the command line of users and operators."""
+"""`cbmdhi`: the command line of users. Commands of operators and testers join it (`lazy.py`)."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 import cbmdhi
-from bench.load import cli
-from cbmdhi.cli import consent, emergency, records, resend, revoke, shared, staff, trail, wallet
-from cbmdhi.cli.shared import HomeOption, JsonOption
-from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError
-from ops.cli import backup, demo, network, trace
-from ops.demo.cast import Stage
-from ops.devnet import first_administrator as operators
+from cbmdhi.cli.lazy import Command, Root
+
+PEOPLE, RECORDS, TRAIL = "Identities", "Records and consent", "Trail and proof"
+_HERE = "cbmdhi.cli"
+
+OWN = (
+    Command(
+        "wallet",
+        f"{_HERE}.wallet:app",
+        "Keys that never leave this machine, and what they are registered as.",
+        PEOPLE,
+    ),
+    Command(
+        "invite",
+        f"{_HERE}.staff:invite",
+        "Prepare the enrolment of staff or an engine (administrators).",
+        PEOPLE,
+    ),
+    Command(
+        "review",
+        f"{_HERE}.staff:review",
+        "Registrations that wait for a vote, broken glass, and whom to stop (administrators).",
+        PEOPLE,
+    ),
+    Command(
+        "put",
+        f"{_HERE}.records:put",
+        "Write records: signed here, encrypted, replicated, committed.",
+        RECORDS,
+    ),
+    Command(
+        "resend",
+        f"{_HERE}.resend:resend",
+        "Send again what was signed and whose outcome was not known.",
+        RECORDS,
+    ),
+    Command(
+        "get",
+        f"{_HERE}.records:get",
+        "Read a record: the decision is committed first, then it is decrypted here.",
+        RECORDS,
+    ),
+    Command("list", f"{_HERE}.records:list_records", "List the records that the wallet may search.", RECORDS),
+    Command("consent", f"{_HERE}.consent:app", "Who may see what, for what, until when.", RECORDS),
+    Command(
+        "emergency",
+        f"{_HERE}.emergency:app",
+        "Break the glass (clinicians), and see what was opened without a majority (privacy officers).",
+        RECORDS,
+    ),
+    Command(
+        "audit",
+        f"{_HERE}.trail:audit",
+        "Everything done or refused about the wallet's own data: who, when, why, under which consent.",
+        TRAIL,
+    ),
+    Command("inbox", f"{_HERE}.trail:inbox", "What happened, newest first.", TRAIL),
+    Command(
+        "verify",
+        f"{_HERE}.trail:verify",
+        "Check a receipt against the members' peers: endorsements, author, verdict, stored bytes.",
+        TRAIL,
+    ),
+    Command("docs", f"{_HERE}.reference:docs", "Print the reference of every command, as Markdown.", TRAIL),
+)
+
+
+class _Cbmdhi(Root):
+    own = OWN
+
 
 app = typer.Typer(
+    cls=_Cbmdhi,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="CBMDHI: hospitals share records through a consortium blockchain; the patient holds the keys.",
 )
 
-NETWORK, PEOPLE, RECORDS, TRAIL = "The laptop network", "Identities", "Records and consent", "Trail and proof"
-
-network.register(app, panel=NETWORK)
-backup.register(app, panel=NETWORK)
-app.command("demo", rich_help_panel=NETWORK)(demo.demo)
-app.command("hammer", rich_help_panel=NETWORK)(cli.hammer)
-app.command("trace", rich_help_panel=NETWORK)(trace.trace)
-app.add_typer(wallet.app, name="wallet", rich_help_panel=PEOPLE)
-app.command("invite", rich_help_panel=PEOPLE)(staff.invite)
-app.command("revoke", rich_help_panel=PEOPLE)(revoke.revoke)
-app.add_typer(staff.review, name="review", rich_help_panel=PEOPLE)
-app.command("put", rich_help_panel=RECORDS)(records.put)
-app.command("resend", rich_help_panel=RECORDS)(resend.resend)
-app.command("get", rich_help_panel=RECORDS)(records.get)
-app.command("list", rich_help_panel=RECORDS)(records.list_records)
-app.add_typer(consent.app, name="consent", rich_help_panel=RECORDS)
-app.add_typer(emergency.app, name="emergency", rich_help_panel=RECORDS)
-app.command("audit", rich_help_panel=TRAIL)(trail.audit)
-app.command("inbox", rich_help_panel=TRAIL)(trail.inbox)
-app.command("verify", rich_help_panel=TRAIL)(trail.verify)
-
-
-@app.command("operator-invite", rich_help_panel=PEOPLE)
-def operator_invite(
-    organisation: Annotated[str, typer.Argument(help="The member whose registrar's key is here.")],
-    address: Annotated[str, typer.Argument(help="Address of the first administrator's wallet.")],
-    home: HomeOption = shared.DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Invite a member's first administrator, with the registrar's key (operators)."""
-
-    def work() -> str:
-        endpoints = operators.endpoints(home)
-        if organisation not in endpoints["organisations"]:
-            known = ", ".join(endpoints["organisations"])
-            raise MeshError(code_pb2.CODE_NOT_FOUND, f"no organisation {organisation!r}; there are: {known}")
-        stage = Stage.of(home, endpoints)
-        registrar = endpoints["organisations"][organisation]["registrar"]
-        role = wallet.role_named("administrator")
-        return operators.invite(registrar, stage.fabric_ca_client, address, role)
-
-    secret = shared.guarded(work)
-    if as_json:
-        print(json.dumps({"address": address, "secret": secret}))
-    else:
-        shared.console.print(f"secret, shown once: {secret}")
-
 
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
-    """CBMDHI: hospitals share records through a consortium blockchain; the patient holds the keys."""
+    """CBMDHI: hospitals share records through a consortium blockchain; the patient holds the keys.
+
+    Each command says in its own help how it is typed, with examples: cbmdhi put --help.
+    """
     if show:
         print(cbmdhi.__version__)
         raise typer.Exit

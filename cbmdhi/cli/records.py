@@ -11,38 +11,54 @@ from typing import Annotated, Any
 import typer
 
 from cbmdhi import fhir
-from cbmdhi.cli import file_writes, hints, shared, unsure
-from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
+from cbmdhi.cli import file_writes, hints, prefixes, shared, unsure
+from cbmdhi.cli.exits import Status
+from cbmdhi.cli.home import command_for
+from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, TraceOption, WalletOption, console
 from cbmdhi.client import Client
-from cbmdhi.client.records import Written
+from cbmdhi.client.records import Reading, Written
 from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import UnknownOutcome, name_of
+from cbmdhi.errors import MeshError, Misuse, UnknownOutcome, name_of
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
-from ops.cli.trace import TraceOption
-from ops.devnet.layout import command_for
+
+PatientOption = Annotated[
+    str,
+    typer.Option(
+        "--patient", "-p", help="Address of the patient; of a wallet under HOME its beginning will do."
+    ),
+]
 
 
 def put(
     file: Annotated[
         Path, typer.Argument(help="A FHIR R4 resource or Bundle as JSON; - reads standard input.")
     ],
-    patient: Annotated[str, typer.Option("--patient", "-p", help="Address of the patient.")],
+    patient: PatientOption,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
     trace: TraceOption = False,
 ) -> None:
-    """Write records: signed here, encrypted, replicated, committed. Prints a receipt for each.
+    """Write records: signed here, encrypted, replicated, committed.
 
     A transaction is committed as a whole or not at all, the entries of a batch each by itself; a document,
     message or collection is one record.
+
+    Prints a receipt for each, with its ids whole and what proves it. Ends with 1 when one is refused, and
+    with 3 when nobody can say what became of one.
+
+    Examples:
+
+        cbmdhi put observation.json -p cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-engine
+
+        cat bundle.json | cbmdhi put - -p cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-engine --json
     """
 
-    shared.guarded(lambda: shared.check_patient(patient, home))
-    writes = shared.guarded(lambda: fhir.writes_of(shared.json_object(file)[0], patient))
+    patient = shared.patient_named(patient, home)
+    writes = fhir.writes_of(shared.json_object(file)[0], patient)
     left: list[unsure.Unsure] = []
     typist = hints.Typist(home, wallet, member)
 
@@ -51,34 +67,29 @@ def put(
         left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
         return [entry for entry, _ in written]
 
-    with _kept(trace, home):
+    with _kept(trace, typist):
         written = shared.with_client(wallet, home, member, work)
     # A gateway that could not tell named no command.
     signed = {one.ids.get("record_id", ""): one.ids["command_id"] for one in left[0].signed}
-    rows = [
-        row | {"command_id": row["command_id"] or signed.get(row["record_id"], "")}
-        for row in map(_row, written)
-    ]
+    rows = [_row(entry, signed.get(entry.record.record_id, ""), typist) for entry in written]
     if as_json:
         print(json.dumps(rows))
     else:
         for row in rows:
             for line in _lines(row):
                 console.print(line, soft_wrap=True, markup=False)
-        console.print(_proof_of(rows, typist), soft_wrap=True, markup=False)
+        console.print(_summary(rows), soft_wrap=True, markup=False)
     if left[0].signed:
-        for line in hints.unknown(left[0], typist).lines:
-            shared.errors.print(line, soft_wrap=True, markup=False)
+        shared.say(*hints.unknown(left[0], typist).lines)
+        raise typer.Exit(Status.UNKNOWN)
     if not all(entry.ok for entry in written):
-        raise typer.Exit(1)
+        raise typer.Exit(Status.FAILED)
 
 
 def get(
-    record: Annotated[str, typer.Argument(help="Record id for the latest version, or ID/VERSION.")],
-    patient: Annotated[str, typer.Option("--patient", "-p", help="Address of the patient.")],
-    purpose: Annotated[
-        str, typer.Option(help="TREAT, ETREAT, HPAYMT, HOPERAT, HRESCH, PATRQT, PUBHLTH.")
-    ] = "TREAT",
+    record: Annotated[str, typer.Argument(help="Record id for the latest version, or ID/VERSION; its beginning will do.")],
+    patient: PatientOption,
+    purpose: Annotated[str, typer.Option(help=f"Purpose of use: {', '.join(sorted(PURPOSES))}.")] = "TREAT",
     history: Annotated[
         bool, typer.Option("--history", help="Read a version that is not the latest any more.")
     ] = False,
@@ -92,55 +103,86 @@ def get(
     as_json: JsonOption = False,
     trace: TraceOption = False,
 ) -> None:
-    """Read a record: the decision is committed first, then it is decrypted here."""
-    shared.guarded(lambda: shared.check_patient(patient, home))
-    shared.guarded(lambda: shared.closed("--purpose", [purpose], PURPOSES))
-    record_id, _, version = record.partition("/")
-    if version and not version.isdigit():
-        shared.errors.print("a version is a number: ID/VERSION")
-        raise typer.Exit(2)
+    """Read a record: the decision is committed first, then it is decrypted here.
+
+    A refusal is on record as well: the patient sees it.
+
+    Examples:
+
+        cbmdhi get 01a22d4c -p cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-clinician
+
+        cbmdhi get 01a22d4c -p cb1zcynahh4slrtorcscddpcmjprqj3enok -o record.json -w mercy-clinician
+
+        cbmdhi get 01a22d4c/1 --history -p cb1zcynahh4slrtorcscddpcmjprqj3enok --purpose PATRQT -w anna
+    """
+    patient = shared.patient_named(patient, home)
+    shared.closed("--purpose", [purpose], PURPOSES)
+    typed, version = shared.record_and_version(record)
     if output is not None:
         # The reading is on record for ever: nobody should have to ask for another.
-        shared.guarded(lambda: shared.check_writable(output))
-    with _kept(trace, home):
-        reading = shared.with_client(
-            wallet,
-            home,
-            member,
-            lambda client: client.records.read(
-                patient, record_id, int(version or 0), purpose, "history" if history else "read"
-            ),
-        )
+        shared.check_writable(output)
+
+    async def work(client: Client) -> Reading:
+        record_id = await record_named(client, typed, patient, purpose)
+        action = "history" if history else "read"
+        return await client.records.read(patient, record_id, version or 0, purpose, action)
+
+    with _kept(trace, hints.Typist(home, wallet, member)):
+        reading = shared.with_client(wallet, home, member, work)
     if as_json:
         print(shared.json_line({"receipt": shared.plain(reading.receipt)}, reading.content))
         return
-    shared.errors.print(
+    shared.say(
         f"permitted, says the gateway, in block {reading.receipt.block} "
         f"by {', '.join(reading.receipt.basis.policies)}; "
-        f"key released by {reading.released_by}; the content is what {shared.short(reading.record.author)} "
+        f"key released by {reading.released_by}; the content is what {reading.record.author} "
         f"signed and the peers of {' and '.join(reading.proof.endorsers)} hold"
     )
-    shared.guarded(lambda: shared.write_content(reading.content, output))
+    shared.write_content(reading.content, output)
+
+
+async def record_named(client: Client, typed: str, patient: str, purpose: str) -> str:
+    """The id of a patient's record, from it or from its beginning. Raises Misuse when none begins so, or
+    several, or when the wallet may not search them."""
+    if prefixes.is_whole(typed):
+        return typed
+    try:
+        found = await client.records.list(patient, purpose=purpose)
+    except MeshError as error:
+        if error.code != code_pb2.CODE_FORBIDDEN:
+            raise
+        why = f"this wallet may not search the patient's records for the whole of {typed!r}: type it whole"
+        raise Misuse(why, "record") from error
+    return prefixes.resolved(
+        typed, [entry.record_id for entry in found], "record that this wallet may search"
+    )
 
 
 def list_records(
     patient: Annotated[
-        str, typer.Option("--patient", "-p", help="Address; by default the wallet's own.")
+        str, typer.Option("--patient", "-p", help="Address, or its beginning; by default the wallet's own.")
     ] = "",
     category: Annotated[str, typer.Option(help="Data category, such as observations.")] = "",
-    purpose: Annotated[str, typer.Option(help="Purpose of use.")] = "",
+    purpose: Annotated[str, typer.Option(help="Purpose of use. Default: TREAT; of one's own: PATRQT.")] = "",
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """List the records that the wallet may search."""
+    """List the records that the wallet may search.
+
+    Examples:
+
+        cbmdhi list -w anna
+
+        cbmdhi list -p cb1zcynahh4slrtorcscddpcmjprqj3enok --category observations -w mercy-clinician --json
+    """
     chosen = purpose or ("TREAT" if patient else "PATRQT")
-    shared.guarded(lambda: shared.closed("--purpose", [chosen], PURPOSES))
+    shared.closed("--purpose", [chosen], PURPOSES)
     if category:
-        shared.guarded(lambda: shared.closed("--category", [category], CATEGORIES))
+        shared.closed("--category", [category], CATEGORIES)
     if patient:
-        shared.guarded(lambda: shared.check_patient(patient, home))
+        patient = shared.patient_named(patient, home)
     found = shared.with_client(
         wallet, home, member, lambda client: client.records.list(patient, category=category, purpose=chosen)
     )
@@ -148,12 +190,13 @@ def list_records(
         print(json.dumps([shared.plain(entry) for entry in found]))
         return
     table = shared.table("record", "version", "category", "author", "written by", "bytes")
+    short = prefixes.shortening(entry.author for entry in found)
     for entry in found:
         table.add_row(
             entry.record_id,
             str(entry.version),
             entry.category,
-            shared.short(entry.author),
+            short(entry.author),
             entry.writer_msp,
             str(entry.content_bytes),
         )
@@ -161,13 +204,21 @@ def list_records(
 
 
 @contextmanager
-def _kept(trace: bool, home: Path) -> Iterator[None]:
-    """Have the mesh keep the trace of what is done inside, when that is wished."""
+def _kept(trace: bool, typist: hints.Typist) -> Iterator[None]:
+    """Have the mesh keep the trace of what is done inside, when that is wished and can be."""
     if not trace:
         yield
         return
+    home = typist.home.expanduser().resolve()
+    is_ours = hints.is_of(home, shared.wallet_folder(typist.wallet, home))
+    # `cbmdhi up` keeps this file while the network is traced.
+    if is_ours and not (home / "traced").exists():
+        shared.say(f"no trace is kept, the network is not traced: {command_for(home, 'up', '--traced')}")
+        yield
+        return
     with traced() as trace_id:
-        shared.errors.print(f"its trace: {command_for(home, 'trace', trace_id)}", soft_wrap=True)
+        told = command_for(home, "trace", trace_id) if is_ours else f"{trace_id}, for who runs the mesh"
+        shared.say(f"its trace: {told}")
         yield
 
 
@@ -182,43 +233,49 @@ def _open_ones(written: list[file_writes.Result]) -> list[IngestItem]:
 def _lines(row: dict[str, Any]) -> list[str]:
     """A record's result, each id whole, on lines of their own."""
     where = f" (at {row['path']})" if row["path"] else ""
-    lines = [
-        f"{row['verdict']}  record {row['record_id']}" + (f", block {row['block']}" if row["block"] else "")
-    ]
+    block = f", block {row['block']}" if row["block"] is not None else ""
+    lines = [f"{row['verdict']}  record {row['record_id']}{block}"]
     if row["reason"]:
         lines.append(f"  {row['reason']}{where}")
     if row["tx_id"]:
-        lines += [f"  transaction {row['tx_id']}", f"  command {row['command_id']}"]
+        lines.append(f"  transaction {row['tx_id']}")
+    if row["command_id"]:
+        lines.append(f"  command {row['command_id']}")
     if row["cid"]:
         lines.append(f"  cid {row['cid']} at {', '.join(row['replicas'])}")
+    if row["verify"]:
+        lines.append(f"  verify: {row['verify']}")
     return lines
 
 
-def _proof_of(rows: list[dict[str, Any]], typist: hints.Typist) -> str:
-    committed = next((row for row in rows if row["outcome"] == "COMMITTED"), None)
-    if committed is not None:
-        proves = typist.command("verify", committed["tx_id"], committed["command_id"])
-        return f"as the gateway says; by the ids of each it is proven, such as: {proves}"
+def _summary(rows: list[dict[str, Any]]) -> str:
+    committed = sum(row["outcome"] == "COMMITTED" for row in rows)
+    if committed:
+        of_all = f"{committed} of {shared.counted(len(rows), 'record')}"
+        return f"{of_all} committed, says the gateway; `verify` proves it of each"
     if all(row["outcome"] == "NOT_DONE" for row in rows):
         return "nothing was committed"
     return "nothing is known to be committed"
 
 
-def _row(entry: Written) -> dict[str, Any]:
+def _row(entry: Written, command_id: str, typist: hints.Typist) -> dict[str, Any]:
+    """command_id: what was signed for it, where the gateway named none."""
     receipt, stored = entry.told.receipt, entry.told.stored
-    error = entry.error
+    error, signed = entry.error, receipt.command_id or command_id
+    outcome = code_pb2.Outcome.Name(error.outcome if error else receipt.outcome).removeprefix("OUTCOME_")
+    # A refusal that is on the channel is in a block as well, and can be proven.
+    is_there = bool(receipt.tx_id)
     return {
         "record_id": entry.record.record_id,
         "version": entry.record.version,
-        "command_id": receipt.command_id,
+        "command_id": signed,
         "verdict": error.code_name if error else name_of(receipt.code),
-        "outcome": code_pb2.Outcome.Name(error.outcome if error else receipt.outcome).removeprefix(
-            "OUTCOME_"
-        ),
+        "outcome": outcome,
         "reason": error.reason if error else receipt.reason,
         "path": error.path if error else receipt.path,
         "tx_id": receipt.tx_id,
-        "block": receipt.block,
+        "block": receipt.block if is_there else None,
         "cid": stored.cid,
         "replicas": list(stored.replicas),
+        "verify": typist.command("verify", receipt.tx_id, signed) if is_there else "",
     }

@@ -16,7 +16,9 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 
 
 def resend(
-    what: Annotated[str, typer.Argument(help="Command id that the error named, or the file that was kept.")],
+    what: Annotated[
+        str, typer.Argument(help="Command id that the error named, or its beginning; or a file.")
+    ],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
@@ -25,9 +27,15 @@ def resend(
     """Send again what was signed and whose outcome was not known; it is done at most once.
 
     What was kept goes when the members' peers prove what became of it.
+
+    Examples:
+
+        cbmdhi resend 01a22d4c -w mercy-engine
+
+        cbmdhi resend 01a22d4c -w mercy-engine -m lakeside --json
     """
 
-    file, request = shared.guarded(lambda: unsure.kept_in(shared.wallet_folder(wallet, home), what))
+    file, request = unsure.kept_in(shared.wallet_folder(wallet, home), what)
 
     async def work(client: Client) -> list[Receipt]:
         try:

@@ -1,4 +1,4 @@
-"""What every command of the CLI shares: where wallets are, how results and errors are shown."""
+"""What every command of the CLI shares: where wallets are, how a client is opened and results are shown."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cbmdhi.cli import hints
+from cbmdhi.cli import hints, passphrases, prefixes
+from cbmdhi.cli.home import DEFAULT_SHOWN, command_for, default_home
 from cbmdhi.client import Client
 from cbmdhi.errors import MeshError, Misuse, WalletError
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import json_text
 from cbmdhi.wallet import Wallet
-from ops.devnet.layout import command_for, home_at
 
 T = TypeVar("T")
 
 # Without a terminal nobody knows a width: wide enough that tables stay whole for grep and for logs.
-_WIDTH_ELSEWHERE = 160
+_WIDTH_ELSEWHERE = 200
 
 
 def _console(stderr: bool) -> Console:
@@ -42,19 +42,29 @@ errors = _console(stderr=True)
 WalletOption = Annotated[
     str,
     typer.Option(
-        "--wallet", "-w", envvar="CBMDHI_WALLET", help="Wallet: a folder, or a name under HOME/wallets."
+        "--wallet",
+        "-w",
+        envvar="CBMDHI_WALLET",
+        help="Wallet: a folder, or a name under HOME/wallets. Its passphrase is asked for, or read as "
+        "`cbmdhi wallet create --help` says.",
     ),
 ]
 MemberOption = Annotated[
     str, typer.Option("--member", "-m", help="Member whose gateway to use; by default the wallet's home.")
 ]
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="CBMDHI_HOME", help="Folder of the laptop network.")
+    Path,
+    typer.Option(
+        "--home",
+        envvar="CBMDHI_HOME",
+        help="Folder of the network: wallets, and the consortium's file.",
+        show_default=DEFAULT_SHOWN,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+TraceOption = Annotated[bool, typer.Option("--trace", help="Have its trace kept, and print the trace's id.")]
 
-# What `cbmdhi up` starts by default: the checkout's, from whatever folder the command is typed.
-DEFAULT_HOME = home_at(None).path
+DEFAULT_HOME = default_home()
 
 
 def wallet_folder(wallet: str, home: Path) -> Path:
@@ -62,18 +72,25 @@ def wallet_folder(wallet: str, home: Path) -> Path:
     if not wallet:
         raise WalletError("which wallet? give --wallet NAME or set CBMDHI_WALLET")
     given = Path(wallet)
-    return given if given.is_absolute() or os.sep in wallet or given.exists() else home / "wallets" / wallet
+    return given if given.is_absolute() or os.sep in wallet or given.is_dir() else home / "wallets" / wallet
 
 
 def open_wallet(wallet: str, home: Path) -> Wallet:
-    """Open the wallet that the user means."""
-    return Wallet.load(wallet_folder(wallet, home), os.environ.get("CBMDHI_WALLET_PASSPHRASE", ""))
+    """Open the wallet that the user means; its passphrase is asked for where that can be done.
+
+    Raises Failure, which says what to do.
+    """
+    folder = wallet_folder(wallet, home)
+    try:
+        return Wallet.load(folder, passphrases.to_open(folder))
+    except WalletError as error:
+        raise hints.of_wallet(error, folder, home) from error
 
 
 def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Open the wallet, connect, do the work; errors are told as `guarded` does."""
+    """Open the wallet, connect, do the work. Raises Failure with what to do next."""
 
-    opened = guarded(lambda: open_wallet(wallet, home))
+    opened = open_wallet(wallet, home)
     typist = hints.Typist(home, wallet, member)
 
     async def run() -> T:
@@ -82,25 +99,10 @@ def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], C
                 raise down
             return await work(client)
 
-    return guarded(lambda: asyncio.run(run()), lambda error: hints.of(error, typist, opened))
-
-
-def guarded(work: Callable[[], T], hint: Callable[[MeshError], hints.Hint] = lambda _: hints.Hint()) -> T:
-    """Do the work; an error of the mesh is shown as a person needs it, and ends with status
-    1, or with 2 when what was typed cannot be."""
     try:
-        return work()
+        return asyncio.run(run())
     except MeshError as error:
-        more = hint(error)
-        if "--json" in sys.argv:
-            document = {"code": error.code_name, "reason": error.reason, "path": error.path}
-            print(json.dumps({"error": document | more.document}))
-        errors.print(
-            f"[red]{error.code_name}[/red] {error.reason}" + (f" (at {error.path})" if error.path else "")
-        )
-        for line in more.lines:
-            errors.print(line, soft_wrap=True, markup=False)
-        raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
+        raise hints.failure(error, typist, opened) from error
 
 
 def content_of(file: Path) -> bytes:
@@ -164,12 +166,28 @@ def closed(option: str, given: Sequence[str], words: Iterable[str]) -> None:
             raise Misuse(f"{option} {word!r} is not one of: {', '.join(known)}")
 
 
-def check_patient(given: str, home: Path) -> None:
-    """Refuse a patient that is no address. Raises Misuse, which says how to get it."""
-    if not addresses.is_address(given):
-        show = command_for(home, "wallet", "show", "-w", given if given.isidentifier() else "NAME")
-        what = f"-p {given!r} is no address, which is cb1 and 32 characters"
-        raise Misuse(f"{what}; the patient's wallet shows it: {show}")
+def record_and_version(typed: str) -> tuple[str, int]:
+    """ID or ID/VERSION; 0 stands for no version. Raises Misuse."""
+    record_id, slash, version = typed.partition("/")
+    if slash and not (version.isdecimal() and 1 <= int(version) < 2**32):
+        raise Misuse(f"a version is a number from 1: ID/VERSION, and not {typed!r}")
+    return record_id, int(version or 0)
+
+
+def patient_named(typed: str, home: Path) -> str:
+    """The patient's address, from it or from its beginning. Raises Misuse, which says how to get it."""
+    return check_address(typed, home, option="-p ", whose="the patient's")
+
+
+def check_address(typed: str, home: Path, *, option: str = "", whose: str = "its") -> str:
+    """An address; the beginning of one that a wallet of this home has will do. Raises Misuse."""
+    if addresses.is_address(typed):
+        return typed
+    if prefixes.may_begin_address(typed):
+        return prefixes.resolved(typed, prefixes.addresses_in(home), "address of a wallet here")
+    show = command_for(home, "wallet", "show", "-w", typed if typed.isidentifier() else "NAME")
+    what = f"{option}{typed!r} is no address, which is cb1 and 32 characters"
+    raise Misuse(f"{what}; {whose} wallet shows it: {show}")
 
 
 def check_member(wallet: Wallet, member: str) -> None:
@@ -198,11 +216,17 @@ def table(*columns: str) -> Table:
     return made
 
 
+def say(*lines: str) -> None:
+    """Words that are no data, such as what to type next: on standard error, each line whole."""
+    for line in lines:
+        errors.print(line, soft_wrap=True, markup=False)
+
+
 def done(what: str, block: int) -> str:
     """Of a receipt that the client has proven; the number of its block is in nothing that the peers sign."""
     return f"[green]{what}[/green]: most members' peers hold it (block {block}, says the gateway)"
 
 
-def short(identifier: str) -> str:
-    """An address or transaction id as it fits a table; `--json` gives it whole."""
-    return identifier if len(identifier) <= 12 else f"{identifier[:6]}…{identifier[-4:]}"
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 member, 2 members."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

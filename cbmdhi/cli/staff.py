@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import hints, shared
+from cbmdhi.cli import hints, passphrases, prefixes, shared
+from cbmdhi.cli.exits import Failure, Status
+from cbmdhi.cli.listing import when
+from cbmdhi.cli.roles import name_of_role, role_named
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
-from cbmdhi.cli.wallet import role_named
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, Misuse
+from cbmdhi.identity.v1.identity_pb2 import ReviewResponse
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol.broken_glass import BrokenGlass
+
+_GLASS = ("break-glass", "review.wanted", "emergency.opened", "emergency.recorded")
 
 review = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +34,9 @@ review = typer.Typer(
 
 
 def invite(
-    address: Annotated[str, typer.Argument(help="Address of the wallet to invite.")],
+    address: Annotated[
+        str, typer.Argument(help="Address of the wallet to invite; of one under HOME its beginning will do.")
+    ],
     role: Annotated[
         str, typer.Option(help="clinician, engine, administrator, device, researcher, privacy-officer.")
     ],
@@ -35,9 +45,17 @@ def invite(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Prepare the enrolment of staff or an engine; prints a secret to hand over (administrators)."""
+    """Prepare the enrolment of staff or an engine (administrators). Prints a secret to hand over.
+
+    Examples:
+
+        cbmdhi invite cb1zcynahh4slrtorcscddpcmjprqj3enok --role clinician -w mercy-administrator
+
+        cbmdhi invite cb1zcynahh4slrtorcscddpcmjprqj3enok --role engine -w mercy-administrator --json
+    """
+    address, chosen = shared.check_address(address, home), role_named(role)
     secret = shared.with_client(
-        wallet, home, member, lambda client: client.registration.invite(address, role_named(role))
+        wallet, home, member, lambda client: client.registration.invite(address, chosen)
     )
     if as_json:
         print(json.dumps({"address": address, "secret": secret}))
@@ -53,39 +71,60 @@ def list_reviews(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """List what waits for this member's vote, oldest first; `cbmdhi review show` opens one's evidence."""
+    """List what waits for this member's vote, oldest first.
 
-    async def work(client: Client) -> list[IdentityDocument]:
-        return [entry.identity for entry in await client.registration.pending()]
+    Examples:
 
-    waiting = shared.with_client(wallet, home, member, work)
+        cbmdhi review list -w mercy-administrator
+
+        cbmdhi review list -w mercy-administrator --json
+    """
+    waiting = shared.with_client(wallet, home, member, _pending)
     if as_json:
         print(json.dumps([{"identity": shared.plain(identity)} for identity in waiting]))
+        return
+    _show_waiting(waiting, hints.Typist(home, wallet))
+
+
+def _show_waiting(waiting: list[IdentityDocument], typist: hints.Typist) -> None:
+    """What waits, and how it is looked at; or that nothing does."""
+    if not waiting:
+        console.print("nothing waits for this member's vote")
         return
     table = shared.table("address", "role", "home", "since", "voted")
     for identity in waiting:
         table.add_row(
             identity.address,
-            pb.Role.Name(identity.role).removeprefix("ROLE_").lower(),
+            name_of_role(identity.role),
             identity.home_msp,
-            f"{datetime.fromtimestamp(identity.registered_at_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC",
+            f"{when(identity.registered_at_ms)} UTC",
             ", ".join(vote.msp for vote in identity.reviews),
         )
-    console.print(table if waiting else "nothing waits for this member")
+    console.print(table)
+    shared.say(f"to look at the first and vote: {typist.command('review', 'approve', waiting[0].address)}")
 
 
 @review.command()
 def show(
-    address: str,
+    address: Annotated[str, typer.Argument(help="Address of who waits, or its beginning.")],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Open the evidence of a registration, as it was sealed to this administrator by the patient."""
+    """Open the evidence of a registration, as it was sealed to this administrator by the patient.
+
+    Examples:
+
+        cbmdhi review show cb1zcyna -w mercy-administrator
+
+        cbmdhi review show cb1zcyna -w mercy-administrator --json
+    """
 
     async def work(client: Client) -> tuple[IdentityDocument, dict[str, Any]]:
         identity = await _waiting(client, address)
+        if identity.role != pb.ROLE_PATIENT:
+            raise Misuse(f"{_no_evidence(identity)}: there is no evidence to open")
         return identity, await client.registration.evidence(identity)
 
     identity, evidence = shared.with_client(wallet, home, member, work)
@@ -97,41 +136,114 @@ def show(
 
 @review.command()
 def approve(
-    address: str,
+    address: Annotated[
+        str, typer.Argument(help="Address of who waits, or its beginning; without one it is said who waits.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask at a terminal.")] = False,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Vote for a registration; a patient's evidence is opened first, and shown with the vote."""
-    _vote(address, wallet, member, home, as_json, approve=True, reason_code="identity-verified")
+    """Vote for a registration, after what there is to look at was shown.
+
+    A patient's evidence is opened, and the vote says which it was. At a terminal it is asked before the vote.
+
+    Examples:
+
+        cbmdhi review approve -w mercy-administrator
+
+        cbmdhi review approve cb1zcyna -w mercy-administrator
+
+        cbmdhi review approve cb1zcyna --yes -w mercy-administrator --json
+    """
+    if not address:
+        waiting = shared.with_client(wallet, home, member, _pending)
+        if as_json:
+            raise Misuse("whom? give the address of one who waits", "address")
+        _show_waiting(waiting, hints.Typist(home, wallet))
+        return
+    ask = not yes and not as_json and passphrases.at_terminal()
+    looked: list[dict[str, Any]] = []
+
+    async def work(client: Client) -> ReviewResponse:
+        identity = await _waiting(client, address)
+        if identity.role == pb.ROLE_PATIENT:
+            looked.append(await client.registration.evidence(identity))
+        if not as_json:
+            _show_registration(identity, looked)
+        # On a thread of its own: a person takes longer to read than the connection may be deaf.
+        if ask and not await asyncio.to_thread(typer.confirm, f"approve {identity.address}?", err=True):
+            raise Failure("INTERRUPTED", "nothing was voted", status=Status.INTERRUPTED)
+        return await client.registration.review(identity, approve=True, reason_code="identity-verified")
+
+    response = shared.with_client(wallet, home, member, work)
+    _show_vote(response, as_json)
+
+
+def _show_registration(identity: IdentityDocument, evidence: list[dict[str, Any]]) -> None:
+    """What there is to look at before a vote."""
+    votes = ", ".join(vote.msp for vote in identity.reviews) or "nobody yet"
+    shared.say(
+        f"{name_of_role(identity.role)} {identity.address} of {identity.home_msp}, "
+        f"registered {when(identity.registered_at_ms)} UTC; voted: {votes}"
+    )
+    if not evidence:
+        shared.say(f"{_no_evidence(identity)}: there is nothing else to look at")
+    for one in evidence:
+        shared.say("the evidence, as the patient sealed it to you:")
+        print(json.dumps(one, indent=2, ensure_ascii=False))
+
+
+def _no_evidence(identity: IdentityDocument) -> str:
+    return f"the CA of {identity.home_msp} certifies this {name_of_role(identity.role)}"
 
 
 @review.command()
 def reject(
-    address: str,
+    address: Annotated[str, typer.Argument(help="Address of who waits, or its beginning.")],
     reason: Annotated[str, typer.Option(help="document-mismatch, duplicate or other.")] = "other",
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Vote against a registration: the home member's ends it, or so many that the quorum is out of reach."""
-    _vote(address, wallet, member, home, as_json, approve=False, reason_code=reason)
+    """Vote against a registration: the home member's ends it, or so many that the quorum is out of reach.
+
+    Examples:
+
+        cbmdhi review reject cb1zcyna -w mercy-administrator
+
+        cbmdhi review reject cb1zcyna --reason document-mismatch -w mercy-administrator
+    """
+
+    async def work(client: Client) -> ReviewResponse:
+        identity = await _waiting(client, address)
+        return await client.registration.review(identity, approve=False, reason_code=reason)
+
+    _show_vote(shared.with_client(wallet, home, member, work), as_json)
 
 
 @review.command()
 def withdraw(
-    address: str,
+    address: Annotated[str, typer.Argument(help="Address of who waits, or its beginning.")],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take this member's vote on a registration back, while it waits for others."""
+    """Take this member's vote on a registration back, while it waits for others.
 
-    async def work(client: Client) -> Any:
-        return await client.registration.withdraw(await client.registration.identity(address))
+    Examples:
+
+        cbmdhi review withdraw cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-administrator
+
+        cbmdhi review withdraw cb1zcyna -w mercy-administrator --json
+    """
+
+    async def work(client: Client) -> ReviewResponse:
+        whole = await _pending_address(client, address)
+        return await client.registration.withdraw(await client.registration.identity(whole))
 
     response = shared.with_client(wallet, home, member, work)
     _show(response.receipt, "taken back", as_json)
@@ -139,8 +251,10 @@ def withdraw(
 
 @review.command()
 def glass(
-    break_glass_id: Annotated[str, typer.Argument(help="`command_id` in `cbmdhi inbox --json`.")],
-    clinician: Annotated[str, typer.Argument(help="Address of who broke the glass: `actor` there.")],
+    break_glass_id: Annotated[str, typer.Argument(help="`command` in `cbmdhi inbox`, or its beginning.")],
+    clinician: Annotated[
+        str, typer.Argument(help="Address of who broke the glass, or its beginning: `who` there.")
+    ],
     justified: Annotated[bool, typer.Option("--justified/--not-justified", help="What came out.")],
     wallet: WalletOption = "",
     member: MemberOption = "",
@@ -150,29 +264,46 @@ def glass(
     """Say what was found about a break-glass (privacy officers and administrators).
 
     It is closed when the clinician's member and another one have spoken.
+
+    Examples:
+
+        cbmdhi review glass 01a22d4c cb1zcyna --justified -w mercy-privacy
+
+        cbmdhi review glass 01a22d4c cb1zcyna --not-justified -w mercy-privacy --json
     """
-    receipt = shared.with_client(
-        wallet,
-        home,
-        member,
-        lambda client: client.registration.review_break_glass(break_glass_id, clinician, justified=justified),
-    )
+
+    async def work(client: Client) -> Receipt:
+        glass_id, who = await _broken_glass(client, break_glass_id, clinician)
+        return await client.registration.review_break_glass(glass_id, who, justified=justified)
+
+    receipt = shared.with_client(wallet, home, member, work)
     _show(receipt, "reviewed", as_json)
 
 
 @review.command()
 def reason(
-    break_glass_id: Annotated[str, typer.Argument(help="`command_id` in `cbmdhi inbox --json`.")],
-    clinician: Annotated[str, typer.Argument(help="Address of who broke the glass: `actor` there.")],
+    break_glass_id: Annotated[str, typer.Argument(help="`command` in `cbmdhi inbox`, or its beginning.")],
+    clinician: Annotated[
+        str, typer.Argument(help="Address of who broke the glass, or its beginning: `who` there.")
+    ],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Why a glass was broken, as the clinician sealed it to this reviewer."""
-    broken = shared.with_client(
-        wallet, home, member, lambda client: client.registration.broken_glass(break_glass_id, clinician)
-    )
+    """Why a glass was broken, as the clinician sealed it to this reviewer.
+
+    Examples:
+
+        cbmdhi review reason 01a22d4c cb1zcyna -w mercy-privacy
+
+        cbmdhi review reason 01a22d4c cb1zcyna -w mercy-privacy --json
+    """
+
+    async def work(client: Client) -> BrokenGlass:
+        return await client.registration.broken_glass(*await _broken_glass(client, break_glass_id, clinician))
+
+    broken = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps(asdict(broken)))
     else:
@@ -183,7 +314,9 @@ def reason(
 
 @review.command()
 def suspend(
-    address: str,
+    address: Annotated[
+        str, typer.Argument(help="Address of whom to stop; of a wallet under HOME its beginning will do.")
+    ],
     reason: Annotated[str, typer.Argument(help="lost-key, left, misuse or other.")],
     void_consents_since: Annotated[
         datetime | None,
@@ -197,7 +330,14 @@ def suspend(
     """Stop an identity of this member: nobody lets it do anything from then on.
 
     A patient can still revoke consents, unless the key was lost.
+
+    Examples:
+
+        cbmdhi review suspend cb1zcynahh4slrtorcscddpcmjprqj3enok left -w mercy-administrator
+
+        cbmdhi review suspend cb1zcyna lost-key --void-consents-since 2026-11-01 -w mercy-administrator
     """
+    address = shared.check_address(address, home)
     since_ms = int(void_consents_since.astimezone().timestamp() * 1000) if void_consents_since else 0
     receipt = shared.with_client(
         wallet, home, member, lambda client: client.registration.suspend(address, reason, since_ms)
@@ -207,13 +347,24 @@ def suspend(
 
 @review.command()
 def reinstate(
-    address: str,
+    address: Annotated[
+        str,
+        typer.Argument(help="Address of who may act again; of a wallet under HOME its beginning will do."),
+    ],
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a suspended identity act again; after a lost key, or when its owner stopped it, two members do."""
+    """Let a suspended identity act again; after a lost key, or when its owner stopped it, two members do.
+
+    Examples:
+
+        cbmdhi review reinstate cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-administrator
+
+        cbmdhi review reinstate cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-administrator --json
+    """
+    address = shared.check_address(address, home)
     receipt = shared.with_client(wallet, home, member, lambda client: client.registration.reinstate(address))
     _show(receipt, "reinstated", as_json)
 
@@ -225,36 +376,48 @@ def _show(receipt: Receipt, done: str, as_json: bool) -> None:
         console.print(shared.done(done, receipt.block))
 
 
-def _vote(
-    address: str, wallet: str, member: str, home: Any, as_json: bool, *, approve: bool, reason_code: str
-) -> None:
-    async def work(client: Client) -> tuple[dict[str, Any] | None, Any]:
-        identity = await _waiting(client, address)
-        evidence = None
-        if approve and identity.role == pb.ROLE_PATIENT:
-            evidence = await client.registration.evidence(identity)
-        vote = await client.registration.review(identity, approve=approve, reason_code=reason_code)
-        return evidence, vote
-
-    evidence, response = shared.with_client(wallet, home, member, work)
+def _show_vote(response: ReviewResponse, as_json: bool) -> None:
     if as_json:
         print(json.dumps(shared.plain(response)))
         return
-    if evidence is not None:
-        print(json.dumps(evidence, indent=2, ensure_ascii=False))
     given = sum(vote.decision == pb.DECISION_APPROVE for vote in response.identity.reviews)
-    approved = f"approved by {given} {'member' if given == 1 else 'members'}"
     status = state_pb2.IdentityStatus.Name(response.identity.status).removeprefix("IDENTITY_STATUS_").lower()
     console.print(shared.done("voted", response.receipt.block))
-    console.print(f"as the gateway says: {approved}, now {status}")
+    console.print(f"as the gateway says: approved by {shared.counted(given, 'member')}, now {status}")
 
 
-async def _waiting(client: Client, address: str) -> IdentityDocument:
+async def _pending(client: Client) -> list[IdentityDocument]:
+    return [entry.identity for entry in await client.registration.pending()]
+
+
+async def _pending_address(client: Client, typed: str) -> str:
+    """A whole address, or the beginning of one that waits. Raises Misuse."""
+    if addresses.is_address(typed):
+        return typed
+    waiting = [identity.address for identity in await _pending(client)]
+    if not waiting:
+        raise Misuse("nothing waits for this member's vote")
+    return prefixes.resolved(typed, waiting, "registration that waits")
+
+
+async def _waiting(client: Client, typed: str) -> IdentityDocument:
     """The registration under that address. Raises MeshError NOT_FOUND when none waits."""
+    address = await _pending_address(client, typed)
     identity = await client.registration.identity(address)
     if identity.status != state_pb2.IDENTITY_STATUS_PENDING:
+        status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
         raise MeshError(
             code_pb2.CODE_NOT_FOUND,
-            "no registration of that address waits: see `cbmdhi review list`",
+            f"no registration of {address} waits: it is {status}",
         )
     return identity
+
+
+async def _broken_glass(client: Client, glass_id: str, clinician: str) -> tuple[str, str]:
+    """The command that broke a glass and who did it, from what the inbox shows of them. Raises Misuse."""
+    if prefixes.is_whole(glass_id) and addresses.is_address(clinician):
+        return glass_id, clinician
+    told = [entry for entry in await client.inbox.list() if entry.kind in _GLASS]
+    whole = prefixes.resolved(glass_id, [entry.command_id for entry in told], "broken glass in the inbox")
+    actors = [entry.actor for entry in told if entry.command_id == whole]
+    return whole, prefixes.resolved(clinician, actors, "who broke it")

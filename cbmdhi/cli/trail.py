@@ -4,92 +4,173 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import listing, prefixes, shared
+from cbmdhi.cli.exits import Status
+from cbmdhi.cli.listing import EachOption, Page, PageOption, RecordOption, RowsOption, WhoOption
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
-from cbmdhi.errors import name_of
+from cbmdhi.errors import MeshError, Misuse, name_of
 from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry
+from cbmdhi.notify.v1.notify_pb2 import Notification
 from cbmdhi.verify import Verification, verify_receipt
 
 
 def audit(
+    action: Annotated[str, typer.Option(help="Only this action, such as read.")] = "",
+    record: RecordOption = "",
+    who: WhoOption = "",
+    page: PageOption = 1,
+    rows: RowsOption = listing.ROWS,
+    each: EachOption = False,
     wallet: WalletOption = "",
     member: MemberOption = "",
     home: HomeOption = shared.DEFAULT_HOME,
-    action: Annotated[str, typer.Option(help="Only this action, such as read.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Everything done or refused about the wallet's own data: who, when, why, under which consent."""
-    entries = shared.with_client(wallet, home, member, lambda client: client.trail.audit())
-    entries = [entry for entry in entries if action in ("", entry.entry.action)]
+    """Everything done or refused about the wallet's own data: who, when, why, under which consent.
+
+    Newest first, a page at a time; neighbours that are alike are one row. With --json it is all of it, oldest
+    first. Ids are shown by their beginnings: so they can be typed, wherever an id is asked for.
+
+    Examples:
+
+        cbmdhi audit -w anna
+
+        cbmdhi audit --action read --record 01a22d4c --each --page 2 -w anna
+
+        cbmdhi audit -w anna --json
+    """
+    entries = [
+        entry
+        for entry in shared.with_client(wallet, home, member, lambda client: client.trail.audit())
+        if action in ("", entry.entry.action)
+        and entry.entry.record_id.startswith(record.rstrip("…"))
+        and _actor(entry).startswith(who.rstrip("…"))
+    ]
     if as_json:
         print(json.dumps([shared.plain(entry) for entry in entries]))
-    else:
-        console.print(
-            audit_table(entries) if entries else "nothing was done or refused about this wallet's data"
+        return
+    if not entries:
+        what = "nothing of that kind" if action or record or who else "nothing"
+        console.print(f"{what} was done or refused about this wallet's data")
+        return
+    shown = listing.page(entries[::-1], None if each else _alike_entries, page, rows)
+    console.print(audit_table(entries, shown))
+    _say_more(shown)
+
+
+def audit_table(entries: Sequence[CommittedAuditEntry], shown: Page[CommittedAuditEntry]) -> Table:
+    """A page of the audit trail as a table; ids are short as all of the trail allows."""
+    table = shared.table(
+        "when (UTC)", "times", "who", "from", "what", "record", "why", "verdict", "consent", "command"
+    )
+    short = prefixes.shortening(
+        one
+        for committed in entries
+        for one in (
+            committed.entry.record_id,
+            _consent(committed),
+            committed.entry.command_id,
+            _actor(committed),
         )
-
-
-def audit_table(entries: list[CommittedAuditEntry]) -> Table:
-    """The audit trail as a table."""
-    table = shared.table("when (UTC)", "who", "from", "what", "record", "why", "verdict", "consent", "block")
-    for committed in entries:
-        entry = committed.entry
+    )
+    for group in shown.groups:
+        entry = group[0].entry
         table.add_row(
-            when(entry.at_ms),
-            shared.short(entry.on_behalf_of or entry.signer),
+            listing.whens([one.entry.at_ms for one in group]),
+            str(len(group)),
+            short(_actor(group[0])),
             entry.signer_msp.removesuffix("MSP"),
             entry.action,
-            shared.short(entry.record_id),
+            listing.together([one.entry.record_id for one in group], "record", short),
             entry.purpose or entry.reason_code,
             name_of(entry.code),
-            shared.short(entry.basis.consent_id or entry.consent_id),
-            str(committed.block),
+            short(_consent(group[0])),
+            listing.together([one.entry.command_id for one in group], "command", short),
         )
     return table
 
 
+def _actor(committed: CommittedAuditEntry) -> str:
+    return committed.entry.on_behalf_of or committed.entry.signer
+
+
+def _consent(committed: CommittedAuditEntry) -> str:
+    return committed.entry.basis.consent_id or committed.entry.consent_id
+
+
+def _alike_entries(committed: CommittedAuditEntry) -> tuple[str | int, ...]:
+    entry = committed.entry
+    why = entry.purpose or entry.reason_code
+    return _actor(committed), entry.signer_msp, entry.action, why, entry.code, _consent(committed)
+
+
 def inbox(
-    wallet: WalletOption = "",
-    member: MemberOption = "",
-    home: HomeOption = shared.DEFAULT_HOME,
     new: Annotated[bool, typer.Option("--new", help="Only what was not acknowledged.")] = False,
     acknowledge: Annotated[bool, typer.Option("--ack", help="Mark what is shown as seen.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on showing what comes, until Ctrl-C.")
     ] = False,
+    record: RecordOption = "",
+    who: WhoOption = "",
+    page: PageOption = 1,
+    rows: RowsOption = listing.ROWS,
+    each: EachOption = False,
+    wallet: WalletOption = "",
+    member: MemberOption = "",
+    home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """What happened, newest first."""
+    """What happened, newest first.
+
+    A page at a time; neighbours that are alike are one row. With --json it is all of it.
+
+    Examples:
+
+        cbmdhi inbox -w anna
+
+        cbmdhi inbox --new --ack --each -w anna
+
+        cbmdhi inbox --follow -w anna --json
+    """
 
     def elsewhere(client: Client) -> None:
         own = client.wallet.consortium.member_named(client.wallet.member)
         if client.member is not own:
             kept = f"an inbox is kept at the home member, which is {own.name}: leave out -m"
-            shared.errors.print(f"{kept}; {client.member.name} has none of this wallet")
+            shared.say(f"{kept}; {client.member.name} has none of this wallet")
 
-    async def work(client: Client) -> list[Any]:
+    def wanted(entry: Notification) -> bool:
+        return entry.record_id.startswith(record.rstrip("…")) and entry.actor.startswith(who.rstrip("…"))
+
+    def shown_of(found: Sequence[Notification]) -> Page[Notification]:
+        return listing.page(found, None if each else _alike_notifications, page, rows)
+
+    async def work(client: Client) -> list[Notification]:
         elsewhere(client)
-        found = await client.inbox.list(unacknowledged_only=new)
-        if acknowledge and found:
-            await client.inbox.acknowledge([entry.notification_id for entry in found])
+        found = [entry for entry in await client.inbox.list(unacknowledged_only=new) if wanted(entry)]
+        seen = found if as_json else shown_of(found).entries
+        if acknowledge and seen:
+            await client.inbox.acknowledge([entry.notification_id for entry in seen])
         return found
 
     async def following(client: Client) -> None:
         elsewhere(client)
         async for entry in client.inbox.stream():
+            if not wanted(entry):
+                continue
             if as_json:
-                print(json.dumps(shared.plain(entry)))
+                print(json.dumps(shared.plain(entry)), flush=True)
             else:
-                console.print(
-                    f"{when(entry.at_ms)}  {entry.kind}  {entry.actor_msp}  {shared.short(entry.actor)}"
-                )
+                about = f"record {entry.record_id}" if entry.record_id else f"command {entry.command_id}"
+                line = f"{listing.when(entry.at_ms)}  {entry.kind}  {entry.actor_msp} {entry.actor}  {about}"
+                console.print(line, soft_wrap=True, markup=False)
 
     if follow:
         try:
@@ -101,23 +182,54 @@ def inbox(
     if as_json:
         print(json.dumps([shared.plain(entry) for entry in found]))
         return
-    table = shared.table("", "when (UTC)", "what", "who", "record", "why", "verdict")
-    for entry in found:
+    if not found:
+        console.print("nothing yet" if not (new or record or who) else "nothing of that kind")
+        return
+    shown = shown_of(found)
+    console.print(_inbox_table(found, shown))
+    _say_more(shown)
+
+
+def _inbox_table(found: Sequence[Notification], shown: Page[Notification]) -> Table:
+    table = shared.table(
+        "", "when (UTC)", "times", "what", "from", "who", "record", "why", "verdict", "command"
+    )
+    short = prefixes.shortening(
+        one for entry in found for one in (entry.record_id, entry.command_id, entry.actor)
+    )
+    for group in shown.groups:
+        entry = group[0]
         table.add_row(
-            "" if entry.acknowledged else "●",
-            when(entry.at_ms),
+            "" if all(one.acknowledged for one in group) else "●",
+            listing.whens([one.at_ms for one in group]),
+            str(len(group)),
             entry.kind,
-            f"{entry.actor_msp.removesuffix('MSP')} {shared.short(entry.actor)}",
-            shared.short(entry.record_id),
+            entry.actor_msp.removesuffix("MSP"),
+            short(entry.actor),
+            listing.together([one.record_id for one in group], "record", short),
             entry.purpose,
             name_of(entry.code),
+            listing.together([one.command_id for one in group], "command", short),
         )
-    console.print(table if found else "nothing yet")
+    return table
+
+
+def _alike_notifications(entry: Notification) -> tuple[str | int | bool, ...]:
+    return entry.kind, entry.actor, entry.actor_msp, entry.purpose, entry.code, entry.acknowledged
+
+
+def _say_more(shown: Page[Any]) -> None:
+    if more := shown.more():
+        shared.say(more)
 
 
 def verify(
     ids: Annotated[
-        list[str], typer.Argument(help="Transaction id and command id of the receipt, or the latter alone.")
+        list[str],
+        typer.Argument(
+            help="Transaction id and command id of the receipt, or the latter alone. Of what the audit trail "
+            "or the inbox shows, the beginning will do."
+        ),
     ],
     signer: Annotated[str, typer.Option(help="Address of the command's signer, when it is known.")] = "",
     wallet: WalletOption = "",
@@ -125,14 +237,27 @@ def verify(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a receipt against the members' peers: endorsements, author's signature, verdict, stored bytes."""
+    """Check a receipt against the members' peers: endorsements, author, verdict, stored bytes.
+
+    Ends with 1 when something does not stand.
+
+    Examples:
+
+        cbmdhi verify 01a22d4c-e6d0-7195-af6f-7062e602180b -w mercy-engine
+
+        cbmdhi verify 01a22d4c -w anna --json
+    """
     if len(ids) > 2:
-        shared.errors.print("give the transaction id and the command id of one receipt, or the command id")
-        raise typer.Exit(2)
-    tx_id, command_id = (None, *ids)[-2:]
-    verification = shared.with_client(
-        wallet, home, member, lambda client: verify_receipt(client, tx_id, str(command_id), signer)
-    )
+        raise Misuse("give the transaction id and the command id of one receipt, or the command id", "ids")
+    if signer:
+        signer = shared.check_address(signer, home)
+    tx_typed, command_typed = (None, *ids)[-2:]
+
+    async def work(client: Client) -> Verification:
+        tx_id, command_id = await _whole_ids(client, tx_typed, str(command_typed))
+        return await verify_receipt(client, tx_id, command_id, signer)
+
+    verification = shared.with_client(wallet, home, member, work)
     if as_json:
         checks = [
             {"name": check.name, "ok": check.ok, "detail": check.detail} for check in verification.checks
@@ -141,7 +266,26 @@ def verify(
     else:
         show_checks(verification)
     if not verification.ok:
-        raise typer.Exit(1)
+        raise typer.Exit(Status.FAILED)
+
+
+async def _whole_ids(client: Client, tx_id: str | None, command_id: str) -> tuple[str | None, str]:
+    """The ids of a receipt from their beginnings, by what concerns the wallet. Raises Misuse."""
+    if prefixes.is_whole(command_id) and (tx_id is None or prefixes.is_whole(tx_id)):
+        return tx_id, command_id
+    known = {(entry.tx_id, entry.command_id) for entry in await client.inbox.list()}
+    try:
+        known |= {(one.entry.tx_id, one.entry.command_id) for one in await client.trail.audit()}
+    except MeshError as error:
+        # Only patients have an audit trail.
+        if error.code_name != "FORBIDDEN":
+            raise
+    if tx_id is not None and not prefixes.is_whole(tx_id):
+        tx_id = prefixes.resolved(tx_id, [tx for tx, _ in known], "transaction in the trail or the inbox")
+    if not prefixes.is_whole(command_id):
+        of_tx = [command for tx, command in known if tx_id in (None, tx)]
+        command_id = prefixes.resolved(command_id, of_tx, "command in the trail or the inbox")
+    return tx_id, command_id
 
 
 def show_checks(verification: Verification) -> None:
@@ -149,8 +293,3 @@ def show_checks(verification: Verification) -> None:
     for check in verification.checks:
         mark = "[green]✓[/green]" if check.ok else "[red]✗[/red]"
         console.print(f"  {mark} {check.name:<13} {check.detail}", soft_wrap=True)
-
-
-def when(at_ms: int) -> str:
-    """A time in Unix ms as text, UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

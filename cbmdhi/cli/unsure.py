@@ -15,6 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
+from cbmdhi.cli import prefixes
 from cbmdhi.client import Client
 from cbmdhi.client.commands import submit_group
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -77,15 +78,16 @@ def keep(folder: Path, requests: Iterable[Message]) -> Unsure:
 
 
 def kept_in(folder: Path, what: str) -> tuple[Path, Request]:
-    """The request that was kept under a command's id, or in a file. Raises Misuse."""
-    by_id = _folder(folder) / f"{what}.json"
-    file = by_id if by_id.exists() else Path(what)
+    """The request that was kept under a command's id, or its beginning, or in a file. Raises Misuse."""
+    kept = {entry.stem: entry for entry in _folder(folder).glob("*.json")}
+    begins = any(command_id.startswith(what.rstrip("…")) for command_id in kept)
+    file = kept[prefixes.resolved(what, kept, "command that was kept")] if begins else Path(what)
     try:
         document = json.loads(file.read_text())
         kind, raw = _KINDS[document["kind"]], base64.b64decode(document["request"], validate=True)
         return file, kind.FromString(raw)
     except FileNotFoundError as error:
-        there = ", ".join(sorted(entry.stem for entry in _folder(folder).glob("*.json"))) or "none"
+        there = ", ".join(sorted(kept)) or "none"
         raise Misuse(f"nothing was kept under {what}; there are: {there}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
         raise Misuse(f"{file} is not what `cbmdhi` keeps of something signed") from error

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from cbmdhi.cli import hints, shared
+from cbmdhi.cli import hints, passphrases, shared
+from cbmdhi.cli.exits import Failure, Status
+from cbmdhi.cli.home import command_for
+from cbmdhi.cli.roles import ROLES, name_of_role, role_named
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, WalletError
 from cbmdhi.wallet import Wallet
-from ops.devnet.layout import command_for
 
 app = typer.Typer(
     no_args_is_help=True, help="Keys that never leave this machine, and what they are registered as."
 )
-
-ROLES: dict[str, pb.Role] = {
-    name.removeprefix("ROLE_").lower().replace("_", "-"): cast(pb.Role, value)
-    for name, value in pb.Role.items()
-    if value
-}
 
 
 @app.command()
@@ -38,23 +33,55 @@ def create(
     consortium: Annotated[
         Path | None, typer.Option(help="The consortium file to trust; by default HOME/consortium.json.")
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Keep the keys unencrypted: for engines and tests.")
+    ] = False,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(help="Read the passphrase from this file's first line; /dev/fd/3 is the descriptor 3."),
+    ] = None,
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the keys of a new identity. Set CBMDHI_WALLET_PASSPHRASE to encrypt them."""
+    """Make the keys of a new identity, encrypted with a passphrase.
 
-    def work() -> Wallet:
-        passphrase = os.environ.get("CBMDHI_WALLET_PASSPHRASE", "")
-        folder = shared.wallet_folder(name, home)
-        return Wallet.create(
-            folder, consortium or home / "consortium.json", member, role_named(role), passphrase
+    At a terminal the passphrase is asked for. Without one it is read from CBMDHI_WALLET_PASSPHRASE, or from
+    the file that CBMDHI_WALLET_PASSPHRASE_FILE names (/dev/fd/3 is the descriptor 3); every other command
+    reads it in the same way. Nobody can recover it. With --plain the keys are kept as they are.
+
+    Examples:
+
+        cbmdhi wallet create anna -m mercy
+
+        cbmdhi wallet create mercy-lab -m mercy --role engine --passphrase-file /run/secrets/mercy-lab --json
+
+        cbmdhi wallet create test-engine -m mercy --role engine --plain
+    """
+    folder, trusted, chosen = (
+        shared.wallet_folder(name, home),
+        consortium or home / "consortium.json",
+        role_named(role),
+    )
+    # Before anybody types a passphrase for nothing.
+    if (folder / "keys.json").exists():
+        raise WalletError(f"there is a wallet in {folder} already; choose another name")
+    if not trusted.exists():
+        raise Failure(
+            "FILE",
+            f"there is no consortium file at {trusted}",
+            status=Status.MISTYPED,
+            next_steps=[
+                "give the one of your consortium with --consortium FILE",
+                f"or start a laptop network: {command_for(home, 'up')}",
+            ],
         )
-
-    wallet = shared.guarded(work)
+    passphrase = passphrases.to_create(plain=plain, file=passphrase_file)
+    wallet = Wallet.create(folder, trusted, member, chosen, passphrase)
     if as_json:
         print(json.dumps(_public(wallet)))
         return
-    console.print(f"[green]made[/green] {wallet.address}  in {wallet.folder}")
+    kept = "unencrypted" if plain else "encrypted"
+    console.print(f"[green]made[/green] {wallet.address}  in {wallet.folder}, {kept}", soft_wrap=True)
     if wallet.role == pb.ROLE_PATIENT:
         typist = hints.Typist(home, name)
         console.print(f"next: {_enrol(wallet, typist)}  and  {_register(wallet, typist)}", soft_wrap=True)
@@ -77,12 +104,19 @@ def show(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the channel.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show address, certificate and, from the channel, status. Never a private key."""
-    opened = shared.guarded(lambda: shared.open_wallet(wallet, home))
+    """Show address, certificate and, from the channel, status. Never a private key.
+
+    Examples:
+
+        cbmdhi wallet show -w anna
+
+        cbmdhi wallet show -w anna --offline --json
+    """
+    opened = shared.open_wallet(wallet, home)
     document: dict[str, Any] = _public(opened)
     typist, status, reviews, following = hints.Typist(home, wallet), "", "", ""
     if not offline and not opened.certificate_pem:
-        shared.guarded(lambda: shared.check_member(opened, member))
+        shared.check_member(opened, member)
         status, following = "not enrolled", _enrol(opened, typist)
     elif not offline:
         identity = shared.with_client(wallet, home, member, _identity)
@@ -118,7 +152,16 @@ def enrol(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Have the member's Fabric CA certify the wallet's key; the key stays here."""
+    """Have the member's Fabric CA certify the wallet's key; the key stays here.
+
+    Staff and engines need the secret of an invitation: in CBMDHI_INVITATION it is in no list of processes.
+
+    Examples:
+
+        cbmdhi wallet enrol -w anna
+
+        cbmdhi wallet enrol -w mercy-lab --secret q1w2e3r4t5
+    """
 
     async def work(client: Client) -> Wallet:
         await client.registration.enrol(secret)
@@ -149,9 +192,16 @@ def register(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the consortium for the identity. A patient's personal data is sealed here, to the reviewers."""
+    """Ask the consortium for the identity. A patient's personal data is sealed here, to the reviewers.
 
-    proof = shared.guarded(lambda: shared.json_object(evidence))[1] if evidence else None
+    Examples:
+
+        cbmdhi wallet register -w anna --evidence person.json
+
+        cbmdhi wallet register -w anna --evidence person.json --custodian MercyMSP --custodian LakesideMSP
+    """
+
+    proof = shared.json_object(evidence)[1] if evidence else None
 
     async def work(client: Client) -> Any:
         receipt = await client.registration.register(proof, custodian)
@@ -188,18 +238,10 @@ def _register(wallet: Wallet, typist: hints.Typist) -> str:
     return typist.command("wallet", "register", *evidence)
 
 
-def role_named(name: str) -> pb.Role:
-    """The role of that name. Raises WalletError with those that there are."""
-    if name not in ROLES:
-        raise WalletError(f"no role {name!r}; there are: {', '.join(ROLES)}")
-    return ROLES[name]
-
-
 def _public(wallet: Wallet) -> dict[str, Any]:
-    role = pb.Role.Name(wallet.role).removeprefix("ROLE_").lower()
     return {
         "address": wallet.address,
-        "role": role,
+        "role": name_of_role(wallet.role),
         "member": wallet.member,
         "folder": str(wallet.folder),
         "enrolled": bool(wallet.certificate_pem),

@@ -18,7 +18,7 @@ from cbmdhi.command.v1.command_pb2 import Command, CommandBody, SignedCommand
 from cbmdhi.protocol import address, categories, cid, ids
 
 _MSP = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
-_ACTIONS = frozenset({"read", "search", "history", "export", "event", "write"})
+ACTIONS = frozenset({"read", "search", "history", "export", "event", "write"})
 _REVIEWS = frozenset({"identity-verified", "document-mismatch", "duplicate", "withdrawn", "other"})
 _REASONS = _REVIEWS | {"lost-key", "left", "misuse", "reinstated"}
 
@@ -35,7 +35,7 @@ _Rule = tuple[Callable[[str], object], str]
 _ADDRESS: Final[_Rule] = (address.is_address, "not an address: cb1 and 32 characters of base32")
 _ID: Final[_Rule] = (ids.is_uuid7, "not a UUIDv7 in canonical lower-case text")
 _MEMBER: Final[_Rule] = (_MSP.fullmatch, "not an MSP id")
-_ACTION: Final[_Rule] = (_ACTIONS.__contains__, "not an action of the closed list")
+_ACTION: Final[_Rule] = (ACTIONS.__contains__, "not an action of the closed list")
 _CATEGORY: Final[_Rule] = (categories.CATEGORIES.__contains__, "not a category of the closed list")
 _PURPOSE: Final[_Rule] = (categories.PURPOSES.__contains__, "not a purpose of use of the closed list")
 _REASON: Final[_Rule] = (_REASONS.__contains__, "not a reason of the closed list")

@@ -33,17 +33,6 @@ _Home = Annotated[
     typer.Option("--home", envvar="CBMDHI_HOME", help="Folder of the network.", show_default=".devnet"),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-_S3 = (
-    "S3-compatible stores are told as to AWS's own programs: AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, "
-    "AWS_SECRET_ACCESS_KEY, AWS_REGION."
-)
-
-
-def register(app: typer.Typer, panel: str) -> None:
-    """Add the commands to the CLI."""
-    app.command("backup", rich_help_panel=panel, epilog=_S3)(backup)
-    app.command("restore", rich_help_panel=panel, epilog=_S3)(restore)
-    app.command("recovery-key", rich_help_panel=panel)(make_key)
 
 
 def backup(
@@ -63,9 +52,10 @@ def backup(
     Its programs stand still for a moment, so that all is of one instant. What lies at the destination is
     encrypted, and opens with the private recovery key alone. An orderer's votes and blocks are in no backup.
 
-    Examples:
+    An S3-compatible store is told as to AWS's own programs: AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_REGION.
 
-        cbmdhi recovery-key safe/mercy.key
+    Examples:
 
         cbmdhi backup mercy /var/backups/ --to mercy.key.pub
 
@@ -74,9 +64,7 @@ def backup(
     with Shown(_errors) as progress:
         counted = _Counter(progress)
         taken = guarded_network(
-            as_json,
-            lambda: member.take(Network(home), organisation, destination, to, progress, counted),
-            home,
+            lambda: member.take(Network(home), organisation, destination, to, progress, counted), home
         )
     if as_json:
         _print_json(asdict(taken))
@@ -87,7 +75,11 @@ def backup(
         f" Its programs stood still for {taken.frozen_seconds * 1000:.0f} ms.",
         soft_wrap=True,
     )
-    _console.print(f"Sealed to {', '.join(taken.sealed_to)}. Try it: cbmdhi restore --check", soft_wrap=True)
+    _console.print(
+        f"Sealed to {', '.join(taken.sealed_to)}. Try it: "
+        f"{home_at(home).command('restore', taken.place, '--key', 'KEY', '--check')}",
+        soft_wrap=True,
+    )
 
 
 def restore(
@@ -106,6 +98,9 @@ def restore(
     it lie at the other member; reading one gives this member its replica back. The member's orderer stays as
     it is, if it is there; else it joins the channel anew, which the other orderers' organisations sign.
 
+    An S3-compatible store is told as to AWS's own programs: AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_REGION.
+
     Examples:
 
         cbmdhi restore /var/backups/mercy-20261122T213000Z.cbmdhi-backup --key mercy.key --check
@@ -120,7 +115,7 @@ def restore(
                 return member.check(source, key, progress, counted)
             return member.restore(Network(home), source, key, progress, counted, replace=replace)
 
-        done = guarded_network(as_json, work, home)
+        done = guarded_network(work, home)
     if as_json:
         document = asdict(done)
         document["replaced"] = str(done.replaced) if done.replaced else None
@@ -146,15 +141,19 @@ def make_key(
     file: Annotated[Path, typer.Argument(help="For the private key; FILE.pub and FILE.sign go beside it.")],
     as_json: _Json = False,
 ) -> None:
-    """Make recovery keys. Backups are made with FILE.pub and FILE.sign; keep FILE, the private one, away.
+    """Make recovery keys: backups are made with them.
+
+    Backups are made with FILE.pub and FILE.sign; keep FILE, the private one, away.
 
     FILE says by whose signature a backup is taken back: with FILE.pub alone nobody makes one that is.
 
-    Example:
+    Examples:
 
         cbmdhi recovery-key /media/safe/mercy.key
+
+        cbmdhi recovery-key mercy.key --json
     """
-    public_file = guarded_network(as_json, lambda: recovery_key.make(file))
+    public_file = guarded_network(lambda: recovery_key.make(file))
     fingerprint = recovery_key.recipient(public_file).fingerprint
     if as_json:
         _print_json(

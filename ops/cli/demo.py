@@ -14,12 +14,13 @@ from rich.padding import Padding
 from rich.text import Text
 
 from cbmdhi.cli import shared
+from cbmdhi.cli.exits import Status
+from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
 from cbmdhi.errors import MeshError
 from ops.demo.cast import Stage
 from ops.demo.story import Story, StoryFailed
 from ops.devnet import first_administrator
-from ops.devnet.layout import command_for
 
 
 def demo(
@@ -27,9 +28,22 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Keep what is printed as an SVG picture.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the paper's story: register, write, refuse, consent, read, revoke, audit, verify."""
+    """Tell the paper's story on the running network: register, write, refuse, consent, read, revoke, verify.
+
+    The people's wallets are kept unencrypted under HOME/wallets, to go on with.
+
+    Examples:
+
+        cbmdhi demo
+
+        cbmdhi demo --picture demo.svg
+
+        cbmdhi demo --home /tmp/mesh --json
+    """
+    if picture is not None:
+        shared.check_writable(picture)
     console.record = picture is not None
-    endpoints = shared.guarded(lambda: first_administrator.endpoints(home))
+    endpoints = first_administrator.endpoints(home)
     stage = Stage.of(home, endpoints)
     told: list[dict[str, Any]] = []
     failed = asyncio.run(_tell(stage, told, quiet=as_json))
@@ -41,7 +55,7 @@ def demo(
             doctor, status = (command_for(home, word) for word in ("doctor", "status"))
             told_next = f"see `{doctor}` and the logs of `{status}`"
             shared.errors.print(told_next, soft_wrap=True, markup=False)
-        raise typer.Exit(1)
+        raise typer.Exit(Status.FAILED)
     if picture is not None:
         picture.write_text(_without_web_fonts(console.export_svg(title="cbmdhi demo")))
     if not as_json:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cbmdhi.cli.exits import Failure, Status
 from ops.devnet import DevnetError, Network, doctor, status
 from ops.devnet.layout import command_for, home_at
 from ops.devnet.network import Started
@@ -54,13 +55,6 @@ _Traced = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-def register(app: typer.Typer, panel: str) -> None:
-    """Add the commands to the CLI."""
-    for each in (up, down, show_status, show_doctor, clean):
-        name = each.__name__.removeprefix("show_")
-        app.command(name, rich_help_panel=panel)(each)
-
-
 def up(
     home: _Home = None,
     base_port: _BasePort = None,
@@ -68,11 +62,18 @@ def up(
     as_json: _Json = False,
     traced: _Traced = None,
 ) -> None:
-    """Start the network: mercy, lakeside, perhaps northgate, and who orders. Mends a half-dead one."""
+    """Start the laptop network; a half-dead one is mended.
+
+    Its members are mercy, lakeside and, of three, northgate; all of them order.
+
+    Examples:
+
+        cbmdhi up
+
+        cbmdhi up --home /tmp/mesh --members 3 --traced
+    """
     with Shown(_errors) as progress:
-        network, started = guarded_network(
-            as_json, lambda: _up(home, base_port, members, progress, traced), home
-        )
+        network, started = guarded_network(lambda: _up(home, base_port, members, progress, traced), home)
     endpoints = network.endpoints()
     if as_json:
         _print_json(
@@ -96,19 +97,34 @@ def up(
 
 
 def down(home: _Home = None, as_json: _Json = False) -> None:
-    """Stop the network. Its state stays; `cbmdhi up` goes on from there."""
+    """Stop the network. Its state stays; `cbmdhi up` goes on from there.
+
+    Examples:
+
+        cbmdhi down
+
+        cbmdhi down --home /tmp/mesh --json
+    """
     with Shown(_errors) as progress:
-        stopped = guarded_network(as_json, lambda: Network(home, progress=progress).down(), home)
+        stopped = guarded_network(lambda: Network(home, progress=progress).down(), home)
     if as_json:
         _print_json({"stopped": stopped})
     else:
-        _console.print(f"Stopped {stopped} processes." if stopped else "The network is not running.")
+        processes = "1 process" if stopped == 1 else f"{stopped} processes"
+        _console.print(f"Stopped {processes}." if stopped else "The network is not running.")
 
 
 def clean(home: _Home = None, as_json: _Json = False) -> None:
-    """Stop the network and forget its state: channel, records, keys, wallets."""
+    """Stop the network and forget its state: channel, records, keys, wallets.
+
+    Examples:
+
+        cbmdhi clean
+
+        cbmdhi clean --home /tmp/mesh --json
+    """
     with Shown(_errors) as progress:
-        removed = guarded_network(as_json, lambda: Network(home, progress=progress).clean(), home)
+        removed = guarded_network(lambda: Network(home, progress=progress).clean(), home)
     if as_json:
         _print_json({"removed": removed})
     else:
@@ -116,18 +132,32 @@ def clean(home: _Home = None, as_json: _Json = False) -> None:
 
 
 def show_status(home: _Home = None, as_json: _Json = False) -> None:
-    """Every program, the channel, the projections, Kubo and NATS. Ends with 1 when not all is green."""
-    found = guarded_network(as_json, lambda: status.of(Network(home)), home)
+    """Every program, the channel, the projections, Kubo and NATS. Ends with 1 when not all is green.
+
+    Examples:
+
+        cbmdhi status
+
+        cbmdhi status --home /tmp/mesh --json
+    """
+    found = guarded_network(lambda: status.of(Network(home)), home)
     if as_json:
         _print_json(found.document())
     else:
         _show_status(found)
-    raise typer.Exit(0 if found.green else 1)
+    raise typer.Exit(Status.DONE if found.green else Status.FAILED)
 
 
 def show_doctor(home: _Home = None, as_json: _Json = False) -> None:
-    """Say what is wrong with this machine or the network, and how to mend it."""
-    findings = guarded_network(as_json, lambda: doctor.examine(Network(home)), home)
+    """Say what is wrong with this machine or the network, and how to mend it. Ends with 1 when something is.
+
+    Examples:
+
+        cbmdhi doctor
+
+        cbmdhi doctor --home /tmp/mesh --json
+    """
+    findings = guarded_network(lambda: doctor.examine(Network(home)), home)
     bad = any(finding.grade is doctor.Grade.BAD for finding in findings)
     if as_json:
         _print_json(
@@ -146,7 +176,7 @@ def show_doctor(home: _Home = None, as_json: _Json = False) -> None:
         )
     else:
         _show_findings(findings)
-    raise typer.Exit(1 if bad else 0)
+    raise typer.Exit(Status.FAILED if bad else Status.DONE)
 
 
 def _up(
@@ -226,29 +256,22 @@ def _show_findings(findings: Sequence[doctor.Finding]) -> None:
         _console.print("Nothing is wrong.")
 
 
-def guarded_network(as_json: bool, work: Callable[[], T], home: Path | None = None) -> T:
-    """Do the work; what stops it is told in a sentence, with what to do, and ends with 1.
+def guarded_network(work: Callable[[], T], home: Path | None = None) -> T:
+    """Do the work; raises Failure, in a sentence, with what to do.
 
     home  of the network that it is about
     """
     try:
         return work()
     except DevnetError as exc:
-        problem, remedy, cause = exc.problem, exc.remedy, exc
+        raise Failure("FAILED", exc.problem, next_steps=[exc.remedy] if exc.remedy else []) from exc
     except OSError as exc:
         remedy = f"`{home_at(home).command('doctor')}` looks at disk space, limits and ports."
-        problem, cause = _told(exc), exc
+        raise Failure("FAILED", _told(exc), next_steps=[remedy]) from exc
     except KeyboardInterrupt as exc:
-        problem, cause = "Interrupted.", exc
         up, down = (home_at(home).command(word) for word in ("up", "down"))
         remedy = f"`{up}` goes on or starts afresh; `{down}` stops what was started."
-    if as_json:
-        _print_json({"error": {"problem": problem, "remedy": remedy}})
-    else:
-        _errors.print(f"[red]✗[/] {escape(problem)}", soft_wrap=True)
-        if remedy:
-            _errors.print(f"  {remedy}", soft_wrap=True, markup=False)
-    raise typer.Exit(130 if isinstance(cause, KeyboardInterrupt) else 1) from cause
+        raise Failure("INTERRUPTED", "Interrupted.", status=Status.INTERRUPTED, next_steps=[remedy]) from exc
 
 
 def _told(error: OSError) -> str:

@@ -11,24 +11,29 @@ from typing import Annotated
 
 import typer
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import prefixes, shared
+from cbmdhi.cli.exits import Failure
+from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
 from ops.devnet import collected_traces
 from ops.devnet.collected_traces import Node, Span
-from ops.devnet.layout import command_for, home_at
+from ops.devnet.layout import home_at
 
 _LISTED = 20
+# Characters of a trace's id.
+_WHOLE = 32
 # A program sends its spans once a second.
 _QUIET_SECONDS = 1.5
 _LONGEST_SECONDS = 10.0
 _LOOK_SECONDS = 0.3
 
-TraceOption = Annotated[bool, typer.Option("--trace", help="Have its trace kept, and print the trace's id.")]
-
 
 def trace(
     trace_id: Annotated[
-        str, typer.Argument(help="As `cbmdhi put --trace` prints it; without it, the newest are listed.")
+        str,
+        typer.Argument(
+            help="As `cbmdhi put --trace` prints it, or its beginning; without it, the newest are listed."
+        ),
     ] = "",
     newest: Annotated[
         str, typer.Option(help="The newest that begins with this, such as record, instead of an id.")
@@ -36,19 +41,29 @@ def trace(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one trace as a tree with times, over all programs of both members (`cbmdhi up --traced`)."""
+    """Show one trace as a tree with times, over all programs of all members (`cbmdhi up --traced`).
+
+    Examples:
+
+        cbmdhi trace
+
+        cbmdhi trace --newest record
+
+        cbmdhi trace 4bf92f35 --json
+    """
     if newest:
         trace_id = _newest(home, newest)
+    elif trace_id and len(trace_id) < _WHOLE:
+        trace_id = prefixes.resolved(trace_id, {one.trace_id for one in read(home)}, "trace that has arrived")
     if not trace_id:
         _list(home, as_json)
         return
     roots = settled(home, trace_id)
     if not roots:
         traced = command_for(home, "up", "--traced")
-        shared.errors.print(
-            f"no span of {trace_id} has arrived; is the network traced ({traced})?", soft_wrap=True
+        raise Failure(
+            "NOT_FOUND", f"no span of {trace_id} has arrived", next_steps=[f"is the network traced? {traced}"]
         )
-        raise typer.Exit(1)
     if as_json:
         print(json.dumps([asdict(root) for root in roots]))
         return
@@ -87,11 +102,8 @@ def settled(home: Path, trace_id: str) -> list[Node]:
 def _newest(home: Path, name: str) -> str:
     found = [one for one in read(home) if one.name == name and not one.parent_id]
     if not found:
-        shared.errors.print(
-            f"no trace that begins with {name} has arrived; run {command_for(home, 'trace')} for what has",
-            soft_wrap=True,
-        )
-        raise typer.Exit(1)
+        what_has = f"what has: {command_for(home, 'trace')}"
+        raise Failure("NOT_FOUND", f"no trace that begins with {name} has arrived", next_steps=[what_has])
     return max(found, key=lambda one: one.end_ns).trace_id
 
 

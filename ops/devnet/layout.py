@@ -2,13 +2,12 @@
 
 import json
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cbmdhi.cli.home import command_for, default_home
 from ops.devnet import topology
 from ops.devnet.errors import DevnetError, ToolMissing
 from ops.devnet.topology import MEMBERS
@@ -16,10 +15,6 @@ from ops.devnet.topology import MEMBERS
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "deploy" / "devnet"
 DEFAULT_POLICY = ROOT / "deploy" / "chaincode" / "policies" / "default.cedar"
-
-# The checkout's own network, and what `make` does with it.
-_DEFAULT = ".devnet"
-_MADE = (("up",), ("down",), ("clean",), ("status",), ("doctor",))
 
 # Signs that one of the configuration formats (supervisord's ini) cannot carry in a path.
 _FORBIDDEN_IN_PATHS = "\"';,\n\r"
@@ -190,7 +185,7 @@ def home_at(path: Path | None) -> Home:
     Raises:
         DevnetError: the path holds a sign that a configuration file cannot carry.
     """
-    chosen = path or Path(os.environ.get("CBMDHI_HOME") or ROOT / _DEFAULT)
+    chosen = path or Path(os.environ.get("CBMDHI_HOME") or default_home())
     resolved = chosen.expanduser().resolve()
     found = sorted({sign for sign in str(resolved) if sign in _FORBIDDEN_IN_PATHS})
     if found:
@@ -212,19 +207,6 @@ def _members_of(home: Path) -> tuple[str, ...]:
     except (OSError, ValueError, KeyError, TypeError):
         return MEMBERS
     return topology.POSSIBLE_MEMBERS[:count]
-
-
-def command_for(home: Path, *words: str) -> str:
-    """What a person types to have something done to the network at `home`, and to no other.
-
-    Of the checkout's own network `make` does it; of any other the command names it, whatever the environment
-    of whoever types it says.
-    """
-    resolved = home.expanduser().resolve()
-    program = "cbmdhi" if shutil.which("cbmdhi") else ".venv/bin/cbmdhi"
-    if resolved == ROOT / _DEFAULT and not os.environ.get("CBMDHI_HOME"):
-        return " ".join(("make" if words in _MADE else program, *words))
-    return " ".join((program, *words, "--home", shlex.quote(str(resolved))))
 
 
 def tool(name: str) -> Path:

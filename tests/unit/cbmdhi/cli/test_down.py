@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cbmdhi.cli import hints
+from cbmdhi.cli.exits import Status
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError
 from cbmdhi.wallet import Wallet
@@ -29,7 +30,7 @@ def test_of_a_network_that_is_down_it_is_said_without_asking_it(
 
     monkeypatch.setattr("cbmdhi.client.connection.connected", asked)
     told = typed(*words)
-    assert told.exit_code == 1
+    assert told.exit_code == Status.NOT_NOW
     for part in (
         f"the network at {home} is down, so nothing was sent",
         "the gateway of mercy, at 127.0.0.1:1",

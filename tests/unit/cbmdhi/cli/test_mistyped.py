@@ -37,7 +37,7 @@ def test_a_member_that_there_is_none_is_told_with_those_that_there_are(
 
 
 def test_a_wallet_is_not_made_at_a_member_that_there_is_none(typed: Typed, home: Path) -> None:
-    told = typed("wallet", "create", "eve", "-m", "nowhere", wallet="")
+    told = typed("wallet", "create", "eve", "-m", "nowhere", "--plain", wallet="")
     assert (told.exit_code, told.output) == (2, "INVALID no member 'nowhere'; there are: lakeside, mercy\n")
     assert not (home / "wallets" / "eve").exists()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cbmdhi.cli import shared
+from cbmdhi.cli.exits import Status
 from cbmdhi.cli.wallet import _identity
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
@@ -25,7 +26,7 @@ SOMEBODY = "cb1zcynahh4slrtorcscddpcmjprqj3enok"
 def test_a_patient_is_led_from_keys_to_registration(
     typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = typed("wallet", "create", "eve", "-m", "mercy", wallet="").output
+    made = typed("wallet", "create", "eve", "-m", "mercy", "--plain", wallet="").output
     assert f"wallet enrol -w eve --home {home}" in made
     assert f"wallet register --evidence FILE -w eve --home {home}" in made
     eve = Wallet.load(home / "wallets" / "eve")
@@ -37,7 +38,7 @@ def test_a_patient_is_led_from_keys_to_registration(
 
 
 def test_staff_are_led_to_an_invitation_of_the_same_network(typed: Typed, home: Path) -> None:
-    made = typed("wallet", "create", "eve", "-m", "mercy", "--role", "clinician", wallet="").output
+    made = typed("wallet", "create", "eve", "-m", "mercy", "--role", "clinician", "--plain", wallet="").output
     assert "--role clinician -w THEIRS" in made
     assert made.count(f"--home {home}") == 1
 
@@ -116,7 +117,8 @@ def test_a_name_instead_of_an_address_is_told_how_to_get_it(words: tuple[str, ..
 def test_who_is_not_enrolled_is_told_what_to_do_first(typed: Typed, home: Path) -> None:
     (home / "consortium.json").unlink()  # so that the network is not said to be down
     told = typed("list")
-    assert (told.exit_code, "wallet show -w anna --home" in told.output) == (1, True), told.output
+    shows = "wallet show -w anna --home" in told.output
+    assert (told.exit_code, shows) == (Status.MISTYPED, True), told.output
 
 
 @pytest.mark.parametrize(("member", "is_told"), [("lakeside", True), ("mercy", False)])

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from cbmdhi.cli import shared
+from cbmdhi.cli.exits import Status
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import Consents
 from cbmdhi.client.writing import Prepared, Writes, Written
@@ -90,7 +91,7 @@ def test_a_consent_of_unknown_outcome_is_named_kept_and_sent_again_as_it_was_sig
     told = typed("consent", "grant", SOMEBODY)
 
     [kept] = unsure.iterdir()
-    assert told.exit_code == 1
+    assert told.exit_code == Status.UNKNOWN
     [consent_id] = given(channel) or [_consent_of(channel)]
     for words in (consent_id, kept.stem, "another one", "consent list", f"resend {kept.stem}", "-w anna"):
         assert words in told.output, words
@@ -110,7 +111,7 @@ def test_what_is_of_unknown_outcome_once_more_stays(
     typed("consent", "grant", SOMEBODY)
     [kept] = unsure.iterdir()
     told = typed("resend", str(kept))
-    assert (told.exit_code, list(unsure.iterdir())) == (1, [kept])
+    assert (told.exit_code, list(unsure.iterdir())) == (Status.UNKNOWN, [kept])
     assert f"resend {kept.stem}" in told.output
 
 
@@ -165,7 +166,8 @@ def test_a_stream_that_breaks_takes_nothing_from_what_has_a_result_and_keeps_the
     told = typed("put", str(file), "-p", SOMEBODY, "--json")
 
     rows = json.loads(told.stdout)
-    assert (told.exit_code, [row["outcome"] for row in rows]) == (1, ["COMMITTED", "UNKNOWN", "UNKNOWN"])
+    outcomes = [row["outcome"] for row in rows]
+    assert (told.exit_code, outcomes) == (Status.UNKNOWN, ["COMMITTED", "UNKNOWN", "UNKNOWN"])
     assert sorted(row["command_id"] for row in rows[1:]) == sorted(kept.stem for kept in unsure.iterdir())
     for row in rows[1:]:
         assert f"record_id {row['record_id']}" in told.stderr

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import boundary, prefixes, shared
+from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
@@ -43,7 +44,11 @@ class Suspending(Protocol):
 def revoke(
     organisation: Annotated[str, typer.Argument(help="Whose Fabric CA it was that certified them.")],
     name: Annotated[
-        str, typer.Argument(help="An address; or a program that speaks to peers, such as ledger.")
+        str,
+        typer.Argument(
+            help="An address, or its beginning of a wallet under HOME; or a program that speaks to peers, "
+            "such as ledger."
+        ),
     ],
     reason: Annotated[str, typer.Option(help=f"{', '.join(_REASONS)}.")] = "lost-key",
     wallet: Annotated[
@@ -58,7 +63,18 @@ def revoke(
     home: HomeOption = shared.DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Revoke at the Fabric CA, tell peers and orderers, suspend on the channel (operators). Repeatable."""
+    """Refuse a stolen key, or who has left, everywhere from now on.
+
+    Revokes at the Fabric CA, tells peers and orderers, and suspends on the channel. Can be repeated.
+
+    Examples:
+
+        cbmdhi revoke mercy cb1zcynahh4slrtorcscddpcmjprqj3enok --reason left -w mercy-administrator
+
+        cbmdhi revoke lakeside ledger --reason lost-key
+    """
+
+    name = shared.check_address(name, home) if prefixes.may_begin_address(name) else name
 
     def work() -> dict[str, Any]:
         if reason not in _REASONS:
@@ -80,7 +96,7 @@ def revoke(
         except MeshError as failed:
             raise _after(done, failed) from failed
 
-    done = shared.guarded(work)
+    done = work()
     if as_json:
         print(json.dumps(done))
         return
@@ -103,16 +119,14 @@ def _check_wallet(given: Wallet, organisation: str) -> None:
         )
 
 
-def _after(done: list[str], failed: MeshError) -> MeshError:
+def _after(done: list[str], failed: MeshError) -> Failure:
     """What went wrong, and what was done before it."""
-    if not done:
-        return failed
-    so_far = " and ".join(done)
-    return MeshError(
-        failed.code,
-        f"{failed.reason}; but it is {so_far} already: mend that, and run it again, which does the rest",
-        failed.path,
-    )
+    told = boundary.failure_of(failed)
+    if done:
+        told.status = Status.FAILED
+        so_far = " and ".join(done)
+        told.reason += f"; but it is {so_far} already: mend that, and run it again, which does the rest"
+    return told
 
 
 def _at_the_authority(home: Path, organisation: str, name: str, reason: str, done: list[str]) -> None:

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from cbmdhi.cli import revoke
+from cbmdhi.cli.main import app
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.wallet import Wallet
+from ops.cli import revoke
 from ops.devnet import first_administrator
 
 ADDRESS = "cb1" + "a" * 32
@@ -37,9 +37,7 @@ def consortium(folder: Path) -> Path:
 def revoking(home: Path, member: str, role: pb.Role) -> Result:
     """Of somebody of mercy's, with a wallet of that member."""
     wallet = Wallet.create(home / "wallets" / "mine", consortium(home), member, role)
-    app = typer.Typer()
-    app.command()(revoke.revoke)
-    arguments = ["mercy", ADDRESS, "--wallet", str(wallet.folder), "--home", str(home)]
+    arguments = ["revoke", "mercy", ADDRESS, "--wallet", str(wallet.folder), "--home", str(home)]
     return CliRunner().invoke(app, arguments)
 
 
