@@ -15,7 +15,7 @@ from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, Misuse
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.wallet import Wallet
@@ -78,13 +78,9 @@ def revoke(
 
     def work() -> dict[str, Any]:
         if reason not in _REASONS:
-            raise MeshError(code_pb2.CODE_INVALID, f"the reason is one of {', '.join(_REASONS)}", "reason")
+            raise Misuse(f"the reason is one of {', '.join(_REASONS)}", "reason")
         if addresses.is_address(name) and not wallet:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "an address is suspended too: give the administrator's --wallet",
-                "wallet",
-            )
+            raise Misuse("an address is suspended too: give the administrator's --wallet", "wallet")
         if addresses.is_address(name):
             _check_wallet(shared.open_wallet(wallet, home), organisation)
         done: list[str] = []

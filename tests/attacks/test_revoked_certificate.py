@@ -153,7 +153,7 @@ async def test_an_operator_revokes_and_the_channel_knows(network: Network, peopl
     async with await people.new_patient() as stolen:
         arguments = ("revoke", "mercy", stolen.wallet.address, "--json")
         without_wallet = await asyncio.to_thread(cli, network, *arguments)
-        assert without_wallet.returncode == 1
+        assert without_wallet.returncode == 2
         assert await cast.is_active(stolen)
 
         wallet = str(people.mercy_administrator.wallet.folder)

@@ -148,8 +148,8 @@ async def refuses_what_is_not_whole(network: Network, backup: Path, key: Path) -
     for file in spoiled(backup):
         code, told = await cbmdhi(network, "restore", str(file), "--key", str(key))
         assert code == 1
-        assert told["error"]["problem"]
-        assert told["error"]["remedy"]
+        assert told["error"]["reason"]
+        assert told["error"]["next"]
         assert not network.files.organisation(MEMBER).root.exists()
         assert not list(network.home.glob(".backup-*"))
 
