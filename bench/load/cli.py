@@ -29,7 +29,9 @@ def hammer(
     ] = 20,
     size: Annotated[int, typer.Option(min=300, max=1_000_000, help="Bytes of a record.")] = 1000,
     reads: Annotated[float, typer.Option(min=0, max=1, help="Share of authorised reads.")] = 0.0,
-    chart: Annotated[int, typer.Option(min=1, max=100, help="Reads in one call, as of a chart.")] = 10,
+    chart: Annotated[
+        int, typer.Option(min=1, max=100, help="Reads in one call, as of a chart; fewer at a low rate.")
+    ] = 10,
     bad: Annotated[float, typer.Option(min=0, max=0.5, help="Share of the records that are bad.")] = 0.0,
     sample: Annotated[int, typer.Option(min=0, help="Records decrypted by their patients afterwards.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON to this file too.")] = None,

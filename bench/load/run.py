@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -23,6 +23,8 @@ Reading = Callable[[Sequence[int]], Awaitable[None]]
 
 _TICK_SECONDS = 0.02
 _PATIENCE_SECONDS = 60.0
+# A reading waits no longer for the others of its chart: at a low rate it goes with fewer, or alone.
+_FILL_SECONDS = 0.5
 
 
 @dataclass
@@ -141,14 +143,25 @@ class _Sender:
             )
 
 
+def charts(load: Load, numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The readings that go together: as many as a chart has, or as come due within `_FILL_SECONDS`."""
+    start = 0
+    while start < len(numbers):
+        last_due = load.due_seconds(numbers[start]) + _FILL_SECONDS
+        end = start + 1
+        while end < min(start + load.chart, len(numbers)) and load.due_seconds(numbers[end]) <= last_due:
+            end += 1
+        yield numbers[start:end]
+        start = end
+
+
 async def read(load: Load, numbers: Sequence[int], reading: Reading, tally: Tally, clock: Clock) -> None:
     """Begin each chart when the last reading of it is due; `reading` notes the result of each.
 
     Latencies count from when each was due: the wait for the rest of its chart is in them.
     """
     running: set[asyncio.Task[None]] = set()
-    for start in range(0, len(numbers), load.chart):
-        chart = numbers[start : start + load.chart]
+    for chart in charts(load, numbers):
         wait = load.due_seconds(chart[-1]) - clock()
         if wait > 0:
             await asyncio.sleep(wait)

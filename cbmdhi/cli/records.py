@@ -87,7 +87,9 @@ def put(
 
 
 def get(
-    record: Annotated[str, typer.Argument(help="Record id for the latest version, or ID/VERSION; its beginning will do.")],
+    record: Annotated[
+        str, typer.Argument(help="Record id for the latest version, or ID/VERSION; its beginning will do.")
+    ],
     patient: PatientOption,
     purpose: Annotated[str, typer.Option(help=f"Purpose of use: {', '.join(sorted(PURPOSES))}.")] = "TREAT",
     history: Annotated[

@@ -9,6 +9,8 @@ from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from bench.load import run
 from bench.load.plan import READ, Load
 from bench.load.reads import Readings
@@ -64,6 +66,16 @@ async def test_each_read_of_a_chart_is_counted_by_itself_from_when_it_was_due() 
     # The chart left when its last read was due: the first had waited for it.
     assert all(latency >= 0 for latency in tally.latencies)
     assert tally.latencies[0] >= tally.load.due_seconds(9)
+
+
+@pytest.mark.parametrize("rate", [0.1, 1, 5, 19, 20, 100, 1000])
+def test_no_read_waits_longer_than_half_a_second_for_its_chart_at_whatever_rate(rate: float) -> None:
+    load = Load(rate=rate, seconds=100 / rate, reads=1, chart=10)
+    charts = list(run.charts(load, range(load.operations)))
+    assert [number for chart in charts for number in chart] == list(range(load.operations))
+    for chart in charts:
+        assert load.due_seconds(chart[-1]) - load.due_seconds(chart[0]) <= 0.5
+    assert max(map(len, charts)) == min(10, int(rate * 0.5) + 1)
 
 
 async def test_a_chart_of_one_is_a_read_by_itself() -> None:
