@@ -203,7 +203,9 @@ class _Stream:
         try:
             if isinstance(request, Arrived):
                 request = request.decoded()
-            await self._begin(request.items if isinstance(request, IngestRequest) else [request], held)
+            # What holds no submission is one result, as what cannot be read: each message is answered.
+            several = request.items if isinstance(request, IngestRequest) else None
+            await self._begin(several or [request], held)
         finally:
             held.give_rest()
 
@@ -254,6 +256,8 @@ class _Stream:
         name = item.submission_id if isinstance(item, IngestItem) else ""
         try:
             with nothing_done():
+                if isinstance(item, IngestRequest):
+                    raise MeshError(code_pb2.CODE_INVALID, "the message holds no submission", "items")
                 check_size(item)
                 self._check_length(name)
             # Of two with one name nobody can tell which is meant: that is left open, and asked for again.

@@ -412,6 +412,19 @@ async def test_bad_names_and_oversize_get_a_result_and_the_stream_goes_on(world:
     assert all(one.receipts[0].receipt.code == code_pb2.CODE_OK for one in done)
 
 
+async def test_a_message_without_a_submission_is_told_so_and_the_stream_goes_on(world: World) -> None:
+    """Whoever waits for an answer to each message would wait for ever."""
+    sender = Sender(IngestRequest(), submission(world, "a"))
+
+    results = [result async for result in stream(world, sender)]
+
+    [empty] = [one for one in results if one.HasField("error")]
+    assert (empty.submission_id, code_name(empty.error.code), empty.error.path) == ("", "INVALID", "items")
+    assert "holds no submission" in empty.error.reason
+    assert empty.error.outcome == code_pb2.OUTCOME_NOT_DONE
+    assert [one.submission_id for one in results if one.receipts] == ["a"]
+
+
 async def test_an_error_of_one_batch_is_the_result_of_its_submissions(world: World) -> None:
     world.storage.failure = MeshError(code_pb2.CODE_UNAVAILABLE, "too few replicas", "", 100)
 
