@@ -181,6 +181,9 @@ def from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
             return of_detail(ours)
     code = _BY_STATUS.get(error.code(), code_pb2.CODE_INTERNAL)
     reason = error.details() or "the gateway gave no reason"
+    if code == code_pb2.CODE_TOO_LARGE:
+        # gRPC's own refusal, of what is over twice the limit: the gateway never sees it.
+        reason = f"a message has at most 16 MiB, this one was too large for gRPC itself: send less ({reason})"
     # Not said by a service: the answer may merely have been lost.
     return MeshError(code, reason, outcome=code_pb2.OUTCOME_UNKNOWN)
 

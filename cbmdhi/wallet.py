@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import Misuse, WalletError
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol import command, consortium, hpke, signature
+from cbmdhi.protocol import certificates, command, consortium, hpke, signature
 
 _SCRYPT_N = 2**15
 
@@ -155,6 +156,31 @@ class Wallet:
         der = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_bytes(Encoding.DER)
         return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
 
+    def check_certificate(self) -> None:
+        """Refuse a certificate that no gateway takes: it would end the connection without a word.
+
+        Raises WalletError before enrolment, and for a certificate that cannot be read, is of another key, is
+        not valid now by this machine's clock, or was issued by no member of the consortium.
+        """
+        if not self.certificate_pem:
+            raise WalletError("this wallet is not enrolled yet: run `cbmdhi wallet enrol`")
+        try:
+            found = certificates.parse_pem(self.certificate_pem.encode())
+        except ValueError as error:
+            raise WalletError("the wallet's certificate cannot be read: enrol again") from error
+        if found.public_key() != self.private_key.public_key():
+            raise WalletError("the wallet's certificate is of another key: enrol again")
+        begins, ends, now = found.not_valid_before_utc, found.not_valid_after_utc, datetime.now(UTC)
+        if ends < now:
+            raise WalletError(f"the wallet's certificate ended on {ends:%Y-%m-%d}: enrol again")
+        if begins > now:
+            when = f"{begins:%Y-%m-%d %H:%M} UTC"
+            raise WalletError(f"the wallet's certificate begins at {when}: is this machine's clock right?")
+        if not any(_is_issued_by(found, member.ca_pem) for member in self.consortium.members.values()):
+            raise WalletError(
+                "no member of this wallet's consortium issued its certificate: enrol again at the home member"
+            )
+
     @property
     def delegation(self) -> None:
         """A wallet signs in person."""
@@ -191,6 +217,14 @@ class Wallet:
             "channel": self.consortium.channel,
         }
         (self.folder / "wallet.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _is_issued_by(certificate: x509.Certificate, roots_pem: str) -> bool:
+    try:
+        certificates.check_issued(certificate, roots_pem)
+    except (certificates.Untrusted, ValueError):
+        return False
+    return True
 
 
 def _path(given: PathLike) -> Path:

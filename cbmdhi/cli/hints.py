@@ -57,6 +57,8 @@ def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
 def failure(error: MeshError, typist: Typist, wallet: Wallet) -> Failure:
     """An error as the person is told it, with what to do next."""
     told, hint = boundary.failure_of(error), of(error, typist, wallet)
+    if isinstance(error, WalletError) and not wallet.certificate_pem:
+        told.reason = "this wallet is not enrolled yet"
     told.next_steps, told.document = (*told.next_steps, *hint.lines), hint.document
     return told
 

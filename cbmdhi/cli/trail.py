@@ -70,22 +70,16 @@ def audit_table(entries: Sequence[CommittedAuditEntry], shown: Page[CommittedAud
     table = shared.table(
         "when (UTC)", "times", "who", "from", "what", "record", "why", "verdict", "consent", "command"
     )
+    who = prefixes.shortening(_actor(entry) for entry in entries)
     short = prefixes.shortening(
-        one
-        for committed in entries
-        for one in (
-            committed.entry.record_id,
-            _consent(committed),
-            committed.entry.command_id,
-            _actor(committed),
-        )
+        one for entry in entries for one in (entry.entry.record_id, _consent(entry), entry.entry.command_id)
     )
     for group in shown.groups:
         entry = group[0].entry
         table.add_row(
             listing.whens([one.entry.at_ms for one in group]),
             str(len(group)),
-            short(_actor(group[0])),
+            who(_actor(group[0])),
             entry.signer_msp.removesuffix("MSP"),
             entry.action,
             listing.together([one.entry.record_id for one in group], "record", short),
@@ -194,9 +188,8 @@ def _inbox_table(found: Sequence[Notification], shown: Page[Notification]) -> Ta
     table = shared.table(
         "", "when (UTC)", "times", "what", "from", "who", "record", "why", "verdict", "command"
     )
-    short = prefixes.shortening(
-        one for entry in found for one in (entry.record_id, entry.command_id, entry.actor)
-    )
+    who = prefixes.shortening(entry.actor for entry in found)
+    short = prefixes.shortening(one for entry in found for one in (entry.record_id, entry.command_id))
     for group in shown.groups:
         entry = group[0]
         table.add_row(
@@ -205,7 +198,7 @@ def _inbox_table(found: Sequence[Notification], shown: Page[Notification]) -> Ta
             str(len(group)),
             entry.kind,
             entry.actor_msp.removesuffix("MSP"),
-            short(entry.actor),
+            who(entry.actor),
             listing.together([one.record_id for one in group], "record", short),
             entry.purpose,
             name_of(entry.code),

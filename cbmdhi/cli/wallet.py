@@ -17,7 +17,7 @@ from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import MeshError, WalletError
+from cbmdhi.errors import MeshError, Misuse, WalletError
 from cbmdhi.wallet import Wallet
 
 app = typer.Typer(
@@ -204,6 +204,10 @@ def register(
     proof = shared.json_object(evidence)[1] if evidence else None
 
     async def work(client: Client) -> Any:
+        if proof is None and client.wallet.role == pb.ROLE_PATIENT:
+            raise Misuse(
+                "a patient shows evidence, by which reviewers know them: --evidence FILE", "evidence"
+            )
         receipt = await client.registration.register(proof, custodian)
         return receipt, await client.registration.identity()
 

@@ -80,9 +80,10 @@ class Connection:
 
     @property
     def authenticated(self) -> grpc.aio.Channel:
-        """The channel that shows the wallet's certificate. Raises WalletError before enrolment."""
+        """The channel that shows the wallet's certificate. Raises WalletError before enrolment, and with a
+        certificate that no gateway takes."""
         if self._authenticated is None:
-            _ = self.wallet.certificate_thumbprint
+            self.wallet.check_certificate()
             credentials = grpc.ssl_channel_credentials(
                 self.member.tls_ca_pem.encode(),
                 self.wallet.private_key_pem,

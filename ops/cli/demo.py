@@ -81,7 +81,7 @@ async def _tell(stage: Stage, told: list[dict[str, Any]], *, quiet: bool) -> str
             told.append({"step": number, "title": title, "seconds": round(seconds, 3), "proved": proofs})
             if not quiet:
                 for proof in proofs:
-                    console.print(Padding(Text(proof), (0, 0, 0, 4)))
+                    console.print(Padding(Text(proof), (0, 0, 0, 4), expand=False))
                 console.print(f"    [dim]{seconds:.1f} s[/dim]")
         told[-1]["example"] = _example(story)
     return ""
