@@ -82,7 +82,7 @@ def test_the_commands_of_users_import_nothing_of_operators_or_testers() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     # What is added is named by small modules, which are asked at every start.
-    assert set(eval(told.stdout)) <= {"ops", "ops.cli", "bench", "bench.load", "bench.load.commands"}  # noqa: S307
+    assert set(eval(told.stdout)) <= {"ops", "ops.cli", "bench", "bench.load", "bench.commands"}  # noqa: S307
 
 
 def _point(name: str, module: ModuleType | None, monkeypatch: pytest.MonkeyPatch) -> EntryPoint:
