@@ -139,7 +139,7 @@ def write_content(content: bytes, output: Path | None) -> None:
 def check_writable(output: Path) -> None:
     """Refuse a file that cannot be written before anything is asked for. Raises Misuse."""
     place = output if output.exists() else output.parent
-    if output.is_dir() or not os.access(place, os.W_OK):
+    if output.is_dir() or not output.parent.is_dir() or not os.access(place, os.W_OK):
         raise Misuse(f"{output} cannot be written: name a file in a folder that is there and yours")
 
 

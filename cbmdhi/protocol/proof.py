@@ -266,9 +266,10 @@ def _check_call(call: blocks.Transaction, function: bytes, trust: Trust) -> None
 def _majority(call: blocks.Transaction, trust: Trust) -> tuple[str, ...]:
     endorsers = _endorsers(call, trust)
     if len(endorsers) < trust.majority:
+        members = "1 member" if len(endorsers) == 1 else f"{len(endorsers)} members"
         raise ProofError(
             "endorsements",
-            f"{len(endorsers)} members endorsed, {trust.majority} of {len(trust.member_roots)} are needed",
+            f"{members} endorsed, {trust.majority} of {len(trust.member_roots)} are needed",
         )
     return endorsers
 

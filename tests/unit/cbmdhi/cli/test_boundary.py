@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 
 from cbmdhi.cli import shared
 from cbmdhi.cli.exits import MEANING, Status
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError
+from cbmdhi.errors import MeshError, from_rpc
 from tests.unit.cbmdhi.cli.conftest import Typed
 
 SOMEBODY = "cb1zcynahh4slrtorcscddpcmjprqj3enok"
@@ -152,3 +154,24 @@ def test_without_a_terminal_nothing_is_coloured(home: Path) -> None:
     )
     assert told.returncode == Status.MISTYPED
     assert "\x1b" not in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("option", ["--plot", "--output", "--csv", "--records-csv"])
+def test_where_a_load_cannot_be_drawn_or_kept_it_does_not_begin(
+    option: str, typed: Typed, home: Path
+) -> None:
+    (home / "file").write_text("")
+    told = typed("hammer", option, str(home / "file" / "below"), wallet="")
+    assert (told.exit_code, "Traceback" in told.output) == (Status.MISTYPED, False), told.output
+    assert str(home / "file") in told.output
+
+
+def test_what_is_too_large_for_grpc_itself_is_told_with_the_limit() -> None:
+    details = "Received message larger than max (35651584 vs. 33554432)"
+    refused = AioRpcError(StatusCode.RESOURCE_EXHAUSTED, Metadata(), Metadata(), details=details)
+    ours = from_rpc(refused)
+    assert (ours.code_name, "at most 16 MiB" in ours.reason, details in ours.reason) == (
+        "TOO_LARGE",
+        True,
+        True,
+    )

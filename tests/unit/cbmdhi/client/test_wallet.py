@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from cbmdhi.client import Client
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import Misuse, WalletError
 from cbmdhi.protocol import address, command
@@ -133,3 +138,68 @@ def test_no_key_shows_in_a_printed_wallet(tmp_path: Path, consortium: Path) -> N
     wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
     assert wallet.hpke_private.hex()[:16] not in repr(wallet)
     assert "PRIVATE" not in repr(wallet)
+
+
+class Authority:
+    """A member's CA, which certifies any key."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca.mercy")])
+        root = self._built(self.name, self.key.public_key(), -1, 30)
+        root = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        self.root_pem = _pem(root.sign(self.key, hashes.SHA256()))
+
+    def certify(self, key: ec.EllipticCurvePublicKey, from_days: int = -1, to_days: int = 30) -> str:
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cb1")])
+        return _pem(self._built(name, key, from_days, to_days).sign(self.key, hashes.SHA256()))
+
+    def _built(
+        self, name: x509.Name, key: ec.EllipticCurvePublicKey, from_days: int, to_days: int
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + timedelta(days=from_days))
+            .not_valid_after(now + timedelta(days=to_days))
+        )
+
+
+def _trust(authority: Authority, consortium: Path) -> None:
+    document = json.loads(consortium.read_text())
+    document["members"][0]["ca_pem"] = authority.root_pem
+    consortium.write_text(json.dumps(document))
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+async def test_a_certificate_that_no_gateway_takes_is_refused_here_with_what_to_do(
+    tmp_path: Path, consortium: Path
+) -> None:
+    """The gateway would end the connection without a word: it looked as if it could not be reached."""
+    authority, stranger = Authority(), Authority()
+    _trust(authority, consortium)
+    wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
+    key = wallet.private_key.public_key()
+    wrong = {
+        "not enrolled": "",
+        "cannot be read": "{}",
+        "of another key": authority.certify(stranger.key.public_key()),
+        "ended on": authority.certify(key, -30, -1),
+        "clock right": authority.certify(key, 1, 30),
+        "no member of this wallet's consortium": stranger.certify(key),
+    }
+    for says, certificate in wrong.items():
+        wallet.certificate_pem = certificate
+        async with Client(wallet) as client:
+            with pytest.raises(WalletError, match=says):
+                _ = client.connection.authenticated
+    wallet.certificate_pem = authority.certify(key)
+    async with Client(wallet) as client:
+        assert client.connection.authenticated is not None
