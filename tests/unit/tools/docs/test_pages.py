@@ -13,6 +13,7 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
+from cbmdhi.cli.lazy import Lazy
 from cbmdhi.cli.main import app
 from tools.docs.pages import ROOT, Code, Page, pages, slug
 from tools.docs.source import NoSuchPlace, Place
@@ -189,8 +190,7 @@ def _cli_problem(words: list[str]) -> str:
         found = command.commands.get(words[0])
         if found is None:
             return f"there is no command {words[0]}"
-        # A command that is loaded when it is typed has another one standing for it.
-        command, words = found.declared.load() if hasattr(found, "declared") else found, words[1:]
+        command, words = (found.declared.load() if isinstance(found, Lazy) else found), words[1:]
     known = {option for one in command.params for option in [*one.opts, *one.secondary_opts]} | {"--help"}
     options = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     return ", ".join(f"there is no option {option}" for option in options if option not in known)
