@@ -5,8 +5,9 @@
     network = Gateway(channel, identity, signer).network("cbmdhi")
     answer = await network.contract("cbmdhi").submit("process", batch, organisations=msp_ids)
     async for block in network.blocks(start=0): ...
+    async for event in network.chaincode_events("cbmdhi", start=checkpoint): ...
 
-It knows nothing of the rest of this repository. What can go wrong is drawn in `errors`; signing with a
+What can go wrong is drawn in `errors`; signing with a
 key that is elsewhere is in `transaction`.
 """
 
@@ -21,17 +22,21 @@ from .blocks import (
     ProcessedTransaction,
     Write,
 )
+from .chaincode_events import ChaincodeEvent
+from .checkpoint import Checkpoint, CheckpointFile
 from .config import ChannelConfig
-from .connection import Deadlines, NoSigner, open_channel
-from .deliver import Reconnect
+from .connection import Deadlines, open_channel
 from .errors import (
+    BadCheckpoint,
     BlockEventsError,
+    ChaincodeEventsError,
     CommitError,
     CommitStatusError,
     EndorseError,
     EvaluateError,
     FabricError,
     MalformedMessage,
+    NoSigner,
     PeerFailure,
     StepError,
     SubmitError,
@@ -39,6 +44,7 @@ from .errors import (
 from .gateway import Gateway
 from .identity import Identity, Signer, load, private_key_signer
 from .network import ChainInfo, Contract, Network
+from .reconnect import Reconnect
 from .transaction import Commit, CommitStatus, Proposal, Transaction
 
 __all__ = [
@@ -47,11 +53,16 @@ __all__ = [
     "PHANTOM_READ_CONFLICT",
     "VALID",
     "Action",
+    "BadCheckpoint",
     "Block",
     "BlockEventsError",
     "BlockTransaction",
     "ChainInfo",
+    "ChaincodeEvent",
+    "ChaincodeEventsError",
     "ChannelConfig",
+    "Checkpoint",
+    "CheckpointFile",
     "Commit",
     "CommitError",
     "CommitStatus",

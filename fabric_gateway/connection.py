@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from . import _protos as fabric
-from .errors import PeerFailure, StepError
+from .errors import NoSigner, PeerFailure, StepError
 from .identity import Identity, Signer
 
 _MEBIBYTE = 1 << 20
@@ -37,10 +37,6 @@ class Deadlines:
     endorse_seconds: float = 15.0
     submit_seconds: float = 5.0
     commit_status_seconds: float = 30.0
-
-
-class NoSigner(Exception):
-    """A message must be signed, and the Gateway has no signer: sign its `digest` and use `with_signature`."""
 
 
 def open_channel(

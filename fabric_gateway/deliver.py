@@ -1,10 +1,7 @@
 """Blocks from a peer's Deliver service, in order, over as many connections as it takes."""
 
-import asyncio
-import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,25 +12,10 @@ from .connection import Connection
 from .errors import BlockEventsError, MalformedMessage
 from .identity import sha256
 from .proposal import header
+from .reconnect import Reconnect, resumed
 
 _WITHOUT_END = (1 << 64) - 1
 _EOF: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue] — missing in the stubs
-
-
-def _nobody(_: grpc.StatusCode) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """How to come back when the connection or the peer is gone.
-
-    There is no last attempt: whoever iterates decides when to give up. `on_lost` is told each time.
-    """
-
-    first_delay_seconds: float = 0.1
-    longest_delay_seconds: float = 3.0
-    on_lost: Callable[[grpc.StatusCode], None] = _nobody
 
 
 async def deliver(
@@ -44,19 +26,15 @@ async def deliver(
     A lost connection is made again, after a growing delay, from the next block. Raises
     BlockEventsError when the peer refuses (no such channel, no permission), NoSigner without a signer.
     """
-    number, delay = start, reconnect.first_delay_seconds
-    while True:
-        try:
-            async with aclosing(_one_stream(connection, channel, number)) as stream:
-                async for block in stream:
-                    yield block
-                    number, delay = block.number + 1, reconnect.first_delay_seconds
-            lost = grpc.StatusCode.UNAVAILABLE
-        except grpc.aio.AioRpcError as exc:
-            lost = exc.code()
-        reconnect.on_lost(lost)
-        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, not a secret
-        delay = min(delay * 2, reconnect.longest_delay_seconds)
+    stream = resumed(
+        lambda number: _one_stream(connection, channel, number),
+        start,
+        lambda block: block.number + 1,
+        reconnect,
+    )
+    async with aclosing(stream) as blocks:
+        async for block in blocks:
+            yield block
 
 
 async def _one_stream(connection: Connection, channel: str, start: int) -> AsyncGenerator[Block]:

@@ -5,10 +5,13 @@
     │   ├── EvaluateError      nothing was asked of the channel
     │   ├── EndorseError       nothing was sent to the orderer: nothing has happened
     │   ├── SubmitError        `may_have_happened` says whether the orderer can have it all the same
-    │   └── CommitStatusError  UNKNOWN: the transaction was sent, its fate was not learned
+    │   ├── CommitStatusError  UNKNOWN: the transaction was sent, its fate was not learned
+    │   └── ChaincodeEventsError  the peer refused to send events
     ├── CommitError          the transaction is in a block and invalid: `code`, such as MVCC_READ_CONFLICT
     ├── BlockEventsError     the peer refused to deliver blocks
-    └── MalformedMessage     the peer answered with bytes that are not what they should be
+    ├── MalformedMessage     the peer answered with bytes that are not what they should be
+    ├── BadCheckpoint        the file of a checkpoint holds something else
+    └── NoSigner             a message must be signed here, and the Gateway has no signer
 
 *Failed* is not *unknown*: after EndorseError and CommitError nothing has changed; after
 CommitStatusError, and SubmitError that may have happened, the same transaction id must be asked about again.
@@ -18,10 +21,10 @@ from dataclasses import dataclass
 
 import grpc
 
-# Answers to Submit that a gateway peer gives before anything reaches an orderer. ABORTED is not among them:
-# it is one orderer's refusal, and says nothing of those that were asked before it and whose answer was lost
-# (internal/pkg/gateway/submit.go).
-_REFUSED = frozenset(
+# A gateway peer gives these before it does anything: nothing has reached an orderer. ABORTED is not among
+# them: it is one orderer's refusal, and says nothing of those that were asked before it and whose answer was
+# lost (internal/pkg/gateway/submit.go).
+REFUSED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -93,11 +96,15 @@ class SubmitError(StepError):
     @property
     def may_have_happened(self) -> bool:
         """False when the refusal is certain; True when the answer may merely have been lost."""
-        return self.status not in _REFUSED
+        return self.status not in REFUSED
 
 
 class CommitStatusError(StepError):
     """The fate of a submitted transaction is not known."""
+
+
+class ChaincodeEventsError(StepError):
+    """The peer refused to send events of a chaincode: no such channel, or no permission."""
 
 
 class CommitError(FabricError):
@@ -129,6 +136,14 @@ class BlockEventsError(FabricError):
 
 class MalformedMessage(FabricError):
     """Bytes from a peer are not the message that they should be."""
+
+
+class NoSigner(FabricError):
+    """A message must be signed, and the Gateway has no signer: sign its `digest` and use `with_signature`."""
+
+
+class BadCheckpoint(FabricError):
+    """A file that should hold a checkpoint holds something else: nobody knows where to go on."""
 
 
 def _without_preamble(message: str) -> str:

@@ -1,14 +1,18 @@
 """A Fabric channel and the chaincodes on it."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from . import _protos as fabric
 from .blocks import Block, ProcessedTransaction, decode_block, decode_processed
+from .chaincode_events import ChaincodeEvent, chaincode_events
+from .checkpoint import Checkpoint
 from .config import ChannelConfig, channel_config
 from .connection import Connection
-from .deliver import Reconnect, deliver
+from .deliver import deliver
 from .proposal import proposed_transaction
+from .reconnect import Reconnect
 from .transaction import Commit, Proposal
 
 
@@ -94,6 +98,22 @@ class Network:
     def blocks(self, start: int, reconnect: Reconnect | None = None) -> AsyncGenerator[Block]:
         """Whole blocks from number `start` on, without end and without gaps; see `deliver`."""
         return deliver(self._connection, self._channel, start, reconnect or Reconnect())
+
+    async def chaincode_events(
+        self, chaincode: str, start: Checkpoint | None = None, reconnect: Reconnect | None = None
+    ) -> AsyncGenerator[ChaincodeEvent]:
+        """Events that a chaincode set in valid transactions, without end; each once and in order.
+
+        start  where to go on, as a `Checkpoint` says; None: with the next block of this peer
+
+        A lost connection is made again behind the last event. Raises ChaincodeEventsError when the peer
+        refuses, NoSigner without a signer; without `start` EvaluateError, when its height cannot be had.
+        """
+        first = start or Checkpoint((await self.chain_info()).height)
+        stream = chaincode_events(self._connection, self._channel, chaincode, first, reconnect or Reconnect())
+        async with aclosing(stream) as events:
+            async for event in events:
+                yield event
 
     async def chain_info(self) -> ChainInfo:
         """Raises EvaluateError."""

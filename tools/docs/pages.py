@@ -16,7 +16,8 @@ DOCS = ROOT / "docs"
 # Pages outside docs/: the first that a visitor sees, and those that lie beside what they are about.
 OUTSIDE = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "bench/NOTES.md"),
-    *("tests/vectors/README.md", "fabric_gateway/README.md", "protos/README.md"),
+    *("tests/vectors/README.md", "fabric_gateway/README.md", "fabric_gateway/REFERENCE.md"),
+    "protos/README.md",
 )
 _HTML_TARGET = re.compile(r"""\b(?:href|src|srcset)="([^"]+)\"""")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//")

@@ -25,6 +25,7 @@ _NAMES = {
     "bench/NOTES.md": "measurements.md",
     "tests/vectors/README.md": "vectors.md",
     "fabric_gateway/README.md": "fabric-gateway.md",
+    "fabric_gateway/REFERENCE.md": "fabric-gateway-reference.md",
     "protos/README.md": "protos-recipes.md",
 }
 _PICTURES = (".png", ".svg", ".jpg")

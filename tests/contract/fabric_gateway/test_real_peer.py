@@ -2,10 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from itertools import pairwise
-from pathlib import Path
 from typing import TypeVar
 
 import grpc
@@ -14,52 +13,12 @@ import pytest
 import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from ops.devnet import Network, topology
-from tests.contract.people import CHANNEL, IdentityCa, Person, batch
+from tests.contract.fabric_gateway.peer import BOTH, Client
+from tests.contract.people import CHANNEL
 
 T = TypeVar("T")
 
 _ORDERERS = [topology.program_name(organisation, topology.ORDERER) for organisation in topology.orderers()]
-BOTH = ("MercyMSP", "LakesideMSP")
-
-
-class Client:
-    """mercy's peer, and mercy's key."""
-
-    def __init__(self, network: Network) -> None:
-        described = network.endpoints()["organisations"]["mercy"]
-        folder = Path(described["services"]["ledger"]["config"]).parent / "fabric"
-        self.identity, self.signer = fabric.load(
-            "MercyMSP", (folder / "certificate.pem").read_bytes(), (folder / "key.pem").read_bytes()
-        )
-        peer = described["peer"]
-        self.channel = fabric.open_channel(
-            peer["address"], Path(peer["tls_ca_file"]).read_bytes(), peer["tls_server_name"]
-        )
-        self.gateway = fabric.Gateway(self.channel, self.identity, self.signer)
-        self.network = self.gateway.network(CHANNEL)
-        self.contract = self.network.contract("cbmdhi")
-
-
-@pytest.fixture
-async def client(network: Network) -> AsyncIterator[Client]:
-    client = Client(network)
-    await tell_the_time(client)
-    yield client
-    await client.channel.close()
-
-
-async def tell_the_time(client: Client) -> None:
-    """As a ledger service would: none runs here."""
-    with suppress(fabric.EndorseError):  # this epoch has begun already
-        await client.contract.submit("tick", b"", organisations=BOTH)
-
-
-@pytest.fixture
-def registration(network: Network) -> bytes:
-    """A batch that changes something: a device nobody knows yet."""
-    ca = IdentityCa.of(network, "mercy")
-    person = Person(ca.channel)
-    return batch(person.means(person.registration(ca)))
 
 
 def code_of(result: bytes) -> int:
