@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,11 @@ _TAKE_ANOTHER = "Take another backup; this one was not used."
 
 # What a backup was taken from: folders of a laptop network; claims and Secrets of a Kubernetes namespace.
 NETWORK, NAMESPACE = "network", "namespace"
+# Longer is an outage: the guard ends it and the backup is given up.
+LONGEST_SECONDS = 10.0
+# Files whose path this matches keep the bytes that they have: tables of LevelDB and pebble are written once,
+# Fabric's block files only grow. It is a POSIX extended regular expression, too.
+LINKED = r".*/([^/]*\.(ldb|sst)|blockfile_[^/]*)"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,19 @@ class Counted:
 
     files: int
     size: int
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What was taken. `frozen_seconds`: how long the member's programs stood still."""
+
+    place: str
+    organisation: str
+    taken: str
+    holds: Counted
+    frozen_seconds: float
+    copied_bytes: int
+    sealed_to: Sequence[str]
 
 
 class Readable(Protocol):

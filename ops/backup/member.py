@@ -21,7 +21,7 @@ import psutil
 
 import cbmdhi
 from ops.backup import recovery_key, stores
-from ops.backup.archive import NETWORK, About, Counted, pack, unpack
+from ops.backup.archive import NETWORK, About, Backup, Counted, pack, unpack
 from ops.backup.errors import BackupError
 from ops.backup.sealed import SealedReader, SealedWriter
 from ops.backup.snapshot import Photograph, photograph
@@ -33,19 +33,6 @@ from ops.devnet.topology import POSSIBLE_MEMBERS, organisations
 _SCRATCH = ".backup-"
 _READY_SECONDS = 120
 Told = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Backup:
-    """What was taken. `frozen_seconds`: how long the member's programs stood still."""
-
-    place: str
-    organisation: str
-    taken: str
-    holds: Counted
-    frozen_seconds: float
-    copied_bytes: int
-    sealed_to: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,11 @@ from pathlib import Path
 import psutil
 
 from ops.backup import thaw_guard
-from ops.backup.archive import Taken
+from ops.backup.archive import LINKED, LONGEST_SECONDS, Taken
 from ops.backup.errors import BackupError
 from ops.devnet.layout import command_for
 
-# Longer is an outage: the guard ends it and the backup is given up.
-LONGEST_SECONDS = 10.0
 _STOPPING_SECONDS = 3.0
-# Files whose path this matches keep the bytes that they have: tables of LevelDB and pebble are written once,
-# Fabric's block files only grow. It is a POSIX extended regular expression, too.
-LINKED = r".*/([^/]*\.(ldb|sst)|blockfile_[^/]*)"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The Fabric programs: peers, their chaincode servers, the orderers, and how they are configured."""
 
 from ops.devnet import chaincode_package, collector, genesis
-from ops.devnet.layout import TEMPLATES, Home, tool
+from ops.devnet.layout import Home, tool
 from ops.devnet.supervision import Program
-from ops.devnet.templates import fill, write
+from ops.devnet.templates import TEMPLATES, fill, write
 from ops.devnet.topology import ORDERER, Ports, msp_id, program_name
 
 _LOG_FORMAT = "%{time:2006-01-02T15:04:05.000Z07:00} %{level} [%{module}] %{message}"

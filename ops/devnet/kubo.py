@@ -8,7 +8,7 @@ from typing import Any
 from ops.devnet.commands import run
 from ops.devnet.layout import Home, tool
 from ops.devnet.supervision import Program
-from ops.devnet.templates import write_secret
+from ops.devnet.templates import settle, write_secret
 from ops.devnet.topology import POSSIBLE_MEMBERS, Ports, program_name
 
 _MIB = 1 << 20
@@ -115,15 +115,6 @@ def settings(*, swarm: str, api: str, peers: list[dict[str, Any]], layers: int =
         "Version": {"SwarmCheckDisabled": True},
         "Datastore": {"Spec": {**_PEBBLE, "l0CompactionThreshold": layers}},
     }
-
-
-def settle(document: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Put settings over a configuration, section by section."""
-    for name, value in settings.items():
-        if isinstance(value, dict) and value and isinstance(document.get(name), dict):
-            settle(document[name], value)
-        else:
-            document[name] = value
 
 
 def _swarm_address(organisation: str, ports: Ports) -> str:

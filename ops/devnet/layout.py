@@ -13,7 +13,6 @@ from ops.devnet.errors import DevnetError, ToolMissing
 from ops.devnet.topology import MEMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = ROOT / "deploy" / "devnet"
 DEFAULT_POLICY = ROOT / "deploy" / "chaincode" / "policies" / "default.cedar"
 
 # Signs that one of the configuration formats (supervisord's ini) cannot carry in a path.

@@ -4,8 +4,9 @@ import json
 import os
 from pathlib import Path
 from string import Template
+from typing import Any
 
-from ops.devnet.layout import TEMPLATES
+TEMPLATES = Path(__file__).resolve().parents[2] / "deploy" / "devnet"
 
 
 class Raw(str):
@@ -25,6 +26,15 @@ def fill(template: str, **values: str | int | Path) -> str:
         for name, value in values.items()
     }
     return Template((TEMPLATES / template).read_text()).substitute(quoted)
+
+
+def settle(document: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Put settings over a configuration, section by section."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and value and isinstance(document.get(name), dict):
+            settle(document[name], value)
+        else:
+            document[name] = value
 
 
 def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:

@@ -8,8 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from ops.devnet.kubo import settle
-from ops.devnet.templates import write_secret
+from ops.devnet.templates import settle, write_secret
 
 IDENTITY = Path("/run/secrets/ipfs/config")
 SETTINGS = Path("/etc/ipfs/kubo.json")

@@ -114,18 +114,23 @@ def _steps(name: str, root: Path) -> None:
         raise ImageFailed(f"the steps of {name} ended with {ended.returncode}: {told}")
 
 
+def python_contents() -> list[Path]:
+    """The files of this repository that the Python image holds, as its steps choose them."""
+    found: list[Path] = []
+    for part in (_IMAGES / "python" / "contents").read_text().split():
+        path = ROOT / part
+        if not path.exists():
+            raise ImageFailed(f"deploy/images/python/contents names {part}, which is not there")
+        found += [path] if path.is_file() else [file for file in path.rglob("*") if _is_code(file)]
+    return found
+
+
+def _is_code(path: Path) -> bool:
+    return path.is_file() and (path.suffix == ".py" or "schema" in path.parts)
+
+
 def _python_sources() -> list[Path]:
-    packages = [
-        path
-        for package in ("services", "cbmdhi", "fabric_gateway", "ops")
-        for path in (ROOT / package).rglob("*")
-    ]
-    code = [
-        path
-        for path in packages
-        if path.suffix in (".py", ".sh") or (path.is_file() and "schema" in path.parts)
-    ]
-    return [*code, *(path for path in (_IMAGES / "python").iterdir() if path.is_file())]
+    return [*python_contents(), *(path for path in (_IMAGES / "python").iterdir() if path.is_file())]
 
 
 def _go_sources() -> list[Path]:

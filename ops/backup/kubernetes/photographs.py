@@ -13,12 +13,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ops.backup.archive import Taken
+from ops.backup.archive import LINKED, LONGEST_SECONDS, Taken
 from ops.backup.errors import BackupError
 from ops.backup.kubernetes.api import Api
 from ops.backup.kubernetes.execution import Execution
 from ops.backup.kubernetes.stateful import Volume
-from ops.backup.snapshot import LINKED, LONGEST_SECONDS
 
 T = TypeVar("T")
 

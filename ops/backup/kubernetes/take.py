@@ -21,13 +21,12 @@ from typing import Any
 
 import cbmdhi
 from ops.backup import recovery_key, stores
-from ops.backup.archive import NAMESPACE, About, Counted, Taken, pack
+from ops.backup.archive import NAMESPACE, About, Backup, Counted, Taken, pack
 from ops.backup.errors import BackupError
 from ops.backup.kubernetes import api, stateful
 from ops.backup.kubernetes.api import Api, Document
 from ops.backup.kubernetes.claims import HELD
 from ops.backup.kubernetes.photographs import Photograph, photographs
-from ops.backup.member import Backup
 from ops.backup.sealed import SealedWriter
 
 SETTINGS = Path("/etc/backup")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fabric_gateway.connection import Deadlines
-from ops.devnet.layout import TEMPLATES
+from ops.devnet.templates import TEMPLATES
 
 BAR_SECONDS = 10.0
 # grpc-go takes no shorter interval (internal.KeepaliveMinPingTime).

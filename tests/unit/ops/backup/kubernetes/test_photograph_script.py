@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.backup.archive import LINKED
 from ops.backup.kubernetes.photographs import SCRIPT
-from ops.backup.snapshot import LINKED
 from tests.cluster.images import SHELL
 from tests.support.waiting import until
 from tests.unit.ops.manifests.partners import GROWS, REWRITTEN, Partner, partners, script_of
