@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.build.fingerprint import Stamp, Stamps
+
+# What `make test` leaves when all of a commit has passed; `make release-check` looks for it.
+TESTED = "tested"
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 CHAINCODE = ROOT / "chaincode"
@@ -67,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stages = [stage for stage in stages if stage.title == arguments.only]
         if not stages:
             parser.error(f"there is no stage {arguments.only!r}")
+    commit = _committed()
     started = time.monotonic()
     results: list[tuple[str, int, float]] = []
     for number, stage in enumerate(stages, 1):
@@ -77,7 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.append((stage.title, code, seconds))
         print(f"=== {'ok' if code == 0 else f'FAILED ({code})'}  {seconds:.1f} s", flush=True)
     _summary(results, time.monotonic() - started)
-    return 1 if any(code for _, code, _ in results) else 0
+    if any(code for _, code, _ in results):
+        return 1
+    if arguments.what == "test" and not arguments.only and commit and commit == _committed():
+        Stamps(ROOT / ".tools" / "stamps").write(TESTED, Stamp(commit, time.monotonic() - started))
+    return 0
+
+
+def _committed() -> str:
+    """The commit that all of this is; "" when something was changed since, or in no clone."""
+    told = [
+        subprocess.run(["git", *argv], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        for argv in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+    ]
+    return "" if told[1] else told[0]
 
 
 def _summary(results: Sequence[tuple[str, int, float]], seconds: float) -> None:
