@@ -11,7 +11,7 @@ NETWORK_GONE = echo "Nothing was ever built or started here."
 .DEFAULT_GOAL := help
 .PHONY: help build demo up down clean status doctor test test-build engines excerpts shown mutants attacks failover lint format proto vectors lock bench bench-soak \
 	bench-replicas bench-growth paper docs observe observe-docs drills k8s-test k8s-run k8s-generate \
-	dist release-check
+	dist install-test release-check
 
 help: ## this list
 	@echo "CBMDHI: make TARGET"
@@ -119,6 +119,9 @@ lock: build ## resolve requirements.in into requirements.lock, with hashes
 
 dist: build ## wheels and source distributions of the SDK and of the Fabric client, into dist/
 	@$(BIN)/python -m tools.build.dist
+
+install-test: build ## install them in clean environments, of the oldest and the newest Python that is here; the README there
+	@$(BIN)/python -m pytest -q tests/install $(OPTIONS)
 
 release-check: build ## what the release at the top of CHANGELOG.md still lacks
 	@$(BIN)/python -m tools.build.release

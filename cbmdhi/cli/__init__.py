@@ -1,1 +1,14 @@
-"""The command line: `cbmdhi`."""
+"""The command line, `cbmdhi`."""
+
+import sys
+
+
+def run() -> None:
+    """The program. Of the SDK alone, without the extra [cli], it says what to install."""
+    try:
+        from cbmdhi.cli.main import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit("The command line needs more than the SDK: pip install 'cbmdhi[cli]'")
+    app()
