@@ -37,6 +37,7 @@ from grpc_status import rpc_status
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.protocol.mesh_error import MeshError, code_name, of_detail
 from cbmdhi.sending import LOST
 
 if TYPE_CHECKING:
@@ -50,37 +51,7 @@ _BY_STATUS = dict.fromkeys(LOST, code_pb2.CODE_UNAVAILABLE) | {
 }
 
 
-class MeshError(Exception):
-    """A call did not do what was asked.
-
-    outcome  of a call that changes something, what is certain whatever the code: a value of
-             `cbmdhi.command.v1.Outcome`. Unspecified is to be taken for unknown
-    """
-
-    def __init__(
-        self,
-        code: int,
-        reason: str,
-        path: str = "",
-        retry_after_ms: int = 0,
-        outcome: int = code_pb2.OUTCOME_UNSPECIFIED,
-    ) -> None:
-        super().__init__(f"{name_of(code)}: {reason}" + (f" (at {path})" if path else ""))
-        self.code = code
-        self.reason = reason
-        self.path = path
-        self.retry_after_ms = retry_after_ms
-        self.outcome = outcome
-
-    @property
-    def nothing_done(self) -> bool:
-        """True when it is certain that this sending had no effect and will have none."""
-        return self.outcome == code_pb2.OUTCOME_NOT_DONE
-
-    @property
-    def code_name(self) -> str:
-        """The code without its prefix, such as `FORBIDDEN`."""
-        return name_of(self.code)
+name_of = code_name
 
 
 class _ToBeSent(MeshError):
@@ -164,11 +135,6 @@ class Misuse(MeshError):
         super().__init__(code_pb2.CODE_INVALID, reason, path, outcome=code_pb2.OUTCOME_NOT_DONE)
 
 
-def name_of(code: int) -> str:
-    """A code's name without its prefix."""
-    return code_pb2.Code.Name(code_pb2.Code.ValueType(code)).removeprefix("CODE_")
-
-
 def from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
     """Turn a failed call into ours, with the detail that every error of the mesh carries."""
     try:
@@ -186,11 +152,6 @@ def from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
         reason = f"a message has at most 16 MiB, this one was too large for gRPC itself: send less ({reason})"
     # Not said by a service: the answer may merely have been lost.
     return MeshError(code, reason, outcome=code_pb2.OUTCOME_UNKNOWN)
-
-
-def of_detail(detail: code_pb2.ErrorDetail) -> MeshError:
-    """Ours, from what every error of the mesh carries."""
-    return MeshError(detail.code, detail.reason, detail.path, detail.retry_after_ms, detail.outcome)
 
 
 def to_be_sent(why: MeshError, again: Sequence[Message]) -> NotSent | UnknownOutcome:

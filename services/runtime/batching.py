@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
-from services.runtime.errors import MeshError, guarded
+from services.runtime.errors import MeshError, copied, guarded
 from services.runtime.fair_queue import FairQueue, Key
 
 T = TypeVar("T")
@@ -322,7 +322,7 @@ class MicroBatcher(Generic[T, R]):
         except MeshError as err:
             span.fail(err.code)
             for waiting in batch:
-                _settle(waiting, err.again())
+                _settle(waiting, copied(err))
         else:
             for waiting, result in zip(batch, results, strict=True):
                 if isinstance(result, MeshError):

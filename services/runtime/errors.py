@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol.mesh_error import MeshError, code_name, of_detail
 from services.runtime.refusal import Refused
 
 T = TypeVar("T")
@@ -99,44 +100,9 @@ TRANSIENT = frozenset(
 """Codes after which the same may well succeed later."""
 
 
-class MeshError(Exception):
-    """What went wrong.
-
-    code            a value of `cbmdhi.command.v1.Code`
-    reason          a sentence that a person can act on: no health data, no personal identifier
-    path            where in the request, such as `body.put_record.patient`
-    retry_after_ms  after which sending again makes sense; 0 when it does not
-    outcome         what is certain about the effect of a call that changes state, whatever the code: a
-                    value of `cbmdhi.command.v1.Outcome`. Unspecified is to be taken for unknown
-    """
-
-    def __init__(
-        self,
-        code: int,
-        reason: str,
-        path: str = "",
-        retry_after_ms: int = 0,
-        outcome: int = code_pb2.OUTCOME_UNSPECIFIED,
-    ) -> None:
-        super().__init__(code, reason, path, retry_after_ms, outcome)
-        self.code = code
-        self.reason = reason
-        self.path = path
-        self.retry_after_ms = retry_after_ms
-        self.outcome = outcome
-
-    def __str__(self) -> str:
-        where = f" ({self.path})" if self.path else ""
-        return f"{code_name(self.code)}: {self.reason}{where}"
-
-    @property
-    def nothing_done(self) -> bool:
-        """True when it is certain that this sending had no effect and will have none."""
-        return self.outcome == code_pb2.OUTCOME_NOT_DONE
-
-    def again(self) -> "MeshError":
-        """The same for somebody else whom it befell: an exception belongs to one waiter."""
-        return MeshError(self.code, self.reason, self.path, self.retry_after_ms, self.outcome)
+def copied(err: MeshError) -> MeshError:
+    """The same for another one who waits: an exception belongs to one of them."""
+    return MeshError(err.code, err.reason, err.path, err.retry_after_ms, err.outcome)
 
 
 @contextmanager
@@ -163,12 +129,6 @@ def refusals() -> Iterator[None]:
         raise as_error(refused) from refused
 
 
-def code_name(code: int) -> str:
-    """`FORBIDDEN` for CODE_FORBIDDEN; `UNSPECIFIED` for a number that is not on the list."""
-    names = code_pb2.Code.DESCRIPTOR.values_by_number
-    return names[code].name.removeprefix("CODE_") if code in names else "UNSPECIFIED"
-
-
 def outcome_name(outcome: int) -> str:
     """`NOT_DONE` for OUTCOME_NOT_DONE; `UNSPECIFIED` for a number that is not on the list."""
     names = code_pb2.Outcome.DESCRIPTOR.values_by_number
@@ -191,11 +151,6 @@ def to_detail(err: MeshError) -> code_pb2.ErrorDetail:
         retry_after_ms=err.retry_after_ms,
         outcome=err.outcome,  # pyright: ignore[reportArgumentType]
     )
-
-
-def of_detail(detail: code_pb2.ErrorDetail) -> MeshError:
-    """The other way round."""
-    return MeshError(detail.code, detail.reason, detail.path, detail.retry_after_ms, detail.outcome)
 
 
 def to_status(err: MeshError) -> grpc.Status:

@@ -15,7 +15,7 @@ from services.gateway.domain.group import Key, Parsed
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.resubmissions import RecordVersions, records_of
 from services.gateway.pipeline.submission import Receipts, Submission
-from services.runtime.errors import MeshError, nothing_done
+from services.runtime.errors import MeshError, copied, nothing_done
 from services.runtime.refusal import Refused
 
 
@@ -53,7 +53,7 @@ class BatchProcessor:
             receipts = await self._submit(sealed, seals)
         except MeshError as err:
             if err.nothing_done:
-                return [answers.get(one) or err.again() for one in batch]
+                return [answers.get(one) or copied(err) for one in batch]
             receipts = [results.unknown(one.commands) for one in sealed]
         records = await self._committed_before(sealed, receipts)
         replicas = {seal.root_sha256: seal.receipts for seal in seals}

@@ -41,7 +41,7 @@ from services.gateway.pipeline.submission import (
 )
 from services.runtime import tracing
 from services.runtime.deadline import remaining_seconds
-from services.runtime.errors import MeshError, guarded
+from services.runtime.errors import MeshError, copied, guarded
 
 # Commands that are checked before everybody else has a turn: about 2 ms of signatures, 8 ms when they are one
 # large group; and of contents 15 ms at most.
@@ -107,7 +107,7 @@ class Pipeline:
         except MeshError as err:
             # Before any of them was checked: nobody could say who signed them.
             for one in submissions:
-                self._in_flight.answer(one, err.again())
+                self._in_flight.answer(one, copied(err))
 
     async def _check(self, submissions: Sequence[Submission]) -> None:
         first = [one for one in submissions if self._in_flight.is_first(one)]
@@ -137,7 +137,7 @@ class Pipeline:
             # By this sending nothing was done; by an earlier one it may have been.
             err.outcome = code_pb2.OUTCOME_UNKNOWN
             for one in suspects:
-                self._in_flight.answer(one, err.again())
+                self._in_flight.answer(one, copied(err))
             return
         for one, receipts in zip(suspects, found, strict=True):
             await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import jose, session
 from services.gateway.domain.session import Session
 from services.gateway.sessions.token_keys import TokenKeys
-from services.runtime.errors import MeshError, refusals
+from services.runtime.errors import MeshError, copied, refusals
 from services.runtime.ttl_cache import TtlCache
 
 # Suspended means refused within 5 s: at most 1 s until the next look, at a document at most 2 s old.
@@ -117,7 +117,7 @@ class Sessions:
         finally:
             self._looking = None
             for one in self._open:
-                one.settle(_BLIND.again())
+                one.settle(copied(_BLIND))
 
     async def _documents(self, addresses: set[str]) -> Mapping[str, IdentityDocument | None] | None:
         """None when they cannot be had now."""
@@ -137,7 +137,7 @@ class Sessions:
             one.seen_at = now
             return _inactive(documents[one.session.address])
         # Not to know is no leave to go on.
-        return _BLIND.again() if now - one.seen_at >= _BLIND_SECONDS else None
+        return copied(_BLIND) if now - one.seen_at >= _BLIND_SECONDS else None
 
     def _expired(self, of: Session) -> MeshError | None:
         if of.expires_at > self._clock():
