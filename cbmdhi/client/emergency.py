@@ -106,6 +106,6 @@ class Emergency:
             raise MeshError(
                 code_pb2.CODE_INTEGRITY, f"what was opened is not proven, so it is not shown: {error}"
             ) from error
-        reader = released.Reader(wallet.address, hpke.PrivateKey(wallet.hpke_private), command_id)
+        reader = released.Recipient(wallet.address, hpke.PrivateKey(wallet.hpke_private), command_id)
         content = content_of(proven.record, glass.patient, response.opened, reader)
         return EmergencyReading(command_id, proven, content)

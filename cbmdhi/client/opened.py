@@ -13,7 +13,9 @@ from cbmdhi.protocol import resource as resources
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
 
 
-def content_of(record: RecordVersion, patient: str, opened: OpenResponse, reader: released.Reader) -> bytes:
+def content_of(
+    record: RecordVersion, patient: str, opened: OpenResponse, reader: released.Recipient
+) -> bytes:
     """The content of a proven version of that patient's. Raises MeshError INTEGRITY."""
     try:
         if record.patient != patient:

@@ -285,6 +285,6 @@ class Reads:
         self, asked: pb.Access | pb.BreakGlass, response: gateway_pb2.ReadResponse, proven: ProvenVersion
     ) -> Reading:
         wallet, opened = self._wallet, response.opened
-        reader = released.Reader(wallet.address, self._hpke_private, response.receipt.command_id)
+        reader = released.Recipient(wallet.address, self._hpke_private, response.receipt.command_id)
         content = content_of(proven.record, asked.patient, opened, reader)
         return Reading(response.receipt, proven, content, opened.released_by)

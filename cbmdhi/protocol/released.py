@@ -14,7 +14,7 @@ class NotAsCommitted(Exception):
 
 
 @dataclass(frozen=True)
-class Reader:
+class Recipient:
     """To whom it was released: an address, its HPKE private key, and the Access that was permitted.
 
     Who reads often takes the key apart once.
@@ -26,7 +26,7 @@ class Reader:
 
 
 def open_released(
-    record: RecordVersion, blocks: Sequence[bytes], sealed_data_key: bytes, reader: Reader
+    record: RecordVersion, blocks: Sequence[bytes], sealed_data_key: bytes, reader: Recipient
 ) -> bytes:
     """The content of one version, its blocks checked by CID and what was inside by the commitment.
 

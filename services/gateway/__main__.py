@@ -14,7 +14,7 @@ from services.gateway.domain.source import Sources
 from services.gateway.fhir.reader import FhirReader
 from services.gateway.fhir.schema_loader import load_checker
 from services.gateway.fhir.writer import FhirWriter
-from services.gateway.health import Optional, check_of
+from services.gateway.health import OptionalBackends, check_of
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.batch_processor import BatchProcessor
 from services.gateway.pipeline.batch_queues import BatchQueues, QueueLimits
@@ -23,7 +23,7 @@ from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.pipeline.resubmissions import Resubmissions
-from services.gateway.reads.reader import Reader
+from services.gateway.reads.reader import RecordReader
 from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.reads.search import Search
 from services.gateway.rest.auth import Authentication
@@ -103,7 +103,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     }
     ledger, storage = Ledger(channels["ledger"]), Storage(channels["storage"])
     identity = Identity(channels["identity"])
-    optional = Optional(metrics)
+    optional = OptionalBackends(metrics)
     for name, channel in channels.items():
         (optional.add if name == "notify" else life.readiness.add_service)(name, check_of(channel, name))
 
@@ -166,7 +166,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         config.in_flight_bytes,
         refused,
     )
-    reader, commands = Reader(pipeline, opens), Commands(pipeline, quotas, ledger)
+    reader, commands = RecordReader(pipeline, opens), Commands(pipeline, quotas, ledger)
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))

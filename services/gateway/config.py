@@ -104,7 +104,7 @@ class GatewayConfig(SignedChannelConfig):
     """Of all submissions in memory; then no stream is read."""
     batch_submissions: int = Field(default=400, ge=1, le=1_000)
     batch_linger_seconds: float = Field(default=1.0, ge=0, le=1)
-    """How long a submission may wait for company for each batch in flight; when none is, it leaves."""
+    """How long a submission may wait to share a batch, for each batch in flight; not at all when none is."""
     batch_spacing_seconds: float = Field(default=0.0015, ge=0, le=1)
     """For each submission of a batch: so long after it the next one leaves, unless `batch_submissions` wait
     sooner. A batch costs much whatever is in it; above 1 / 0.0015 = 667 submissions a second they grow."""

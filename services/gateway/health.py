@@ -30,7 +30,7 @@ def check_of(channel: grpc.aio.Channel, name: str) -> Check:
     return check
 
 
-class Optional:
+class OptionalBackends:
     """Dependencies without which the gateway does most of its work all the same."""
 
     def __init__(self, metrics: GatewayMetrics) -> None:

@@ -95,7 +95,7 @@ class Registrations:
             )
         known = await self._ledger.members()
         keys = [registration.SealedKey(key.msp, key.key, key.sealed) for key in request.sealed_keys]
-        place = registration.Place(
+        place = registration.ChannelTrust(
             self._channel, {member.msp: member.ca_certificates_pem for member in known.members}
         )
         wanted = _registration(request.command, header, body)

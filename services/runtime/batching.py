@@ -77,13 +77,13 @@ class MicroBatcher(Generic[T, R]):
                     own, one that is raised is everybody's of the batch. It sees neither the deadline
                     nor the metadata of the RPCs whose items it carries
     max_count, max_bytes  of a batch; sizes are `size_of(item)`
-    linger_seconds  how long an item may wait for company for each batch that is in flight. When none is,
-                    a batch leaves at once: idle is quick, busy is full, and in between the distance
-                    between batches settles by itself
+    linger_seconds  how long an item may wait to share a batch with others, for each batch that is in flight.
+                    When none is, a batch leaves at once. So an idle service answers quickly, a busy one sends
+                    full batches, and in between the time from batch to batch adjusts itself
     spacing_seconds, most_spacing_seconds  a batch leaves no sooner after the last one than this for each item
                     that the last one had, and at most that. Above one item in `spacing_seconds` each batch is
                     larger than the last until the distance is `most_spacing_seconds`; below, there is none
-    enough          items that are worth a batch of their own: they do not wait for company
+    enough          items that are worth a batch of their own: they do not wait for others
     max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
     max_per_caller  of them, of one caller; by default all
     max_per_key     of those, of one key; by default all

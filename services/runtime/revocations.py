@@ -164,7 +164,7 @@ def known_of(revocations: Revocations, msp_id: str) -> Check:
 async def follow(revocations: Revocations, ask: Ask, *, member: str, every_seconds: float) -> None:
     """Ask a neighbour of a member again and again, until cancelled.
 
-    What was known stays known while it is away: see `Revocations.problem`.
+    What was known stays known while it is unavailable: see `Revocations.problem`.
     """
     away = ""
     while True:

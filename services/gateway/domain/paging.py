@@ -22,14 +22,14 @@ _PADDED_BYTES = 192
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PagePosition:
     """In the unfiltered list: the ledger's page, and how many entries of it are behind us."""
 
     ledger_token: str
     skip: int
 
 
-START = Place("", 0)
+START = PagePosition("", 0)
 
 
 class PageTokens:
@@ -39,14 +39,14 @@ class PageTokens:
         key = HKDF(hashes.SHA256(), 32, salt=None, info=b"cbmdhi/page-token/v1").derive(secret)
         self._cipher = AESGCM(key)
 
-    def seal(self, place: Place, *question: str) -> str:
+    def seal(self, place: PagePosition, *question: str) -> str:
         """A token for this question alone; all tokens have one length."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         plain = orjson.dumps([place.ledger_token, place.skip]).ljust(_PADDED_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, plain, bind(*question))
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
-    def open(self, token: str, *question: str) -> Place:
+    def open(self, token: str, *question: str) -> PagePosition:
         """The place; an empty token is the start. Raises Refused INVALID."""
         if not token:
             return START
@@ -60,4 +60,4 @@ class PageTokens:
                 "page_token",
             ) from error
         ledger_token, skip = orjson.loads(plain)
-        return Place(str(ledger_token), int(skip))
+        return PagePosition(str(ledger_token), int(skip))

@@ -26,7 +26,7 @@ class Ledger(Protocol):
     async def record(self, record_id: str, version: int) -> RecordVersion | None: ...
 
 
-class Reader(Protocol):
+class RecordReader(Protocol):
     """Submits an access and opens what it permits (services.gateway.reads.reader)."""
 
     async def read(self, signed: SignedCommand) -> ReadResponse: ...
@@ -44,7 +44,7 @@ class Resource:
 class FhirReader:
     """Reads resources for sessions with a delegation. Raises MeshError."""
 
-    def __init__(self, acting: DelegatedSigner, ledger: Ledger, reader: Reader) -> None:
+    def __init__(self, acting: DelegatedSigner, ledger: Ledger, reader: RecordReader) -> None:
         self._acting = acting
         self._ledger = ledger
         self._reader = reader
@@ -78,7 +78,7 @@ class FhirReader:
     def _open(self, answer: ReadResponse, record: RecordVersion) -> bytes:
         """Decrypt, and check against the ledger's own entry, not against what storage says it is."""
         device = self._acting.device
-        reader = released.Reader(device.address, device.hpke_private, answer.receipt.command_id)
+        reader = released.Recipient(device.address, device.hpke_private, answer.receipt.command_id)
         try:
             return released.open_released(record, answer.opened.blocks, answer.opened.sealed_data_key, reader)
         except released.NotAsCommitted as error:

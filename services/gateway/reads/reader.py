@@ -19,7 +19,7 @@ from services.runtime.errors import MeshError, unexpected
 Read = ReadResponse | MeshError
 
 
-class Reader:
+class RecordReader:
     """Submits accesses and opens what they permit. Nothing is opened before the decision is committed."""
 
     def __init__(self, pipeline: Pipeline, opens: RecordOpener) -> None:

@@ -17,8 +17,8 @@ _LINGER_SECONDS = 0.005
 _QUEUE = 10_000
 _IN_FLIGHT = 4
 _FULL = frozenset((code_pb2.CODE_TOO_LARGE,))
-# Who reads one thing alone waits for what is away for a moment.
-_PATIENT = _FULL | {code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED}
+# A reader of a single record tries once more, alone, what was unavailable for a moment.
+_RETRY_ALONE = _FULL | {code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED}
 
 
 class Storage(Protocol):
@@ -30,7 +30,7 @@ class Storage(Protocol):
 
 
 class RecordOpener:
-    """`async with Opens(storage, metrics)`: leaving waits for what is under way."""
+    """`async with RecordOpener(storage, metrics)`: leaving waits for what is under way."""
 
     def __init__(self, storage: Storage, metrics: Metrics) -> None:
         self._storage = storage
@@ -62,7 +62,7 @@ class RecordOpener:
     async def open(self, tx_id: str, command_id: str) -> OpenResponse:
         """Envelope and data key, sealed to the reader. Raises MeshError."""
         result = await self.enqueue(tx_id, command_id)
-        return await self._settled(result, tx_id, command_id, _PATIENT)
+        return await self._settled(result, tx_id, command_id, _RETRY_ALONE)
 
     async def settled(self, result: OpenResult, tx_id: str, command_id: str) -> OpenResponse:
         """What a result among others came to; what did not fit there is opened alone. Raises MeshError."""

@@ -11,7 +11,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import ListRecordsRequest, ListRecordsRespons
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories
-from services.gateway.domain.paging import PageTokens, Place
+from services.gateway.domain.paging import PagePosition, PageTokens
 from services.gateway.domain.session import Session
 from services.runtime.errors import MeshError, refusals
 
@@ -58,10 +58,10 @@ class Search:
         return ListRecordsResponse(records=[record for record, _ in found[:size]], next_page_token=following)
 
     async def _permitted(
-        self, request: ListRecordsRequest, session: Session, place: Place, wanted: int
-    ) -> list[tuple[RecordVersion, Place]]:
+        self, request: ListRecordsRequest, session: Session, place: PagePosition, wanted: int
+    ) -> list[tuple[RecordVersion, PagePosition]]:
         """At most `wanted` records that the caller may search, each with the place behind it."""
-        found: list[tuple[RecordVersion, Place]] = []
+        found: list[tuple[RecordVersion, PagePosition]] = []
         for _ in range(_SCANNED_PAGES):
             scanned = min(_LARGEST_PAGE, place.skip + max(_SMALLEST_SCAN, 2 * wanted))
             page = await self._ledger.records(_question(request, scanned, place.ledger_token))
@@ -69,12 +69,12 @@ class Search:
             verdicts = await self._explained(ahead, request, session)
             for offset, (record, verdict) in enumerate(zip(ahead, verdicts, strict=True)):
                 if verdict.code == code_pb2.CODE_OK:
-                    found.append((record, Place(place.ledger_token, place.skip + offset + 1)))
+                    found.append((record, PagePosition(place.ledger_token, place.skip + offset + 1)))
                     if len(found) == wanted:
                         return found
             if not page.next_page_token:
                 return found
-            place = Place(page.next_page_token, 0)
+            place = PagePosition(page.next_page_token, 0)
         raise MeshError(
             code_pb2.CODE_TOO_LARGE, "too many records to search at once: name a category", "category"
         )

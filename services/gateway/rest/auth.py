@@ -13,7 +13,7 @@ from services.gateway.domain import dpop
 from services.gateway.domain import session as rules
 from services.gateway.domain.origin import Origins
 from services.gateway.domain.session import Session
-from services.gateway.rest.request_slots import PLACE, RequestSlots
+from services.gateway.rest.request_slots import SLOT, RequestSlots
 from services.gateway.rest.used_proofs import UsedProofs, used_before
 from services.gateway.sessions.sessions import Sessions
 from services.gateway.sessions.shared_state import SharedState
@@ -55,7 +55,7 @@ class Authentication:
         with refusals():
             rules.check_bound(session, rules.DPOP, proof.thumbprint)
         # From here on the request is that caller's, and nobody else's place is at stake.
-        request[PLACE] = self._room.take(session.address)
+        request[SLOT] = self._room.take(session.address)
         self._used.use(proof.proof_id)
         ended, first, _ = await asyncio.gather(
             self._shared.has_ended(session.token_id),

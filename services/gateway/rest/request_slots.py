@@ -24,14 +24,14 @@ class RequestSlots:
         self._taken: Counter[str] = Counter()
         self._taken_in_all = 0
 
-    def take(self, whose: str) -> Place:
+    def take(self, whose: str) -> RequestSlot:
         """A place, until `leave`. Raises MeshError RESOURCE_EXHAUSTED."""
         if self._taken[whose] >= self._most_of_one:
             raise _full(f"{self._most_of_one} requests of yours are being answered; wait for them")
         if self._taken_in_all >= self._most:
             raise _full("too many requests at a time; send again")
         self._count(whose, 1)
-        return Place(self, whose)
+        return RequestSlot(self, whose)
 
     def give(self, whose: str) -> None:
         """Somebody's place is free again. Nothing is kept of who has none."""
@@ -44,7 +44,7 @@ class RequestSlots:
             del self._taken[whose]
 
 
-class Place:
+class RequestSlot:
     """One request's place in a room."""
 
     def __init__(self, room: RequestSlots, whose: str) -> None:
@@ -60,5 +60,5 @@ def _full(reason: str) -> MeshError:
     return MeshError(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, "", _RETRY_MS)
 
 
-PLACE = web.RequestKey("place", Place)
+SLOT = web.RequestKey("slot", RequestSlot)
 """Under which a request keeps its place, if it has one."""

@@ -18,7 +18,7 @@ from services.gateway.domain.source import Sources
 from services.gateway.rest import outcome
 from services.gateway.rest.connection_limit import ConnectionLimit
 from services.gateway.rest.fhir import CONTENT_TYPE
-from services.gateway.rest.request_slots import PLACE, RequestSlots
+from services.gateway.rest.request_slots import SLOT, RequestSlots
 from services.runtime import telemetry, tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import current_deadline
@@ -165,7 +165,7 @@ class RestServer:
         if (throttle := self._anonymous.get(route)) is not None:
             source = self._sources.of(request.remote or "", request.headers.getall("X-Forwarded-For", []))
             throttle.take(source)
-            request[PLACE] = self._room.take(source)
+            request[SLOT] = self._room.take(source)
         current_deadline.set(asyncio.get_running_loop().time() + _ANSWER_SECONDS)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -175,7 +175,7 @@ class RestServer:
                 code_pb2.CODE_DEADLINE_EXCEEDED, f"not done within {_ANSWER_SECONDS:g} s; send again"
             ) from exc
         finally:
-            if (place := request.get(PLACE)) is not None:
+            if (place := request.get(SLOT)) is not None:
                 place.leave()
 
     async def _healthz(self, _: web.Request) -> web.Response:

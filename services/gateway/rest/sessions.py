@@ -20,7 +20,7 @@ from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain.session import Session
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
-from services.gateway.rest.request_slots import PLACE
+from services.gateway.rest.request_slots import SLOT
 from services.gateway.sessions.delegations import Delegations
 from services.gateway.sessions.shared_state import SharedState
 from services.runtime.errors import MeshError, refusals
@@ -137,7 +137,7 @@ class SessionRoutes:
         return _answer(revoked=len(revocations))
 
     async def _object(self, request: web.Request) -> dict[str, Any]:
-        async with self._bodies.of(request, _BODY_BYTES, request[PLACE].whose, self._body_seconds) as raw:
+        async with self._bodies.of(request, _BODY_BYTES, request[SLOT].whose, self._body_seconds) as raw:
             return _object(raw)
 
     async def _delegation(self, given: object, address: str) -> SignedDelegation | None:

@@ -38,7 +38,7 @@ from services.gateway.backends.ledger import Ledger
 from services.gateway.backends.storage import Storage
 from services.gateway.domain.session import Session
 from services.gateway.pipeline.submission import ACCESSES
-from services.gateway.reads.reader import Reader
+from services.gateway.reads.reader import RecordReader
 from services.gateway.reads.search import Search
 from services.runtime.callers import Caller
 from services.runtime.errors import MeshError, to_detail
@@ -52,7 +52,7 @@ _MOST_BYTES = 15 * _MIB
 class Records:
     """RecordService. Raises MeshError."""
 
-    def __init__(self, reader: Reader, search: Search, ledger: Ledger, storage: Storage) -> None:
+    def __init__(self, reader: RecordReader, search: Search, ledger: Ledger, storage: Storage) -> None:
         self._reader = reader
         self._search = search
         self._ledger = ledger

@@ -1,8 +1,8 @@
 """What all gateways of a member have to know at once: which proofs were used, and which sessions have ended.
 
 It lies in a bucket of the member's NATS (JetStream, key and value), in memory and for minutes: nothing of it
-is worth keeping. While NATS is away no proof can be shown to be new, and none is admitted: REST answers 503
-with a delay until it is back; gRPC, whose tokens are bound to certificates, goes on.
+is worth keeping. While NATS is unavailable no proof can be shown to be new, and none is admitted: REST
+answers 503 with a delay until it is back; gRPC, whose tokens are bound to certificates, goes on.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class TokenKeys:
             document = orjson.loads(await self._fetch())
             fetched = {jwk["kid"]: jose.public_key(jwk) for jwk in document["keys"]}
         except MeshError as err:
-            # Keys that were good stay good while identity is away.
+            # Keys that were good stay good while identity is unavailable.
             _log.warning("token_keys.not_fetched", code=code_name(err.code), reason=err.reason)
             return
         except (orjson.JSONDecodeError, jose.Malformed, KeyError, TypeError) as exc:

@@ -52,18 +52,20 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChannelTrust:
     """Where a registration arrives: the channel, and the identity CA roots (PEM) of each member."""
 
     channel: Channel
     ca_roots_pem: Mapping[str, str]
 
 
-def check(registration: Registration, evidence: bytes, keys: Sequence[SealedKey], place: Place) -> None:
+def check(
+    registration: Registration, evidence: bytes, keys: Sequence[SealedKey], trust: ChannelTrust
+) -> None:
     """Check all but the signature and the clock. Raises Refused."""
-    check_channel(registration.channel, registration.genesis_sha256, place.channel)
+    check_channel(registration.channel, registration.genesis_sha256, trust.channel)
     _check_key(registration)
-    _check_certificate(registration, place)
+    _check_certificate(registration, trust)
     if registration.role == roles.PATIENT:
         _check_custodians(registration, keys)
         _check_evidence(registration.evidence_cid, evidence)
@@ -98,8 +100,8 @@ def _check_key(registration: Registration) -> None:
         )
 
 
-def _check_certificate(registration: Registration, place: Place) -> None:
-    roots = place.ca_roots_pem.get(registration.home_msp)
+def _check_certificate(registration: Registration, trust: ChannelTrust) -> None:
+    roots = trust.ca_roots_pem.get(registration.home_msp)
     if roots is None:
         raise _invalid("no member of the consortium has this MSP id", "home_msp")
     found = _certificate(registration)

@@ -33,19 +33,19 @@ class Rule:
     home_only: bool
 
 
-Place = tuple[int, str]
+QueuePosition = tuple[int, str]
 """Where a registration stands in the order of age: when it was registered (Unix ms), and its address."""
 
-FIRST: Place = (0, "")
+FIRST: QueuePosition = (0, "")
 
 
-def place_of(one: Waiting) -> Place:
+def place_of(one: Waiting) -> QueuePosition:
     """Its place in the order of age."""
     return one.registered_at_ms, one.address
 
 
 def waits_for(
-    msp: str, registrations: Iterable[Waiting], rules: Iterable[Rule], *, behind: Place, most: int
+    msp: str, registrations: Iterable[Waiting], rules: Iterable[Rule], *, behind: QueuePosition, most: int
 ) -> list[Waiting]:
     """Those that this member has not voted on and may vote on, oldest first, at most `most` behind a place.
 
@@ -68,7 +68,7 @@ def token_of(one: Waiting) -> str:
     return f"{one.registered_at_ms}.{one.address}"
 
 
-def place_named(token: str) -> Place:
+def place_named(token: str) -> QueuePosition:
     """The place that a token names; empty: the first. Raises Refused INVALID."""
     if not token:
         return FIRST

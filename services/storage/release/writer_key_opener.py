@@ -34,7 +34,7 @@ class SealedKeys(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WriterKeyName:
     """What a writer key belongs to, as the channel names it: it never changes.
 
     writer_key  the serialized WriterKey of the record's content
@@ -53,10 +53,10 @@ class Wanted:
     custodians: tuple[str, ...]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> WriterKeyName:
         """What it is remembered under."""
         record = self.record
-        return Place(record.patient, record.writer_msp, record.content.writer_key.SerializeToString())
+        return WriterKeyName(record.patient, record.writer_msp, record.content.writer_key.SerializeToString())
 
 
 class WriterKeyOpener:
@@ -67,12 +67,12 @@ class WriterKeyOpener:
         self._sealed_keys = sealed_keys
         self._vault = vault
         self._metrics = metrics
-        self._known: TtlCache[Place, bytes] = TtlCache(_REMEMBERED, seconds=_SECONDS, spread=True)
+        self._known: TtlCache[WriterKeyName, bytes] = TtlCache(_REMEMBERED, seconds=_SECONDS, spread=True)
 
-    async def writer_keys(self, wanted: Iterable[Wanted]) -> dict[Place, bytes | MeshError]:
+    async def writer_keys(self, wanted: Iterable[Wanted]) -> dict[WriterKeyName, bytes | MeshError]:
         """Writer keys by their places, or why there is none: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
-        found: dict[Place, bytes | MeshError] = {}
-        unknown: dict[Place, Wanted] = {}
+        found: dict[WriterKeyName, bytes | MeshError] = {}
+        unknown: dict[WriterKeyName, Wanted] = {}
         for one in wanted:
             place = one.place
             if place in found or place in unknown:
@@ -92,7 +92,9 @@ class WriterKeyOpener:
                     self._known.put(place, key)
         return found
 
-    async def _from_vault(self, unknown: dict[Place, Wanted]) -> dict[Place, bytes | MeshError]:
+    async def _from_vault(
+        self, unknown: dict[WriterKeyName, Wanted]
+    ) -> dict[WriterKeyName, bytes | MeshError]:
         """Those that this member wrote itself and holds still."""
         own = {
             place: one.record.content.writer_key.key_id
@@ -107,15 +109,17 @@ class WriterKeyOpener:
             if len(own) == 1:
                 return dict.fromkeys(own, err)
             # One that is damaged is nobody else's trouble.
-            found: dict[Place, bytes | MeshError] = {}
+            found: dict[WriterKeyName, bytes | MeshError] = {}
             for place in own:
                 found |= await self._from_vault({place: unknown[place]})
             return found
         return {place: held[key_id].key for place, key_id in own.items() if key_id in held}
 
-    async def _as_custodian(self, left: Sequence[tuple[Place, Wanted]]) -> dict[Place, bytes | MeshError]:
-        found: dict[Place, bytes | MeshError] = {}
-        asked: list[tuple[Place, RecordVersion]] = []
+    async def _as_custodian(
+        self, left: Sequence[tuple[WriterKeyName, Wanted]]
+    ) -> dict[WriterKeyName, bytes | MeshError]:
+        found: dict[WriterKeyName, bytes | MeshError] = {}
+        asked: list[tuple[WriterKeyName, RecordVersion]] = []
         for place, one in left:
             if self._own_msp in one.custodians:
                 asked.append((place, one.record))

@@ -30,7 +30,7 @@ class Release:
         )
         self.blocks = [block for _, block in sealed.blocks]
         self.data_key = hpke.seal(public, KEY, hpke.DATA_KEY, "cb1reader", "command", "record", "1")
-        self.reader = released.Reader("cb1reader", private, "command")
+        self.reader = released.Recipient("cb1reader", private, "command")
 
     def open(self) -> bytes:
         return released.open_released(self.record, self.blocks, self.data_key, self.reader)

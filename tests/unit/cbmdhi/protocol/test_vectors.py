@@ -154,7 +154,7 @@ def test_a_reader_opens_what_was_released() -> None:
         record,
         [raw(vector, "root_block")],
         raw(sealed, "sealed"),
-        released.Reader(reader, private_key("reader"), command_id),
+        released.Recipient(reader, private_key("reader"), command_id),
     )
     assert found == raw(vector, "content")
 
@@ -182,7 +182,7 @@ def test_what_was_released_is_shown_when_it_is_the_records_alone(vector: dict[st
     )
     blocks = [bytes.fromhex(block) for block in vector["blocks_hex"]]
     opened = OpenResponse(blocks=blocks, sealed_data_key=raw(sealed, "sealed"))
-    who = released.Reader(reader, private_key("reader"), command_id)
+    who = released.Recipient(reader, private_key("reader"), command_id)
     if not vector["check"]:
         assert content_of(record, record.patient, opened, who) == raw(place, "content")
         return
@@ -380,7 +380,7 @@ def ask(case: dict[str, Any]) -> None:
         return
     record = found.version(EVIDENCE["record_id"], EVIDENCE["version"]).record
     try:
-        content_of(record, EVIDENCE["patient"], OpenResponse(), released.Reader("", b"", ""))
+        content_of(record, EVIDENCE["patient"], OpenResponse(), released.Recipient("", b"", ""))
     except ClientError as error:
         raise ProofError("patient", error.reason) from error
 

@@ -13,7 +13,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import GetProofRequest, ReadManyRequest, Read
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.session import Session
-from services.gateway.reads.reader import Reader
+from services.gateway.reads.reader import RecordReader
 from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.rpc import records as records_module
 from services.gateway.rpc.records import Records
@@ -32,7 +32,7 @@ class Chart:
     clinician: Person
     written: list[Put]
     opens: RecordOpener
-    reader: Reader
+    reader: RecordReader
     records: Records
 
     def accesses(self) -> list[SignedCommand]:
@@ -58,7 +58,7 @@ async def chart(world: World) -> AsyncIterator[Chart]:
     for one in written:
         assert await world.code_of(one) == "OK"
     async with RecordOpener(world.storage, Metrics("gateway")) as opens:
-        reader = Reader(world.pipeline, opens)
+        reader = RecordReader(world.pipeline, opens)
         yield Chart(
             world,
             clinician,
