@@ -8,7 +8,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError, to_detail
-from services.storage.domain.batch import Item
+from services.storage.domain.batch import PlainRecord
 from services.storage.emergency.queries import EmergencyQueries
 from services.storage.release.record_opener import OpenedRecord, RecordOpener
 from services.storage.sealing.sealer import Sealer
@@ -112,8 +112,8 @@ def _open_result(opened: OpenedRecord | MeshError) -> storage_pb2.OpenResult:
     return storage_pb2.OpenResult(opened=_opened(opened))
 
 
-def _item(item: storage_pb2.SealItem) -> Item:
-    return Item(
+def _item(item: storage_pb2.SealItem) -> PlainRecord:
+    return PlainRecord(
         record_id=item.record_id,
         version=item.version,
         patient=item.patient,

@@ -16,7 +16,7 @@ from cbmdhi.command.v1.state_pb2 import MemberDocument, RecordVersion
 from cbmdhi.protocol import hpke, signature
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import call, connect
-from services.storage.domain.batch import MAX_MESSAGE_BYTES, Item
+from services.storage.domain.batch import MAX_MESSAGE_BYTES, PlainRecord
 from services.storage.domain.keys import WriterKeyRef
 from tests.contract.kubo_node import KuboNode, new_swarm_key
 from tests.contract.revocation_service import IdentityStandIn
@@ -60,7 +60,7 @@ class Mesh:
             yield channel
 
     async def seal(
-        self, *items: Item, of: str = "mercy", at: StorageProcess | None = None
+        self, *items: PlainRecord, of: str = "mercy", at: StorageProcess | None = None
     ) -> storage_pb2.SealResponse:
         """As the member's gateway."""
         request = storage_pb2.SealRequest(
@@ -91,12 +91,12 @@ class Mesh:
             request = storage_pb2.OpenRequest(tx_id=tx_id, command_id=command_id)
             return await call(stub.Open, request, deadline_seconds=SECONDS)
 
-    def refuse(self, *items: Item) -> None:
+    def refuse(self, *items: PlainRecord) -> None:
         """As the chaincode would, for good."""
         for each in items:
             self.channel.decided[each.command_id, each.signer] = code_pb2.CODE_CONFLICT
 
-    def commit(self, items: tuple[Item, ...], sealed: storage_pb2.SealResponse) -> None:
+    def commit(self, items: tuple[PlainRecord, ...], sealed: storage_pb2.SealResponse) -> None:
         """As the ledger would, from what Seal said alone."""
         for each, result in zip(items, sealed.results, strict=True):
             assert result.code == code_pb2.CODE_OK, result.reason

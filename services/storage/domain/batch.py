@@ -29,7 +29,7 @@ class NotABatch(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PlainRecord:
     """One version of a record, in clear, and the command that shall put it on the channel."""
 
     record_id: str
@@ -50,7 +50,7 @@ class Refusal:
     reason: str
 
 
-def check_batch(items: Sequence[Item]) -> Refusal | None:
+def check_batch(items: Sequence[PlainRecord]) -> Refusal | None:
     """What is wrong with the batch as a whole."""
     if not items:
         return Refusal(code_pb2.CODE_INVALID, "the batch is empty; send 1 to 1,000 items")
@@ -64,7 +64,7 @@ def check_batch(items: Sequence[Item]) -> Refusal | None:
     return None
 
 
-def check_item(item: Item) -> Refusal | None:
+def check_item(item: PlainRecord) -> Refusal | None:
     """What is wrong with one item by itself. Hashes the content."""
     if not ids.is_uuid7(item.record_id):
         return Refusal(code_pb2.CODE_INVALID, "record_id is not a UUIDv7 in canonical lower-case text")
@@ -87,7 +87,7 @@ def check_item(item: Item) -> Refusal | None:
     return None
 
 
-def seal_item(item: Item, key: WriterKey) -> SealedRecord:
+def seal_item(item: PlainRecord, key: WriterKey) -> SealedRecord:
     """The envelope of an item that was checked."""
     binding = Binding(item.patient, item.record_id, item.version)
     return envelope.seal(item.content, item.salt, binding, key.ref.key_id, key.key)

@@ -20,7 +20,7 @@ from services.runtime.errors import MeshError, code_name
 from services.storage.channel.identity_cache import IdentityCache
 from services.storage.channel.ledger import Consortium
 from services.storage.domain import batch, placement
-from services.storage.domain.batch import Item, Refusal
+from services.storage.domain.batch import PlainRecord, Refusal
 from services.storage.domain.keys import Patient, holders
 from services.storage.domain.lease import Content
 from services.storage.metrics import StorageMetrics
@@ -44,8 +44,8 @@ class Register(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SealedItem:
-    """An item that was sealed, and whose private data collections get its sealed writer key still.
+class RecordEnvelope:
+    """The envelope of a record, and the writer key that private data collections do not hold yet.
 
     Every item under a key that is not on the channel names its holders, not the first alone: the gateway may
     drop that one's group, and the ledger may carry the others in another transaction, with a transient map
@@ -62,7 +62,7 @@ class SealedItem:
         ref = self.writer_key.key.ref
         return WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
 
-    def content(self, item: Item) -> Content:
+    def content(self, item: PlainRecord) -> Content:
         """What is leased and sealed of it."""
         stated = replica.stated(self.record.stored_bytes, self.named_key)
         return Content(self.record.cid, item.command_id, item.signer, stated)
@@ -127,7 +127,7 @@ class Sealer:
         self._metrics = metrics
         self._now_ms = now_ms
 
-    async def seal(self, items: Sequence[Item]) -> Sealed:
+    async def seal(self, items: Sequence[PlainRecord]) -> Sealed:
         """Seal a batch; it stands with all its copies or not at all. A bad item is refused alone.
 
         Raises MeshError INVALID, TOO_LARGE, RESOURCE_EXHAUSTED, UNAVAILABLE.
@@ -142,7 +142,7 @@ class Sealer:
         self._metrics.seal_duration.observe(perf_counter() - started)
         return sealed
 
-    async def _seal(self, items: Sequence[Item]) -> Sealed:
+    async def _seal(self, items: Sequence[PlainRecord]) -> Sealed:
         revoked = await self._identities.revoked({item.signer for item in items})
         refused = {place: revoked[item.signer] for place, item in enumerate(items) if item.signer in revoked}
         # A command lives for less long than the receipts of what was sealed for it.
@@ -159,14 +159,14 @@ class Sealer:
         self._metrics.reused.inc(len(known))
         return Sealed(tuple(results[place] for place in range(len(items))), tuple(seals.values()))
 
-    async def _seal_fresh(self, items: Sequence[Item]) -> Sealed:
+    async def _seal_fresh(self, items: Sequence[PlainRecord]) -> Sealed:
         consortium = await self._register.consortium()
         refusals = await _spread(items, batch.check_item, lambda item: len(item.content))
         wanted = {item.patient for item, bad in zip(items, refusals, strict=True) if bad is None}
         patients = await self._identities.patients(wanted)
         keys = await self._writer_keys.choose(p for p in patients.values() if isinstance(p, Patient))
 
-        def seal_one(numbered: tuple[int, Item]) -> SealedItem | Refusal:
+        def seal_one(numbered: tuple[int, PlainRecord]) -> RecordEnvelope | Refusal:
             index, item = numbered
             refusal = refusals[index]
             if refusal is not None:
@@ -176,10 +176,10 @@ class Sealer:
                 return patient
             key = keys[item.patient]
             to = () if key.on_channel else holders(self._own_msp, patient.custodians)
-            return SealedItem(batch.seal_item(item, key.key), key, to)
+            return RecordEnvelope(batch.seal_item(item, key.key), key, to)
 
         results = await _spread(list(enumerate(items)), seal_one, lambda numbered: len(numbered[1].content))
-        sealed = {place: one for place, one in enumerate(results) if isinstance(one, SealedItem)}
+        sealed = {place: one for place, one in enumerate(results) if isinstance(one, RecordEnvelope)}
         stored = await self._store([items[place] for place in sealed], [*sealed.values()], consortium)
         answers = iter(stored.results)
         return Sealed(
@@ -192,7 +192,7 @@ class Sealer:
         return SealResult(code=one.code, reason=one.reason)  # type: ignore[arg-type]
 
     async def _store(
-        self, items: Sequence[Item], sealed: Sequence[SealedItem], consortium: Consortium
+        self, items: Sequence[PlainRecord], sealed: Sequence[RecordEnvelope], consortium: Consortium
     ) -> Sealed:
         if not items:
             return Sealed(())

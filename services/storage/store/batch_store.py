@@ -12,7 +12,7 @@ from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, SealedBatch
 from cbmdhi.storage.v1.storage_pb2 import SealResult
 from services.runtime.errors import MeshError
 from services.storage.domain import placement
-from services.storage.domain.batch import Item, Packed
+from services.storage.domain.batch import Packed, PlainRecord
 from services.storage.domain.lease import Content, Lease
 from services.storage.store import receipts
 from services.storage.store.leases import Leases
@@ -93,7 +93,7 @@ class BatchStore:
         return receipts.seal(lease, [self._signing.sign(lease), *pushed])
 
     async def stand(
-        self, lease: Lease, seal: SealedBatch, items: Sequence[Item], results: Sequence[SealResult]
+        self, lease: Lease, seal: SealedBatch, items: Sequence[PlainRecord], results: Sequence[SealResult]
     ) -> None:
         """Note what a batch was sealed for, before anybody is told.
 

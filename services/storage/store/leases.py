@@ -14,7 +14,7 @@ from cbmdhi.command.v1.state_pb2 import SealedBatch
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database, write_rows
-from services.storage.domain.batch import Item
+from services.storage.domain.batch import PlainRecord
 from services.storage.domain.lease import Lease, Quota
 from services.storage.store import receipts
 
@@ -96,7 +96,7 @@ class Leases:
         self,
         lease: Lease,
         seal: SealedBatch,
-        items: Sequence[Item],
+        items: Sequence[PlainRecord],
         results: Sequence[storage_pb2.SealResult],
     ) -> None:
         """The batch stands with all its copies: the same commands sealed again get the same results."""
@@ -133,7 +133,7 @@ class Leases:
                 (lease.root_cid, lease.msp),
             )
 
-    async def sealed(self, items: Sequence[Item], own_msp: str, since_ms: int) -> dict[int, Reused]:
+    async def sealed(self, items: Sequence[PlainRecord], own_msp: str, since_ms: int) -> dict[int, Reused]:
         """What was sealed for the same commands and stands, held since then or later, by the item's place."""
         keys = [_key(item) for item in items]
         marks = ",".join("?" * len(keys))
@@ -252,7 +252,7 @@ def _close(leases: Sequence[Lease], db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM sealed WHERE root IN (SELECT value FROM json_each(?))", (roots,))
 
 
-def _key(item: Item) -> bytes:
+def _key(item: PlainRecord) -> bytes:
     """The same for the same command, record and content."""
     parts = item.command_id, item.signer, item.record_id, str(item.version), item.patient
     return hashlib.blake2b("\x00".join(parts).encode() + item.commitment, digest_size=16).digest()

@@ -29,7 +29,7 @@ from cbmdhi.protocol.proof import Trust
 from cbmdhi.protocol.state_keys import sealed_record_key_name
 from services.runtime.errors import MeshError
 from services.storage.channel.ledger import Consortium
-from services.storage.domain.batch import Item
+from services.storage.domain.batch import PlainRecord
 from services.storage.domain.keys import WriterKeyRef
 from services.storage.domain.lease import Content
 from services.storage.sealing.sealer import Sealed
@@ -105,7 +105,11 @@ class Channel:
         return Person(signer, private, document)
 
     def commit(
-        self, items: Sequence[Item], sealed: Sealed, writer_msp: str = MERCY, refused: Sequence[Item] = ()
+        self,
+        items: Sequence[PlainRecord],
+        sealed: Sealed,
+        writer_msp: str = MERCY,
+        refused: Sequence[PlainRecord] = (),
     ) -> None:
         """Commit the records that were sealed, with their writer keys, but for those that are refused."""
         for item, result in zip(items, sealed.results, strict=True):
@@ -133,7 +137,7 @@ class Channel:
     def decide(
         self,
         reader: Person,
-        item: Item,
+        item: PlainRecord,
         *,
         code: int = code_pb2.CODE_OK,
         body: object | None = None,
@@ -251,14 +255,14 @@ class FakeLedger:
         return [self.channel.private.get((self.msp, key), b"") for key in keys]
 
 
-def item(patient: str, content: bytes = b"a finding", version: int = 1) -> Item:
+def item(patient: str, content: bytes = b"a finding", version: int = 1) -> PlainRecord:
     """A version of a new record as its author would send it."""
     salt = envelope.new_salt()
     commitment = envelope.commitment(salt, content)
-    return Item(uuid7(), version, patient, content, salt, commitment, uuid7(), AUTHOR)
+    return PlainRecord(uuid7(), version, patient, content, salt, commitment, uuid7(), AUTHOR)
 
 
-def decrypt(reader: Person, opened: object, command_id: str, wanted: Item) -> bytes:
+def decrypt(reader: Person, opened: object, command_id: str, wanted: PlainRecord) -> bytes:
     """What the reader's client does with an answer."""
     data_key = hpke.open(
         reader.hpke_private,

@@ -16,7 +16,7 @@ from cbmdhi.protocol import hpke, revocation, signature
 from services.runtime.clock import now_ms
 from services.runtime.revocations import Revocations
 from services.runtime.sqlite import Database
-from services.storage.domain.batch import Item
+from services.storage.domain.batch import PlainRecord
 from services.storage.schema import MIGRATIONS
 from services.storage.sealing.sealer import Sealed
 from tests.support.revoking import der, revocation_list
@@ -105,7 +105,7 @@ class World:
             hospital.pass_time(seconds)
             await hospital.settler.settle_due()
 
-    async def write(self, *items: Item) -> Sealed:
+    async def write(self, *items: PlainRecord) -> Sealed:
         """Seal at mercy and commit."""
         sealed = await self.mercy.sealing.seal(items)
         self.channel.commit(items, sealed)
