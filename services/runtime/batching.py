@@ -16,6 +16,7 @@ from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import MeshError, copied, guarded
 from services.runtime.fair_queue import FairQueue, Key
+from services.runtime.tasks import settle
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -313,7 +314,7 @@ class MicroBatcher(Generic[T, R]):
                     "the service was stopped; send the same again",
                     outcome=code_pb2.OUTCOME_UNKNOWN,
                 )
-                _settle(waiting, why)
+                settle(waiting, why)
         self._send_what_is_due()
 
     async def _answer(self, batch: list[Waiting[T, R]], span: tracing.span) -> None:
@@ -322,12 +323,12 @@ class MicroBatcher(Generic[T, R]):
         except MeshError as err:
             span.fail(err.code)
             for waiting in batch:
-                _settle(waiting, copied(err))
+                settle(waiting, copied(err))
         else:
             for waiting, result in zip(batch, results, strict=True):
                 if isinstance(result, MeshError):
                     span.fail(result.code)
-                _settle(waiting, result)
+                settle(waiting, result)
 
     async def _results(self, items: list[T]) -> list[R | Exception]:
         results = await self._process(items)
@@ -362,12 +363,3 @@ def _one_less(counts: "Counter[Any]", whose: Hashable) -> None:
 
 def _not_done(code: int, reason: str, retry_after_ms: int = 0) -> MeshError:
     return MeshError(code, reason, "", retry_after_ms, code_pb2.OUTCOME_NOT_DONE)
-
-
-def _settle(answer: "asyncio.Future[R]", result: R | Exception) -> None:
-    if answer.done():  # its caller went away
-        return
-    if isinstance(result, Exception):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)

@@ -1,7 +1,9 @@
-"""Ending background tasks."""
+"""Ending background tasks, and telling whoever waits."""
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
 async def end(task: asyncio.Task[Any], *, again_after_seconds: float = 5.0) -> None:
@@ -13,3 +15,13 @@ async def end(task: asyncio.Task[Any], *, again_after_seconds: float = 5.0) -> N
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=again_after_seconds)
+
+
+def settle(answer: "asyncio.Future[R]", result: R | Exception) -> None:
+    """Give a future its result or its exception, unless whoever waited has gone away."""
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

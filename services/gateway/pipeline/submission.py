@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from services.gateway.pipeline.client_quota import ClientQuota
 from services.runtime.batching import Waiting
 from services.runtime.byte_budget import Held
 from services.runtime.errors import MeshError
+from services.runtime.tasks import settle
 
 ACCESSES = frozenset({"access", "break_glass"})
 """Bodies of commands that ask to read."""
@@ -115,16 +117,7 @@ def awaited(
     """A submission, and the future of its receipts, which raises MeshError. Nobody has to wait for it."""
     answer: asyncio.Future[Receipts] = asyncio.get_running_loop().create_future()
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    def settle(result: Answer) -> None:
-        if answer.done():  # its caller went away
-            return
-        if isinstance(result, MeshError):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
-
-    return Submission(group, contents, size, settle, client, ends_at), answer
+    return Submission(group, contents, size, partial(settle, answer), client, ends_at), answer
 
 
 def code_of(answer: Answer) -> int:
