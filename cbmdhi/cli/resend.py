@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cbmdhi.cli import shared, unsure
+from cbmdhi.cli import shared
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
-from cbmdhi.client import Client
-from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import NotCommitted
-from cbmdhi.ledger.v1.ledger_pb2 import Receipt
+from cbmdhi.client.outbox import Outbox
 
 
 def resend(
@@ -35,20 +32,8 @@ def resend(
         cbmdhi resend 01a22d4c -w mercy-engine -m lakeside --json
     """
 
-    file, request = unsure.kept_in(shared.wallet_folder(wallet, home), what)
-
-    async def work(client: Client) -> list[Receipt]:
-        try:
-            receipts = await unsure.send(client, request)
-        except NotCommitted as error:
-            # Refused for good, which is proven as well; that nothing was done is the gateway's word alone.
-            if error.outcome == code_pb2.OUTCOME_COMMITTED:
-                file.unlink()
-            raise
-        file.unlink()
-        return receipts
-
-    receipts = shared.with_client(wallet, home, member, work)
+    kept = Outbox(shared.wallet_folder(wallet, home)).find(what)
+    receipts = shared.with_client(wallet, home, member, lambda client: client.resend(kept))
     if as_json:
         print(json.dumps([shared.plain(receipt) for receipt in receipts]))
         return

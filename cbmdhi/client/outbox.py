@@ -72,13 +72,16 @@ class Outbox:
         return [_read(file) for file in sorted(self._folder.glob("*.json"))]
 
     def find(self, what: str) -> Kept:
-        """By a command's id, or a file. Raises Misuse, which names those that there are."""
-        by_id = self._folder / f"{what}.json"
-        file = by_id if by_id.exists() else Path(what)
-        if not file.is_file():
-            there = ", ".join(sorted(one.stem for one in self._folder.glob("*.json"))) or "none"
-            raise Misuse(f"nothing was kept under {what}; there are: {there}")
-        return _read(file)
+        """By a command's id or its beginning, or a file. Raises Misuse, which names those that there are."""
+        files = sorted(self._folder.glob("*.json"))
+        meant = [one for one in files if one.stem.startswith(what.rstrip("…"))]
+        if len(meant) == 1:
+            return _read(meant[0])
+        if not meant and (file := Path(what)).is_file():
+            return _read(file)
+        there = ", ".join(one.stem for one in meant or files) or "none"
+        how = "more than one is" if meant else "nothing was"
+        raise Misuse(f"{how} kept under {what}; there are: {there}")
 
     def _write(self, request: Request) -> Kept:
         command_id = command.parse(commands_of(request)[0])[0].command_id

@@ -13,8 +13,11 @@ import pytest
 
 from cbmdhi.cli import shared
 from cbmdhi.cli.exits import Status
+from cbmdhi.client import Client
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import Consents
+from cbmdhi.client.outbox import Outbox
+from cbmdhi.client.registration import Registration
 from cbmdhi.client.writing import Prepared, Writes, Written
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, UnknownOutcome
@@ -64,7 +67,10 @@ class At:
 
     def __post_init__(self) -> None:
         self.wallet, self.connection = self, cast(Connection, self.channel)
-        self.consents = Consents(self.connection)
+        self.consents, self.outbox = Consents(self.connection), Outbox(self.folder)
+        self.registration = Registration(self.connection)
+
+    resend = Client.resend
 
     async def __aenter__(self) -> At:
         return self
@@ -78,7 +84,7 @@ def at(channel: Losing, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         home / "consortium.json"
     ).unlink()  # the home's network is not the wallet's: whether it runs says nothing
     monkeypatch.setattr(shared, "Client", lambda *_: At(channel, folder))
-    return folder / "unsure"
+    return folder / "outbox"
 
 
 @pytest.mark.parametrize("carries", [True, False], ids=["carried", "lost"])
