@@ -106,6 +106,9 @@ async def verify_receipts(client: Client, receipts: Iterable[Receipt]) -> list[V
 
     As `verify_receipt`, but for the stored bytes: those are checked by whoever reads the record. Each is a
     question to the peers of a majority, a few at a time: for all that an engine wrote, or for a sample of it.
+
+        verified = await verify_receipts(engine, [one.receipt.receipt for one in written])
+        assert all(one.ok for one in verified)
     """
     places = asyncio.Semaphore(_AT_ONCE)
 

@@ -34,6 +34,10 @@ def provision(
 
     A permit is for treatment and for looking (read, search, history) unless `purposes` and `actions` say
     otherwise; a deny that names no purposes and no actions denies everything.
+
+    valid_until_ms  Unix milliseconds; 0: until it is revoked
+
+        provision(role=pb.ROLE_CLINICIAN, msp="LakesideMSP", categories=["observations"])
     """
     named = bool(grantee or role or msp)
     if purposes is None:
@@ -81,17 +85,29 @@ class Consents:
     async def grant(
         self, *provisions: pb.Provision, consent_id: str = ""
     ) -> tuple[str, gateway_pb2.RecordReceipt]:
-        """Give a consent. Gives its id and the receipt."""
+        """Give a consent. Gives its id and the receipt. Raises as `submit_group` does.
+
+        consent_id, _ = await anna.consents.grant(provision(grantee=clinician_address))
+        """
         body = consent(self._connection.wallet.address, *provisions, consent_id=consent_id)
         return body.consent_id, await self._change(body)
 
     async def revoke(self, consent_id: str) -> gateway_pb2.RecordReceipt:
-        """Take a consent back. The next reading under it is refused, and its id is never given again."""
+        """Take a consent back. The next reading under it is refused, and its id is never given again.
+
+        Raises as `submit_group` does.
+
+            await anna.consents.revoke(consent_id)
+        """
         body = pb.RevokeConsent(consent_id=consent_id, patient=self._connection.wallet.address)
         return await self._change(body)
 
     async def list(self) -> ConsentDocument:
-        """The consents in force."""
+        """The consents in force.
+
+        for given in (await anna.consents.list()).consents:
+            print(given.consent_id, given.provisions)
+        """
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         return (await self._connection.call(stub.ListConsents, gateway_pb2.ListConsentsRequest())).consents
 

@@ -45,7 +45,11 @@ class Inbox:
         self._connection = connection
 
     async def list(self, *, unacknowledged_only: bool = False) -> list[notify_pb2.Notification]:
-        """All notifications, newest first."""
+        """All notifications, newest first.
+
+        for one in await anna.inbox.list(unacknowledged_only=True):
+            print(one.kind, one.actor_msp)
+        """
         stub = notify_pb2_grpc.InboxServiceStub(self._connection.authenticated)
         found: list[notify_pb2.Notification] = []
         request = notify_pb2.ListRequest(unacknowledged_only=unacknowledged_only, page_size=500)
@@ -57,7 +61,10 @@ class Inbox:
             request.page_token = response.next_page_token
 
     async def acknowledge(self, notification_ids: Sequence[int]) -> int:
-        """Mark as seen. Gives how many changed."""
+        """Mark as seen. Gives how many changed; sent twice, it changes nothing the second time.
+
+        await anna.inbox.acknowledge([one.notification_id for one in seen])
+        """
         stub = notify_pb2_grpc.InboxServiceStub(self._connection.authenticated)
         request = notify_pb2.AcknowledgeRequest(notification_ids=notification_ids)
         return (await self._connection.personal(stub.Acknowledge, request)).changed

@@ -134,13 +134,19 @@ class Reads:
             return await self._read_signed(body, seal())
         return await self._of_latest(body, lambda: self._read_signed(body, seal()))
 
-    async def list(
-        self, patient: str = "", *, category: str = "", purpose: str = "PATRQT"
-    ) -> list[RecordVersion]:
-        """The records of a patient, by default the wallet's own, that the wallet may search."""
+    async def list(self, patient: str = "", *, category: str = "", purpose: str = "") -> list[RecordVersion]:
+        """The latest versions of a patient's records (by default the wallet's own) that it may search.
+
+        category  such as `observations`; empty: all
+        purpose   as for `read`
+
+            for entry in await clinician.records.list(patient, category="observations"):
+                print(entry.record_id, entry.version)
+        """
+        patient = patient or self._wallet.address
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         request = gateway_pb2.ListRecordsRequest(
-            patient=patient or self._wallet.address, category=category, purpose=purpose, page_size=500
+            patient=patient, category=category, purpose=self._purpose(patient, purpose), page_size=500
         )
         found: list[RecordVersion] = []
         while True:
@@ -157,17 +163,19 @@ class Reads:
     def _asked(self, places: Sequence[tuple[str, str, int]], purpose: str, action: str) -> list[pb.Access]:
         if action == "history" and not all(version for *_, version in places):
             raise Misuse("what is read as history is named with its version")
-        own = self._wallet.address
         return [
             pb.Access(
                 patient=patient,
                 record_id=record_id,
                 version=version,
-                purpose=purpose or ("PATRQT" if patient == own else "TREAT"),
+                purpose=self._purpose(patient, purpose),
                 action=action,
             )
             for patient, record_id, version in places
         ]
+
+    def _purpose(self, patient: str, said: str) -> str:
+        return said or ("PATRQT" if patient == self._wallet.address else "TREAT")
 
     async def _read_latest(self, body: pb.Access) -> Reading:
         return await self._of_latest(body, lambda: self._read(body))

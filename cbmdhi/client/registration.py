@@ -41,7 +41,10 @@ class Registration:
         self._wallet = connection.wallet
 
     async def enrol(self, secret: str = "") -> None:
-        """Have the member's Fabric CA certify the wallet's key; staff show the secret of their invitation."""
+        """Have the member's Fabric CA certify the wallet's key; staff show the secret of their invitation.
+
+        await anna.registration.enrol()
+        """
         stub = identity_pb2_grpc.EnrolmentServiceStub(self._connection.first_contact)
         request = identity_pb2.EnrolRequest(
             csr_pem=self._wallet.certificate_request(),
@@ -60,6 +63,8 @@ class Registration:
         `custodians` are MSP ids, by default every member: each can open the patient's records for a
         permitted reader, and none before a decision is committed. Raises NotCommitted; MeshError INVALID for
         a patient without evidence.
+
+            receipt = await anna.registration.register({"name": "Anna", "document": "passport 123"})
         """
         wallet = self._wallet
         if wallet.role == pb.ROLE_PATIENT and not evidence:
@@ -96,7 +101,10 @@ class Registration:
         return await receipts.of_command(self._connection, request.command, receipt, request)
 
     async def invite(self, address: str, role: pb.Role) -> str:
-        """As an administrator: prepare somebody's enrolment. Gives the secret to hand over."""
+        """As an administrator: prepare somebody's enrolment. Gives the secret to hand over.
+
+        secret = await administrator.registration.invite(address, pb.ROLE_CLINICIAN)
+        """
         stub = identity_pb2_grpc.EnrolmentServiceStub(self._connection.authenticated)
         request = identity_pb2.InviteRequest(address=address, role=role)
         return (await self._connection.personal(stub.Invite, request)).secret
@@ -150,6 +158,9 @@ class Registration:
         """As an administrator: vote. To approve a patient the evidence is opened, and the vote says which.
 
         Raises NotCommitted; MeshError as `evidence` does, and then there is no vote.
+
+            for waiting in await administrator.registration.pending():
+                await administrator.registration.review(waiting.identity, approve=True)
         """
         if approve and identity.role == pb.ROLE_PATIENT:
             await self.evidence(identity)

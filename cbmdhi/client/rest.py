@@ -179,7 +179,12 @@ class FhirSession:
         return self._key
 
     async def read(self, resource_type: str, record_id: str, version: int = 0) -> dict[str, Any]:
-        """GET /fhir/TYPE/ID, or that version of it. Raises MeshError with the outcome's code and sentence."""
+        """GET /fhir/TYPE/ID, the latest version, or that version of it.
+
+        Raises MeshError with the outcome's code and sentence.
+
+            observation = await session.read("Observation", record_id)
+        """
         path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")
         return (await self._authorised("GET", path, None, {}))[0]
 

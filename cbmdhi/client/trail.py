@@ -16,7 +16,11 @@ class Trail:
         self._connection = connection
 
     async def audit(self) -> list[CommittedAuditEntry]:
-        """Everything about the wallet's own data, oldest first."""
+        """Everything about the wallet's own data, oldest first.
+
+        for one in await anna.trail.audit():
+            print(one.entry.action, one.entry.signer, one.entry.purpose)
+        """
         stub = gateway_pb2_grpc.RecordServiceStub(self._connection.authenticated)
         found: list[CommittedAuditEntry] = []
         request = gateway_pb2.ListAuditRequest(page_size=500)
@@ -28,7 +32,10 @@ class Trail:
             request.page_token = response.next_page_token
 
     async def receipt(self, command_id: str) -> gateway_pb2.RecordReceipt:
-        """What became of an earlier command of this wallet."""
+        """What became of an earlier command of this wallet, as the gateway says. Raises MeshError NOT_FOUND.
+
+        told = await engine.trail.receipt(written.command_id)
+        """
         stub = gateway_pb2_grpc.CommandServiceStub(self._connection.authenticated)
         request = gateway_pb2.GetReceiptRequest(command_id=command_id)
         return (await self._connection.call(stub.GetReceipt, request)).receipt

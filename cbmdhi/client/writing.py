@@ -40,7 +40,12 @@ _TURN = 100
 
 @dataclass(frozen=True)
 class NewRecord:
-    """A version of a record, to be written. `content` is a FHIR R4 resource as JSON."""
+    """A version of a record, to be written. `content` is a FHIR R4 resource as JSON.
+
+    NewRecord.of(patient, observation)                          # a new record
+    NewRecord.of(patient, corrected, record_id, version=2)      # its next version
+    NewRecord(patient, file.read_bytes())                       # the very bytes of a file
+    """
 
     patient: str
     content: bytes = field(repr=False)
@@ -275,6 +280,10 @@ class Writes:
         """Write a record and do something else, such as a consent, as one transaction or not at all.
 
         Proven before it is returned; raises as `submit_group` does.
+
+            follows = await anna.consents.latest()
+            body = consent(anna.wallet.address, provision(msp="LakesideMSP"), follows=follows)
+            await anna.records.put_with(record, clinician.wallet, (anna.wallet, body))
         """
         body, content = put_record(record)
         group = command.make_group([(author, body), *others], channel=self._wallet.consortium.signed_channel)

@@ -42,6 +42,11 @@ _PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("cbmdhi.client.emergency",),
     ),
     "rest": ("FHIR over REST", "`client.fhir()`.", ("cbmdhi.client.rest.FhirSession",)),
+    "outbox": (
+        "Outbox",
+        "`client.outbox` and `client.resend`: what was signed and is not known to be done.",
+        ("cbmdhi.client.outbox.Outbox", "cbmdhi.client.outbox.Kept"),
+    ),
     "errors": ("Errors", "Everything that the SDK raises.", ("cbmdhi.errors",)),
 }
 
