@@ -32,4 +32,8 @@ async def test_the_readmes_python_writes_a_record_and_reads_it_back(
     running = eval(compiled, {})  # noqa: S307 (the README is ours)
     assert inspect.iscoroutine(running)
     await running
-    assert capsys.readouterr().out == "Pulse 72\n"
+    placed, read = capsys.readouterr().out.splitlines()
+    tx_id, cid = placed.split()
+    assert len(tx_id) == 64
+    assert cid.startswith("bafk")
+    assert read == "Pulse 72"

@@ -2,6 +2,7 @@
 
 import html
 import re
+import subprocess
 import tomllib
 
 import yaml
@@ -55,3 +56,11 @@ def test_the_demos_picture_shows_the_story_as_it_is_told() -> None:
     shown = html.unescape("".join(re.findall(r">([^<]+)</text>", (DOCS / "demo.svg").read_text())))
     for title, _ in Story.__new__(Story).steps:
         assert title in shown.replace("\xa0", " "), "run: cbmdhi demo --picture docs/demo.svg"
+
+
+def test_the_layout_names_every_folder_at_the_top() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {name.split("/")[0] for name in listed.splitlines() if "/" in name and name[0] != "."}
+    layout = (ROOT / "CONTRIBUTING.md").read_text().split("## The layout")[1].split("\n## ")[0]
+    first_cells = " ".join(re.findall(r"^\| (`[^|]*)", layout, re.MULTILINE))
+    assert folders <= set(re.findall(r"`([a-z_]+)`", first_cells))
