@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.gateway.domain.incoming_bundle import IncomingEntry, in_entry, incoming_bundle
-from services.gateway.domain.refusal import Refused
+from services.runtime.refusal import Refused
 from tests.unit.services.gateway.people import Person, an_observation, checker
 
 ADDRESS = Person().address

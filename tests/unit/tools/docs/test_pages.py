@@ -8,7 +8,6 @@ import subprocess
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer.main
