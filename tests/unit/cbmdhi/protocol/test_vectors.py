@@ -260,7 +260,7 @@ def test_a_login_that_is_signed_otherwise_is_none(bad: dict[str, Any]) -> None:
 def test_a_key_release_opens_for_its_reader_its_access_and_its_version_alone(vector: dict[str, Any]) -> None:
     record = RecordVersion.FromString(raw(vector, "record"))
     given = OpenResponse.FromString(raw(vector, "open_response"))
-    reader = released.Reader(RELEASE["reader"], raw(RELEASE, "reader_private_key"), RELEASE["command_id"])
+    reader = released.Recipient(RELEASE["reader"], raw(RELEASE, "reader_private_key"), RELEASE["command_id"])
 
     def opened() -> bytes:
         return released.open_released(record, given.blocks, given.sealed_data_key, reader)
