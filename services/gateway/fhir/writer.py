@@ -48,7 +48,9 @@ class Ledger(Protocol):
 class Commands(Protocol):
     """Submits a group (services.gateway.rpc.commands)."""
 
-    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse: ...
+    async def submit(
+        self, request: SubmitRequest, session: Session, *, signed_here: bool = False
+    ) -> SubmitResponse: ...
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ class FhirWriter:
                 contents.append(content)
             request = SubmitRequest(group=turn.sign(puts), contents=contents)
             check_size(request)
-        receipts = [one.receipt for one in (await self._commands.submit(request, turn.session)).receipts]
+        answer = await self._commands.submit(request, turn.session, signed_here=True)
+        receipts = [one.receipt for one in answer.receipts]
         _raise_refusal(entries, receipts)
         return [
             Written(entry.kind, entry.record_id, version, receipt, entry.incoming.content)

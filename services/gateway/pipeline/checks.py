@@ -104,6 +104,8 @@ CommandCheck = Callable[[Parsed, Facts], None]
 
 AUTHENTIC: tuple[CommandCheck, ...] = (signature, delegation)
 """Before these nobody knows who sent it: nothing is told to the sender, and nothing asked of the ledger."""
+SIGNED_HERE: tuple[CommandCheck, ...] = (delegation,)
+"""The same for what the gateway's own device has just signed."""
 PERMITTED: tuple[CommandCheck, ...] = (times, signer_status, delegation_status, patient_status, life_left)
 """Of what was not sent before."""
 
@@ -153,7 +155,7 @@ class Checks:
         """Form, contents and signatures: whose it is."""
         rules.check_form(one.commands, self._channel, self._members)
         one.matched = content_rules.match(one.commands, one.contents)
-        _check_each(one.commands, AUTHENTIC, facts)
+        _check_each(one.commands, SIGNED_HERE if one.signed_here else AUTHENTIC, facts)
         one.caller = rules.acting_for(one.commands[0]) if one.client is None else one.client.address
 
     def permit(self, one: Submission, facts: Facts) -> None:

@@ -76,19 +76,26 @@ class Pipeline:
         await self._queues.close()
 
     async def submit(
-        self, group: CommandGroup, contents: Sequence[Content], size: int, client: ClientQuota | None = None
+        self,
+        group: CommandGroup,
+        contents: Sequence[Content],
+        size: int,
+        client: ClientQuota | None = None,
+        *,
+        signed_here: bool = False,
     ) -> Receipts:
         """Receipts in order, or MeshError: before the deadline of the RPC that is being answered, and it says
         what is certain. Whoever waits may go away: what is on its way goes on.
 
-        client  of whose memory `size` bytes are taken until it is answered; None for a read
+        client       of whose memory `size` bytes are taken until it is answered; None for a read
+        signed_here  the gateway's own device has just signed it
         """
         held = None if client is None else await client.hold_soon(size)
         left = remaining_seconds()
         kept = 0.0 if left is None else min(_ANSWER_SECONDS, left / 4)
         ends_at = math.inf if left is None else asyncio.get_running_loop().time() + left - kept
         one, answer = awaited(group, contents, size, client, ends_at)
-        one.held, one.span = held, tracing.sampled()
+        one.held, one.span, one.signed_here = held, tracing.sampled(), signed_here
         self.start(one)
         try:
             async with asyncio.timeout_at(None if left is None else ends_at):

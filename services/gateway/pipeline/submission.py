@@ -38,6 +38,7 @@ class Submission:
     size        bytes of all of it
     answer      called once, with receipts in order or the error that befell the whole
     client      the authenticated sender, whose quota it counts against; None for a read
+    signed_here the gateway's own device has just signed it: its signature is not verified again
     ends_at     loop time at which its sender gives up: what is not in a batch by then is not done
     held        what it takes of the client's memory: `size` of that is given back when it is answered
     span        what its batch links to; None when it is not sampled
@@ -62,6 +63,7 @@ class Submission:
     answer: Callable[[Answer], None]
     client: ClientQuota | None = None
     ends_at: float = math.inf
+    signed_here: bool = False
     held: Held | None = None
     span: SpanContext | None = None
     since: float = field(default_factory=perf_counter)

@@ -27,15 +27,17 @@ class RecordReader:
         self._opens = opens
 
     async def read(self, signed: command.SignedCommand) -> ReadResponse:
-        """Receipt, and on a permit what is needed to decrypt. Raises MeshError."""
-        receipt = await self.decide(signed)
+        """What the gateway's own device has just signed for: receipt, and on a permit what is needed to
+        decrypt. Raises MeshError."""
+        receipt = await self.decide(signed, signed_here=True)
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
         return ReadResponse(receipt=receipt, opened=await self.open(receipt))
 
-    async def decide(self, signed: command.SignedCommand) -> Receipt:
+    async def decide(self, signed: command.SignedCommand, *, signed_here: bool = False) -> Receipt:
         """The committed decision. Raises MeshError."""
-        receipts = await self._pipeline.submit(CommandGroup(commands=[signed]), (), signed.ByteSize())
+        group = CommandGroup(commands=[signed])
+        receipts = await self._pipeline.submit(group, (), signed.ByteSize(), signed_here=signed_here)
         return receipts[0].receipt
 
     async def open(self, permit: Receipt) -> OpenResponse:

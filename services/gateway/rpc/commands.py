@@ -26,10 +26,17 @@ class Commands:
         self._quotas = quotas
         self._ledger = ledger
 
-    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
-        """Receipts of a group when it is committed or refused."""
+    async def submit(
+        self, request: SubmitRequest, session: Session, *, signed_here: bool = False
+    ) -> SubmitResponse:
+        """Receipts of a group when it is committed or refused.
+
+        signed_here  by the gateway's own device, a moment ago
+        """
         client = self._quotas.of(session.address)
-        receipts = await self._pipeline.submit(request.group, request.contents, request.ByteSize(), client)
+        receipts = await self._pipeline.submit(
+            request.group, request.contents, request.ByteSize(), client, signed_here=signed_here
+        )
         return SubmitResponse(receipts=receipts)
 
     async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:

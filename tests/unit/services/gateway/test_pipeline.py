@@ -423,3 +423,26 @@ def test_a_turn_of_the_loop_is_bounded_by_what_is_in_it() -> None:
     assert [len(turn) for turn in _turns([of_many(128), of_many(10), of_many(10), of(1)])] == [1, 2, 1]
     on_the_loop = [sum(size for size in turn if size <= LARGE_BYTES) for turn in turns]
     assert max(on_the_loop) <= 2 * LARGE_BYTES
+
+
+async def test_what_the_gateways_own_device_signed_is_not_verified_again_and_all_else_is(
+    world: World,
+) -> None:
+    one = put(world.engine, world.patient)
+    signed = one.group.commands[0]
+    signed.signature = signature.sign(Person().key, signature.COMMAND, signed.command)
+
+    (refused,) = await world.pipeline.submit(one.group, one.contents, one.group.ByteSize())
+    assert code_name(refused.receipt.code) == "BAD_SIGNATURE"
+    assert world.ledger.submitted == []
+
+    # The chaincode, which verifies every signature, would refuse it: nothing is taken on the gateway's word.
+    await world.pipeline.submit(one.group, one.contents, one.group.ByteSize(), signed_here=True)
+    assert len(world.ledger.submitted) == 1
+
+
+async def test_what_is_signed_here_for_whom_nobody_knows_is_not_carried(world: World) -> None:
+    one = put(Person(), world.patient)
+    (refused,) = await world.pipeline.submit(one.group, one.contents, one.group.ByteSize(), signed_here=True)
+    assert code_name(refused.receipt.code) == "INACTIVE_SIGNER"
+    assert world.ledger.submitted == []

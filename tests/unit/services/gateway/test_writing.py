@@ -38,7 +38,9 @@ class Commands:
     open: asyncio.Event = field(default_factory=asyncio.Event)
     submitted: list[SubmitRequest] = field(default_factory=list)
 
-    async def submit(self, request: SubmitRequest, session: Session) -> SubmitResponse:
+    async def submit(
+        self, request: SubmitRequest, session: Session, *, signed_here: bool = False
+    ) -> SubmitResponse:
         self.submitted.append(request)
         await self.open.wait()
         receipt = RecordReceipt()
