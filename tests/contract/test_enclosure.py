@@ -53,12 +53,12 @@ def test_a_run_that_is_interrupted_leaves_nothing(
 ) -> None:
     told = tmp_path / "told"
     code = (
-        "import signal, sys; from pathlib import Path; from ops.manifests import enclosure, machine\n"
+        "import signal, sys; from pathlib import Path; from tests.cluster import machine, namespaces\n"
         # A shell has what it starts in the background ignore SIGINT, and so all that comes of it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGTERM, lambda received, _: sys.exit(128 + received))\n"
         "machine.temporary = lambda: Path(sys.argv[1])\n"
-        "sys.exit(enclosure.run(sys.argv[2:]))"
+        "sys.exit(namespaces.run(sys.argv[2:]))"
     )
     program = ["sh", "-c", PROGRAM, "sh", str(told), "stays"]
     with subprocess.Popen([sys.executable, "-c", code, str(folder), *program]) as process:
@@ -73,9 +73,9 @@ def test_a_run_that_is_interrupted_leaves_nothing(
 def test_a_run_that_is_killed_takes_its_processes_with_it(folder: Path, tmp_path: Path) -> None:
     told = tmp_path / "told"
     code = (
-        "import sys; from pathlib import Path; from ops.manifests import enclosure, machine\n"
+        "import sys; from pathlib import Path; from tests.cluster import machine, namespaces\n"
         "machine.temporary = lambda: Path(sys.argv[1])\n"
-        "enclosure.run(sys.argv[2:])"
+        "namespaces.run(sys.argv[2:])"
     )
     program = ["sh", "-c", PROGRAM, "sh", str(told), "stays"]
     with subprocess.Popen([sys.executable, "-c", code, str(folder), *program]) as process:
