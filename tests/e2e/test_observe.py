@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 
 from bench.load.plan import Load
+from bench.observe import load
 from cbmdhi.client import Client
-from ops.observe import catalogue, evaluate, load
+from ops.observe import catalogue, evaluate
 from ops.observe.prometheus import Prometheus
 from tests.e2e.conftest import People, observation
 from tests.support.waiting import free_port, until
