@@ -34,4 +34,8 @@ async def test_the_readmes_python_runs_where_the_wheel_is_installed(
 
     printed = await asyncio.to_thread(installed.done, "python", "-c", _RUN, example.text)
 
-    assert printed == "Pulse 72\n"
+    placed, read = printed.splitlines()
+    transaction_id, cid = placed.split()
+    assert len(transaction_id) == 64
+    assert cid.startswith("bafk")
+    assert read == "Pulse 72"
