@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
 import time
 import tomllib
@@ -24,14 +22,13 @@ import tomli_w
 from ops.devnet import Network, health
 from ops.devnet.layout import ROOT
 from ops.devnet.topology import SERVICES
+from tests.support.shifted_clock import clock_off_by
 from tests.support.waiting import free_port, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECONDS = 5.0
 KEEPS_DATABASE = ("ledger", "storage", "notify")
-# The real clock of the kernel cannot be set for one process; libfaketime moves what the process sees of it.
-needs_faketime = pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 
 Document = dict[str, Any]
@@ -215,15 +212,6 @@ CLOCK = {
 }
 
 
-def ahead_of_time(by: str = "+20m") -> tuple[str, ...]:
-    """Runs what follows that much later, as the process itself: `faketime` would only be its parent."""
-    told = subprocess.run(["faketime", "-f", by, "env"], capture_output=True, text=True, check=True).stdout
-    wanted = [line for line in told.splitlines() if line.startswith(("LD_PRELOAD=", "FAKETIME="))]
-    assert len(wanted) == 2
-    return ("env", *wanted, "FAKETIME_DONT_FAKE_MONOTONIC=1")
-
-
-@needs_faketime
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_clock_20_minutes_ahead_keeps_a_service_from_being_ready(
     trial: Callable[[str], Trial], service: str
@@ -232,12 +220,11 @@ async def test_a_clock_20_minutes_ahead_keeps_a_service_from_being_ready(
     if "nats" in ahead.document:
         ahead.document["nats"]["url"] = f"tls://{nowhere()}"
     check, says = CLOCK[service]
-    async with ahead.running(*ahead_of_time()) as running:
+    async with ahead.running(*clock_off_by("+20m")) as running:
         found = await running.problem(check, says)
     assert "timedatectl set-ntp true" in found["checks"][check]["problem"]
 
 
-@needs_faketime
 @pytest.mark.parametrize("by", ["+180s", "-180s"])
 async def test_a_ledger_three_minutes_off_its_chaincode_is_not_ready(
     trial: Callable[[str], Trial], by: str
@@ -245,7 +232,7 @@ async def test_a_ledger_three_minutes_off_its_chaincode_is_not_ready(
     """What was seen: it was, and nothing that it sent was endorsed."""
     off = trial("ledger")
     off.document["nats"]["url"] = f"tls://{nowhere()}"
-    async with off.running(*ahead_of_time(by)) as running:
+    async with off.running(*clock_off_by(by)) as running:
         address = running.metrics_address
 
         async def said() -> bool:
@@ -385,12 +372,11 @@ async def test_the_doctor_names_what_is_absent_and_who_waits_for_it(network: Net
         await asyncio.to_thread(network.wait_ready)
 
 
-@needs_faketime
 @pytest.mark.timeout(180)
 async def test_the_doctor_names_a_program_whose_clock_is_off(network: Network) -> None:
     async with patient_in_bed(network) as config:
         process = await asyncio.create_subprocess_exec(
-            *(*ahead_of_time(), sys.executable, "-m", "services.notify", "--config", str(config)),
+            *(*clock_off_by("+20m"), sys.executable, "-m", "services.notify", "--config", str(config)),
             cwd=ROOT,
             stdout=asyncio.subprocess.DEVNULL,
         )
