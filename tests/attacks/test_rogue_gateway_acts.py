@@ -17,6 +17,7 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command, hpke, signature
 from ops.demo import cast
 from tests.support.fabric_caller import MEMBERS
+from tests.support.fakes.token_service import TokenService, b64
 from tests.support.mesh import People, observation
 from tests.support.rogue import (
     RogueGateway,
@@ -28,7 +29,6 @@ from tests.support.rogue import (
     signed_record,
     written,
 )
-from tests.unit.services.gateway.tokens import TokenService, b64
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -18,8 +18,8 @@ from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.verify import verify_receipt
-from tests.support.blocks import Network as OtherNetwork
-from tests.support.evidence import Committed, Person
+from tests.support.fakes.evidence import Committed, Person
+from tests.support.fakes.fabric_blocks import Network as OtherNetwork
 from tests.support.mesh import People, observation
 from tests.support.rogue import RogueGateway, Serving, refusal, signed_record, written
 

@@ -10,7 +10,7 @@ from cbmdhi.protocol.consortium import Member as Pinned
 from cbmdhi.wallet import Wallet
 from tests.contract.gateway_member import Member
 from tests.support.channel import CHANNEL
-from tests.unit.services.gateway.people import Person
+from tests.support.fakes.gateway_people import Person
 
 
 def client_of(person: Person, member: Member, folder: Path, deadline_seconds: float = 30.0) -> Client:

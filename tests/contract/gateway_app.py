@@ -15,11 +15,11 @@ from cbmdhi.command.v1.command_pb2 import Role, SignedDelegation
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.ids import uuid7
-from tests.contract.gateway_backends import CHALLENGE
 from tests.contract.gateway_member import Member, running_member
+from tests.support.fakes.gateway_backends import CHALLENGE
+from tests.support.fakes.gateway_people import Person, Put, an_observation, checker, put
+from tests.support.fakes.token_service import DpopKey, b64
 from tests.support.waiting import until
-from tests.unit.services.gateway.people import Person, Put, an_observation, checker, put
-from tests.unit.services.gateway.tokens import DpopKey, b64
 
 ENGINE, CLINICIAN = Person(), Person(role=Role.ROLE_CLINICIAN)
 PATIENT = Person(role=Role.ROLE_PATIENT)

@@ -12,7 +12,7 @@ from cbmdhi.gateway.v1 import gateway_pb2_grpc
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem, IngestRequest, IngestResult
 from services.runtime.errors import code_name, from_rpc_error
 from tests.contract.gateway_member import Caller
-from tests.unit.services.gateway.people import Person, put
+from tests.support.fakes.gateway_people import Person, put
 
 ENGINE, CLINICIAN = Person(), Person(role=Role.ROLE_CLINICIAN)
 PATIENT, ADMINISTRATOR = Person(role=Role.ROLE_PATIENT), Person(role=Role.ROLE_ADMINISTRATOR)

@@ -26,7 +26,8 @@ from services.gateway.sessions.shared_state import SharedState
 from services.runtime.config import ClientCa, ServiceConfig
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
-from tests.contract.gateway_backends import (
+from tests.support.channel import CHANNEL
+from tests.support.fakes.gateway_backends import (
     EnrolmentServicer,
     Heard,
     InboxServicer,
@@ -36,13 +37,12 @@ from tests.contract.gateway_backends import (
     SessionServicer,
     StorageServicer,
 )
-from tests.support.channel import CHANNEL
+from tests.support.fakes.gateway_neighbours import FakeLedger, FakeShared, FakeStorage
+from tests.support.fakes.gateway_people import Person
+from tests.support.fakes.token_service import TokenService, b64
 from tests.support.pki import Consortium
 from tests.support.revoking import revocation_list
 from tests.support.waiting import free_port, until
-from tests.unit.services.gateway.mesh import FakeLedger, FakeShared, FakeStorage
-from tests.unit.services.gateway.people import Person
-from tests.unit.services.gateway.tokens import TokenService, b64
 
 
 class IdentityCa:

@@ -25,10 +25,10 @@ from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsCo
 from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
 from tests.support.channel import CHANNEL
+from tests.support.fakes.notify_events import CLINICIAN, PATIENT, SIGNERS, entry, event, registered
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
-from tests.unit.services.notify.story import CLINICIAN, PATIENT, SIGNERS, entry, event, registered
 
 M = TypeVar("M", bound=Message)
 

@@ -19,12 +19,12 @@ from services.runtime.client import call, connect
 from services.storage.domain.batch import MAX_MESSAGE_BYTES, PlainRecord
 from services.storage.domain.keys import WriterKeyRef
 from tests.contract.kubo_node import KuboNode, new_swarm_key
-from tests.contract.revocation_service import IdentityStandIn
 from tests.contract.storage_service import LedgerStandIn, StorageProcess
-from tests.support.own_peer import OwnPeer
+from tests.support.fakes.committed_channel import LAKESIDE, MERCY, Channel, Person
+from tests.support.fakes.fabric_ca import Root
+from tests.support.fakes.own_peer import OwnPeer
+from tests.support.fakes.revocation_service import IdentityStandIn
 from tests.support.pki import Consortium
-from tests.unit.services.identity.authority import Root
-from tests.unit.services.storage.channel import LAKESIDE, MERCY, Channel, Person
 
 MEMBERS = {"mercy": MERCY, "lakeside": LAKESIDE}
 SECONDS = 30.0

@@ -1,6 +1,6 @@
 """Storage services as processes of their own, with real Kubo nodes, mTLS, and a stand-in for the ledger.
 
-The stand-in answers from `tests.unit.services.storage.world.Channel`: its blocks and signatures are real; the
+The stand-in answers from `tests.support.fakes.committed_channel.Channel`: its blocks and signatures are real; the
 whole network with the real ledger is what the end-to-end tests start.
 """
 
@@ -27,13 +27,13 @@ from services.runtime.lifecycle import Lifecycle
 from services.runtime.server import GrpcServer
 from services.storage.domain.lease import Content
 from tests.contract.kubo_node import KuboNode
-from tests.contract.revocation_service import IdentityStandIn
-from tests.support.blocks import CHANNEL
 from tests.support.channel import CHANNEL as SIGNED
-from tests.support.own_peer import OwnPeer
+from tests.support.fakes.committed_channel import Channel, FakeLedger
+from tests.support.fakes.fabric_blocks import CHANNEL
+from tests.support.fakes.own_peer import OwnPeer
+from tests.support.fakes.revocation_service import IdentityStandIn
 from tests.support.pki import Consortium
 from tests.support.waiting import free_port, until
-from tests.unit.services.storage.channel import Channel, FakeLedger
 
 _STOP_SECONDS = 20
 

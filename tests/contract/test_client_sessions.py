@@ -13,8 +13,8 @@ from tests.contract.gateway_app import CLINICIAN, App
 from tests.contract.gateway_app import written as written_by
 from tests.contract.gateway_calls import ENGINE, PATIENT
 from tests.contract.gateway_member import Member
+from tests.support.fakes.gateway_people import Person, an_observation
 from tests.support.waiting import until
-from tests.unit.services.gateway.people import Person, an_observation
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -42,8 +42,8 @@ from tests.contract.fabric_ca_server import (
     registrar_of,
 )
 from tests.support.channel import CHANNEL
+from tests.support.fakes.fabric_ca import Root, Wallet
 from tests.support.waiting import until
-from tests.unit.services.identity.authority import Root, Wallet
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,10 +15,10 @@ from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from cbmdhi.protocol import signature
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import code_name, from_rpc_error
-from tests.contract.gateway_backends import CHALLENGE
 from tests.contract.gateway_calls import ADMINISTRATOR, CLINICIAN, ENGINE, PATIENT, records, refusal
 from tests.contract.gateway_member import Caller, IdentityCa, Member, thumbprint
-from tests.unit.services.gateway.people import Person
+from tests.support.fakes.gateway_backends import CHALLENGE
+from tests.support.fakes.gateway_people import Person
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

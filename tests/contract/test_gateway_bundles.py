@@ -9,7 +9,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from tests.contract.gateway_app import App, about_the_patient, issue, ready_to_write
-from tests.unit.services.gateway.people import checker
+from tests.support.fakes.gateway_people import checker
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

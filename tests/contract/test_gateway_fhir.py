@@ -9,7 +9,7 @@ from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain import contents as content_rules
 from tests.contract.gateway_app import CLINICIAN, PATIENT, App, issue, reading, ready_to_read, written
-from tests.unit.services.gateway.people import an_observation
+from tests.support.fakes.gateway_people import an_observation
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -14,8 +14,8 @@ from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import code_name, from_rpc_error
 from tests.contract.gateway_app import CLINICIAN, ENGINE, PATIENT, App, issue, ready_to_write, running_app
+from tests.support.fakes.token_service import DpopKey
 from tests.support.waiting import until
-from tests.unit.services.gateway.tokens import DpopKey
 
 _ELSEWHERE = "127.0.0.2"
 _PATH = f"/fhir/Observation/{uuid7()}"

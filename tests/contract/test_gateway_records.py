@@ -10,8 +10,8 @@ from cbmdhi.protocol.ids import uuid7
 from services.runtime.errors import code_name
 from tests.contract.gateway_calls import CLINICIAN, ENGINE, PATIENT, records, refusal
 from tests.contract.gateway_member import Member
+from tests.support.fakes.gateway_people import CHANNEL, put
 from tests.support.waiting import until
-from tests.unit.services.gateway.people import CHANNEL, put
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -24,11 +24,11 @@ from tests.contract.gateway_app import (
     ready_to_write,
     running_app,
 )
-from tests.contract.gateway_backends import CHALLENGE
 from tests.support.channel import ELSEWHERE, REUSED_NAME
+from tests.support.fakes.gateway_backends import CHALLENGE
+from tests.support.fakes.gateway_people import CHANNEL, Person, checker
+from tests.support.fakes.token_service import DpopKey, b64
 from tests.support.waiting import until
-from tests.unit.services.gateway.people import CHANNEL, Person, checker
-from tests.unit.services.gateway.tokens import DpopKey, b64
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -22,8 +22,8 @@ from tests.contract.gateway_calls import (
     submission,
 )
 from tests.contract.gateway_member import Member, running_member
+from tests.support.fakes.gateway_people import put
 from tests.support.waiting import until
-from tests.unit.services.gateway.people import put
 
 pytest_plugins = ("tests.contract.gateway_fixtures",)
 

@@ -28,8 +28,8 @@ from services.storage.store.kubo import Kubo
 from services.storage.store.leases import Leases
 from services.storage.store.pins import Pins
 from tests.contract.kubo_node import KuboNode, new_swarm_key
+from tests.support.fakes.committed_channel import AUTHOR
 from tests.support.waiting import until
-from tests.unit.services.storage.channel import AUTHOR
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

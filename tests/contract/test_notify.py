@@ -14,8 +14,8 @@ from services.runtime.client import call
 from services.runtime.errors import MeshError
 from services.runtime.events import LEDGER_STREAM, NatsConnection
 from tests.contract.notify_process import Mercy, read, running, signed, user
+from tests.support.fakes.notify_events import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
 from tests.support.waiting import until
-from tests.unit.services.notify.story import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from tests.contract.kubo_node import KuboNode
 from tests.contract.storage_mesh import MEMBERS, SECONDS, Mesh, start
 from tests.contract.storage_service import StorageProcess
 from tests.support.channel import CHANNEL
+from tests.support.fakes.committed_channel import AUTHOR, LAKESIDE, MERCY, Channel, decrypt, item
 from tests.support.pki import Consortium
 from tests.support.waiting import until
-from tests.unit.services.storage.channel import AUTHOR, LAKESIDE, MERCY, Channel, decrypt, item
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,7 +7,7 @@ import hashlib
 
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, StoredContent
 from cbmdhi.protocol import replica, signature
-from tests.support.blocks import CHAINCODE
+from tests.support.fakes.fabric_blocks import CHAINCODE
 from tests.vectors import forged, story
 from tests.vectors.fixed import AT_MS, CHANNEL, Vectors, same, sign
 from tests.vectors.story import STORAGE, STORED

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import address, hpke, signature
 from cbmdhi.protocol.channel import Channel
-from tests.support.blocks import Chance
+from tests.support.fakes.fabric_blocks import Chance
 
 CHANNEL = Channel("cbmdhi", hashlib.sha256(b"an agreed beginning").digest())
 AT_MS = 1_790_000_000_000

@@ -13,7 +13,7 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import address
 from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.state_keys import record_key
-from tests.support.blocks import Organisation, Otherwise
+from tests.support.fakes.fabric_blocks import Organisation, Otherwise
 from tests.vectors import story
 from tests.vectors.commands import AUTHOR, DEVICE, delegation, put_record
 from tests.vectors.fixed import CHANNEL, Fixed, Vectors, key, same, signed, uuid

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cbmdhi.command.v1.call_pb2 import Call
 from cbmdhi.notify.v1.notify_pb2 import AcknowledgeRequest
 from cbmdhi.protocol import address, signature
-from tests.support.blocks import Organisation, issue_certificate
+from tests.support.fakes.fabric_blocks import Organisation, issue_certificate
 from tests.vectors.commands import AUTHOR, DEVICE, delegation
 from tests.vectors.fixed import AT_MS, CHANNEL, Fixed, Vectors, key, same, sign, uuid
 from tests.vectors.story import attributes

@@ -19,7 +19,7 @@ from cbmdhi.protocol import address, cid, command, hpke, signature
 from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.enrolment import ATTRIBUTES_OID
 from cbmdhi.protocol.state_keys import audit_key, record_key
-from tests.support.blocks import Network, Organisation, issue_certificate
+from tests.support.fakes.fabric_blocks import Network, Organisation, issue_certificate
 from tests.vectors.commands import AUTHOR, CONTENT, DEVICE, delegation, put_record
 from tests.vectors.fixed import AT_MS, CHANNEL, Fixed, hpke_private, key, same, sign, signed, uuid
 

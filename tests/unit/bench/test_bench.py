@@ -14,7 +14,7 @@ from bench.load.registered import Person
 from bench.load.sampling import Sample, Usage
 from bench.progress import People
 from bench.readme_table import BEGIN, END, Line
-from tests.unit.services.gateway.people import checker
+from tests.support.fakes.gateway_people import checker
 
 
 def step(rate: float, p95: float, *, stands: bool = True) -> dict[str, object]:

@@ -22,7 +22,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.state_keys import audit_key
-from tests.support.evidence import Committed
+from tests.support.fakes.evidence import Committed
 from tests.unit.cbmdhi.client.test_reading import consortium_of
 from tests.unit.cbmdhi.client.test_receipts import Wallet
 

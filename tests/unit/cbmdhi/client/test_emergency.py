@@ -19,9 +19,9 @@ from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import broken_glass, command, envelope, hpke, ids, signature
 from cbmdhi.storage.v1.storage_pb2 import GetStandstillResponse, OpenResponse
-from tests.support.blocks import CHAINCODE, Network
 from tests.support.channel import CHANNEL
-from tests.support.evidence import PATIENT, Committed
+from tests.support.fakes.evidence import PATIENT, Committed
+from tests.support.fakes.fabric_blocks import CHAINCODE, Network
 
 WRITER_KEY = bytes(32)
 DAY_MS = 86_400_000

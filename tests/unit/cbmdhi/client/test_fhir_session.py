@@ -20,7 +20,7 @@ from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.wallet import Wallet
-from tests.support.evidence import Committed
+from tests.support.fakes.evidence import Committed
 from tests.unit.cbmdhi.client.test_reading import consortium_of
 
 PATIENT = "cb1" + "p" * 32

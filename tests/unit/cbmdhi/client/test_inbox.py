@@ -30,9 +30,9 @@ from services.runtime.errors import MeshError, to_status
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.channel import CHANNEL
+from tests.support.fakes.asking_gateway import Gateway
+from tests.support.fakes.notify_events import PATIENT, SIGNERS, registered
 from tests.support.waiting import until
-from tests.unit.services.notify.story import PATIENT, SIGNERS, registered
-from tests.unit.services.runtime.asks import Gateway
 
 MERCY = "MercyMSP"
 

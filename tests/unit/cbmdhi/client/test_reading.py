@@ -23,9 +23,9 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, envelope, hpke, signature
 from cbmdhi.protocol.state_keys import record_key
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
-from tests.support.blocks import CHAINCODE, Network
 from tests.support.channel import CHANNEL
-from tests.support.evidence import PATIENT, Committed, Person
+from tests.support.fakes.evidence import PATIENT, Committed, Person
+from tests.support.fakes.fabric_blocks import CHAINCODE, Network
 
 _WRITER_KEY = bytes(32)
 

@@ -29,9 +29,9 @@ from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.state_keys import audit_key
 from cbmdhi.verify import verify_receipt, verify_receipts, was_never_done
-from tests.support.blocks import Network
 from tests.support.channel import CHANNEL
-from tests.support.evidence import Committed, Person
+from tests.support.fakes.evidence import Committed, Person
+from tests.support.fakes.fabric_blocks import Network
 from tests.unit.cbmdhi.client.test_reading import consortium_of
 
 LET_IN = provision(msp="LakesideMSP")

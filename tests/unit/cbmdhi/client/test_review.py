@@ -21,7 +21,7 @@ from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import cid, command, hpke, signature
-from tests.support.evidence import Committed
+from tests.support.fakes.evidence import Committed
 from tests.unit.cbmdhi.client.test_reading import consortium_of
 
 PATIENT = "cb1" + "p" * 32

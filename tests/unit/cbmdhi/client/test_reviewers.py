@@ -20,8 +20,8 @@ from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import command, signature
-from tests.support.blocks import Organisation, issue_certificate
 from tests.support.channel import CHANNEL
+from tests.support.fakes.fabric_blocks import Organisation, issue_certificate
 
 MEMBERS = {msp: Organisation(msp) for msp in ("MercyMSP", "LakesideMSP", "InsurerMSP")}
 ATTRIBUTES = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")

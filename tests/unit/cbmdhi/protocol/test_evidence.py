@@ -11,9 +11,9 @@ from cbmdhi.ledger.v1.ledger_pb2 import Evidence
 from cbmdhi.protocol import command
 from cbmdhi.protocol.evidence import Checked, People
 from cbmdhi.protocol.proof import ProofError
-from tests.support.blocks import Network
 from tests.support.channel import CHANNEL, REUSED_NAME
-from tests.support.evidence import Committed, Person
+from tests.support.fakes.evidence import Committed, Person
+from tests.support.fakes.fabric_blocks import Network
 
 COMMITMENT, FORGED = bytes(32), bytes([1]) * 32
 

@@ -12,9 +12,9 @@ from cbmdhi.protocol import command, proof, signature
 from cbmdhi.protocol.block import Header
 from cbmdhi.protocol.ids import uuid7
 from fabric_gateway.config import channel_config
-from tests.support.blocks import Member, Network
 from tests.support.channel import CHANNEL
-from tests.support.own_peer import config_block
+from tests.support.fakes.fabric_blocks import Member, Network
+from tests.support.fakes.own_peer import config_block
 
 COMMAND_ID = uuid7()
 

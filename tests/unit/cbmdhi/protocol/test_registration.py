@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import command, hpke, registration, signature
-from tests.support.blocks import Organisation, issue_certificate
 from tests.support.channel import CHANNEL
+from tests.support.fakes.fabric_blocks import Organisation, issue_certificate
 
 ATTRIBUTES = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 

@@ -59,7 +59,7 @@ from services.runtime.errors import MeshError
 from services.runtime.refusal import Refused
 from services.runtime.sqlite import Database
 from services.storage.vault import Vault
-from tests.unit.services.runtime.asks import Gateway
+from tests.support.fakes.asking_gateway import Gateway
 from tests.vectors import generate
 from tests.vectors.fixed import key
 

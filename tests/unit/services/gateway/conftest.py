@@ -21,9 +21,9 @@ from services.runtime.clock import now_ms
 from services.runtime.errors import code_name
 from services.runtime.side_process import SideProcess
 from services.runtime.telemetry import Metrics
+from tests.support.fakes.gateway_neighbours import FakeLedger, FakeStorage
+from tests.support.fakes.gateway_people import CHANNEL, Person, Put, checker
 from tests.support.revoking import nobody
-from tests.unit.services.gateway.mesh import FakeLedger, FakeStorage
-from tests.unit.services.gateway.people import CHANNEL, Person, Put, checker
 
 
 class Clock:

@@ -6,9 +6,9 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup, Role
 from cbmdhi.protocol import command
 from services.runtime.telemetry import Metrics
+from tests.support.fakes.gateway_neighbours import FakeLedger, FakeStorage
+from tests.support.fakes.gateway_people import Person, put
 from tests.unit.services.gateway.conftest import build, start
-from tests.unit.services.gateway.mesh import FakeLedger, FakeStorage
-from tests.unit.services.gateway.people import Person, put
 
 
 def series(registry: CollectorRegistry) -> set[tuple[str, tuple[tuple[str, str], ...]]]:

@@ -18,7 +18,7 @@ from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.identity.ledger import LedgerClient
 from services.identity.storage import StorageClient
 from services.runtime.errors import MeshError, to_status
-from tests.unit.services.identity.member import refused
+from tests.support.fakes.identity_member import refused
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from cbmdhi.command.v1.command_pb2 import Role
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import address as addresses
 from services.identity.domain import certificate
-from tests.unit.services.identity.authority import Root, Wallet, name_of
-from tests.unit.services.identity.member import (
+from tests.support.fakes.fabric_ca import Root, Wallet, name_of
+from tests.support.fakes.identity_member import (
     LAKESIDE,
     MERCY,
     PENDING,

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cbmdhi.command.v1 import code_pb2
 from services.identity.fabric_ca_transport import Answer, Registrar, Transport
 from services.runtime.telemetry import Metrics
-from tests.unit.services.identity.authority import Wallet
-from tests.unit.services.identity.member import refused
+from tests.support.fakes.fabric_ca import Wallet
+from tests.support.fakes.identity_member import refused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

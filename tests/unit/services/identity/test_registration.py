@@ -23,8 +23,8 @@ from cbmdhi.protocol import command
 from cbmdhi.protocol.channel import Channel
 from cbmdhi.protocol.state_keys import sealed_record_key_name
 from tests.support.channel import ELSEWHERE, REUSED_NAME
-from tests.unit.services.identity.authority import Wallet
-from tests.unit.services.identity.member import (
+from tests.support.fakes.fabric_ca import Wallet
+from tests.support.fakes.identity_member import (
     CHANNEL,
     LAKESIDE,
     MERCY,

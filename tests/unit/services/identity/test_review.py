@@ -11,8 +11,8 @@ from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import cid, command
 from services.runtime.errors import code_name
 from tests.support.channel import ELSEWHERE
-from tests.unit.services.identity.authority import Wallet
-from tests.unit.services.identity.member import LAKESIDE, MERCY, PENDING, SUSPENDED, Member, refused, vote
+from tests.support.fakes.fabric_ca import Wallet
+from tests.support.fakes.identity_member import LAKESIDE, MERCY, PENDING, SUSPENDED, Member, refused, vote
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from cbmdhi.command.v1.command_pb2 import Delegation, Role, SignedDelegation
 from cbmdhi.command.v1.state_pb2 import Suspension
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.protocol import signature
-from tests.unit.services.identity.authority import Wallet
-from tests.unit.services.identity.member import (
+from tests.support.fakes.fabric_ca import Wallet
+from tests.support.fakes.identity_member import (
     CHANNEL,
     LAKESIDE,
     MERCY,

@@ -7,9 +7,9 @@ import pytest
 
 from services.ledger.projection.schema import MIGRATIONS
 from services.runtime.sqlite import Database
-from tests.unit.services.ledger.book import Book
-from tests.unit.services.ledger.following import Service, Stream
-from tests.unit.services.ledger.world import World
+from tests.support.fakes.fabric_channel import World
+from tests.support.fakes.projection import Book
+from tests.support.fakes.projection_followers import Service, Stream
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import fabric_gateway as fabric
 from cbmdhi.command.v1 import code_pb2
 from services.ledger.health import MAX_LAG_BLOCKS, Health
 from services.runtime.errors import MeshError
+from tests.support.fakes.fabric_channel import World
+from tests.support.fakes.projection_followers import Service, entry
 from tests.support.waiting import until
-from tests.unit.services.ledger.following import Service, entry
-from tests.unit.services.ledger.world import World
 
 
 async def test_a_service_whose_peer_refuses_its_blocks_is_not_ready_until_they_come(

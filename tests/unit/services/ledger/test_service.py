@@ -34,9 +34,7 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.channel import CHANNEL as SIGNED
-from tests.support.pki import Consortium
-from tests.unit.services.ledger.following import entry, identity, record
-from tests.unit.services.ledger.world import (
+from tests.support.fakes.fabric_channel import (
     CHAINCODE,
     CHANNEL,
     MERCY,
@@ -45,6 +43,8 @@ from tests.unit.services.ledger.world import (
     command_id,
     of_record,
 )
+from tests.support.fakes.projection_followers import entry, identity, record
+from tests.support.pki import Consortium
 
 ADMITTED = {
     "Submit": {"gateway", "identity", "storage"},

@@ -21,8 +21,8 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.channel import CHANNEL
-from tests.unit.services.notify.story import CLINICIAN, PATIENT, SIGNERS, registered
-from tests.unit.services.runtime.asks import Gateway
+from tests.support.fakes.asking_gateway import Gateway
+from tests.support.fakes.notify_events import CLINICIAN, PATIENT, SIGNERS, registered
 
 MERCY = "MercyMSP"
 START_MS = 1_800_000_000_000

@@ -8,7 +8,7 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2
 from services.notify import domain
 from services.notify.domain import Announcement, Identity, ReviewRule, wants_review
-from tests.unit.services.notify.story import (
+from tests.support.fakes.notify_events import (
     CLINICIAN,
     DEVICE,
     LAKESIDE_ADMIN,

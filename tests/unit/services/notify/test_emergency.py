@@ -18,7 +18,7 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
 from tests.support.channel import CHANNEL, REUSED_NAME
-from tests.unit.services.notify.story import (
+from tests.support.fakes.notify_events import (
     LAKESIDE_ADMIN,
     MERCY_ADMIN,
     MERCY_OFFICER,

@@ -21,8 +21,7 @@ from services.runtime.errors import MeshError
 from services.runtime.events import Event
 from services.runtime.sqlite import Database
 from services.runtime.telemetry import Metrics
-from tests.support.waiting import until
-from tests.unit.services.notify.story import (
+from tests.support.fakes.notify_events import (
     CHANNEL,
     CLINICIAN,
     LAKESIDE_ADMIN,
@@ -33,6 +32,7 @@ from tests.unit.services.notify.story import (
     entry,
     event,
 )
+from tests.support.waiting import until
 
 DAY_MS = 86_400_000
 

@@ -7,7 +7,7 @@ from services.notify.domain import Notice
 from services.notify.inbox import Inbox
 from services.notify.schema import MIGRATIONS
 from services.runtime.sqlite import Database
-from tests.unit.services.notify.story import CLINICIAN, MERCY_OFFICER, PATIENT
+from tests.support.fakes.notify_events import CLINICIAN, MERCY_OFFICER, PATIENT
 
 READ = Notice(
     owner=PATIENT,

@@ -20,9 +20,9 @@ from cbmdhi.protocol.certificates import Untrusted
 from cbmdhi.protocol.revocation import TooLong
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations, follow
+from tests.support.fakes.fabric_ca import Root, Wallet
 from tests.support.revoking import HOUR, der, revocation_list
 from tests.support.waiting import until
-from tests.unit.services.identity.authority import Root, Wallet
 
 MERCY, LAKESIDE = "MercyMSP", "LakesideMSP"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.services.storage.world import World
+from tests.support.fakes.two_storages import World
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from ops.backup.errors import BackupError
 from ops.backup.kubernetes import take as module
 from ops.backup.kubernetes.api import Api
 from ops.backup.sealed import SealedReader
+from tests.support.fakes.kubernetes_api import Namespace, Pod, service_account, stateful_set
 from tests.support.waiting import until
-from tests.unit.ops.backup.kubernetes.api_server import Namespace, Pod, service_account, stateful_set
 from tests.unit.ops.manifests.partners import GROWS, REWRITTEN, Partner, partners, script_of
 
 NAMES = ("peer", "storage")

@@ -17,7 +17,7 @@ from ops.backup.errors import BackupError
 from ops.backup.kubernetes import put
 from ops.backup.kubernetes.api import Api
 from ops.backup.sealed import SealedWriter
-from tests.unit.ops.backup.kubernetes.api_server import Namespace, service_account
+from tests.support.fakes.kubernetes_api import Namespace, service_account
 
 ABOUT = About(1, "mercy", "00ff", "2026-11-23T02:17:00+00:00", "0.1.0", NAMESPACE)
 FILES = {"data-peer-0": {"blocks/blockfile_000000": "old blocks"}, "data-storage-0": {"storage.db": "vault"}}

@@ -1,0 +1,72 @@
+"""A Bundle as a plain client sends it becomes what is committed to, and a refusal says in which entry."""
+
+import copy
+from typing import Any
+
+import orjson
+import pytest
+
+from services.gateway.domain.incoming_bundle import IncomingEntry, in_entry, incoming_bundle
+from services.runtime.refusal import Refused
+from tests.support.fakes.gateway_people import Person, an_observation, checker
+
+ADDRESS = Person().address
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    kept = {name: value for name, value in an_observation().items() if name not in ("encounter", "performer")}
+    resource = {**kept, "subject": {"reference": f"Patient/{ADDRESS}"}, **changes}
+    return {"resource": resource, "request": {"method": "POST", "url": "Observation"}}
+
+
+def raw(*entries: Any, kind: str = "transaction") -> bytes:
+    return orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries})
+
+
+def test_each_entry_is_about_the_patient_that_it_names_and_has_its_id() -> None:
+    other = Person().address
+    found = incoming_bundle(checker(), raw(entry(), entry(subject={"reference": f"Patient/{other}"})))
+    assert (found.is_transaction, len(found.written)) == (True, 2)
+    assert [one.incoming.patient for one in found.written] == [ADDRESS, other]
+    assert [orjson.loads(one.incoming.content)["id"] for one in found.written] == [
+        one.record_id for one in found.written
+    ]
+
+
+def test_numbers_of_an_entry_keep_every_digit() -> None:
+    body = raw(entry(valueQuantity={"value": 7.25})).replace(b"7.25", b"7.250")
+    [one] = incoming_bundle(checker(), body).written
+    assert b'"valueQuantity":{"value":7.250}' in one.incoming.content
+
+
+def test_a_transaction_is_refused_with_the_entry_and_of_a_batch_that_entry_alone() -> None:
+    entries = entry(), entry(status="nope"), entry()
+    with pytest.raises(Refused) as caught:
+        incoming_bundle(checker(), raw(*entries))
+    assert caught.value.path == "Bundle.entry[1].resource.status"
+    assert caught.value.reason.startswith("Bundle.entry[1].resource.status is not")
+
+    found = incoming_bundle(checker(), raw(*entries, kind="batch"))
+    assert [isinstance(one, IncomingEntry) for one in found.entries] == [True, False, True]
+    # As it comes out of the process beside, which reads what is large.
+    again = copy.deepcopy(found)
+    assert (again.written, again.entries[1].path) == (found.written, caught.value.path)
+
+
+def test_a_batch_is_bounded_by_what_a_request_has_time_for() -> None:
+    with pytest.raises(Refused) as caught:
+        incoming_bundle(checker(), raw(*[entry()] * 1_001, kind="batch"))
+    assert "1000" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "path", "wanted"),
+    [
+        ("Observation.status is bad", "Observation.status", "Bundle.entry[2].resource.status is bad"),
+        ("the content is large", "content", "Bundle.entry[2]: the content is large"),
+        ("this version is there", "body.put_record.version", "Bundle.entry[2]: this version is there"),
+        ("no", "", "Bundle.entry[2]: no"),
+    ],
+)
+def test_a_refusal_of_a_resource_says_in_which_entry(reason: str, path: str, wanted: str) -> None:
+    assert in_entry(2, "Observation", reason, path)[0] == wanted

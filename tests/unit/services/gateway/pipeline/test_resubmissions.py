@@ -1,0 +1,218 @@
+"""Sent again: the first receipt, nothing new stored, and nothing thrown away that may be needed."""
+
+import asyncio
+import time
+
+import pytest
+
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol import command, signature
+from services.gateway.pipeline.submission import Answer, Submission
+from services.runtime.errors import MeshError, code_name
+from tests.support.fakes.gateway_people import Person, Put, put
+from tests.support.waiting import until
+from tests.unit.services.gateway.conftest import World, build, start
+
+
+async def test_a_resend_gets_the_first_receipt_and_stores_nothing_new(world: World) -> None:
+    one = put(world.engine, world.patient)
+    (first,) = await world.send(one)
+
+    (again,) = await world.send(one)
+
+    assert again.receipt.already_committed
+    assert (again.receipt.code, again.receipt.tx_id) == (first.receipt.code, first.receipt.tx_id)
+    assert again.stored == first.stored
+    assert not again.replicas
+    assert world.storage.sealed_items == 1
+    assert len(world.ledger.submitted) == 1
+
+
+async def test_a_resend_gets_its_first_receipt_though_it_has_expired_since(world: World) -> None:
+    one = put(world.engine, world.patient)
+    await world.send(one)
+    world.clock.ahead_ms = 3_600_000
+
+    (again,) = await world.send(one)
+
+    assert (code_name(again.receipt.code), again.receipt.already_committed) == ("OK", True)
+    assert await world.code_of(put(world.engine, world.patient)) == "EXPIRED"
+
+
+async def test_other_bytes_under_a_committed_id_are_a_conflict_and_not_stored(world: World) -> None:
+    one, other = put(world.engine, world.patient), put(world.engine, world.patient)
+    await world.send(one)
+    header, _ = command.parse(other.group.commands[0])
+    header.command_id = one.command_id
+    other.group.commands[0].CopyFrom(world.engine.sign_command(header.SerializeToString()))
+
+    assert await world.code_of(other) == "CONFLICT"
+    assert world.storage.sealed_items == 1
+
+
+async def test_a_stranger_cannot_ask_for_a_receipt_by_replaying_an_id(world: World) -> None:
+    one, stranger = put(world.engine, world.patient), Person()
+    world.ledger.register(stranger)
+    await world.send(one)
+    signed = one.group.commands[0]
+    signed.signature = signature.sign(stranger.key, signature.COMMAND, signed.command)
+
+    (answer,) = await world.send(one)
+
+    assert code_name(answer.receipt.code) == "BAD_SIGNATURE"
+    assert not answer.receipt.tx_id
+    assert not world.ledger.looked_up
+
+
+async def test_what_another_gateway_took_is_found_though_it_ends_too_soon_to_be_taken(
+    world: World,
+) -> None:
+    now = time.time_ns() // 1_000_000
+    one = put(world.engine, world.patient)
+    header, _ = command.parse(one.group.commands[0])
+    header.expires_at_ms = now + 5_000
+    one.group.commands[0].CopyFrom(world.engine.sign_command(header.SerializeToString()))
+    elsewhere, _ = build(world.ledger, world.storage, clock=lambda: now - 30_000)
+    async with elsewhere:
+        (first,) = await start(elsewhere, one.group, one.contents, 1_000)
+
+    (again,) = await world.send(one)
+
+    assert (code_name(again.receipt.code), again.receipt.already_committed) == ("OK", True)
+    assert again.stored == first.stored
+    assert world.storage.sealed_items == 1
+
+
+async def test_a_replay_that_only_the_ledger_recognises_says_where_the_first_lies(world: World) -> None:
+    # Another gateway of the member took it first: nobody here has seen it, and it is fresh.
+    elsewhere, _ = build(world.ledger, world.storage)
+    one = put(world.engine, world.patient)
+    async with elsewhere:
+        (first,) = await start(elsewhere, one.group, one.contents, 1_000)
+
+    (again,) = await world.send(one)
+
+    assert again.receipt.already_committed
+    assert again.stored == first.stored
+    assert world.storage.sealed_items == 2
+
+
+async def test_a_replay_whose_place_cannot_be_looked_up_is_not_answered_with_another(world: World) -> None:
+    elsewhere, _ = build(world.ledger, world.storage)
+    one, fresh = put(world.engine, world.patient), put(world.engine, world.patient)
+    async with elsewhere:
+        (first,) = await start(elsewhere, one.group, one.contents, 1_000)
+    world.ledger.blind = True
+
+    replay, new = await asyncio.gather(world.send(one), world.send(fresh), return_exceptions=True)
+
+    assert isinstance(replay, MeshError)
+    assert (code_name(replay.code), replay.outcome) == ("UNAVAILABLE", code_pb2.OUTCOME_UNKNOWN)
+    assert isinstance(new, list)
+    assert code_name(new[0].receipt.code) == "OK"
+    world.ledger.blind = False
+    (again,) = await world.send(one)
+    assert (again.receipt.already_committed, again.stored) == (True, first.stored)
+
+
+async def test_while_nothing_can_be_looked_up_a_resend_is_left_open_and_seals_nothing(world: World) -> None:
+    one = put(world.engine, world.patient)
+    await world.send(one)
+    world.ledger.blind = True
+
+    with pytest.raises(MeshError) as caught:
+        await world.send(one)
+
+    assert code_name(caught.value.code) == "UNAVAILABLE"
+    assert caught.value.outcome == code_pb2.OUTCOME_UNKNOWN
+    assert world.storage.sealed_items == 1
+
+
+@pytest.mark.parametrize("seen_here", [True, False])
+async def test_a_hundred_replays_are_looked_up_by_one_question_for_all(world: World, seen_here: bool) -> None:
+    ones = [put(world.engine, world.patient) for _ in range(100)]
+    elsewhere, _ = build(world.ledger, world.storage)
+    async with elsewhere:
+        first = elsewhere if not seen_here else world.pipeline
+        await asyncio.gather(*(start(first, one.group, one.contents, 1_000) for one in ones))
+    world.ledger.questions, sealed = 0, len(world.storage.batches)
+
+    answers: list[Answer] = []
+    world.pipeline.start(*(Submission(one.group, one.contents, 1_000, answers.append) for one in ones))
+    await until(lambda: len(answers) == 100, "all are answered")
+
+    receipts = [answer[0].receipt for answer in answers if isinstance(answer, list)]
+    assert [(code_name(one.code), one.already_committed) for one in receipts] == [("OK", True)] * 100
+    # Whether they were committed, and where they lie; the ledger itself tells the first when it is sent them.
+    assert world.ledger.questions == (2 if seen_here else len(world.storage.batches) - sealed)
+
+
+async def test_the_same_group_twice_at_a_time_is_sealed_once(world: World) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.hold.clear()
+    sent = [world.start(one.group, one.contents, 1_000) for _ in range(3)]
+    await until(lambda: world.ledger.submitted, "the first is submitted")
+    world.ledger.hold.set()
+
+    answers = await asyncio.gather(*sent)
+
+    assert len({answer[0].receipt.tx_id for answer in answers}) == 1
+    assert [answer[0].receipt.already_committed for answer in answers] == [False, True, True]
+    assert world.storage.sealed_items == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    # Also with a code that says "nothing was done": only the outcome says it.
+    [*code_pb2.Code.values()][3:],
+    ids=code_name,
+)
+async def test_what_may_have_been_committed_is_called_unknown_and_found_when_it_is_sent_again(
+    world: World, code: int
+) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.lost = MeshError(code, "the answer was lost")
+
+    assert await world.code_of(one) == "UNKNOWN_OUTCOME"
+    (cid,) = world.storage.stored
+
+    world.ledger.lost = None
+    (again,) = await world.send(one)
+    assert (code_name(again.receipt.code), again.receipt.already_committed) == ("OK", True)
+    assert again.stored.cid == cid
+    assert list(world.storage.stored) == [cid]
+
+
+async def test_a_ledger_that_sent_the_same_twice_still_says_where_the_content_lies(world: World) -> None:
+    """After an answer it lost, the ledger resends by itself, and reports our own commit as the first."""
+    one = put(world.engine, world.patient)
+    submit = world.ledger.submit
+
+    async def twice(submissions, seals):  # type: ignore[no-untyped-def]
+        await submit(submissions, seals)
+        return await submit(submissions, seals)
+
+    world.ledger.submit = twice  # type: ignore[method-assign]
+
+    (entry,) = await world.send(one)
+
+    assert entry.receipt.already_committed
+    assert list(world.storage.stored) == [entry.stored.cid]
+
+
+async def test_who_goes_away_does_not_undo_what_was_sent(world: World) -> None:
+    one = put(world.engine, world.patient)
+    world.ledger.hold.clear()
+    waiting = asyncio.create_task(_shielded(world, one))
+    await until(lambda: world.ledger.submitted, "it is submitted")
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    world.ledger.hold.set()
+
+    (again,) = await world.send(one)
+
+    assert (code_name(again.receipt.code), world.storage.sealed_items) == ("OK", 1)
+
+
+async def _shielded(world: World, one: Put) -> None:
+    await asyncio.shield(world.start(one.group, one.contents, 1_000))
