@@ -1,7 +1,7 @@
 """Storage services as processes of their own, with real Kubo nodes, mTLS, and a stand-in for the ledger.
 
-The stand-in answers from `tests.support.fakes.committed_channel.Channel`: its blocks and signatures are real; the
-whole network with the real ledger is what the end-to-end tests start.
+The stand-in answers from `tests.support.fakes.committed_channel.Channel`: its blocks and signatures are
+real; the whole network with the real ledger is what the end-to-end tests start.
 """
 
 from __future__ import annotations
