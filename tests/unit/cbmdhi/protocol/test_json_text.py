@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -95,3 +96,33 @@ def test_members_and_elements_are_found_where_they_stand() -> None:
 def test_members_are_taken_out_with_their_commas(gone: str, left: str) -> None:
     text = '{"a":1 , "b": 2 ,"c":3}'
     assert json_text.changed(text, json_text.without(json_text.members(text), gone)) == left
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_64_levels_are_read_and_written_and_one_more_is_not(opened: str, closed: str) -> None:
+    def nested(levels: int) -> object:
+        return json.loads(opened * levels + "1" + closed * levels)
+
+    json_text.check_depth(nested(64))
+    json_text.dump(nested(64))
+    for look in (json_text.check_depth, json_text.dump):
+        with pytest.raises(json_text.TooDeep):
+            look(nested(65))
+
+
+def test_many_brackets_beside_one_another_are_not_deep() -> None:
+    assert json_text.parse(b"[" + b",".join([b"[]"] * 100) + b"]") == [[]] * 100
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        rb'{"a":"\u0000","b":[1]}',
+        rb'["\u0000",{"b":1}]',
+        rb'{"a":[[1],["x",{"b":"\ud83d"}]]}',
+        rb'{"\u0000":1}',
+    ],
+)
+def test_a_character_that_may_not_be_is_found_wherever_it_stands(raw: bytes) -> None:
+    with pytest.raises(json_text.NotJson):
+        json_text.parse(raw)
