@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from cbmdhi.protocol import command, ids, json_text
 from cbmdhi.protocol import resource as resources
-from cbmdhi.protocol.bundle_references import SEARCHES, Links, NotTaken, Target
+from cbmdhi.protocol.bundle_references import LEAST_ROOM, SEARCHES, Links, NotTaken, Target
 
 __all__ = ["BATCH", "MOST_ENTRIES", "TRANSACTION", "Entry", "NotTaken", "entries", "is_taken_apart"]
 
@@ -24,6 +24,7 @@ Json = dict[str, Any]
 TRANSACTION, BATCH = "transaction", "batch"
 MOST_ENTRIES = command.MAX_GROUP_OF_RECORDS
 """Of a transaction: it is one group of commands."""
+_LONGEST_URL = 2_048
 
 _WHOLE = ("document", "message", "collection")
 _ANSWERS = ("searchset", "history", "transaction-response", "batch-response")
@@ -82,15 +83,20 @@ def is_taken_apart(document: Json) -> bool:
     return False
 
 
-def entries(text: str, document: Json, patient: str = "") -> list[Entry | NotTaken]:
+def entries(
+    text: str, document: Json, patient: str = "", *, most: int | None = None
+) -> list[Entry | NotTaken]:
     """What the entries of a transaction or batch write, in order. Of a transaction: all of them, or raises
     NotTaken; of a batch each one or why not.
 
     text      the JSON that `document` was read from
     patient   address of whom the Bundle's Patient is; empty where nobody says so
+    most      entries of a batch that the reader takes; they are counted before any of them is looked at
     """
     is_transaction = document.get("type") == TRANSACTION
     _check_bundle(document, is_transaction)
+    if most is not None and len(document["entry"]) > most:
+        raise NotTaken("Bundle.entry", f"has over {most} entries: send fewer at once")
     found: list[_Draft | NotTaken] = []
     for place, (entry, spelt) in enumerate(zip(document["entry"], _resources_in(text), strict=True)):
         try:
@@ -105,7 +111,8 @@ def entries(text: str, document: Json, patient: str = "") -> list[Entry | NotTak
         if is_transaction:
             raise why
         found[place] = why
-    links = Links([one.target for one in drafts], patient, is_transaction=is_transaction)
+    room = max(LEAST_ROOM, len(text))
+    links = Links([one.target for one in drafts], patient, is_transaction=is_transaction, room=room)
     written: list[Entry | NotTaken] = []
     for one in found:
         try:
@@ -167,6 +174,8 @@ def _draft(entry: Any, spelt: str, place: int, patient: str) -> _Draft:
         )
     if not isinstance(full_url, str) or (full_url and not _ABSOLUTE.fullmatch(full_url)):
         raise NotTaken(f"{path}.fullUrl", "is absolute, such as urn:uuid:… or https://…")
+    if len(full_url) > _LONGEST_URL:
+        raise NotTaken(f"{path}.fullUrl", f"has over {_LONGEST_URL} characters")
     if "/_history/" in full_url:
         raise NotTaken(f"{path}.fullUrl", "names no version")
     of = _create if method == "POST" else _update

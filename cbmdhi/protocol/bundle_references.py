@@ -10,6 +10,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import ids, json_text
@@ -28,6 +29,10 @@ _URIS = """
     url valueUri valueUrl valueOid valueUuid
 """
 URI_ELEMENTS = frozenset(_URIS.split())
+
+LEAST_ROOM = 16 * 1024 * 1024
+"""Bytes by which the resources of a Bundle may grow together. A relative reference gets the whole address of
+its server: 100 KB could become gigabytes."""
 
 SEARCHES = "asks for a search, and contents are encrypted: "
 _SEND = "send it along, name it by its URL, or by `identifier` in the place of `reference`"
@@ -56,7 +61,7 @@ class Target:
     full_url: str
     own_id: str
 
-    @property
+    @cached_property
     def root(self) -> str:
         """Of the server that it comes from; empty when its full URL does not say."""
         found = _REST.fullmatch(self.full_url)
@@ -66,8 +71,14 @@ class Target:
 class Links:
     """Where references lead. In a batch nothing leads to another entry but to the patient."""
 
-    def __init__(self, targets: Sequence[Target], patient: str, *, is_transaction: bool) -> None:
-        """patient: address of whom the Bundle's Patient is"""
+    def __init__(
+        self, targets: Sequence[Target], patient: str, *, is_transaction: bool, room: int = LEAST_ROOM
+    ) -> None:
+        """
+        patient  address of whom the Bundle's Patient is
+        room     bytes by which all that is rewritten may grow together
+        """
+        self._room = room
         self._is_transaction = is_transaction
         self._patient = patient
         known = [one for one in targets if is_transaction or one.kind == "Patient"]
@@ -75,6 +86,8 @@ class Links:
         self._by_id: dict[tuple[str, str], list[Target]] = {}
         for one in known:
             self._by_id.setdefault((one.kind, one.own_id), []).append(one)
+        # Of a reference that is there a thousand times it is found out once where it leads.
+        self._found: dict[tuple[str, str], Target | None] = {}
 
     def rewritten(self, text: str, path: str, root: str) -> str:
         """The text of a resource, with whatever leads to an entry leading to its record. Raises NotTaken.
@@ -83,10 +96,21 @@ class Links:
         """
         changes: list[tuple[int, int, str]] = []
         for one in json_text.strings(text, path):
+            # Each link in a narrative can grow by the address of its server.
+            links = len(_HREF.findall(one.value)) if one.name == "div" else 0
+            self._check_room(len(root) * links, path)
             new = _new(one, self, root)
             if new is not None and new != one.value:
                 changes.append((one.start, one.end, json_text.quoted(new)))
+                self._room -= max(len(changes[-1][2]) - (one.end - one.start), 0)
+                self._check_room(0, path)
         return json_text.changed(text, changes)
+
+    def _check_room(self, more: int, path: str) -> None:
+        if more > self._room:
+            raise NotTaken(
+                path, "grows too much once its references hold: name what they lead to by short URLs"
+            )
 
     def exact(self, value: str) -> str | None:
         """What stands for an entry's full URL, and for nothing else."""
@@ -123,6 +147,11 @@ class Links:
     def _target(self, name: str, root: str, found: re.Match[str] | None) -> Target | None:
         if found is None:
             return self._by_url.get(name)
+        if (name, root) not in self._found:
+            self._found[name, root] = self._led_to(found, root)
+        return self._found[name, root]
+
+    def _led_to(self, found: re.Match[str], root: str) -> Target | None:
         own = f"{found['type']}/{found['id']}"
         if found["root"] or root:
             target = self._by_url.get((found["root"] or root) + own)

@@ -231,8 +231,9 @@ def _after(text: str, at: int) -> int:
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        seen = set[str]()
+        # `add` gives None: the first that was seen before.
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         called = f"the property `{twice}`" if _NAME.fullmatch(twice) else "a property"
         raise NotJson(f"has {called} twice in one object; send each once")
     return found

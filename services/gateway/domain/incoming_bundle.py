@@ -54,9 +54,7 @@ def incoming_bundle(checker: ResourceChecker, body: bytes) -> IncomingBundle:
                 "is transaction or batch here: a resource goes to /fhir/<type>, and a document, message or "
                 "collection is written whole over gRPC (cbmdhi put)",
             )
-        entries = bundle.entries(body.decode(), document)
-        if len(entries) > MOST_ENTRIES:
-            raise bundle.NotTaken("Bundle.entry", f"has over {MOST_ENTRIES} entries: send fewer at once")
+        entries = bundle.entries(body.decode(), document, most=MOST_ENTRIES)
     except bundle.NotTaken as why:
         raise _refused(why) from why
     is_transaction = document["type"] == bundle.TRANSACTION
