@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Request: TypeAlias = SubmitRequest | RegisterRequest | ReviewRequest
 """What can be sent again."""
 
+_log = logging.getLogger("cbmdhi.client")
 _KINDS = {kind.DESCRIPTOR.full_name: kind for kind in (SubmitRequest, RegisterRequest, ReviewRequest)}
 # A key is released once for a decision: who did not get an answer asks anew.
 _READINGS = ("access", "break_glass", "emergency_access")
@@ -68,8 +70,14 @@ class Outbox:
         return [self._write(request) for request in requests]
 
     def list(self) -> list[Kept]:
-        """All of them, oldest first."""
-        return [_read(file) for file in sorted(self._folder.glob("*.json"))]
+        """All that can be read, oldest first. One that cannot is named in the log, and hides no other."""
+        found: list[Kept] = []
+        for file in sorted(self._folder.glob("*.json")):
+            try:
+                found.append(_read(file))
+            except Misuse as error:
+                _log.warning("%s", error)
+        return found
 
     def find(self, what: str) -> Kept:
         """By a command's id or its beginning, or a file. Raises Misuse, which names those that there are."""
@@ -92,9 +100,13 @@ class Outbox:
             "request": base64.b64encode(request.SerializeToString()).decode(),
         }
         file = self._folder / f"{command_id}.json"
+        # Written whole and durable before it has its name; a file that lies there may have other rights.
         beside = file.with_suffix(".new")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
             json.dump(document, written)
+            written.flush()
+            os.fsync(written.fileno())
         beside.replace(file)
         return Kept(command_id, request, file)
 

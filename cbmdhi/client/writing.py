@@ -301,7 +301,7 @@ def put_record(record: NewRecord, index: int = 0) -> tuple[pb.PutRecord, gateway
     try:
         resource = json_text.parse_object(record.content)
     except json_text.NotJson as error:
-        raise MeshError(code_pb2.CODE_INVALID, f"the content {error}", "content") from error
+        raise _refused_here(f"the content {error}", "content") from error
     body = pb.PutRecord(
         record_id=record.record_id,
         version=record.version,
@@ -313,8 +313,13 @@ def put_record(record: NewRecord, index: int = 0) -> tuple[pb.PutRecord, gateway
     try:
         resources.check(resource, body)
     except resources.SaysOtherwise as error:
-        raise MeshError(code_pb2.CODE_INVALID, error.reason, error.path) from error
+        raise _refused_here(error.reason, error.path) from error
     return body, gateway_pb2.Content(command_index=index, content=record.content, salt=salt)
+
+
+def _refused_here(reason: str, path: str) -> MeshError:
+    """Before anything was signed: nothing was sent, and nothing is done."""
+    return MeshError(code_pb2.CODE_INVALID, reason, path, outcome=code_pb2.OUTCOME_NOT_DONE)
 
 
 def _given_up(error: GaveUp) -> NotSent | UnknownOutcome:

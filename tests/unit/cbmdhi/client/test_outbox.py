@@ -116,3 +116,16 @@ async def test_a_file_that_keeps_nothing_signed_is_told_in_a_sentence(content: s
     file.write_text(content)
     with pytest.raises(Misuse, match="is not what is kept of something signed"):
         Outbox(tmp_path).find(str(file))
+
+
+async def test_a_file_that_cannot_be_read_hides_no_other_and_rights_are_ours(tmp_path: Path) -> None:
+    error = await unproven(Gateway())
+    [kept] = Outbox(tmp_path).keep(error)
+    (kept.file.parent / "00000000-0000-7000-8000-000000000000.json").write_text("")
+    left_open = kept.file.with_suffix(".new")
+    left_open.write_text("")
+    left_open.chmod(0o644)
+
+    [again] = Outbox(tmp_path).keep(error)
+    assert stat.S_IMODE(again.file.stat().st_mode) == 0o600
+    assert [one.command_id for one in Outbox(tmp_path).list()] == [kept.command_id]

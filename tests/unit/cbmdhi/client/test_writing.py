@@ -11,6 +11,8 @@ import pytest
 from cbmdhi import fhir
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.records import NewRecord, Records
+from cbmdhi.client.writing import put_record
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, NotAllWritten
 from cbmdhi.protocol.ids import uuid7
 from tests.support.channel import CHANNEL
@@ -58,3 +60,11 @@ def test_what_was_read_is_written_again_without_the_servers_own_words() -> None:
     read = {"resourceType": "Observation", "id": "old", "meta": {"versionId": "1", "lastUpdated": "2020"}}
     new = NewRecord.of(MINE, read)
     assert json.loads(new.content) == {"resourceType": "Observation", "id": new.record_id}
+
+
+def test_of_what_is_refused_before_it_is_signed_it_is_certain_that_nothing_was_done() -> None:
+    resource = {"resourceType": "Observation", "subject": {"reference": "Patient/somebody-else"}}
+    record = NewRecord.of("cb1zcynahh4slrtorcscddpcmjprqj3enok", resource)
+    with pytest.raises(MeshError) as caught:
+        put_record(record)
+    assert (caught.value.code, caught.value.outcome) == (code_pb2.CODE_INVALID, code_pb2.OUTCOME_NOT_DONE)
