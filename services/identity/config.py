@@ -49,8 +49,9 @@ class IdentityConfig(SignedChannelConfig):
     logins_at_once: int = Field(default=60, ge=1)
     logins_per_minute: float = Field(default=60, gt=0)
     """Of one identity, whose signature holds."""
-    token_seconds: int = Field(default=300, ge=2, le=900)
-    """For which a token is good. Who goes on logs in again before: twice as often with half of it."""
+    token_seconds: int = Field(default=300, ge=2, le=300)
+    """For which a token is good. Who goes on logs in again before: twice as often with half of it. Gateways
+    remember for no longer which sessions were logged out."""
 
     @field_validator("fabric_ca_url")
     @classmethod

@@ -171,8 +171,12 @@ class RestServer:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await guarded(_within_http(handler, request), "rest.crashed")
         except TimeoutError as exc:
+            # What was handed on meanwhile goes on: part of a Bundle may be committed.
             raise MeshError(
-                code_pb2.CODE_DEADLINE_EXCEEDED, f"not done within {_ANSWER_SECONDS:g} s; send again"
+                code_pb2.CODE_DEADLINE_EXCEEDED,
+                f"not answered within {_ANSWER_SECONDS:g} s, and may be done: look before you write it "
+                "again, or send it in smaller parts",
+                outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from exc
         finally:
             if (place := request.get(SLOT)) is not None:
