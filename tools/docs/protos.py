@@ -81,7 +81,7 @@ class _File:
     def parts(self) -> Iterator[str]:
         name = self._file.name
         head = self._comments.get((2,)) or self._comments.get((12,)) or ""
-        yield f"[`protos/{name}`](../../protos/{name})" + (f"\n\n{head}" if head else "")
+        yield f"[`protos/{name}`](../../source/protos/{name}.md)" + (f"\n\n{head}" if head else "")
         for number, service in enumerate(self._file.service):
             yield from self._service(service, (_SERVICE, number))
         for number, message in enumerate(self._file.message_type):

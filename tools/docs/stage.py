@@ -35,6 +35,9 @@ _MADE = ("gen", "node_modules", "target")
 _LEXERS = {
     "": "text",
     ".in": "text",
+    ".mod": "text",
+    ".cedar": "text",
+    ".xml": "xml",
     ".sh": "bash",
     ".py": "python",
     ".go": "go",
