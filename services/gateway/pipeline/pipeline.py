@@ -109,15 +109,17 @@ class Pipeline:
         self._spawn(self._run(submissions))
 
     async def _run(self, submissions: Sequence[Submission]) -> None:
+        own = [*submissions]
         try:
-            await guarded(self._check(submissions), "submissions.crashed")
+            await guarded(self._check(own), "submissions.crashed")
         except MeshError as err:
             # Before any of them was checked: nobody could say who signed them.
-            for one in submissions:
+            for one in own:
                 self._in_flight.answer(one, copied(err))
 
-    async def _check(self, submissions: Sequence[Submission]) -> None:
-        first = [one for one in submissions if self._in_flight.is_first(one)]
+    async def _check(self, own: list[Submission]) -> None:
+        # Those that wait for another's receipts are that one's, and may be on their way again meanwhile.
+        own[:] = first = [one for one in own if self._in_flight.is_first(one)]
         facts = await self._checks.facts(first)
         suspects: list[Submission] = []
 

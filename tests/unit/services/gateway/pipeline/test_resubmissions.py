@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import command, signature
 from services.gateway.pipeline.submission import Answer, Submission
 from services.runtime.errors import MeshError, code_name
@@ -159,6 +161,35 @@ async def test_the_same_group_twice_at_a_time_is_sealed_once(world: World) -> No
     assert len({answer[0].receipt.tx_id for answer in answers}) == 1
     assert [answer[0].receipt.already_committed for answer in answers] == [False, True, True]
     assert world.storage.sealed_items == 1
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_same_group_twice_while_nobody_can_say_who_signed_it_is_not_stuck_for_ever(
+    world: World, together: bool, failures: int
+) -> None:
+    one = put(world.engine, world.patient)
+    look_up, asked = world.ledger.identities, 0
+
+    async def away_at_first(addresses: Sequence[str]) -> list[IdentityDocument | None]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        if asked <= failures:
+            raise MeshError(code_pb2.CODE_UNAVAILABLE, "away")
+        return await look_up(addresses)
+
+    world.ledger.identities = away_at_first  # type: ignore[method-assign]
+    answers: list[Answer] = []
+    ones = [Submission(one.group, one.contents, 1_000, answers.append) for _ in range(3)]
+    for part in [ones] if together else [[each] for each in ones]:
+        world.pipeline.start(*part)
+    await until(lambda: len(answers) == len(ones), "all are answered")
+
+    told = {isinstance(answer, list) for answer in answers}
+    assert bool(world.ledger.committed) == (True in told), "what is told is true"
+    async with asyncio.timeout(5.0):
+        assert await world.code_of(one) == "OK"
 
 
 @pytest.mark.parametrize(
