@@ -64,7 +64,7 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     private_key, signing_key = _keys(config)
     folder = await life.enter(SharedFolder(config.require_data_directory()))
     database_file = config.require_data_directory() / "storage.db"
-    # Writer keys are made here, and nothing else holds them before they are on the channel.
+    # A new writer key is only in this database until the channel has it.
     database = await life.enter(Database(database_file, MIGRATIONS, can_be_rebuilt=False))
     kubo = await life.enter(
         Kubo(
@@ -82,16 +82,16 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     vault = Vault(database, database_file, own, private_key)
 
     leases = Leases(database)
-    recent = BlockCache(config.recent_mib * MIB)
-    pins = Pins(leases, kubo, recent, folder.locks("pins"))
+    block_cache = BlockCache(config.recent_mib * MIB)
+    pins = Pins(leases, kubo, block_cache, folder.locks("pins"))
     receipts = Receipts(own, config.genesis_sha256, signing_key)
     replicas = Replicas(
         *(members, receipts, metrics), push_seconds=config.push_seconds, spare_seconds=config.spare_seconds
     )
-    keeper = BatchStore(own, leases, pins, replicas, receipts, now_ms)
+    batch_store = BatchStore(own, leases, pins, replicas, receipts, now_ms)
     settler = LeaseSettler(own, leases, pins, ledger, metrics, now_ms)
     collector = GarbageCollector(leases, pins, kubo, metrics)
-    blocks = Blocks(own, kubo, recent, pins, members, metrics)
+    blocks = Blocks(own, kubo, block_cache, pins, members, metrics)
     peer = await life.enter(OwnPeer(config))
     decisions = DecisionProofs(
         peer,
@@ -100,27 +100,52 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
         max_age_seconds=config.decision_max_age_seconds,
         max_skew_seconds=config.clock_skew_seconds,
     )
-    unwrapping = WriterKeyOpener(own, ledger, vault, metrics)
+    writer_key_opener = WriterKeyOpener(own, ledger, vault, metrics)
     consents = await life.enter(Consents(ledger, life.metrics))
     kept_seconds = config.decision_max_age_seconds + config.clock_skew_seconds
     releases = ReleaseLog(database, now_ms, kept_seconds=kept_seconds)
-    releasing = KeyRelease(decisions, identities, unwrapping, consents, releases, metrics)
-    opening = RecordOpener(own, releasing, blocks, members, metrics, release_seconds=config.release_seconds)
-    channel_state, kept = ChannelState(peer), EmergencyLog(database)
+    key_release = KeyRelease(decisions, identities, writer_key_opener, consents, releases, metrics)
+    record_opener = RecordOpener(
+        own, key_release, blocks, members, metrics, release_seconds=config.release_seconds
+    )
+    channel_state, emergency_log = ChannelState(peer), EmergencyLog(database)
     to_notify = await life.enter(_to_own(config, config.notify_address, "notify"))
-    recorder = EmergencyRecorder(kept, channel_state, ledger, PatientNotices(to_notify), metrics, now_ms)
+    recorder = EmergencyRecorder(
+        emergency_log, channel_state, ledger, PatientNotices(to_notify), metrics, now_ms
+    )
     emergencies = EmergencyOpener(
-        *(own, revocations, channel_state, kept, opening, unwrapping, releasing, metrics, now_ms),
-        kept_now=recorder.wake,
+        *(
+            own,
+            revocations,
+            channel_state,
+            emergency_log,
+            record_opener,
+            writer_key_opener,
+            key_release,
+            metrics,
+            now_ms,
+        ),
+        wake_recorder=recorder.wake,
         max_skew_seconds=config.clock_skew_seconds,
     )
-    desk = EmergencyQueries(emergencies, channel_state, kept, now_ms)
+    emergency_queries = EmergencyQueries(emergencies, channel_state, emergency_log, now_ms)
     budget = ByteBudget(config.in_flight_mib * MIB)
-    sealing = Sealer(
-        *(own, ledger, identities, WriterKeys(vault, ledger), keeper, leases, recent, budget, metrics, now_ms)
+    sealer = Sealer(
+        *(
+            own,
+            ledger,
+            identities,
+            WriterKeys(vault, ledger),
+            batch_store,
+            leases,
+            block_cache,
+            budget,
+            metrics,
+            now_ms,
+        )
     )
-    hosting = ReplicaHost(
-        *(pins, recent, budget, receipts, metrics, now_ms),
+    replica_host = ReplicaHost(
+        *(pins, block_cache, budget, receipts, metrics, now_ms),
         quota=Quota(config.leases_per_member, config.leased_mib_per_member * MIB),
     )
     folder.admit()
@@ -133,18 +158,24 @@ async def serve(config: StorageConfig, life: Lifecycle) -> None:
     life.readiness.add("database", database.check)
     life.readiness.add("kubo", kubo.check)
     life.readiness.add_service("ledger", ledger.check)
-    # Of the channel, by the ledger's answer: wrong keys are found at the start, when it is asked first.
+    # Finds wrong key files at the start, by the ledger's answer.
     life.readiness.add_service("registration", registration.check)
     life.readiness.add_service("peer", peer.check)
     life.readiness.add("vault", vault.check)
     server = GrpcServer(config, life, max_message_bytes=MAX_MESSAGE_BYTES)
     server.add(
         storage_pb2_grpc.add_StorageServiceServicer_to_server,
-        StorageServicer(sealing, opening, Blobs(own, ledger, keeper, blocks, leases), collector, desk),
+        StorageServicer(
+            sealer,
+            record_opener,
+            Blobs(own, ledger, batch_store, blocks, leases),
+            collector,
+            emergency_queries,
+        ),
     )
     server.add(
         storage_pb2_grpc.add_MemberStorageServiceServicer_to_server,
-        MemberStorageServicer(hosting, releasing, blocks),
+        MemberStorageServicer(replica_host, key_release, blocks),
     )
     await life.serve(server)
 
@@ -160,7 +191,7 @@ def _keys(config: StorageConfig) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
 
 
 async def _revocations(config: StorageConfig, life: Lifecycle) -> Revocations:
-    """Whom the members' CAs revoke: told by the own identity service."""
+    """Whom the members' CAs have revoked, as the own identity service tells."""
     revocations = Revocations.of(config.client_ca)
     asked = follow(
         revocations,
@@ -185,7 +216,7 @@ def _to_own(config: StorageConfig, address: str, service: str) -> grpc.aio.Chann
 
 
 async def _to_members(config: StorageConfig, life: Lifecycle) -> dict[str, grpc.aio.Channel]:
-    """A channel to the storage of each other member: of `MercyMSP` it is `storage.mercy`."""
+    """A channel to the storage of each other member; that of `MercyMSP` is `storage.mercy`."""
     return {
         member.msp_id: await life.enter(
             connect(

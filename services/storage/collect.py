@@ -1,6 +1,6 @@
-"""`python -m services.storage.collect --config FILE`: have unpinned blocks removed from the disk now.
+"""`python -m services.storage.collect --config FILE`: remove unpinned blocks from the disk now.
 
-By the storage service that runs with that configuration; says how many were removed.
+The storage service that runs with that configuration removes them. Prints how many were removed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from services.storage.domain.batch import MAX_BATCH_BYTES, MIB
 
 
 class Member(Section):
-    """A member: where its storage listens. Whose peers count, the channel's configuration says."""
+    """A member and the address of its storage. Which peers count is in the channel's configuration."""
 
     msp_id: str
     storage_address: Address
@@ -25,19 +25,19 @@ class StorageConfig(SignedChannelConfig):
     """peer, fabric_identity     the own peer, and the identity that may read the channel there
     members                   every member of the consortium, the own one included
     client_ca                 the CA roots by which each member's revocation list is checked
-    revocations_every_seconds between two questions to identity, whom the members' CAs have revoked
+    revocations_every_seconds how often identity is asked whom the members' CAs have revoked
     vault_key_file            HPKE private key, the 96 bytes of `cbmdhi.protocol.hpke.generate`; mode 0600
     storage_signing_key_file  P-256, PEM; signs replica receipts; mode 0600
-    decision_max_age_seconds  after its commit a decision releases keys for that long
-    clock_skew_seconds        by which a decision may be dated ahead of this machine's clock
+    decision_max_age_seconds  after its commit: how long a decision releases keys
+    clock_skew_seconds        how far a decision may be dated ahead of this machine's clock
     commit_wait_seconds       how long to wait for the own peer to commit a decision
-    push_seconds              to have a batch held by other members
-    spare_seconds             for each of these, before another one is asked beside it
-    release_seconds           for each member that is asked for a key
-    in_flight_mib             memory for batches that are worked on; over it: RESOURCE_EXHAUSTED
-    leased_mib_per_member     CARs that one other member may have pinned while their fate is open (over it:
+    push_seconds              deadline for the copies of a batch at other members
+    spare_seconds             how long one of these may be silent before another is asked as well
+    release_seconds           deadline of each member that is asked for a key
+    in_flight_mib             memory for batches in progress; above it: RESOURCE_EXHAUSTED
+    leased_mib_per_member     most MiB of CARs pinned here for one other member whose outcome is open (above:
                               RESOURCE_EXHAUSTED): more than 1,500 records/s of 1 kB in a lease's 15 minutes
-    leases_per_member         and how many of them
+    leases_per_member         most such CARs of one member
     recent_mib                memory for blocks (ciphertext, roots) stored, replicated or read lately
     """
 

@@ -15,11 +15,11 @@ _STORAGE = frozenset({"storage"})
 
 
 class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
-    """`MemberStorageService`: a caller is the storage service of a member and nobody else."""
+    """`MemberStorageService`: callable only by the storage service of a member."""
 
-    def __init__(self, hosting: ReplicaHost, releasing: KeyRelease, blocks: Blocks) -> None:
-        self._hosting = hosting
-        self._releasing = releasing
+    def __init__(self, replica_host: ReplicaHost, key_release: KeyRelease, blocks: Blocks) -> None:
+        self._replica_host = replica_host
+        self._key_release = key_release
         self._blocks = blocks
 
     async def Replicate(
@@ -27,14 +27,14 @@ class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
     ) -> storage_pb2.ReplicateResponse:
         peer = require_peer(context, services=_STORAGE, any_member=True)
         contents = receipts.contents_of(request.contents)
-        receipt = await self._hosting.replicate(peer.msp_id, request.car, request.root_cid, contents)
+        receipt = await self._replica_host.replicate(peer.msp_id, request.car, request.root_cid, contents)
         return storage_pb2.ReplicateResponse(receipt=receipt)
 
     async def ReleaseKey(
         self, request: storage_pb2.ReleaseKeyRequest, context: Any
     ) -> storage_pb2.ReleaseKeyResponse:
         require_peer(context, services=_STORAGE, any_member=True)
-        sealed = await self._releasing.release(request.tx_id, request.command_id, request.envelope_header)
+        sealed = await self._key_release.release(request.tx_id, request.command_id, request.envelope_header)
         return storage_pb2.ReleaseKeyResponse(sealed_data_key=sealed)
 
     async def FetchBlock(

@@ -1,4 +1,4 @@
-"""What storage counts."""
+"""The metrics of the storage service."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class StorageMetrics:
             "Blocks compared with the CID that the ledger names, by holder (own, member) and outcome",
             ("holder", "outcome"),
         )
-        # From 0 on: an alert sees the first of its kind only as an increase.
+        # Series start at 0, so that an alert on an increase sees the first event.
         for what in _COMPARED:
             self.integrity_failures.labels(what)
         for outcome in ("released", "refused", "failed"):

@@ -26,21 +26,21 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
 
     def __init__(
         self,
-        sealing: Sealer,
-        opening: RecordOpener,
+        sealer: Sealer,
+        record_opener: RecordOpener,
         blobs: Blobs,
         collector: GarbageCollector,
         emergency: EmergencyQueries,
     ) -> None:
-        self._sealing = sealing
+        self._sealer = sealer
         self._emergency = emergency
         self._collector = collector
-        self._opening = opening
+        self._record_opener = record_opener
         self._blobs = blobs
 
     async def Seal(self, request: storage_pb2.SealRequest, context: Any) -> storage_pb2.SealResponse:
         require_peer(context, services=_GATEWAY)
-        sealed = await self._sealing.seal([_item(item) for item in request.items])
+        sealed = await self._sealer.seal([_item(item) for item in request.items])
         return storage_pb2.SealResponse(results=sealed.results, seals=sealed.seals)
 
     async def Collect(self, request: storage_pb2.CollectRequest, context: Any) -> storage_pb2.CollectResponse:
@@ -50,7 +50,7 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
 
     async def Open(self, request: storage_pb2.OpenRequest, context: Any) -> storage_pb2.OpenResponse:
         require_peer(context, services=_GATEWAY)
-        return _opened(await self._opening.open(request.tx_id, request.command_id))
+        return _opened(await self._record_opener.open(request.tx_id, request.command_id))
 
     async def OpenMany(
         self, request: storage_pb2.OpenManyRequest, context: Any
@@ -64,14 +64,14 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
                 f"at most {_MOST_OPENS} are opened at once; ask again",
                 "opens",
             )
-        opened = await self._opening.open_many([(one.tx_id, one.command_id) for one in request.opens])
+        opened = await self._record_opener.open_many([(one.tx_id, one.command_id) for one in request.opens])
         return storage_pb2.OpenManyResponse(results=[_open_result(one) for one in opened])
 
     async def OpenInEmergency(
         self, request: storage_pb2.OpenInEmergencyRequest, context: Any
     ) -> storage_pb2.OpenInEmergencyResponse:
         require_peer(context, services=_GATEWAY)
-        opened = await self._emergency.emergencies.open(request.command)
+        opened = await self._emergency.opener.open(request.command)
         return storage_pb2.OpenInEmergencyResponse(opened=_opened(opened))
 
     async def GetStandstill(

@@ -1,4 +1,4 @@
-"""The member's vault: its HPKE key pair, and the writer keys that this member made, at rest under it."""
+"""The member's vault: its HPKE key pair, and the writer keys that this member made, encrypted at rest."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _NONCE_BYTES = 12
 
 
 def read_private_file(path: Path) -> bytes:
-    """A file that holds a key. Raises ValueError when anybody may touch it but its owner.
+    """The bytes of a key file. Raises ValueError when others than its owner have access to it.
 
-    Of a file that belongs to somebody else, this process's group may be the reader: so does Kubernetes mount
-    a Secret, root's, for a process that is not root.
+    If another user owns the file, this process's group may read it. That is how Kubernetes mounts a Secret,
+    owned by root, for a process that is not root.
     """
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
@@ -44,7 +44,7 @@ def read_private_file(path: Path) -> bytes:
 
 
 class Vault:
-    """Opens what is sealed to this member, and keeps its writer keys.
+    """Opens what is sealed to this member, and stores its writer keys.
 
     database_file  where `database` lies
     private_key    of `cbmdhi.protocol.hpke`, 96 bytes
@@ -60,7 +60,7 @@ class Vault:
         self._at_rest = AESGCM(at_rest)
 
     async def held(self, patients: Iterable[str]) -> dict[str, list[WriterKeyRef]]:
-        """The writer keys that are held for each patient, by patient."""
+        """The writer keys held here, by patient."""
         rows = await self._database.rows(
             "SELECT patient, key_id, epoch, sealed FROM writer_key"
             " WHERE patient IN (SELECT value FROM json_each(?))",
@@ -72,7 +72,7 @@ class Vault:
         return found
 
     async def keys(self, key_ids: Iterable[str]) -> dict[str, WriterKey]:
-        """The writer keys of those ids that are held here, by id. Raises MeshError INTEGRITY."""
+        """The writer keys with those ids, as far as they are held here. Raises MeshError INTEGRITY."""
         rows = await self._database.rows(
             "SELECT * FROM writer_key WHERE key_id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(key_ids)),),
@@ -80,7 +80,7 @@ class Vault:
         return {row["key_id"]: self._decrypt(row) for row in rows}
 
     async def make(self, wanted: Mapping[Patient, int]) -> dict[str, WriterKey]:
-        """Make writer keys for patients and epochs, once: whoever comes second gets what the first made.
+        """Make writer keys for patients and epochs. If another process made one first, gives that one.
 
         Gives them by patient, when they are on the disk.
         """
@@ -103,7 +103,7 @@ class Vault:
     def open_as_custodian(
         self, patient: str, sealed_record_key: bytes, writer_msp: str, key_id: str, sealed_writer_key: bytes
     ) -> bytes:
-        """A writer key, by the record private key that the patient entrusted to this vault.
+        """Open a writer key with the record private key that the patient entrusted to this vault.
 
         Raises hpke.CannotOpen.
         """
@@ -140,10 +140,10 @@ class Vault:
 
 
 def _to_disk(log_file: Path) -> None:
-    """Have what was committed survive a power cut.
+    """Make committed rows survive a power cut.
 
-    SQLite's write-ahead log would reach the disk at the next checkpoint only (synchronous = NORMAL): right
-    for what can be rebuilt, but a lost writer key is a lost record.
+    Otherwise SQLite's write-ahead log reaches the disk only at the next checkpoint (synchronous = NORMAL).
+    That is enough for what can be rebuilt, but a lost writer key is a lost record.
     """
     handle = os.open(log_file, os.O_RDONLY)
     try:

@@ -1,1 +1,1 @@
-"""What storage asks of the channel: by the own ledger service, or of the own peer itself."""
+"""What storage asks the channel, through the own ledger service or at the own peer."""

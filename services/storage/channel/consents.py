@@ -1,5 +1,4 @@
-"""Consent and delegation as they are now: a decision that was right when made releases nothing once that is
-not so any more."""
+"""Consent and delegation as they are now. A decision that would not be made again now releases no key."""
 
 from __future__ import annotations
 
@@ -25,12 +24,15 @@ class Explainer(Protocol):
 
 
 class Consents:
-    """`async with Consents(source, metrics)`: many readers' questions leave together; no answer is kept."""
+    """`async with Consents(source, metrics)`: the questions of many readers go out in batches.
+
+    No answer is cached.
+    """
 
     def __init__(self, source: Explainer, metrics: Metrics) -> None:
         self._source = source
         nothing: TtlCache[ReadGrant, Verdict] = TtlCache(1)
-        self._gathered = BatchedLookup(
+        self._lookup = BatchedLookup(
             self._ask, nothing, metrics, "consents", lasting=lambda _grant, _verdict: False
         )
 
@@ -38,14 +40,14 @@ class Consents:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        await self._gathered.close()
+        await self._lookup.close()
 
     async def refusals(self, grants: Iterable[ReadGrant]) -> dict[ReadGrant, MeshError]:
-        """Those that would be decided otherwise now, or of which that is not known, and why.
+        """The grants that would be refused now, or whose decision is not known, each with the reason.
 
-        A broken glass asks for nobody's consent.
+        A break-glass grant needs no consent.
         """
-        answers = await self._gathered.many(grant for grant in grants if grant.action)
+        answers = await self._lookup.many(grant for grant in grants if grant.action)
         return {grant: answer for grant, answer in answers.items() if isinstance(answer, MeshError)}
 
     async def _ask(self, grants: Sequence[ReadGrant]) -> list[Verdict | MeshError]:

@@ -1,4 +1,4 @@
-"""Who is who on the channel, remembered for as long as what is asked may be old."""
+"""Identities on the channel, cached for as long as each use allows."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ class IdentitySource(Protocol):
 
 
 class IdentityCache:
-    """`async with Identities(source, revocations, metrics)`.
+    """`async with IdentityCache(source, revocations, metrics)`.
 
-    An active patient may be six hours old: record key and custodians never change, since the registration
-    certifies them, and whether the patient is still active the chaincode decides for every record anyway;
-    what was sealed in vain is discarded. Whoever reads is at most three seconds old, since a suspension must
-    count within five; whom the home member's CA has revoked acts no more, whatever the channel says as yet.
-    Who was not found is asked for again each time.
+    An active patient is cached for six hours. The registration certifies the record key and the custodians,
+    so they never change. Whether the patient is still active is checked by the chaincode for every record;
+    what was sealed for a patient who is not is discarded.
+    A reader is cached for three seconds, since a suspension must count within five. Somebody whose
+    certificate the home member's CA has revoked is refused at once, even while the channel says "active".
+    An identity that was not found is not cached.
     """
 
     def __init__(self, source: IdentitySource, revocations: Revocations, metrics: Metrics) -> None:
@@ -51,16 +52,16 @@ class IdentityCache:
             _PATIENTS, seconds=_PATIENT_SECONDS, spread=True
         )
         people: TtlCache[str, IdentityDocument] = TtlCache(_PEOPLE, seconds=_PERSON_SECONDS, spread=True)
-        self._people = BatchedLookup(source.identities, people, metrics, "identities")
+        self._people_lookup = BatchedLookup(source.identities, people, metrics, "identities")
 
     async def __aenter__(self) -> IdentityCache:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        await self._people.close()
+        await self._people_lookup.close()
 
     async def patients(self, addresses: Iterable[str]) -> dict[str, Patient | Refusal]:
-        """Each address's active patient, or why nothing is sealed for it. Raises MeshError."""
+        """The active patient of each address, or why nothing is sealed for it. Raises MeshError."""
         found: dict[str, Patient | Refusal] = {}
         unknown: list[str] = []
         for address in addresses:
@@ -78,17 +79,19 @@ class IdentityCache:
         return found
 
     async def people(self, addresses: Iterable[str]) -> dict[str, IdentityDocument | MeshError]:
-        """Each as of at most three seconds ago, or why not: NOT_FOUND, INTEGRITY, INACTIVE_SIGNER (revoked),
-        UNAVAILABLE."""
-        found = await self._people.many(addresses)
+        """Identities at most three seconds old, or why there is none.
+
+        Errors: NOT_FOUND, INTEGRITY, INACTIVE_SIGNER (revoked), UNAVAILABLE.
+        """
+        found = await self._people_lookup.many(addresses)
         return {address: self._unless_revoked(one) for address, one in found.items()}
 
     async def revoked(self, signers: Iterable[str]) -> dict[str, Refusal]:
-        """Those of them who were revoked, or of whom that is not known, and why nothing is sealed for them.
+        """The signers who are revoked, or whose status is not known, each with the reason.
 
-        Nobody is looked up while every member's list is known and names none of them.
+        Nobody is looked up while every member's revocation list is known and names none of them.
         """
-        # A batch of hundreds is mostly one engine's.
+        # Most batches have one signer: an engine.
         doubted = {
             signer
             for signer in set(signers)
@@ -111,9 +114,9 @@ class IdentityCache:
         return one
 
     async def custodians(self, patients: Iterable[str]) -> dict[str, tuple[str, ...] | MeshError]:
-        """The custodians that each patient registered with, by MSP id, or why they are not known.
+        """The MSP ids of the custodians that each patient registered, or why they are not known.
 
-        They never change, since the registration certifies them: they are kept for six hours.
+        The registration certifies them, so they never change: they are cached for six hours.
         """
         found: dict[str, tuple[str, ...] | MeshError] = {}
         unknown: list[str] = []
@@ -124,7 +127,7 @@ class IdentityCache:
                 unknown.append(patient)
             else:
                 found[patient] = known
-        for patient, document in (await self._people.many(unknown)).items():
+        for patient, document in (await self._people_lookup.many(unknown)).items():
             if isinstance(document, MeshError):
                 found[patient] = document
             else:

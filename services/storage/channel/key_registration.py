@@ -6,7 +6,7 @@ from services.storage.sealing.sealer import Register
 
 
 class KeyRegistration:
-    """Compares the own keys with the member's document on the channel."""
+    """Compares the keys of this storage with the member's document on the channel."""
 
     def __init__(
         self, own_msp: str, register: Register, vault_public_key: bytes, signing_public_key: bytes

@@ -60,10 +60,11 @@ class Ledger:
         self._consortium: TtlCache[str, Consortium] = TtlCache(1, seconds=_CONSORTIUM_SECONDS, spread=True)
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
-        """Identities as they are now, in order, each with its keys checked against its own signed
-        registration: the ledger service's word alone would let it put a key of its own in a reader's place.
+        """Identities as they are now, in the order of the addresses.
 
-        In a place that has none stands why: NOT_FOUND, INTEGRITY.
+        The keys of each are checked against the identity's own signed registration. Otherwise the ledger
+        service could put a key of its own in the place of a reader's.
+        An error stands in the place of an identity that is not given: NOT_FOUND, INTEGRITY.
         """
         found: list[IdentityDocument | MeshError] = []
         for part in _parts(addresses):
@@ -82,7 +83,7 @@ class Ledger:
         return found
 
     async def consortium(self) -> Consortium:
-        """Members and policy, as of at most half a minute ago."""
+        """Members and policy, at most 30 s old."""
         known = self._consortium.get("")
         if known is not None:
             return known
@@ -98,7 +99,7 @@ class Ledger:
         return consortium
 
     async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
-        """The own member's writer key of the highest epoch that the channel knows for each patient."""
+        """For each patient the own member's writer key with the highest epoch that the channel knows."""
         found: list[WriterKeyRef | None] = []
         for part in _parts(patients):
             answer = await call(
@@ -114,7 +115,7 @@ class Ledger:
     async def committed_contents(
         self, asked: Mapping[str, Sequence[Content]]
     ) -> ledger_pb2.GetCommittedContentsResponse:
-        """What the channel names of each batch, by its root; which of the contents' commands are decided."""
+        """For each batch, by its root: which contents the channel names, and whose commands are decided."""
         batches = [
             ledger_pb2.HeldBatch(
                 root_cid=root,
@@ -149,7 +150,7 @@ class Ledger:
         return list(answer.verdicts)
 
     async def submit(self, commands: Sequence[SignedCommand]) -> None:
-        """Carry lone commands to the channel. What became of them is for the own peer to say."""
+        """Submit single commands to the channel. Ask the own peer for their outcome."""
         items = [BatchItem(group=CommandGroup(commands=[signed])) for signed in commands]
         await call(
             self._stub.Submit,

@@ -1,7 +1,7 @@
-"""The member's own peer, asked with storage's own Fabric identity: what is valid, and whose word counts.
+"""The member's own peer, asked with storage's own Fabric identity: valid transactions, trusted certificates.
 
-A block's validation flags are signed by nobody. They are believed of the own peer alone, over TLS to it, and
-never of the ledger service that stands between everybody else and it.
+Nobody signs the validation flags of a block. They are trusted only from the own peer, over TLS, and never
+from the ledger service.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class OwnPeer:
         await self._connection.close()
 
     async def block(self, tx_id: str, wait_seconds: float) -> bytes:
-        """The serialized common.Block of a transaction that the own peer commits as valid in time.
+        """The serialized common.Block of a transaction that the own peer commits as valid.
 
-        Raises NOT_FOUND, FORBIDDEN (invalid), UNAVAILABLE.
+        Waits `wait_seconds` for the commit. Raises NOT_FOUND, FORBIDDEN (invalid), UNAVAILABLE.
         """
         try:
             status = await self._network.commit(tx_id).status(max(wait_seconds, _LEAST_WAIT_SECONDS))
             block = (await self._network.block_by_number(status.block_number)).raw
-            if not status.successful and not await asyncio.to_thread(_another, block, tx_id, status.code):
+            if not status.successful and not await asyncio.to_thread(_valid_twin, block, tx_id, status.code):
                 raise MeshError(
                     code_pb2.CODE_FORBIDDEN,
                     f"the own peer found the transaction invalid ({status.name}); send the access again",
@@ -65,12 +65,12 @@ class OwnPeer:
             return block
         except fabric.CommitStatusError as exc:
             if exc.status.name == "UNAVAILABLE":
-                raise _away() from exc
+                raise _unavailable() from exc
             raise MeshError(
                 code_pb2.CODE_NOT_FOUND, "no such transaction is committed on this member's peer", "tx_id"
             ) from exc
         except fabric.FabricError as exc:
-            raise _away() from exc
+            raise _unavailable() from exc
 
     async def query(self, query: bytes) -> bytes:
         """What the own peer's chaincode answers to a serialized Query. Raises UNAVAILABLE."""
@@ -78,17 +78,17 @@ class OwnPeer:
             contract = self._network.contract(self._config.chaincode)
             return await contract.evaluate("query", query, organisations=(self._config.msp_id,))
         except fabric.FabricError as exc:
-            raise _away() from exc
+            raise _unavailable() from exc
 
     async def trust(self, *, fresh: bool = False) -> Trust:
-        """Whose signatures count, by the channel's configuration as of at most half a minute ago."""
+        """Whose signatures count, by the channel's configuration, at most 30 s old unless `fresh`."""
         known = None if fresh else self._trust.get("")
         if known is not None:
             return known
         try:
             config = await self._network.channel_config()
         except fabric.FabricError as exc:
-            raise _away() from exc
+            raise _unavailable() from exc
         trust = Trust(
             channel=self._config.channel,
             chaincode=self._config.chaincode,
@@ -106,11 +106,11 @@ class OwnPeer:
         return None
 
 
-def _another(block: bytes, tx_id: str, code: int) -> bool:
-    """Whether that code is of an envelope that only bears the id, and a valid one bears it too.
+def _valid_twin(block: bytes, tx_id: str, code: int) -> bool:
+    """Whether the block holds two envelopes with this id, one with `code` and one that is valid.
 
-    An id follows from its creator and a nonce, which peers check. But a stranger's envelope under it may come
-    first in the block, and of that the peer speaks.
+    A transaction id follows from its creator and a nonce, and peers check that. A stranger can still put an
+    invalid envelope with the same id first in the block. The peer then reports the code of that one.
     """
     try:
         codes = blocks.codes_of(blocks.Block.parse(block), tx_id)
@@ -119,7 +119,7 @@ def _another(block: bytes, tx_id: str, code: int) -> bool:
     return code in codes and blocks.VALID in codes
 
 
-def _away() -> MeshError:
+def _unavailable() -> MeshError:
     return MeshError(
         code_pb2.CODE_UNAVAILABLE, "the member's peer is not there; ask again", retry_after_ms=500
     )

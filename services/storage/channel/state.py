@@ -1,4 +1,4 @@
-"""What the channel says, asked of the own peer's chaincode: no service is believed in between."""
+"""The state of the channel, read from the own peer's chaincode. No service in between has to be trusted."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class ChannelState:
     async def decide_emergency(
         self, signed: SignedCommand, charges: Sequence[EmergencyCharge]
     ) -> EmergencyDecision:
-        """Whether an EmergencyAccess may be carried out here and now, behind what was opened already."""
+        """Whether an EmergencyAccess may be carried out now. `charges`: openings not on record yet."""
         asked = DecideEmergency(asked=signed, charges=charges)
         return (await self._ask(Query(decide_emergency=asked))).emergency
 
     async def newest_epoch(self) -> int:
-        """The number of the newest minute that the channel has told; 0: none."""
+        """The number of the newest epoch (minute) on the channel; 0: none."""
         return max(Epoch.FromString(value).number for value in await self._values(EPOCH_KEYS))
 
     async def audit_entries(self, commands: Sequence[tuple[str, str]]) -> list[AuditEntry | None]:
-        """Of commands, by id and signer; None for one that is not on the channel. At most 1,000."""
+        """The entries of at most 1,000 commands, by id and signer. None: not on the channel."""
         if not commands:
             return []
         values = await self._values([audit_key(*one) for one in commands])
@@ -73,5 +73,8 @@ class ChannelState:
 
 
 def stands_still(newest_epoch: int, now_ms: int) -> bool:
-    """Whether the minute after the newest has passed untold (handle_emergency_access.go has the rule)."""
+    """Whether a whole minute after the newest epoch has passed without one of its own.
+
+    The rule is that of handle_emergency_access.go.
+    """
     return now_ms // EPOCH_MS - newest_epoch >= 2

@@ -1,4 +1,4 @@
-"""A batch to be sealed: its limits, what is wrong with one item, and the one root that holds it together."""
+"""A batch to be sealed: its limits, the checks of an item, and the root that links its blocks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ MAX_ITEMS = 1_000
 MAX_CONTENT_BYTES = 16 * MIB
 MAX_BATCH_BYTES = 32 * MIB
 MAX_CAR_BYTES = MAX_BATCH_BYTES + MIB // 2
-"""Content, and what envelopes and CAR add to it: under 300 bytes an item, under 100 a chunk."""
+"""Content plus the overhead of envelopes and CAR: under 300 bytes an item, under 100 a chunk."""
 MAX_BLOCKS = 1 + MAX_ITEMS + MAX_BATCH_BYTES // envelope.CHUNK_BYTES + MAX_ITEMS
-"""Of a CAR: its root, an envelope for each record, and chunks of those that do not fit into one block."""
+"""Most blocks of a CAR: its root, an envelope for each record, and chunks of large records."""
 MAX_BLOB_BYTES = MIB
 MAX_MESSAGE_BYTES = 33 * MIB
-"""Of a gRPC message to and from storage."""
+"""Largest gRPC message to and from storage."""
 
 
 class NotABatch(Exception):
-    """The blocks are not one batch held together by its root."""
+    """The blocks are not one batch under its root."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainRecord:
-    """One version of a record, in clear, and the command that shall put it on the channel."""
+    """One version of a record, in clear, and the command that is to put it on the channel."""
 
     record_id: str
     version: int
@@ -88,14 +88,14 @@ def check_item(item: PlainRecord) -> Refusal | None:
 
 
 def seal_item(item: PlainRecord, key: WriterKey) -> SealedRecord:
-    """The envelope of an item that was checked."""
+    """The envelope of a checked item."""
     binding = Binding(item.patient, item.record_id, item.version)
     return envelope.seal(item.content, item.salt, binding, key.ref.key_id, key.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch in one CAR. `root_block`: the list of links that holds it together; empty for a blob."""
+    """A batch in one CAR. `root_block`: the list of links to its blocks; empty for a blob."""
 
     root_cid: str
     car: bytes
@@ -117,7 +117,7 @@ def pack_blob(blob: bytes) -> Packed:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A block that holds others together: its CID and its bytes."""
+    """A block that links to others: its CID and its bytes."""
 
     cid: str
     block: bytes
@@ -125,10 +125,10 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A CAR that is what it says.
+    """A CAR that was checked.
 
-    blocks  by binary CID, a batch's root not among them
-    chunks  of the records that lie in several blocks, by the record's CID
+    blocks  by binary CID, without the root of a batch
+    chunks  CIDs of the chunks of each record that has several blocks, by the record's CID
     """
 
     packed: Packed
@@ -137,10 +137,10 @@ class Checked:
 
 
 def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Checked:
-    """Check that a CAR is a batch or a blob of `root_cid`, complete and with nothing beside it, and that its
-    records are the contents, each named once.
+    """Check that a CAR is exactly the batch or blob of `root_cid`, and that its records are the contents.
 
-    Raises NotABatch, and cid.HashMismatch when a block is not what its CID names.
+    It must be complete, hold nothing else, and name each content once.
+    Raises NotABatch, and cid.HashMismatch when a block does not match its CID.
     """
     try:
         root, blocks = car.read(packed, MAX_BLOCKS)
@@ -153,7 +153,7 @@ def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Chec
         raise NotABatch("the CAR does not begin with its own root")
     if cid.codec(root) == cid.RAW:
         if _is_list_of_links(blocks[0][1]):
-            # A node keeps blocks by their hash: who let go of it under this name would take it from a batch.
+            # A node stores blocks by their hash. Unpinning this blob would remove the root of a batch.
             raise NotABatch("a batch's list of links is sent as a blob")
         links, root_block, held = [], b"", dict(blocks)
     else:
@@ -166,7 +166,7 @@ def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Chec
 
 
 def _check_contents(held: Mapping[bytes, bytes], contents: Sequence[Content]) -> dict[str, tuple[str, ...]]:
-    """The chunks of each record that has some."""
+    """The chunks of each record that has several blocks."""
     if not 1 <= len(contents) <= MAX_ITEMS:
         raise NotABatch("it names no contents, or over 1,000")
     blocks = {cid.from_bytes(name): block for name, block in held.items()}
@@ -190,7 +190,7 @@ def _chunks_of(block: bytes) -> tuple[str, ...]:
     try:
         return tuple(envelope.chunk_cids(block))
     except envelope.CannotOpen:
-        # Evidence, or what nobody will ever open: that is its reader's trouble.
+        # Evidence, or an envelope that nobody can open. That concerns its reader only.
         return ()
 
 

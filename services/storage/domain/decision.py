@@ -1,4 +1,4 @@
-"""From a proven transaction to the right to release one data key, and to nobody but its reader."""
+"""Derives from a proven transaction the right to release one data key to one reader."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class NotGranted(Exception):
 class ReadGrant:
     """Who may have the data key of which version of a record, by which command, decided when (Unix ms).
 
-    actor    on whose authority: the reader, or who delegated to that device
-    action   `read`, `history` or `export`; empty: the glass was broken, and nobody's consent is asked
-    delegation  within which the reader, a device, acts; empty when it was asked in person
-    record   the version as the decision found it: what the endorsers signed, and no service's word
+    actor       the person whose rights count: the reader, or who delegated to the reader, a device
+    action      `read`, `history` or `export`; empty: break-glass, which needs no consent
+    delegation  under which the reader, a device, acts; empty: the reader acts in person
+    record      the version that the decision found: signed by the endorsers, no service's word
     """
 
     reader: str
@@ -45,10 +45,10 @@ class ReadGrant:
 
 
 def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: Set[str]) -> ReadGrant:
-    """The grant that stands in a verified transaction. Raises NotGranted.
+    """The grant in a verified transaction. Raises NotGranted.
 
-    The reader is who signed the command: of a delegated command the device. A command that was sent again
-    has its grant in its first transaction, never in a later one.
+    The reader is the signer of the command: for a delegated command, the device. A command that was sent
+    again has its grant in its first transaction and in no later one.
     """
     if not verified.valid:
         raise NotGranted("the transaction was committed as invalid; send the access again")
@@ -101,7 +101,7 @@ def check_age(grant: ReadGrant, *, now_ms: int, max_age_ms: int, max_skew_ms: in
 
 
 def _actor(signed: SignedCommand) -> str:
-    """The signer, or the delegator behind it: the chaincode has parsed the delegation."""
+    """The signer, or its delegator. The chaincode has checked the delegation."""
     if not signed.HasField("delegation"):
         return signed.signer
     try:

@@ -1,4 +1,4 @@
-"""What a clinician signed to have a record opened while no majority was to be had."""
+"""The command with which a clinician has a record opened while no majority of members answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cbmdhi.protocol import command, words
 
 
 class NotAnEmergency(Exception):
-    """Storage does not carry it out. `reason` is a sentence that a person can act on."""
+    """The command cannot be carried out. `reason` is a sentence that a person can act on."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -18,7 +18,7 @@ class NotAnEmergency(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Emergency:
-    """An EmergencyAccess as its signer states it; whether it holds, the own peer's chaincode decides.
+    """An EmergencyAccess as its signer states it. The own peer's chaincode decides on it.
 
     issued_at_ms  Unix ms, by the signer's clock
     """
@@ -33,12 +33,12 @@ class Emergency:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is known by: command id and signer."""
+        """Its identity: command id and signer."""
         return self.command_id, self.clinician
 
 
 def of_command(signed: SignedCommand) -> Emergency:
-    """Raises NotAnEmergency."""
+    """The emergency that a command states. Raises NotAnEmergency."""
     try:
         header, body = command.parse(signed)
     except command.MalformedCommand as error:
@@ -46,7 +46,7 @@ def of_command(signed: SignedCommand) -> Emergency:
     if not body.HasField("emergency_access") or signed.HasField("delegation"):
         raise NotAnEmergency("not an EmergencyAccess, signed in person")
     try:
-        # It will be put on record as it is.
+        # The command will be recorded on the channel unchanged.
         words.check_command(signed, header, body, "command", "body")
     except words.NotAWord as error:
         raise NotAnEmergency(str(error)) from error
@@ -63,7 +63,7 @@ def of_command(signed: SignedCommand) -> Emergency:
 
 
 def check_fresh(asked: Emergency, *, now_ms: int, max_age_ms: int, max_skew_ms: int) -> None:
-    """Check that it was signed just now: held back, it opens nothing. Raises NotAnEmergency."""
+    """Check that it was signed just now, so that an old one opens nothing. Raises NotAnEmergency."""
     age_ms = now_ms - asked.issued_at_ms
     if age_ms > max_age_ms:
         raise NotAnEmergency(f"it was signed over {max_age_ms // 1000} s ago; sign it anew")

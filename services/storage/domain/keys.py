@@ -1,4 +1,4 @@
-"""The key hierarchy's decisions: which writer key is used, who gets it sealed, who is asked to open it."""
+"""The key hierarchy's decisions: which writer key is used, who gets it sealed, who can release it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WriterKeyRef:
-    """What the channel says of a writer key: its id, its epoch (from 1) and SHA-256 of the sealed key."""
+    """A writer key as the channel names it: id, epoch (from 1), SHA-256 of the sealed key."""
 
     key_id: str
     epoch: int
@@ -17,10 +17,10 @@ class WriterKeyRef:
 
 @dataclass(frozen=True, slots=True)
 class WriterKey:
-    """A writer key as its member holds it.
+    """A writer key, held by the member that made it.
 
     key     AES-256, 32 bytes, in clear
-    sealed  the same, sealed to the patient's record public key: what others may hold
+    sealed  the same, sealed to the patient's record public key; others may hold it
     """
 
     ref: WriterKeyRef
@@ -39,7 +39,7 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Go on with the held key of that id. `on_channel`: the channel knows it already."""
+    """Use the held key with that id. `on_channel`: the channel has it already."""
 
     key_id: str
     on_channel: bool
@@ -58,9 +58,9 @@ def choose_writer_key(held: Sequence[WriterKeyRef], on_channel: WriterKeyRef | N
     held        the keys in the member's vault for that patient
     on_channel  the member's key of the highest epoch that the channel knows for that patient
 
-    The channel's key wins when it is held. A key that was made and never committed is used again, unless
-    the channel has gone on to its epoch without it. A key that the channel knows and the vault has lost is
-    followed by one of the next epoch: what it protects stays readable through the custodians.
+    The channel's key is used when it is held. A key that was made and never committed is used again, unless
+    the channel has another key of its epoch. When the vault has lost the channel's key, a key of the next
+    epoch is made; records under the lost key stay readable through the custodians.
     """
     if on_channel is None:
         newest = max(held, key=lambda ref: ref.epoch, default=None)
@@ -74,12 +74,12 @@ def choose_writer_key(held: Sequence[WriterKeyRef], on_channel: WriterKeyRef | N
 
 
 def holders(own_msp: str, custodians: Iterable[str]) -> tuple[str, ...]:
-    """Into whose private data collections a sealed writer key goes: the writer's, then each custodian's."""
+    """The members whose private data collections get a sealed writer key: the writer, then the custodians."""
     return tuple(dict.fromkeys((own_msp, *custodians)))
 
 
 def releasers(own_msp: str, writer_msp: str, custodians: Iterable[str]) -> tuple[str, ...]:
-    """Who can release a data key, in the order of asking: the own member if able, the writer, custodians."""
+    """Who can release a data key, in the order of asking: the own member if it can, writer, custodians."""
     able = tuple(dict.fromkeys((writer_msp, *custodians)))
     own = (own_msp,) if own_msp in able else ()
     return (*own, *(msp for msp in able if msp != own_msp))

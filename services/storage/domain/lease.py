@@ -1,4 +1,4 @@
-"""What becomes of a batch that is pinned here, told by what the channel names of it and by nothing else."""
+"""The outcome of a batch that is pinned here. It follows only from what the channel names of it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from functools import cached_property
 from cbmdhi.protocol import replica
 
 MARGIN_MS = 3 * 60 * 1000
-"""On top of a receipt's lifetime: a transaction may be ordered some time after its own, and clocks differ."""
+"""Added to the lifetime of a receipt: a transaction may be ordered later than its timestamp."""
 
 LEASE_MS = replica.RECEIPT_LIFETIME_MS + MARGIN_MS
-"""After so long, by the channel's own time, nothing can be put on the channel with the receipt any more."""
+"""After this time, by the channel's clock, a receipt can put nothing on the channel any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A content and the command for which it was sealed: by no other can it get onto the channel.
+    """A content and the command for which it was sealed. No other command can put it on the channel.
 
-    stated_sha256  what its storage says of it (`replica.stated`); empty for evidence
+    stated_sha256  hash of what its storage states of it (`replica.stated`); empty for evidence
     """
 
     cid: str
@@ -30,13 +30,13 @@ class Content:
 
     @property
     def sealed(self) -> tuple[str, str, str, bytes]:
-        """As `replica.contents` takes it."""
+        """The argument for `replica.contents`."""
         return self.cid, self.command_id, self.signer, self.stated_sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What one other member may have pinned here while the fate of it is open."""
+    """How much one other member may have pinned here while the outcome is open."""
 
     batches: int
     size: int
@@ -45,10 +45,10 @@ class Quota:
 
 @dataclass(frozen=True)
 class Lease:
-    """A batch that is pinned on behalf of a member, and whose fate is open.
+    """A batch that is pinned on behalf of a member and whose outcome is open.
 
-    chunks       of the records that lie in several blocks, by the record's CID
-    held_at_ms   when it was written (Unix ms); 0: no receipt was ever given, so nothing can name it
+    chunks       CIDs of the chunks of each record that has several blocks, by the record's CID
+    held_at_ms   when it was written (Unix ms); 0: no receipt was given, so no command can name it
     """
 
     root_cid: str
@@ -62,7 +62,7 @@ class Lease:
 
     @cached_property
     def sealed(self) -> bytes:
-        """`SealedBatch.contents`: what its receipts are about."""
+        """`SealedBatch.contents`: what its receipts sign."""
         return replica.contents(one.sealed for one in self.contents)
 
     @cached_property
@@ -72,7 +72,7 @@ class Lease:
 
     @property
     def blocks(self) -> list[str]:
-        """Everything below the root."""
+        """CIDs of all blocks below the root."""
         return self.with_chunks([content.cid for content in self.contents])
 
     def with_chunks(self, cids: Iterable[str]) -> list[str]:
@@ -80,19 +80,19 @@ class Lease:
         return [name for cid in cids for name in (cid, *self.chunks.get(cid, ()))]
 
     def has_ended(self, channel_time_ms: int, now_ms: int) -> bool:
-        """Whether no receipt of it can be used any more.
+        """Whether none of its receipts can be used any more.
 
-        By the channel's time, so that a ledger that lags lets nothing go, and by the own clock, so that
-        nobody's wrong clock does.
+        Both clocks must say so: the channel's, so that nothing is unpinned while the ledger lags, and the
+        own one, so that a wrong clock of others unpins nothing.
         """
         return not self.held_at_ms or min(channel_time_ms, now_ms) > self.held_at_ms + LEASE_MS
 
 
 def settle(lease: Lease, named: Set[str], decided: Set[Content], *, ended: bool) -> frozenset[str] | None:
-    """CIDs of the records that stay for good, when the fate of each is known; None when it is not.
+    """CIDs of the records that stay for good, when the outcome of each is known; else None.
 
     named    CIDs below its root that committed records name
-    decided  contents whose command has a verdict on the channel: not named then, it never will be
+    decided  contents whose command has a verdict on the channel: if not named by then, they never will be
     """
     cids = {content.cid for content in lease.contents}
     for content in lease.contents:

@@ -1,4 +1,4 @@
-"""What was opened without a majority: kept on the disk before a key leaves, until the channel has it."""
+"""The log of records opened without a majority. An entry is on the disk before its key leaves."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from services.runtime.sqlite import Database
 from services.storage.domain.emergency import Emergency
 
 
-class Keeping(Enum):
-    """What became of a decision that was to be kept."""
+class LogOutcome(Enum):
+    """The outcome of `EmergencyLog.keep`."""
 
     KEPT = "kept"
-    """It is on the disk now, for the first time: it may be carried out."""
+    """The decision is on the disk now, for the first time: release the key."""
     THERE = "there"
-    """It was carried out before."""
+    """The decision was in the log already: its key was released before."""
     CHANGED = "changed"
-    """More was opened by the clinician, or put on record, since it was decided: decide it anew."""
+    """The clinician opened more, or more was put on record, since the decision: decide again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A kept decision.
+    """A decision in the log.
 
     opened_ms    when the key left, Unix ms
-    recorded_ms  when it was found on the channel; 0 before
-    objection    the code that stands against it there
+    told         the patient's inbox has the notice
+    recorded_ms  when the command was found on the channel, Unix ms; 0: not yet
+    objection    the code that the channel has against it
     """
 
     signed: SignedCommand
@@ -45,7 +46,7 @@ class Kept:
 
     @property
     def command_sha256(self) -> bytes:
-        """What an audit entry of this very command names."""
+        """The hash by which the audit entry names this command."""
         return hashlib.sha256(self.signed.command).digest()
 
 
@@ -53,13 +54,13 @@ _COLUMNS = "signed, command, clinician, opened_ms, told, recorded_ms, objection"
 
 
 class EmergencyLog:
-    """The table `emergency`. Nothing is ever taken out of it. Raises MeshError UNAVAILABLE (the disk)."""
+    """The table `emergency`. No row is ever removed. Raises MeshError UNAVAILABLE (the disk)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def charges(self, clinician: str) -> list[EmergencyCharge]:
-        """What of the clinician's is not on record yet, oldest first."""
+        """The clinician's openings that are not on the channel yet, oldest first."""
         rows = await self._database.rows(
             "SELECT patient, opened_ms FROM emergency WHERE clinician = ? AND recorded_ms = 0 "
             "ORDER BY opened_ms, command",
@@ -67,31 +68,31 @@ class EmergencyLog:
         )
         return [EmergencyCharge(patient=row["patient"], opened_at_ms=row["opened_ms"]) for row in rows]
 
-    async def keep(self, asked: Emergency, opened_ms: int, charged: int) -> Keeping:
-        """Keep a decision for which so many charges were counted: on the disk when this returns."""
+    async def keep(self, asked: Emergency, opened_ms: int, charged: int) -> LogOutcome:
+        """Write a decision to the disk. `charged`: how many charges the decision counted."""
         row = (
             *(asked.command_id, asked.clinician, asked.patient),
             *(asked.signed.SerializeToString(), opened_ms),
         )
 
-        def write(db: sqlite3.Connection) -> Keeping:
+        def write(db: sqlite3.Connection) -> LogOutcome:
             known = db.execute("SELECT 1 FROM emergency WHERE command = ? AND clinician = ?", asked.key)
             if known.fetchone() is not None:
-                return Keeping.THERE
+                return LogOutcome.THERE
             count = "SELECT count(*) FROM emergency WHERE clinician = ? AND recorded_ms = 0"
             if db.execute(count, (asked.clinician,)).fetchone()[0] != charged:
-                return Keeping.CHANGED
+                return LogOutcome.CHANGED
             db.execute(
                 "INSERT INTO emergency (command, clinician, patient, signed, opened_ms) "
                 "VALUES (?, ?, ?, ?, ?)",
                 row,
             )
-            return Keeping.KEPT
+            return LogOutcome.KEPT
 
         return await self._database.write(write)
 
     async def unsettled(self, limit: int, after: Kept | None = None) -> list[Kept]:
-        """Those that the patient was not told of, or that are not on record, oldest first, behind `after`."""
+        """Entries without a notice or not on the channel, oldest first, from behind `after` on."""
         place = (after.opened_ms, after.command_id, after.clinician) if after is not None else (0, "", "")
         return await self._read(
             "WHERE (told = 0 OR recorded_ms = 0) AND (opened_ms, command, clinician) > (?, ?, ?) "
@@ -100,14 +101,14 @@ class EmergencyLog:
         )
 
     async def newest(self, limit: int, *, unrecorded_only: bool) -> list[Kept]:
-        """Newest first."""
+        """At most `limit` entries, newest first."""
         return await self._read(
             "WHERE recorded_ms = 0 OR NOT ? ORDER BY opened_ms DESC, command LIMIT ?",
             (unrecorded_only, limit),
         )
 
     async def unrecorded(self) -> tuple[int, int]:
-        """How many are not on record, and when the oldest of them was opened (Unix ms; 0: there is none)."""
+        """How many are not on the channel, and when the oldest was opened (Unix ms; 0: none)."""
         row = await self._database.row(
             "SELECT count(*), coalesce(min(opened_ms), 0) FROM emergency WHERE recorded_ms = 0"
         )
@@ -115,11 +116,11 @@ class EmergencyLog:
         return int(row[0]), int(row[1])
 
     async def told(self, one: Kept) -> None:
-        """The patient's inbox has it."""
+        """Note that the patient's inbox has the notice."""
         await self._set("told = 1", (), one)
 
     async def recorded(self, one: Kept, at_ms: int, objection: int) -> None:
-        """It was found on the channel."""
+        """Note that the command was found on the channel."""
         await self._set("recorded_ms = ?, objection = ?", (at_ms, objection), one)
 
     async def _set(self, what: str, values: tuple[int, ...], one: Kept) -> None:

@@ -1,4 +1,4 @@
-"""The member's own notify service: tells a patient what the channel cannot tell yet."""
+"""The member's own notify service: tells a patient of an opening that is not on the channel yet."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class PatientNotices:
         self._retries = RetryBudget()
 
     async def tell(self, signed: SignedCommand) -> None:
-        """Put it into the inboxes of the patient and the reviewers; told twice it is there once."""
+        """Put the command into the inboxes of the patient and the reviewers. Idempotent."""
         request = notify_pb2.TellRequest(command=signed)
         await call(self._stub.Tell, request, deadline_seconds=_SECONDS, retries=self._retries)

@@ -1,8 +1,8 @@
-"""A record opened while no majority is to be had: the one exception to *no plaintext without a committed
-entry*. docs/adr/0029-emergency-without-a-majority.md has its bounds.
+"""Opens a record while no majority of members answers.
 
-The own peer's chaincode decides, by the rules by which the channel will; what was decided is on the disk
-before the key leaves, and never leaves the disk.
+This is the one exception to *no plaintext without a committed entry*; its limits are in
+docs/adr/0029-emergency-without-a-majority.md. The chaincode of the own peer decides by the same rules as the
+channel. The decision is on the disk before the key leaves, and is never removed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from services.runtime.revocations import Revocations
 from services.storage.domain import emergency
 from services.storage.domain.decision import ReadGrant
 from services.storage.domain.emergency import Emergency
-from services.storage.emergency.log import EmergencyLog, Keeping
+from services.storage.emergency.log import EmergencyLog, LogOutcome
 from services.storage.metrics import StorageMetrics
-from services.storage.release.key_release import Entitled, KeyRelease
+from services.storage.release.key_release import Entitlement, KeyRelease
 from services.storage.release.record_opener import OpenedRecord, RecordOpener
-from services.storage.release.writer_key_opener import Wanted, WriterKeyOpener
+from services.storage.release.writer_key_opener import WriterKeyOpener, WriterKeyRequest
 
 _log = structlog.get_logger()
 
@@ -45,20 +45,20 @@ _REFUSED = (
 
 
 class State(Protocol):
-    """The state at the own peer (`channel_state.ChannelState`), or a fake."""
+    """The state at the own peer (`channel.state.ChannelState`), or a fake."""
 
     async def decide_emergency(
         self, signed: SignedCommand, charges: Sequence[EmergencyCharge]
     ) -> EmergencyDecision:
-        """What the own peer's chaincode says to it. Raises MeshError."""
+        """The decision of the own peer's chaincode. Raises MeshError."""
         ...
 
 
 class EmergencyOpener:
-    """Opens records of the own member's patients for its own clinicians, by their signed word.
+    """Opens records of the own member's patients for its own clinicians, on their signed commands.
 
-    kept_now          called when one more is kept
-    max_skew_seconds  by which a command may be dated ahead
+    wake_recorder     called when an entry was added to the log
+    max_skew_seconds  how far a command may be dated ahead
     """
 
     def __init__(
@@ -66,32 +66,35 @@ class EmergencyOpener:
         own_msp: str,
         revocations: Revocations,
         state: State,
-        kept: EmergencyLog,
-        opening: RecordOpener,
-        unwrapping: WriterKeyOpener,
-        releasing: KeyRelease,
+        emergency_log: EmergencyLog,
+        record_opener: RecordOpener,
+        writer_key_opener: WriterKeyOpener,
+        key_release: KeyRelease,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
         *,
-        kept_now: Callable[[], None],
+        wake_recorder: Callable[[], None],
         max_skew_seconds: float,
     ) -> None:
         self._own_msp = own_msp
         self._revocations = revocations
         self._state = state
-        self._kept = kept
-        self._opening = opening
-        self._unwrapping = unwrapping
-        self._releasing = releasing
+        self._emergency_log = emergency_log
+        self._record_opener = record_opener
+        self._writer_key_opener = writer_key_opener
+        self._key_release = key_release
         self._metrics = metrics
         self._now_ms = now_ms
-        self._kept_now = kept_now
+        self._wake_recorder = wake_recorder
         self._max_skew_ms = int(max_skew_seconds * 1000)
         self._locks = KeyedLocks()
 
     async def open(self, signed: SignedCommand) -> OpenedRecord:
-        """Raises MeshError CONFLICT (a majority is there, or released before), other refusals of the own
-        peer's chaincode, NOT_FOUND (no key), INTEGRITY, UNAVAILABLE (also when it cannot be kept)."""
+        """The record of a signed EmergencyAccess.
+
+        Raises MeshError CONFLICT (there is a majority, or the key was released before), other refusals of
+        the own peer's chaincode, NOT_FOUND (no key), INTEGRITY, UNAVAILABLE (also: no log).
+        """
         try:
             opened = await self._open(signed)
         except MeshError as err:
@@ -113,28 +116,28 @@ class EmergencyOpener:
         except emergency.NotAnEmergency as error:
             raise MeshError(code_pb2.CODE_INVALID, error.reason, "command") from error
         async with self._locks.hold(asked.clinician):
-            charges = await self._kept.charges(asked.clinician)
+            charges = await self._emergency_log.charges(asked.clinician)
             decision = await self._state.decide_emergency(signed, charges)
             self._check(asked, decision)
             opened = await self._prepare(asked, decision)
-            # From here on it stands on this member's disk; the key leaves after that alone.
-            keeping = await self._kept.keep(asked, self._now_ms(), len(charges))
-        if keeping is Keeping.THERE:
+            # The key may leave only when the decision is on this member's disk.
+            outcome = await self._emergency_log.keep(asked, self._now_ms(), len(charges))
+        if outcome is LogOutcome.THERE:
             raise MeshError(
                 code_pb2.CODE_CONFLICT, "the key was released on this command already; sign a new one"
             )
-        if keeping is Keeping.CHANGED:
+        if outcome is LogOutcome.CHANGED:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE,
                 "more was opened meanwhile; send the same command again",
                 retry_after_ms=100,
             )
         _log.warning("emergency.opened", count=len(charges) + 1)
-        self._kept_now()
+        self._wake_recorder()
         return opened
 
     def _check(self, asked: Emergency, decision: EmergencyDecision) -> None:
-        """What the chaincode says; and by storage itself, whose keys sign and whose patient it is."""
+        """Check the chaincode's verdict, and here the signature, the keys and the home of both people."""
         verdict, record = decision.verdict, decision.record
         refused = verdict.objection if verdict.code == code_pb2.CODE_OK else verdict.code
         if refused != code_pb2.CODE_UNSPECIFIED or not decision.HasField("record"):
@@ -158,18 +161,18 @@ class EmergencyOpener:
             raise MeshError(
                 code_pb2.CODE_FORBIDDEN, "without a majority a member opens records of its own patients alone"
             )
-        # Suspended they cannot be while there is no majority.
+        # Nobody can be suspended without a majority, but a CA can revoke.
         self._revocations.check(decision.clinician.home_msp, decision.clinician.address)
 
     async def _prepare(self, asked: Emergency, decision: EmergencyDecision) -> OpenedRecord:
-        """Envelope and sealed data key, by keys that this member holds: no other is asked for any."""
+        """Envelope and sealed data key, with the keys of this member. No other member is asked."""
         record = decision.record
         custodians = tuple(one.msp for one in decision.patient.custodians)
-        wanted = Wanted(record, custodians)
-        key = (await self._unwrapping.writer_keys([wanted]))[wanted.place]
+        wanted = WriterKeyRequest(record, custodians)
+        key = (await self._writer_key_opener.writer_keys([wanted]))[wanted.place]
         if isinstance(key, MeshError):
             raise key
-        blocks, header = await self._opening.envelope(record)
+        blocks, header = await self._record_opener.envelope(record)
         grant = ReadGrant(
             reader=asked.clinician,
             actor=asked.clinician,
@@ -182,5 +185,5 @@ class EmergencyOpener:
             decided_at_ms=asked.issued_at_ms,
             record=record,
         )
-        entitled = Entitled(grant, custodians, decision.clinician.hpke_public_key)
-        return OpenedRecord(blocks, self._releasing.sealed(entitled, header, key), self._own_msp, record)
+        entitled = Entitlement(grant, custodians, decision.clinician.hpke_public_key)
+        return OpenedRecord(blocks, self._key_release.sealed(entitled, header, key), self._own_msp, record)

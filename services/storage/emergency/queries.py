@@ -1,4 +1,4 @@
-"""What may be asked about emergencies, beside having one carried out."""
+"""Questions about emergencies: whether the channel stands still, and what was opened."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MOST = 500
 class EmergencyQueries:
     """Raises MeshError."""
 
-    emergencies: EmergencyOpener
-    state: ChannelState
-    kept_emergencies: EmergencyLog
+    opener: EmergencyOpener
+    channel_state: ChannelState
+    log: EmergencyLog
     now_ms: Callable[[], int]
 
     async def standstill(self) -> storage_pb2.GetStandstillResponse:
@@ -30,8 +30,8 @@ class EmergencyQueries:
         )
 
     async def kept(self, *, unrecorded_only: bool) -> storage_pb2.ListEmergenciesResponse:
-        """What was opened, newest first, at most 500."""
-        found = await self.kept_emergencies.newest(_MOST, unrecorded_only=unrecorded_only)
+        """The openings in the log, newest first, at most 500."""
+        found = await self.log.newest(_MOST, unrecorded_only=unrecorded_only)
         return storage_pb2.ListEmergenciesResponse(emergencies=[_message(one) for one in found])
 
 

@@ -1,4 +1,4 @@
-"""What was opened without a majority: told to the patient, and put on the channel when a majority is back."""
+"""Tells patients of records opened without a majority, and records the openings on the channel later."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from services.storage.metrics import StorageMetrics
 _log = structlog.get_logger()
 
 _AT_ONCE = 100
-# Of those, to be told at a time. In vain that takes 10 s, before any of them is put on record.
+# Of those, how many notices at a time. When all fail that takes 10 s, before anything is recorded.
 _TOLD_AT_ONCE = 50
 _FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 60.0
 
 
 class State(Protocol):
-    """The state at the own peer (`channel_state.ChannelState`), or a fake. Raises MeshError."""
+    """The state at the own peer (`channel.state.ChannelState`), or a fake. Raises MeshError."""
 
     async def newest_epoch(self) -> int: ...
 
@@ -38,29 +38,29 @@ class Carrier(Protocol):
     """The own ledger (`ledger.Ledger`), or a fake. Raises MeshError."""
 
     async def submit(self, commands: Sequence[SignedCommand]) -> None:
-        """Carry lone commands to the channel; what became of them is asked of the own peer."""
+        """Submit single commands to the channel. Ask the own peer for their outcome."""
         ...
 
 
 class Teller(Protocol):
-    """The own notify service (`notices.Notices`), or a fake. Raises MeshError."""
+    """The own notify service (`notices.PatientNotices`), or a fake. Raises MeshError."""
 
     async def tell(self, signed: SignedCommand) -> None: ...
 
 
 class EmergencyRecorder:
-    """`run` is the task. What is kept is open until the own peer has its audit entry, whoever says what."""
+    """`run` is the task. An entry of the log is open until the own peer has its audit entry."""
 
     def __init__(
         self,
-        kept: EmergencyLog,
+        emergency_log: EmergencyLog,
         state: State,
         carrier: Carrier,
         teller: Teller,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
     ) -> None:
-        self._kept = kept
+        self._emergency_log = emergency_log
         self._state = state
         self._carrier = carrier
         self._teller = teller
@@ -69,7 +69,7 @@ class EmergencyRecorder:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """One more is kept."""
+        """Look at the log now: an entry was added."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class EmergencyRecorder:
             self._woken.clear()
             left = await self.settle()
             attempt = attempt + 1 if left else 0
-            # Another process of this member's storage may have kept one: so it is looked for now and then.
+            # Another process of this member's storage may have added an entry, so look now and then.
             longest = _LONGEST_SECONDS if left == 0 else None
             delay = longest or backoff_seconds(attempt, first=_FIRST_SECONDS, longest=_LONGEST_SECONDS)
             try:
@@ -90,16 +90,16 @@ class EmergencyRecorder:
                 pass
 
     async def settle(self) -> int:
-        """Once all that is open; how many are left."""
+        """Go once through all open entries; gives how many are left."""
         try:
-            # First who was never told: that waits neither for the channel nor for what is told again.
+            # First those without a notice: they wait for neither the channel nor repeated notices.
             async for page in self._pages():
                 await self._tell_all([one for one in page if not one.told])
-            # Each has its turn, whatever those before it wait for.
+            # Every entry gets its turn, even when an earlier one fails.
             async for page in self._pages():
                 await self._tell_all([one for one in page if one.told])
                 await self._record([one for one in page if not one.recorded_ms])
-            return len(await self._kept.unsettled(1))
+            return len(await self._emergency_log.unsettled(1))
         except MeshError as err:
             _log.warning("emergency.postponed", code=code_name(err.code), reason=err.reason)
             return 1
@@ -107,28 +107,31 @@ class EmergencyRecorder:
             await self._measure()
 
     async def _pages(self) -> AsyncIterator[list[Kept]]:
-        """All that is open, oldest first."""
+        """All open entries, oldest first, in pages."""
         last = None
-        while page := await self._kept.unsettled(_AT_ONCE, last):
+        while page := await self._emergency_log.unsettled(_AT_ONCE, last):
             yield page
             last = page[-1]
 
     async def _tell_all(self, ones: Sequence[Kept]) -> None:
-        """Some at a time: while notify hangs, each waits for its deadline."""
+        """Several at a time, since each waits for its deadline while notify hangs."""
         results = await each(range(len(ones)), lambda place: self._tell(ones[place]), _TOLD_AT_ONCE)
         for failure in results.values():
             if failure is not None:
                 raise failure
 
     async def _tell(self, one: Kept) -> None:
-        """Again until it is on record: an inbox that was lost, and derived anew, has it from nowhere else."""
+        """Send the notice, again and again until the entry is on the channel.
+
+        An inbox that was lost and rebuilt from the channel could not have it otherwise.
+        """
         try:
             await self._teller.tell(one.signed)
         except MeshError as err:
             _log.warning("emergency.not_told", code=code_name(err.code), reason=err.reason)
             return
         if not one.told:
-            await self._kept.told(one)
+            await self._emergency_log.told(one)
 
     async def _record(self, open_ones: Sequence[Kept]) -> None:
         left = await self._find(open_ones)
@@ -140,7 +143,7 @@ class EmergencyRecorder:
             _log.warning("emergency.not_recorded", count=len(left))
 
     async def _find(self, wanted: Sequence[Kept]) -> list[Kept]:
-        """Note those that are on the channel, by the own peer; the others."""
+        """Note which entries are on the channel, by the own peer; gives the others."""
         entries = await self._state.audit_entries([(one.command_id, one.clinician) for one in wanted])
         left: list[Kept] = []
         for one, entry in zip(wanted, entries, strict=True):
@@ -148,12 +151,12 @@ class EmergencyRecorder:
                 left.append(one)
                 continue
             objection = entry.objection if entry.code == code_pb2.CODE_OK else entry.code
-            await self._kept.recorded(one, self._now_ms(), objection)
+            await self._emergency_log.recorded(one, self._now_ms(), objection)
             _log.warning("emergency.recorded", code=code_name(objection or entry.code))
         return left
 
     async def _measure(self) -> None:
-        count, oldest_ms = await self._kept.unrecorded()
+        count, oldest_ms = await self._emergency_log.unrecorded()
         self._metrics.emergencies_unrecorded.set(count)
         age_ms = max(0, self._now_ms() - oldest_ms) if count else 0
         self._metrics.emergency_unrecorded.set(age_ms / 1000)

@@ -1,1 +1,1 @@
-"""Data keys, sealed to a reader on a decision that is proven here."""
+"""Data keys are sealed to a reader, on a decision that is proven here."""

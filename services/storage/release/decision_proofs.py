@@ -1,4 +1,4 @@
-"""Decisions: proven from the block itself on the own member's peer, never taken on anybody's word."""
+"""Proves decisions from the block on the own member's peer. No service's word is taken for one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Peer(Protocol):
 
 
 class _Verified(NamedTuple):
-    """A transaction, and the members that there were when it was verified."""
+    """A verified transaction, and the members of the channel at that time."""
 
     transaction: proof.VerifiedTransaction
     members: frozenset[str]
@@ -41,9 +41,9 @@ class _Verified(NamedTuple):
 class DecisionProofs:
     """Turns transactions and commands into grants.
 
-    wait_seconds      for the own peer to commit the transaction
-    max_age_seconds   after which a grant releases nothing more
-    max_skew_seconds  by which a decision may be dated ahead
+    wait_seconds      how long to wait for the own peer to commit the transaction
+    max_age_seconds   age at which a grant releases nothing more
+    max_skew_seconds  how far a decision may be dated ahead
     """
 
     def __init__(
@@ -64,10 +64,9 @@ class DecisionProofs:
         self._locks = KeyedLocks()
 
     async def grants(self, decided: Sequence[tuple[str, str]]) -> list[ReadGrant | MeshError]:
-        """The grants of (tx_id, command_id), in order, still fresh; each transaction is proven once.
+        """The grant of each (tx_id, command_id), in order, not too old. Each transaction is proven once.
 
-        In a place that has none stands why: FORBIDDEN, NOT_FOUND (not committed on the own peer),
-        UNAVAILABLE.
+        Or why there is none: FORBIDDEN, NOT_FOUND (not committed on the own peer), UNAVAILABLE.
         """
         wanted = dict.fromkeys(tx_id for tx_id, _ in decided)
         verified = await each(wanted, self._verify, _AT_ONCE)
@@ -89,7 +88,7 @@ class DecisionProofs:
         return grant
 
     async def _verify(self, tx_id: str) -> _Verified:
-        """What is verified of a transaction never changes, and many reads are decided in one."""
+        """Verified once: a transaction never changes, and often holds many reads."""
         known = self._verified.get(tx_id)
         if known is not None:
             return known

@@ -1,6 +1,6 @@
 """Release of data keys: unwrapped and sealed to the reader in one step, on a decision proven here.
 
-Many at once as one: what they have in common is looked up once, and each stands or fails alone.
+Many are handled as one batch: shared lookups are made once, and each release succeeds or fails by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.storage.domain.decision import ReadGrant
 from services.storage.metrics import StorageMetrics
 from services.storage.release.decision_proofs import DecisionProofs
 from services.storage.release.release_log import ReleaseLog
-from services.storage.release.writer_key_opener import Wanted, WriterKeyOpener
+from services.storage.release.writer_key_opener import WriterKeyOpener, WriterKeyRequest
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -31,16 +31,18 @@ _REFUSED = (
     code_pb2.CODE_NOT_FOUND,
     code_pb2.CODE_CONFLICT,
 )
-# Sealed before everybody else has a turn: about 2 ms.
+# How many keys are sealed before the event loop gets its turn: about 2 ms.
 _TURN = 8
 
-Decided = tuple[str, str]
-"""A transaction and a command in it."""
+RELEASED_BEFORE = "the key was released on this decision already; sign a new Access to read it again"
+
+DecisionRef = tuple[str, str]
+"""A transaction id and the id of a command in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entitled:
-    """A grant with what the own ledger says of its patient's custodians and its reader."""
+class Entitlement:
+    """A grant, the patient's custodians by MSP id, and the reader's HPKE key, as the own ledger has them."""
 
     grant: ReadGrant
     custodians: tuple[str, ...]
@@ -53,29 +55,29 @@ class Entitled:
 
 
 class KeyRelease:
-    """What this member releases as a record's writer or as a custodian of its patient."""
+    """Releases keys as the writer of a record or as a custodian of its patient."""
 
     def __init__(
         self,
         decisions: DecisionProofs,
         identities: IdentityCache,
-        unwrapping: WriterKeyOpener,
+        writer_key_opener: WriterKeyOpener,
         consents: Consents,
         releases: ReleaseLog,
         metrics: StorageMetrics,
     ) -> None:
         self._decisions = decisions
         self._identities = identities
-        self._unwrapping = unwrapping
+        self._writer_key_opener = writer_key_opener
         self._consents = consents
         self._releases = releases
         self._metrics = metrics
 
-    async def entitle(self, decided: Sequence[Decided]) -> list[Entitled | MeshError]:
-        """Check decisions, and the standing of readers and their devices as of at most three seconds ago.
+    async def entitlements(self, decided: Sequence[DecisionRef]) -> list[Entitlement | MeshError]:
+        """Check decisions, and the status of readers and their devices, at most three seconds old.
 
-        In order. In a place that is not entitled stands why: FORBIDDEN, INACTIVE_SIGNER (revoked at a CA),
-        NOT_FOUND, UNAVAILABLE.
+        Gives an entitlement for each decision, in order, or why there is none: FORBIDDEN, INACTIVE_SIGNER
+        (revoked at a CA), NOT_FOUND, UNAVAILABLE.
         """
         grants = await self._decisions.grants(decided)
         granted = [grant for grant in grants if isinstance(grant, ReadGrant)]
@@ -83,14 +85,14 @@ class KeyRelease:
             self._identities.people(who for grant in granted for who in (grant.reader, grant.actor)),
             self._identities.custodians(grant.patient for grant in granted),
         )
-        entitled: list[Entitled | MeshError] = []
+        entitled: list[Entitlement | MeshError] = []
         for grant in grants:
             try:
                 given = _there(grant)
                 _active(_there(people[given.actor]))
                 reader = _active(_there(people[given.reader]))
-                keepers = _there(custodians[given.patient])
-                entitled.append(Entitled(given, keepers, reader.hpke_public_key))
+                patient_custodians = _there(custodians[given.patient])
+                entitled.append(Entitlement(given, patient_custodians, reader.hpke_public_key))
             except MeshError as err:
                 entitled.append(err)
         return entitled
@@ -98,23 +100,27 @@ class KeyRelease:
     async def release(self, tx_id: str, command_id: str, header: bytes) -> bytes:
         """The data key in an envelope's header, sealed to the reader. For another member's storage.
 
-        Raises MeshError as `entitle` says, CONFLICT (released before), INTEGRITY.
+        Raises MeshError with the codes of `entitlements`, CONFLICT (released before), INTEGRITY.
         """
-        (entitled,) = await self.entitle([(tx_id, command_id)])
+        (entitled,) = await self.entitlements([(tx_id, command_id)])
         if isinstance(entitled, MeshError):
             self._count(entitled)
             raise entitled
         return _there((await self.release_to({0: (entitled, header)}))[0])
 
-    async def release_to(self, wanted: Mapping[K, tuple[Entitled, bytes]]) -> dict[K, bytes | MeshError]:
-        """The same for decisions that were checked here, with the headers of their envelopes.
+    async def release_to(self, wanted: Mapping[K, tuple[Entitlement, bytes]]) -> dict[K, bytes | MeshError]:
+        """The same for decisions that were checked here, each with the header of its envelope.
 
-        Each is released once, and only if it would be decided so now: CONFLICT and FORBIDDEN otherwise.
+        A key is released once (else CONFLICT), and only if the decision would be the same now (else
+        FORBIDDEN).
         """
-        asked = {key: Wanted(entitled.record, entitled.custodians) for key, (entitled, _) in wanted.items()}
+        asked = {
+            key: WriterKeyRequest(entitled.record, entitled.custodians)
+            for key, (entitled, _) in wanted.items()
+        }
         places = {key: one.place for key, one in asked.items()}
         keys, refused = await asyncio.gather(
-            self._unwrapping.writer_keys(asked.values()),
+            self._writer_key_opener.writer_keys(asked.values()),
             self._consents.refusals(entitled.grant for entitled, _ in wanted.values()),
         )
         released: dict[K, bytes | MeshError] = {}
@@ -131,23 +137,20 @@ class KeyRelease:
         return released
 
     async def _claim(self, grants: Mapping[K, ReadGrant], released: dict[K, bytes | MeshError]) -> None:
-        """Note each release before it leaves, and keep back what was released before."""
+        """Write each release to the log before it leaves, and refuse what was released before."""
         sealed = [key for key, one in released.items() if isinstance(one, bytes)]
         first = await self._releases.claim([grants[key] for key in sealed]) if sealed else []
         for key, is_first in zip(sealed, first, strict=True):
             if not is_first:
-                released[key] = MeshError(
-                    code_pb2.CODE_CONFLICT,
-                    "the key was released on this decision already; sign a new Access to read it again",
-                )
+                released[key] = MeshError(code_pb2.CODE_CONFLICT, RELEASED_BEFORE)
         for one in released.values():
             if isinstance(one, MeshError):
                 self._count(one)
             else:
                 self._metrics.key_releases.labels("released").inc()
 
-    def sealed(self, entitled: Entitled, header: bytes, writer_key: bytes) -> bytes:
-        """The data key in an envelope's header, sealed to the reader: whoever calls has decided."""
+    def sealed(self, entitled: Entitlement, header: bytes, writer_key: bytes) -> bytes:
+        """The data key in an envelope's header, sealed to the reader. The caller has checked the decision."""
         grant = entitled.grant
         binding = envelope.Binding(grant.patient, grant.record_id, grant.version)
         try:
@@ -174,7 +177,7 @@ def _there(found: T | MeshError) -> T:
 
 
 def _again(err: MeshError) -> MeshError:
-    """One of its own for each place: raised, an exception takes on where it was raised."""
+    """A new exception for each place, since raising one changes its traceback."""
     return MeshError(err.code, err.reason, err.path, err.retry_after_ms)
 
 

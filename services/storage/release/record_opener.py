@@ -17,23 +17,23 @@ from services.runtime.errors import MeshError, code_name
 from services.storage.domain.batch import MIB
 from services.storage.domain.keys import releasers
 from services.storage.metrics import StorageMetrics
-from services.storage.release.key_release import Decided, Entitled, KeyRelease
+from services.storage.release.key_release import RELEASED_BEFORE, DecisionRef, Entitlement, KeyRelease
 from services.storage.store.blocks import Blocks
 
 _log = structlog.get_logger()
 
 _SEALED_DATA_KEY_BYTES = 32 + 1136
 _MOST_BYTES = 8 * MIB
-# Records fetched, and members asked, at a time for one call.
+# For one call: how many records are fetched, and how many keys asked for, at the same time.
 _AT_ONCE = 8
 
 
 class KeyGiver(Protocol):
-    """The other members (`members.OtherMembers`), or a fake."""
+    """The other members (`member_clients.MemberClients`), or a fake."""
 
     @property
     def msps(self) -> tuple[str, ...]:
-        """Who can be asked."""
+        """The members that can be asked."""
         ...
 
     async def release_key(
@@ -45,7 +45,7 @@ class KeyGiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenedRecord:
-    """What a reader needs: blocks (root first), sealed data key, who released it, the ledger's entry."""
+    """What a reader needs: blocks (root first), sealed data key, who released it, the record's version."""
 
     blocks: list[bytes]
     sealed_data_key: bytes
@@ -56,13 +56,13 @@ class OpenedRecord:
 class RecordOpener:
     """Opens records for readers.
 
-    release_seconds  for each member that is asked for the key
+    release_seconds  deadline of each member that is asked for the key
     """
 
     def __init__(
         self,
         own_msp: str,
-        releasing: KeyRelease,
+        key_release: KeyRelease,
         blocks: Blocks,
         members: KeyGiver,
         metrics: StorageMetrics,
@@ -70,7 +70,7 @@ class RecordOpener:
         release_seconds: float,
     ) -> None:
         self._own_msp = own_msp
-        self._releasing = releasing
+        self._key_release = key_release
         self._blocks = blocks
         self._members = members
         self._metrics = metrics
@@ -83,17 +83,17 @@ class RecordOpener:
             raise opened
         return opened
 
-    async def open_many(self, decided: Sequence[Decided]) -> list[OpenedRecord | MeshError]:
-        """Open what (tx_id, command_id) decided, in order; each stands or fails alone, as `open` does.
+    async def open_many(self, decided: Sequence[DecisionRef]) -> list[OpenedRecord | MeshError]:
+        """Open the records of decisions, in order. Each succeeds or fails by itself, as in `open`.
 
-        Once the blocks together exceed 8 MiB, the remaining places say TOO_LARGE.
+        Once the blocks together exceed 8 MiB, the remaining ones fail with TOO_LARGE.
         """
-        entitled = await self._releasing.entitle(decided)
+        entitled = await self._key_release.entitlements(decided)
         results: list[OpenedRecord | MeshError] = [
             one if isinstance(one, MeshError) else _not_released([]) for one in entitled
         ]
-        permitted = {index: one for index, one in enumerate(entitled) if isinstance(one, Entitled)}
-        # By the sizes on the channel before it is fetched, and by its own when it is there.
+        permitted = {index: one for index, one in enumerate(entitled) if isinstance(one, Entitlement)}
+        # Counted twice: by the size on the channel before the fetch, and by the real size after it.
         to_fetch, fetched = ByteBudget(_MOST_BYTES), ByteBudget(_MOST_BYTES)
 
         async def blocks_of(index: int) -> tuple[list[bytes], bytes]:
@@ -104,7 +104,7 @@ class RecordOpener:
             return blocks, header
 
         found = await each(permitted, blocks_of, _AT_ONCE)
-        headers: dict[int, tuple[Entitled, bytes]] = {}
+        headers: dict[int, tuple[Entitlement, bytes]] = {}
         for index, there in found.items():
             if isinstance(there, MeshError):
                 results[index] = there
@@ -140,15 +140,15 @@ class RecordOpener:
         return header
 
     async def _keys(
-        self, decided: Sequence[Decided], wanted: Mapping[int, tuple[Entitled, bytes]]
+        self, decided: Sequence[DecisionRef], wanted: Mapping[int, tuple[Entitlement, bytes]]
     ) -> dict[int, tuple[bytes, str] | MeshError]:
-        """The sealed data keys and who released each: whoever can is asked in turn, the own member first."""
+        """The sealed data keys and who released each. The own member is tried first, then the others."""
         able = {
             index: releasers(self._own_msp, entitled.record.writer_msp, entitled.custodians)
             for index, (entitled, _) in wanted.items()
         }
         here = {index: wanted[index] for index in wanted if self._own_msp in able[index]}
-        released = await self._releasing.release_to(here)
+        released = await self._key_release.release_to(here)
         found: dict[int, tuple[bytes, str] | MeshError] = {}
         for index, sealed in released.items():
             if isinstance(sealed, bytes):
@@ -160,7 +160,7 @@ class RecordOpener:
             if isinstance(ours := released.get(index), MeshError):
                 codes.append(_noted(self._own_msp, ours))
             for msp in able[index]:
-                # Released once is released: no other member is asked for the same again.
+                # A key that was released before (CONFLICT) is not asked of another member.
                 if msp in self._members.msps and code_pb2.CODE_CONFLICT not in codes:
                     try:
                         return await self._ask(msp, decided[index][0], entitled, header), msp
@@ -170,7 +170,7 @@ class RecordOpener:
 
         return found | await each([index for index in wanted if index not in found], from_others, _AT_ONCE)
 
-    async def _ask(self, msp: str, tx_id: str, entitled: Entitled, header: bytes) -> bytes:
+    async def _ask(self, msp: str, tx_id: str, entitled: Entitlement, header: bytes) -> bytes:
         command_id = entitled.grant.command_id
         sealed = await self._members.release_key(msp, tx_id, command_id, header, self._release_seconds)
         if len(sealed) != _SEALED_DATA_KEY_BYTES:
@@ -180,7 +180,7 @@ class RecordOpener:
 
 
 def _take(budget: ByteBudget, size: int) -> None:
-    """The last one may exceed the budget. Raises MeshError TOO_LARGE."""
+    """Take from the budget. The last one may exceed it. Raises MeshError TOO_LARGE."""
     if not budget.take_rest(size):
         raise MeshError(
             code_pb2.CODE_TOO_LARGE,
@@ -195,10 +195,7 @@ def _noted(msp: str, err: MeshError) -> int:
 
 def _not_released(codes: list[int]) -> MeshError:
     for code, reason in (
-        (
-            code_pb2.CODE_CONFLICT,
-            "the key was released on this decision already; sign a new Access to read it again",
-        ),
+        (code_pb2.CODE_CONFLICT, RELEASED_BEFORE),
         (code_pb2.CODE_INTEGRITY, "the record's keys or envelope are damaged; tell its writer"),
         (
             code_pb2.CODE_INACTIVE_SIGNER,

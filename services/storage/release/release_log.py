@@ -1,4 +1,4 @@
-"""Each decision releases its key once: what was released already, by any process of this member's storage."""
+"""The log of released keys, shared by all processes of this storage. A decision releases its key once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from services.storage.domain.decision import ReadGrant
 
 
 class ReleaseLog:
-    """Remembers decisions for as long as they can be used.
+    """Decisions that released a key.
 
-    kept_seconds  after its decision a grant is refused for its age
+    kept_seconds  how long one is kept; after that its grant is refused for its age
     """
 
     def __init__(self, database: Database, now_ms: Callable[[], int], *, kept_seconds: float) -> None:
@@ -21,7 +21,7 @@ class ReleaseLog:
         self._kept_ms = int(kept_seconds * 1000)
 
     async def claim(self, grants: Sequence[ReadGrant]) -> list[bool]:
-        """For each, in order, whether it is the first time: durable before it is answered."""
+        """For each grant, in order, whether this is its first release. On the disk when this returns."""
         rows = [(grant.command_id, grant.reader, grant.decided_at_ms) for grant in grants]
         ended_ms = self._now_ms() - self._kept_ms
 

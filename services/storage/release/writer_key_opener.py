@@ -1,4 +1,4 @@
-"""The writer keys that records were sealed under: from the vault, or as a custodian from sealed keys."""
+"""Opens the writer keys of records: from the vault, or as a custodian from sealed keys."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from services.storage.vault import Vault
 
 _REMEMBERED = 10_000
 _SECONDS = 600.0
-# Two sealed keys each, in one question to the own peer.
+# Writer keys in one question to the own peer; each needs two sealed keys.
 _AT_ONCE = 50
-# Opened before everybody else has a turn: about 2 ms.
+# How many keys are opened before the event loop gets its turn: about 2 ms.
 _TURN = 4
 
 
@@ -35,7 +35,7 @@ class SealedKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriterKeyName:
-    """What a writer key belongs to, as the channel names it: it never changes.
+    """What a writer key belongs to, as the channel names it. It never changes.
 
     writer_key  the serialized WriterKey of the record's content
     """
@@ -46,21 +46,21 @@ class WriterKeyName:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A writer key that is asked for. `custodians`: of the patient, by MSP id."""
+class WriterKeyRequest:
+    """The record whose writer key is asked for, and the patient's custodians by MSP id."""
 
     record: RecordVersion
     custodians: tuple[str, ...]
 
     @property
     def place(self) -> WriterKeyName:
-        """What it is remembered under."""
+        """The cache key."""
         record = self.record
         return WriterKeyName(record.patient, record.writer_msp, record.content.writer_key.SerializeToString())
 
 
 class WriterKeyOpener:
-    """Opens writer keys, each about once in ten minutes: none is kept in clear for longer."""
+    """Opens writer keys. None is cached in clear for longer than about ten minutes."""
 
     def __init__(self, own_msp: str, sealed_keys: SealedKeys, vault: Vault, metrics: StorageMetrics) -> None:
         self._own_msp = own_msp
@@ -69,10 +69,10 @@ class WriterKeyOpener:
         self._metrics = metrics
         self._known: TtlCache[WriterKeyName, bytes] = TtlCache(_REMEMBERED, seconds=_SECONDS, spread=True)
 
-    async def writer_keys(self, wanted: Iterable[Wanted]) -> dict[WriterKeyName, bytes | MeshError]:
-        """Writer keys by their places, or why there is none: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
+    async def writer_keys(self, wanted: Iterable[WriterKeyRequest]) -> dict[WriterKeyName, bytes | MeshError]:
+        """Writer keys by `WriterKeyRequest.place`, or why not: NOT_FOUND, INTEGRITY, UNAVAILABLE."""
         found: dict[WriterKeyName, bytes | MeshError] = {}
-        unknown: dict[WriterKeyName, Wanted] = {}
+        unknown: dict[WriterKeyName, WriterKeyRequest] = {}
         for one in wanted:
             place = one.place
             if place in found or place in unknown:
@@ -93,9 +93,9 @@ class WriterKeyOpener:
         return found
 
     async def _from_vault(
-        self, unknown: dict[WriterKeyName, Wanted]
+        self, unknown: dict[WriterKeyName, WriterKeyRequest]
     ) -> dict[WriterKeyName, bytes | MeshError]:
-        """Those that this member wrote itself and holds still."""
+        """The keys that this member made itself and still holds."""
         own = {
             place: one.record.content.writer_key.key_id
             for place, one in unknown.items()
@@ -108,7 +108,7 @@ class WriterKeyOpener:
         except MeshError as err:
             if len(own) == 1:
                 return dict.fromkeys(own, err)
-            # One that is damaged is nobody else's trouble.
+            # One damaged key must not fail the others.
             found: dict[WriterKeyName, bytes | MeshError] = {}
             for place in own:
                 found |= await self._from_vault({place: unknown[place]})
@@ -116,7 +116,7 @@ class WriterKeyOpener:
         return {place: held[key_id].key for place, key_id in own.items() if key_id in held}
 
     async def _as_custodian(
-        self, left: Sequence[tuple[WriterKeyName, Wanted]]
+        self, left: Sequence[tuple[WriterKeyName, WriterKeyRequest]]
     ) -> dict[WriterKeyName, bytes | MeshError]:
         found: dict[WriterKeyName, bytes | MeshError] = {}
         asked: list[tuple[WriterKeyName, RecordVersion]] = []

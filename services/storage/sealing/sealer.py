@@ -24,7 +24,7 @@ from services.storage.domain.batch import PlainRecord, Refusal
 from services.storage.domain.keys import Patient, holders
 from services.storage.domain.lease import Content
 from services.storage.metrics import StorageMetrics
-from services.storage.sealing.writer_keys import Chosen, WriterKeys
+from services.storage.sealing.writer_keys import ChosenWriterKey, WriterKeys
 from services.storage.store.batch_store import BatchStore, Placement
 from services.storage.store.block_cache import BlockCache
 from services.storage.store.leases import Leases
@@ -45,15 +45,16 @@ class Register(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordEnvelope:
-    """The envelope of a record, and the writer key that private data collections do not hold yet.
+    """The envelope of a record, its writer key, and who must get that key (`key_holders`).
 
-    Every item under a key that is not on the channel names its holders, not the first alone: the gateway may
-    drop that one's group, and the ledger may carry the others in another transaction, with a transient map
-    of its own. Within a transaction the ledger sends each sealed key once.
+    `key_holders` is empty once the channel has the key. Until then every item under the key names the
+    holders, not only the first: the gateway may drop the group of the first item, and the ledger may submit
+    the others in another transaction with its own transient map. Within one transaction the ledger sends
+    each sealed key once.
     """
 
     record: SealedRecord
-    writer_key: Chosen
+    writer_key: ChosenWriterKey
     key_holders: tuple[str, ...]
 
     @property
@@ -63,12 +64,12 @@ class RecordEnvelope:
         return WriterKey(key_id=ref.key_id, epoch=ref.epoch, sealed_key_sha256=ref.sealed_key_sha256)
 
     def content(self, item: PlainRecord) -> Content:
-        """What is leased and sealed of it."""
+        """The entry of this record in the lease and in the seal."""
         stated = replica.stated(self.record.stored_bytes, self.named_key)
         return Content(self.record.cid, item.command_id, item.signer, stated)
 
     def result(self, seal: SealedBatch) -> SealResult:
-        """What the gateway is told, and told again."""
+        """The answer to the gateway; the same for a command that is sealed again."""
         key = self.writer_key.key
         return SealResult(
             code=code_pb2.CODE_OK,
@@ -93,15 +94,18 @@ class RecordEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What became of each item, in order, and the seals that the results name: of this batch, if anything was
-    left to seal, and of those in which the same commands had been sealed before."""
+    """The result of each item, in order, and the seals that the results name.
+
+    The seals are that of this batch, if anything was sealed now, and those of earlier batches in which the
+    same commands were sealed.
+    """
 
     results: tuple[SealResult, ...]
     seals: tuple[SealedBatch, ...] = ()
 
 
 class Sealer:
-    """Seals batches. The same command sealed again, while its fate is open, gets what was sealed for it."""
+    """Seals batches. A command whose outcome is open gets the same result when it is sealed again."""
 
     def __init__(
         self,
@@ -109,9 +113,9 @@ class Sealer:
         register: Register,
         identities: IdentityCache,
         writer_keys: WriterKeys,
-        keeper: BatchStore,
+        batch_store: BatchStore,
         leases: Leases,
-        recent: BlockCache,
+        block_cache: BlockCache,
         budget: ByteBudget,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
@@ -120,15 +124,15 @@ class Sealer:
         self._register = register
         self._identities = identities
         self._writer_keys = writer_keys
-        self._keeper = keeper
+        self._batch_store = batch_store
         self._leases = leases
-        self._recent = recent
+        self._block_cache = block_cache
         self._budget = budget
         self._metrics = metrics
         self._now_ms = now_ms
 
     async def seal(self, items: Sequence[PlainRecord]) -> Sealed:
-        """Seal a batch; it stands with all its copies or not at all. A bad item is refused alone.
+        """Seal and store a batch: with all its copies, or not at all. A bad item is refused by itself.
 
         Raises MeshError INVALID, TOO_LARGE, RESOURCE_EXHAUSTED, UNAVAILABLE.
         """
@@ -136,7 +140,7 @@ class Sealer:
         if problem is not None:
             raise MeshError(problem.code, problem.reason)
         started = perf_counter()
-        # In clear, in envelopes and in the CAR.
+        # The content is in memory three times: in clear, in envelopes and in the CAR.
         with self._budget.taken(3 * sum(len(item.content) for item in items)):
             sealed = await self._seal(items)
         self._metrics.seal_duration.observe(perf_counter() - started)
@@ -145,7 +149,7 @@ class Sealer:
     async def _seal(self, items: Sequence[PlainRecord]) -> Sealed:
         revoked = await self._identities.revoked({item.signer for item in items})
         refused = {place: revoked[item.signer] for place, item in enumerate(items) if item.signer in revoked}
-        # A command lives for less long than the receipts of what was sealed for it.
+        # Receipts outlive their command, so an older lease cannot belong to a live command.
         since_ms = self._now_ms() - replica.RECEIPT_LIFETIME_MS
         sealed = await self._leases.sealed(items, self._own_msp, since_ms)
         known = {place: reused for place, reused in sealed.items() if place not in refused}
@@ -206,14 +210,14 @@ class Sealer:
             if len(record.blocks) > 1
         }
         contents = tuple(one.content(item) for one, item in zip(sealed, items, strict=True))
-        lease = self._keeper.lease(packed, contents, chunks)
+        lease = self._batch_store.lease(packed, contents, chunks)
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
-        seal = await self._keeper.store(packed, lease, place)
+        seal = await self._batch_store.store(packed, lease, place)
         results = [one.result(seal) for one in sealed]
-        await self._keeper.stand(lease, seal, items, results)
+        await self._batch_store.stand(lease, seal, items, results)
         self._metrics.sealed.inc(len(records))
         for record in records:
-            self._recent.put(*record.blocks[0])
+            self._block_cache.put(*record.blocks[0])
         return Sealed(tuple(results), (seal,))
 
 
@@ -221,8 +225,10 @@ Q = TypeVar("Q")
 
 
 async def _spread(items: Sequence[Q], work: Callable[[Q], T], size_of: Callable[[Q], int]) -> list[T]:
-    """`work` on each item, in order: the large ones in threads, the small ones in portions between which
-    the loop gets its turn."""
+    """The results of `work` on each item, in order.
+
+    Large items run in threads. Small ones run in portions, and the event loop gets its turn in between.
+    """
     waiting = {
         index: asyncio.create_task(asyncio.to_thread(work, item))
         for index, item in enumerate(items)

@@ -1,4 +1,4 @@
-"""A batch from here on: stored with as many copies as the policy wants, each sworn to, or not at all."""
+"""Stores a batch with as many copies as the policy wants, each with a signed receipt, or not at all."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Placement:
 class BatchStore:
     """Stores this member's own batches.
 
-    What other members hold of a batch that did not stand here, they hold for a quarter of an hour: for that
-    long a receipt of theirs can be used, and no word of ours that it never was is worth anything to them. So
-    while the own disk is full, or the own node away, nothing is pushed that has not been pinned here first.
+    When storing fails here, the other members still hold their copies for 15 minutes: their receipts can be
+    used for that long, and they do not trust this member to say that nobody will. So while the own disk is
+    full or the own node unavailable, a batch is pinned here first and pushed only after that.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class BatchStore:
         leases: Leases,
         pins: Pins,
         replicas: Replicas,
-        signing: receipts.Receipts,
+        receipt_signer: receipts.Receipts,
         now_ms: Callable[[], int],
     ) -> None:
         self._own_msp = own_msp
         self._leases = leases
         self._pins = pins
         self._replicas = replicas
-        self._signing = signing
+        self._receipt_signer = receipt_signer
         self._now_ms = now_ms
-        # The last batch was not held here.
+        # Whether the last batch could not be pinned here.
         self._failing = False
 
     def lease(
@@ -60,18 +60,17 @@ class BatchStore:
         contents: tuple[Content, ...],
         chunks: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Lease:
-        """What will be remembered of a batch of this member's own from now on."""
+        """The lease of a batch of this member, from now on."""
         return Lease(packed.root_cid, self._own_msp, contents, chunks or {}, self._now_ms())
 
     async def store(self, packed: Packed, lease: Lease, place: Placement) -> SealedBatch:
-        """Pin a CAR in the own node and at other members, side by side; gives the seal, own receipt first.
+        """Pin a CAR in the own node and at other members; gives the seal, own receipt first.
 
-        One after the other while the own node or the own notes fail.
-
-        The lease is written before anything is pinned, here and at each other member by itself: whatever dies
-        in between, each finds out by its own ledger what became of it.
-        Raises MeshError UNAVAILABLE: then the own receipt is given to nobody, so that it may go at once; what
-        other members hold of it they let go when their receipts have ended.
+        Both happen at the same time, or one after the other while the own node or database fails.
+        Every member writes its own lease before it pins, so each learns the outcome from its own ledger,
+        whatever crashes in between.
+        Raises MeshError UNAVAILABLE. Then nobody gets the own receipt, and the batch may be unpinned here at
+        once. The other members unpin it when their receipts have expired.
         """
         stands = False
         try:
@@ -90,14 +89,14 @@ class BatchStore:
         finally:
             if not stands:
                 await self._abandon(lease)
-        return receipts.seal(lease, [self._signing.sign(lease), *pushed])
+        return receipts.seal(lease, [self._receipt_signer.sign(lease), *pushed])
 
     async def stand(
         self, lease: Lease, seal: SealedBatch, items: Sequence[PlainRecord], results: Sequence[SealResult]
     ) -> None:
-        """Note what a batch was sealed for, before anybody is told.
+        """Write down the results of a batch, before anybody gets them.
 
-        Raises MeshError UNAVAILABLE: as `store`.
+        Raises MeshError UNAVAILABLE, with the same effect as in `store`.
         """
         try:
             await self._leases.stand(lease, seal, items, results)
@@ -110,7 +109,7 @@ class BatchStore:
         try:
             await self._pins.lease(packed, lease)
         except MeshError as err:
-            # Of a conflict the batch is to blame, not the disk.
+            # A conflict is the fault of the batch, not of the disk.
             self._failing = self._failing or err.code != code_pb2.CODE_CONFLICT
             raise
         self._failing = False
@@ -120,6 +119,6 @@ class BatchStore:
         return await self._replicas.push(packed, lease, place.copies, others, place.signing_keys)
 
     async def _abandon(self, lease: Lease) -> None:
-        # What cannot be noted now goes when the lease has ended.
+        # If this cannot be written, the batch is unpinned when the lease has ended.
         with suppress(MeshError):
             await self._leases.abandon(lease)

@@ -1,4 +1,4 @@
-"""Evidence: blobs that come sealed already, kept like batches, and given by CID."""
+"""Evidence: blobs that are sealed already, stored like batches and given by CID."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from services.storage.store.leases import Leases
 
 
 class Blobs:
-    """Keeps and gives blobs."""
+    """Stores blobs, and gives blobs and envelopes."""
 
     def __init__(
-        self, own_msp: str, register: Register, keeper: BatchStore, blocks: Blocks, leases: Leases
+        self, own_msp: str, register: Register, batch_store: BatchStore, blocks: Blocks, leases: Leases
     ) -> None:
         self._own_msp = own_msp
         self._register = register
-        self._keeper = keeper
+        self._batch_store = batch_store
         self._blocks = blocks
         self._leases = leases
 
     async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> tuple[str, ...]:
-        """Store a blob with its copies, until it is known what became of the registration that names it.
+        """Store a blob with its copies, until the outcome of the registration that names it is known.
 
-        Gives who holds it, the own member first. Idempotent.
+        Gives the MSP ids of its holders, the own member first. Idempotent.
         Raises MeshError TOO_LARGE, INVALID, UNAVAILABLE.
         """
         if len(blob) > batch.MAX_BLOB_BYTES:
@@ -47,11 +47,11 @@ class Blobs:
         consortium = await self._register.consortium()
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
         packed = batch.pack_blob(blob)
-        lease = self._keeper.lease(packed, (Content(cid, command_id, signer),))
+        lease = self._batch_store.lease(packed, (Content(cid, command_id, signer),))
         seal = await self._leases.seal_of(lease)
         if seal is None:
-            seal = await self._keeper.store(packed, lease, place)
-            await self._keeper.stand(lease, seal, (), ())
+            seal = await self._batch_store.store(packed, lease, place)
+            await self._batch_store.stand(lease, seal, (), ())
         return tuple(receipt.msp for receipt in seal.receipts)
 
     async def get(self, cid: str) -> bytes:
@@ -59,8 +59,10 @@ class Blobs:
         return await self._blocks.blob(cid, ours=await self._leases.holds(cid, self._own_msp))
 
     async def envelope(self, cid: str) -> bytes:
-        """The root of a record's envelope. Raises MeshError as `get` does, FORBIDDEN for any other block:
-        evidence is for those who review it, and identity knows who that is."""
+        """The root block of a record's envelope. Raises MeshError as `get` does.
+
+        FORBIDDEN for any other block: evidence is only for its reviewers, whom identity knows.
+        """
         block = await self.get(cid)
         try:
             envelope.check_root(block)

@@ -1,4 +1,4 @@
-"""Blocks by CID: from the own Kubo node, else from another member, checked either way and mended here."""
+"""Blocks by CID, from the own Kubo node or else from another member. Each is checked, and repaired here."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CHUNKS_AT_ONCE = 4
 
 
 class BlockGiver(Protocol):
-    """The other members (`members.OtherMembers`), or a fake."""
+    """The other members (`member_clients.MemberClients`), or a fake."""
 
     @property
     def msps(self) -> tuple[str, ...]:
-        """Who can be asked."""
+        """The members that can be asked."""
         ...
 
     async def fetch_block(self, msp: str, cid: str) -> bytes:
@@ -37,34 +37,34 @@ class BlockGiver(Protocol):
 
 
 class Blocks:
-    """Finds blocks. What had to come from elsewhere is put back when this member ought to hold it."""
+    """Finds blocks. A block from another member is put back here when this member ought to hold it."""
 
     def __init__(
         self,
         own_msp: str,
         store: BlockStore,
-        recent: BlockCache,
+        block_cache: BlockCache,
         pins: Pins,
         members: BlockGiver,
         metrics: StorageMetrics,
     ) -> None:
         self._own_msp = own_msp
         self._store = store
-        self._recent = recent
+        self._block_cache = block_cache
         self._pins = pins
         self._members = members
         self._metrics = metrics
 
     async def record(self, cid: str, replicas: Sequence[str]) -> list[bytes]:
-        """The blocks of an envelope, root first. `replicas`: who holds it, by MSP id.
+        """The blocks of an envelope, root first. `replicas`: MSP ids of its holders.
 
         Raises MeshError NOT_FOUND, INTEGRITY, UNAVAILABLE.
         """
         missing: list[tuple[str, bytes]] = []
-        root = self._recent.get(cid)
+        root = self._block_cache.get(cid)
         if root is None:
             root = await self._find(cid, replicas, missing)
-            self._recent.put(cid, root)
+            self._block_cache.put(cid, root)
         try:
             chunks = envelope.chunk_cids(root)
         except envelope.CannotOpen as exc:
@@ -107,7 +107,7 @@ class Blocks:
         return block
 
     async def _find(self, cid: str, replicas: Sequence[str], missing: list[tuple[str, bytes]]) -> bytes:
-        """A block; one that the own node, being there, does not give as it should is added to `missing`."""
+        """A block. Added to `missing` if the own node answers, but lacks it or has it damaged."""
         mendable, faults = True, set[int]()
         try:
             block = await self._store.get(cid)
@@ -141,9 +141,9 @@ class Blocks:
         return block
 
     async def _mend(self, packed: batch.Packed, names: Sequence[str]) -> None:
-        """Put blocks back and see whether that helped: what a node has already, rotten or not, it keeps.
+        """Put blocks back and check that they are there: Kubo keeps a block that it has, even a damaged one.
 
-        Reading does not depend on it.
+        A failure is logged only, since the reader has the blocks.
         """
         try:
             await self._pins.mend(packed, self._own_msp)

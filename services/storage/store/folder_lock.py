@@ -1,6 +1,6 @@
-"""Several processes of a member's storage over one folder: who is alone in it, one thing at a time for a key.
+"""Locks for several storage processes of a member that share one folder.
 
-The locks are bytes of an empty file (fcntl(2), open file description locks): they end with their process,
+The locks are bytes of an empty file (fcntl(2), open file description locks). They end with their process,
 however it ends, and leave nothing behind.
 """
 
@@ -33,10 +33,10 @@ _FLOCK = "hhqqi4x"
 
 
 class SharedFolder:
-    """`async with SharedFolder(folder)`: joined when entered, left when the process ends.
+    """`async with SharedFolder(folder)`: locks the folder until the process ends.
 
-    alone  nobody else had the folder when this process came: it may tidy what an earlier one left, and has
-           the folder to itself until `admit`
+    alone  no other process had the folder when this one came. It may clean up after an earlier process, and
+           keeps others out until `admit`
     """
 
     def __init__(self, folder: Path, *, join_seconds: float = _JOIN_SECONDS) -> None:
@@ -59,16 +59,16 @@ class SharedFolder:
         os.close(self._descriptor)
 
     def admit(self) -> None:
-        """Let others in: what had to be done alone is done."""
+        """Let other processes in."""
         self._try(fcntl.F_RDLCK, _PRESENCE)
 
     def locks(self, purpose: str) -> SharedLocks:
-        """Locks for keys of one kind, such as roots; other purposes' locks are other locks."""
+        """Locks for the keys of one purpose. The same key under another purpose is another lock."""
         return SharedLocks(self, purpose)
 
     @asynccontextmanager
     async def hold(self, place: int) -> AsyncIterator[None]:
-        """Keep a byte against other processes. Within this one it is `SharedLocks`' to see to that.
+        """Lock a byte against other processes. Within this process `SharedLocks` does that.
 
         Raises MeshError UNAVAILABLE.
         """
@@ -100,9 +100,9 @@ class SharedFolder:
 
 
 class SharedLocks(KeyedLocks):
-    """KeyedLocks that hold against the folder's other processes too.
+    """KeyedLocks that also hold against other processes in the folder.
 
-    `hold` raises MeshError UNAVAILABLE when another process does not let go.
+    `hold` raises MeshError UNAVAILABLE when another process does not release the lock.
     """
 
     def __init__(self, folder: SharedFolder, purpose: str) -> None:
@@ -117,6 +117,6 @@ class SharedLocks(KeyedLocks):
 
 
 def _place(purpose: str, key: str) -> int:
-    """A byte of the file, after that of presence: 62 bits of a hash."""
+    """The offset of a byte in the file, behind that of presence: 62 bits of a hash."""
     digest = hashlib.sha256(f"{purpose}\0{key}".encode()).digest()
     return (int.from_bytes(digest[:8]) >> 2) + _PRESENCE + 1

@@ -1,9 +1,9 @@
-"""Garbage collection: what was unpinned leaves the Kubo node's disk, a portion at a time.
+"""Garbage collection: unpinned blocks are removed from the Kubo node's disk, a portion at a time.
 
-Kubo's own collection looks at every block of the repository, under a lock that holds up imports. Storage
-knows which blocks it let go of: it has those removed and no other. Kubo refuses a block that is pinned all
-the same; to know that it walks all its pins under that lock, which takes longer the more there are. So a
-portion is large, the next one comes the later the longer the last took, and when nothing is imported.
+Kubo's own collection looks at every block of the repository, under a lock that stops imports. Storage knows
+which blocks it unpinned and removes only those. Kubo refuses to remove a block that is still pinned. To find
+out, it walks all its pins under the same lock, and that takes longer the more pins there are. So a portion is
+large, it runs while nothing is imported, and the pause before the next one grows with the time it took.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _log = structlog.get_logger()
 _PORTION = 1_000
 _EVERY_SECONDS = 2.0
 _QUIET_SECONDS = 3.0
-# Under unceasing load a portion that has waited for so long goes all the same.
+# Under constant load a portion runs after this time nevertheless.
 _LONGEST_WAIT_SECONDS = 600.0
-# Of the time the lock may be held.
+# The share of time in which the lock may be held.
 _MOST_BUSY = 0.01
 
 
@@ -35,12 +35,12 @@ class Remover(Protocol):
     """The member's Kubo node (`kubo.Kubo`), or a fake."""
 
     async def remove(self, cids: Sequence[str]) -> int:
-        """Remove blocks that nothing pins; gives how many there were. Raises MeshError UNAVAILABLE."""
+        """Remove blocks that nothing pins; gives how many. Raises MeshError UNAVAILABLE."""
         ...
 
 
 class GarbageCollector:
-    """`run` is the task that collects at quiet times."""
+    """`run` is the task that collects while nothing is imported."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class GarbageCollector:
         self._every_seconds = every_seconds
         self._quiet_seconds = quiet_seconds
         self._clock = clock
-        self._collecting = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._next_at = 0.0
 
     async def run(self) -> None:
@@ -80,7 +80,7 @@ class GarbageCollector:
                 _log.warning("blocks.not_collected", code=code_name(err.code))
 
     async def collect(self) -> tuple[int, int]:
-        """All that waits, now: how many blocks were removed, and how many wait still.
+        """Remove all waiting blocks now; gives how many were removed and how many still wait.
 
         Raises MeshError UNAVAILABLE.
         """
@@ -90,7 +90,7 @@ class GarbageCollector:
         return removed, await self._leases.count_waiting()
 
     async def _portion(self) -> int:
-        async with self._collecting:
+        async with self._lock:
             cids = await self._leases.waiting(_PORTION)
             if not cids:
                 return 0
@@ -98,7 +98,7 @@ class GarbageCollector:
             try:
                 removed = await self._store.remove(cids)
             finally:
-                # One that failed held the node's lock too.
+                # A failed call held the node's lock too.
                 took = self._clock() - started
                 self._next_at = self._clock() + took / _MOST_BUSY
             await self._leases.collected(cids)

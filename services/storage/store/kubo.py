@@ -1,8 +1,8 @@
-"""The member's Kubo node, through aioipfs: CARs in, blocks out, pins held and let go.
+"""The member's Kubo node, through aioipfs: imports CARs, gives blocks, pins and unpins.
 
-aioipfs 0.7.1 needs watching: most calls swallow a lost connection and give None, `car_import` gives an
-error's JSON like an answer, and `block.get` asks the swarm and waits for ever unless told `offline`. All of
-that ends here: what leaves is an answer or a MeshError.
+aioipfs 0.7.1 has traps: most calls give None when the connection is lost, `car_import` gives the JSON of an
+error as if it were an answer, and `block.get` asks the swarm and waits for ever without `offline`. This
+module handles them: its methods give an answer or raise MeshError.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ T = TypeVar("T")
 
 _ATTEMPTS = 2
 _CONNECTIONS = 32
-# Named in the address of one call: 64 kB of it.
+# CIDs in the URL of one call: 64 kB.
 _REMOVED_TOGETHER = 1_000
 _LOST = (aiohttp.ClientError, aioipfs.IPFSConnectionError, ConnectionError)
 
 
 class Kubo:
-    """`async with Kubo("127.0.0.1:5001", metrics)`; a node that was restarted is found again by itself.
+    """`async with Kubo("127.0.0.1:5001", metrics)`; reconnects when the node was restarted.
 
-    call_seconds    deadline of a small call, one more attempt after a lost connection included
+    call_seconds    deadline of a small call, with the second attempt after a lost connection
     import_seconds  deadline of an import
     """
 
@@ -60,7 +60,7 @@ class Kubo:
     async def import_car(self, root_cid: str, car: bytes) -> None:
         """Store the blocks of a CAR and pin its root. Idempotent.
 
-        Raises MeshError UNAVAILABLE (it may be pinned all the same: unpin it), INTEGRITY.
+        Raises MeshError UNAVAILABLE (it may be pinned nevertheless: unpin it), INTEGRITY.
         """
         try:
             answer = await self._ask(
@@ -76,12 +76,12 @@ class Kubo:
             raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
 
     async def pin_roots(self, roots: Sequence[Root]) -> None:
-        """Store roots and pin them with all that they link to, which is here already. Idempotent.
+        """Store roots and pin them with all linked blocks, which are here already. Idempotent.
 
-        Kubo stores and pins under one lock, against garbage collection, and does not read what is linked: an
-        import reads every block of it again (measured, 500 blocks: 1.7 ms instead of 5).
+        Kubo does both under one lock, so garbage collection cannot come between. It does not read the linked
+        blocks, as an import would (measured with 500 blocks: 1.7 ms instead of 5).
 
-        Raises MeshError UNAVAILABLE (some may be pinned all the same: unpin them), INTEGRITY.
+        Raises MeshError UNAVAILABLE (some may be pinned nevertheless: unpin them), INTEGRITY.
         """
         if not roots:
             return
@@ -98,7 +98,7 @@ class Kubo:
             answer = await self._ask("block/put", put, self._call_seconds)
         except aioipfs.APIError as exc:
             raise _refused("pin the batches") from exc
-        # A line for each, in order; fewer, or an error's, when it failed half-way.
+        # One line for each root, in order. Fewer lines, or an error line, when it failed half-way.
         try:
             keys = [json.loads(line)["Key"] for line in answer.splitlines()]
         except (ValueError, KeyError) as exc:
@@ -110,9 +110,9 @@ class Kubo:
             raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
 
     async def unpin(self, root_cids: Sequence[str]) -> None:
-        """Let go of pinned roots; their blocks fall to the next garbage collection. Idempotent.
+        """Unpin roots. The garbage collector removes their blocks later. Idempotent.
 
-        Raises MeshError UNAVAILABLE: some may be unpinned all the same.
+        Raises MeshError UNAVAILABLE: some may be unpinned nevertheless.
         """
         if not root_cids:
             return
@@ -123,7 +123,7 @@ class Kubo:
                 "pin/rm", lambda: api.fetch_json(api.url("pin/rm"), params=params), self._call_seconds
             )
         except aioipfs.NotPinnedError:
-            # Kubo stops at the first that is not pinned.
+            # Kubo stops at the first root that is not pinned.
             if len(root_cids) > 1:
                 for root_cid in root_cids:
                     await self.unpin([root_cid])
@@ -131,9 +131,9 @@ class Kubo:
             raise _refused("unpin the batches") from exc
 
     async def remove(self, cids: Sequence[str]) -> int:
-        """Remove blocks from the disk that nothing pins; gives how many were there. Idempotent.
+        """Remove unpinned blocks from the disk; gives how many were there. Idempotent.
 
-        Raises MeshError UNAVAILABLE: some may be removed all the same.
+        Raises MeshError UNAVAILABLE: some may be removed nevertheless.
         """
         api = self._client.block
         removed = 0
@@ -145,7 +145,8 @@ class Kubo:
                     lambda params=params: api.post(api.url("block/rm"), params=params),
                     self._import_seconds,
                 )
-                # A line for each: removed, or why not (pinned, not here); one without a name: all failed.
+                # One line for each block: removed, or why not (pinned, not here). A line without a hash:
+                # the whole call failed.
                 lines = [json.loads(line) for line in answer.splitlines()]
                 failed = [line for line in lines if not line.get("Hash")]
             except (aioipfs.APIError, ValueError) as exc:
@@ -156,9 +157,9 @@ class Kubo:
         return removed
 
     async def get(self, cid: str) -> bytes | None:
-        """A block that this node itself holds, checked against its CID; None when it does not give one.
+        """A block on this node, checked against its CID; None: the node does not give it.
 
-        Raises MeshError INTEGRITY (the stored bytes are others), UNAVAILABLE.
+        Raises MeshError INTEGRITY (the stored bytes do not match), UNAVAILABLE.
         """
         api = self._client.block
         try:
@@ -181,8 +182,11 @@ class Kubo:
         return data
 
     async def check(self) -> str | None:
-        """For readiness: the node answers and publishes nothing. That its swarm is private the node itself
-        sees to (swarm.key, LIBP2P_FORCE_PNET=1): it does not start otherwise."""
+        """For readiness: the node answers and publishes nothing.
+
+        The node itself ensures that its swarm is private (swarm.key, LIBP2P_FORCE_PNET=1): it does not start
+        otherwise.
+        """
         repo = self._client.repo
         try:
             routing = await self._ask(
@@ -205,7 +209,7 @@ class Kubo:
         return None
 
     async def _ask(self, name: str, call: Callable[[], Awaitable[T | None]], seconds: float) -> T:
-        """One call with a deadline, once more after a lost connection. aioipfs.APIError passes through."""
+        """One call with a deadline, repeated once after a lost connection. Also raises aioipfs.APIError."""
         with tracing.span(f"kubo {name}", kind=SpanKind.CLIENT, expected=(aioipfs.APIError,)):
             return await self._asked(call, seconds)
 

@@ -1,7 +1,7 @@
-"""What becomes of leases: asked of the own ledger, some seconds after the pin and then less and less often.
+"""Settles leases: asks the own ledger for their outcome, seconds after the pin and then less often.
 
-Nobody else is believed: a gateway or another member may say what it likes, and what the own ledger does not
-tell stays as it is.
+Nobody else is believed, neither a gateway nor another member. A lease stays as it is until the own ledger
+tells its outcome.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CommittedContents(Protocol):
     async def committed_contents(
         self, asked: Mapping[str, Sequence[Content]]
     ) -> GetCommittedContentsResponse:
-        """By root, in order: what is named of it, and which of the contents' commands are decided.
+        """By root, in order: which contents the channel names, and whose commands are decided.
 
         Raises MeshError.
         """
@@ -41,7 +41,7 @@ class CommittedContents(Protocol):
 
 
 class LeaseSettler:
-    """`run` is the task that settles what is due."""
+    """`run` is the task that settles due leases."""
 
     def __init__(
         self,
@@ -61,18 +61,18 @@ class LeaseSettler:
         self._now_ms = now_ms
         self._every_seconds = every_seconds
         self._channel_time_ms = 0
-        # The code of what kept the last page from being settled: told once for as long as it lasts.
+        # The code of the last failure. The same failure is logged once for as long as it lasts.
         self._trouble = 0
 
     async def run(self) -> None:
-        """Settle, for as long as the service lives; while its own notes cannot be written, nothing is."""
+        """Settle, for as long as the service lives."""
         while True:
-            with suppress(MeshError):  # told already
+            with suppress(MeshError):  # logged already
                 await self.settle_due()
             await asyncio.sleep(self._every_seconds)
 
     async def settle_due(self) -> None:
-        """Whatever is due now, a page at a time; while the ledger is away everything stays as it is."""
+        """Settle what is due now, a page at a time. While the ledger is unavailable nothing changes."""
         while page := await self._leases.due(self._now_ms(), _PAGE):
             try:
                 await self._settle(page)
@@ -95,7 +95,7 @@ class LeaseSettler:
             await self._settle_rest(some)
 
     async def _settle_rest(self, leases: Sequence[Lease]) -> None:
-        """Of which something is not on the channel: not yet, or never."""
+        """Settle leases with contents that are not on the channel: not yet, or never."""
         asked = {lease.root_cid: lease.contents for lease in leases}
         answer = await self._ask(asked)
         known: dict[Lease, frozenset[str]] = {}
@@ -118,9 +118,9 @@ class LeaseSettler:
             self._metrics.leases_settled.labels("committed").inc(len(leases))
 
     async def _release(self, gone: Mapping[Lease, frozenset[str]]) -> list[Lease]:
-        """Those of which the node did not let go.
+        """Unpin; gives the leases whose roots the node did not unpin.
 
-        What fails together is tried one by one, so that it holds up no other.
+        If the call fails for several, each is tried by itself, so that one cannot hold up the others.
         """
         try:
             await self._pins.release(gone, self._now_ms())
@@ -143,7 +143,7 @@ class LeaseSettler:
         return answer
 
     async def _measure(self) -> None:
-        """By the channel's time: where nothing happens, nothing can be settled, and nothing grows."""
+        """Set the gauges, by the channel's time: on an idle channel nothing can be settled or overdue."""
         self._metrics.leases_open.set(await self._leases.count())
         self._metrics.leased_to_member.set(await self._leases.largest_elsewhere(self._own_msp))
         oldest_ms = await self._leases.oldest_ms()
@@ -157,7 +157,7 @@ def _all(lease: Lease) -> set[str]:
 
 
 def _portions(leases: Sequence[Lease]) -> list[list[Lease]]:
-    """As many as one question may name the commands of; of one root each alone, whoever sent it."""
+    """Leases for one question each: at most 2,000 commands, and each root once."""
     portions: list[list[Lease]] = []
     commands = 0
     for lease in leases:

@@ -1,4 +1,4 @@
-"""The bookkeeping of what the own Kubo node pins: on whose behalf, and what of it is not settled yet."""
+"""The tables of what the own Kubo node pins: for whom, and for which roots the outcome is still open."""
 
 from __future__ import annotations
 
@@ -34,33 +34,35 @@ _SEALED = """
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """What was sealed for the same command before, and its seal."""
+    """The earlier result for the same command, and its seal."""
 
     result: storage_pb2.SealResult
     seal: SealedBatch
 
 
 class Leases:
-    """Written before anything is pinned; a root without a lease that is held stays for good."""
+    """Written before anything is pinned. A held root without a lease is pinned for good."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def hold(self, roots: Sequence[tuple[str, str]]) -> None:
-        """Remember, before they are pinned, that roots are pinned for good on behalf of members: no lease
-        of theirs is open any more."""
+        """Write down that roots (root CID, MSP id) are pinned for good, and end their leases.
+
+        Call it before they are pinned.
+        """
         async with self._database.transaction() as connection:
             await connection.executemany("INSERT OR IGNORE INTO held_root VALUES (?, ?)", roots)
             await connection.executemany("DELETE FROM lease WHERE root = ? AND msp = ?", roots)
 
     async def open(self, lease: Lease, size: int, quota: Quota | None = None) -> None:
-        """Remember, before it is pinned, what is pinned and for which commands; again: for longer.
+        """Write down a lease before its root is pinned. A lease that is there already is prolonged.
 
         size   bytes of the CAR
         quota  of the lease's member
 
-        Raises MeshError CONFLICT when it is held already for other commands, whose fate is open, and
-        RESOURCE_EXHAUSTED when it does not fit into the quota.
+        Raises MeshError CONFLICT (the root is leased for other commands, whose outcome is open),
+        RESOURCE_EXHAUSTED (over the quota).
         """
         message = _message(lease)
         digest = lease.sealed_sha256
@@ -74,7 +76,7 @@ class Leases:
                 there is None
                 and db.execute("SELECT 1 FROM held_root WHERE root = ? AND msp = ?", place).fetchone()
             ):
-                # For good: of what is committed under it nothing is open, whatever else it is sent for.
+                # Pinned for good: everything under it is committed, so no lease is needed.
                 return
             if there is not None and there[0] != digest:
                 raise MeshError(
@@ -82,7 +84,7 @@ class Leases:
                     "the batch is held for other commands, whose fate is open; seal anew",
                 )
             if there is None and quota is not None:
-                _check_room(db, lease.msp, size, quota)
+                _check_quota(db, lease.msp, size, quota)
             db.execute("INSERT OR IGNORE INTO held_root VALUES (?, ?)", place)
             held_at_ms = lease.held_at_ms
             db.execute(
@@ -99,7 +101,10 @@ class Leases:
         items: Sequence[PlainRecord],
         results: Sequence[storage_pb2.SealResult],
     ) -> None:
-        """The batch stands with all its copies: the same commands sealed again get the same results."""
+        """Write down that the batch is stored with all its copies.
+
+        The same commands get the same results when they are sealed again.
+        """
         message = _message(lease)
         message.seal.CopyFrom(seal)
         message.results.extend(results)
@@ -116,7 +121,7 @@ class Leases:
         await self._database.write(write)
 
     async def seal_of(self, lease: Lease) -> SealedBatch | None:
-        """The seal of a batch that stands for the same commands, while its fate is open."""
+        """The seal of a stored batch with the same contents, while its outcome is open."""
         row = await self._database.row(
             "SELECT * FROM lease WHERE root = ? AND msp = ? AND held_at_ms > 0", (lease.root_cid, lease.msp)
         )
@@ -126,7 +131,7 @@ class Leases:
         return message.seal if message.HasField("seal") else None
 
     async def abandon(self, lease: Lease) -> None:
-        """No receipt of it was given to anybody: it may go at once."""
+        """Nobody got a receipt for it: it may be unpinned at once."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 "UPDATE lease SET held_at_ms = 0, due_at_ms = 0 WHERE root = ? AND msp = ?",
@@ -134,7 +139,7 @@ class Leases:
             )
 
     async def sealed(self, items: Sequence[PlainRecord], own_msp: str, since_ms: int) -> dict[int, Reused]:
-        """What was sealed for the same commands and stands, held since then or later, by the item's place."""
+        """Stored results for the same commands, by the place of the item, of leases from `since_ms` on."""
         keys = [_key(item) for item in items]
         marks = ",".join("?" * len(keys))
         rows = await self._database.rows(
@@ -149,29 +154,29 @@ class Leases:
         return {place: found[key] for place, key in enumerate(keys) if key in found}
 
     async def find(self, root: str, msp: str) -> Lease | None:
-        """The lease of a root, while its fate is open."""
+        """The lease of a root, while its outcome is open."""
         row = await self._database.row("SELECT * FROM lease WHERE root = ? AND msp = ?", (root, msp))
         return _lease(row) if row else None
 
     async def due(self, now_ms: int, limit: int) -> list[Lease]:
-        """Those whose fate is to be asked about now."""
+        """At most `limit` leases whose outcome is to be asked for now."""
         rows = await self._database.rows(
             "SELECT * FROM lease WHERE due_at_ms <= ? ORDER BY due_at_ms LIMIT ?", (now_ms, limit)
         )
         return [_lease(row) for row in rows]
 
     async def postpone(self, leases: Iterable[Lease], now_ms: int) -> None:
-        """Ask again later: the longer it has been open, the less often."""
+        """Ask again later. The interval grows with the age of the lease."""
         later = [(now_ms + _wait_ms(now_ms - one.held_at_ms), one.root_cid, one.msp) for one in leases]
         async with self._database.transaction() as connection:
             await connection.executemany("UPDATE lease SET due_at_ms = ? WHERE root = ? AND msp = ?", later)
 
     async def keep(self, leases: Sequence[Lease]) -> None:
-        """All of their records are committed: they are held for good."""
+        """All their records are committed: hold their roots for good."""
         await self._database.write(partial(_close, leases))
 
-    async def let_go(self, gone: Mapping[Lease, Iterable[str]], now_ms: int) -> None:
-        """Roots are unpinned, and the blocks of each wait to be collected."""
+    async def release(self, gone: Mapping[Lease, Iterable[str]], now_ms: int) -> None:
+        """Write down that roots are unpinned and that the blocks of each wait for collection."""
         waiting = [(name, now_ms) for blocks in gone.values() for name in blocks]
 
         def write(db: sqlite3.Connection) -> None:
@@ -188,34 +193,34 @@ class Leases:
         return row is not None
 
     async def holds_for_others(self, root: str, msp: str) -> bool:
-        """True when `root` is pinned here on behalf of somebody beside `msp`."""
+        """True when `root` is pinned here on behalf of another member than `msp`."""
         row = await self._database.row("SELECT 1 FROM held_root WHERE root = ? AND msp <> ?", (root, msp))
         return row is not None
 
     async def count(self) -> int:
-        """How many are open."""
+        """How many leases are open."""
         row = await self._database.row("SELECT count(*) FROM lease")
         return int(row[0]) if row else 0
 
     async def largest_elsewhere(self, own_msp: str) -> int:
-        """Bytes that are open of the member, other than the own one, that has the most here."""
+        """Bytes under open leases of the other member that has the most here."""
         row = await self._database.row(
             "SELECT sum(size) FROM lease WHERE msp <> ? GROUP BY msp ORDER BY 1 DESC LIMIT 1", (own_msp,)
         )
         return int(row[0]) if row else 0
 
     async def oldest_ms(self) -> int | None:
-        """When the oldest open one was written (Unix ms)."""
+        """When the oldest open lease was written (Unix ms)."""
         row = await self._database.row("SELECT min(held_at_ms) FROM lease WHERE held_at_ms > 0")
         return row[0] if row else None
 
     async def waiting(self, limit: int) -> list[str]:
-        """Blocks to be collected, the oldest first."""
+        """CIDs of blocks that wait for collection, the oldest first."""
         rows = await self._database.rows("SELECT cid FROM waiting_block ORDER BY since_ms LIMIT ?", (limit,))
         return [row["cid"] for row in rows]
 
     async def collected(self, cids: Iterable[str]) -> None:
-        """They are gone from the disk, or held for another's sake."""
+        """Blocks are removed from the disk, or Kubo keeps them under another pin."""
         names = json.dumps(list(cids))
         async with self._database.transaction() as connection:
             await connection.execute(
@@ -223,12 +228,12 @@ class Leases:
             )
 
     async def count_waiting(self) -> int:
-        """How many blocks are to be collected."""
+        """How many blocks wait for collection."""
         row = await self._database.row("SELECT count(*) FROM waiting_block")
         return int(row[0]) if row else 0
 
 
-def _check_room(db: sqlite3.Connection, msp: str, size: int, quota: Quota) -> None:
+def _check_quota(db: sqlite3.Connection, msp: str, size: int, quota: Quota) -> None:
     batches, taken = db.execute(
         "SELECT count(*), coalesce(sum(size), 0) FROM lease WHERE msp = ?", (msp,)
     ).fetchone()
@@ -253,7 +258,7 @@ def _close(leases: Sequence[Lease], db: sqlite3.Connection) -> None:
 
 
 def _key(item: PlainRecord) -> bytes:
-    """The same for the same command, record and content."""
+    """A hash over command, record and content."""
     parts = item.command_id, item.signer, item.record_id, str(item.version), item.patient
     return hashlib.blake2b("\x00".join(parts).encode() + item.commitment, digest_size=16).digest()
 

@@ -17,7 +17,7 @@ from services.storage.domain.batch import MAX_MESSAGE_BYTES, Packed
 from services.storage.domain.lease import Lease
 from services.storage.store import receipts
 
-# A channel tries again after at most 2 s: a member that has just come back is reached within this.
+# A channel reconnects after at most 2 s, so a member that has just come back is reached in this time.
 _CONNECT_SECONDS = 3.0
 
 
@@ -29,9 +29,9 @@ class _Other:
 
 
 class MemberClients:
-    """Calls to the other members, those in `msps`. Each raises MeshError and nothing else.
+    """Calls to the other members. Each raises MeshError and nothing else.
 
-    Blocks and keys are asked for once, since another member may have them; a push waits for its member.
+    Calls for blocks and keys are not repeated, since another member may have them. A push is repeated.
     """
 
     def __init__(self, channels: Mapping[str, grpc.aio.Channel], *, fetch_seconds: float) -> None:
@@ -43,11 +43,11 @@ class MemberClients:
 
     @property
     def msps(self) -> tuple[str, ...]:
-        """MSP ids of the members that can be called, the own one not among them."""
+        """MSP ids of the other members."""
         return tuple(self._others)
 
     async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
-        """Have a member hold a CAR; gives its receipt, not verified."""
+        """Ask a member to hold a CAR; gives its receipt, not verified."""
         other = self._others[msp]
         await _connected(other.channel)
         answer = await call(
@@ -66,20 +66,20 @@ class MemberClients:
     async def release_key(
         self, msp: str, tx_id: str, command_id: str, header: bytes, seconds: float
     ) -> bytes:
-        """Have a member seal a data key to the reader; it sees for itself whether it may."""
+        """Ask a member to seal a data key to the reader. It checks the decision itself."""
         request = storage_pb2.ReleaseKeyRequest(tx_id=tx_id, command_id=command_id, envelope_header=header)
         answer = await call(self._others[msp].stub.ReleaseKey, request, deadline_seconds=seconds)
         return answer.sealed_data_key
 
     async def fetch_block(self, msp: str, cid: str) -> bytes:
-        """A block as a member gives it, not checked."""
+        """A block from a member, not checked."""
         request = storage_pb2.FetchBlockRequest(cid=cid)
         answer = await call(self._others[msp].stub.FetchBlock, request, deadline_seconds=self._fetch_seconds)
         return answer.block
 
 
 async def _connected(channel: grpc.aio.Channel) -> None:
-    """Wait for a connection instead of spending retries on there being none. Raises MeshError UNAVAILABLE."""
+    """Wait for a connection, so that no retries are spent without one. Raises MeshError UNAVAILABLE."""
     if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
         return
     try:

@@ -1,4 +1,4 @@
-"""What the own Kubo node pins: nothing without a lease or a hold that was written before."""
+"""Pins in the own Kubo node. A lease or a hold is written before anything is pinned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BlockStore(Protocol):
         ...
 
     async def unpin(self, root_cids: Sequence[str]) -> None:
-        """Let go. Raises MeshError."""
+        """Unpin roots. Raises MeshError."""
         ...
 
     async def get(self, cid: str) -> bytes | None:
@@ -38,24 +38,24 @@ class BlockStore(Protocol):
 
 
 class Pins:
-    """Pins and unpins roots in the own Kubo node; all of it is idempotent and may be tried again."""
+    """Pins and unpins roots in the own Kubo node; every method is idempotent."""
 
     def __init__(
-        self, leases: Leases, store: BlockStore, recent: BlockCache, locks: KeyedLocks | None = None
+        self, leases: Leases, store: BlockStore, block_cache: BlockCache, locks: KeyedLocks | None = None
     ) -> None:
         self._leases = leases
         self._store = store
-        self._recent = recent
+        self._block_cache = block_cache
         self._locks = locks or KeyedLocks()
         self._importing = 0
         self._imported_at = monotonic()
 
     def idle_seconds(self) -> float:
-        """For how long nothing has been imported by this process."""
+        """Seconds since this process last imported something."""
         return 0.0 if self._importing else monotonic() - self._imported_at
 
     async def lease(self, packed: batch.Packed, lease: Lease, quota: Quota | None = None) -> None:
-        """Import a CAR that was checked and pin its root until its fate is known.
+        """Import a checked CAR and pin its root until its outcome is known.
 
         quota  of the lease's member
 
@@ -66,11 +66,11 @@ class Pins:
             await self._leases.open(lease, len(packed.car), quota)
             await self._import(packed)
         if packed.root_block:
-            # What is refused of a batch is let go moments after it was sealed.
-            self._recent.put(packed.root_cid, packed.root_block)
+            # `release` needs the root block, often moments after the batch was sealed.
+            self._block_cache.put(packed.root_cid, packed.root_block)
 
     async def mend(self, packed: batch.Packed, msp: str) -> None:
-        """Import and pin, for good, what ought to be here. Raises MeshError."""
+        """Import what ought to be here and pin it for good. Raises MeshError."""
         async with self._locks.hold(packed.root_cid):
             await self._leases.hold([(packed.root_cid, msp)])
             await self._import(packed)
@@ -84,9 +84,9 @@ class Pins:
             self._imported_at = monotonic()
 
     async def release(self, settled: Mapping[Lease, AbstractSet[str]], now_ms: int) -> None:
-        """Let go of roots but for some of the records of each, which stay for good: all by a few calls.
+        """Unpin roots. `settled` names the records of each that stay pinned for good, under a new root.
 
-        One that was settled or leased anew meanwhile is left alone. Raises MeshError UNAVAILABLE.
+        A lease that was settled or renewed meanwhile is left alone. Raises MeshError UNAVAILABLE.
         """
         kept = {lease: await self._survivors(lease, stays) for lease, stays in settled.items() if stays}
         if kept:
@@ -102,11 +102,11 @@ class Pins:
                 stays = set(lease.with_chunks(settled[lease]))
                 gone[lease] = [] if shared else [lease.root_cid, *(set(lease.blocks) - stays)]
             await self._store.unpin([lease.root_cid for lease, blocks in gone.items() if blocks])
-            await self._leases.let_go(gone, now_ms)
+            await self._leases.release(gone, now_ms)
 
     async def _survivors(self, lease: Lease, stays: AbstractSet[str]) -> batch.Root:
-        """A new root over what stays of a batch."""
-        block = self._recent.get(lease.root_cid) or await self._store.get(lease.root_cid)
+        """A new root over the records of a batch that stay."""
+        block = self._block_cache.get(lease.root_cid) or await self._store.get(lease.root_cid)
         if block is None:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE, "the Kubo node does not give the batch's root; see its log"

@@ -1,4 +1,4 @@
-"""Receipts: this member's word that it holds what it has a lease for, and the others' words checked."""
+"""Replica receipts: signed for what this member has a lease for; those of other members are checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Receipts:
         self._signing_key = signing_key
 
     def sign(self, lease: Lease) -> ReplicaReceipt:
-        """A receipt; it can be used for less long than the lease runs."""
+        """A receipt. It expires before the lease does."""
         return replica.sign_receipt(
             self._signing_key,
             self._genesis_sha256,
@@ -36,7 +36,7 @@ class Receipts:
         )
 
     def check(self, receipt: ReplicaReceipt, lease: Lease, msp: str, spki_der: bytes | None) -> None:
-        """Check what another member gave for the same batch. Raises MeshError BAD_SIGNATURE.
+        """Check the receipt of another member for the same batch. Raises MeshError BAD_SIGNATURE.
 
         spki_der  its registered storage signing key; None: it has none
         """
@@ -52,12 +52,12 @@ class Receipts:
 
 
 def seal(lease: Lease, receipts: list[ReplicaReceipt]) -> SealedBatch:
-    """What goes to the channel of a batch, once for all its records."""
+    """The seal of a batch: what goes to the channel once for all its records."""
     return SealedBatch(root_sha256=root_sha256(lease), contents=lease.sealed, receipts=receipts)
 
 
 def named(lease: Lease) -> list[SealedContent]:
-    """The contents of a lease, as they are told to others and kept."""
+    """The contents of a lease as messages, for other members and for the database."""
     return [
         SealedContent(
             cid=one.cid, command_id=one.command_id, signer=one.signer, stated_sha256=one.stated_sha256
@@ -67,7 +67,7 @@ def named(lease: Lease) -> list[SealedContent]:
 
 
 def contents_of(named: Iterable[SealedContent]) -> tuple[Content, ...]:
-    """And back."""
+    """The inverse of `named`."""
     return tuple(Content(one.cid, one.command_id, one.signer, one.stated_sha256) for one in named)
 
 

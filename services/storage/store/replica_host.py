@@ -1,4 +1,4 @@
-"""What this member holds for the others: imports their batches, and swears to it."""
+"""Holds batches of other members: imports them and signs a receipt."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from services.storage.store.receipts import Receipts
 
 
 class ReplicaHost:
-    """Holds batches on behalf of other members, until the own ledger tells what became of them.
+    """Holds batches on behalf of other members, until the own ledger tells their outcome.
 
-    quota  of each of them: whoever may push may not fill the disk with what never comes to the channel
+    quota  of each member, so that none fills the disk with batches that never come to the channel
     """
 
     def __init__(
         self,
         pins: Pins,
-        recent: BlockCache,
+        block_cache: BlockCache,
         budget: ByteBudget,
         receipts: Receipts,
         metrics: StorageMetrics,
@@ -36,7 +36,7 @@ class ReplicaHost:
         quota: Quota,
     ) -> None:
         self._pins = pins
-        self._recent = recent
+        self._block_cache = block_cache
         self._budget = budget
         self._receipts = receipts
         self._metrics = metrics
@@ -46,7 +46,7 @@ class ReplicaHost:
     async def replicate(
         self, msp: str, car: bytes, root_cid: str, contents: Sequence[Content]
     ) -> ReplicaReceipt:
-        """Hold a member's CAR and say so, signed. Idempotent.
+        """Hold a member's CAR and sign a receipt for it. Idempotent.
 
         Raises MeshError TOO_LARGE, INVALID, INTEGRITY, CONFLICT, RESOURCE_EXHAUSTED, UNAVAILABLE.
         """
@@ -73,6 +73,6 @@ class ReplicaHost:
                 if err.code == code_pb2.CODE_RESOURCE_EXHAUSTED:
                     self._metrics.over_quota.inc()
                 raise
-            self._recent.put_all(checked.blocks)
+            self._block_cache.put_all(checked.blocks)
         self._metrics.replicated.inc()
         return self._receipts.sign(lease)

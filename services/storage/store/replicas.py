@@ -1,4 +1,4 @@
-"""A batch at other members: pushed in parallel, counted only on a signed receipt that verifies."""
+"""Pushes a batch to other members in parallel. A copy counts only with a signed receipt that verifies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 
 
 class Replicator(Protocol):
-    """The other members (`members.OtherMembers`), or a fake."""
+    """The other members (`member_clients.MemberClients`), or a fake."""
 
     async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
         """A member's receipt, not verified. Raises MeshError."""
@@ -32,8 +32,8 @@ class Replicator(Protocol):
 class Replicas:
     """Pushes batches.
 
-    push_seconds   for one batch, spare members included
-    spare_seconds  after which a spare is asked beside a member that has not answered
+    push_seconds   deadline for one batch, with spare members
+    spare_seconds  how long a member may be silent before a spare is asked as well
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Replicas:
         order: Sequence[str],
         signing_keys: Mapping[str, bytes],
     ) -> list[ReplicaReceipt]:
-        """Have `copies` of the members in `order` hold a batch.
+        """Ask members in the given order until `copies` of them hold the batch.
 
-        A spare is asked for each that fails, and beside each that is slow; whoever failed lately is a spare.
-        When it takes one of those that did, they are asked first: what the others had pinned of a batch that
-        is refused they would keep for a quarter of an hour.
+        A spare is asked for each member that fails or is slow. Members that failed lately are spares.
+        If the copies cannot be reached without them, they are asked first: should they refuse, no other
+        member has pinned a batch that it would have to hold for 15 minutes.
 
         signing_keys  each member's registered storage signing key (SPKI), by MSP id
 
@@ -95,7 +95,7 @@ class Replicas:
         order: Sequence[str],
         copies: int,
     ) -> list[ReplicaReceipt]:
-        """Receipts of as many as `copies` of the members, fewer when no more came until `ends_at`."""
+        """Receipts of `copies` members; fewer when no more came until `ends_at`."""
         receipts: list[ReplicaReceipt] = []
         spare = list(order)
         running: dict[asyncio.Task[ReplicaReceipt | None], str] = {}
@@ -121,12 +121,12 @@ class Replicas:
                         del running[task]
                         receipts += [receipt] if (receipt := task.result()) is not None else []
                     if not done:
-                        # The batch does not wait for whoever hangs, and the next one asks others first.
+                        # Do not wait for members that hang; the next batch asks others first.
                         for msp in running.values():
                             self._absences.failed(msp)
                         ask_one_more()
         except TimeoutError:
-            # Who hangs fails no less than who refuses.
+            # A member that hangs counts as failed.
             self._metrics.replicas_failed.inc(len(running))
             _log.warning("replicas.late", count=len(receipts))
         finally:

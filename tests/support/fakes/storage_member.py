@@ -178,7 +178,7 @@ class Hospital:
         self.recent = BlockCache(MIB)
         self.pins = Pins(self.leases, self.kubo, self.recent)
         receipts = Receipts(msp, CHANNEL.genesis_sha256, signing_key)  # type: ignore[arg-type]
-        self.keeper = BatchStore(
+        self.batch_store = BatchStore(
             msp,
             self.leases,
             self.pins,
@@ -216,7 +216,7 @@ class Hospital:
             self.ledger,
             self.identities,
             self.writer_keys,
-            self.keeper,
+            self.batch_store,
             self.leases,
             self.recent,
             budget,
@@ -225,7 +225,7 @@ class Hospital:
         )
         self._budget, self._receipts = budget, receipts
         self.host_within(Quota(batches=1_000, size=256 * MIB))
-        self.blobs = Blobs(msp, self.ledger, self.keeper, self.blocks, self.leases)
+        self.blobs = Blobs(msp, self.ledger, self.batch_store, self.blocks, self.leases)
 
     def host_within(self, quota: Quota) -> None:
         """What each other member may have open here."""

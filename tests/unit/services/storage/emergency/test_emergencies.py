@@ -20,7 +20,7 @@ from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database
 from services.runtime.tasks import end
 from services.storage.emergency import recorder as recorder_module
-from services.storage.emergency.log import EmergencyLog, Keeping
+from services.storage.emergency.log import EmergencyLog, LogOutcome
 from services.storage.emergency.opener import EmergencyOpener
 from services.storage.emergency.recorder import EmergencyRecorder
 from services.storage.release.record_opener import OpenedRecord
@@ -143,7 +143,7 @@ class Ward:
                 hospital.unwrapping,
             ),
             *(hospital.releasing, self.metrics, hospital.clock),
-            kept_now=self.recorder.wake,
+            wake_recorder=self.recorder.wake,
             max_skew_seconds=60,
         )
 
@@ -326,7 +326,7 @@ async def test_no_key_leaves_when_the_disk_does_not_take_the_decision(
     reader, record = ward.world.clinician(), item(ward.world.patient().address)
     await ward.world.write(record)
 
-    async def full(*_: object) -> Keeping:
+    async def full(*_: object) -> LogOutcome:
         raise MeshError(code_pb2.CODE_UNAVAILABLE, "database or disk is full")
 
     monkeypatch.setattr(ward.kept, "keep", full)

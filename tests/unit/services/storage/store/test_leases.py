@@ -311,14 +311,14 @@ async def test_a_storage_killed_at_any_step_of_sealing_leaves_no_pin_that_nothin
 
 
 @pytest.mark.parametrize("committed", [True, False])
-@pytest.mark.parametrize("step", ["unpin", "let_go", "pin_roots"])
+@pytest.mark.parametrize("step", ["unpin", "release", "pin_roots"])
 async def test_a_storage_killed_while_it_lets_go_finishes_after_a_restart(
     world: World, step: str, *, committed: bool
 ) -> None:
     records = [item(world.patient().address) for _ in range(2)]
     sealed = await world.mercy.sealing.seal(records)
     world.channel.commit(records, sealed, refused=records[1:] if committed else records)
-    victim = world.mercy.leases if step == "let_go" else world.mercy.kubo
+    victim = world.mercy.leases if step == "release" else world.mercy.kubo
     real = getattr(victim, step)
 
     async def dies(*_: object) -> None:
