@@ -81,8 +81,8 @@ async def serve(config: LedgerConfig, life: Lifecycle) -> None:
         projection=projection,
         lists=lists,
         block_numbers=block_numbers,
-        told=BlockFeed(blocks, projection, config.channel),
-        proving=EvidenceCollector(channel, state, lists),
+        block_feed=BlockFeed(blocks, projection, config.channel),
+        evidence=EvidenceCollector(channel, state, lists),
         health=health,
     )
     server.add(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, servicer)

@@ -1,7 +1,7 @@
 """What readiness rests on: the own peer, and that it delivers blocks.
 
-A projection that is behind keeps nobody from writing: lists say UNAVAILABLE for as long, and the alert
-ProjectionBehind tells of it. Nor is NATS needed: events may lag, and `…_publication_lag_blocks` says so.
+Writing goes on while the projection is behind: lists answer UNAVAILABLE and the alert ProjectionBehind fires.
+NATS is not needed either: events may lag, and `…_publication_lag_blocks` shows by how much.
 """
 
 from cbmdhi.command.v1 import code_pb2
@@ -16,7 +16,7 @@ from services.runtime.ttl_cache import TtlCache
 MAX_LAG_BLOCKS = 50
 _RETRY_AFTER_MS = 1_000
 
-# The own readiness, identity and storage each ask every second; an answer costs ledger and peer some CPU.
+# Readiness, identity and storage each ask every second, and an answer costs CPU here and at the peer.
 _REMEMBER_SECONDS = 1.0
 
 

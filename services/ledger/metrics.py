@@ -18,7 +18,7 @@ _SIZES = (1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000
 
 
 class LedgerMetrics:
-    """Made once; queue and batch sizes in groups are counted by the batchers themselves."""
+    """Made once. The batchers measure queues and batch sizes themselves."""
 
     def __init__(self, metrics: telemetry.Metrics) -> None:
         self.all = metrics

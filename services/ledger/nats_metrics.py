@@ -1,6 +1,6 @@
-"""The member's NATS server as metrics: its monitor answers in JSON, which Prometheus does not read.
+"""The member's NATS server as metrics: its monitor answers in JSON, which Prometheus cannot read.
 
-The ledger shows it and not notify, so that the backlog is seen also while nobody consumes.
+The ledger exports them and not notify, so that the backlog is visible while nobody consumes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _ANSWER_SECONDS = 3.0
 
 
 class NatsMetrics:
-    """Series of the server and of one stream. The durable consumers of the stream are told apart by the
-    service that consumes, not by their names, which are made anew with the service's database."""
+    """Series of the server and of one stream.
+
+    A durable consumer is labelled by its service, since its name changes with the service's database.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self.up = metrics.gauge("nats_up", "bool", "1 when the NATS server's monitor answered last")
@@ -139,7 +141,7 @@ class NatsWatch:
             if stream["name"] == self._stream
         ]
         series.stream_messages.set(sum(stream["state"]["messages"] for stream in streams))
-        # Of consumers of one service the one that acknowledged last: those before it were left behind.
+        # Of a service's consumers, the one that acknowledged last: older ones are abandoned.
         consumers = sorted(
             (one for stream in streams for one in stream.get("consumer_detail") or ()), key=_last
         )
@@ -161,18 +163,18 @@ class NatsWatch:
             self._waiting_since.pop(label, None)
 
     def _stalled_seconds(self, label: str, consumer: Mapping[str, Any]) -> float:
-        # After a quiet night the last acknowledgement is long ago, and what came just now is not late.
+        # On an idle stream the last acknowledgement is old, but a new message is not late.
         now = datetime.now(UTC)
         since = max(self._waiting_since.setdefault(label, now), _last(consumer))
         return max(0.0, (now - since).total_seconds())
 
     def _count(self, name: str, counter: Counter, total: int) -> None:
-        """Go on counting where the server does; one that was started again counts from 0."""
+        """Follow the server's counter, which starts at 0 again after a restart."""
         before = self._counted.get(name, 0)
         counter.inc(total - before if total >= before else total)
         self._counted[name] = total
 
 
 def _last(consumer: Mapping[str, Any]) -> datetime:
-    """When it acknowledged last; one that never did, when it was made."""
+    """When it last acknowledged; if never, when it was made."""
     return datetime.fromisoformat(consumer["ack_floor"].get("last_active") or consumer["created"])

@@ -1,4 +1,4 @@
-"""The gRPC surface of the ledger service: who may call, and what is asked of whom. Nothing else."""
+"""The gRPC surface of the ledger service: who may call, and which part answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,11 +29,11 @@ _READING_RECORDS = frozenset({"gateway", "storage"})
 
 _LONGEST_SUBMIT_SECONDS = 28.0
 _ANSWER_SECONDS = 0.3
-"""Kept of the caller's deadline, so that it hears what is certain and what is not."""
+"""Seconds of the caller's deadline that are reserved for the answer."""
 
 _CATCH_UP_SECONDS = 2.0
 _KEYS_CATCH_UP_SECONDS = 0.5
-"""Storage can go on without: a key that it holds and the lists do not know travels once more."""
+"""Storage needs no newer lists: a key that they do not know yet is only submitted once more."""
 
 _MAX_LOOKED_UP = 500
 _MAX_BATCHES = 100
@@ -55,8 +55,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         projection: Projection,
         lists: Lists,
         block_numbers: BlockNumbers,
-        proving: EvidenceCollector,
-        told: BlockFeed,
+        evidence: EvidenceCollector,
+        block_feed: BlockFeed,
         health: Health,
     ) -> None:
         self._channel_name = channel_name
@@ -65,15 +65,15 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._projection = projection
         self._lists = lists
         self._block_numbers = block_numbers
-        self._proving = proving
-        self._told = told
+        self._evidence = evidence
+        self._block_feed = block_feed
         self._health = health
         self._last_block = -1
 
     async def Submit(self, request: ledger_pb2.SubmitRequest, context: Any) -> ledger_pb2.SubmitResponse:
         with nothing_done():
             peer = require_peer(context, services=_SUBMITTING)
-            _by_whom_it_is_carried(request, peer.service)
+            _check_submitter(request, peer.service)
         left = remaining_seconds()
         wait_seconds = _LONGEST_SUBMIT_SECONDS if left is None else min(left, _LONGEST_SUBMIT_SECONDS)
         # By connection: each replica of a gateway has its own.
@@ -180,7 +180,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self, request: ledger_pb2.ListCommittedRequest, context: Any
     ) -> ledger_pb2.ListCommittedResponse:
         require_peer(context, services=_NOTIFY)
-        return await self._told.page(request.from_block)
+        return await self._block_feed.page(request.from_block)
 
     async def GetReceipt(
         self, request: ledger_pb2.GetReceiptRequest, context: Any
@@ -233,13 +233,13 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         _count(len(request.versions), _MAX_PROVEN, "versions")
         if request.versions:
             places = [(one.record_id, one.version) for one in request.versions]
-            evidence = await self._proving.of_versions(places, own_peer_only=request.own_peer_only)
+            evidence = await self._evidence.of_versions(places, own_peer_only=request.own_peer_only)
         else:
             named = request.command
             _required(named.command_id, "command.command_id")
             _required(request.concerning, "concerning")
             await self._catch_up(_CATCH_UP_SECONDS)
-            evidence = await self._proving.of_command(named.command_id, named.signer, request.concerning)
+            evidence = await self._evidence.of_command(named.command_id, named.signer, request.concerning)
         return ledger_pb2.ProveResponse(evidence=evidence)
 
     async def GetMember(
@@ -302,7 +302,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return ledger_pb2.GetHeightResponse(height=height, projected=self._projection.next_block)
 
     async def _receipts(self, commands: Sequence[Command]) -> dict[Command, ledger_pb2.Receipt]:
-        """What the lists know, and for the rest what the peer does: the lists may be behind it."""
+        """Receipts from the lists, and the rest from the peer, since the lists may be behind it."""
         found = await self._lists.receipts(commands)
         missing = [command for command in dict.fromkeys(commands) if command not in found]
         entries = await self._state.audit_entries(missing)
@@ -312,7 +312,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         }
 
     async def _writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
-        """By patient. Only one that is not found waits for the projection: its key may just be committed."""
+        """By patient. If one is not found, waits for the projection: its key may be new."""
         found = await self._lists.writer_keys(writer_msp, patients)
         missing = [patient for patient in patients if patient not in found]
         if missing and self._projection.next_block <= self._last_block:
@@ -326,12 +326,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         await self._health.check_lists()
 
     async def _catch_up(self, wait_seconds: float) -> None:
-        """What was committed through this service is in its lists, unless the follower is stuck."""
+        """Wait until the lists have what was committed through this service."""
         await self._projection.wait_for(self._last_block, wait_seconds)
 
 
-def _by_whom_it_is_carried(request: ledger_pb2.SubmitRequest, service: str) -> None:
-    """Storage carries what it has opened without a majority, and nothing else; nobody else carries that."""
+def _check_submitter(request: ledger_pb2.SubmitRequest, service: str) -> None:
+    """Only storage submits emergency accesses, and it submits nothing else."""
     opens = service == "storage"
     for submission in request.submissions:
         for signed in submission.item.group.commands:

@@ -1,4 +1,4 @@
-"""The traces of the transactions that this service carried: nothing of a trace is on the channel."""
+"""The traces of transactions that this service submitted. Nothing of a trace is on the channel."""
 
 from collections import OrderedDict
 
@@ -8,13 +8,13 @@ _KEPT = 1_000
 
 
 class Traces:
-    """By transaction id, sampled ones alone, the last thousand. The follower meets them in the blocks."""
+    """The last thousand sampled ones, by transaction id. The follower takes them when it reads the block."""
 
     def __init__(self) -> None:
         self._spans: OrderedDict[str, SpanContext] = OrderedDict()
 
     def keep(self, tx_id: str, span: SpanContext | None) -> None:
-        """Remember under which span a transaction was carried; None: it is not sampled."""
+        """Remember the span under which a transaction was submitted; None: not sampled."""
         if span is None:
             return
         self._spans[tx_id] = span

@@ -1,1 +1,1 @@
-"""The channel and the own peer: what is asked of them, and what they are told beside commands."""
+"""The channel and the own peer: what is asked of them, and what is submitted besides commands."""

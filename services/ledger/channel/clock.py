@@ -1,8 +1,9 @@
-"""Is this machine's clock that of the own chaincode, and that of the channel? Nobody endorses for who is off.
+"""Compares this machine's clock with those of the own chaincode and the channel.
 
-An endorser refuses a time that is more than a minute from its own clock. So the own chaincode's refusal tells
-of a ledger that is off alone, and the channel's minutes (docs/adr/0021-the-channels-time.md) of a member that
-is off as a whole: a majority's clocks agreed to each. Another member's refusal alone tells nothing.
+An endorser refuses a time that is more than a minute from its own clock, so a ledger with a wrong clock gets
+no endorsements. If the own chaincode refuses, this machine differs from its own peer. If the channel's epochs
+(docs/adr/0021-the-channels-time.md) differ, the whole member is wrong, since a majority of clocks agreed to
+each epoch. A refusal by one other member proves nothing.
 """
 
 import time
@@ -11,18 +12,18 @@ from collections.abc import Callable
 from services.runtime.clock import MOST_SECONDS
 
 EPOCH_SECONDS = 60
-# A minute may be begun so much before its time, and told so much after its end: endorsers' clocks allow it.
+# How long before its start and after its end a minute may be submitted: endorsers' clocks allow it.
 _ALLOWED_SECONDS = 60.0
-# A peer that fetches what it missed passes through minutes faster; one that is at the channel's end does not.
+# A peer that catches up passes through minutes faster than a peer at the end of the channel.
 _LIVE_SECONDS = 30.0
 _SET_BOTH = "set both by a time server (timedatectl set-ntp true)"
 
 
 class ChannelClock:
-    """Told what the own peer answers; `check` is for readiness.
+    """Gets the answers of the own peer; `check` is for readiness.
 
     now      this machine's clock, Unix seconds
-    elapsed  one that nobody sets, seconds
+    elapsed  a monotonic clock, seconds
     """
 
     def __init__(
@@ -37,11 +38,11 @@ class ChannelClock:
         self._looked_at = 0.0
 
     def refused(self) -> None:
-        """The own chaincode finds this machine's time too far from its own."""
+        """The own chaincode refused this machine's time as too far from its own."""
         self._refused = True
 
     def seen(self, newest: int) -> None:
-        """The own chaincode takes this machine's time; `newest`: the last minute that the channel knows."""
+        """The own chaincode accepted this machine's time. `newest`: the channel's newest minute."""
         self._refused = False
         now, at = self._now(), self._elapsed()
         minute = int(now) // EPOCH_SECONDS
@@ -50,7 +51,7 @@ class ChannelClock:
         elif newest >= minute:
             self._apart = ""
         elif newest == self._newest + 1 and self._is_live(at):
-            # It began since the last look: then it was this late at most, by a majority's clocks.
+            # The minute began after the last look, which gives its latest time by a majority's clocks.
             latest = (newest + 1) * EPOCH_SECONDS + _ALLOWED_SECONDS + (at - self._looked_at)
             self._apart = f"{minute - newest} minutes ahead of" if now > latest else ""
         if newest != self._newest:
@@ -59,7 +60,7 @@ class ChannelClock:
         self._looked_at = at
 
     async def check(self) -> str | None:
-        """For readiness. A channel that stands still says nothing of a clock."""
+        """For readiness. A channel that stands still proves nothing about a clock."""
         if self._refused:
             return (
                 "this machine's clock is more than a minute off that of the own chaincode, which endorses"
@@ -68,5 +69,5 @@ class ChannelClock:
         return f"this machine's clock is {self._apart} the channel's; {_SET_BOTH}" if self._apart else None
 
     def _is_live(self, at: float) -> bool:
-        """The minute before was seen to begin, and lasted as long as one does."""
+        """Whether the previous minute was seen to begin and lasted as long as a minute does."""
         return self._begun_at is not None and at - self._begun_at >= _LIVE_SECONDS

@@ -1,7 +1,8 @@
-"""Tells the channel the time: a transaction in each epoch, a minute, by whichever member's service is first.
+"""Puts the time on the channel: one transaction in each epoch (a minute), by the member that is first.
 
-The chaincode endorses a batch only at a time that the channel knows, and what was endorsed two epochs ago can
-no longer be committed (docs/adr/0021-the-channels-time.md). So the time is told while nothing happens, too.
+The chaincode endorses a batch only in an epoch that the channel has, and an endorsement that is two epochs
+old can no longer be committed (docs/adr/0021-the-channels-time.md). So epochs are submitted on an idle
+channel too.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from services.runtime.errors import code_name
 from services.runtime.retry import backoff_seconds
 
 _DEADLINE_SECONDS = 15.0
-# Into an epoch, before a service tells it: the first one's transaction is for all.
+# How long after its start a service submits an epoch. The first transaction counts for all members.
 _EARLIEST_SECONDS, _LATEST_SECONDS = 0.5, 20.0
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.5, 10.0
 
@@ -34,7 +35,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class Epochs:
-    """`run` it for the life of the service. `ensure` is for who was refused since the time was not told."""
+    """`run` is the task. `ensure` is for a batch that was refused because the epoch was missing."""
 
     def __init__(
         self,
@@ -49,10 +50,10 @@ class Epochs:
         self._clock = clock
         self._sleep = sleep
         self._channel_clock = channel_clock or ChannelClock(clock)
-        self._telling = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """At once, then once an epoch; after a failure again until it is told."""
+        """Submit the present epoch at once, then each next one. A failure is tried again."""
         attempt = 0
         while True:
             if await self.ensure():
@@ -64,8 +65,8 @@ class Epochs:
                 attempt += 1
 
     async def ensure(self) -> bool:
-        """Whether the present epoch has begun on the channel, if need be by one transaction of our own."""
-        async with self._telling:
+        """Whether the present epoch is on the channel. Submits it if it is not."""
+        async with self._lock:
             try:
                 return await self._has_begun() or await self._tell()
             except (fabric.EndorseError, fabric.EvaluateError) as exc:
@@ -96,7 +97,7 @@ class Epochs:
         ends_at = asyncio.get_running_loop().time() + _DEADLINE_SECONDS
         async with asyncio.timeout_at(ends_at):
             endorsed = await self._channel.tick()
-        # Not valid: another's came first, and the next look finds it.
+        # Invalid: the transaction of another member was first, and the next look finds it.
         return (await order(endorsed, self._channel, self._metrics, ends_at)).successful
 
     def _until_next_seconds(self) -> float:

@@ -1,7 +1,7 @@
-"""Evidence for readers: what the members' peers sign about some state, and about nothing else.
+"""Evidence for readers: the members' peers sign the state that was asked for, and nothing else.
 
-A block proves what is in it to whoever has all of it, and it holds what concerns others. Peers sign the
-answer to a question as they sign a transaction: asked of enough of them, it proves exactly what was asked.
+A block is a proof only as a whole, and it also holds what concerns others. Peers sign the answer to a query
+as they sign a transaction. The same answer from a majority of peers proves exactly what was asked.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from services.runtime.ttl_cache import TtlCache
 
 _TRIES = 5
 _FIRST_DELAY_SECONDS = 0.03
-"""What one peer has committed another has some milliseconds later: until then they do not agree."""
+"""Peers commit a block some milliseconds apart. Until then their answers differ."""
 
 _TRANSACTIONS_AT_ONCE = 8
 _COMMANDS_REMEMBERED = 8_192
@@ -43,14 +43,14 @@ class EvidenceCollector:
         self._registrations: TtlCache[str, command_pb2.SignedCommand] = TtlCache(
             _REGISTRATIONS_REMEMBERED, seconds=_REGISTRATION_SECONDS, spread=True
         )
-        self._room = asyncio.Semaphore(_TRANSACTIONS_AT_ONCE)
+        self._slots = asyncio.Semaphore(_TRANSACTIONS_AT_ONCE)
 
     async def of_versions(
         self, places: Sequence[tuple[str, int]], *, own_peer_only: bool = False
     ) -> ledger_pb2.Evidence:
-        """Of versions of records. Raises NOT_FOUND, UNAVAILABLE.
+        """Evidence of versions of records. Raises NOT_FOUND, UNAVAILABLE.
 
-        own_peer_only  no majority is to be had: it is this member's word that they are committed
+        own_peer_only  no majority answers: only the own peer signs
         """
         keys = [record_key(*place) for place in places]
         endorsed, values = await self._endorsed(keys, own_peer_only=own_peer_only)
@@ -58,8 +58,10 @@ class EvidenceCollector:
         return await self._with_commands(endorsed, [(one.tx_id, one.command_id) for one in records])
 
     async def of_command(self, command_id: str, signer: str, concerning: str) -> ledger_pb2.Evidence:
-        """Of a command, with the version of a record that it wrote. Raises NOT_FOUND also when it concerns
-        others."""
+        """Evidence of a command, with the version of a record that it wrote.
+
+        Raises NOT_FOUND, also when the command does not concern `concerning`.
+        """
         entry = await self._entry(command_id, signer, concerning)
         keys = [audit_key(command_id, entry.signer)]
         if entry.action == "write" and entry.code == code_pb2.CODE_OK:
@@ -129,7 +131,7 @@ class EvidenceCollector:
         )
 
     async def _registered(self, people: Sequence[str]) -> list[command_pb2.SignedCommand]:
-        """What they signed to be registered: whoever checks it believes the signature, however old."""
+        """The signed registrations of these people. Their signatures prove them, however old they are."""
         known = {one: self._registrations.get(one) for one in people}
         asked = [one for one, registration in known.items() if registration is None]
         answers = await self._state.identities(asked) if asked else []
@@ -140,12 +142,12 @@ class EvidenceCollector:
         return [registration for registration in known.values() if registration is not None]
 
     async def _of(self, tx_id: str, command_ids: Sequence[str]) -> list[command_pb2.SignedCommand]:
-        """The commands of those ids in a transaction, as they were signed."""
+        """The signed commands with those ids in a transaction."""
         known = [self._commands.get((tx_id, command_id)) for command_id in command_ids]
         found = [one for one in known if one is not None]
         if len(found) == len(command_ids):
             return found
-        async with self._room:
+        async with self._slots:
             try:
                 action = await self._action(tx_id)
                 batch = state_pb2.Batch.FromString(action.arguments[1]) if action else state_pb2.Batch()
@@ -164,7 +166,10 @@ class EvidenceCollector:
         return there
 
     async def _action(self, tx_id: str) -> Action | None:
-        """Of the valid transaction. Alone first; by its block when an envelope that is none bears its id."""
+        """The action of the valid transaction.
+
+        Read by itself first; from its block when an invalid envelope has the same id.
+        """
         with suppress(MalformedMessage):
             transaction = await self._channel.transaction(tx_id)
             if transaction.valid:
@@ -179,7 +184,7 @@ def _delegator(signed: command_pb2.SignedCommand) -> str:
 
 
 def _copy(signed: command_pb2.SignedCommand) -> command_pb2.SignedCommand:
-    """Of its own: a part of a message keeps all of the message in memory."""
+    """A copy, since a part of a message keeps the whole message in memory."""
     own = command_pb2.SignedCommand()
     own.CopyFrom(signed)
     return own

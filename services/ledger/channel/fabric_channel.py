@@ -68,11 +68,11 @@ class FabricChannel:
     ) -> "EndorsedBatch":
         organisations = self._endorsers.choose(await self.members(), holders)
         transient: dict[str, bytes] = {}
-        # Without its member's endorsement a collection is not written, and the transaction is invalid.
+        # A transaction that writes a member's collection without its endorsement is invalid.
         if keys := [key for key in sealed_keys if key.msp in organisations]:
             transient["sealed_keys"] = SealedKeys(keys=keys).SerializeToString()
         if traced:
-            # Reaches the chaincodes that endorse, and no block.
+            # The transient map reaches the endorsing chaincodes and is in no block.
             transient |= {name: value.encode() for name, value in tracing.inject_headers().items()}
         proposal = self._contract.propose(
             function, argument, transient=transient, organisations=organisations
@@ -95,7 +95,7 @@ class FabricChannel:
         try:
             endorsed = await self._contract.propose("query", query, organisations=organisations).endorse()
         except fabric.EndorseError as exc:
-            # Peers that only disagree are there: one has the newest block some milliseconds later.
+            # Peers that only disagree are available: one gets the newest block some milliseconds later.
             named = {failure.msp_id for failure in exc.failures}
             if named and leading_code(exc.chaincode_messages) is None:
                 self._endorsers.failed(organisations, named)
@@ -108,7 +108,7 @@ class FabricChannel:
         return endorsed.payload, endorsed.result
 
     async def members(self) -> tuple[str, ...]:
-        """Asked once a minute: membership changes seldom, and a transaction short of endorsers only fails."""
+        """Cached for a minute: members change seldom, and a transaction with too few endorsers only fails."""
         now = asyncio.get_running_loop().time()
         if not self._members or now >= self._members_until:
             self._members = await self._network.application_msp_ids()

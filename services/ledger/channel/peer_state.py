@@ -1,4 +1,4 @@
-"""Questions to the chaincode on the own peer: what is committed there, now."""
+"""Queries to the chaincode on the own peer: what is committed there now."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ from services.runtime.errors import MeshError
 
 
 class PeerState:
-    """Values of state keys by what they are. Raises MeshError, and no error of Fabric's."""
+    """Reads state by kind. Raises MeshError, and no error of Fabric."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -37,7 +37,7 @@ class PeerState:
     async def identities(
         self, addresses: Sequence[str]
     ) -> list[tuple[state_pb2.IdentityDocument, command_pb2.SignedCommand] | None]:
-        """The same of several, by one question, in order; None where there is none. At most 500."""
+        """The same for at most 500, by one query, in order; None: there is none."""
         values = await self._values(
             [key(address) for key in (identity_key, registration_key) for address in addresses]
         )
@@ -54,12 +54,12 @@ class PeerState:
         return (await self.records([(record_id, version)]))[0]
 
     async def records(self, places: Sequence[tuple[str, int]]) -> list[state_pb2.RecordVersion | None]:
-        """Several (record id, version), by one question, in order; None where there is none."""
+        """Several (record id, version), by one query, in order; None: there is none."""
         values = await self._values([record_key(*place) for place in places])
         return [state_pb2.RecordVersion.FromString(value) if value else None for value in values]
 
     async def audit_entries(self, commands: Sequence[Command]) -> dict[Command, state_pb2.AuditEntry]:
-        """Of several commands, by one question; one that has none is left out."""
+        """The entries of several commands, by one query. A command without one is left out."""
         values = await self._values([audit_key(*command) for command in commands])
         pairs = zip(commands, values, strict=True)
         return {command: state_pb2.AuditEntry.FromString(value) for command, value in pairs if value}
@@ -75,7 +75,7 @@ class PeerState:
     async def members_and_policy(
         self,
     ) -> tuple[list[state_pb2.MemberDocument], command_pb2.PolicyDocument]:
-        """Of all members that the channel's configuration names, sorted by MSP id; the policy in force."""
+        """The documents of all members in the channel's configuration, by MSP id, and the policy in force."""
         try:
             msp_ids = await self._channel.members()
         except EvaluateError as exc:

@@ -1,4 +1,4 @@
-"""The chaincode and the channel, as this service needs them: ports that Fabric and tests both play."""
+"""The chaincode and the channel, as this service needs them: ports for Fabric and for tests."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from services.ledger.domain.endorsers import Holders
 
 
 class Commit(Protocol):
-    """A submitted transaction. Raises CommitStatusError: its fate is not known."""
+    """A submitted transaction. Raises CommitStatusError: its outcome is not known."""
 
     async def status(self, wait_seconds: float | None = None) -> CommitStatus: ...
 
@@ -36,11 +36,11 @@ class Endorsed(Protocol):
         ...
 
     async def submit(self) -> Commit:
-        """Raises SubmitError. Sent again it is the same transaction."""
+        """Raises SubmitError. Sending it again sends the same transaction."""
         ...
 
     def commit(self) -> Commit:
-        """What to ask when the submission's answer was lost."""
+        """For asking the status when the answer to the submission was lost."""
         ...
 
 
@@ -48,18 +48,18 @@ class Channel(Protocol):
     """The channel through the member's own peer. Raises the errors of `fabric_gateway`."""
 
     async def endorse(self, batch: bytes, sealed_keys: Sequence[SealedKey], holders: Holders) -> Endorsed:
-        """`process` by a majority, chosen by who is there; the keys of whoever is not chosen stay behind.
+        """`process` by a majority. Keys for members that do not endorse are not sent.
 
         Raises EndorseError, EvaluateError.
         """
         ...
 
     async def deliver(self, late_keys: Sequence[SealedKey]) -> Endorsed:
-        """`deliver`, which their custodians endorse too. Raises EndorseError, EvaluateError."""
+        """`deliver`, also endorsed by the custodians of the keys. Raises EndorseError, EvaluateError."""
         ...
 
     async def tick(self) -> Endorsed:
-        """`tick`, which begins the present epoch, endorsed likewise. Raises EndorseError, EvaluateError."""
+        """`tick`, which begins the present epoch, by a majority. Raises EndorseError, EvaluateError."""
         ...
 
     async def query(self, query: bytes) -> bytes:
@@ -67,14 +67,15 @@ class Channel(Protocol):
         ...
 
     async def endorse_query(self, query: bytes) -> tuple[bytes, bytes]:
-        """The same question to every member that must endorse, and never ordered.
+        """The same query to a majority of members, never ordered.
 
-        The serialized common.Payload that they signed, and their answer. Raises EndorseError, EvaluateError.
+        Gives the serialized common.Payload that they signed, and their answer.
+        Raises EndorseError, EvaluateError.
         """
         ...
 
     async def endorse_query_here(self, query: bytes) -> tuple[bytes, bytes]:
-        """The same by the own peer alone: one member's word, where no majority is to be had."""
+        """The same by the own peer alone, while no majority answers."""
         ...
 
     async def members(self) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ class Channel(Protocol):
     async def block_by_transaction(self, transaction_id: str) -> Block: ...
 
     async def transaction(self, transaction_id: str) -> BlockTransaction:
-        """Alone, without the rest of its block. Raises EvaluateError, also when there is none."""
+        """One transaction without the rest of its block. Raises EvaluateError, also when there is none."""
         ...
 
     def blocks(self, start: int) -> AsyncGenerator[Block]: ...

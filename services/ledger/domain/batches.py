@@ -1,8 +1,8 @@
-"""Which submissions may travel together, and how large a transaction they make.
+"""Which submissions may share a batch, and how large its transaction becomes.
 
-One conflict invalidates a whole Fabric transaction. So what changes documents that others read
-(consents, identities, policy, a clinician's quota of break-glass) travels apart from records and accesses,
-which only add keys of their own.
+One conflict invalidates a whole Fabric transaction. So commands that change documents that others read
+(consents, identities, policy, a clinician's quota of break-glass) are in other batches than records and
+accesses, which only add keys of their own.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ from services.ledger.domain.endorsers import Holders
 from services.ledger.domain.wire import repeated_field
 
 MAX_GROUPS = 400
-"""Groups of a batch: nothing is gained above it (docs: facts, measured)."""
+"""Most groups in a batch. More gain nothing (measured)."""
 
 MAX_BYTES = 6 << 20
 """Estimated bytes of a batch's envelope: the orderer refuses 10 MiB, and only after full endorsement."""
 
 MAX_COMMANDS = 4_000
-"""Of all groups of a batch: the chaincode takes no more."""
+"""Most commands in all groups of a batch: the limit of the chaincode."""
 
 _CHANGES_DOCUMENTS = frozenset(
     {
@@ -53,14 +53,14 @@ NO_SEALS: Seals = MappingProxyType({})
 
 
 class Lane(Enum):
-    """Batches of one lane never hold what belongs to the other."""
+    """A batch holds groups of one lane only."""
 
     DOCUMENTS = "documents"
     RECORDS = "records"
 
 
 def lane_of(submission: ledger_pb2.SealedGroup) -> Lane:
-    """A group with one command that changes a document makes the group's lane that of documents."""
+    """The lane of a group: that of documents if one of its commands changes a document."""
     for signed in submission.item.group.commands:
         if body_name(signed) in _CHANGES_DOCUMENTS:
             return Lane.DOCUMENTS
@@ -68,9 +68,9 @@ def lane_of(submission: ledger_pb2.SealedGroup) -> Lane:
 
 
 def person_of(submission: ledger_pb2.SealedGroup) -> str:
-    """Address of whoever means it, as its first command says: its signer, or for whom a device signed.
+    """The address of the person behind the first command: its signer, or the delegator of a device.
 
-    Nobody has looked at the signature here: it says whose turn it is among those of one gateway, and no more.
+    The signature is not checked here: the address only decides whose turn it is among those of one gateway.
     """
     signed = submission.item.group.commands[0]
     if signed.HasField("delegation"):
@@ -80,14 +80,16 @@ def person_of(submission: ledger_pb2.SealedGroup) -> str:
 
 
 def envelope_bytes(submission_bytes: int, commands: int) -> int:
-    """Estimate of what a submission of so many bytes adds to the transaction, transient map included; so much
-    at least that no batch has more than MAX_COMMANDS."""
+    """Estimated bytes that a submission adds to the transaction and its transient map.
+
+    At least so much that no batch has more than MAX_COMMANDS.
+    """
     estimate = submission_bytes * _ENVELOPE_BYTES_FOR_BYTE + commands * _ENVELOPE_BYTES_FOR_COMMAND
     return max(estimate, commands * -(-MAX_BYTES // MAX_COMMANDS))
 
 
 def seals_of(submission: ledger_pb2.SealedGroup, seals: Seals) -> Seals:
-    """Those of the seals that the submission's contents name."""
+    """The seals that the submission's contents name."""
     roots = {content.root_sha256 for content in submission.item.contents}
     return {root: seals[root] for root in roots if root in seals}
 
@@ -106,7 +108,7 @@ def batch_bytes(submissions: Sequence[ledger_pb2.SealedGroup], seals: Seals = NO
 
 
 def sealed_keys(submissions: Iterable[ledger_pb2.SealedGroup]) -> tuple[state_pb2.SealedKey, ...]:
-    """What travels in the transient field `sealed_keys`: each key once."""
+    """The transient field `sealed_keys`: each key once."""
     keys = {
         (key.msp, key.key, key.sealed): key for submission in submissions for key in submission.sealed_keys
     }

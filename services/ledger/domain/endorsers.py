@@ -1,7 +1,7 @@
-"""Which members endorse a batch: as many as the channel's policy wants, chosen by who is there.
+"""Which members endorse a batch: as many as the channel's policy wants, of those that are available.
 
-The channel's endorsement policy is a majority of its members. Whoever is to hold a key that travels with the
-batch endorses it too: only an endorser is sure to have received its member's private data.
+The channel's endorsement policy is a majority of its members. A member that is to hold a key of the batch
+endorses too: only an endorser is sure to have received its private data.
 """
 
 from collections import Counter
@@ -16,8 +16,8 @@ from services.runtime.unavailable import Unavailability
 class Holders:
     """MSP ids of the members whose private data a batch writes.
 
-    needed  whoever else keeps it, so that it would be lost without them (a patient's record key)
-    wanted  can have it from its writer later (a writer key)
+    needed  must endorse, or the data is lost: nobody else stores it (a patient's record key)
+    wanted  should endorse, but can get the data from its writer later (a writer key)
     """
 
     needed: frozenset[str] = frozenset()
@@ -25,9 +25,9 @@ class Holders:
 
 
 class Endorsers:
-    """Remembers who did not answer, for a while.
+    """Chooses endorsers, and remembers for a while who did not answer.
 
-    own  the member of the gateway peer, which endorses always
+    own  the member of the gateway peer, which always endorses
     now  a clock, seconds
     """
 
@@ -37,24 +37,26 @@ class Endorsers:
         self._chosen: Counter[str] = Counter()
 
     def choose(self, members: Sequence[str], holders: Holders = Holders()) -> tuple[str, ...]:
-        """MSP ids, the own first. Whom the batch needs is asked even while it is away."""
+        """MSP ids, the own first. A needed holder is asked even while it is unavailable."""
         needed = [msp for msp in members if msp in holders.needed and msp != self.own]
         others = [msp for msp in members if msp != self.own and msp not in needed]
-        # Turn and turn about, so that the members share the work.
-        others.sort(key=lambda msp: (self.is_away(msp), msp not in holders.wanted, self._chosen[msp], msp))
+        # In turn, so that the members share the work.
+        others.sort(
+            key=lambda msp: (self.is_unavailable(msp), msp not in holders.wanted, self._chosen[msp], msp)
+        )
         majority = len(members) // 2 + 1
-        wanted = sum(msp in holders.wanted and not self.is_away(msp) for msp in others)
+        wanted = sum(msp in holders.wanted and not self.is_unavailable(msp) for msp in others)
         count = max(majority - 1 - len(needed), wanted)
         chosen = [*needed, *others[:count]]
         self._chosen.update(chosen)
         return (self.own, *chosen)
 
-    def is_away(self, msp: str) -> bool:
-        """True while nobody is chosen for it who could do without."""
+    def is_unavailable(self, msp: str) -> bool:
+        """True while a member is chosen only if a batch needs it."""
         return msp in self._absences
 
     def failed(self, asked: Iterable[str], named: Collection[str] = ()) -> None:
-        """An endorsement failed: at those that are `named`, else at any of those that were `asked`."""
+        """An endorsement failed: by the `named` members, or by any of the `asked` ones if none is named."""
         asked = [msp for msp in asked if msp != self.own]
         for msp in [msp for msp in asked if msp in named] or asked:
             self._absences.failed(msp)
@@ -66,9 +68,9 @@ class Endorsers:
 
 
 def is_absence(code: int | None, own_failed: bool) -> bool:
-    """Whether an endorsement failed since others are away, behind or at another time of day.
+    """Whether an endorsement failed because other members are unavailable, behind, or have another time.
 
-    code        what a chaincode said, None when none did: it speaks of the batch, but for CODE_UNAVAILABLE
-    own_failed  the own member failed too: then it is not the others
+    code        of a chaincode's refusal; None: none refused. All but CODE_UNAVAILABLE concern the batch
+    own_failed  the own member failed too, so the others are not the cause
     """
     return code is None or (code == code_pb2.CODE_UNAVAILABLE and not own_failed)

@@ -8,10 +8,10 @@ from cbmdhi.command.v1 import code_pb2
 
 _LEADING_CODE = re.compile(r"(CODE_[A-Z_]+)(?::|$)")
 
-# Where it is wrong follows the code, a word of a closed list too: `CODE_UNAVAILABLE: clock: …`.
+# The place of the fault follows the code, from a closed list as well: `CODE_UNAVAILABLE: clock: …`.
 _OF_THE_CLOCK = re.compile(r"CODE_UNAVAILABLE: clock:")
 
-# A refusal of the whole call that one bad group can be the cause of; others concern the call itself.
+# Refusals of the whole call that one bad group can cause; all others concern the call itself.
 _ONE_GROUP_CAN_CAUSE = frozenset({code_pb2.CODE_INVALID, code_pb2.CODE_TOO_LARGE, code_pb2.CODE_INTERNAL})
 
 
@@ -19,13 +19,13 @@ class Remedy(Enum):
     """What to do next with the batch."""
 
     RETRY = "retry"
-    """The same again after a while: peers were not at the same block, or one was away."""
+    """Try again after a while: peers were at different blocks, or one was unavailable."""
     RETRY_THEN_HALVE = "retry, then halve"
-    """Another transaction was quicker: the same again once, then in halves, which meet fewer others."""
+    """Another transaction was first: try once again, then in halves, which conflict with fewer others."""
     TELL_THE_TIME = "tell the time, then retry"
-    """The chaincode could not endorse now; that it does not know the time is what can be mended from here."""
+    """The chaincode could not endorse now. This service can submit the present epoch if that is missing."""
     HALVE = "halve"
-    """One group can be the cause: find it, so that it harms none of the others."""
+    """One group can be the cause: find it, so that the others are not affected."""
     GIVE_UP = "give up"
 
 
@@ -39,7 +39,7 @@ class Failure:
 
 
 def leading_code(messages: tuple[str, ...]) -> int | None:
-    """The code with which one of a chaincode's messages begins (`CODE_X: …`); the prose is not looked at."""
+    """The code at the beginning of a chaincode's message (`CODE_X: …`). The text after it is not parsed."""
     for message in messages:
         match = _LEADING_CODE.match(message)
         value = code_pb2.Code.DESCRIPTOR.values_by_name.get(match.group(1)) if match else None
@@ -49,7 +49,7 @@ def leading_code(messages: tuple[str, ...]) -> int | None:
 
 
 def is_of_the_clock(messages: tuple[str, ...]) -> bool:
-    """True when a chaincode refused the call's time, as too far from its own member's clock."""
+    """True when a chaincode refused the time of the call as too far from its member's clock."""
     return any(_OF_THE_CLOCK.match(message) for message in messages)
 
 
@@ -95,7 +95,7 @@ def of_endorsement(status: str, messages: tuple[str, ...], *, needs_one: bool = 
 
 
 def of_validation(code: int, name: str, conflicts: frozenset[int]) -> Failure:
-    """A transaction that is in a block as invalid."""
+    """The failure of a transaction that is in a block as invalid."""
     if code in conflicts:
         return Failure(
             Remedy.RETRY_THEN_HALVE,
@@ -113,7 +113,7 @@ def of_validation(code: int, name: str, conflicts: frozenset[int]) -> Failure:
 _AWAY = frozenset({"UNAVAILABLE", "CANCELLED", "ABORTED", "FAILED_PRECONDITION"})
 
 CUSTODIAN_AWAY = Failure(
-    # The other groups of the batch need not wait for it.
+    # The other groups of the batch do not have to wait for it.
     Remedy.RETRY_THEN_HALVE,
     code_pb2.CODE_UNAVAILABLE,
     "a custodian that the patient chose is not there, so nothing was done; send the same command later",

@@ -1,4 +1,4 @@
-"""From the chaincode's verdicts to what a caller gets for each command."""
+"""Makes receipts for callers from the chaincode's verdicts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -42,7 +42,7 @@ def first_transactions(result: state_pb2.BatchResult) -> set[str]:
 
 
 def check_shape(submissions: Sequence[ledger_pb2.SealedGroup], result: state_pb2.BatchResult) -> None:
-    """Raises MalformedResult unless there is one verdict for each command, in order."""
+    """Check that there is one verdict for each command, in order. Raises MalformedResult."""
     asked = [len(submission.item.group.commands) for submission in submissions]
     answered = [len(group.verdicts) for group in result.groups]
     if asked != answered:
@@ -50,7 +50,7 @@ def check_shape(submissions: Sequence[ledger_pb2.SealedGroup], result: state_pb2
 
 
 def unfit_policies(submissions: Sequence[ledger_pb2.SealedGroup], result: state_pb2.BatchResult) -> list[int]:
-    """Places of the groups that were refused for a policy's text: so they are whenever they come."""
+    """Places of the groups that were refused for the text of a policy. They will be refused at any time."""
     return [
         place
         for place, (submission, answer) in enumerate(zip(submissions, result.groups, strict=True))
@@ -69,7 +69,7 @@ def of_result(
     settlement: Settlement,
     first_blocks: Mapping[str, int],
 ) -> list[ledger_pb2.GroupReceipt]:
-    """One receipt for each command of a result that `check_shape` let pass.
+    """One receipt for each command of a result that passed `check_shape`.
 
     first_blocks  blocks of the `first_transactions`
     """
@@ -85,7 +85,7 @@ def of_result(
 def failed(
     submission: ledger_pb2.SealedGroup, code: int, reason: str, outcome: int
 ) -> ledger_pb2.GroupReceipt:
-    """The receipts of a group that has no verdicts, for one reason. `outcome`: what is certain of it."""
+    """The receipts of a group that has no verdicts. `outcome`: what is certain about it."""
     return ledger_pb2.GroupReceipt(
         receipts=[
             ledger_pb2.Receipt(
@@ -145,10 +145,10 @@ def _add_verdict(
     elif audit_key(verdict.command_id, signer) in settlement.recorded:
         receipt.tx_id, receipt.block = settlement.tx_id, settlement.block
     else:
-        # Signatures that do not hold and faults of the carrier leave nothing on the channel.
+        # Invalid signatures and faults of the submitter leave nothing on the channel.
         receipt.outcome = code_pb2.OUTCOME_NOT_DONE
 
 
 def _block_of(tx_id: str, settlement: Settlement, first_blocks: Mapping[str, int]) -> int:
-    # A batch may hold the same command twice: then the first one is in the very same transaction.
+    # A batch may hold the same command twice: then the first is in the same transaction.
     return settlement.block if tx_id == settlement.tx_id else first_blocks.get(tx_id, 0)

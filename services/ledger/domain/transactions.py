@@ -48,7 +48,7 @@ class Facts:
     entries: list[Written[state_pb2.AuditEntry]] = field(default_factory=list[Written[state_pb2.AuditEntry]])
     dropped_records: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     newest_epoch: int = 0
-    """The channel's minute, where it was told."""
+    """The channel's epoch, if the transaction began one."""
 
 
 def facts_of(changes: Iterable[Change]) -> Facts:
@@ -91,7 +91,7 @@ def event_of(channel: str, transaction: CommittedTransaction) -> bytes:
 
 
 def told(channel: str, transaction: CommittedTransaction) -> events_pb2.TransactionCommitted:
-    """All of it: the entries and the identities as they are committed."""
+    """The same with the entries and identities that were committed."""
     facts = transaction.facts
     whole = _head(channel, transaction)
     whole.entries.extend(entry.message for entry in facts.entries)

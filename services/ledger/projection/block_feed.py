@@ -1,4 +1,4 @@
-"""What was committed, block by block and without gaps, for whoever keeps a list of its own of it."""
+"""What was committed, block by block and without gaps, for services that keep their own lists."""
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
@@ -11,11 +11,11 @@ from services.runtime.errors import MeshError
 
 _MOST_BLOCKS = 64
 _MOST_BYTES = 4 << 20
-"""After which an answer ends: with the block that goes over it."""
+"""Size of an answer: it ends with the block that exceeds this."""
 
 
 class BlockFeed:
-    """Reads the blocks that the projection has: whoever is told of a transaction finds it in the lists."""
+    """Reads the blocks that the projection has, so that each transaction is in the lists already."""
 
     def __init__(self, blocks: Blocks, projection: Projection, channel_name: str) -> None:
         self._blocks = blocks

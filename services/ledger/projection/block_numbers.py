@@ -1,4 +1,4 @@
-"""Where transactions are: the numbers of their blocks."""
+"""The block numbers of transactions."""
 
 from collections.abc import Sequence
 

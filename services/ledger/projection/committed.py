@@ -1,4 +1,4 @@
-"""A block as both followers need it: read once, with what its transactions mean."""
+"""A block as both followers need it, read and parsed once."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class CommittedBlock:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Behind it."""
+        """The checkpoint behind this block."""
         return Checkpoint(self.block.number + 1, self.block.header_hash)
 
 

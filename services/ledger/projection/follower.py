@@ -1,8 +1,8 @@
 """Follows the own peer's blocks: into the projection, and from there to JetStream.
 
-Two followers with a checkpoint each, so that NATS may be down for as long as it likes and the
-projection still keeps up. The publisher comes behind the projection and never before it: whoever
-hears of a transaction finds it in the lists. Both may repeat a block after a crash; neither skips one.
+There are two followers with a checkpoint each, so that the projection keeps up while NATS is down. The
+publisher never overtakes the projection, so a published transaction is in the lists already. Both may repeat
+a block after a crash; neither skips one.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 _RECENT_BLOCKS = 32
 _BLOCKS_TOGETHER = 8
 _LONGEST_DELAY_SECONDS = 5.0
-"""Between two tries, of which there is no last one: a follower has nothing better to do than to come back."""
+"""Longest pause between two attempts. A follower never gives up."""
 
 
 class EventPublisher(Protocol):
@@ -105,7 +105,7 @@ class ProjectionFollower:
         while True:
             checkpoint = await self._projection.checkpoint(PROJECTION)
             await self._projection.advanced(checkpoint.next_block)
-            # Also before the first new block: after a start in a quiet hour nothing is behind.
+            # Also before the first new block: after a start on an idle channel nothing is behind.
             self._metrics.projected.set(checkpoint.next_block)
             try:
                 await self._follow(checkpoint)
@@ -116,7 +116,7 @@ class ProjectionFollower:
             except FabricError as exc:
                 _log.warning("blocks.unreadable", error_type=type(exc).__name__)
             except MeshError as exc:
-                # The disk is full, say: lists are behind meanwhile, and commands are carried all the same.
+                # For example the disk is full. Lists are behind meanwhile, but commands are submitted.
                 if exc.code != code_pb2.CODE_UNAVAILABLE:
                     raise
                 if not failures:
@@ -164,7 +164,7 @@ class PublicationFollower:
         channel_name: str,
         traces: Traces | None = None,
     ) -> None:
-        """`traces`: of the transactions that this service carried; of the others a trace begins here."""
+        """`traces`: of transactions that this service submitted. For the others a trace begins here."""
         self._blocks = blocks
         self._projection = projection
         self._publisher = publisher
@@ -173,11 +173,11 @@ class PublicationFollower:
         self._traces = traces or Traces()
 
     async def run(self) -> None:
-        """Publish until cancelled; what cannot be published now is tried again, and nothing is skipped."""
+        """Publish until cancelled. Failures are tried again, and nothing is skipped."""
         checkpoint = saved = await self._projection.checkpoint(PUBLICATION)
         failures = 0
         with suppress(MeshError):
-            # Who waits for events finds the stream also before the first one.
+            # Consumers find the stream before the first event.
             await self._publisher.prepare()
         while True:
             await self._projection.wait_for(checkpoint.next_block)
@@ -199,7 +199,7 @@ class PublicationFollower:
                 failures = 0
                 checkpoint = one.checkpoint
             if self._is_worth_saving(checkpoint, saved):
-                # What cannot be noted now is noted later; after a crash until then it is published again.
+                # The checkpoint is saved later; after a crash before that, blocks are published again.
                 with suppress(MeshError):
                     await self._projection.save_checkpoint(PUBLICATION, checkpoint)
                     saved = checkpoint
@@ -208,7 +208,7 @@ class PublicationFollower:
                 await _pause(failures)
 
     def _is_worth_saving(self, checkpoint: Checkpoint, saved: Checkpoint) -> bool:
-        """Now and then while there is more to publish, and when there is not."""
+        """Whether to save the checkpoint: now and then, and when everything is published."""
         behind = checkpoint.next_block - saved.next_block
         caught_up = checkpoint.next_block >= self._projection.next_block
         return behind >= _BLOCKS_TOGETHER or (behind > 0 and caught_up)

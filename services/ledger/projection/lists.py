@@ -1,4 +1,4 @@
-"""Questions to the projection, a page at a time."""
+"""Queries to the projection, a page at a time."""
 
 import base64
 import binascii
@@ -138,18 +138,18 @@ class Lists:
         )
 
     async def latest_records(self, record_ids: Sequence[str]) -> list[state_pb2.RecordVersion | None]:
-        """The latest version of each, in order; None where there is none."""
+        """The latest version of each, in order; None: there is none."""
         rows = await self._database.rows(_LATEST, (orjson.dumps(list(record_ids)).decode(),))
         found = {row["record_id"]: state_pb2.RecordVersion.FromString(row["document"]) for row in rows}
         return [found.get(record_id) for record_id in record_ids]
 
     async def writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
-        """Of the highest epoch, by patient; a patient without one is left out."""
+        """The writer keys with the highest epoch, by patient. A patient without one is left out."""
         rows = await self._database.rows(_WRITER_KEYS, (writer_msp, orjson.dumps(list(patients)).decode()))
         return {row["address"]: state_pb2.WriterKey.FromString(row["document"]) for row in rows}
 
     async def receipts(self, commands: Sequence[Command]) -> dict[Command, ledger_pb2.Receipt]:
-        """What became of commands; one that is not known here is left out."""
+        """The receipts of commands. A command that is not known here is left out."""
         rows = await self._database.rows(_RECEIPTS, (orjson.dumps(list(commands)).decode(),))
         return {
             (row["command_id"], row["signer"]): of_audit_entry(
@@ -163,8 +163,8 @@ class Lists:
     ) -> ledger_pb2.GetCommittedContentsResponse:
         """What the channel names of batches.
 
-        Asked in this order: a command that is decided has had its effect on what is read after it, since a
-        block is written here as a whole.
+        Decisions are read before names: since a block is written here as a whole, the effect of a decided
+        command is in what is read after it.
         """
         newest = await self._database.row(_NEWEST_ENTRY)
         asked = [(one.command_id, one.signer) for batch in batches for one in batch.commands]
@@ -182,10 +182,10 @@ class Lists:
         )
 
     async def _named(self, root_cids: Sequence[str]) -> dict[str, list[str]]:
-        """CIDs that are on the channel, by the root of the batch that holds them; of evidence its own."""
+        """CIDs on the channel, by the root of their batch; evidence is its own root."""
         named: dict[str, list[str]] = {}
         blobs = [name for name in root_cids if not _is_batch(name)]
-        # Records name a root by its digest, and a writer may have made a lone record its own root.
+        # Records name a root by its digest, and a writer may have made a single record its own root.
         roots: dict[bytes, list[str]] = {}
         for name in root_cids:
             roots.setdefault(cids.digest(name), []).append(name)
@@ -208,14 +208,14 @@ class Lists:
         return named
 
     async def entries(self, command_id: str) -> list[state_pb2.AuditEntry]:
-        """Those of a command id: each signer has its own."""
+        """The entries of a command id, one for each signer."""
         rows = await self._database.rows(
             "SELECT entry FROM audit WHERE command_id = ? LIMIT ?", (command_id, _LARGEST_PAGE)
         )
         return [state_pb2.AuditEntry.FromString(row["entry"]) for row in rows]
 
     async def _begin(self, sql: str, person: str, token: str) -> int | None:
-        """What `sql` has about the row that the page before ended with; None for the first page."""
+        """The value of `sql` for the row that ended the previous page; None for the first page."""
         if not token:
             return None
         row = await self._database.row(sql, (_number(token), person))
@@ -225,7 +225,7 @@ class Lists:
 
 
 def _time_ms(newest: Row) -> int:
-    """Of the newest entry, or of the newest minute that was told."""
+    """The time of the newest entry or epoch."""
     entry_ms = state_pb2.AuditEntry.FromString(newest["entry"]).at_ms if newest["entry"] else 0
     return max(entry_ms, (newest["epoch"] or 0) * EPOCH_SECONDS * 1000)
 

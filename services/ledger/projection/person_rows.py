@@ -25,7 +25,7 @@ class Person:
 
 
 class PersonRows:
-    """Those that a transaction writes about. Who is new gets a number; `save` what was changed."""
+    """The people that a transaction writes about. New ones get a number. `save` writes changes."""
 
     def __init__(self, db: sqlite3.Connection, addresses: Iterable[str]) -> None:
         self._db = db

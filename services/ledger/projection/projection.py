@@ -1,4 +1,4 @@
-"""The projection: what lists and receipts are answered from. Written by the follower, block by block."""
+"""The projection, from which lists and receipts are answered. The follower writes it, block by block."""
 
 import asyncio
 import sqlite3
@@ -15,7 +15,7 @@ PROJECTION = "projection"
 PUBLICATION = "publication"
 
 _BLOCKS_AT_ONCE = 500
-# A follower that is refused asks again more often than that.
+# A refused follower asks again more often than this.
 _REFUSAL_SECONDS = 12.0
 
 
@@ -35,7 +35,7 @@ class Projection:
 
     @property
     def refusal(self) -> str | None:
-        """What keeps blocks from coming, if the peer refuses them: nothing moves, however well all looks."""
+        """Why the peer refuses to deliver blocks; None: it does not."""
         if time.monotonic() - self._refused_at > _REFUSAL_SECONDS:
             return None
         return (
@@ -65,7 +65,7 @@ class Projection:
         await self.advanced(checkpoint.next_block)
 
     async def advanced(self, next_block: int) -> None:
-        """Tell whoever waits for it that the projection has come so far."""
+        """Wake up those that wait for the projection to reach `next_block`."""
         if next_block > self._next_block:
             self._refused_at = float("-inf")
         async with self._moved:
@@ -73,7 +73,7 @@ class Projection:
             self._moved.notify_all()
 
     async def wait_for(self, block: int, wait_seconds: float | None = None) -> bool:
-        """Wait until `block` is in the projection; False when it is not in time."""
+        """Wait until `block` is in the projection; False: it was not in time."""
         if self._next_block > block:
             return True
         try:
@@ -104,7 +104,7 @@ def _apply(blocks: Sequence[CommittedBlock], checkpoint: Checkpoint, db: sqlite3
 
 
 def _written_together(blocks: Sequence[CommittedBlock]) -> list[list[CommittedTransaction]]:
-    """All at once; one after the other when a record is dropped, since what is written later then counts."""
+    """Transactions that can be written together. One that drops a record ends its list."""
     transactions = [transaction for one in blocks for transaction in one.transactions]
     if any(transaction.facts.dropped_records for transaction in transactions):
         return [[transaction] for transaction in transactions]

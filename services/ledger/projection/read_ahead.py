@@ -1,4 +1,4 @@
-"""What has come meanwhile, at once."""
+"""Reads ahead: gives all items that came meanwhile as one list."""
 
 import asyncio
 from collections import deque

@@ -1,1 +1,1 @@
-"""Commands into transactions: batched, endorsed, ordered, and their fate told."""
+"""Commands into transactions: batched, endorsed, ordered, and their outcome told."""

@@ -1,12 +1,12 @@
-"""Carries a batch to the channel and says for certain what became of it, or that it is not known.
+"""Submits a batch to the channel. Says for certain what its outcome is, or that it is not known.
 
-A batch is endorsed, ordered and committed. What may stand in the way is tried again, on a budget:
+A batch is endorsed, ordered and committed. Failures are tried again within a budget:
 
-    another transaction was quicker           the same again after a while; then in halves
-    members at different blocks, or one away  the same again after a while
-    the channel does not know the time        `epochs` tells it; then the same again
-    a call that one group may have upset      in halves, so that it harms none of the others
-    an answer lost on the way                 see `ordering`: *unknown* is never taken for *failed*
+    another transaction was first               the same again after a while; then in halves
+    members at different blocks or unavailable  the same again after a while
+    the channel does not have the epoch         `epochs` submits it; then the same again
+    one group may have made the call fail       in halves, so that the others are not affected
+    an answer was lost                          see `ordering`: *unknown* is never taken for *failed*
 """
 
 import asyncio
@@ -42,10 +42,11 @@ _CONFLICTS = frozenset({fabric.MVCC_READ_CONFLICT, fabric.PHANTOM_READ_CONFLICT}
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one batch, its halves included.
+    """Limits for one batch with its halves.
 
-    transactions  that may be endorsed for it
-    tries         of the same submissions: for longer than a peer needs to leave an orderer that hangs
+    transactions  most endorsed transactions
+    tries         most attempts with the same submissions. They take longer than a peer needs to leave an
+                  orderer that hangs
     """
 
     deadline_seconds: float = 25.0
@@ -68,7 +69,7 @@ class Budget:
 
 
 class BatchSubmitter:
-    """Carries any number of batches at a time."""
+    """Submits any number of batches at a time."""
 
     def __init__(
         self,
@@ -87,9 +88,9 @@ class BatchSubmitter:
         self._epochs = epochs or Epochs(channel, metrics)
 
     async def carry(self, submissions: Submissions, seals: Seals = NO_SEALS) -> GroupReceipts:
-        """One GroupReceipt for each submission, in order; what befalls the batch is in them.
+        """One GroupReceipt for each submission, in order. Failures are in the receipts, too.
 
-        seals  those that the submissions' contents name
+        seals  that the submissions' contents name
         """
         answers = await self._settle(submissions, seals, Budget(self._limits))
         self._metrics.count_verdicts(answers)
@@ -141,7 +142,7 @@ class BatchSubmitter:
         if unfit := receipts.unfit_policies(submissions, result):
             return await self._without(unfit, submissions, seals, result, budget)
         if endorsed.changes_nothing:
-            # Sent again, or refused before anybody knew the signer: there is nothing to order.
+            # Sent again, or refused with an unknown signer: there is nothing to order.
             return await self._answer(submissions, result, Settlement("", 0, frozenset()), budget)
         return await self._commit(submissions, endorsed, result, budget)
 
@@ -153,7 +154,7 @@ class BatchSubmitter:
         result: state_pb2.BatchResult,
         budget: Budget,
     ) -> GroupReceipts:
-        """The others alone: these change nothing, now or later, and their text would lie in a block."""
+        """Submit the other groups: the unfit ones change nothing, and their text must not be in a block."""
         ours = [submissions[place] for place in unfit]
         verdicts = state_pb2.BatchResult(groups=[result.groups[place] for place in unfit])
         left = [one for place, one in enumerate(submissions) if place not in unfit]
@@ -201,7 +202,7 @@ class BatchSubmitter:
         earlier = receipts.first_transactions(result) - {settlement.tx_id}
         blocks: dict[str, int] = {}
         if earlier:
-            # What is committed is so, wherever it was first.
+            # Committed is committed, in whichever transaction it was first.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(budget.ends_at):
                     blocks = await self._blocks.blocks_of(sorted(earlier))

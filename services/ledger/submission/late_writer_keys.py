@@ -1,7 +1,7 @@
-"""Hands writer keys to custodians that were away when the first record was written under them.
+"""Delivers writer keys to custodians that were unavailable when the first record was written under them.
 
-The own peer knows what waits for whom, and holds the keys, sealed (docs/adr/0030-late-keys.md). Whoever stays
-away is asked less and less often, every half minute in the end.
+The own peer has the sealed keys and the list of what each custodian lacks (docs/adr/0030-late-keys.md). A
+custodian that stays unavailable is tried less and less often, at last every 30 s.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from services.runtime.errors import code_name
 
 EVERY_SECONDS = 5.0
 _MOST_SKIPPED = 6
-# At a time, of keys of which the own peer has a note alone: they are passed over.
+# How many keys at a time that the own peer lists but does not have: they are skipped.
 _MOST_QUESTIONS = 10
 _DEADLINE_SECONDS = 15.0
 
@@ -63,20 +63,20 @@ class LateWriterKeys:
         return code_pb2.CODE_OK
 
     async def look(self) -> None:
-        """Deliver what waits, to each custodian that may be back.
+        """Deliver waiting keys to each custodian that may be available again.
 
         Raises EvaluateError, TimeoutError, DecodeError.
         """
         first = await self._ask("", "")
         is_any = first.late_keys.keys or first.late_keys_after
         left = 0
-        # Each by itself, so that who is away keeps nothing from the others.
+        # Each by itself, so that an unavailable one does not block the others.
         for custodian in await self._channel.members() if is_any else ():
             left += await self._deliver_to(custodian)
         self._metrics.late_keys.set(left)
 
     async def _deliver_to(self, custodian: str) -> int:
-        """How many still wait, as far as they are told at a time."""
+        """How many keys still wait, as far as one answer lists them."""
         keys = await self._late(custodian)
         if keys and self._skip[custodian]:
             self._skip[custodian] -= 1
@@ -91,7 +91,7 @@ class LateWriterKeys:
         return 0
 
     async def _late(self, custodian: str) -> Sequence[state_pb2.SealedKey]:
-        """The next that wait and can be delivered, from where it was asked last, round and round."""
+        """The next keys that can be delivered, from the last place on, starting over at the end."""
         after = self._after.pop(custodian, "")
         is_whole = after == ""
         for _ in range(_MOST_QUESTIONS):
@@ -115,7 +115,7 @@ class LateWriterKeys:
             async with asyncio.timeout_at(ends_at):
                 endorsed = await self._channel.deliver(keys)
             if endorsed.changes_nothing:
-                return False  # another replica's came first, and this peer will know
+                return False  # another replica was first, and this peer will know
             return (await order(endorsed, self._channel, self._metrics, ends_at)).successful
         except (fabric.EndorseError, fabric.EvaluateError) as exc:
             code = failures.of_endorsement(exc.status.name, exc.chaincode_messages, needs_one=True).code

@@ -1,4 +1,4 @@
-"""From an endorsed transaction to its fate. *Failed* is told apart from *unknown*."""
+"""Orders an endorsed transaction and finds its outcome. *Failed* and *unknown* are different."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ from services.ledger.metrics import LedgerMetrics
 _SUBMISSIONS = 4
 _RECHECK_SECONDS = 3.0
 _DELAY_SECONDS = 0.2
-# Of what an orderer took and nobody sees in a block. Few are on their way at a time, and are in one within a
-# second: they are not what an orderer with too much to do has too much of.
+# For transactions that an orderer accepted and that are in no block yet. Few are open at a time, and a block
+# follows within a second, so sending them again does not overload a busy orderer.
 _RESENDS = 2
 
 
@@ -29,13 +29,13 @@ class RefusedByOrderer(Exception):
 
 
 class UnknownOutcome(Exception):
-    """The transaction may be ordered, and its fate was not learned in time."""
+    """The transaction may be ordered. Its outcome was not known in time."""
 
 
 async def order(endorsed: Endorsed, channel: Channel, metrics: LedgerMetrics, ends_at: float) -> CommitStatus:
     """Submit, and wait until the own peer has it in a block: valid, or invalid for a reason.
 
-    ends_at  loop time at which the search for the fate ends
+    ends_at  loop time at which the search for the outcome ends
     Raises RefusedByOrderer, UnknownOutcome.
     """
     try:
@@ -49,7 +49,7 @@ async def order(endorsed: Endorsed, channel: Channel, metrics: LedgerMetrics, en
 
 
 async def _submit(endorsed: Endorsed) -> Commit:
-    """A lost answer is followed by the same transaction: the channel takes an id only once."""
+    """Send again after a lost answer: the channel accepts a transaction id only once."""
     for attempt in range(_SUBMISSIONS):
         try:
             return await endorsed.submit()
@@ -71,12 +71,12 @@ async def _fate(commit: Commit, endorsed: Endorsed, channel: Channel) -> CommitS
         except CommitStatusError as exc:
             silent = exc.status.name == "DEADLINE_EXCEEDED"
         if status is None or not status.successful:
-            # Submitted twice: the first counts. Or a stranger's envelope bears the id, and came first.
+            # Submitted twice: the first counts. Or a stranger's envelope with the same id was first.
             status = await _in_blocks(endorsed.transaction_id, channel)
         if status is not None:
             return status
         if silent and resends:
-            # An orderer that hangs or dies takes along what it had taken, also from those that do not lead.
+            # An orderer that hangs or dies loses what it had accepted, even if it does not lead.
             resends -= 1
             with contextlib.suppress(SubmitError):
                 await endorsed.submit()
@@ -89,11 +89,11 @@ async def _in_blocks(transaction_id: str, channel: Channel) -> CommitStatus | No
     except (EvaluateError, MalformedMessage):
         return None
     codes = [one.validation_code for one in block.transactions if one.transaction_id == transaction_id]
-    # An id follows from its creator and a nonce, which peers check: what is valid under it is ours.
+    # An id follows from creator and nonce, and peers check that: a valid one with this id is ours.
     counting = [code for code in codes if code == VALID] or [code for code in codes if code != DUPLICATE_TXID]
     return CommitStatus(transaction_id, counting[0], block.number) if counting else None
 
 
 async def _pause(seconds: float) -> None:
-    """Wait about as long."""
+    """Wait for half to all of the time."""
     await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, not a secret

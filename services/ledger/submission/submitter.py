@@ -1,4 +1,4 @@
-"""Takes submissions, puts them into batches by lane, and answers each caller with its own receipts."""
+"""Puts submissions into batches by lane, and answers each caller with its own receipts."""
 
 import asyncio
 from collections import Counter
@@ -20,18 +20,18 @@ MAX_SUBMISSIONS = 1_000
 MAX_REQUEST_BYTES = 9 << 20
 
 _LINGER_SECONDS = 0.004
-# A gateway has six batches of 400 under way at most, whose contents are sealed: there shall be room for them.
+# A gateway has at most six batches of 400 in progress, with sealed contents: they must fit.
 _QUEUED = {Lane.RECORDS: 24_000, Lane.DOCUMENTS: 2_000}
 _QUEUED_OF_ONE = {Lane.RECORDS: 4_000, Lane.DOCUMENTS: 1_000}
-# Of one person behind a gateway. Whose records come when, the gateway has seen to already: here they stay
-# together, for those of one request share a seal.
+# For one person behind a gateway. The gateway has ordered the records fairly already. Here those of one
+# request stay together, since they share a seal.
 _QUEUED_OF_A_PERSON = {Lane.RECORDS: None, Lane.DOCUMENTS: 500}
-# Batches of documents go one at a time: two of them would only get into each other's way.
+# Batches of documents go one at a time, since two would conflict.
 _IN_FLIGHT = {Lane.RECORDS: 4, Lane.DOCUMENTS: 1}
-# So many records are worth a transaction of their own: waiting for more saves next to nothing.
+# So many records make a transaction: waiting for more saves almost nothing.
 _ENOUGH = {Lane.RECORDS: 50, Lane.DOCUMENTS: None}
 
-# When every group of a request got one of these, the request failed as a whole, and nothing was done.
+# When every group of a request has one of these codes, the request failed and nothing was done.
 _OF_THE_WHOLE = frozenset({code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_RESOURCE_EXHAUSTED})
 
 _RETRY_AFTER_MS = 500
@@ -41,10 +41,10 @@ _TOO_LATE = "the deadline passed before the command was submitted, so nothing wa
 
 @dataclass(eq=False, slots=True)
 class _Pending:
-    """A submission on its way.
+    """A submission in the queue or in a batch.
 
-    person          whose turn it is among its caller's; of records: nobody's
-    seals           those that its contents name
+    person          whose turn it is among the caller's people; empty for records
+    seals           that its contents name
     envelope_bytes  estimate of what it adds to a transaction
     """
 
@@ -60,10 +60,10 @@ _Answer = Waiting[_Pending, ledger_pb2.GroupReceipt]
 
 
 class Submitter:
-    """`async with Submitter(carrier, metrics)`; leaving it drains what waits."""
+    """`async with Submitter(batch_submitter, metrics)`; leaving it drains the queues."""
 
-    def __init__(self, carrier: BatchSubmitter, metrics: LedgerMetrics) -> None:
-        self._carrier = carrier
+    def __init__(self, batch_submitter: BatchSubmitter, metrics: LedgerMetrics) -> None:
+        self._batch_submitter = batch_submitter
         self._lanes = {
             lane: MicroBatcher[_Pending, ledger_pb2.GroupReceipt](
                 self._process,
@@ -98,10 +98,10 @@ class Submitter:
     ) -> list[ledger_pb2.GroupReceipt]:
         """A GroupReceipt for each submission, in order, after at most `wait_seconds`.
 
-        caller  whose requests take turns with those of others; of its documents, those of each person do
+        caller  requests of callers take turns; for documents also those of its people
 
         Raises MeshError INVALID or TOO_LARGE for the request, RESOURCE_EXHAUSTED when not all of it may wait,
-        and that or UNAVAILABLE when it befell every group of it. Nothing was done then.
+        and RESOURCE_EXHAUSTED or UNAVAILABLE when every group failed with it. Nothing was done then.
         """
         with nothing_done():
             pending = _checked(submissions, caller, seals)
@@ -121,8 +121,11 @@ class Submitter:
         return answers
 
     def _enqueue(self, pending: _Pending, ends_at: float) -> _Answer | MeshError:
-        """What is too large for any transaction, too much of a person, or comes while the service ends, has
-        that for its answer: others of the same request go their way."""
+        """Queue a submission, or give the error that is its answer.
+
+        Errors: too large for a transaction, too many of one person, the service ends. Other submissions of
+        the same request are not affected.
+        """
         try:
             return self._lanes[pending.lane].enqueue(pending, ends_at=ends_at)
         except MeshError as err:
@@ -130,7 +133,7 @@ class Submitter:
 
     async def _process(self, pending: list[_Pending]) -> list[ledger_pb2.GroupReceipt | Exception]:
         seals = {root: seal for one in pending for root, seal in one.seals.items()}
-        return [*await self._carrier.carry([one.submission for one in pending], seals)]
+        return [*await self._batch_submitter.carry([one.submission for one in pending], seals)]
 
 
 def _checked(
@@ -161,7 +164,7 @@ def _checked(
             path = f"submissions[{index}].item.group"
             raise MeshError(code_pb2.CODE_INVALID, "a group holds at least one command", path)
         lane = batches.lane_of(submission)
-        # In a transaction a seal stands once; those who share it mostly travel together.
+        # A seal is in a transaction once, and submissions that share it are mostly in one batch.
         shares = sum(len(seal) // sharing[root] for root, seal in named[index].items())
         estimate = batches.envelope_bytes(size, commands) + shares
         person = batches.person_of(submission) if lane is Lane.DOCUMENTS else ""
@@ -170,7 +173,7 @@ def _checked(
 
 
 def _answer(pending: _Pending, answer: _Answer | MeshError) -> ledger_pb2.GroupReceipt:
-    """What was taken into a batch may be committed whatever befell us since; what was not, is not."""
+    """A submission that was taken into a batch may be committed, whatever failed later. Others are not."""
     if isinstance(answer, MeshError):
         return _failed(pending, answer, taken=False)
     if not answer.cancelled():
@@ -189,7 +192,7 @@ def _answer(pending: _Pending, answer: _Answer | MeshError) -> ledger_pb2.GroupR
 def _failed(pending: _Pending, failure: MeshError, *, taken: bool) -> ledger_pb2.GroupReceipt:
     code, outcome = failure.code, code_pb2.OUTCOME_NOT_DONE
     if taken and not failure.nothing_done:
-        # A fault of our own while a batch was on its way, too.
+        # Also for a fault of our own while a batch was being submitted.
         code, outcome = code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN
     return receipts.failed(pending.submission, code, failure.reason, outcome)
 

@@ -108,8 +108,8 @@ class Surface:
             state=state,
             projection=self.projection,
             lists=lists,
-            proving=EvidenceCollector(world, state, lists),
-            told=BlockFeed(
+            evidence=EvidenceCollector(world, state, lists),
+            block_feed=BlockFeed(
                 Blocks(world, recent, channel_name=CHANNEL, chaincode=CHAINCODE), self.projection, CHANNEL
             ),
             block_numbers=block_numbers,

@@ -61,7 +61,7 @@ def test_who_stays_away_is_tried_less_and_less_often_and_at_once_when_it_has_ans
     for _ in range(7):
         endorsers.failed((MERCY, LAKESIDE), {LAKESIDE})
         since = clock.seconds
-        while endorsers.is_away(LAKESIDE):
+        while endorsers.is_unavailable(LAKESIDE):
             clock.seconds += 1
         waits.append(clock.seconds - since)
     assert waits == [2, 4, 8, 16, 30, 30, 30]
@@ -69,14 +69,14 @@ def test_who_stays_away_is_tried_less_and_less_often_and_at_once_when_it_has_ans
     endorsers.answered((MERCY, LAKESIDE))
     endorsers.failed((MERCY, LAKESIDE), {LAKESIDE})
     clock.seconds += 2
-    assert not endorsers.is_away(LAKESIDE)
+    assert not endorsers.is_unavailable(LAKESIDE)
 
 
 def test_when_nobody_is_named_all_others_that_were_asked_are_suspected(endorsers: Endorsers) -> None:
     endorsers.failed((MERCY, LAKESIDE))
 
-    assert endorsers.is_away(LAKESIDE)
-    assert not endorsers.is_away(MERCY)
+    assert endorsers.is_unavailable(LAKESIDE)
+    assert not endorsers.is_unavailable(MERCY)
     assert endorsers.choose(THREE) == (MERCY, NORTHGATE)
 
 
@@ -85,7 +85,7 @@ def test_a_failure_that_names_somebody_who_was_not_asked_suspects_those_who_were
 ) -> None:
     endorsers.failed((MERCY, LAKESIDE), {"OrderingMSP", ""})
 
-    assert endorsers.is_away(LAKESIDE)
+    assert endorsers.is_unavailable(LAKESIDE)
 
 
 def test_who_is_away_is_asked_all_the_same_when_a_majority_needs_it(endorsers: Endorsers) -> None:
