@@ -36,7 +36,7 @@ from services.runtime.server import GrpcServer
 from services.runtime.throttle import Throttle
 
 _USED_CHALLENGES = 100_000
-"""Logins of one minute that a replica remembers: 32 bytes each."""
+"""Most logins of a minute that a replica remembers, of 32 bytes each."""
 
 
 async def serve(config: IdentityConfig, life: Lifecycle) -> None:
@@ -103,7 +103,7 @@ async def serve(config: IdentityConfig, life: Lifecycle) -> None:
 async def _follow_revocations(
     config: IdentityConfig, life: Lifecycle, ca: FabricCa, revocations: Revocations
 ) -> None:
-    """Whom the CAs revoke: told by the own one, and by the other members' gateways."""
+    """Follow revocations by the own CA, and by the others through their members' gateways."""
     every = config.revocations_every_seconds
     watch = RevocationWatch(ca, revocations, msp_id=config.msp_id, every_seconds=every)
     life.spawn("revocations", watch.run())

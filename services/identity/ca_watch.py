@@ -1,7 +1,7 @@
-"""Whether the Fabric CA answers: shown to the operator, without taking the service out of rotation.
+"""Watches whether the Fabric CA answers. Readiness does not depend on it.
 
-Sessions, reviews and registrations need no CA. So its absence is a metric, a log line and an error of
-enrolment alone, and readiness stays true.
+Sessions, reviews and registrations need no CA. So when it is unavailable there is a metric, a log line and an
+error of enrolment only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 
 
 class Probe(Protocol):
-    """What is asked (services.identity.fabric_ca)."""
+    """The Fabric CA (services.identity.fabric_ca), or a fake."""
 
     async def info(self) -> object: ...
 
@@ -43,7 +43,7 @@ class CaWatch:
             await asyncio.sleep(self._every_seconds)
 
     async def probe(self) -> None:
-        """Ask once, and say so when it is another answer than before."""
+        """Ask once, and log when the answer changed."""
         try:
             await self._ca.info()
         except MeshError as error:

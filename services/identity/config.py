@@ -11,7 +11,7 @@ from services.runtime.config import Address, ReadableFile, RootsFile, Section, S
 
 
 class Member(Section):
-    """A member: where its gateway listens, and the roots of its Fabric CA for identities (PEM)."""
+    """A member, the address of its gateway, and the roots of its Fabric CA for identities (PEM)."""
 
     msp_id: str
     gateway_address: Address
@@ -19,7 +19,7 @@ class Member(Section):
 
 
 class IdentityConfig(SignedChannelConfig):
-    """What the identity service is told, besides what every service is."""
+    """Settings of the identity service, besides those of every service."""
 
     service_name: ClassVar[str] = "identity"
 
@@ -28,23 +28,25 @@ class IdentityConfig(SignedChannelConfig):
     fabric_ca_url: str
     """`https://host:port` of the member's Fabric CA."""
     fabric_ca_tls_file: RootsFile
-    """PEM root of the TLS certificate that it shows; no other is trusted."""
+    """PEM root of the CA's TLS certificate. No other is trusted."""
     fabric_ca_name: str = "ca"
     registrar_certificate_file: ReadableFile
     registrar_key_file: ReadableFile
     token_key_file: ReadableFile
     """P-256 private key, PEM; the same for all replicas."""
     gateway_device_address_file: ReadableFile
-    """The address of the gateway's device, as text: to whom delegations are made out."""
+    """The address of the gateway's device, as text. Delegations name it."""
     members: tuple[Member, ...] = Field(min_length=1)
-    """Every member, the own one included: the gateways of the others are asked whom their CAs revoke."""
+    """Every member, the own one included: the gateways of the others are asked for their CAs' revocations."""
     revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
-    """Between two questions to the own CA, and to each other member."""
+    """Interval of the questions to the own CA and to each other member."""
     enrolments_at_once: int = Field(default=200, ge=1)
-    """Enrolments of all callers that a replica takes without a pause; patients and invited are counted apart.
-    What one source may ask for is the gateway's setting, so that nobody fills this alone."""
+    """Largest burst of enrolments that a replica takes; patients and invited people are counted apart.
+
+    The gateway limits each source, so that none can use this up alone.
+    """
     enrolments_per_minute: float = Field(default=600, gt=0)
-    """And how many on average: each costs the CA two password hashes, about a quarter second of one core."""
+    """Enrolments on average. Each costs the CA two password hashes, about 0.25 s of one core."""
 
     logins_at_once: int = Field(default=60, ge=1)
     logins_per_minute: float = Field(default=60, gt=0)

@@ -1,8 +1,7 @@
 """Enrolment: certificates of the member's Fabric CA for keys that never leave their wallet.
 
-An invited identity shows the secret that its administrator handed over; for a patient the service
-makes a secret that nobody ever sees, and uses it at once. Either way the certificate is worth
-something to the holder of the key alone.
+An invited identity sends the secret that its administrator handed over. For a patient the service makes a
+secret and uses it at once; nobody sees it. In both cases only the holder of the key can use the certificate.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 
 ENROLMENTS_PER_INVITATION = 10
-"""A lost answer is asked for again, and a certificate is renewed, with the same secret."""
+"""The same secret serves when an answer was lost and when a certificate is renewed."""
 _SECRET_BYTES = 24
 _STRIPES = 64
 _ATTEMPTS = 3
 
 
 class CertificateAuthority(Protocol):
-    """What is needed of the Fabric CA (services.identity.fabric_ca)."""
+    """The Fabric CA (services.identity.fabric_ca), or a fake."""
 
     async def register(self, address: str, role: str, secret: str, max_enrolments: int) -> None: ...
 
@@ -46,11 +45,11 @@ class Enroller:
         self._ca = ca
         self._revocations = revocations
         self._msp_id = msp_id
-        # One enrolment of a patient at a time: a second would replace the first one's secret under way.
+        # One enrolment of a patient at a time: a second would replace the secret that the first is using.
         self._stripes = [asyncio.Lock() for _ in range(_STRIPES)]
 
     async def invite(self, address: str, role: str) -> str:
-        """A secret with which the address enrols in that role; an earlier one is worth nothing then."""
+        """A secret with which the address enrols in that role. It replaces an earlier one."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         await self._register(address, role, secret, ENROLMENTS_PER_INVITATION)
         return secret
@@ -63,7 +62,7 @@ class Enroller:
         return enrolled
 
     async def enrol_patient(self, request: CertificateRequest) -> Enrolment:
-        """Register if need be, and enrol with a secret that nobody sees."""
+        """Register if necessary, and enrol with a secret that nobody sees."""
         self._revocations.check(self._msp_id, request.address)
         async with self._stripes[hash(request.address) % _STRIPES]:
             attempt = 1
@@ -82,7 +81,7 @@ class Enroller:
                     return enrolled
 
     async def _register(self, address: str, role: str, secret: str, enrolments: int) -> None:
-        """Make the id with this secret, or give it this secret. CONFLICT when it is there in another role."""
+        """Make the id with this secret, or set its secret. CONFLICT when it exists with another role."""
         try:
             await self._ca.register(address, role, secret, enrolments)
         except MeshError as error:
@@ -97,7 +96,7 @@ class Enroller:
                 "this address is known to the Fabric CA in another role; use that role, or a new key",
                 "role",
             )
-        # The CA counts enrolments from the registration on, whatever the secret: so the new one adds.
+        # The CA counts enrolments over all secrets of an id, so the limit grows with a new secret.
         more = (
             UNLIMITED
             if UNLIMITED in (enrolments, known.max_enrolments)
@@ -107,7 +106,7 @@ class Enroller:
 
 
 def _check_issued(enrolled: Enrolment, request: CertificateRequest, role: str) -> None:
-    """Nothing leaves that the channel would refuse."""
+    """Check that the channel would accept the certificate."""
     try:
         issued = x509.load_pem_x509_certificate(enrolled.certificate_pem.encode())
     except ValueError as error:

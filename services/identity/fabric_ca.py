@@ -2,10 +2,10 @@
 
     register, replace_secret, find            as the registrar, by token
     revocation_list, revoked_certificates     as the registrar, by token
-    enrol                                     as the one who enrols, by id and secret (HTTP Basic)
+    enrol                                     as the enrolling identity, by id and secret (HTTP Basic)
     info                                      open
 
-Errors, from here on MeshError:
+Errors are MeshErrors:
 
     UNAVAILABLE      no answer in time, connection refused or lost, 5xx
     UNAUTHENTICATED  enrol: wrong, replaced or used-up secret
@@ -13,7 +13,7 @@ Errors, from here on MeshError:
     INVALID          enrol: the CA does not take the request
     INTERNAL         the CA is not the pinned one, refuses the registrar, or answers something else
 
-A CA that was away is spoken to again with the next call: nothing is held but a pool of connections.
+After an outage the next call reaches the CA again: only a pool of connections is held.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What the CA knows of an id. `max_enrolments` counts from its registration."""
+    """An id in the CA. `max_enrolments` counts from its registration."""
 
     role: str
     max_enrolments: int
@@ -81,7 +81,7 @@ class FabricCa:
         self._registrar = registrar
 
     async def register(self, address: str, role: str, secret: str, max_enrolments: int) -> None:
-        """Make an id with a secret; its certificates will carry the role. CONFLICT when it is there."""
+        """Make an id with a secret. Its certificates will carry the role. CONFLICT when it exists."""
         body = {
             "id": address,
             "type": certificates.SIGNER,
@@ -96,12 +96,12 @@ class FabricCa:
         _expect_success(answer)
 
     async def replace_secret(self, address: str, secret: str, max_enrolments: int) -> None:
-        """Give a known id another secret, good for `max_enrolments` in all since it was registered."""
+        """Give a known id another secret. `max_enrolments` is its total since it was registered."""
         body = {"secret": secret, "max_enrollments": max_enrolments}
         _expect_success(await self._as_registrar("replace_secret", "PUT", f"identities/{address}", body))
 
     async def find(self, address: str) -> Registered | None:
-        """What the CA knows of an id; None when it knows none."""
+        """The id in the CA; None: unknown."""
         answer = await self._as_registrar("find", "GET", f"identities/{address}", None)
         if _NO_SUCH_ID in answer.errors:
             return None
@@ -141,7 +141,7 @@ class FabricCa:
             raise not_understood() from exc
 
     async def revocation_list(self) -> bytes:
-        """Whom the CA has revoked, as an X.509 CRL (DER) that it signs now; without what has expired."""
+        """The CA's revocations as an X.509 CRL (DER), signed now, without expired certificates."""
         body = {"expireafter": datetime.now(UTC).isoformat(timespec="seconds")}
         answer = await self._as_registrar("gencrl", "POST", "gencrl", body)
         _expect_success(answer)
@@ -162,7 +162,7 @@ class FabricCa:
             raise not_understood() from exc
 
     async def info(self) -> Info:
-        """Name, chain and version: what an outsider may ask."""
+        """Name, chain and version. Needs no identity."""
         url = self._transport.url("cainfo", self._name)
         answer = await self._transport.exchange("info", "GET", url, b"")
         _expect_success(answer)
@@ -209,5 +209,5 @@ def _text(encoded: str) -> str:
 
 
 def _certificates(told: list[Any]) -> list[bytes]:
-    """DER. Years of them: not for the event loop."""
+    """The certificates as DER. Years of them, so do not call it on the event loop."""
     return [x509.load_pem_x509_certificate(one["PEM"].encode()).public_bytes(Encoding.DER) for one in told]

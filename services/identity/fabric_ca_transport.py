@@ -28,7 +28,7 @@ _DEADLINE_SECONDS = 8.0
 _CONNECT_SECONDS = 2.0
 _IDLE_SECONDS = 30.0
 _MAX_CONNECTIONS = 16
-# Of some thousand revoked certificates.
+# Enough for some thousand revoked certificates.
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _RETRY_AFTER_MS = 1_000
 _SHA256 = ec.ECDSA(hashes.SHA256())
@@ -84,7 +84,7 @@ class Transport:
         )
 
     def url(self, path: str, ca_name: str = "") -> URL:
-        """Address of a call; the CA is named in the query where there is no body to name it in."""
+        """The URL of a call. The query names the CA when there is no body that names it."""
         url = self._base / "api/v1" / path
         return url.with_query(ca=ca_name) if ca_name else url
 
@@ -111,8 +111,8 @@ class Transport:
             self._durations.labels(call, outcome).observe(perf_counter() - started)
 
     async def _with_retry(self, method: str, url: URL, body: bytes, authorization: str) -> Answer:
-        # A pooled connection may be from before a restart of the CA. Repeating is harmless: a second
-        # register is told that the id is there, a second enrol gives another certificate.
+        # A pooled connection may be older than a restart of the CA. Repeating is harmless: a second register
+        # fails because the id exists, a second enrol gives another certificate.
         try:
             return await self._attempt(method, url, body, authorization)
         except aiohttp.ClientConnectorError:
@@ -154,7 +154,7 @@ async def open_transport(
 
 
 def away() -> MeshError:
-    """The CA does not answer now."""
+    """The error when the CA does not answer."""
     return MeshError(
         code_pb2.CODE_UNAVAILABLE,
         "the member's certificate authority does not answer; send again",
@@ -163,7 +163,7 @@ def away() -> MeshError:
 
 
 def not_understood() -> MeshError:
-    """The CA answers, but not as version 1.5 does."""
+    """The error when the CA answers in another way than version 1.5."""
     return MeshError(
         code_pb2.CODE_INTERNAL,
         "the Fabric CA gave an unknown kind of answer; its operator checks its version and logs",
@@ -171,7 +171,7 @@ def not_understood() -> MeshError:
 
 
 def _read(status: int, raw: bytes) -> Answer:
-    # What stands in front of a CA (a proxy, a load balancer) answers failures in its own words.
+    # A proxy or load balancer in front of the CA answers failures in its own format.
     if status >= 500 and not raw.lstrip().startswith(b"{"):
         return Answer(status, frozenset(), {})
     try:

@@ -20,7 +20,7 @@ _PAGE = 500
 
 
 class LedgerClient:
-    """Reads what is committed, and carries commands. Raises MeshError and nothing else."""
+    """Reads what is committed, and submits commands. Raises MeshError and nothing else."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
@@ -46,8 +46,7 @@ class LedgerClient:
         role: Role = Role.ROLE_UNSPECIFIED,
         status: IdentityStatus = IdentityStatus.IDENTITY_STATUS_UNSPECIFIED,
     ) -> AsyncIterator[list[IdentityDocument]]:
-        """Documents from the projection, however many there are, 500 at a time; an unset filter does not
-        restrict."""
+        """All matching documents from the projection, 500 at a time. An unset filter matches all."""
         token = ""
         while True:
             request = ledger_pb2.ListIdentitiesRequest(
@@ -73,7 +72,7 @@ class LedgerClient:
     async def submit(
         self, command: SignedCommand, sealed_keys: Iterable[SealedKey] = ()
     ) -> ledger_pb2.Receipt:
-        """Carry one command; the receipt says what became of it. UNKNOWN_OUTCOME when the answer was lost."""
+        """Submit one command; gives its receipt. UNKNOWN_OUTCOME when the answer was lost."""
         item = BatchItem(group=CommandGroup(commands=[command]))
         request = ledger_pb2.SubmitRequest(
             submissions=[ledger_pb2.SealedGroup(item=item, sealed_keys=sealed_keys)]

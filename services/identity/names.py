@@ -1,4 +1,4 @@
-"""Roles between the wire and the rules: `Role.ROLE_PRIVACY_OFFICER` is `privacy_officer`."""
+"""Names of roles in messages and in the rules: `Role.ROLE_PRIVACY_OFFICER` is `privacy_officer`."""
 
 from __future__ import annotations
 

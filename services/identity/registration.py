@@ -1,6 +1,6 @@
 """Registration: a signed RegisterIdentity goes to the channel, its sealed evidence to storage; members vote.
 
-Nothing here can read the evidence: it is sealed to the reviewing administrators.
+This service cannot read the evidence: it is sealed to the reviewing administrators.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REVIEWERS_SECONDS = 2.0
 
 
 class Ledger(Protocol):
-    """What is needed of the ledger (services.identity.ledger)."""
+    """The own ledger (services.identity.ledger), or a fake."""
 
     async def identity(self, address: str) -> IdentityDocument | None: ...
 
@@ -49,7 +49,7 @@ class Ledger(Protocol):
 
 
 class Blobs(Protocol):
-    """What is needed of storage (services.identity.storage)."""
+    """The own storage (services.identity.storage), or a fake."""
 
     async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> None: ...
 
@@ -68,24 +68,24 @@ class Registrations:
         self._msp_id = msp_id
         self._channel = channel
         self._reviewers: TtlCache[bool, identity_pb2.ListReviewersResponse] = TtlCache(2)
-        self._asking = asyncio.Lock()
+        self._reviewers_lock = asyncio.Lock()
 
     async def reviewers(self, *, of_broken_glass: bool) -> identity_pb2.ListReviewersResponse:
-        """To whom a patient seals: the active administrators of all members, and the members' vaults. To whom
-        a clinician seals the reason of a broken glass: the privacy officers too.
+        """To whom evidence is sealed: the active administrators of all members, and the members' vaults.
 
-        The same for everybody for two seconds: one answer is many questions to the ledger.
+        A clinician seals the reason of a break-glass to the privacy officers as well. The answer is cached
+        for two seconds, since it takes many questions to the ledger.
         """
         if (known := self._reviewers.get(of_broken_glass, _REVIEWERS_SECONDS)) is not None:
             return known
-        async with self._asking:
+        async with self._reviewers_lock:
             if (known := self._reviewers.get(of_broken_glass, _REVIEWERS_SECONDS)) is None:
                 known = await self._find_reviewers(of_broken_glass)
                 self._reviewers.put(of_broken_glass, known)
         return known
 
     async def register(self, request: identity_pb2.RegisterRequest, caller: str) -> ledger_pb2.Receipt:
-        """Check, submit, and then keep the evidence: what is refused leaves nothing behind."""
+        """Check, submit, then store the evidence, so that nothing of a refused registration is stored."""
         header, body = _parse(request.command, self._revocations.members)
         if request.command.signer != caller:
             raise Refused(
@@ -108,7 +108,7 @@ class Registrations:
         return receipt
 
     async def pending(self, size: int, token: str) -> identity_pb2.ListPendingReviewsResponse:
-        """A page of what waits for this member's vote, oldest first."""
+        """A page of registrations that wait for this member's vote, oldest first."""
         behind = review.place_named(token)
         size = min(size or _PAGE, _LARGEST_PAGE)
         known = await self._ledger.members()
@@ -116,8 +116,8 @@ class Registrations:
             review.Rule(names.role(rule.role), rule.quorum, rule.home_only)
             for rule in known.policy.review_rules
         ]
-        # One more than the page: there is a next page only if there is something on it. However many wait,
-        # no more than these are held.
+        # One more than the page shows whether there is a next page. However many wait, only these are held in
+        # memory.
         oldest: list[review.Waiting] = []
         documents: dict[str, IdentityDocument] = {}
         async for some in self._ledger.identities(status=IdentityStatus.IDENTITY_STATUS_PENDING):
@@ -147,7 +147,7 @@ class Registrations:
     async def review(
         self, signed: SignedCommand, caller: str
     ) -> tuple[ledger_pb2.Receipt, IdentityDocument | None]:
-        """Submit the caller's own vote; the receipt, and the identity afterwards if it can be had."""
+        """Submit the caller's vote; gives the receipt, and the identity afterwards if it is available."""
         try:
             header, body = commands.parse(signed)
         except commands.MalformedCommand as error:
@@ -171,11 +171,11 @@ class Registrations:
         try:
             return receipt, await self._ledger.identity(body.review_registration.address)
         except MeshError:
-            # The vote stands; its receipt is worth more than the document beside it.
+            # The vote is committed, so its receipt is given even without the document.
             return receipt, None
 
     async def _keep(self, evidence: bytes, header: Command, body: RegisterIdentity) -> None:
-        """Keep what a registration that waits for review needs; one that was decided needs nothing."""
+        """Store the evidence of a registration that waits for review. A decided one needs none."""
         document = await self._ledger.identity(body.address)
         if (
             document is None
@@ -231,7 +231,7 @@ def _parse(signed: SignedCommand, members: Collection[str]) -> tuple[Command, Re
 
 
 def _check_words(signed: SignedCommand, header: Command, body: CommandBody, members: Collection[str]) -> None:
-    """Before it is carried: what the chaincode refuses may lie in a block all the same."""
+    """Check before submitting, since a refused command may still be in a block."""
     try:
         words.check_command(signed, header, body, "command", "body")
         words.check_frame(signed, header)
@@ -241,7 +241,7 @@ def _check_words(signed: SignedCommand, header: Command, body: CommandBody, memb
 
 
 def _check_signature(signed: SignedCommand, signing_public_key: bytes) -> None:
-    """Before it is carried: what nobody verified is bytes of any kind, in a block for ever."""
+    """Check before submitting, since unverified bytes would stay in a block for ever."""
     try:
         commands.verify(signed, signing_public_key)
     except (signature.BadSignature, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Whom the member's own Fabric CA has revoked: asked again and again, and known while it is away."""
+"""Follows the revocations of the own Fabric CA. The last list stays known while the CA is unavailable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 class Authority(Protocol):
-    """What is asked (services.identity.fabric_ca)."""
+    """The Fabric CA (services.identity.fabric_ca), or a fake."""
 
     async def revocation_list(self) -> bytes: ...
 
@@ -24,7 +24,7 @@ class Authority(Protocol):
 
 
 class RevocationWatch:
-    """Keeps `revocations` up to date with the own CA. That the CA is away, `CaWatch` says."""
+    """Keeps `revocations` up to date. `CaWatch` reports when the CA is unavailable."""
 
     def __init__(self, ca: Authority, revocations: Revocations, *, msp_id: str, every_seconds: float) -> None:
         self._ca = ca
@@ -33,7 +33,7 @@ class RevocationWatch:
         self._every_seconds = every_seconds
 
     async def run(self) -> None:
-        """Until cancelled. What is wrong with the list is told once."""
+        """Follow until cancelled. The same fault of the list is logged once."""
         told = ""
         while True:
             try:
@@ -48,12 +48,12 @@ class RevocationWatch:
             await asyncio.sleep(self._every_seconds)
 
     async def look(self) -> None:
-        """Once. Raises MeshError, and Untrusted when the CA is not the one that the channel knows."""
+        """Ask once. Raises MeshError, and Untrusted when the channel does not know this CA."""
         crl = await self._ca.revocation_list()
         try:
             await self._revocations.offer(self._msp_id, crl, ())
         except TooLong:
             raise
         except certificates.Untrusted:
-            # It revokes others than before.
+            # The list has changed.
             await self._revocations.offer(self._msp_id, crl, await self._ca.revoked_certificates())

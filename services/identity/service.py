@@ -1,7 +1,6 @@
-"""The gRPC surface: who may call, requests in, answers out. The rules are in `domain/`.
+"""The gRPC surface: who may call, requests, answers. The rules are in `domain/`.
 
-Everything but GetTokenKeys and GetRevocations is for the own member's gateway, which offers it to the
-outside.
+Everything but GetTokenKeys and GetRevocations is for the own member's gateway, which offers it to clients.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ def _take_turn(bucket: TokenBucket) -> None:
 
 
 class AdministratorCheck:
-    """Whether an active administrator of this member asks: by their signature, and on the channel, now."""
+    """Checks by signature and by the channel that an active administrator of this member asks."""
 
-    def __init__(self, asking: CallerSignature, revocations: Revocations, msp_id: str) -> None:
-        self._asking = asking
+    def __init__(self, caller_signature: CallerSignature, revocations: Revocations, msp_id: str) -> None:
+        self._caller_signature = caller_signature
         self._revocations = revocations
         self._msp_id = msp_id
 
@@ -56,7 +55,7 @@ class AdministratorCheck:
 
         once  the same call does nothing a second time
         """
-        asked = await self._asking.of(request, context, once=once)
+        asked = await self._caller_signature.of(request, context, once=once)
         review.check_administrator(
             role=names.role(asked.by.role),
             home_msp=asked.by.home_msp,
@@ -68,7 +67,7 @@ class AdministratorCheck:
 
 
 class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
-    """Certificates. Patients and invited draw on buckets of their own: a flood of one leaves the other."""
+    """Certificates. Patients and invited people have separate buckets, so neither can starve the other."""
 
     def __init__(
         self,

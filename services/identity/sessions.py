@@ -1,4 +1,4 @@
-"""Sessions: a challenge, its signature by a key on the channel, a token bound to the caller's key."""
+"""Sessions: a challenge is signed by a key on the channel, and a token is bound to the caller's key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from services.runtime.throttle import Throttle
 
 
 class Identities(Protocol):
-    """What is needed of the ledger (services.identity.ledger)."""
+    """The own ledger (services.identity.ledger), or a fake."""
 
     async def identity(self, address: str) -> IdentityDocument | None: ...
 
@@ -55,22 +55,22 @@ class Sessions:
         self._clock = clock
         self._logins = logins
         self._token_seconds = token_seconds
-        # An address that is not registered costs a verification too, so that time tells nothing.
+        # An unregistered address costs a verification too, so that the time reveals nothing.
         self._nobody = signature.new_private_key().public_key()
 
     def challenge(self, address: str) -> Challenge:
-        """Something to sign, for any well-formed address, registered or not."""
+        """A challenge for any well-formed address, registered or not."""
         if not addresses.is_address(address):
             raise Refused(code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address")
         return self._challenges.give(address, secrets.token_bytes(NONCE_BYTES), self._clock())
 
     async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse:
-        """A token for who signed the challenge with the key on the channel, if active and not revoked."""
+        """A token for the signer of the challenge, if the channel has the key as active and not revoked."""
         binding = session.binding_of(request.dpop_jkt, request.certificate_x5t_s256)
         self._challenges.check(request.challenge, request.address, self._clock())
         document = await self._ledger.identity(request.address)
         self._check_signature(document, request, binding)
-        # After the signature: nobody else can use up what an address may have.
+        # After the signature, so that nobody else can use up the logins of an address.
         self._logins.take(request.address)
         delegation = _delegation(document, request)
         self._challenges.spend(request.challenge, request.address, self._clock())
@@ -85,7 +85,7 @@ class Sessions:
         return identity_pb2.LoginResponse(
             token=self._signer.sign(claims),
             expires_at_ms=claims["exp"] * 1000,
-            # Begun seconds do not count: nobody goes on with a token that has just ended.
+            # Rounded down, so that nobody uses a token that has just expired.
             expires_in_seconds=claims["exp"] - -(-self._clock() // 1000),
         )
 
@@ -113,7 +113,7 @@ def _subject(document: IdentityDocument | None, address: str) -> session.Subject
         address=address,
         role=names.role(document.role),
         msp=document.home_msp,
-        # A suspended patient still takes consent away: gateways see to it that the session serves that alone.
+        # A suspended patient can still revoke consent. Gateways limit the session to that.
         active=standing.is_active(document) or standing.may_take_away(document),
     )
 
@@ -121,7 +121,7 @@ def _subject(document: IdentityDocument | None, address: str) -> session.Subject
 def _delegation(
     document: IdentityDocument | None, request: identity_pb2.LoginRequest
 ) -> dict[str, str] | None:
-    """The delegation as it stands in the token. Raises Refused unless it is signed by who logs in."""
+    """The delegation for the token. Raises Refused unless the one who logs in has signed it."""
     if not request.HasField("delegation"):
         return None
     signed = request.delegation

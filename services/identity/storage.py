@@ -15,14 +15,14 @@ _GET_SECONDS = 4.0
 
 
 class StorageClient:
-    """Keeps blobs that are sealed already. Raises MeshError and nothing else."""
+    """Stores blobs that are sealed already. Raises MeshError and nothing else."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = storage_pb2_grpc.StorageServiceStub(channel)
         self._retries = RetryBudget()
 
     async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> None:
-        """Keep a blob under its CID, unless the registration that names it comes to nothing. Idempotent."""
+        """Store a blob under its CID for as long as a registration needs it. Idempotent."""
         request = storage_pb2.PutBlobRequest(blob=blob, cid=cid, command_id=command_id, signer=signer)
         await call(self._stub.PutBlob, request, deadline_seconds=_PUT_SECONDS, retries=self._retries)
 

@@ -18,7 +18,7 @@ _ALGORITHM = "ES256"
 
 
 class TokenSigner:
-    """Signs with the member's token key. All replicas share that key, and what is derived from it."""
+    """Signs with the member's token key. All replicas share that key and its derived keys."""
 
     def __init__(self, key_pem: bytes) -> None:
         """Take a P-256 private key, PEM without a password. Raises MeshError INVALID for anything else."""
@@ -40,8 +40,8 @@ class TokenSigner:
         self.challenge_key = HKDF(hashes.SHA256(), 32, salt=None, info=b"cbmdhi/challenge-key/v1").derive(
             secret
         )
-        """With which challenges are proven, so that each replica knows those of the others."""
+        """The key of the proofs in challenges, so that each replica accepts those of the others."""
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """The token that says this."""
+        """A token with these claims."""
         return jwt.encode(self._header, claims, self._key)

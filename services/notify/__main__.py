@@ -61,7 +61,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
         life.spawn("retention", Retention(inbox, config.inbox_days, now_ms).run())
     life.on_stop(feeds.close)
 
-    # Not NATS: without it everything is told all the same, some seconds later.
+    # NATS is not a condition: without it everything is told some seconds later.
     life.readiness.add("clock", clock.agrees_with({"ledger": ledger}))
     life.readiness.add("database", database.check)
     life.readiness.add("inboxes", intake.check)

@@ -1,4 +1,4 @@
-"""What the notify service is told."""
+"""Configuration of the notify service."""
 
 from pydantic import Field
 
@@ -6,8 +6,8 @@ from services.runtime.config import Address, Nats, SignedChannelConfig
 
 
 class NotifyConfig(SignedChannelConfig):
-    """inbox_days        how long a notification is kept, also one that nobody has seen; 0: without end
-    catch_up_seconds  after which the ledger is asked for what is new though no event came
+    """inbox_days        how long a notification is kept, also an unseen one; 0: for ever
+    catch_up_seconds  how often the ledger is asked for new blocks when no event comes
     """
 
     service_name = "notify"

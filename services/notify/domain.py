@@ -1,14 +1,14 @@
-"""Who is told what: from a committed transaction to notifications. Pure.
+"""Derives notifications from a committed transaction: who is told what. Pure.
 
-A patient hears of everything about their registration, consents and data; a member of staff of the
-own registration and of the reviews of a break-glass of theirs; an administrator of registrations that
-wait for their member's vote; privacy officers and administrators of every break-glass, since two members
-review it. What is opened in an emergency is told twice: before it is on record (`emergency`), and then.
+A patient is told everything about their registration, consents and data. Staff are told about their own
+registration and the reviews of their break-glass. Administrators are told about registrations that wait for
+their member's vote. Privacy officers and administrators are told about every break-glass, since two members
+review it. An emergency opening is told twice: before it is on record (`emergency`), and when it is.
 
-What changed about an identity is read from its document against the status that was known before,
-so that it does not matter in how many messages a large transaction comes, or whether one comes twice.
+Changes of an identity follow from its document and its status before. So a large transaction may come in any
+number of messages, and a message may come twice.
 
-Each member tells its own people. Whoever nothing is known of is told by every member.
+Each member tells its own people. An unknown address is told by every member.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,7 +81,7 @@ class Notification(NamedTuple):
 
 
 Hears = Callable[[str], bool]
-"""Whether the owner of an address is told by this member."""
+"""Whether this member tells the owner of an address."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ def announce(
 
     known  identities that the event concerns (see `concerned`), as they were known before
     staff  all active administrators and privacy officers known before
-    rules  the policy's review rules; None when it cannot be had: then every member is asked to review
+    rules  the policy's review rules; None: not available, so every member is asked to review
     home   MSP id of the member
     """
     documents = newer_identities(event, known)
     news = {address: _identity(document) for address, document in documents.items()}
-    # An address of this event is staff by its new document alone.
+    # For an address in this event only its new document says whether it is staff.
     staff_now = [one for one in staff if one.address not in news]
     staff_now += [one for one in news.values() if one.is_staff]
     of_staff = {one.address: one for one in staff_now}
@@ -137,7 +137,7 @@ def newer_identities(
 
 
 def concerned(event: events_pb2.TransactionCommitted) -> set[str]:
-    """Addresses of whom `announce` has to know what is known, staff aside."""
+    """Addresses whose known identity `announce` needs, besides staff."""
     addresses = {document.address for document in event.identities}
     for entry in event.entries:
         addresses.add(entry.patient or entry.subject)
@@ -162,8 +162,8 @@ def _of_entry(
     staff: Sequence[Identity],
     hears: Hears,
 ) -> list[Notice]:
-    # Refused before anybody decided about it (not there, not well-formed, no one to act), an entry names whom
-    # it likes: it stands in the audit trail and tells nobody.
+    # An entry that was refused before a decision (missing, malformed, unknown signer) can name anybody. It is
+    # in the audit trail, and nobody is told.
     if entry.code not in (code_pb2.CODE_OK, code_pb2.CODE_FORBIDDEN):
         return []
     done = entry.code == code_pb2.CODE_OK
@@ -194,7 +194,7 @@ def _of_entry(
 def _of_break_glass_review(
     event: events_pb2.TransactionCommitted, entry: state_pb2.AuditEntry, hears: Hears
 ) -> list[Notice]:
-    """What one member found about the break-glass that it names: CODE_FORBIDDEN says not justified."""
+    """One member's verdict on the break-glass that it names. CODE_FORBIDDEN: not justified."""
     code = code_pb2.CODE_OK if entry.reason_code == "justified" else code_pb2.CODE_FORBIDDEN
     return [
         Notice(

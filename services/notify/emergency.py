@@ -1,4 +1,4 @@
-"""What was opened in an emergency before the channel could tell: told by the clinician's own signed word."""
+"""Tells people of an emergency opening before it is on the channel, by the clinician's signed command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.runtime.telemetry import Metrics
 OPENED = "emergency.opened"
 
 _STORAGE = frozenset({"storage"})
-# The contract puts nothing older on record (chaincode/batch/authenticate.go).
+# The chaincode records nothing older (chaincode/batch/authenticate.go).
 _OLDEST_MS = 30 * 86_400_000
 _AHEAD_MS = 120_000
 
@@ -56,7 +56,7 @@ class EmergencyServicer(notify_pb2_grpc.EmergencyServiceServicer):
         return notify_pb2.TellResponse()
 
     async def tell(self, signed: SignedCommand) -> None:
-        """Put it into the inboxes of the patient and the member's reviewers, once. Raises MeshError."""
+        """Put a notice into the inboxes of the patient and the member's reviewers, once. Raises MeshError."""
         notice = self._notice(signed)
         clinician, patient, staff = await asyncio.gather(
             self._people.identity(notice.actor), self._people.identity(notice.owner), self._inbox.staff()
@@ -102,7 +102,7 @@ class EmergencyServicer(notify_pb2_grpc.EmergencyServiceServicer):
     def _check(
         self, signed: SignedCommand, clinician: IdentityDocument | None, patient: IdentityDocument | None
     ) -> None:
-        """By signature and by whose people they are: storage's word is not enough."""
+        """Check the signature and the members of both people, since storage is not trusted for them."""
         if clinician is None or patient is None:
             raise MeshError(code_pb2.CODE_UNKNOWN_SIGNER, "clinician or patient is not registered", "command")
         try:

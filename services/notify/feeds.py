@@ -1,4 +1,4 @@
-"""Open streams: who listens to an inbox now, and is woken when something came into it."""
+"""Open streams: who listens to an inbox now, and is woken when a notification came."""
 
 import asyncio
 import time
@@ -17,41 +17,41 @@ _STREAMS_OF_ONE = 8
 
 
 class Woken(NamedTuple):
-    """Since when there is something, and the span under which it came, when that is sampled."""
+    """When the first notification came, and its span if that is sampled."""
 
     at_ns: int
     span: SpanContext | None
 
     def delivered(self) -> None:
-        """The listener's stream has taken it."""
+        """The listener's stream has taken the notifications."""
         if self.span is not None:
             tracing.past("deliver notification", self.at_ns, parent=self.span)
 
 
 class Feed:
-    """Wakes one listener, who reads in the inbox what came: it holds nothing, and loses nothing."""
+    """Wakes one listener, who reads the inbox. The feed holds no notifications, so none can be lost."""
 
     def __init__(self) -> None:
         self._woken: Woken | None = None
-        self._something = asyncio.Event()
+        self._event = asyncio.Event()
         self._end: MeshError | None = None
 
     def wake(self) -> None:
-        """There is something. Woken twice before it looks, the listener looks once."""
+        """Wake the listener. Two wakes before it looks count as one."""
         self._woken = self._woken or Woken(time.time_ns(), tracing.sampled())
-        self._something.set()
+        self._event.set()
 
     def end(self, why: MeshError) -> None:
         self._end = self._end or why
-        self._something.set()
+        self._event.set()
 
     async def woken(self) -> Woken:
-        """When there may be something. Raises MeshError when the feed has ended and nothing is left."""
+        """Wait for a wake. Raises MeshError when the feed has ended and no wake is left."""
         while self._woken is None:
             if self._end is not None:
                 raise self._end
-            self._something.clear()
-            await self._something.wait()
+            self._event.clear()
+            await self._event.wait()
         woken, self._woken = self._woken, None
         return woken
 
@@ -66,7 +66,7 @@ class Feeds:
 
     @contextmanager
     def listen(self, owner: str) -> Iterator[Feed]:
-        """A feed of what comes from now on. MeshError RESOURCE_EXHAUSTED when the owner has too many."""
+        """A feed from now on. Raises MeshError RESOURCE_EXHAUSTED when the owner has too many."""
         feeds = self._feeds.setdefault(owner, [])
         if len(feeds) >= _STREAMS_OF_ONE:
             raise MeshError(
@@ -88,13 +88,13 @@ class Feeds:
                 self._feeds.pop(owner, None)
 
     def wake(self, owners: Iterable[str]) -> None:
-        """Something came for each of them."""
+        """Wake the listeners of these owners."""
         for owner in owners:
             for feed in self._feeds.get(owner, ()):
                 feed.wake()
 
     def close(self) -> None:
-        """End all feeds, and those that are still to come."""
+        """End all feeds, present and future."""
         self._closing = True
         for feeds in self._feeds.values():
             for feed in feeds:

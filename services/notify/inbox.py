@@ -1,4 +1,4 @@
-"""The inboxes and what is known of identities, in SQLite. All of it can be derived again from the channel."""
+"""The inboxes and known identities, in SQLite. All of it can be derived again from the channel."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ _IF_NEWER = (
     "WHERE excluded.version > identities.version"
 )
 
-# Ids of an inbox, newest first, down to 0 or `seen_to`. It begins behind `:before` if that is one of them.
+# Ids of an inbox, newest first, down to 0 or `seen_to`. Begins behind `:before` if that is in the inbox.
 _CHAIN = """
     WITH RECURSIVE
         inbox AS (SELECT inboxes.* FROM names JOIN inboxes ON owner = name_id WHERE name = :owner),
@@ -33,7 +33,7 @@ _CHAIN = """
             SELECT previous, down_to FROM chain JOIN notices ON notification_id = id WHERE previous > down_to
         )
 """
-# Not sorted: the chain has its order, and is followed no further than the limit wants it.
+# Not sorted, since the chain is in order. It is followed only as far as the limit needs.
 _NEWEST = f"""{_CHAIN}
     SELECT notifications.* FROM chain CROSS JOIN notifications ON notification_id = id
     WHERE id < :before AND id > down_to LIMIT :limit
@@ -75,13 +75,13 @@ class Inbox:
         self._database = database
 
     async def next_block(self) -> int:
-        """The block from which on nothing has been told."""
+        """The first block that has not been told."""
         row = await self._database.row("SELECT next_block FROM progress")
         assert row is not None  # noqa: S101 - the schema puts it there
         return int(row["next_block"])
 
     async def known(self, addresses: Collection[str]) -> dict[str, Identity]:
-        """What is known of these identities."""
+        """The known ones of these identities, by address."""
         rows = await self._database.rows(
             f"{_IDENTITIES} WHERE address IN (SELECT value FROM json_each(?))",  # noqa: S608 - our own
             (json_list(addresses),),
@@ -103,9 +103,9 @@ class Inbox:
     async def keep(
         self, notices: Collection[Notice], identities: Collection[Identity], next_block: int
     ) -> list[Notification]:
-        """Put notices into their inboxes, each once only, and note how far that goes, all at once.
+        """In one transaction, put notices into their inboxes, each once, and save the next block.
 
-        Those that were not there yet.
+        Gives those that were new.
         """
 
         def put(db: sqlite3.Connection) -> list[Notification]:
@@ -116,12 +116,12 @@ class Inbox:
         return await self._database.write(put)
 
     async def newest_id(self, owner: str) -> int:
-        """Of the owner's newest notification; 0 when there is none."""
+        """The id of the owner's newest notification; 0: none."""
         row = await self._database.row(_NEWEST_ID, (owner,))
         return int(row["newest"]) if row else 0
 
     async def after(self, owner: str, last: int) -> AsyncIterator[Notification]:
-        """What came to the owner after that notification, oldest first; not what comes after this began."""
+        """The owner's notifications after `last`, oldest first, without those that come after this call."""
         rows = await self._database.rows(_AFTER, {"owner": owner, "last": last})
         ids = sorted(int(row[0]) for row in rows)
         for start in range(0, len(ids), _READ_AT_ONCE):
@@ -129,7 +129,7 @@ class Inbox:
                 yield one
 
     async def remove_some(self, before_ms: int) -> int:
-        """Remove some of the oldest notifications, all of them from before that time (Unix ms); how many."""
+        """Remove some of the oldest notifications from before that time (Unix ms); gives how many."""
         return await self._database.write(lambda db: notice_writer.remove_some(db, before_ms))
 
     async def newest(
@@ -137,7 +137,7 @@ class Inbox:
     ) -> list[Notification]:
         """A page of an inbox, newest first, with ids below `before`.
 
-        It is found at once when `before` is an id of this inbox; else what is newer is passed by one by one.
+        Found at once when `before` is an id of this inbox. Otherwise newer ones are skipped one by one.
         """
         below = before if before is not None else _AFTER_ALL
         asked = {"owner": owner, "before": below, "unseen_only": unacknowledged_only, "limit": limit}
@@ -150,7 +150,7 @@ class Inbox:
         return page
 
     async def unacknowledged(self, owner: str) -> AsyncIterator[Notification]:
-        """All that the owner has not seen, oldest first; not what comes after this began."""
+        """All that the owner has not seen, oldest first, without those that come after this call."""
         asked = {"owner": owner, "before": _AFTER_ALL, "unseen_only": True}
         ids = sorted(int(row[0]) for row in await self._database.rows(_ALL_UNSEEN, asked))
         for start in range(0, len(ids), _READ_AT_ONCE):

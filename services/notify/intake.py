@@ -1,4 +1,4 @@
-"""From committed blocks to the inboxes, and from there to who listens."""
+"""Reads committed blocks into the inboxes, and wakes their listeners."""
 
 import asyncio
 from collections import Counter
@@ -27,17 +27,16 @@ class ReviewRules(Protocol):
 
 
 class Committed(Protocol):
-    """services.notify.ledger_facts.Facts, or a test's."""
+    """services.notify.ledger_facts.LedgerFacts, or a test's."""
 
     async def page(self, from_block: int) -> ledger_pb2.ListCommittedResponse: ...
 
 
 class Intake:
-    """`async with Intake(…)`: leaving waits for what is being kept.
+    """`async with Intake(…)`: leaving waits for the page that is being written.
 
-    It reads the ledger's blocks from where the inboxes have come to, and puts what follows from a page of
-    them into the inboxes together with the place that it has come to: nothing is left out, whatever became of
-    the events, and nothing is told twice.
+    Reads the ledger's blocks from the saved place on. The notices of a page and the new place are written in
+    one transaction. So nothing is left out, even if events are lost, and nothing is told twice.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Intake:
         self._channel = channel
         self._home = home
         self._running: asyncio.Task[None] | None = None
-        self._asking: asyncio.Future[ledger_pb2.ListCommittedResponse] | None = None
+        self._page_request: asyncio.Future[ledger_pb2.ListCommittedResponse] | None = None
         self._closing = False
         self._problem: str | None = "the ledger service has not told yet what was committed; see that it runs"
         self._notified = metrics.counter("notifications", "Notifications put into an inbox", ("kind",))
@@ -69,28 +68,28 @@ class Intake:
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._closing = True
-        if self._asking is not None:
-            # A ledger that does not answer holds up nobody's end; what came is kept.
-            self._asking.cancel()
+        if self._page_request is not None:
+            # Do not wait for a ledger that does not answer. A page that came is written.
+            self._page_request.cancel()
         if self._running is not None:
             await asyncio.wait([self._running])
 
     async def handle(self, _: Event) -> None:
-        """An event came: what it says is not looked at."""
+        """An event came. Its content is not used."""
         await self.catch_up()
 
     async def handle_all(self, _: Sequence[Event]) -> None:
-        """Several came."""
+        """Several events came."""
         await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Return when all that was committed when this was called is in the inboxes. Raises MeshError.
+        """Wait until everything committed before this call is in the inboxes. Raises MeshError.
 
-        Whoever waits may give up; the reading goes on to its end all the same, and is one for all that wait.
+        All waiting callers share one read, which goes on when a caller is cancelled.
         """
         running = self._running
         if running is not None and not running.done():
-            # It may have asked for its last page before we were called.
+            # The running read may have asked for its last page before this call.
             await asyncio.wait([running])
         if self._running is running:
             self._running = asyncio.create_task(self._read())
@@ -99,7 +98,7 @@ class Intake:
         await asyncio.shield(self._running)
 
     async def run(self, every_seconds: float) -> None:
-        """Catch up now and then until cancelled: the way when NATS is away, or an event never came."""
+        """Catch up now and then until cancelled, for when NATS is unavailable or an event is lost."""
         while True:
             try:
                 await self.catch_up()
@@ -108,18 +107,18 @@ class Intake:
             await asyncio.sleep(every_seconds)
 
     async def check(self) -> str | None:
-        """For readiness: the inboxes have what the ledger had when it was asked last."""
+        """For readiness: the last read succeeded."""
         return self._problem
 
     async def _ask(self, from_block: int) -> ledger_pb2.ListCommittedResponse | None:
         """A page; None when the service ends."""
         if self._closing:
             return None
-        self._asking = asyncio.ensure_future(self._committed.page(from_block))
+        self._page_request = asyncio.ensure_future(self._committed.page(from_block))
         try:
-            return await self._asking
+            return await self._page_request
         except asyncio.CancelledError:
-            if self._closing and self._asking.cancelled():
+            if self._closing and self._page_request.cancelled():
                 return None
             raise
 
@@ -144,7 +143,7 @@ class Intake:
         kept = await self._inbox.keep(notices, identities, page.next_block)
         for kind, count in Counter(one.notice.kind for one in kept).items():
             self._notified.labels(kind).inc(count)
-        # Whoever begins to listen from here on finds these in the inbox.
+        # Listeners that begin from here on find these in the inbox.
         self._feeds.wake({one.notice.owner for one in kept})
 
     async def _announced(
@@ -169,6 +168,6 @@ class Intake:
 
 
 def _noticed(task: asyncio.Task[None]) -> None:
-    """Who waited has given up: its error is in `check`, and comes again at the next try."""
+    """Mark the error as seen when no caller waits. It is in `check`, and comes again at the next try."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""What was committed, from the member's own ledger service: an event says only that it is worth asking."""
+"""What was committed, from the member's own ledger service: an event only says that it is worth asking."""
 
 import grpc
 

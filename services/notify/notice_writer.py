@@ -1,4 +1,4 @@
-"""Notices into the tables of `schema`, each once. To be called within a transaction."""
+"""Writes notices into the tables of `schema`, each once. Call it within a transaction."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
@@ -38,7 +38,7 @@ _Transactions = dict[tuple[int, str], _Transaction]
 
 
 def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notification]:
-    """Those that were not there yet, with their ids, which follow all that there are."""
+    """Write notices; gives the new ones with their ids, which follow all earlier ids."""
     there = _there(db, notices)
     fresh: list[Notice] = []
     for notice in notices:
@@ -55,7 +55,7 @@ def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notificati
 
 
 def acknowledge(db: sqlite3.Connection, owner: str, ids: Iterable[int]) -> int:
-    """How many were unseen until now; ids of other inboxes change nothing."""
+    """Mark as seen; gives how many were unseen. Ids of other inboxes change nothing."""
     listed = json_list(ids)
     inbox = db.execute(
         "SELECT owner, seen_to FROM names JOIN inboxes ON owner = name_id WHERE name = ?", (owner,)
@@ -69,7 +69,7 @@ def acknowledge(db: sqlite3.Connection, owner: str, ids: Iterable[int]) -> int:
         (listed, number),
     ).fetchone()[0]
     if latest > seen_to:
-        # What is older was unseen so far because it was newer than `seen_to`: now each has to be named.
+        # Older ones were unseen because they were newer than `seen_to`. Now each needs a row.
         db.execute(
             "INSERT INTO left_unseen (notification_id, owner) "
             "WITH RECURSIVE chain (id) AS (VALUES (?) UNION ALL "
@@ -85,9 +85,9 @@ def acknowledge(db: sqlite3.Connection, owner: str, ids: Iterable[int]) -> int:
 
 
 def remove_some(db: sqlite3.Connection, before_ms: int) -> int:
-    """Remove at most some of the oldest, up to the first that is not from before that time; how many.
+    """Remove some of the oldest notices from before that time; gives how many.
 
-    The newest of all stays: ids follow it.
+    The newest of all stays, since new ids follow it.
     """
     oldest = db.execute(
         "SELECT notification_id, at_ms FROM notices JOIN transactions USING (transaction_id) "
@@ -109,7 +109,7 @@ def remove_some(db: sqlite3.Connection, before_ms: int) -> int:
 
 
 def _there(db: sqlite3.Connection, notices: Iterable[Notice]) -> set[tuple[str, ...]]:
-    """What their transactions told before: nothing, unless an event came again, or the next part of one."""
+    """The notices that their transactions told before: some only if an event or its next part comes again."""
     places = {(notice.block, notice.tx_id) for notice in notices}
     rows = db.execute(
         "SELECT notifications.* FROM transactions CROSS JOIN notifications "
@@ -122,7 +122,7 @@ def _there(db: sqlite3.Connection, notices: Iterable[Notice]) -> set[tuple[str, 
 
 
 def _put_transactions(db: sqlite3.Connection, kept: Sequence[Notification]) -> _Transactions:
-    """A row for each, with the range of its notices; another one when it has told something before."""
+    """A row for each transaction with the ids of its notices; another row if it has told some before."""
     last = {(one.notice.block, one.notice.tx_id): one.notification_id for one in kept}
     number = db.execute("SELECT coalesce(max(transaction_id), 0) FROM transactions").fetchone()[0]
     transactions: _Transactions = {}
@@ -181,7 +181,7 @@ def _put_notices(db: sqlite3.Connection, kept: Iterable[Notification], transacti
 
 
 def _numbers(db: sqlite3.Connection, names: Collection[str]) -> dict[str, int]:
-    """The number of each; it gets one when it has none."""
+    """The number of each name. A new name gets one."""
     known = _known(db, names)
     unknown = [(name,) for name in names if name not in known]
     if not unknown:

@@ -14,16 +14,16 @@ _SECONDS = 3.0
 
 
 class Policy:
-    """Reads the policy in force each time: registrations are rare, and a rule must not be stale."""
+    """Reads the present policy each time, since registrations are rare and a rule must not be stale."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._retries = RetryBudget()
 
     async def review_rules(self) -> list[ReviewRule] | None:
-        """None when the ledger refuses to say: a vote that is asked for in vain does less harm than none.
+        """The review rules; None: the ledger refuses. Asking too many to vote harms less than asking none.
 
-        Raises MeshError when it may say later.
+        Raises MeshError when the ledger may answer later.
         """
         try:
             answer = await call(

@@ -1,4 +1,4 @@
-"""Inboxes end: what is older than the member keeps it is removed, a little at a time."""
+"""Removes notifications that are older than the member keeps them, a little at a time."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,11 +13,11 @@ _log = structlog.get_logger()
 _DAY_MS = 86_400_000
 _SWEEP_SECONDS = 3_600.0
 _REST_SECONDS = 0.05
-"""Between two slices, so that what comes meanwhile is written."""
+"""Pause between two slices, so that new notifications are written."""
 
 
 class Retention:
-    """days  how long a notification is kept, also one that nobody has seen"""
+    """days  how long a notification is kept, also an unseen one"""
 
     def __init__(self, inbox: Inbox, days: float, now_ms: Callable[[], int]) -> None:
         self._inbox = inbox
@@ -37,7 +37,7 @@ class Retention:
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def sweep(self) -> int:
-        """Remove what is too old now; how many there were."""
+        """Remove what is too old now; gives how many."""
         before_ms = self._now_ms() - int(self._days * _DAY_MS)
         removed = 0
         while part := await self._inbox.remove_some(before_ms):

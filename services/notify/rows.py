@@ -1,4 +1,4 @@
-"""A notice's row, there and back."""
+"""Converts notices to and from rows."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def notification(row: Row) -> Notification:
-    """Of a row of the view `notifications`."""
+    """The notification of a row of the view `notifications`."""
     notice = Notice(*(_long(row[name]) for name in Notice._fields))
     return Notification(row["notification_id"], notice, bool(row["acknowledged"]))
 

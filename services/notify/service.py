@@ -1,4 +1,4 @@
-"""The gRPC surface: InboxService. Who signed the call is the inbox's owner, whatever the gateway says."""
+"""The gRPC surface: InboxService. The inbox is that of the call's signer, whatever the gateway says."""
 
 import asyncio
 import contextlib
@@ -22,15 +22,15 @@ _ACKNOWLEDGED_AT_ONCE = 1_000
 class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     """See protos/cbmdhi/notify/v1/notify.proto."""
 
-    def __init__(self, inbox: Inbox, feeds: Feeds, asking: CallerSignature) -> None:
+    def __init__(self, inbox: Inbox, feeds: Feeds, caller_signature: CallerSignature) -> None:
         self._inbox = inbox
         self._feeds = feeds
-        self._asking = asking
+        self._caller_signature = caller_signature
 
     async def List(
         self, request: notify_pb2.ListRequest, context: grpc.aio.ServicerContext
     ) -> notify_pb2.ListResponse:
-        asked = await self._asking.of(request, context)
+        asked = await self._caller_signature.of(request, context)
         owner, request = asked.by.address, asked.request
         size = min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
         found = await self._inbox.newest(
@@ -48,7 +48,7 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     async def Acknowledge(
         self, request: notify_pb2.AcknowledgeRequest, context: grpc.aio.ServicerContext
     ) -> notify_pb2.AcknowledgeResponse:
-        asked = await self._asking.of(request, context, once=True)
+        asked = await self._caller_signature.of(request, context, once=True)
         owner, request = asked.by.address, asked.request
         if len(request.notification_ids) > _ACKNOWLEDGED_AT_ONCE:
             raise MeshError(
@@ -62,12 +62,12 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
     async def Stream(
         self, request: notify_pb2.StreamRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[notify_pb2.StreamResponse]:
-        asked = await self._asking.of(request, context)
+        asked = await self._caller_signature.of(request, context)
         owner, after = asked.by.address, asked.request.after
-        # Listen first, then read: nothing falls between. All of it comes out of the inbox.
+        # Listen first, then read, so that nothing is missed. All notifications come from the inbox.
         with self._feeds.listen(owner) as feed:
             newest = await self._inbox.newest_id(owner)
-            # Of an inbox that was built anew an old place says nothing.
+            # A place of an inbox that was rebuilt since means nothing.
             resumes = 0 < after <= newest
             last = after if resumes else newest
             begin = self._inbox.after(owner, after) if resumes else self._inbox.unacknowledged(owner)
@@ -82,9 +82,9 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
                     woken.delivered()
 
     async def _before_the_end(self, asked: Asked[notify_pb2.StreamRequest], feed: Feed) -> Woken:
-        """When there is something. Raises MeshError UNAUTHENTICATED once the call that began it is past."""
+        """Wait for a wake. Raises MeshError UNAUTHENTICATED once the signed call has expired."""
         while True:
-            left = self._asking.check_in_time(asked)
+            left = self._caller_signature.check_in_time(asked)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     return await feed.woken()

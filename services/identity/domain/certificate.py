@@ -1,4 +1,4 @@
-"""Enrolment certificates: what one must say to be of use on the channel."""
+"""Enrolment certificates: what they must contain to be accepted by the channel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLE_ATTRIBUTE = "cbmdhi.role"
 
 
 class NotThatCertificate(Exception):
-    """The certificate does not say what it must."""
+    """The certificate does not contain what it must."""
 
 
 def role_of(certificate: x509.Certificate) -> str:
@@ -32,7 +32,7 @@ def role_of(certificate: x509.Certificate) -> str:
 
 
 def check(certificate: x509.Certificate, *, address: str, spki: bytes, roots_pem: str) -> None:
-    """Check key, common name and issuer; the role is the caller's. Raises NotThatCertificate."""
+    """Check key, common name and issuer; the caller checks the role. Raises NotThatCertificate."""
     try:
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -1,11 +1,11 @@
-"""Challenges for login: 32 bytes that carry their own end and proof, so that any replica can check them.
+"""Challenges for login: 32 bytes with their own expiry and proof, so that any replica can check them.
 
     6 bytes   end of validity, Unix ms, big-endian
     10 bytes  random
-    16 bytes  HMAC-SHA256(key, both || address), cut off
+    16 bytes  HMAC-SHA256(key, both || address), truncated
 
-Giving one out therefore takes no memory. One that was used is remembered until it is past, by the
-replica that saw it: what a login sent twice to two replicas yields is two tokens for the same key.
+So issuing one takes no memory. The replica that saw a used challenge remembers it until it expires. A login
+that is sent to two replicas gives two tokens for the same key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Challenge:
 
 
 class Challenges:
-    """Gives out challenges and takes each back once. `capacity` bounds those remembered as used."""
+    """Issues challenges and accepts each once. `capacity`: most used ones that are remembered."""
 
     def __init__(self, key: bytes, capacity: int) -> None:
         self._key = key
@@ -49,7 +49,7 @@ class Challenges:
         return Challenge(head + self._proof(head, address), expires_at_ms)
 
     def check(self, value: bytes, address: str, now_ms: int) -> None:
-        """Raise Refused UNAUTHENTICATED unless this was given to the address, is not past and not used."""
+        """Raise Refused UNAUTHENTICATED unless it was issued to the address, is unexpired and unused."""
         head, proof = value[: _END_BYTES + NONCE_BYTES], value[_END_BYTES + NONCE_BYTES :]
         if len(value) != CHALLENGE_BYTES or not hmac.compare_digest(proof, self._proof(head, address)):
             raise _ask_again("the challenge was not given to this address")
@@ -59,7 +59,7 @@ class Challenges:
             raise _ask_again("the challenge was used before")
 
     def spend(self, value: bytes, address: str, now_ms: int) -> None:
-        """Check once more and remember as used: of two logins with one challenge, one gets in."""
+        """Check again and remember as used, so that only one of two logins with a challenge succeeds."""
         self.check(value, address, now_ms)
         self._forget(now_ms)
         if len(self._used) >= self._capacity:
@@ -72,7 +72,7 @@ class Challenges:
         self._used[value] = now_ms + LIFETIME_MS
 
     def _forget(self, now_ms: int) -> None:
-        # Each is kept for the same time, so that the oldest entry is the first to go.
+        # All are kept for the same time, so the oldest entry expires first.
         while self._used:
             value, until = next(iter(self._used.items()))
             if until > now_ms:

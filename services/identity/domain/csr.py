@@ -1,4 +1,4 @@
-"""Requests for certificates (PKCS#10, RFC 2986): what may be put before the Fabric CA.
+"""Requests for certificates (PKCS#10, RFC 2986): what may be sent to the Fabric CA.
 
 A request names its key's address and nothing else: no name of a person, no host, no extension.
 """

@@ -1,7 +1,7 @@
-"""Registrations: what is checked before anything of one is stored.
+"""Registrations: the checks before anything of one is stored.
 
-The channel decides. These checks are there so that what cannot be accepted leaves nothing behind,
-and says why before a transaction is spent on it.
+The channel decides. These checks refuse with a reason, before a transaction is spent, what the channel would
+not accept, so that nothing of it is stored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CERTIFICATE = "enrolment_certificate"
 
 @dataclass(frozen=True, slots=True)
 class SealedKey:
-    """A key that goes by the transient map into a member's private collection."""
+    """A key for a member's private collection, sent in the transient map."""
 
     msp: str
     key: str
@@ -74,7 +74,7 @@ def check(
 
 
 def check_channel(name: str, genesis_sha256: bytes, channel: Channel) -> None:
-    """That a command was signed for this channel, as it began. Raises Refused."""
+    """Check that a command was signed for this channel and its genesis block. Raises Refused."""
     if name != channel.name:
         raise Refused(
             code_pb2.CODE_WRONG_CHANNEL, f"signed for another channel; sign for {channel.name}", "channel"
@@ -149,7 +149,7 @@ def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
             "a patient shows the reviewers evidence: seal it and send it along",
             "sealed_evidence",
         )
-    # Made anew rather than parsed: one form of a CID, and raw alone.
+    # Computed, not parsed, so that only one form of a CID passes, and only raw.
     if evidence_cid != cid.raw(evidence):
         raise _invalid("not the CID of the sealed evidence that came with it", "evidence_cid")
 

@@ -1,4 +1,4 @@
-"""Reviews: who may review, and which registrations wait for whom."""
+"""Reviews: who may review, and which registrations wait for which member."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Rule:
 
 
 QueuePosition = tuple[int, str]
-"""Where a registration stands in the order of age: when it was registered (Unix ms), and its address."""
+"""Position in the order of age: time of registration (Unix ms) and address."""
 
 FIRST: QueuePosition = (0, "")
 
@@ -47,10 +47,10 @@ def place_of(one: Waiting) -> QueuePosition:
 def waits_for(
     msp: str, registrations: Iterable[Waiting], rules: Iterable[Rule], *, behind: QueuePosition, most: int
 ) -> list[Waiting]:
-    """Those that this member has not voted on and may vote on, oldest first, at most `most` behind a place.
+    """Registrations that this member may vote on and has not, oldest first, at most `most` behind a place.
 
-    A role without a rule is shown: who may vote is decided on the channel, and a list that hides
-    is worse than a vote that is refused.
+    A role without a rule is shown. The channel decides who may vote, and hiding a registration is worse than
+    a refused vote.
     """
     home_only = {rule.role for rule in rules if rule.home_only}
     waiting = (

@@ -17,7 +17,7 @@ _THUMBPRINT_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The key that a token is worth something with: `jkt` (DPoP) or `x5t#S256` (client certificate)."""
+    """The key that a token is bound to: `jkt` (DPoP) or `x5t#S256` (client certificate)."""
 
     method: str
     thumbprint: str
@@ -65,7 +65,7 @@ def check_active(subject: Subject) -> None:
 def claims(
     issuer: str, subject: Subject, binding: Binding, token_id: str, now_seconds: int, lifetime_seconds: int
 ) -> dict[str, Any]:
-    """What a token says: good for so long, with the bound key alone."""
+    """The claims of a token, valid for a time and only with the bound key."""
     return {
         "iss": issuer,
         "sub": subject.address,
@@ -85,5 +85,5 @@ def _is_thumbprint(text: str) -> bool:
         raw = base64.b64decode(text + "=", altchars=b"-_", validate=True)
     except binascii.Error:
         return False
-    # One text for one key: the last character carries four bits alone.
+    # One text for one key: the last character has only four bits.
     return len(raw) == _THUMBPRINT_BYTES and base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text
