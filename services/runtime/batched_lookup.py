@@ -1,4 +1,4 @@
-"""A look-up whose questions are gathered, and whose answers are remembered."""
+"""A look-up that sends questions in batches and caches answers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ V = TypeVar("V")
 
 
 class BatchedLookup(Generic[K, V]):
-    """Many callers' questions leave together, each of them once. `close` it.
+    """Sends the questions of many callers in one batch, each question once. `close` it.
 
-    ask      answers in order, a MeshError where there is none. What it raises is every key's
-    known    where answers are looked for first, and put
-    lasting  whether an answer may be put there
+    ask      gives answers in order, or a MeshError in the place of one. What it raises counts for every key
+    known    the cache of answers
+    lasting  whether an answer may be cached
     name     of the metrics
     """
 
@@ -55,11 +55,11 @@ class BatchedLookup(Generic[K, V]):
         )
 
     async def close(self) -> None:
-        """Take no more questions; those that were asked are still answered."""
+        """Take no more questions. Open ones are still answered."""
         await self._batcher.close()
 
     async def many(self, keys: Iterable[K]) -> dict[K, V | MeshError]:
-        """Each key's answer, or why there is none; what is not known leaves in one question."""
+        """The answer for each key, or why there is none. Unknown keys are asked for in one batch."""
         found: dict[K, V | MeshError] = {}
         asked: dict[K, asyncio.Future[V]] = {}
         for key in dict.fromkeys(keys):

@@ -32,13 +32,13 @@ _TOO_LATE = "the deadline passed while it waited for its turn, so nothing was do
 
 
 class Waiting(asyncio.Future[R], Generic[T, R]):
-    """An item's place in the queue, and the future of its result. Cancelled in time, it stays behind.
+    """An item in the queue, and the future of its result. Cancelled in time, it is not processed.
 
-    taken    it left in a batch: only `process` knows what becomes of it, whoever still waits
-    ends_at  loop time from which on it is not taken any more
+    taken    it is in a batch: only `process` knows its outcome from then on
+    ends_at  loop time from which on it is not taken into a batch
     """
 
-    # Set by `enqueue`, which makes thousands a second.
+    # Set by `enqueue`, which makes thousands a second: no constructor arguments.
     __slots__ = ("ends_at", "give_up", "item", "key", "since", "size", "span", "taken")
 
     item: T
@@ -58,7 +58,7 @@ class Waiting(asyncio.Future[R], Generic[T, R]):
 
 
 class _Series:
-    """Of one queue of a service, told from its others by the label `queue`."""
+    """Metrics of one queue. The label `queue` tells a service's queues apart."""
 
     def __init__(self, metrics: telemetry.Metrics, queue: str) -> None:
         of = ("queue",)
@@ -74,25 +74,25 @@ class _Series:
 class MicroBatcher(Generic[T, R]):
     """Gathers items and hands them to `process` in batches, each caller's oldest first and callers in turn.
 
-    process         gives one result for each item, in order; an exception in a place is that item's
-                    own, one that is raised is everybody's of the batch. It sees neither the deadline
-                    nor the metadata of the RPCs whose items it carries
-    max_count, max_bytes  of a batch; sizes are `size_of(item)`
+    process         gives one result for each item, in order. An exception in a place is the result of that
+                    item; a raised one is the result of the whole batch. It sees neither the deadline
+                    nor the metadata of the RPCs whose items it has
+    max_count, max_bytes  limits of a batch; sizes are `size_of(item)`
     linger_seconds  how long an item may wait to share a batch with others, for each batch that is in flight.
                     When none is, a batch leaves at once. So an idle service answers quickly, a busy one sends
                     full batches, and in between the time from batch to batch adjusts itself
     spacing_seconds, most_spacing_seconds  a batch leaves no sooner after the last one than this for each item
                     that the last one had, and at most that. Above one item in `spacing_seconds` each batch is
                     larger than the last until the distance is `most_spacing_seconds`; below, there is none
-    enough          items that are worth a batch of their own: they do not wait for others
-    max_queue       items that may wait: more are refused with RESOURCE_EXHAUSTED
-    max_per_caller  of them, of one caller; by default all
-    max_per_key     of those, of one key; by default all
-    key_of          whose an item is, and what of its caller's it concerns; see FairQueue
+    enough          number of items that do not wait for others
+    max_queue       most waiting items: more are refused with RESOURCE_EXHAUSTED
+    max_per_caller  most waiting items of one caller; by default max_queue
+    max_per_key     most waiting items of one key; by default max_per_caller
+    key_of          caller and lane of an item; see FairQueue
     max_in_flight   batches being processed at a time
     name            the `queue` label of the metrics `cbmdhi_<service>_queue_…` and `…_batch_items`
 
-    `async with MicroBatcher(...)`; leaving it drains: what waits is still processed.
+    `async with MicroBatcher(...)`; leaving it processes what waits.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class MicroBatcher(Generic[T, R]):
         self._max_per_caller = min(max_per_caller or max_queue, max_queue)
         self._max_per_key = min(max_per_key or self._max_per_caller, self._max_per_caller)
         self._key_of = key_of
-        # What waits, as it came, and by whose turn it is; there, what was cancelled lies until its turn.
+        # Waiting items in order of arrival, and in order of turns. The second keeps cancelled ones.
         self._waiting: OrderedDict[Waiting[T, R], None] = OrderedDict()
         self._queue: FairQueue[Waiting[T, R]] = FairQueue()
         self._cancelled = 0
@@ -165,8 +165,8 @@ class MicroBatcher(Generic[T, R]):
     ) -> "Waiting[T, R]":
         """The future of the item's result; it has exceptions as `submit` raises them.
 
-        span     sampled, what the batch's span links to; by default the current one, when that is sampled
-        ends_at  loop time at which its caller gives up: not taken by then, it gets DEADLINE_EXCEEDED
+        span     a sampled span that the batch's span links to; by default the current one, if sampled
+        ends_at  loop time at which its caller gives up. If not taken by then, it gets DEADLINE_EXCEEDED
 
         Raises MeshError TOO_LARGE (alone over max_bytes), RESOURCE_EXHAUSTED (queue full; with a delay),
         UNAVAILABLE (closing). Nothing was done then, nor for what was not taken.
@@ -195,7 +195,7 @@ class MicroBatcher(Generic[T, R]):
         self._waiting_bytes += size
         self._waiting_of[key[0]] += 1
         self._waiting_of_key[key] += 1
-        # Not at once: what is submitted in the same turn of the loop leaves together.
+        # Not at once, so that items of the same turn of the loop share a batch.
         self._set_timer(self._due_at())
         return waiting
 
@@ -213,14 +213,14 @@ class MicroBatcher(Generic[T, R]):
         return _not_done(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, self._retry_after_ms())
 
     async def close(self) -> None:
-        """Take nothing more, process what waits, and return when all is done."""
+        """Refuse new items, process waiting ones, and return when all are done."""
         self._closing = True
         self._send_what_is_due()
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
     def _oldest_seconds(self) -> float:
-        # Asked in another thread, which may find the queue changed meanwhile.
+        # Called in another thread, so the queue may change meanwhile.
         try:
             return max(0.0, monotonic() - self._oldest().since)
         except (StopIteration, RuntimeError):
@@ -230,7 +230,7 @@ class MicroBatcher(Generic[T, R]):
         return next(iter(self._waiting))
 
     def _due_at(self) -> float:
-        """Loop time at which the oldest item shall leave."""
+        """Loop time at which the oldest item must be sent."""
         full = len(self._waiting) >= self._enough or self._waiting_bytes >= self._max_bytes
         if full or self._closing:
             return 0.0
@@ -250,7 +250,7 @@ class MicroBatcher(Generic[T, R]):
             if not batch:
                 continue
             self._next_at = now + min(self._spacing_seconds * len(batch), self._most_spacing_seconds)
-            # A context of its own: a batch belongs to no single caller, and to no one's deadline.
+            # A context of its own: a batch has no single caller and no caller's deadline.
             task = asyncio.create_task(self._run(batch), context=contextvars.Context(), name=self._name)
             self._tasks.add(task)
             task.add_done_callback(partial(self._finished, batch))
@@ -270,24 +270,24 @@ class MicroBatcher(Generic[T, R]):
             if waiting.ends_at <= now:
                 waiting.set_exception(_not_done(code_pb2.CODE_DEADLINE_EXCEEDED, _TOO_LATE))
                 continue
-            # From here on it is for `process` to say what became of it.
+            # From here on `process` tells its outcome.
             waiting.taken = True
             total += waiting.size
             batch.append(waiting)
         return batch
 
     def _leave(self, waiting: Waiting[T, R]) -> None:
-        """It does not wait any more."""
+        """Count an item that does not wait any more."""
         del self._waiting[waiting]
         self._waiting_bytes -= waiting.size
         _one_less(self._waiting_of, waiting.key[0])
         _one_less(self._waiting_of_key, waiting.key)
 
     def _give_up(self, waiting: Waiting[T, R]) -> None:
-        """It was cancelled before its turn."""
+        """Remove an item that was cancelled before its turn."""
         self._leave(waiting)
         self._cancelled += 1
-        # Now and then, so that it costs each of them the same however many wait.
+        # Rebuilt seldom, so that the cost of each is the same however many wait.
         if self._cancelled > max(_MOST_CANCELLED, len(self._waiting)):
             self._queue, self._cancelled = FairQueue(), 0
             for left in self._waiting:
@@ -298,7 +298,7 @@ class MicroBatcher(Generic[T, R]):
         started = loop.time()
         self._series.batch.observe(len(batch))
         self._series.wait.observe(started - min(waiting.since for waiting in batch))
-        # Many items of one call are one link.
+        # Items of one call share a link.
         spans = {waiting.span.span_id: waiting.span for waiting in batch if waiting.span is not None}
         with tracing.span(self._name, links=[*spans.values()][:_MOST_LINKS]) as span:
             span.set(count=len(batch))
@@ -343,7 +343,7 @@ class MicroBatcher(Generic[T, R]):
     def _set_timer(self, due_at: float) -> None:
         loop = asyncio.get_running_loop()
         if due_at <= loop.time():
-            # One that is set already stays: put off by every submission, it would never come.
+            # A timer that is set stays: put off by every submission, it would never fire.
             self._soon = self._soon or loop.call_soon(self._send_what_is_due)
         elif self._later is None:
             self._later = loop.call_at(due_at, self._send_what_is_due)

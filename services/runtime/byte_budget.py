@@ -1,4 +1,4 @@
-"""How many bytes may be in memory at a time. Who finds too few left waits in turn, or is refused at once."""
+"""Limits the bytes in memory. A caller that finds too few left waits in turn, or is refused at once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ByteBudget:
         return bool(self._waiting) or min(size, self._most) > self._free
 
     def try_take(self, size: int) -> bool:
-        """Take it when it can be had now; False when the request would have to wait."""
+        """Take it if it is free now; False: the request would have to wait."""
         size = min(size, self._most)
         if self.lacks_own(size) or (self._within is not None and not self._within.try_take(size)):
             return False
@@ -62,7 +62,7 @@ class ByteBudget:
         return self.try_take(min(size, max(1, self._free)))
 
     async def take(self, size: int) -> None:
-        """Return when it could be taken, in the order of asking."""
+        """Wait until it can be taken, in the order of asking."""
         size = min(size, self._most)
         await self._take_own(size)
         if self._within is not None:
@@ -86,7 +86,7 @@ class ByteBudget:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Take it while the block runs. Raises MeshError RESOURCE_EXHAUSTED at once when it cannot be had."""
+        """Take it while the block runs. Raises MeshError RESOURCE_EXHAUSTED when too little is free."""
         if not self.try_take(size):
             raise budget_is_used_up()
         try:
@@ -95,7 +95,7 @@ class ByteBudget:
             self.give(size)
 
     async def all_given_back(self) -> None:
-        """Return when nothing is taken any more."""
+        """Wait until everything is given back."""
         await self._take_own(self._most)
         self._give_own(self._most)
 
@@ -122,14 +122,14 @@ class ByteBudget:
     def _next(self) -> None:
         while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
             if self._waiting[0][1].cancelled():
-                return  # the task that waited is about to remove it, and calls again
+                return  # the waiting task will remove it and call again
             size, turn = self._waiting.popleft()
             self._free -= size
             turn.set_result(None)
 
 
 class Held:
-    """What one message takes of a budget from its arrival on. Its parts are given back one by one."""
+    """The bytes of one message, from its arrival on. Its parts are given back one by one."""
 
     def __init__(self, budget: ByteBudget, size: int) -> None:
         self._budget = budget
@@ -152,7 +152,7 @@ class Held:
 
 
 def budget_is_used_up() -> MeshError:
-    """What a caller hears that is not made to wait, or has waited for too long."""
+    """The error for a caller that does not wait, or has waited too long."""
     return MeshError(
         code_pb2.CODE_RESOURCE_EXHAUSTED,
         "too much is under way; send the same again after the delay",

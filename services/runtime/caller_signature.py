@@ -1,6 +1,6 @@
-"""Who asks: by the person's own signature over the call, whatever the gateway says that carries it.
+"""Finds who asks by the person's signature over the call. The gateway that forwards it is not believed.
 
-For what changes state by a person's word, and for what is that person's alone to see.
+For calls that change state for a person, and for what only that person may see.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=Message)
 
 _AHEAD_MS = 60_000
 _LIFETIME_MS = calls.MAX_LIFETIME_SECONDS * 1000
-# Of one person, and of all: what is remembered until it is past.
+# Most remembered call ids, of one person and of all.
 _MOST_OF_ONE = 1_000
 _MOST = 100_000
 
@@ -38,8 +38,8 @@ class Asked(Generic[M]):
     """A call whose signature holds.
 
     by             who asks, active on the channel
-    request        what they mean
-    expires_at_ms  until when they mean it, Unix ms
+    request        the signed request
+    expires_at_ms  when the signed call expires, Unix ms
     """
 
     by: IdentityDocument
@@ -50,7 +50,7 @@ class Asked(Generic[M]):
 class CallerSignature:
     """Checks calls to this service. Raises MeshError.
 
-    msp_id  the own member: what was signed for another's service is worth nothing here
+    msp_id  the own member: a call that was signed for another member is refused
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class CallerSignature:
         self._used = Used()
 
     async def of(self, request: M, context: Context, *, once: bool = False) -> Asked[M]:
-        """Who signed the call that the request carries, and what is meant by it.
+        """The signer of the call and the signed request.
 
-        once  the same call does nothing a second time: for what changes state
+        once  refuse the same call a second time: for calls that change state
         """
         caller, carrying = caller_of(context), cast(Any, request)
         if not carrying.call.call:
@@ -88,7 +88,7 @@ class CallerSignature:
         return Asked(document, meant, call.expires_at_ms)
 
     def check_in_time(self, asked: Asked[M]) -> float:
-        """Seconds until the call is past, for who answers for as long as it lasts. Raises MeshError."""
+        """Seconds until the signed call expires, for streams. Raises MeshError once it has."""
         left = (asked.expires_at_ms - self._clock()) / 1000
         if left <= 0:
             raise MeshError(
@@ -117,7 +117,7 @@ class CallerSignature:
 
 
 class Used:
-    """Ids of calls that were done, until no call can have them any more. Each replica remembers its own."""
+    """Ids of used calls, until they expire. Each replica remembers its own."""
 
     def __init__(self, most_of_one: int = _MOST_OF_ONE, most: int = _MOST) -> None:
         self._most_of_one = most_of_one
@@ -126,7 +126,7 @@ class Used:
         self._of: Counter[str] = Counter()
 
     def take(self, whose: str, call_id: str, now_ms: int) -> None:
-        """Raises MeshError CONFLICT for one that was taken, RESOURCE_EXHAUSTED when there is no room."""
+        """Note an id. Raises MeshError CONFLICT (used before), RESOURCE_EXHAUSTED (too many noted)."""
         self._forget(now_ms)
         if (whose, call_id) in self._until:
             raise MeshError(
@@ -143,7 +143,7 @@ class Used:
         self._of[whose] += 1
 
     def _forget(self, now_ms: int) -> None:
-        # Each is kept for the same time, so that the oldest entry is the first to go.
+        # All are kept for the same time, so the oldest entry expires first.
         while self._until:
             key, until = next(iter(self._until.items()))
             if until > now_ms:

@@ -1,8 +1,8 @@
 """Who is calling: the service at the other end of the mTLS connection, and the end user behind it.
 
 A peer is (MSP id of the member whose TLS CA issued its certificate, common name = service). The end
-user travels as metadata, taken from the own member's gateway alone; nothing that changes state or is
-confidential rests on it (`services.runtime.caller_signature`).
+user is in the metadata, which only the own member's gateway may set. Nothing that changes state or is
+confidential relies on it (see `services.runtime.caller_signature`).
 """
 
 from collections.abc import Set
@@ -43,7 +43,7 @@ class Caller:
 
 
 class Context(Protocol):
-    """What this module needs of a grpc.aio.ServicerContext."""
+    """The part of grpc.aio.ServicerContext that this module needs."""
 
     def auth_context(self) -> Any: ...
 
@@ -51,9 +51,9 @@ class Context(Protocol):
 
 
 class PeerDirectory:
-    """Knows the members' TLS CA roots, and so to which member a certificate belongs.
+    """Finds the member of a certificate by the members' TLS CA roots.
 
-    Certificates are issued by a root directly: the devnet's and Fabric CA's way. Files are read once.
+    A root issues certificates directly, as in the devnet and in Fabric CA. Files are read once.
     """
 
     def __init__(self, own_msp_id: str, roots: dict[str, list[x509.Certificate]]) -> None:
@@ -82,7 +82,7 @@ class PeerDirectory:
         return cls(own_msp_id, roots)
 
     def identify(self, pem: bytes) -> Peer | None:
-        """Whose certificate this is; None when no member issued it. TLS has checked its validity."""
+        """The peer of a certificate; None: no member issued it. TLS has checked its validity."""
         certificate = x509.load_pem_x509_certificate(pem)
         fingerprint = certificate.fingerprint(hashes.SHA256())
         if fingerprint not in self._known:
@@ -102,11 +102,11 @@ class PeerDirectory:
 
 
 current_directory: ContextVar[PeerDirectory] = ContextVar("current_directory")
-"""The directory of the server that is answering; set by its interceptor (and by tests)."""
+"""The directory of the answering server, set by its interceptor (and by tests)."""
 
 
 def peer_of(context: Context) -> Peer:
-    """The service that is calling. Raises MeshError UNAUTHENTICATED when it shows no member's certificate."""
+    """The calling service. Raises MeshError UNAUTHENTICATED without a certificate of a member."""
     certificates = context.auth_context().get("x509_pem_cert", [])
     peer = current_directory.get().identify(certificates[0]) if certificates else None
     if peer is None:
@@ -138,7 +138,7 @@ def require_peer(
 
 
 def caller_of(context: Context) -> Caller:
-    """The end user that the own member's gateway names: by its word calls are refused, and none is believed.
+    """The end user that the own member's gateway names. Use it to refuse calls, never to permit one.
 
     Raises MeshError FORBIDDEN when another peer is calling, UNAUTHENTICATED when no user is named.
     """

@@ -1,4 +1,4 @@
-"""Are certificates and keys what a configuration says they are? Asked at the start, answered in sentences."""
+"""Checks at the start that certificates and keys are what the configuration says. Errors are sentences."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime

@@ -32,10 +32,10 @@ _KEEPALIVE = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # Also how long a connection may take to be made: a busy machine needs more than a moment for a handshake.
+    # Also the time for a connection: a busy machine needs some for a handshake.
     ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Retries are ours alone, on a budget.
+    # No retries by gRPC: they are ours, within a budget.
     ("grpc.enable_retries", 0),
 )
 
@@ -93,9 +93,9 @@ async def call(
     deadline_seconds  for all attempts together; an incoming RPC's own deadline shortens it
     retries           None: one attempt. Otherwise UNAVAILABLE and RESOURCE_EXHAUSTED are tried again
                       with jitter, inside the budget and the deadline; only for idempotent calls
-    changes_state     the channel of `method`, when the call changes something. It is sent only over a
-                      connection that is there: what never left is certainly NOT_DONE, and an answer that
-                      was lost on the way is UNKNOWN_OUTCOME
+    changes_state     the channel of `method`, when the call changes state. It is sent only over an open
+                      connection, so that a call that was never sent is NOT_DONE for certain, and a lost
+                      answer is UNKNOWN_OUTCOME
 
     Raises MeshError and nothing else.
     """
@@ -187,15 +187,15 @@ async def _sent(
 
 
 def _is_lost(err: MeshError, exc: grpc.aio.AioRpcError) -> bool:
-    """Whether it may have happened for all that we were told."""
+    """Whether the call may have been carried out."""
     if is_foreign(exc):
         return exc.code() in sending.LOST
-    # A service that was cut off at its deadline does not know either how far it got.
+    # A service that was stopped at its deadline does not know its outcome either.
     return err.code == code_pb2.CODE_DEADLINE_EXCEEDED and not err.nothing_done
 
 
 async def _connected(channel: grpc.aio.Channel, seconds: float) -> None:
-    """Return when there is a connection. Raises MeshError, and nothing has left."""
+    """Wait for a connection. Raises MeshError; then nothing was sent."""
     try:
         await sending.connected(channel, seconds)
     except sending.NotConnected as exc:

@@ -1,7 +1,7 @@
-"""Do the clocks of two machines agree? Each server says its time with its health; whoever calls it compares.
+"""Compares the clocks of two machines. Each server tells its time with its health, and callers compare.
 
-Fabric refuses what is more than 15 minutes off, tokens and decisions much less: better not ready than half
-working.
+Fabric refuses a time that is 15 minutes off; tokens and decisions allow much less. With a wrong clock a
+service is not ready, rather than failing in part.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ def agrees_with(
     now: Callable[[], float] = time.time,
     elapsed: Callable[[], float] = time.monotonic,
 ) -> Check:
-    """A readiness check: None while no service that answers is more than a minute off. By service's name.
+    """A readiness check: None while no answering service is more than a minute off. `channels`: by name.
 
-    A service that agreed is asked again after ten seconds; one that is off, or did not say, each time.
+    A service that agreed is asked again after ten seconds, others each time.
     """
     agreed = TtlCache[str, bool](len(channels), seconds=_AGREED_SECONDS, clock=elapsed)
 
@@ -68,7 +68,7 @@ def agrees_with(
 
 
 async def _ahead_seconds(channel: grpc.aio.Channel, now: Callable[[], float]) -> float | None:
-    """How far this clock is ahead of the server's, at least; None when it does not say."""
+    """By how much this clock is at least ahead of the server's; None: it does not tell its time."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     before = now()
     try:

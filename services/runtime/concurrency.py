@@ -26,9 +26,9 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def outcomes(asked: Mapping[K, asyncio.Future[T]]) -> dict[K, T | MeshError]:
-    """What each future came to, a MeshError as a value. Any other exception is raised, after all are done.
+    """The result of each future, or its MeshError. Other exceptions are raised when all are done.
 
-    Cancelled, it cancels what it waits for.
+    When cancelled, it cancels the futures.
     """
     if not asked:
         return {}
@@ -44,9 +44,9 @@ async def outcomes(asked: Mapping[K, asyncio.Future[T]]) -> dict[K, T | MeshErro
 async def each(
     wanted: Iterable[K], work: Callable[[K], Awaitable[T]], at_once: int
 ) -> dict[K, T | MeshError]:
-    """`work` for each, in order, by `at_once` workers at most; a MeshError stands in the place of a result.
+    """`work` for each, in order, by `at_once` workers at most. A failed one gives a MeshError.
 
-    A fault of our own is the item's alone too. What needs no waiting costs no task of its own.
+    An unexpected exception fails its item only. Work that does not wait costs no task of its own.
     """
     keys = list(wanted)
     left = iter(keys)

@@ -109,8 +109,7 @@ class Tls(Pair):
 
 
 class ClientCa(Section):
-    """Roots (PEM) of a member's CA for identities: it issued the certificates that people show, and signs
-    whom it revokes."""
+    """Roots (PEM) of a member's CA for identities. It issues certificates and signs revocations."""
 
     msp_id: str
     ca_file: RootsFile
@@ -136,18 +135,18 @@ class Nats(Pair):
 
 
 class ServiceConfig(BaseSettings):
-    """What every service is told. A service adds its own fields in a subclass.
+    """Settings of every service. A service adds its own fields in a subclass.
 
     organisation      the member's name, such as mercy
     msp_id            and its id on the channel, such as MercyMSP
     channel           the Fabric channel
     listen_address    gRPC, mutual TLS
     metrics_address   plain HTTP on loopback or the pod network: /metrics, /livez, /readyz
-    drain_seconds     how long what is under way may take when the service is told to end
+    drain_seconds     how long running calls may take when the service stops
     log_level         records of this level and above are written
     otlp_endpoint     `http://host:port` of an OTLP receiver (gRPC) for traces; empty: none are exported
     trace_ratio       share of the traces that begin here; errors are exported always
-    data_directory    what can be rebuilt, or is named in docs/conventions.md; empty: nothing is kept
+    data_directory    for state that can be rebuilt or is named in docs/conventions.md; empty: none
     tls               the service's own certificate, and the TLS roots of every member
     """
 
@@ -179,7 +178,7 @@ class ServiceConfig(BaseSettings):
 
     @classmethod
     def load(cls, argv: Sequence[str] | None = None) -> Self:
-        """Read `--config FILE` and the environment; on a fault say what, where and how to mend it, exit 2."""
+        """Read `--config FILE` and the environment. On a fault print what, where and the remedy; exit 2."""
         parser = argparse.ArgumentParser(prog=f"python -m services.{cls.service_name}")
         parser.add_argument(
             "--config", required=True, type=Path, metavar="FILE", help="TOML, see docs/conventions.md"
@@ -236,8 +235,7 @@ class SignedChannelConfig(ServiceConfig):
     """Of a service that makes or checks what is signed for the channel."""
 
     genesis_sha256: Sha256
-    """SHA-256 of the chaincode's Genesis that the operator agreed to: a channel's name can be used twice, its
-    beginning cannot."""
+    """SHA-256 of the chaincode's Genesis that the operator agreed to. Unlike a channel's name, unique."""
 
     @property
     def signed_channel(self) -> Channel:

@@ -2,7 +2,7 @@
 
 The list is `cbmdhi.command.v1.Code`. A service raises `MeshError`; the server's interceptor carries
 it whole over gRPC (`google.rpc.Status` with an `ErrorDetail`); `client.call` raises it again on the
-other side; the gateway's front turns it into HTTP once. Programs look at the code alone.
+other side; the gateway's REST server turns it into HTTP once. Programs look at the code only.
 
     MeshError            what went wrong, as a code and a sentence that a person can act on
     └ (nothing below)    a finer distinction is another code, not another class
@@ -101,13 +101,13 @@ TRANSIENT = frozenset(
 
 
 def copied(err: MeshError) -> MeshError:
-    """The same for another one who waits: an exception belongs to one of them."""
+    """A copy for another waiting caller: raising an exception changes its traceback."""
     return MeshError(err.code, err.reason, err.path, err.retry_after_ms, err.outcome)
 
 
 @contextmanager
 def nothing_done() -> Iterator[None]:
-    """Around what comes before any effect: what is raised there says so, unless it knows otherwise."""
+    """For a block before any effect: errors from it say NOT_DONE, unless they state an outcome."""
     try:
         yield
     except MeshError as err:
@@ -116,13 +116,13 @@ def nothing_done() -> Iterator[None]:
 
 
 def as_error(refused: Refused) -> MeshError:
-    """A rule's refusal, as the mesh's error."""
+    """The MeshError for a refusal."""
     return MeshError(refused.code, refused.reason, refused.path, refused.retry_after_ms)
 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """A rule's refusal leaves the block as a MeshError."""
+    """Turns a Refused from the block into a MeshError."""
     try:
         yield
     except Refused as refused:
@@ -165,9 +165,9 @@ def to_status(err: MeshError) -> grpc.Status:
 
 
 def from_rpc_error(err: grpc.aio.AioRpcError) -> MeshError:
-    """The MeshError that a service of ours sent, or what a foreign status amounts to.
+    """The MeshError that a service of ours sent, or the one for a foreign status.
 
-    Meant for calls between services of the mesh; what a Fabric peer answers has meanings of its own.
+    For calls between services of the mesh, not for answers of Fabric peers.
     """
     for key, value in err.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
@@ -181,7 +181,7 @@ def from_rpc_error(err: grpc.aio.AioRpcError) -> MeshError:
 
 
 def is_foreign(err: grpc.aio.AioRpcError) -> bool:
-    """True when no service of ours said this: the answer was lost, cut off or never made."""
+    """True when the status is not from a service of ours: the answer was lost, cut off or never made."""
     return all(key != _DETAILS_KEY for key, _ in err.trailing_metadata() or ())
 
 
@@ -198,7 +198,7 @@ def to_http(err: MeshError) -> tuple[int, dict[str, Any]]:
 
 
 def unexpected(exc: BaseException, event: str) -> MeshError:
-    """CODE_INTERNAL for a fault of our own: logged with where it happened, never with its text."""
+    """CODE_INTERNAL for an unexpected exception. Its place is logged, never its text."""
     span = trace.get_current_span().get_span_context()
     _log.error(
         event,
@@ -212,7 +212,7 @@ def unexpected(exc: BaseException, event: str) -> MeshError:
 
 
 def cannot_bind(address: str) -> MeshError:
-    """A port cannot be had."""
+    """The error for a port that is in use."""
     return MeshError(
         code_pb2.CODE_UNAVAILABLE,
         f"{address} cannot be bound: it is taken, or not an address of this machine;"

@@ -1,7 +1,7 @@
 """Facts over JetStream: a publisher that awaits the acknowledgement, a durable consumer.
 
-NATS is never the record: it may lose, repeat or invent. An event wakes whoever handles it, and the facts
-are the ledger's: what an event says is not believed, and what was lost is found there.
+NATS is never the record: it may lose, repeat or invent messages. An event only wakes its handler, which asks
+the ledger for the facts. So a false event does no harm, and a lost one is made up for.
 
     link = await life.enter(NatsConnection(config.nats, "ledger"))  # connects in the background, for ever
     life.readiness.add("nats", link.check)
@@ -77,10 +77,10 @@ HandlerOfMany = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class DurableConsumer:
-    """Hands each message to `handler`, one at a time; acknowledged when it returns (within 10 s).
+    """Hands each message to `handler`, one at a time; acknowledged when that returns (within 10 s).
 
-    With `together`, messages that wait are handed to that at once, in order, and acknowledged when it
-    returns. It does all or nothing: when it raises, `handler` gets them one by one.
+    With `together`, waiting messages are handed to that in one call, in order, and acknowledged when it
+    returns. It must do all or nothing: when it raises, `handler` gets them one by one.
 
     A handler that raises MeshError UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED or
     UNKNOWN_OUTCOME, or takes too long, gets the message again, for ever. After anything else it gets
@@ -115,7 +115,7 @@ class DurableConsumer:
         )
 
     async def run(self) -> None:
-        """Consume until cancelled; survives NATS going away and coming back, with or without its data."""
+        """Consume until cancelled. Goes on when NATS comes back, with or without its data."""
         attempt = 0
         while True:
             try:
@@ -133,14 +133,14 @@ class DurableConsumer:
                 attempt += 1
 
     async def check(self) -> str | None:
-        """For readiness: subscribed to a server that is there."""
+        """For readiness: subscribed to an available server."""
         return self._problem if self._link.is_connected else "NATS is not connected; see that its server runs"
 
     async def _consume(self) -> None:
         """Take messages until the connection was made anew."""
         generation = self._link.generation
         jetstream = self._link.jetstream()
-        # The stream is its publisher's to make: until then there is none, and this raises.
+        # The publisher makes the stream. Until then this raises.
         await jetstream.add_consumer(
             self._stream.name,
             api.ConsumerConfig(
@@ -150,7 +150,7 @@ class DurableConsumer:
                 max_deliver=-1,
                 max_ack_pending=4 * _FETCHED_AT_ONCE,
                 filter_subject=self._stream.subject,
-                # One that nobody comes back to goes when its last message is gone too.
+                # An abandoned consumer is removed when its last message has expired.
                 inactive_threshold=self._stream.max_age_seconds,
             ),
         )
@@ -162,7 +162,7 @@ class DurableConsumer:
                 try:
                     messages = await subscription.fetch(_FETCHED_AT_ONCE, timeout=_FETCH_SECONDS)
                 except TimeoutError:
-                    # Nothing came. A consumer that was deleted looks the same: this raises then.
+                    # Nothing came. If the consumer was deleted, this raises.
                     await subscription.consumer_info()
                     continue
                 if not await self._handled_together(messages):

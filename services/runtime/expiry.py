@@ -1,4 +1,4 @@
-"""Until when the certificates hold that a service works with."""
+"""When the certificates of a service expire."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from services.runtime.telemetry import Metrics
 def note_expiry(metrics: Metrics, certificate: str, file: Path) -> None:
     """Show when the certificate in the PEM file ends, by what it is for: `tls`, `fabric`, `registrar`, …
 
-    Read once: a service works with what it has loaded, whatever lies in the file by now.
+    Read once, since a service uses the certificate that it loaded at its start.
     Raises MeshError INVALID when it is no certificate.
     """
     try:

@@ -1,4 +1,4 @@
-"""A queue in which whoever waits takes turns, however much each of them has in it."""
+"""A queue in which callers take turns, however many items each has."""
 
 from collections import deque
 from collections.abc import Hashable
@@ -7,13 +7,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 Key = tuple[Hashable, Hashable]
-"""Who waits, and for what: those who wait take turns, and of each of them, what it waits for."""
+"""Caller and lane: callers take turns, and the lanes of a caller take turns."""
 
 
 class FairQueue(Generic[T]):
-    """Each key's items in order; `pop` takes one of each caller in turn, of a caller one of each lane.
+    """Each key's items in order. `pop` takes one of each caller in turn, and of a caller one of each lane.
 
-    A caller with 16,000 items holds up another's single one by one of them. All steps take constant time.
+    A caller with 16,000 items delays another caller's single item by one item. All steps take constant time.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class FairQueue(Generic[T]):
         lanes.push(lane, item)
 
     def peek(self) -> T:
-        """What `pop` will give. Raises IndexError when there is nothing."""
+        """What `pop` will give. Raises IndexError when the queue is empty."""
         return self._turns[0].peek()
 
     def pop(self) -> T:
-        """The next one's; it goes to the end of the turn. Raises IndexError when there is nothing."""
+        """The next item; its caller goes to the end. Raises IndexError when the queue is empty."""
         lanes = self._turns.popleft()
         item = lanes.pop()
         if lanes.items:
@@ -45,7 +45,7 @@ class FairQueue(Generic[T]):
 
 
 class _Lanes(Generic[T]):
-    """Of one caller."""
+    """The lanes of one caller."""
 
     __slots__ = ("caller", "items", "turns")
 

@@ -1,4 +1,4 @@
-"""What happens around every RPC that is answered: trace, deadline, peer, errors, metrics, a log line."""
+"""Wraps every answered RPC: trace, deadline, peer, errors, metrics, a log line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OURS_TO_MEND = frozenset((code_pb2.CODE_INTERNAL, code_pb2.CODE_INTEGRITY, code
 
 
 class MeshInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each handler; what a handler raises leaves as a status with an ErrorDetail."""
+    """Wraps each handler. Its errors become a status with an ErrorDetail."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         self._max_message_bytes = max_message_bytes
         self._max_running = max_running
         self._max_running_per_source = max_running_per_source
-        # Streams live long: they do not take the room of calls that are answered in a moment.
+        # Streams live long, so they have a limit of their own.
         self._running_now = {True: 0, False: 0}
         self._running_of: Counter[str] = Counter()
         self._requests = metrics.counter("rpc_requests", "RPCs answered, by outcome", ("method", "code"))
@@ -196,7 +196,7 @@ class _Unreadable:
 
 
 def _reader(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """As that, without an exception: gRPC itself would answer INTERNAL, and log it as our fault."""
+    """The deserializer without exceptions: gRPC would answer INTERNAL and log them as our fault."""
     if deserializer is None:
         return None
 

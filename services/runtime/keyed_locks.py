@@ -1,4 +1,4 @@
-"""One thing at a time for each key."""
+"""Locks by key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class KeyedLocks:
 
     @asynccontextmanager
     async def hold(self, *keys: str) -> AsyncIterator[None]:
-        """Wait for the keys and keep them. In one order, so that no two wait for each other."""
+        """Lock the keys, always in one order, so that there is no deadlock."""
         async with AsyncExitStack() as stack:
             for key in sorted(set(keys)):
                 await stack.enter_async_context(self._hold_one(key))

@@ -13,8 +13,8 @@
         await life.serve(server)
 
 On SIGTERM or SIGINT: readiness false, servers drain, then tasks and resources end in the reverse
-order of their opening. A background task that ends by itself brings readiness down and the process
-out with status 1, for a supervisor to start it again.
+order of their opening. When a background task ends by itself, readiness becomes false and the process
+exits with status 1, so that a supervisor starts it again.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class Server(Protocol):
-    """What listens to callers."""
+    """A server that listens to callers."""
 
     async def start(self) -> None: ...
 
@@ -63,7 +63,7 @@ class Lifecycle:
         self.readiness = Readiness()
         self.metrics = metrics or telemetry.Metrics(config.service_name)
         self.stopping = asyncio.Event()
-        """Set when shutdown begins: endless streams end themselves on it."""
+        """Set when shutdown begins. Endless streams wait for it and end."""
         self.failed = False
         self.serving = False
         self._drain_seconds = config.drain_seconds
@@ -71,7 +71,7 @@ class Lifecycle:
         self._on_stop: list[Callable[[], None]] = []
 
     async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
-        """Open a resource now; it is closed in its turn at the end."""
+        """Open a resource now. It is closed in its turn at the end."""
         return await self._stack.enter_async_context(resource)
 
     def defer(self, close: Callable[[], Awaitable[None]]) -> None:
@@ -135,8 +135,8 @@ def run(serve: Callable[[C, Lifecycle], Coroutine[Any, Any, None]], config: C) -
         otlp_endpoint=config.otlp_endpoint,
         trace_ratio=config.trace_ratio,
     )
-    # What was imported lives for ever, and requests leave few cycles: by default a service that holds many
-    # things at a time spends a tenth of its time looking for them.
+    # Imported objects live for ever and requests leave few cycles. With Python's defaults a service with many
+    # objects spends a tenth of its time on garbage collection.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
@@ -175,7 +175,7 @@ async def _until_stopped(work: Coroutine[Any, Any, None], life: Lifecycle) -> No
         return
     try:
         await task
-    except OSError as exc:  # what an adapter could not open: the text is for the operator
+    except OSError as exc:  # an adapter could not open a resource: the text is for the operator
         raise MeshError(code_pb2.CODE_UNAVAILABLE, str(exc)) from exc
     if not life.stopping.is_set():
         raise MeshError(code_pb2.CODE_INTERNAL, "the service ended by itself")

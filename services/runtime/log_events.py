@@ -48,4 +48,4 @@ EVENTS = frozenset(
 )
 
 UNLISTED = "unlisted"
-"""Written instead of a name that is not on the list: such a name may hold anything."""
+"""Written instead of a name that is not on the list, since such a name may hold anything."""

@@ -1,4 +1,4 @@
-"""What leaves in logs and traces: addresses and ids masked, objects never rendered."""
+"""Masks addresses and ids in logs and traces. Objects are never rendered."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ _LONGEST = 400
 
 
 def clean(value: Any) -> Any:
-    """The value as it may leave: a text loses what looks like an address, a UUID or an emergency's id."""
+    """The value without what looks like an address, a UUID or an emergency's id."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):

@@ -32,11 +32,11 @@ _MOST_LOOKS_AWAY = 20
 
 
 class NatsConnection:
-    """One TLS connection that comes back by itself, also when NATS is down at the start.
+    """One TLS connection that reconnects by itself, also when NATS is down at the start.
 
     `async with NatsConnection(config.nats, "ledger")` returns at once and connects in the background.
-    The name is the service's: the server admits a service to what its certificate is for, and to answers
-    under its name.
+    The name is the service's. The server permits a service the subjects of its certificate, and answers under
+    its name.
     """
 
     def __init__(self, config: Nats, name: str) -> None:
@@ -45,17 +45,17 @@ class NatsConnection:
         self._client: Client | None = None
         self._closed = asyncio.Event()
         self._connected = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._connection_task: asyncio.Task[None] | None = None
         self.generation = 0
-        """One more with each (re)connection: what was set up on the server before may be gone."""
+        """Counts connections. After a new one, consumers on the server may be gone."""
 
     async def __aenter__(self) -> "NatsConnection":
-        self._keeper = asyncio.create_task(self._keep(), name="nats-link")
+        self._connection_task = asyncio.create_task(self._keep(), name="nats-link")
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._keeper is not None:
-            await end(self._keeper, again_after_seconds=0.2)
+        if self._connection_task is not None:
+            await end(self._connection_task, again_after_seconds=0.2)
         if self._client is not None and not self._client.is_closed:
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):
@@ -68,7 +68,7 @@ class NatsConnection:
         return self._client is not None and self._client.is_connected
 
     async def wait_connected(self) -> None:
-        """Return when connected, however long that takes."""
+        """Wait until connected."""
         while not self.is_connected:
             self._connected.clear()
             await self._connected.wait()
@@ -83,29 +83,29 @@ class NatsConnection:
 
     async def check(self) -> str | None:
         """For readiness."""
-        if self._keeper is None or self._keeper.done():
+        if self._connection_task is None or self._connection_task.done():
             return "the keeper of the connection to NATS ended; restart the service"
         return None if self.is_connected else "NATS is not connected; see that its server runs"
 
     async def _keep(self) -> None:
-        """Connect; and again with a new client when the library gives one up, as after a refusal."""
+        """Connect, and again with a new client whenever the library gives up, as after a refusal."""
         while True:
             self._closed.clear()
             try:
                 await guarded(self._connected_once(), "nats.crashed")
             except MeshError:
-                # The library raises much that it does not name when what answers there is no NATS server.
-                await self._let_go()
+                # The library raises many undocumented exceptions when the other side is no NATS server.
+                await self._release()
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _connected_once(self) -> None:
-        """Connect, and return when the library has given up, also when it does not say so."""
+        """Connect, and return when the library has given up, even without telling."""
         try:
-            # The library waits without end for a server that hangs in the middle of the handshake.
+            # The library waits for ever for a server that hangs during the handshake.
             await _by_itself(self._connect(), _CONNECTED_WITHIN_SECONDS)
         except (nats.errors.Error, OSError) as exc:
             _log.warning("nats.refused", error_type=type(exc).__qualname__)
-            await self._let_go()
+            await self._release()
             return
         looks_away = 0
         while not self._closed.is_set():
@@ -114,12 +114,12 @@ class NatsConnection:
                     await self._closed.wait()
             looks_away = 0 if self.is_connected else looks_away + 1
             if looks_away > _MOST_LOOKS_AWAY:
-                # Whatever ended its task that reconnects was told to nobody; a new one costs nothing.
+                # Its reconnecting task can end without telling anybody. A new client costs nothing.
                 _log.warning("nats.anew", attempt=self.generation)
-                await self._let_go()
+                await self._release()
                 return
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
         if self._client is not None and not self._client.is_closed:
             await self._give_up(self._client)
 
@@ -128,7 +128,7 @@ class NatsConnection:
         await self._client.connect(
             servers=[self._config.url],
             name=self._name,
-            # Of its own: answers to one service are not to be heard by another.
+            # A prefix of its own, so that no other service hears the answers.
             inbox_prefix=f"_INBOX.{self._name}",
             tls=_tls_context(self._config),
             connect_timeout=_CONNECT_SECONDS,
@@ -144,12 +144,12 @@ class NatsConnection:
         await self._on_connected()
 
     async def _give_up(self, client: Client) -> None:
-        """Close without a server. What was still to be sent is lost, as it would be a moment later."""
+        """Close without a server. Unsent messages are lost, as they would be a moment later."""
         try:
-            # It waits without end for a connection that was given up in the middle of the handshake.
+            # It waits for ever for a connection that was given up during the handshake.
             await _by_itself(client.close(), _GIVE_UP_SECONDS)
         except (AttributeError, nats.errors.Error, OSError) as exc:
-            # The library writes what is left to the connection that it lost; under TLS there is none.
+            # The library writes the rest to the lost connection, which does not exist under TLS.
             _log.debug("nats.error", error_type=type(exc).__qualname__)
 
     async def _on_connected(self) -> None:
@@ -168,9 +168,9 @@ class NatsConnection:
 
 
 async def _by_itself(work: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Do the library's work as a task of its own. Raises what it raises, and TimeoutError.
+    """Run the library's coroutine as a task of its own. Raises its exceptions, and TimeoutError.
 
-    It cancels what it waits for itself: in the caller's task that would end the caller, with no word said.
+    The library may cancel the task that it runs in. In the caller's task that would silently end the caller.
     """
     task = asyncio.create_task(work)
     try:

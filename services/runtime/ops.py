@@ -13,7 +13,7 @@ from services.runtime.readiness import Readiness, Report
 from services.runtime.tasks import end
 from services.runtime.telemetry import Metrics
 
-# Prometheus does not wait for long, and what depends on a program that hangs shall not look as if it did too.
+# Prometheus does not wait for long, and a service whose dependency hangs must not seem to hang itself.
 _PATIENCE_SECONDS = 0.5
 
 
@@ -32,7 +32,7 @@ class OpsServer:
             "1 when a service that it works with says that it serves",
             ("dependency",),
         )
-        self._asking: asyncio.Task[Report] | None = None
+        self._report_task: asyncio.Task[Report] | None = None
         self.port = 0
 
     async def __aenter__(self) -> "OpsServer":
@@ -57,15 +57,15 @@ class OpsServer:
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._asking is not None:
-            await end(self._asking)
+        if self._report_task is not None:
+            await end(self._report_task)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        # When a check takes longer, what it says is shown the next time.
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._report(), name="readiness")
-        await asyncio.wait({self._asking}, timeout=_PATIENCE_SECONDS)
-        # Exemplars are in OpenMetrics alone: Prometheus asks for it.
+        # The result of a slower check is shown the next time.
+        if self._report_task is None or self._report_task.done():
+            self._report_task = asyncio.create_task(self._report(), name="readiness")
+        await asyncio.wait({self._report_task}, timeout=_PATIENCE_SECONDS)
+        # Exemplars exist only in OpenMetrics, for which Prometheus asks.
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         body = await asyncio.to_thread(encode, self._registry)
         return web.Response(body=body, headers={"Content-Type": content_type})

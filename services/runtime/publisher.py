@@ -1,4 +1,4 @@
-"""Streams as they shall be, and publishing to them with the acknowledgement awaited."""
+"""Specifications of streams, and publishing to them with awaited acknowledgements."""
 
 import asyncio
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TRANSACTION_COMMITTED = "cbmdhi.ledger.transaction.committed.v1"
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A stream as it shall be; made by its publisher when it is not there, and left as it is when it is."""
+    """The settings with which a publisher makes a missing stream. An existing stream is not changed."""
 
     name: str
     subject: str
@@ -34,7 +34,7 @@ LEDGER_STREAM = StreamSpec("CBMDHI_LEDGER", "cbmdhi.ledger.transaction")
 
 
 class Publisher:
-    """Publishes to one stream, which it makes when it is not there. `source` is the member's MSP id."""
+    """Publishes to one stream, which it makes when it is missing. `source` is the member's MSP id."""
 
     def __init__(self, link: NatsConnection, stream: StreamSpec, *, source: str) -> None:
         self._link = link
@@ -55,7 +55,7 @@ class Publisher:
     async def publish(
         self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
     ) -> int:
-        """Publish one CloudEvent and await that the stream has it; its sequence number.
+        """Publish one CloudEvent and wait until the stream has it; gives its sequence number.
 
         message_id  the event's id; within the stream's duplicate window the same id is stored once
         at_ms       time of what happened, Unix ms
@@ -104,7 +104,7 @@ class Publisher:
 
 
 async def ensure_stream(jetstream: JetStreamContext, stream: StreamSpec) -> None:
-    """Make the stream when it is not there; one that is there stays as its operator made it."""
+    """Make the stream if it is missing. An existing one stays as its operator made it."""
     try:
         await jetstream.stream_info(stream.name)
     except nats.js.errors.NotFoundError:

@@ -1,8 +1,8 @@
-"""Whether the service can do its work now: its state, and a check of what it cannot work without.
+"""Whether the service can do its work now: its state, and checks of what it cannot work without.
 
-Another service is not of that kind once it has been there: its trouble is that of all replicas alike, and a
-service that takes itself out for it makes a small trouble everybody's. It answers what it can, and says
-UNAVAILABLE to the rest.
+Another service counts only until it was available once. Later its failure affects all replicas alike, and
+taking all of them out would make a small failure a large one. So the service stays ready, answers what it
+can, and UNAVAILABLE to the rest.
 """
 
 import asyncio
@@ -23,8 +23,11 @@ _AWAY = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_DEADLINE_EXCEEDED)
 
 @dataclass(frozen=True)
 class Report:
-    """`problems` has an entry for each check, None when it is well; `tolerated` names those of services that
-    were there once, with which it is ready all the same."""
+    """The results of the checks.
+
+    problems   for each check None or a sentence
+    tolerated  services that were available once, whose problems do not count
+    """
 
     state: str
     problems: dict[str, str | None]
@@ -39,7 +42,7 @@ class Report:
 
 
 class Readiness:
-    """Starting, ready or stopping, together with the checks. Answers are remembered for a second."""
+    """Starting, ready or stopping, together with the checks. Answers are cached for a second."""
 
     def __init__(self) -> None:
         self._state = "starting"
@@ -52,18 +55,18 @@ class Readiness:
         """Which dependencies are there without which most of the work is done all the same."""
 
     def add(self, name: str, check: Check) -> None:
-        """Have readiness depend on `check`; `name` is what it is called in /readyz."""
+        """Make readiness depend on `check`, shown as `name` in /readyz."""
         self._checks[name] = check
         self._last = None
 
     def add_service(self, name: str, check: Check) -> None:
-        """Have it begin with another service, and say whether that is there from then on."""
+        """Wait for another service at the start, and later only report whether it is available."""
         self._services.add(name)
         self.add(name, check)
 
     @property
     def services(self) -> frozenset[str]:
-        """What `add_service` was told of."""
+        """The names given to `add_service`."""
         return frozenset(self._services)
 
     def set_state(self, state: str) -> None:

@@ -1,4 +1,4 @@
-"""Who is registered: asked of the member's own ledger service, which is believed in no key."""
+"""Registered identities, from the own ledger service. Their keys are checked here, not believed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class People(Protocol):
     """Who is registered (`Registered`), or a fake. Raises MeshError."""
 
     async def identity(self, address: str) -> IdentityDocument | None:
-        """The document, its keys certified by its own registration; None when there is none."""
+        """The document, with keys certified by its registration; None: not registered."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Whose certificates the members' Fabric CAs have revoked, as far as this service has heard."""
+"""The certificates that the members' Fabric CAs have revoked, as far as this service knows."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _AHEAD_SECONDS = 120
 _log = structlog.get_logger()
 
 Ask = Callable[[identity_pb2.GetRevocationsRequest], Awaitable[identity_pb2.GetRevocationsResponse]]
-"""A neighbour's GetRevocations, with a deadline. Raises MeshError."""
+"""Calls GetRevocations of another service, with a deadline. Raises MeshError."""
 
 
 class Revocations:
-    """The newest list of each member, whoever told it: each is checked against the member's roots.
+    """The newest list of each member. Whoever sent a list, it is checked against the member's roots.
 
     roots_pem  by MSP id, of the members' CAs for identities
     clock      Unix seconds
@@ -47,13 +47,13 @@ class Revocations:
 
     @property
     def members(self) -> frozenset[str]:
-        """Whose lists count: MSP ids."""
+        """MSP ids of the members whose lists count."""
         return frozenset(self._roots)
 
     async def offer(self, msp_id: str, crl: bytes, revoked: Sequence[bytes]) -> None:
         """Take a list (DER) unless it is older than the known one, or of the future. Raises Untrusted.
 
-        Checked in a thread: one member's long list is not to keep the others' callers waiting.
+        Checked in a thread, so that a long list does not delay other callers.
         """
         if msp_id not in self._roots:
             raise certificates.Untrusted("of no member that this service knows")
@@ -62,18 +62,18 @@ class Revocations:
             return
         checked = await asyncio.to_thread(revocation.verify, crl, revoked, self._roots[msp_id], known)
         if checked.made_ms > (self._clock() + _AHEAD_SECONDS) * 1000:
-            # Known, it would be the newest for as long: whoever is revoked meanwhile would be believed.
+            # A list from the future would hide all later revocations until its time.
             raise certificates.Untrusted("the revocation list is dated in the future; see to its CA's clock")
         self.keep(msp_id, checked)
 
     def keep(self, msp_id: str, checked: RevocationList) -> None:
-        """A list of a member that was checked, unless one is known that is newer."""
+        """Keep a checked list, unless a newer one is known."""
         known = self._lists.get(msp_id)
         if known is None or checked.made_ms >= known.made_ms:
             self._lists[msp_id] = checked
 
     async def take(self, offered: Iterable[identity_pb2.RevocationList]) -> None:
-        """What a neighbour answered, one of each member. Raises Untrusted, when it took what it could."""
+        """Take the lists in an answer. Raises Untrusted after taking the valid ones."""
         told = {one.msp_id: one for one in offered if one.msp_id in self._roots}
         done = await asyncio.gather(
             *(self.offer(msp_id, one.crl, one.certificates) for msp_id, one in told.items()),
@@ -89,13 +89,13 @@ class Revocations:
             raise certificates.Untrusted("; ".join(sorted(wrong)))
 
     def request(self, *only: str) -> identity_pb2.GetRevocationsRequest:
-        """What to ask a neighbour: of every member, or of some."""
+        """The request for the lists of all members, or of `only` some."""
         return identity_pb2.GetRevocationsRequest(
             known={msp_id: known.digest for msp_id, known in self._lists.items()}, only=only
         )
 
     def answer(self, request: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
-        """The lists, without certificates that the asker has. What does not fit is to be asked for."""
+        """The lists, without certificates that the caller has. What does not fit must be asked for."""
         answer = identity_pb2.GetRevocationsResponse()
         room = revocation.MAX_BYTES
         for msp_id, known in self._lists.items():
@@ -111,7 +111,7 @@ class Revocations:
         return answer
 
     def is_revoked(self, msp_id: str, address: str) -> bool:
-        """Whether a member has revoked an address of its own. One of another member's is not its business."""
+        """Whether a member has revoked one of its own addresses. It cannot revoke those of others."""
         known = self._lists.get(msp_id)
         return known is not None and address in known.addresses
 
@@ -128,11 +128,11 @@ class Revocations:
         return None
 
     def doubts(self, address: str) -> bool:
-        """Whether it takes a look at who somebody is (`check`): a list names them, or one is not known."""
+        """Whether `check` is needed: a list names the address, or a list is not known."""
         return any(self.problem(msp_id) or self.is_revoked(msp_id, address) for msp_id in self._roots)
 
     def check(self, msp_id: str, address: str) -> None:
-        """Raises MeshError: INACTIVE_SIGNER for who was revoked, UNAVAILABLE when that is not known."""
+        """Raises MeshError INACTIVE_SIGNER (revoked), UNAVAILABLE (not known)."""
         if self.is_revoked(msp_id, address):
             raise MeshError(
                 code_pb2.CODE_INACTIVE_SIGNER,
@@ -143,7 +143,7 @@ class Revocations:
 
 
 def ask_by(channel: grpc.aio.Channel) -> Ask:
-    """A neighbour's GetRevocations."""
+    """GetRevocations over a channel."""
     stub = identity_pb2_grpc.RevocationServiceStub(channel)
 
     async def ask(request: identity_pb2.GetRevocationsRequest) -> identity_pb2.GetRevocationsResponse:
@@ -162,9 +162,9 @@ def known_of(revocations: Revocations, msp_id: str) -> Check:
 
 
 async def follow(revocations: Revocations, ask: Ask, *, member: str, every_seconds: float) -> None:
-    """Ask a neighbour of a member again and again, until cancelled.
+    """Ask another service for a member's list at intervals, until cancelled.
 
-    What was known stays known while it is unavailable: see `Revocations.problem`.
+    Known lists stay known while it is unavailable: see `Revocations.problem`.
     """
     away = ""
     while True:
@@ -184,7 +184,7 @@ async def follow(revocations: Revocations, ask: Ask, *, member: str, every_secon
 
 
 async def _hear(revocations: Revocations, ask: Ask) -> None:
-    """Once. What did not fit into one answer is asked for member by member."""
+    """Ask once. What did not fit into one answer is asked for member by member."""
     wrong: certificates.Untrusted | None = None
     asked: list[tuple[str, ...]] = [()]
     for only in asked:

@@ -20,22 +20,22 @@ _HEALTH_EVERY_SECONDS = 1.0
 _HANDSHAKE_MS = 10_000
 # Of one port.
 _MAX_CONNECTIONS = 5_000
-# More than is answered at a time: who is over that hears from us that nothing was done. HTTP/2's own refusal
-# says it in no words that a caller could tell from an answer that was lost.
+# More than can be answered at a time, so that we refuse the excess with NOT_DONE. A caller could not tell
+# HTTP/2's own refusal from a lost answer.
 _MAX_STREAMS = 5_000
 
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Who pings more often is cut off: half of the shortest that engines are known to use.
+    # Clients that ping more often are disconnected: half of the shortest interval that engines use.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 3),
-    # Whoever connects and says nothing is kept for two minutes by default. Each takes a descriptor and 20 kB,
-    # for want of which the other ports and the probes of the process do not answer either.
+    # By default a silent connection is kept for two minutes. Each takes a file descriptor and 20 kB. When
+    # these run out, the other ports and probes of the process stop answering, too.
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
-    # Two processes on one port would share it silently; a taken port shall be an error.
+    # Otherwise two processes would silently share a port. A port in use must be an error.
     ("grpc.so_reuseport", 0),
 )
 

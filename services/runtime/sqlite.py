@@ -58,7 +58,7 @@ class Database:
         self._reader: aiosqlite.Connection
 
     async def __aenter__(self) -> "Database":
-        with self._disk_told():
+        with self._disk_errors():
             self._writer = await self._connect()
             try:
                 await self._migrate()
@@ -79,7 +79,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """Write: committed when the block ends, rolled back when it raises. One at a time."""
         async with self._lock:
-            with self._disk_told():
+            with self._disk_errors():
                 try:
                     # Inside: a cancellation while this waits may leave a transaction begun all the same.
                     await self._writer.execute("BEGIN IMMEDIATE")
@@ -107,17 +107,17 @@ class Database:
             return result
 
         async with self._lock:
-            with self._disk_told():
+            with self._disk_errors():
                 return await self._in_thread(transaction)
 
     async def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Read what is committed."""
-        with self._disk_told():
+        with self._disk_errors():
             async with self._reader.execute(sql, parameters) as cursor:
                 return list(await cursor.fetchall())
 
     async def row(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Row | None:
-        with self._disk_told():
+        with self._disk_errors():
             async with self._reader.execute(sql, parameters) as cursor:
                 return await cursor.fetchone()
 
@@ -130,7 +130,7 @@ class Database:
         return None
 
     @contextmanager
-    def _disk_told(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         """A full or failing disk is the operator's to mend: it is said, and is no fault of the program.
 
         Nor is another process over the same file that stands still in the middle of a transaction.
