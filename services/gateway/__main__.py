@@ -141,9 +141,9 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     # Entered before the pipeline, left after it: what it has committed is still opened.
     opens = await life.enter(RecordOpener(storage, life.metrics))
     # For what is large: the event loop is everybody's.
-    aside = await life.enter(SideProcess(life.metrics, name="check"))
+    side_process = await life.enter(SideProcess(life.metrics, name="check"))
     members = frozenset(ca.msp_id for ca in config.client_ca)
-    checks = Checks(identities, config.signed_channel, members, checker, aside, clock.now_ms)
+    checks = Checks(identities, config.signed_channel, members, checker, side_process, clock.now_ms)
     queues = BatchQueues(
         BatchProcessor(ledger, storage, metrics).process,
         QueueLimits(
@@ -225,12 +225,17 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     origins = Origins(config.public_origin, config.other_origins)
     callers = RequestSlots(_REST_CALLERS, config.rest_requests_per_caller)
     authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, callers, origins)
-    acting = DelegatedSigner(
+    delegated_signer = DelegatedSigner(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
-    reads = FhirReader(acting, ledger, reader)
+    reads = FhirReader(delegated_signer, ledger, reader)
     writes = FhirWriter(
-        acting, ledger=ledger, commands=commands, checker=checker, refused=refused, aside=aside
+        delegated_signer,
+        ledger=ledger,
+        commands=commands,
+        checker=checker,
+        refused=refused,
+        side_process=side_process,
     )
     bodies = Bodies(_REST_BODIES_BYTES, config.rest_body_seconds)
     writable = schemas.with_any_of(PATIENT_ELEMENTS)

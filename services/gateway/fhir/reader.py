@@ -44,8 +44,8 @@ class Resource:
 class FhirReader:
     """Reads resources for sessions with a delegation. Raises MeshError."""
 
-    def __init__(self, acting: DelegatedSigner, ledger: Ledger, reader: RecordReader) -> None:
-        self._acting = acting
+    def __init__(self, delegated_signer: DelegatedSigner, ledger: Ledger, reader: RecordReader) -> None:
+        self._delegated_signer = delegated_signer
         self._ledger = ledger
         self._reader = reader
 
@@ -53,7 +53,7 @@ class FhirReader:
         self, session: Session, resource_type: str, record_id: str, version: int, purpose: str
     ) -> Resource:
         """One version; 0: the latest. Raises NOT_FOUND (none of that type), FORBIDDEN with the reason."""
-        sign = self._acting.signer(session)
+        sign = self._delegated_signer.signer(session)
         record = await self._ledger.record(record_id, version)
         if record is None:
             raise _not_found()
@@ -77,7 +77,7 @@ class FhirReader:
 
     def _open(self, answer: ReadResponse, record: RecordVersion) -> bytes:
         """Decrypt, and check against the ledger's own entry, not against what storage says it is."""
-        device = self._acting.device
+        device = self._delegated_signer.device
         reader = released.Recipient(device.address, device.hpke_private, answer.receipt.command_id)
         try:
             return released.open_released(record, answer.opened.blocks, answer.opened.sealed_data_key, reader)

@@ -86,21 +86,21 @@ class FhirWriter:
 
     def __init__(
         self,
-        acting: DelegatedSigner,
+        delegated_signer: DelegatedSigner,
         *,
         ledger: Ledger,
         commands: Commands,
         checker: ResourceChecker,
         refused: RefusalQuotas,
-        aside: SideProcess,
+        side_process: SideProcess,
     ) -> None:
-        self._acting = acting
-        self._type_tags = TypeTags(acting.device.secret)
+        self._delegated_signer = delegated_signer
+        self._type_tags = TypeTags(delegated_signer.device.secret)
         self._ledger = ledger
         self._commands = commands
         self._checker = checker
         self._refused = refused
-        self._aside = aside
+        self._side_process = side_process
 
     async def create(self, session: Session, resource_type: str, body: bytes) -> Written:
         """The first version of a record with a new id."""
@@ -138,7 +138,9 @@ class FhirWriter:
 
     def _turn(self, session: Session) -> _Turn:
         with nothing_done():
-            turn = _Turn(session, self._acting.group_signer(session), self._refused.of(session.address))
+            turn = _Turn(
+                session, self._delegated_signer.group_signer(session), self._refused.of(session.address)
+            )
             if (seconds := turn.quota.wait_seconds()) > 0:
                 raise MeshError(
                     code_pb2.CODE_RESOURCE_EXHAUSTED,
@@ -203,12 +205,12 @@ class FhirWriter:
             if len(body) <= LARGE_BYTES:
                 return made(self._checker, body, resource_type, record_id, names_id=names_id)
             asked = (body, resource_type, record_id, names_id)
-            return await self._aside.run(make_resource, *asked, caller=session.address, size=len(body))
+            return await self._side_process.run(make_resource, *asked, caller=session.address, size=len(body))
 
     async def _read(self, session: Session, body: bytes) -> IncomingBundle:
         if len(body) <= LARGE_BYTES:
             return incoming_bundle(self._checker, body)
-        return await self._aside.run(make_bundle, body, caller=session.address, size=len(body))
+        return await self._side_process.run(make_bundle, body, caller=session.address, size=len(body))
 
     async def _version(self, entry: IncomingEntry) -> int:
         if entry.version:

@@ -114,7 +114,7 @@ class Checks:
     """The list, for groups. Raises Refused, with the index of the command that is to blame.
 
     members  MSP ids of the channel's
-    aside    the process for large contents: the event loop is everybody's
+    side_process  checks large contents, which would hold up the event loop
     """
 
     def __init__(
@@ -123,14 +123,14 @@ class Checks:
         channel: Channel,
         members: Collection[str],
         checker: ResourceChecker,
-        aside: SideProcess,
+        side_process: SideProcess,
         clock_ms: Callable[[], int],
     ) -> None:
         self._identities = identities
         self._channel = channel
         self._members = members
         self._checker = checker
-        self._aside = aside
+        self._side_process = side_process
         self._clock_ms = clock_ms
 
     async def facts(self, submissions: Iterable[Submission]) -> Facts:
@@ -172,7 +172,7 @@ class Checks:
         """Each content, in a process of its own. Raises MeshError too."""
         for put, content, at in _puts(one):
             with at:
-                await self._aside.run(
+                await self._side_process.run(
                     check_content,
                     put.SerializeToString(),
                     content.SerializeToString(),

@@ -16,23 +16,23 @@ class Results:
     def __init__(self) -> None:
         self._ready: deque[IngestResult] = deque()
         self._slowed: Slowed | None = None
-        self._something = asyncio.Event()
+        self._event = asyncio.Event()
         self._ended = False
 
     def put(self, result: IngestResult) -> None:
         """Another one."""
         self._ready.append(result)
-        self._something.set()
+        self._event.set()
 
     def slow(self, slowed: Slowed) -> None:
         """The stream is not read for a while."""
         self._slowed = slowed
-        self._something.set()
+        self._event.set()
 
     def end(self) -> None:
         """There will be no more."""
         self._ended = True
-        self._something.set()
+        self._event.set()
 
     def drop(self) -> int:
         """Nobody takes what is ready; how many there were."""
@@ -43,9 +43,9 @@ class Results:
     async def get(self) -> IngestResponse | None:
         """All that is ready, at least one result or why there is none; None after the last."""
         if not self._ended:
-            await self._something.wait()
+            await self._event.wait()
         together = [self._ready.popleft() for _ in range(min(len(self._ready), _RESULTS_AT_ONCE))]
         if not self._ready and not self._ended:
-            self._something.clear()
+            self._event.clear()
         slowed, self._slowed = self._slowed, None
         return IngestResponse(results=together, slowed=slowed) if together or slowed else None

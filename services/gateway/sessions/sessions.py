@@ -50,7 +50,7 @@ class Sessions:
         self._clock = clock
         self._verified: TtlCache[bytes, Session] = TtlCache(most)
         self._open: set[_Open] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._watch_task: asyncio.Task[None] | None = None
 
     async def of_token(self, token: str) -> Session:
         """The session of a token; the binding is not checked here. Raises UNAUTHENTICATED, UNAVAILABLE."""
@@ -95,10 +95,10 @@ class Sessions:
         loop = asyncio.get_running_loop()
         one = _Open(of, loop.create_future(), loop.time())
         self._open.add(one)
-        if self._looking is None:
+        if self._watch_task is None:
             # A context of its own: it is not the first one's alone.
             context = contextvars.Context()
-            self._looking = asyncio.create_task(self._look(), name="session-watch", context=context)
+            self._watch_task = asyncio.create_task(self._look(), name="session-watch", context=context)
         try:
             return await one.answer
         finally:
@@ -115,7 +115,7 @@ class Sessions:
                 for one in [*self._open]:
                     one.settle(self._ended(one, documents, now))
         finally:
-            self._looking = None
+            self._watch_task = None
             for one in self._open:
                 one.settle(copied(_BLIND))
 

@@ -79,7 +79,7 @@ def writer_of(commands: Commands, clock: Clock, most: int = 2) -> FhirWriter:
         ledger=FakeLedger(),
         commands=commands,
         checker=checker(),
-        aside=_begun(SideProcess(Metrics("gateway"), name="check")),
+        side_process=_begun(SideProcess(Metrics("gateway"), name="check")),
         refused=RefusalQuotas(most, 1.0, clock=clock),
     )
 

@@ -275,7 +275,7 @@ async def test_however_many_streams_are_open_their_callers_are_looked_at_by_one_
     for task in watched:
         task.cancel()
     await asyncio.wait(watched)
-    await until(lambda: desk.sessions._looking is None, "nobody is looked at any more")
+    await until(lambda: desk.sessions._watch_task is None, "nobody is looked at any more")
 
 
 async def test_whoever_is_revoked_at_the_ca_is_out_at_once_and_their_open_streams_end() -> None:
