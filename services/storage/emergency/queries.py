@@ -24,7 +24,7 @@ class EmergencyQueries:
 
     async def standstill(self) -> storage_pb2.GetStandstillResponse:
         """Whether the channel stands still at the own peer, and its newest epoch."""
-        newest = await self.state.newest_epoch()
+        newest = await self.channel_state.newest_epoch()
         return storage_pb2.GetStandstillResponse(
             stands_still=stands_still(newest, self.now_ms()), newest_epoch=newest
         )
