@@ -65,11 +65,13 @@ class Added:
 
 
 def added(points: Sequence[EntryPoint] | None = None) -> Added:
-    """Ask every entry point of the group; a broken one is left out, and named."""
+    """Ask every entry point of the group, by name; a broken one is left out, and told."""
     commands: list[Command] = []
     why_down: list[str] = []
     problems: list[str] = []
-    for point in entry_points(group=GROUP) if points is None else points:
+    found = entry_points(group=GROUP) if points is None else points
+    # They are found in the order in which a file system lists folders, which is another on each machine.
+    for point in sorted(found, key=lambda point: (point.name, point.value)):
         try:
             module = point.load()
             commands += module.COMMANDS

@@ -114,6 +114,23 @@ def test_commands_of_another_distribution_have_a_panel_of_their_own(monkeypatch:
     assert told == ["hello"]
 
 
+@pytest.mark.parametrize("order", [("east", "west"), ("west", "east")])
+def test_the_order_of_commands_is_not_that_in_which_a_disk_lists_distributions(
+    order: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [
+        _point(
+            name,
+            _module(COMMANDS=[Command(name, f"added_{name}:x", "", "")], WHY_DOWN=f"added_{name}:why"),
+            monkeypatch,
+        )
+        for name in order
+    ]
+    added = lazy.added(points)
+    assert [command.name for command in added.commands] == ["east", "west"]
+    assert added.why_down == ("added_east:why", "added_west:why")
+
+
 def test_without_the_operators_distribution_their_commands_are_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
