@@ -1,4 +1,4 @@
-"""Records and reads end to end: what the issue sets bars for.
+"""Records and reads end to end: the rows that have bars.
 
 A rate counts as reached when every record that was due was committed, nothing was refused, and 95 of 100
 had their receipt within the bar: a generator in open loop cannot reach that while falling behind. Rates above
