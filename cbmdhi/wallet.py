@@ -1,7 +1,7 @@
 """The wallet: keys that never leave it, the certificate for them, and the consortium it trusts.
 
-A folder of mode 0700: `keys.json` (0600; encrypted when there is a passphrase), `wallet.json` and
-`consortium.json` (public), `certificate.pem` once enrolled.
+A folder of mode 0700: `wallet.json` and `consortium.json` (public), `keys.json` (0600; written last;
+encrypted when there is a passphrase), `certificate.pem` once enrolled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -83,8 +84,9 @@ class Wallet:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
             shutil.copyfile(consortium_file, folder / "consortium.json")
-            _write_secret(folder / "keys.json", _seal_keys(wallet._key_document(), passphrase))
             wallet._write_public()
+            # Last: whose making was cut short has no keys, and can be made again.
+            _write_secret(folder / "keys.json", _seal_keys(wallet._key_document(), passphrase))
         except OSError as error:
             raise WalletError(f"the wallet cannot be written to {folder}: {error.strerror}") from error
         return wallet
@@ -152,7 +154,7 @@ class Wallet:
     def certificate_thumbprint(self) -> str:
         """RFC 8705 x5t#S256 of the enrolment certificate. Raises WalletError before enrolment."""
         if not self.certificate_pem:
-            raise WalletError("this wallet is not enrolled yet: run `cbmdhi wallet enrol`")
+            raise WalletError(self._not_enrolled())
         der = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_bytes(Encoding.DER)
         return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
 
@@ -163,7 +165,7 @@ class Wallet:
         not valid now by this machine's clock, or was issued by no member of the consortium.
         """
         if not self.certificate_pem:
-            raise WalletError("this wallet is not enrolled yet: run `cbmdhi wallet enrol`")
+            raise WalletError(self._not_enrolled())
         try:
             found = certificates.parse_pem(self.certificate_pem.encode())
         except ValueError as error:
@@ -203,7 +205,15 @@ class Wallet:
     def keep_certificate(self, pem: str) -> None:
         """Keep the certificate that the Fabric CA issued for this wallet's key."""
         self.certificate_pem = pem
-        (self.folder / "certificate.pem").write_text(pem)
+        # Whole or not at all: half of one would be said to be broken.
+        beside = self.folder / "certificate.pem.new"
+        beside.write_text(pem)
+        beside.replace(self.folder / "certificate.pem")
+
+    def _not_enrolled(self) -> str:
+        secret = "" if self.role == pb.ROLE_PATIENT else " --secret SECRET"
+        typed = f"cbmdhi wallet enrol{secret} -w {shlex.quote(str(self.folder.resolve()))}"
+        return f"this wallet is not enrolled yet: call registration.enrol(), or type: {typed}"
 
     def _key_document(self) -> dict[str, str]:
         return {"signing_key_pem": self.private_key_pem.decode(), "hpke_private_key": self.hpke_private.hex()}
@@ -239,7 +249,8 @@ def _no_wallet(folder: Path) -> str:
     else:
         within = sorted(one.parent.name for one in folder.glob("*/wallet.json"))
         what = f"no wallet in {folder}" + (f", but in it: {', '.join(within[:10])}" if within else "")
-    return f"{what}; a wallet is made by `cbmdhi wallet create`"
+    typed = f"cbmdhi wallet create {shlex.quote(str(folder.absolute()))} -m MEMBER"
+    return f"{what}; to make one with the consortium's file: {typed} --consortium FILE"
 
 
 def _consortium(path: Path) -> consortium.Consortium:
@@ -251,8 +262,14 @@ def _consortium(path: Path) -> consortium.Consortium:
 
 def _write_secret(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _derive(passphrase: str, salt: bytes) -> bytes:

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from cbmdhi.cli import shared
-from cbmdhi.cli.exits import Status
+from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
 from cbmdhi.errors import MeshError
@@ -46,7 +46,11 @@ def demo(
     endpoints = first_administrator.endpoints(home)
     stage = Stage.of(home, endpoints)
     told: list[dict[str, Any]] = []
-    failed = asyncio.run(_tell(stage, told, quiet=as_json))
+    try:
+        failed = asyncio.run(_tell(stage, told, quiet=as_json))
+    except KeyboardInterrupt as error:
+        again = [f"typed again it goes on: {command_for(home, 'demo')}"]
+        raise Failure("INTERRUPTED", "interrupted", status=Status.INTERRUPTED, next_steps=again) from error
     if as_json:
         print(json.dumps({"ok": not failed, "steps": told, "failure": failed}))
     if failed:

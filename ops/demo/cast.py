@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError
-from cbmdhi.identity.v1.identity_pb2 import PendingReview
 from cbmdhi.waiting import until
 from cbmdhi.wallet import Wallet
 from ops.devnet import first_administrator
@@ -38,9 +38,13 @@ class Stage:
     def wallet(self, name: str, member: str, role: pb.Role) -> Wallet:
         """The wallet of that name, made when it is not there."""
         folder = self.home / "wallets" / name
-        if (folder / "wallet.json").exists():
+        # Its keys are written last: without them its making was cut short.
+        if (folder / "keys.json").exists():
             return Wallet.load(folder)
         return Wallet.create(folder, self.consortium_file, member, role)
+
+
+# Each step of joining is on record somewhere: a telling that was cut short is gone on with from there.
 
 
 async def administrator(stage: Stage, member: str) -> Client:
@@ -48,11 +52,13 @@ async def administrator(stage: Stage, member: str) -> Client:
     client = Client(stage.wallet(f"{member}-administrator", member, pb.ROLE_ADMINISTRATOR), member)
     if not await is_active(client):
         registrar = stage.endpoints["organisations"][member]["registrar"]
-        secret = first_administrator.invite(
-            registrar, stage.fabric_ca_client, client.wallet.address, pb.ROLE_ADMINISTRATOR
-        )
-        await client.registration.enrol(secret)
-        await _registered(client)
+
+        async def invited() -> str:
+            return first_administrator.invite(
+                registrar, stage.fabric_ca_client, client.wallet.address, pb.ROLE_ADMINISTRATOR
+            )
+
+        await _registered(client, invited)
         await until(lambda: is_active(client), f"the administrator of {member} is active")
     return client
 
@@ -67,24 +73,33 @@ async def member_of_staff(
     members believe the role: `by` and `also`."""
     client = Client(stage.wallet(name, member, role), member)
     if not await is_active(client):
-        await client.registration.enrol(await by.registration.invite(client.wallet.address, role))
-        await _registered(client)
+        await _registered(client, lambda: by.registration.invite(client.wallet.address, role))
         for reviewer in (by, also) if role in _BELIEVED_BY_ALL else (by,):
             await approve(reviewer, client.wallet.address)
         await until(lambda: is_active(client), f"{name} is active")
     return client
 
 
-async def approve(reviewer: Client, address: str) -> PendingReview:
-    """Wait until a registration reaches the reviewer's member; approve it after a look at its evidence."""
+async def approve(reviewer: Client, address: str) -> IdentityDocument:
+    """Wait until a registration reaches the reviewer's member; approve it after a look at its evidence.
 
-    async def waiting() -> PendingReview | None:
-        found = await reviewer.registration.pending()
-        return next((entry for entry in found if entry.identity.address == address), None)
+    Nothing is done where it is active, or where that member has approved it. Gives it as it was before.
+    """
 
-    review = await until(waiting, "the registration reaches the reviewers")
-    await reviewer.registration.review(review.identity, approve=True)
-    return review
+    async def known() -> IdentityDocument | None:
+        return await find(reviewer, address)
+
+    identity = await until(known, "the registration reaches the reviewers")
+    if identity.status != state_pb2.IDENTITY_STATUS_ACTIVE and not _has_approved(reviewer, identity):
+        await reviewer.registration.review(identity, approve=True)
+    return identity
+
+
+def _has_approved(reviewer: Client, identity: IdentityDocument) -> bool:
+    return any(
+        vote.msp == reviewer.wallet.member and vote.decision == pb.DECISION_APPROVE
+        for vote in identity.reviews
+    )
 
 
 async def is_active(client: Client) -> bool:
@@ -103,7 +118,9 @@ async def find(client: Client, address: str) -> IdentityDocument | None:
         return None
 
 
-async def _registered(client: Client) -> None:
-    """Register, unless an earlier telling that was cut short did so already."""
+async def _registered(client: Client, invited: Callable[[], Awaitable[str]]) -> None:
+    """Enrol, with the secret that `invited` gives, and register: what an earlier telling has not done."""
+    if not client.wallet.certificate_pem:
+        await client.registration.enrol(await invited())
     if await find(client, client.wallet.address) is None:
         await client.registration.register()

@@ -20,6 +20,10 @@ from ops.devnet.layout import command_for
 _DEADLINE_SECONDS = 30
 # ErrRevokeIDNotFound of fabric-ca, `lib/caerrors/servererror.go`.
 _NOBODY = re.compile(r"Error Code: 10\b")
+# ErrDupIdentityReg, ibid.
+_IS_TAKEN = re.compile(r"Error Code: 74\b")
+# As `fabric-ca-client identity list` prints an attribute.
+_ROLE = re.compile(r"\{Name:cbmdhi\.role Value:(\w+) ")
 
 
 def endpoints(home: Path) -> dict[str, Any]:
@@ -35,18 +39,28 @@ def endpoints(home: Path) -> dict[str, Any]:
 def invite(registrar: dict[str, str], fabric_ca_client: Path, address: str, role: pb.Role) -> str:
     """Register an address at the Fabric CA with a role. Gives the enrolment secret.
 
-    For the first administrator of a member; everybody after is invited by an administrator.
+    For the first administrator of a member; everybody after is invited by an administrator. The secret of an
+    address that was invited before takes the place of the earlier one. Raises MeshError CONFLICT where the CA
+    knows it in another role.
     `registrar`: `fabric_ca_url`, `certificate_file`, `key_file`, `tls_file`, `ca_name`.
     """
     secret = secrets.token_urlsafe(24)
     role_name = pb.Role.Name(role).removeprefix("ROLE_").lower()
-    _as_registrar(
-        registrar,
-        fabric_ca_client,
-        "register",
-        *("--id.name", address, "--id.secret", secret, "--id.type", certificates.SIGNER),
-        *("--id.maxenrollments", "-1", "--id.attrs", f"cbmdhi.role={role_name}:ecert"),
-    )
+    try:
+        _as_registrar(
+            registrar,
+            fabric_ca_client,
+            "register",
+            *("--id.name", address, "--id.secret", secret, "--id.type", certificates.SIGNER),
+            *("--id.maxenrollments", "-1", "--id.attrs", f"cbmdhi.role={role_name}:ecert"),
+        )
+    except _Taken as error:
+        known = _ROLE.search(_as_registrar(registrar, fabric_ca_client, "identity", "list", "--id", address))
+        if known is None or known[1] != role_name:
+            reason = "this member's Fabric CA knows this address in another role: use a new key"
+            raise MeshError(code_pb2.CODE_CONFLICT, reason) from error
+        new = ("modify", address, "--secret", secret, "--maxenrollments", "-1")
+        _as_registrar(registrar, fabric_ca_client, "identity", *new)
     return secret
 
 
@@ -66,14 +80,18 @@ def revocation_list(registrar: dict[str, str], fabric_ca_client: Path) -> bytes:
         return (Path(folder) / "msp" / "crls" / "crl.pem").read_bytes()
 
 
-def _as_registrar(registrar: dict[str, str], fabric_ca_client: Path, command: str, *arguments: str) -> None:
+class _Taken(MeshError):
+    """The CA knows an id of that name."""
+
+
+def _as_registrar(registrar: dict[str, str], fabric_ca_client: Path, command: str, *arguments: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        _run(registrar, fabric_ca_client, folder, command, *arguments)
+        return _run(registrar, fabric_ca_client, folder, command, *arguments)
 
 
 def _run(
     registrar: dict[str, str], fabric_ca_client: Path, folder: str, command: str, *arguments: str
-) -> None:
+) -> str:
     msp = Path(folder) / "msp"
     for target, source in (("signcerts/cert.pem", "certificate_file"), ("keystore/key_sk", "key_file")):
         (msp / target).parent.mkdir(parents=True)
@@ -89,8 +107,11 @@ def _run(
     if done.returncode != 0:
         if command == "revoke" and is_unknown(done.stderr):
             raise unknown()
+        if command == "register" and _IS_TAKEN.search(done.stderr):
+            raise _Taken(code_pb2.CODE_CONFLICT, "this member's Fabric CA knows this address already")
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MeshError(code_pb2.CODE_UNAVAILABLE, f"the Fabric CA did not {command}: {last}")
+    return done.stdout
 
 
 def is_unknown(told: str) -> bool:

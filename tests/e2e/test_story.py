@@ -42,8 +42,8 @@ async def test_a_patient_is_active_only_when_both_hospitals_approved_and_is_told
         await newcomer.registration.enrol()
         await newcomer.registration.register({"name": "only the reviewers can read this"})
         address = newcomer.wallet.address
-        review = await cast.approve(people.mercy_administrator, address)
-        evidence = await people.mercy_administrator.registration.evidence(review.identity)
+        waiting = await cast.approve(people.mercy_administrator, address)
+        evidence = await people.mercy_administrator.registration.evidence(waiting)
         assert evidence == {"name": "only the reviewers can read this"}
         identity = await newcomer.registration.identity()
         assert identity.status == state_pb2.IDENTITY_STATUS_PENDING

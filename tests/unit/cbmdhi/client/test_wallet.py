@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,6 +73,39 @@ def test_a_second_wallet_never_overwrites_the_first(tmp_path: Path, consortium: 
     with pytest.raises(WalletError, match="already"):
         Wallet.create(tmp_path / "w", consortium, "mercy")
     assert Wallet.load(tmp_path / "w").address == first.address
+
+
+@pytest.mark.parametrize("dies_before", ["mkdir", "chmod", "write_text", "fsync"])
+def test_a_wallet_whose_making_was_cut_short_can_be_made_again(
+    dies_before: str, tmp_path: Path, consortium: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os if dies_before == "fsync" else Path, dies_before, cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            Wallet.create(tmp_path / "w", consortium, "mercy")
+    assert not (tmp_path / "w" / "keys.json").exists()
+    made = Wallet.create(tmp_path / "w", consortium, "mercy")
+    assert Wallet.load(tmp_path / "w").address == made.address
+
+
+def test_a_certificate_is_kept_whole_or_not_at_all(
+    tmp_path: Path, consortium: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = Wallet.create(tmp_path / "w", consortium, "mercy")
+    wallet.keep_certificate("the first")
+    write = Path.write_text
+
+    def half(path: Path, text: str) -> None:
+        write(path, text[:4])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(KeyboardInterrupt):
+        wallet.keep_certificate("the second")
+    assert (tmp_path / "w" / "certificate.pem").read_text() == "the first"
 
 
 def test_mistakes_are_told_with_the_remedy(tmp_path: Path, consortium: Path) -> None:
