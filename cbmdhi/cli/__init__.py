@@ -11,4 +11,8 @@ def run() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit("The command line needs more than the SDK: pip install 'cbmdhi[cli]'")
+    except KeyboardInterrupt:
+        # It is loaded for a second, in which people change their minds; nothing was begun.
+        sys.stderr.write("INTERRUPTED interrupted\n")
+        sys.exit(130)
     app()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cbmdhi.cli import boundary, lazy, unsure
+from cbmdhi.cli import boundary, lazy, prefixes, unsure
 from cbmdhi.cli.exits import Failure
-from cbmdhi.cli.home import command_for
+from cbmdhi.cli.home import command_for, elsewhere
+from cbmdhi.cli.roles import name_of_role
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Misuse, UnknownOutcome, WalletError
 from cbmdhi.protocol import consortium
 from cbmdhi.wallet import Wallet
 
 _PROBE_SECONDS = 0.5
+_OF_THE_SECRET = (code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_INVALID, code_pb2.CODE_CONFLICT)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class Hint:
     document: dict[str, Any] = field(default_factory=dict)
 
 
+Hinted = Callable[[MeshError, Typist, Wallet], Hint]
+
+
 def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
     """What to do about an error, where more is known than its own sentence says."""
     if isinstance(error, UnknownOutcome):
@@ -49,14 +57,55 @@ def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
     if not isinstance(error, Misuse) and (
         error.code == code_pb2.CODE_UNAUTHENTICATED or not wallet.certificate_pem
     ):
-        show = typist.command("wallet", "show")
-        return Hint([f"enrol and register the wallet first, if it is not: {show} says what is next"])
+        return Hint([f"is it enrolled and registered? what is next says: {typist.command('wallet', 'show')}"])
     return Hint()
 
 
-def failure(error: MeshError, typist: Typist, wallet: Wallet) -> Failure:
+def of_enrolment(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
+    """What to do when a wallet could not be enrolled."""
+    if reach := _reach(error, typist, wallet):
+        return Hint(reach)
+    if wallet.role == pb.ROLE_PATIENT or error.code not in _OF_THE_SECRET:
+        return Hint()
+    return Hint(
+        ["the secret is that of the last invitation, in the role of this wallet", invite(typist, wallet)]
+    )
+
+
+def invite(typist: Typist, wallet: Wallet) -> str:
+    """How a wallet of staff is invited: by whom here can do it, or by whoever can."""
+    words = ("invite", wallet.address, "--role", name_of_role(wallet.role))
+    for there in prefixes.wallets_in(typist.home):
+        if (
+            there["role"] == "ROLE_ADMINISTRATOR"
+            and there["member"] == wallet.member
+            and there["address"] != wallet.address
+        ):
+            return f"its administrator invites it: {command_for(typist.home, *words, '-w', there['name'])}"
+    return (
+        f"an administrator of {_member(typist, wallet).name} invites it: {elsewhere(*words, '-w', 'THEIRS')}"
+    )
+
+
+def enrolment(home: Path, address: str, secret: str) -> list[str]:
+    """What whoever was invited types: for their wallet where it lies here, else at a machine of theirs."""
+    name = next((one["name"] for one in prefixes.wallets_in(home) if one["address"] == address), "")
+    words = ("wallet", "enrol", "-w", name or "WALLET")
+    typed = command_for(home, *words) if name else elsewhere(*words)
+    return [
+        f"the secret, shown once: {secret}",
+        f"they type: CBMDHI_INVITATION={shlex.quote(secret)} {typed}",
+    ]
+
+
+def to_start(home: Path, says: str = "to start it") -> list[str]:
+    """How a network on this machine is started, where the commands of operators are."""
+    return [f"{says}: {command_for(home, 'up')}"] if lazy.is_here("up") else []
+
+
+def failure(error: MeshError, typist: Typist, wallet: Wallet, hinted: Hinted = of) -> Failure:
     """An error as the person is told it, with what to do next."""
-    told, hint = boundary.failure_of(error), of(error, typist, wallet)
+    told, hint = boundary.failure_of(error), hinted(error, typist, wallet)
     if isinstance(error, WalletError) and not wallet.certificate_pem:
         told.reason = "this wallet is not enrolled yet"
     told.next_steps, told.document = (*told.next_steps, *hint.lines), hint.document
@@ -68,7 +117,8 @@ def of_wallet(error: WalletError, folder: Path, home: Path) -> Failure:
     told = boundary.failure_of(error)
     if not (folder / "wallet.json").exists():
         there = sorted(file.parent.name for file in (home / "wallets").glob("*/wallet.json"))
-        create = command_for(home, "wallet", "create", folder.name or "NAME", "-m", "MEMBER")
+        name = folder.name if folder.parent == home / "wallets" else str(folder)
+        create = command_for(home, "wallet", "create", name, "-m", "MEMBER")
         told.reason = f"no wallet in {folder}"
         told.next_steps = (
             *([f"there are: {', '.join(there)}"] if there else []),
@@ -105,10 +155,10 @@ def _reach(error: MeshError, typist: Typist, wallet: Wallet) -> list[str]:
         return []
     member = _member(typist, wallet)
     others = sorted(one.name for one in wallet.consortium.members.values() if one is not member)
-    lines = [
-        f"asked was the gateway of {member.name}, at {member.gateway.grpc}",
-        f"what runs: {command_for(typist.home, 'status')}; to start it: {command_for(typist.home, 'up')}",
-    ]
+    lines = [f"asked was the gateway of {member.name}, at {member.gateway.grpc}"]
+    if is_of(typist.home, wallet.folder):
+        lines += [f"what runs: {command_for(typist.home, 'status')}"] if lazy.is_here("status") else []
+        lines += to_start(typist.home)
     if others:
         elsewhere = f"-m {' or '.join(others)}"
         lines.append(f"but for enrolment and inbox another member's gateway does as well: {elsewhere}")

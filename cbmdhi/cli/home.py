@@ -40,6 +40,11 @@ def command_for(home: Path, *words: str) -> str:
     return f"{_program()} {typed} --home {shlex.quote(str(resolved))}"
 
 
+def elsewhere(*words: str) -> str:
+    """What somebody else types, at a machine of theirs."""
+    return f"cbmdhi {shlex.join(words)}"
+
+
 def _program() -> str:
     """`cbmdhi`, as it can be typed in the folder that the person is in."""
     if shutil.which("cbmdhi"):

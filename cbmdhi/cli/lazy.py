@@ -88,6 +88,11 @@ def all_added() -> Added:
     return added()
 
 
+def is_here(name: str) -> bool:
+    """True of a command that is added here: what a person may be told to type."""
+    return any(command.name == name for command in all_added().commands)
+
+
 def why_down() -> list[Callable[..., str | None]]:
     """Those that can say why a program does not run here."""
     return [_named(target) for target in all_added().why_down]

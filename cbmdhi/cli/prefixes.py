@@ -58,12 +58,19 @@ def shortening(shown: Iterable[str]) -> Callable[[str], str]:
     return lambda one: one if len(one) <= length + 1 else f"{one[:length]}…"
 
 
-def addresses_in(home: Path) -> list[str]:
-    """Addresses of the wallets under a home."""
-    found: list[str] = []
+def wallets_in(home: Path) -> list[dict[str, str]]:
+    """The wallets under a home: `name`, and `address`, `member` and `role` as they say themselves."""
+    found: list[dict[str, str]] = []
     for file in sorted((home / "wallets").glob("*/wallet.json")):
         try:
-            found.append(str(json.loads(file.read_text())["address"]))
+            says = json.loads(file.read_text())
+            kept = {key: str(says[key]) for key in ("address", "member", "role")}
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        found.append({"name": file.parent.name, **kept})
     return found
+
+
+def addresses_in(home: Path) -> list[str]:
+    """Addresses of the wallets under a home."""
+    return [wallet["address"] for wallet in wallets_in(home)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cbmdhi import fhir
-from cbmdhi.cli import file_writes, hints, prefixes, shared, unsure
+from cbmdhi.cli import file_writes, hints, lazy, prefixes, shared, unsure
 from cbmdhi.cli.exits import Status
 from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, TraceOption, WalletOption, console
@@ -215,11 +215,16 @@ def _kept(trace: bool, typist: hints.Typist) -> Iterator[None]:
     is_ours = hints.is_of(home, shared.wallet_folder(typist.wallet, home))
     # `cbmdhi up` keeps this file while the network is traced.
     if is_ours and not (home / "traced").exists():
-        shared.say(f"no trace is kept, the network is not traced: {command_for(home, 'up', '--traced')}")
+        how = f": {command_for(home, 'up', '--traced')}" if lazy.is_here("up") else ""
+        shared.say(f"no trace is kept, the network is not traced{how}")
         yield
         return
     with traced() as trace_id:
-        told = command_for(home, "trace", trace_id) if is_ours else f"{trace_id}, for who runs the mesh"
+        told = (
+            command_for(home, "trace", trace_id)
+            if is_ours and lazy.is_here("trace")
+            else f"{trace_id}, for who runs the mesh"
+        )
         shared.say(f"its trace: {told}")
         yield
 

@@ -87,8 +87,14 @@ def open_wallet(wallet: str, home: Path) -> Wallet:
         raise hints.of_wallet(error, folder, home) from error
 
 
-def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Open the wallet, connect, do the work. Raises Failure with what to do next."""
+def with_client(
+    wallet: str,
+    home: Path,
+    member: str,
+    work: Callable[[Client], Coroutine[Any, Any, T]],
+    hinted: hints.Hinted = hints.of,
+) -> T:
+    """Open the wallet, connect, do the work. Raises Failure with what to do next, which `hinted` knows."""
 
     opened = open_wallet(wallet, home)
     typist = hints.Typist(home, wallet, member)
@@ -102,7 +108,7 @@ def with_client(wallet: str, home: Path, member: str, work: Callable[[Client], C
     try:
         return asyncio.run(run())
     except MeshError as error:
-        raise hints.failure(error, typist, opened) from error
+        raise hints.failure(error, typist, opened, hinted) from error
 
 
 def content_of(file: Path) -> bytes:

@@ -60,8 +60,8 @@ def invite(
     if as_json:
         print(json.dumps({"address": address, "secret": secret}))
     else:
-        enrol = hints.Typist(home, "THEIRS").command("wallet", "enrol")
-        console.print(f"secret, shown once: {secret}\nthey run: CBMDHI_INVITATION=… {enrol}", soft_wrap=True)
+        for line in hints.enrolment(home, address, secret):
+            console.print(line, soft_wrap=True, markup=False)
 
 
 @review.command("list")

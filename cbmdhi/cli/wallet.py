@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cbmdhi.cli import hints, passphrases, shared
+from cbmdhi.cli import hints, lazy, passphrases, shared
 from cbmdhi.cli.exits import Failure, Status
-from cbmdhi.cli.home import command_for
+from cbmdhi.cli.home import command_for, elsewhere
 from cbmdhi.cli.roles import ROLES, name_of_role, role_named
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
@@ -72,7 +72,7 @@ def create(
             status=Status.MISTYPED,
             next_steps=[
                 "give the one of your consortium with --consortium FILE",
-                f"or start a laptop network: {command_for(home, 'up')}",
+                *hints.to_start(home, "or start a laptop network"),
             ],
         )
     passphrase = passphrases.to_create(plain=plain, file=passphrase_file)
@@ -82,18 +82,15 @@ def create(
         return
     kept = "unencrypted" if plain else "encrypted"
     console.print(f"[green]made[/green] {wallet.address}  in {wallet.folder}, {kept}", soft_wrap=True)
+    typist = hints.Typist(home, name)
     if wallet.role == pb.ROLE_PATIENT:
-        typist = hints.Typist(home, name)
-        console.print(f"next: {_enrol(wallet, typist)}  and  {_register(wallet, typist)}", soft_wrap=True)
+        following = [f"next: {_enrol(wallet, typist)}", f"then: {_register(wallet, typist)}"]
     else:
-        console.print(
-            f"next: ask an administrator of {member} for "
-            f"`{command_for(home, 'invite', wallet.address, '--role', role, '-w', 'THEIRS')}`",
-            soft_wrap=True,
-        )
-        if wallet.role == pb.ROLE_ADMINISTRATOR:
-            invite_it = command_for(home, "operator-invite", member, wallet.address)
-            console.print(f"the first one: its operator runs `{invite_it}`", soft_wrap=True)
+        following = [f"next: {hints.invite(typist, wallet)}"]
+    if wallet.role == pb.ROLE_ADMINISTRATOR:
+        following.append(f"the first one is invited by its operator: {_operator_invite(wallet, home)}")
+    for line in following:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -167,13 +164,13 @@ def enrol(
         await client.registration.enrol(secret)
         return client.wallet
 
-    enrolled = shared.with_client(wallet, home, member, work)
+    enrolled = shared.with_client(wallet, home, member, work, hints.of_enrolment)
     if as_json:
         print(json.dumps({"enrolled": True}))
     else:
+        console.print("[green]enrolled[/green]")
         console.print(
-            f"[green]enrolled[/green]; next: {_register(enrolled, hints.Typist(home, wallet))}",
-            soft_wrap=True,
+            f"next: {_register(enrolled, hints.Typist(home, wallet))}", soft_wrap=True, markup=False
         )
 
 
@@ -219,7 +216,7 @@ def register(
     console.print(f"{shared.done('registered', receipt.block)}; status, as the gateway says: {status}")
     if identity.status == state_pb2.IDENTITY_STATUS_PENDING:
         see = hints.Typist(home, wallet).command("wallet", "show")
-        console.print(f"it becomes active when enough members have approved: see `{see}`", soft_wrap=True)
+        shared.say(f"it becomes active when enough members have approved, which shows: {see}")
 
 
 async def _identity(client: Client) -> state_pb2.IdentityDocument | None:
@@ -235,6 +232,11 @@ async def _identity(client: Client) -> state_pb2.IdentityDocument | None:
 def _enrol(wallet: Wallet, typist: hints.Typist) -> str:
     secret = () if wallet.role == pb.ROLE_PATIENT else ("--secret", "SECRET")
     return typist.command("wallet", "enrol", *secret)
+
+
+def _operator_invite(wallet: Wallet, home: Path) -> str:
+    words = "operator-invite", wallet.consortium.member_named(wallet.member).name, wallet.address
+    return command_for(home, *words) if lazy.is_here(words[0]) else elsewhere(*words)
 
 
 def _register(wallet: Wallet, typist: hints.Typist) -> str:

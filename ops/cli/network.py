@@ -92,8 +92,9 @@ def up(
             gateway = organisation["gateway"]
             _console.print(f"  {name:<9} REST {gateway['rest']}   gRPC {gateway['grpc']}", soft_wrap=True)
     _console.print(f"  all addresses: {network.files.endpoints_file}", soft_wrap=True)
-    next_ones = ", ".join(network.files.command(word) for word in ("status", "demo", "down"))
-    _console.print(f"Next: {next_ones}", soft_wrap=True, markup=False)
+    _console.print("Next:")
+    for word in ("status", "demo", "down"):
+        _console.print(f"  {network.files.command(word)}", soft_wrap=True, markup=False)
 
 
 def down(home: _Home = None, as_json: _Json = False) -> None:

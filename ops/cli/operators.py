@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cbmdhi.cli import shared
-from cbmdhi.cli.hints import Typist
+from cbmdhi.cli import hints, shared
 from cbmdhi.cli.roles import role_named
 from cbmdhi.cli.shared import HomeOption, JsonOption
 from cbmdhi.command.v1 import code_pb2
@@ -52,10 +51,8 @@ def operator_invite(
     if as_json:
         print(json.dumps({"address": address, "secret": secret}))
         return
-    enrol = Typist(home, "THEIRS").command("wallet", "enrol")
-    shared.console.print(
-        f"secret, shown once: {secret}\nthey run: CBMDHI_INVITATION=… {enrol}", soft_wrap=True
-    )
+    for line in hints.enrolment(home, address, secret):
+        shared.console.print(line, soft_wrap=True, markup=False)
 
 
 def why_down(home: Path, program: str) -> str | None:

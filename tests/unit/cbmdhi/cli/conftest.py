@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from cbmdhi.cli.main import app
 from cbmdhi.wallet import Wallet
+from tests.unit.cbmdhi.cli import printed
 
 Typed = Callable[..., Result]
 
@@ -45,11 +46,16 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def typed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
-    """Type a command of anna's; gives its output (also of stderr) and status."""
+    """Type a command of anna's; gives its output (also of stderr) and status.
+
+    Whatever command it tells a person to type next can be typed as it stands.
+    """
 
     def run(*words: str, wallet: str = "anna") -> Result:
         arguments = [*words, "--home", str(home), *(("-w", wallet) if wallet else ())]
         monkeypatch.setattr(sys, "argv", ["cbmdhi", *arguments])
-        return CliRunner().invoke(app, arguments)
+        told = CliRunner().invoke(app, arguments)
+        printed.check(told.output)
+        return told
 
     return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -12,13 +11,13 @@ from typing import Any
 
 import pytest
 from typer.core import TyperGroup
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from cbmdhi.cli import lazy, reference
 from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.lazy import Command
 from cbmdhi.cli.main import OWN, app
+from tests.unit.cbmdhi.cli import printed
 
 ROOT = Path(__file__).resolve().parents[4]
 ALL = dict(reference.commands())
@@ -30,21 +29,8 @@ def test_every_command_has_two_examples_that_can_be_typed(path: str) -> None:
     found = reference.examples(ALONE[path])
     assert len(found) >= 2, path
     for example in found:
-        _parse(example, path)
-
-
-def _parse(example: str, path: str) -> None:
-    """Parse an example as the program would, up to the command itself."""
-    typed = example.split("|")[-1].split(">")[0].strip()
-    words = shlex.split(typed)
-    assert words[0] == "cbmdhi", example
-    command: Any = get_command(app)
-    context = command.make_context("cbmdhi", words[1:])
-    while isinstance(command, TyperGroup):
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        context = command.make_context(name, rest, parent=context)
-        command = context.command
-    assert context.command_path.startswith(path), example
+        typed = example.split("|")[-1].split(">")[0].strip()
+        assert printed.parse(typed).command_path.startswith(path), example
 
 
 @pytest.mark.parametrize("declared", [*OWN, *lazy.all_added().commands], ids=lambda one: one.name)

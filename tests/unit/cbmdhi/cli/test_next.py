@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from cbmdhi.cli import shared
+from cbmdhi.cli import hints, lazy, shared
 from cbmdhi.cli.exits import Status
+from cbmdhi.cli.main import app
 from cbmdhi.cli.wallet import _identity
 from cbmdhi.client import Client
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.wallet import Wallet
 from tests.unit.cbmdhi.cli.conftest import Typed
 
+ROOT = Path(__file__).resolve().parents[4]
 SOMEBODY = "cb1zcynahh4slrtorcscddpcmjprqj3enok"
 
 
@@ -37,10 +43,108 @@ def test_a_patient_is_led_from_keys_to_registration(
     )
 
 
-def test_staff_are_led_to_an_invitation_of_the_same_network(typed: Typed, home: Path) -> None:
-    made = typed("wallet", "create", "eve", "-m", "mercy", "--role", "clinician", "--plain", wallet="").output
-    assert "--role clinician -w THEIRS" in made
-    assert made.count(f"--home {home}") == 1
+EVE = ("wallet", "create", "eve", "-m", "mercy", "--plain", "--role")
+
+
+def test_staff_are_led_to_an_invitation_by_whoever_can_give_it(typed: Typed, home: Path) -> None:
+    made = typed(*EVE, "clinician", wallet="").output
+    address = Wallet.load(home / "wallets" / "eve").address
+    # Who that is has another home, at another machine.
+    assert (
+        f"an administrator of mercy invites it: cbmdhi invite {address} --role clinician -w THEIRS\n" in made
+    )
+
+
+def test_staff_are_led_to_an_invitation_by_an_administrator_whose_wallet_lies_here(
+    typed: Typed, home: Path
+) -> None:
+    folder = home / "wallets" / "mercy-administrator"
+    Wallet.create(folder, home / "consortium.json", "mercy", pb.ROLE_ADMINISTRATOR)
+    made = typed(*EVE, "clinician", wallet="").output
+    assert f"--role clinician -w mercy-administrator --home {home}\n" in made
+
+
+def test_the_first_administrator_is_led_to_the_operator(typed: Typed, home: Path) -> None:
+    made = typed(*EVE, "administrator", wallet="").output
+    address = Wallet.load(home / "wallets" / "eve").address
+    assert f"its operator: {hints.command_for(home, 'operator-invite', 'mercy', address)}\n" in made
+
+
+@pytest.mark.parametrize("lies_here", [True, False])
+def test_who_is_invited_is_told_what_they_type_with_the_secret(
+    lies_here: bool, typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "with_client", lambda *_: "-s3cr3t")
+    address = SOMEBODY
+    if lies_here:
+        address = Wallet.create(home / "wallets" / "eve", home / "consortium.json", "mercy").address
+    told = typed("invite", address, "--role", "clinician").output
+    theirs = f"wallet enrol -w eve --home {home}\n" if lies_here else "cbmdhi wallet enrol -w WALLET\n"
+    assert "they type: CBMDHI_INVITATION=-s3cr3t " in told
+    assert told.endswith(theirs), told
+
+
+@pytest.mark.parametrize(
+    ("code", "role", "is_told"),
+    [
+        (code_pb2.CODE_UNAUTHENTICATED, pb.ROLE_CLINICIAN, True),
+        (code_pb2.CODE_INTERNAL, pb.ROLE_CLINICIAN, False),
+        (code_pb2.CODE_UNAUTHENTICATED, pb.ROLE_PATIENT, False),
+    ],
+)
+def test_who_could_not_be_enrolled_is_not_told_to_enrol(
+    code: int, role: pb.Role, is_told: bool, typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = Wallet.create(home / "wallets" / "eve", home / "consortium.json", "mercy", role)
+
+    class Refusing(Client):
+        def __init__(self, *_: object) -> None:
+            self.wallet, self.registration = wallet, self  # type: ignore[assignment]
+
+        async def enrol(self, _: str) -> None:
+            raise MeshError(code, "no")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(hints, "down", lambda *_: None)
+    monkeypatch.setattr(shared, "Client", Refusing)
+    told = typed("wallet", "enrol", "--secret", "wrong", wallet="eve").output
+    assert "is it enrolled" not in told
+    assert (f"cbmdhi invite {wallet.address} --role clinician -w THEIRS" in told) == is_told, told
+    assert ("the last invitation" in told) == is_told
+
+
+def test_where_nobody_runs_a_network_no_command_of_operators_is_named(
+    typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "record.json").write_text('{"resourceType": "Observation"}')
+    reachable = typed("list").output
+    assert f"what runs: {hints.command_for(home, 'status')}\n" in reachable
+    assert f"to start it: {hints.command_for(home, 'up')}\n" in reachable
+    monkeypatch.setattr(lazy, "all_added", lazy.Added)
+    away = MeshError(code_pb2.CODE_UNAVAILABLE, "no answer", outcome=code_pb2.OUTCOME_NOT_DONE)
+    anna = Wallet.load(home / "wallets" / "anna")
+    told = [
+        *hints.of(away, hints.Typist(home, "anna"), anna).lines,
+        typed("put", str(home / "record.json"), "-p", SOMEBODY, "--trace").output,
+        typed("wallet", "create", "eve", "-m", "mercy", "--consortium", "nowhere", wallet="").output,
+    ]
+    for operators in (" up", " status", " trace "):
+        assert f"cbmdhi{operators}" not in "\n".join(told)
+
+
+def test_no_text_of_the_program_names_a_command_that_there_is_not() -> None:
+    found = []
+    for file in [*ROOT.glob("cbmdhi/**/*.py"), *ROOT.glob("ops/**/*.py"), *ROOT.glob("bench/**/*.py")]:
+        for named in re.findall(r"`cbmdhi ([a-z][a-z-]*(?: [a-z-]+)?)", file.read_text()):
+            command, *below = named.split()
+            known = get_command(app).commands.get(command)  # type: ignore[attr-defined]
+            assert known is not None, (file, named)
+            loaded = known.declared.load()
+            if below and isinstance(loaded, TyperGroup):
+                assert below[0] in loaded.commands, (file, named)
+            found.append(named)
+    assert len(found) > 20
 
 
 def test_a_wallet_is_shown_before_it_is_enrolled(typed: Typed, home: Path) -> None:
