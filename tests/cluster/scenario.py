@@ -149,7 +149,8 @@ async def _operate(consortium: Consortium, story: Story, account: Account) -> se
             await operator.kill(service)
         await operator.look()
         await operator.forbid()
-    async with Load(*wallets, resource, callers=6, records=5, pause_seconds=0.0) as heavy:
+    # A wallet's logins have a limit of their own: what is to be heavy writes much between two of them.
+    async with Load(*wallets, resource, callers=6, records=100, pause_seconds=0.0) as heavy:
         await Operations(consortium, MEMBERS[0], heavy, account).autoscale()
     return steady.tally.written | heavy.tally.written
 

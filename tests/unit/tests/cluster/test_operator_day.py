@@ -26,4 +26,5 @@ def test_what_the_autoscaler_measured_is_told() -> None:
         },
     }
     assert operator_day.described(autoscaler) == "the autoscaler: CPU 180m a pod, wanted 50m"
-    assert "unknown" in operator_day.described({**autoscaler, "status": {}})
+    for not_yet in ({}, {"currentMetrics": None}):
+        assert "unknown" in operator_day.described({**autoscaler, "status": not_yet})
