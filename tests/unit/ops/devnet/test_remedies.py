@@ -88,7 +88,11 @@ STATES = {
 
 
 @pytest.mark.parametrize("found", STATES)
-def test_the_doctor_names_the_network_that_it_looked_at(tmp_path: Path, found: str) -> None:
+def test_the_doctor_names_the_network_that_it_looked_at(
+    tmp_path: Path, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another network may run on this machine; it is not what is looked at.
+    monkeypatch.setattr(ports, "_free", lambda _: True)
     home = tmp_path / "net"
     home.mkdir()
     text = STATES[found]
@@ -118,6 +122,7 @@ def test_a_taken_port_names_the_network_whose_port_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ports, "_free", lambda _: False)
+    monkeypatch.setattr(ports.psutil, "net_connections", lambda _: [])
     with pytest.raises(DevnetError) as taken:
         ports.require_free(tmp_path, ports.Ports(17_400))
     assert names_only(taken.value.remedy, tmp_path)
