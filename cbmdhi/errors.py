@@ -28,6 +28,7 @@ is, `client.outbox.keep(error)` keeps it over a restart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ from grpc_status import rpc_status
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol.mesh_error import MeshError, code_name, of_detail
-from cbmdhi.sending import LOST
+from cbmdhi.sending import LOST, status_of
 
 if TYPE_CHECKING:
     from cbmdhi.client.records import Written
@@ -135,8 +136,11 @@ class Misuse(MeshError):
         super().__init__(code_pb2.CODE_INVALID, reason, path, outcome=code_pb2.OUTCOME_NOT_DONE)
 
 
-def from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
-    """Turn a failed call into ours, with the detail that every error of the mesh carries."""
+def from_rpc(error: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> MeshError:
+    """Turn a failed call into ours, with the detail that every error of the mesh carries.
+
+    seconds_left  until the call's own deadline, see `sending.status_of`
+    """
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
     except ValueError:
@@ -145,8 +149,13 @@ def from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
         ours = code_pb2.ErrorDetail()
         if detail.Unpack(ours):
             return of_detail(ours)
-    code = _BY_STATUS.get(error.code(), code_pb2.CODE_INTERNAL)
+    grpc_status = status_of(error, seconds_left)
+    code = _BY_STATUS.get(grpc_status, code_pb2.CODE_INTERNAL)
     reason = error.details() or "the gateway gave no reason"
+    if code == code_pb2.CODE_DEADLINE_EXCEEDED:
+        reason = "there was no answer within the deadline: send the same again, or allow more time"
+    elif grpc_status is not error.code():
+        reason = "the connection to the gateway was cut before its answer came"
     if code == code_pb2.CODE_TOO_LARGE:
         # gRPC's own refusal, of what is over twice the limit: the gateway never sees it.
         reason = f"a message has at most 16 MiB, this one was too large for gRPC itself: send less ({reason})"

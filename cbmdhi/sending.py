@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import grpc
 
@@ -21,7 +22,43 @@ LOST = frozenset(
 """Statuses that no service of the mesh gives without an ErrorDetail. Without one they are the transport's: a
 connection was cut, or there is a proxy. The request may have left, and what became of it was not heard."""
 
+_DETAILS_KEY = "grpc-status-details-bin"
+# With these words grpcio begins whatever it says of a stream that ended without a status of the server:
+# RST_STREAM, GOAWAY, a closed socket. The status beside them is its guess from HTTP/2's error code, and may
+# be one that a service gives, such as PERMISSION_DENIED.
+_REMOVED = "Stream removed"
+# How an end looks that came by cancelling, when it is not grpcio's own timer that told of the deadline.
+_CUT_OFF = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+# Both sides time the same call, each by its own clock. A peer may be ahead by so much.
+_CLOCKS_DIFFER_SECONDS = 0.01
+
 _AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+
+
+def is_transports(error: grpc.aio.AioRpcError) -> bool:
+    """True when the status is not from a service of the mesh: the answer was lost, cut off or never made."""
+    return all(key != _DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+
+
+def status_of(error: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> grpc.StatusCode:
+    """With what a call really ended.
+
+    seconds_left  until the call's own deadline, zero or less when it has passed; without end if it has none
+
+    When a deadline passes, the service cancels the stream at the same moment as grpcio's timer here.
+    Whichever is first decides between DEADLINE_EXCEEDED and CANCELLED: both are DEADLINE_EXCEEDED. A stream
+    that was removed earlier is UNAVAILABLE, whatever status grpcio guesses. What a service says itself stays
+    as it is.
+    """
+    status = error.code()
+    if not is_transports(error):
+        return status
+    is_removed = (error.details() or "").startswith(_REMOVED)
+    if seconds_left <= _CLOCKS_DIFFER_SECONDS and (is_removed or status in _CUT_OFF):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    if is_removed and status is not grpc.StatusCode.DEADLINE_EXCEEDED:
+        return grpc.StatusCode.UNAVAILABLE
+    return status
 
 
 class NotConnected(Exception):

@@ -9,7 +9,7 @@ import grpc
 
 from . import _protos as fabric
 from .checkpoint import Checkpoint
-from .connection import Connection, failures_of
+from .connection import Connection, failures_of, status_of
 from .errors import REFUSED, ChaincodeEventsError
 from .identity import sha256
 from .reconnect import Reconnect, resumed
@@ -57,8 +57,8 @@ async def _one_stream(
                     response.block_number, event.tx_id, event.chaincode_id, event.event_name, event.payload
                 )
     except grpc.aio.AioRpcError as exc:
-        if exc.code() in REFUSED:
-            raise ChaincodeEventsError(exc.code(), exc.details() or "", failures_of(exc)) from exc
+        if (status := status_of(exc)) in REFUSED:
+            raise ChaincodeEventsError(status, exc.details() or "", failures_of(exc)) from exc
         raise
     finally:
         call.cancel()

@@ -1,6 +1,8 @@
 """A client's connection to its gateway peer: who calls, how long each step may take, and the seam
 where gRPC's errors become this package's."""
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,15 @@ from .identity import Identity, Signer
 
 _MEBIBYTE = 1 << 20
 _DETAILS_KEY = "grpc-status-details-bin"
+
+# With these words grpcio begins whatever it says of a stream that ended without a status of the peer:
+# RST_STREAM, GOAWAY, a closed socket. The status beside them is its guess from HTTP/2's error code, and may
+# be one that a peer gives, such as PERMISSION_DENIED.
+_REMOVED = "Stream removed"
+# How an end looks that came by cancelling, when it is not grpcio's own timer that told of the deadline.
+_CUT_OFF = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+# Both sides time the same call, each by its own clock. A peer may be ahead by so much.
+_CLOCKS_DIFFER_SECONDS = 0.01
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Blocks are bounded by the orderer (AbsoluteMaxBytes, 10 MiB by default), not by gRPC's 4 MiB.
@@ -82,10 +93,32 @@ class Connection:
         transaction_id: str,
     ) -> Any:
         """One call of one step, with its deadline. Raises `error`."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout_seconds
         try:
             return await method(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as exc:
-            raise error(exc.code(), exc.details() or "", failures_of(exc), transaction_id) from exc
+            status = status_of(exc, ends_at - loop.time())
+            raise error(status, exc.details() or "", failures_of(exc), transaction_id) from exc
+
+
+def status_of(exc: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> grpc.StatusCode:
+    """With what a call really ended.
+
+    seconds_left  until the call's own deadline, zero or less when it has passed; without end if it has none
+
+    When a deadline passes, the peer cancels the stream at the same moment as grpcio's timer here. Whichever
+    is first decides between DEADLINE_EXCEEDED and CANCELLED: both are DEADLINE_EXCEEDED. A stream that was
+    removed earlier is UNAVAILABLE, whatever status grpcio guesses. The peer has refused nothing.
+    """
+    status = exc.code()
+    is_removed = (exc.details() or "").startswith(_REMOVED)
+    is_cut_off = is_removed or (status in _CUT_OFF and not failures_of(exc))
+    if seconds_left <= _CLOCKS_DIFFER_SECONDS and is_cut_off:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    if is_removed and status is not grpc.StatusCode.DEADLINE_EXCEEDED:
+        return grpc.StatusCode.UNAVAILABLE
+    return status
 
 
 def failures_of(exc: grpc.aio.AioRpcError) -> tuple[PeerFailure, ...]:

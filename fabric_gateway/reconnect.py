@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import grpc
 
+from .connection import status_of
+
 Item = TypeVar("Item")
 Position = TypeVar("Position")
 
@@ -48,7 +50,7 @@ async def resumed(
                     position, delay = after(item), reconnect.first_delay_seconds
             lost = grpc.StatusCode.UNAVAILABLE
         except grpc.aio.AioRpcError as exc:
-            lost = exc.code()
+            lost = status_of(exc)
         reconnect.on_lost(lost)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 — jitter, not a secret
         delay = min(delay * 2, reconnect.longest_delay_seconds)

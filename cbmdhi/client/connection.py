@@ -214,7 +214,7 @@ class Connection:
                 await connected(channel, max(ends - time.monotonic(), 0.001))
                 return await attempt(max(ends - time.monotonic(), 0.001), metadata)
             except (grpc.aio.AioRpcError, MeshError) as error:
-                ours = error if isinstance(error, MeshError) else from_rpc(error)
+                ours = error if isinstance(error, MeshError) else from_rpc(error, ends - time.monotonic())
                 ours.outcome = attempts.failed(ours.outcome)
                 if ours.code == code_pb2.CODE_UNAUTHENTICATED and metadata and not is_renewed:
                     is_renewed = True

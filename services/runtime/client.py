@@ -1,6 +1,7 @@
 """Calling another service: a channel with mTLS; calls with a deadline, retries on a budget, our errors."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from cbmdhi.sending import Attempts
 from services.runtime import tracing
 from services.runtime.config import Tls
 from services.runtime.deadline import remaining_seconds
-from services.runtime.errors import MeshError, from_rpc_error, is_foreign
+from services.runtime.errors import MeshError, from_rpc_error
 from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
 from services.runtime.retry import RetryBudget, backoff_seconds
 
@@ -141,12 +142,14 @@ async def stream(
     Without a deadline it lives until one side ends it: whoever iterates owns it, and closes it
     (`async with aclosing(stream(...)) as answers`).
     """
+    loop = asyncio.get_running_loop()
+    ends_at = math.inf if deadline_seconds is None else loop.time() + deadline_seconds
     answers = method(request, timeout=deadline_seconds, metadata=tracing.inject_metadata(metadata))
     try:
         async for answer in answers:
             yield answer
     except grpc.aio.AioRpcError as exc:
-        raise from_rpc_error(exc) from exc
+        raise from_rpc_error(exc, ends_at - loop.time()) from exc
     finally:
         answers.cancel()
 
@@ -169,14 +172,15 @@ async def _sent(
     metadata: Metadata | None,
     changes_state: grpc.aio.Channel | None,
 ) -> Any:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + seconds
     if changes_state is not None:
-        ends_at = asyncio.get_running_loop().time() + seconds
         await _connected(changes_state, seconds)
-        seconds = max(0.0, ends_at - asyncio.get_running_loop().time())
+        seconds = max(0.0, ends_at - loop.time())
     try:
         return await method(request, timeout=seconds, metadata=tracing.inject_metadata(metadata))
     except grpc.aio.AioRpcError as exc:
-        err = from_rpc_error(exc)
+        err = from_rpc_error(exc, ends_at - loop.time())
         if changes_state is not None and _is_lost(err, exc):
             raise MeshError(
                 code_pb2.CODE_UNKNOWN_OUTCOME,
@@ -188,8 +192,8 @@ async def _sent(
 
 def _is_lost(err: MeshError, exc: grpc.aio.AioRpcError) -> bool:
     """Whether the call may have been carried out."""
-    if is_foreign(exc):
-        return exc.code() in sending.LOST
+    if sending.is_transports(exc):
+        return sending.status_of(exc) in sending.LOST
     # A service that was stopped at its deadline does not know its outcome either.
     return err.code == code_pb2.CODE_DEADLINE_EXCEEDED and not err.nothing_done
 

@@ -8,6 +8,7 @@ other side; the gateway's REST server turns it into HTTP once. Programs look at 
     └ (nothing below)    a finer distinction is another code, not another class
 """
 
+import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from traceback import extract_tb
@@ -23,6 +24,7 @@ from opentelemetry import trace
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.mesh_error import MeshError, code_name, of_detail
+from cbmdhi.sending import status_of
 from services.runtime.refusal import Refused
 
 T = TypeVar("T")
@@ -164,8 +166,10 @@ def to_status(err: MeshError) -> grpc.Status:
     return rpc_status.to_status(status_pb2.Status(code=number, message=carried.reason, details=[detail]))
 
 
-def from_rpc_error(err: grpc.aio.AioRpcError) -> MeshError:
+def from_rpc_error(err: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> MeshError:
     """The MeshError that a service of ours sent, or the one for a foreign status.
+
+    seconds_left  until the call's own deadline, see `sending.status_of`
 
     For calls between services of the mesh, not for answers of Fabric peers.
     """
@@ -174,15 +178,11 @@ def from_rpc_error(err: grpc.aio.AioRpcError) -> MeshError:
             detail = _detail_of(value)
             if detail is not None:
                 return of_detail(detail)
+    status = status_of(err, seconds_left)
     code, reason = _FOREIGN.get(
-        err.code(), (code_pb2.CODE_INTERNAL, f"the service failed with gRPC status {err.code().name}")
+        status, (code_pb2.CODE_INTERNAL, f"the service failed with gRPC status {status.name}")
     )
     return MeshError(code, reason)
-
-
-def is_foreign(err: grpc.aio.AioRpcError) -> bool:
-    """True when the status is not from a service of ours: the answer was lost, cut off or never made."""
-    return all(key != _DETAILS_KEY for key, _ in err.trailing_metadata() or ())
 
 
 def to_http(err: MeshError) -> tuple[int, dict[str, Any]]:

@@ -64,7 +64,7 @@ class OwnPeer:
                 )
             return block
         except fabric.CommitStatusError as exc:
-            if exc.status.name == "UNAVAILABLE":
+            if exc.status.name != "DEADLINE_EXCEEDED":
                 raise _unavailable() from exc
             raise MeshError(
                 code_pb2.CODE_NOT_FOUND, "no such transaction is committed on this member's peer", "tx_id"

@@ -20,6 +20,7 @@ from tests.support.waiting import free_port
 class OwnPeer(gateway_pb2_grpc.GatewayServicer):
     """blocks   by transaction id, serialized; what is missing it has not committed
     invalid  what it found invalid, whatever a block's flags say: transactions, and how
+    waits    how its waiting for what it has not committed ends
     asked    of its chaincode, by `query`; `answers`: what that says, in turn
     """
 
@@ -28,6 +29,7 @@ class OwnPeer(gateway_pb2_grpc.GatewayServicer):
         self.network = network
         self.blocks = blocks
         self.invalid: dict[str, int] = {}
+        self.waits = grpc.StatusCode.DEADLINE_EXCEEDED
         self.config = config_block(network)
         self.asked: list[bytes] = []
         self.answers: list[bytes] = []
@@ -45,7 +47,7 @@ class OwnPeer(gateway_pb2_grpc.GatewayServicer):
     async def CommitStatus(self, request: Any, context: Any) -> Any:
         tx_id = gateway_pb2.CommitStatusRequest.FromString(request.request).transaction_id
         if tx_id not in self.blocks:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "not committed")
+            await context.abort(self.waits, "not committed")
         number = list(self.blocks).index(tx_id)
         return gateway_pb2.CommitStatusResponse(result=self.invalid.get(tx_id, 0), block_number=number)
 

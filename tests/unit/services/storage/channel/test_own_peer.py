@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -125,6 +126,13 @@ async def test_an_id_under_which_nothing_is_valid_releases_nothing(mercy: Mercy)
 
 async def test_what_the_own_peer_has_not_committed_is_not_there(mercy: Mercy) -> None:
     assert (await mercy.decided("ab" * 32)).code == code_pb2.CODE_NOT_FOUND
+
+
+async def test_a_peer_that_stops_while_it_is_asked_does_not_say_that_there_is_no_such_transaction(
+    mercy: Mercy,
+) -> None:
+    mercy.peer.waits = grpc.StatusCode.ABORTED
+    assert (await mercy.decided("ab" * 32)).code == code_pb2.CODE_UNAVAILABLE
 
 
 async def test_a_member_that_joined_is_known_at_once_when_a_proof_needs_it(mercy: Mercy) -> None:
