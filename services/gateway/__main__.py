@@ -23,8 +23,8 @@ from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.pipeline.resubmissions import Resubmissions
+from services.gateway.reads.open_batcher import OpenBatcher
 from services.gateway.reads.reader import RecordReader
-from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.reads.search import Search
 from services.gateway.rest.auth import Authentication
 from services.gateway.rest.body import Bodies
@@ -139,7 +139,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     life.spawn("device", registrar.run())
     life.spawn("optional", optional.run())
     # Entered before the pipeline, left after it: what it has committed is still opened.
-    opens = await life.enter(RecordOpener(storage, life.metrics))
+    opens = await life.enter(OpenBatcher(storage, life.metrics))
     # For what is large: the event loop is everybody's.
     side_process = await life.enter(SideProcess(life.metrics, name="check"))
     members = frozenset(ca.msp_id for ca in config.client_ca)

@@ -13,7 +13,7 @@ from cbmdhi.protocol import command
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse, OpenResult
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.submission import awaited
-from services.gateway.reads.record_opener import RecordOpener
+from services.gateway.reads.open_batcher import OpenBatcher
 from services.runtime.errors import MeshError, unexpected
 
 Read = ReadResponse | MeshError
@@ -22,7 +22,7 @@ Read = ReadResponse | MeshError
 class RecordReader:
     """Submits accesses and opens what they permit. Nothing is opened before the decision is committed."""
 
-    def __init__(self, pipeline: Pipeline, opens: RecordOpener) -> None:
+    def __init__(self, pipeline: Pipeline, opens: OpenBatcher) -> None:
         self._pipeline = pipeline
         self._opens = opens
 

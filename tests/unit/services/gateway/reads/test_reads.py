@@ -13,8 +13,8 @@ from cbmdhi.gateway.v1.gateway_pb2 import GetProofRequest, ReadManyRequest, Read
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.session import Session
+from services.gateway.reads.open_batcher import OpenBatcher
 from services.gateway.reads.reader import RecordReader
-from services.gateway.reads.record_opener import RecordOpener
 from services.gateway.rpc import records as records_module
 from services.gateway.rpc.records import Records
 from services.runtime.errors import MeshError, code_name
@@ -31,7 +31,7 @@ class Chart:
     world: World
     clinician: Person
     written: list[Put]
-    opens: RecordOpener
+    opens: OpenBatcher
     reader: RecordReader
     records: Records
 
@@ -57,7 +57,7 @@ async def chart(world: World) -> AsyncIterator[Chart]:
     written = [put(world.engine, world.patient) for _ in range(6)]
     for one in written:
         assert await world.code_of(one) == "OK"
-    async with RecordOpener(world.storage, Metrics("gateway")) as opens:
+    async with OpenBatcher(world.storage, Metrics("gateway")) as opens:
         reader = RecordReader(world.pipeline, opens)
         yield Chart(
             world,

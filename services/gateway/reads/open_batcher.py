@@ -29,8 +29,8 @@ class Storage(Protocol):
     async def open(self, tx_id: str, command_id: str) -> OpenResponse: ...
 
 
-class RecordOpener:
-    """`async with RecordOpener(storage, metrics)`: leaving waits for what is under way."""
+class OpenBatcher:
+    """`async with OpenBatcher(storage, metrics)`: leaving waits for what is under way."""
 
     def __init__(self, storage: Storage, metrics: Metrics) -> None:
         self._storage = storage
@@ -46,7 +46,7 @@ class RecordOpener:
             name="open",
         )
 
-    async def __aenter__(self) -> RecordOpener:
+    async def __aenter__(self) -> OpenBatcher:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
