@@ -81,7 +81,7 @@ bench-growth: build ## to 1,000,000 records: cost, disk and start-up time on the
 paper: build ## the paper's two figures: throughput and response time against concurrent users
 	@$(BIN)/python -m bench.paper $(OPTIONS)
 
-docs: build ## these documents as a site in .tools/site/html; a broken link fails; OPTIONS=--serve shows it
+docs: build ## these documents as a site in .tools/site/html; a dead link fails; OPTIONS=--serve shows it
 	@$(BIN)/python -m tools.docs $(OPTIONS)
 
 test-build: ## as build, and what the tests use besides: Prometheus, collector, S3 gateway, the engines (a JDK and Maven)

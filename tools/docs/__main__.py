@@ -1,4 +1,4 @@
-"""`make docs`: the documents as a site, in `.tools/site/html`; a broken link fails. `--serve` shows it."""
+"""`make docs`: the documents as a site, in `.tools/site/html`; a dead link fails. `--serve` shows it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import tomli_w
 
 from tools.docs import configuration, protos, sdk
+from tools.docs.built import dead_links
 from tools.docs.pages import DOCS, ROOT
 from tools.docs.stage import Stage
 
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if built.returncode:
         return built.returncode
+    if dead := dead_links(HTML):
+        print(*dead, f"{len(dead)} dead links in the site.", sep="\n", file=sys.stderr)
+        return 1
     print(f"The site is in {HTML.relative_to(ROOT)}/index.html; `make docs OPTIONS=--serve` shows it.")
     if arguments.serve:
         _serve()
