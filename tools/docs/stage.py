@@ -97,7 +97,8 @@ class Stage:
         def replaced(found: re.Match[str]) -> str:
             place = Place.parse(found.groupdict().get("text", "").strip("`"))
             target = self._target(found["target"], file, name, place)
-            return f"{found['before']}{target}{found['after']}"
+            before = f"[{breakable(found['text'])}](" if place else found["before"]
+            return f"{before}{target}{found['after']}"
 
         return outside_code(text, lambda part: _HTML.sub(replaced, _LINK.sub(replaced, part)))
 
@@ -180,6 +181,12 @@ def source_name(file: Path) -> str:
     """The page of a file or folder of the checkout."""
     name = file.relative_to(ROOT).as_posix()
     return f"source/{name}/index.md" if file.is_dir() else f"source/{name}.md"
+
+
+def breakable(name: str) -> str:
+    """The name of a place, as code that a narrow page may break before each of its parts."""
+    parts = re.sub(r"([/:.])", r"<wbr>\1", name.strip("`").replace("_", "&#95;"))
+    return f"<code>{parts}</code>"
 
 
 def _is_made(name: str) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import subprocess
+import sys
 from ast import literal_eval
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol.state_keys import audit_key, record_key
 from services.gateway.config import GatewayConfig
 from services.identity.config import IdentityConfig
 from services.runtime.errors import grpc_status_of
@@ -17,6 +22,7 @@ from tools.docs.excerpts import NoSuchExcerpt, excerpt, named, refreshed
 from tools.docs.pages import DOCS, ROOT, pages
 
 INTEGRATE = DOCS / "integrate"
+ENGINES = ROOT / "examples" / "engines"
 LANGUAGES = ("go", "java", "javascript", "python")
 _SETTINGS = {"gateway": GatewayConfig, "identity": IdentityConfig}
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "s": 1, "min": 60}
@@ -105,6 +111,101 @@ def found(where: str) -> float:
     for part in factor.split("*"):
         product *= literal_eval(part.strip())
     return product << int(shift or 0)
+
+
+def test_the_versions_that_each_language_needs_are_those_of_the_examples() -> None:
+    told = versions_told()
+    pinned = {
+        "Go": go_modules(),
+        "Java": maven_artifacts(),
+        "JavaScript": json.loads((ENGINES / "javascript" / "package.json").read_text())["dependencies"],
+        "Python": python_packages(),
+    }
+    assert told.keys() == pinned.keys()
+    for language, packages in told.items():
+        for name, version in packages.items():
+            # What is Python's in the row of another language is the test's own protoc.
+            by = pinned["Python"] if name == "grpcio-tools" else pinned[language]
+            assert version == version_of(name, by), f"{language}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("language", "names"),
+    [
+        (
+            "Go",
+            {"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"},
+        ),
+        ("Go", {"github.com/hyperledger/fabric-protos-go-apiv2", "grpcio-tools"}),
+        ("Java", {"com.google.protobuf:protoc", "io.grpc:protoc-gen-grpc-java"}),
+        ("Java", {"org.hyperledger.fabric:fabric-protos"}),
+        ("JavaScript", {"@grpc/proto-loader", "protobufjs", "@hyperledger/fabric-protos"}),
+        ("Python", {"grpcio-tools", "hyperledger-fabric-protos"}),
+    ],
+)
+def test_generators_and_fabrics_messages_are_named_for_each_language(language: str, names: set[str]) -> None:
+    assert names <= versions_told()[language].keys()
+
+
+def test_the_protoc_that_is_named_is_the_one_in_the_package() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", "--version"], capture_output=True, text=True, check=True
+    )
+    assert metadata.version("grpcio-tools") == version_of("grpcio-tools", python_packages())
+    text = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"libprotoc [\d.]+\d", text)) == {ran.stdout.strip()}
+
+
+def versions_told() -> dict[str, dict[str, str]]:
+    """By language, what the table of protos/README.md names, and the version behind it."""
+    text = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
+    table = text.split("\n## Versions\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|", 1) for line in table.splitlines() if line.startswith("| ")][1:]
+    return {
+        language.strip(): dict(re.findall(r"`([^`]+)` v?(\d[\w.]*\w)", cells)) for language, cells in rows
+    }
+
+
+def version_of(name: str, pinned: dict[str, str]) -> str:
+    """Of a package; in Go of the module that holds it, which is the longest beginning of its name."""
+    holding = max((one for one in pinned if f"{name}/".startswith(f"{one}/")), key=len)
+    return pinned[holding].removeprefix("v")
+
+
+def go_modules() -> dict[str, str]:
+    """What go.mod requires."""
+    text = (ENGINES / "go" / "go.mod").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\t(\S+) (v\S+)", text, re.MULTILINE))
+
+
+def maven_artifacts() -> dict[str, str]:
+    """Dependencies of pom.xml, and the programs that its plugin runs, by group and artifact."""
+    text = (ENGINES / "java" / "pom.xml").read_text(encoding="utf-8")
+    properties = dict(re.findall(r"<([\w.]+\.version)>([^<]+)<", text))
+    for name, version in properties.items():
+        text = text.replace(f"${{{name}}}", version)
+    found = re.findall(
+        r"<groupId>(\S+)</groupId>\s*<artifactId>(\S+)</artifactId>\s*<version>(\S+)</version>", text
+    )
+    programs = re.findall(r"<\w+Artifact>([\w.]+):([\w-]+):([\d.]+):exe:", text)
+    return {f"{group}:{artifact}": version for group, artifact, version in [*found, *programs]}
+
+
+def python_packages() -> dict[str, str]:
+    """What requirements.lock pins."""
+    text = (ENGINES / "python" / "requirements.lock").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_the_state_keys_that_prove_a_receipt_are_those_of_the_code() -> None:
+    text = (INTEGRATE / "engine.md").read_text(encoding="utf-8")
+    part = text.split("\n### The state keys that prove it\n")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `(z/\S+)` \|", part, re.MULTILINE)
+    assert told == [
+        audit_key("<command_id>", "<signer>"),
+        record_key("<record_id>", 10).replace("0000000a", "<version>"),
+    ]
+    assert "version 10 is `0000000a`" in part
 
 
 def test_a_limit_that_the_code_does_not_have_is_told() -> None:

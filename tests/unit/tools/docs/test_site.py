@@ -31,6 +31,8 @@ def test_a_place_in_the_code_becomes_a_link_to_its_line(staged: Path) -> None:
     page = (staged / "journeys.md").read_text()
     place = Place(ROOT / "chaincode" / "batch" / "process.go", "Rules.Process")
     assert f"(source/chaincode/batch/process.go.md#__codelineno-0-{place.line})" in page
+    # On a narrow page the name is broken at its parts, and is copied as one.
+    assert "[<code>chaincode<wbr>/batch<wbr>/process<wbr>.go<wbr>:Rules<wbr>.Process</code>](" in page
     text = (staged / "source" / "chaincode" / "batch" / "process.go.md").read_text()
     assert "func (rules *Rules) Process" in text
 
