@@ -19,6 +19,7 @@ OUTSIDE = (
     *("tests/vectors/README.md", "fabric_gateway/README.md", "fabric_gateway/REFERENCE.md"),
     "protos/README.md",
 )
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+")
 _HTML_TARGET = re.compile(r"""\b(?:href|src|srcset)="([^"]+)\"""")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//")
 
@@ -91,6 +92,18 @@ class Page:
             for token in self._tokens
             for child in token.children or ()
             if child.type == "code_inline"
+        ]
+
+    @cached_property
+    def sentences(self) -> list[tuple[str, int]]:
+        """What is read as prose, and the line of its paragraph. A colon and a semicolon end one as well."""
+        return [
+            (sentence, _line(token))
+            for token in self._tokens
+            if token.type == "inline"
+            for sentence in _SENTENCE_END.split(
+                "".join(" " if one.type == "softbreak" else one.content for one in token.children or ())
+            )
         ]
 
     def _headings(self) -> Iterator[tuple[int, str]]:

@@ -1,6 +1,7 @@
 """The documents hold: links lead somewhere, what is named is there, what is to be typed can be typed."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from tools.docs.source import NoSuchPlace, Place
 
 PAGES = [pytest.param(page, id=page.name) for page in pages()]
 _TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_MOST_WORDS = 40
 # A path of the checkout: its first part is at the top of it. `<member>` and `…` stand for something else.
 _PATH = re.compile(r"[\w.-]+(?:/[\w.*{},-]+)*/?")
 # What is made when it is built or run is not there in a fresh clone.
@@ -98,11 +100,27 @@ def places_of_tests() -> frozenset[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_no_sentence_of_a_page_is_longer_than_a_reader_holds(page: Page) -> None:
+    if page.name == "CHANGELOG.md":
+        return
+    long = [f"{page.name}:{line}: {one}" for one, line in page.sentences if len(one.split()) > _MOST_WORDS]
+    assert long == [], "say it in two"
+
+
+def test_a_sentence_ends_where_a_reader_may_pause() -> None:
+    page = Page.__new__(Page)
+    page.text = "# A head\n\nOne `x.y` and\ntwo; three. Four: five\n\n    no prose; here\n"
+    assert [one for one, _ in page.sentences] == ["A head", "One x.y and two;", "three.", "Four:", "five"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_code_can_be_read_by_what_runs_it(page: Page) -> None:
     for block in page.blocks:
         where = f"{page.name}:{block.line}"
         if block.language == "python":
             compile(block.text, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        elif block.language == "json":
+            json.loads(block.text)
         elif block.language == "toml":
             tomllib.loads(block.text)
         elif block.language in ("sh", "bash"):
