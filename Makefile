@@ -57,7 +57,7 @@ failover: build ## kill each member and program of a network of three in turn: h
 shown: build ## run the tests that docs/security.md names: BY="attacks/test_overload.py group_test.go"
 	@$(BIN)/python -m tools.build.shown $(BY)
 
-mutants: build ## break each rule of the chaincode in turn: its tests have to notice (10 minutes); OPTIONS=--only=TEXT
+mutants: build ## break the rules of chaincode and Python in turn: tests have to notice; OPTIONS="--in=python --only=TEXT"
 	@$(BIN)/python -m tools.build.mutants $(OPTIONS)
 
 lint: build ## ruff, basedpyright, go vet, buf

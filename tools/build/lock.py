@@ -20,6 +20,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "deploy/images/python/requirements.in": ("--constraint", "requirements.lock"),
     "deploy/images/python/sbom.in": ("--constraint", "requirements.lock"),
     "examples/engines/python/requirements.in": ("--constraint", "requirements.lock"),
+    "tests/mutants/requirements.in": ("--constraint", "requirements.lock"),
 }
 
 

@@ -1,9 +1,9 @@
-"""`make mutants`: break each rule of the chaincode in turn; its tests have to notice.
+"""`make mutants`: break each rule in turn; its tests have to notice. The pure Python: python_mutants.py.
 
-The list is tests/mutants/chaincode.toml. A mutation replaces one piece of text in one file; the tests then
-run on it by Go's -overlay, the checkout stays as it is. It fails the run when the tests pass (the rule is not
-tested), when its text is not there exactly once (the rule moved: move the mutation with it), and when it does
-not compile.
+The list for the chaincode is tests/mutants/chaincode.toml. A mutation replaces one piece of text in one file;
+the tests then run on it by Go's -overlay, the checkout stays as it is. It fails the run when the tests pass
+(the rule is not tested), when its text is not there exactly once (the rule moved: move the mutation with it),
+and when it does not compile.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from tools.build import python_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAINCODE = ROOT / "chaincode"
@@ -103,23 +105,45 @@ def _go_test(chaincode: Path, package: str, *flags: str) -> subprocess.Completed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """1 when a mutation survives, does not apply or does not compile; 0 otherwise."""
+    """1 when a mutation survives that is not listed, does not apply or does not compile; 0 otherwise."""
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
-    parser.add_argument("--only", default="", help="mutations whose rule or file holds this text")
+    parser.add_argument("--in", dest="where", choices=["chaincode", "python"], help="one of both alone")
+    parser.add_argument("--only", default="", help="what is about this text: a rule or a file")
+    parser.add_argument("--anew", action="store_true", help="forget what an earlier run of Python found")
     parser.add_argument("--at-once", type=int, default=max(1, (os.cpu_count() or 2)))
     arguments = parser.parse_args(argv)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print("\nbroken off: Python goes on here when the same command is given again")
+        return 130
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    # A text that is about one of both says nothing of the other.
+    modules = python_mutants.about(arguments.only)
+    where = [arguments.where] if arguments.where else ["chaincode", "python"]
     chosen = [one for one in mutations() if arguments.only in one.rule or arguments.only in one.file]
-    if not chosen:
+    bad = tried = 0
+    if "chaincode" in where and chosen:
+        bad, tried = bad + _run_all(chosen, arguments.at_once), tried + 1
+    if "python" in where and modules:
+        bad, tried = bad + python_mutants.run(modules, arguments.at_once, arguments.anew), tried + 1
+    if not tried:
         print(f"no mutation is about {arguments.only!r}")
-        return 1
+    return 1 if bad or not tried else 0
+
+
+def _run_all(chosen: Sequence[Mutation], at_once: int) -> int:
+    """How many of the chaincode's were not killed, or 1 when its tests fail without any."""
     began = time.monotonic()
     whole = _go_test(CHAINCODE, "./...")
     if whole.returncode != 0:
         print(f"{whole.stdout}\nthe tests fail without any mutation: mend that first")
         return 1
-    bad = _run(chosen, arguments.at_once)
+    bad = _run(chosen, at_once)
     print(f"{len(chosen) - bad} of {len(chosen)} mutations killed in {time.monotonic() - began:.0f} s.")
-    return 1 if bad else 0
+    return bad
 
 
 def _run(chosen: Iterable[Mutation], at_once: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,14 @@ def test_a_group_of_the_same_bodies_by_others_is_another_group() -> None:
 def test_a_command_names_how_its_channel_began() -> None:
     header = pb.Command.FromString(command.make(pb.Access(), channel=CHANNEL))
     assert (header.channel, header.genesis_sha256) == (CHANNEL.name, CHANNEL.genesis_sha256)
+
+
+def test_a_command_is_valid_from_now_on_for_five_minutes() -> None:
+    before = time.time_ns() // 1_000_000
+    header = pb.Command.FromString(command.make(pb.Access(), channel=CHANNEL))
+
+    assert before <= header.issued_at_ms <= time.time_ns() // 1_000_000
+    assert header.expires_at_ms == header.issued_at_ms + 300_000
 
 
 def test_a_lone_command_carries_no_group() -> None:
@@ -165,3 +175,51 @@ def test_an_emergencys_id_follows_from_who_signs_it_and_all_that_it_says() -> No
     assert not any(map(ids.is_uuid7, ids_made))
     for other in (ids_made[0].upper(), ids_made[0][:-1], ids_made[0] + "0", ids_made[0][10:], "Erika"):
         assert not ids.is_command_id(other)
+
+
+def test_a_transaction_of_records_may_be_longer_than_a_group_of_any_kind() -> None:
+    author = command.KeySigner(signature.new_private_key())
+    record, consent = pb.PutRecord(record_id=ids.uuid7()), pb.Consent(consent_id=ids.uuid7())
+
+    assert len(command.make_group([(author, record)] * 128, channel=CHANNEL).commands) == 128
+    assert len(command.make_group([(author, consent)] * 16, channel=CHANNEL).commands) == 16
+    for too_many in ([record] * 129, [consent] * 17, [record] * 16 + [consent], []):
+        with pytest.raises(ValueError, match="a group has 1 to 16"):
+            command.make_group([(author, body) for body in too_many], channel=CHANNEL)
+
+
+def test_the_commands_of_a_group_have_one_id_and_the_times_that_were_asked_for() -> None:
+    author = command.KeySigner(signature.new_private_key())
+    meant = [(author, pb.PutRecord(record_id=ids.uuid7())) for _ in range(2)]
+
+    def headers(**times: int) -> list[pb.Command]:
+        group = command.make_group(meant, channel=CHANNEL, **times)
+        return [command.parse(signed)[0] for signed in group.commands]
+
+    one, again = headers(now_ms=1_000_000, lifetime_seconds=7), headers(now_ms=1_000_000)
+    assert {(header.issued_at_ms, header.expires_at_ms) for header in one} == {(1_000_000, 1_007_000)}
+    assert {header.expires_at_ms for header in again} == {1_300_000}
+    (group_id,) = {header.group.group_id for header in one}
+    assert ids.is_uuid7(group_id)
+    assert group_id != again[0].group.group_id
+    assert len({header.command_id for header in one + again}) == 4
+
+
+def test_a_device_in_a_group_signs_within_its_delegation() -> None:
+    delegation = pb.SignedDelegation(delegation=b"what was signed at login", signature=b"by whom")
+    device = command.KeySigner(signature.new_private_key(), delegation)
+    record = pb.PutRecord(record_id=ids.uuid7())
+
+    for signed in command.make_group([(device, record)] * 2, channel=CHANNEL).commands:
+        header, _ = command.parse(signed)
+        assert header.delegation_sha256 == hashlib.sha256(delegation.delegation).digest()
+        assert signed.delegation == delegation
+
+
+def test_a_key_signs_what_is_no_command_under_that_things_own_label() -> None:
+    key = signature.new_private_key()
+    signed = command.KeySigner(key).sign(signature.LOGIN, b"a ", b"challenge")
+
+    signature.verify(key.public_key(), signed, signature.LOGIN, b"a challenge")
+    with pytest.raises(signature.BadSignature):
+        signature.verify(key.public_key(), signed, signature.COMMAND, b"a challenge")

@@ -10,17 +10,21 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from cbmdhi.command.v1.command_pb2 import (
     Access,
     BreakGlass,
+    Command,
     CommandBody,
     Consent,
     Delegation,
     Grantee,
+    GroupMembership,
     Provision,
     RegisterIdentity,
     ReviewRegistration,
     SealedReason,
+    SignedCommand,
+    SignedDelegation,
     SuspendIdentity,
 )
-from cbmdhi.protocol import words
+from cbmdhi.protocol import cid, words
 from cbmdhi.protocol.ids import uuid7
 
 MEMBERS = frozenset({"MercyMSP"})
@@ -101,6 +105,7 @@ def test_what_is_said_in_ones_own_words_is_found_and_not_repeated(body: CommandB
     with pytest.raises(words.NotAWord) as caught:
         words.check(body, "body", MEMBERS)
     assert caught.value.path == path
+    assert str(caught.value).startswith("not ")
     for said in ("Mustermann", "4711", "HIV", "drunk", "House", "boss", "look"):
         assert said not in str(caught.value)
 
@@ -108,8 +113,67 @@ def test_what_is_said_in_ones_own_words_is_found_and_not_repeated(body: CommandB
 def test_what_is_said_in_the_words_of_the_mesh_or_not_at_all_passes() -> None:
     words.check(CommandBody(access=access()), "body", MEMBERS)
     words.check(CommandBody(access=Access()), "body", MEMBERS)
+    passport = ReviewRegistration(evidence_cid=cid.raw(b"sealed"))
+    words.check(CommandBody(review_registration=passport), "body", MEMBERS)
     words.check(
         Delegation(delegator=ADDRESS, patients=[ADDRESS], actions=["write"], channel="any"),
         "delegation",
         MEMBERS,
     )
+
+
+RIDER = Access(patient="Erika Mustermann").SerializeToString().replace(b"\x0a", b"\x7a", 1)
+"""A name as the field 15, which no message of these has."""
+
+
+def in_person() -> tuple[SignedCommand, Command, CommandBody]:
+    body = CommandBody(access=access())
+    header = Command(command_id=uuid7(), body=body.SerializeToString())
+    return SignedCommand(command=header.SerializeToString(), signature=b"sig"), header, body
+
+
+def test_a_name_that_rides_along_in_any_part_of_a_command_is_found() -> None:
+    signed, header, body = in_person()
+    words.check_command(signed, header, body, "command", "body")
+
+    ridden = SignedCommand.FromString(signed.SerializeToString() + RIDER)
+    with pytest.raises(words.NotAWord, match="serialize it anew") as beside:
+        words.check_command(ridden, header, body, "command", "body")
+    ridden = SignedCommand(command=signed.command + RIDER)
+    with pytest.raises(words.NotAWord) as around:
+        words.check_command(ridden, Command.FromString(ridden.command), body, "command", "body")
+    ridden_header = Command(body=header.body + RIDER)
+    ridden = SignedCommand(command=ridden_header.SerializeToString())
+    ridden_body = CommandBody.FromString(ridden_header.body)
+    with pytest.raises(words.NotAWord) as within:
+        words.check_command(ridden, ridden_header, ridden_body, "command", "body")
+
+    assert [caught.value.path for caught in (beside, around, within)] == ["command", "command", "body"]
+
+
+def test_of_a_field_that_is_said_twice_the_first_is_found_too() -> None:
+    last = Delegation(channel="mesh")
+    twice = Delegation(channel="Erika Mustermann").SerializeToString() + last.SerializeToString()
+    assert Delegation.FromString(twice) == last
+
+    words.check_exact(last.SerializeToString(), last, "delegation")
+    with pytest.raises(words.NotAWord) as caught:
+        words.check_exact(twice, Delegation.FromString(twice), "delegation")
+    assert caught.value.path == "delegation"
+
+
+def test_who_is_asked_for_one_command_in_person_gets_no_other() -> None:
+    signed, header, _ = in_person()
+    words.check_frame(signed, header)
+    by_a_device = SignedCommand(command=signed.command, delegation=SignedDelegation(delegation=b"d"))
+    others = [
+        (signed, Command(command_id="Erika Mustermann"), "command_id", "UUIDv7"),
+        (signed, Command(command_id=uuid7(), group=GroupMembership(size=2)), "group", "the whole group"),
+        (by_a_device, header, "delegation", "in person"),
+        (signed, Command(command_id=uuid7(), delegation_sha256=b"d" * 32), "delegation", "in person"),
+    ]
+
+    for wrapped, frame, path, reason in others:
+        with pytest.raises(words.NotAWord, match=reason) as caught:
+            words.check_frame(wrapped, frame)
+        assert caught.value.path == path

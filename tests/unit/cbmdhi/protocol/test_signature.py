@@ -1,0 +1,61 @@
+"""Keys are of P-256 and of nothing else, and a signature has one form."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from cbmdhi.protocol import signature
+
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+NEITHER = [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)]
+
+
+def pem(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    encryption: KeySerializationEncryption | None = None,
+) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+
+
+def test_a_private_key_is_loaded_as_it_was_kept() -> None:
+    key = signature.new_private_key()
+
+    assert signature.load_private_key(pem(key)).private_numbers() == key.private_numbers()
+
+
+@pytest.mark.parametrize("key", NEITHER)
+def test_a_key_of_another_kind_is_refused_before_it_signs_or_verifies(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+) -> None:
+    with pytest.raises(ValueError, match="not a P-256 private key"):
+        signature.load_private_key(pem(key))
+    with pytest.raises(ValueError, match="not a P-256 public key"):
+        signature.load_public_key(
+            key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        )
+
+
+def test_an_encrypted_private_key_is_no_key_here() -> None:
+    with pytest.raises((TypeError, ValueError)):
+        signature.load_private_key(pem(signature.new_private_key(), BestAvailableEncryption(b"secret")))
+
+
+def test_a_signature_that_somebody_turned_over_is_bad_though_the_curve_takes_it() -> None:
+    key = signature.new_private_key()
+    signed = signature.sign(key, signature.COMMAND, b"a command")
+    r, s = decode_dss_signature(signed)
+
+    signature.verify(key.public_key(), signed, signature.COMMAND, b"a command")
+    with pytest.raises(signature.BadSignature, match="low"):
+        signature.verify(
+            key.public_key(), encode_dss_signature(r, ORDER - s), signature.COMMAND, b"a command"
+        )
+    assert signature.low_s(encode_dss_signature(r, ORDER - s)) == signed == signature.low_s(signed)
