@@ -81,7 +81,8 @@ class Inbox:
 
         It goes on over new sessions, broken connections and restarts of services: the stream is opened again
         after the last notification that came, with waits that grow to ten seconds. Nothing is lost by that,
-        and nothing comes twice.
+        and nothing comes twice; an application that goes on by `after` is told again of what a member's inbox
+        had lost and has from the channel anew.
 
         Raises MeshError when it cannot go on: at once when it is refused (such as INACTIVE_SIGNER), else when
         patience is over, saying how often it was tried and where to go on.
@@ -98,7 +99,6 @@ class Inbox:
                     async for notification in notifications:
                         waits.reset()
                         is_renewed = False
-                        # Of an inbox that was built anew the ids begin again, and may be lower.
                         after = notification.notification_id
                         if seen.is_new(notification):
                             yield notification
@@ -162,10 +162,11 @@ class _Seen:
     """Notifications that came, as many as a stream that is opened again may repeat."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, str, str, str], None] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
 
     def is_new(self, one: notify_pb2.Notification) -> bool:
-        key = one.notification_id, one.tx_id, one.command_id, one.kind
+        # Its id is another one when an inbox that was built anew tells of it again.
+        key = one.tx_id, one.command_id, one.kind, one.actor
         if key in self._known:
             return False
         self._known[key] = None

@@ -1,7 +1,8 @@
 """The inboxes and known identities, in SQLite. All of it can be derived again from the channel."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
@@ -71,8 +72,12 @@ _STILL_UNSEEN = """
 class Inbox:
     """All inboxes of this member's notify service."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, now_us: Callable[[], int] = lambda: time.time_ns() // 1_000
+    ) -> None:
+        """`now_us`: Unix time in microseconds, from which ids are made."""
         self._database = database
+        self._now_us = now_us
 
     async def next_block(self) -> int:
         """The first block that has not been told."""
@@ -111,7 +116,7 @@ class Inbox:
         def put(db: sqlite3.Connection) -> list[Notification]:
             db.execute("UPDATE progress SET next_block = max(next_block, ?)", (next_block,))
             write_rows(db, _INSERT_IDENTITY, [*identities], _IF_NEWER)
-            return notice_writer.keep(db, notices)
+            return notice_writer.keep(db, notices, self._now_us())
 
         return await self._database.write(put)
 

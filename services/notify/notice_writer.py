@@ -37,8 +37,12 @@ _Transactions = dict[tuple[int, str], _Transaction]
 """By block and id."""
 
 
-def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notification]:
-    """Write notices; gives the new ones with their ids, which follow all earlier ids."""
+def keep(db: sqlite3.Connection, notices: Collection[Notice], now_us: int) -> list[Notification]:
+    """Write notices; gives the new ones with their ids, which follow all earlier ids and `now_us`.
+
+    An inbox that was put back from a copy, or is built anew from the channel, tells again what it has lost.
+    Their ids are above all that were given before, so whoever goes on from such an id hears of them.
+    """
     there = _there(db, notices)
     fresh: list[Notice] = []
     for notice in notices:
@@ -49,7 +53,8 @@ def keep(db: sqlite3.Connection, notices: Collection[Notice]) -> list[Notificati
     if not fresh:
         return []
     after = db.execute("SELECT coalesce(max(notification_id), 0) FROM notices").fetchone()[0]
-    kept = [Notification(number, notice, False) for number, notice in enumerate(fresh, start=after + 1)]
+    first = max(after, now_us) + 1
+    kept = [Notification(number, notice, False) for number, notice in enumerate(fresh, start=first)]
     _put_notices(db, kept, _put_transactions(db, kept))
     return kept
 

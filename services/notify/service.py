@@ -67,7 +67,7 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         # Listen first, then read, so that nothing is missed. All notifications come from the inbox.
         with self._feeds.listen(owner) as feed:
             newest = await self._inbox.newest_id(owner)
-            # A place of an inbox that was rebuilt since means nothing.
+            # An inbox that was put back from a copy, and has told nothing since, is not so far.
             resumes = 0 < after <= newest
             last = after if resumes else newest
             begin = self._inbox.after(owner, after) if resumes else self._inbox.unacknowledged(owner)

@@ -198,9 +198,27 @@ async def test_an_application_goes_on_after_its_own_restart(mesh: Mesh) -> None:
         assert await heard(stream, 1) == mesh.ids[2:]
 
 
-async def test_of_an_inbox_that_was_built_anew_what_is_not_acknowledged_comes(mesh: Mesh) -> None:
-    async with aclosing(mesh.inbox.stream(after=10_000)) as stream:
+async def test_of_an_inbox_that_has_not_come_so_far_what_is_not_acknowledged_comes(mesh: Mesh) -> None:
+    async with aclosing(mesh.inbox.stream(after=mesh.ids[-1] + 1)) as stream:
         assert await heard(stream, 3) == mesh.ids
+
+
+async def test_an_inbox_that_is_built_anew_under_a_stream_tells_all_that_is_new_and_nothing_twice(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    mesh.carrier.refuses = [(3, _AWAY)]
+    async with aclosing(mesh.inbox.stream()) as stream, Database(tmp_path / "anew.db", MIGRATIONS) as anew:
+        assert await heard(stream, 3) == mesh.ids
+        old = [one.notice async for one in mesh.kept.after(PATIENT, 0)]
+        mesh.kept = notify.Inbox(anew)
+        asking = CallerSignature(Ledger(), channel=CHANNEL, msp_id=MERCY)
+        mesh.carrier.inboxes = InboxServicer(mesh.kept, mesh.feeds, asking)
+        again = await mesh.kept.keep(old, [], 3)
+        told = [await mesh.tell(4), await mesh.tell(5)]
+        assert await heard(stream, 2) == told
+        # What came again has another id, and was not given twice.
+        assert [one.notice for one in again] == old
+        assert not {one.notification_id for one in again} & set(mesh.ids)
 
 
 async def test_a_stream_goes_over_to_new_sessions_without_a_word(mesh: Mesh) -> None:

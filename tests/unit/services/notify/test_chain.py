@@ -21,7 +21,7 @@ OWNERS = (PATIENT, CLINICIAN, MERCY_ADMIN)
 @pytest.fixture
 async def inbox(tmp_path: Path) -> AsyncIterator[Inbox]:
     async with Database(tmp_path / "inbox.db", MIGRATIONS) as database:
-        yield Inbox(database)
+        yield Inbox(database, lambda: 0)  # ids 1, 2, 3, …
 
 
 def notice(number: int, owner: str = PATIENT, **more: object) -> Notice:

@@ -74,7 +74,7 @@ async def test_what_the_first_version_told_is_not_told_again_and_inboxes_go_on(t
     late = BROKEN._replace(command_id="command-9")  # of a transaction that had told something
 
     async with Database(tmp_path / "inbox.db", MIGRATIONS) as database:
-        inbox = Inbox(database)
+        inbox = Inbox(database, lambda: 0)
         kept = await inbox.keep([*OLD, new, late], [], 1)
         assert [(one.notification_id, one.notice) for one in kept] == [(7, new), (8, late)]
         assert await inbox.keep([late, new, *reversed(OLD)], [], 1) == []
