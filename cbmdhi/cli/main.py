@@ -21,13 +21,13 @@ OWN = (
     ),
     Command(
         "invite",
-        f"{_HERE}.staff:invite",
+        f"{_HERE}.registrations:invite",
         "Prepare the enrolment of staff or an engine (administrators).",
         PEOPLE,
     ),
     Command(
         "review",
-        f"{_HERE}.staff:review",
+        f"{_HERE}.review:app",
         "Registrations that wait for a vote, broken glass, and whom to stop (administrators).",
         PEOPLE,
     ),

@@ -21,6 +21,7 @@ from cbmdhi.cli import hints, passphrases, prefixes
 from cbmdhi.cli.home import DEFAULT_SHOWN, command_for, default_home
 from cbmdhi.client import Client
 from cbmdhi.errors import MeshError, Misuse, WalletError
+from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import json_text
 from cbmdhi.wallet import Wallet
@@ -231,6 +232,14 @@ def say(*lines: str) -> None:
 def done(what: str, block: int) -> str:
     """Of a receipt that the client has proven; the number of its block is in nothing that the peers sign."""
     return f"[green]{what}[/green]: most members' peers hold it (block {block}, says the gateway)"
+
+
+def show_receipt(receipt: Receipt, what: str, *, as_json: bool) -> None:
+    """The receipt of something that was done: for machines, or in a sentence."""
+    if as_json:
+        print(json.dumps(plain(receipt)))
+    else:
+        console.print(done(what, receipt.block))
 
 
 def counted(number: int, noun: str) -> str:

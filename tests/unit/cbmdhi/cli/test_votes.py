@@ -97,7 +97,7 @@ def test_at_a_terminal_it_is_asked_before_the_vote(
     agrees: bool, typed: Typed, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passphrases, "at_terminal", lambda: True)
-    monkeypatch.setattr("cbmdhi.cli.staff.typer.confirm", lambda *_, **__: agrees)
+    monkeypatch.setattr("cbmdhi.cli.registrations.typer.confirm", lambda *_, **__: agrees)
     told = typed("review", "approve", "cb1zcyna")
     assert (bool(reviews.voted), told.exit_code) == (agrees, 0 if agrees else Status.INTERRUPTED)
     assert ("nothing was voted" in told.output) == (not agrees)

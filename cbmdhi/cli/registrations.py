@@ -1,11 +1,9 @@
-"""What administrators do: invite, review, suspend; and privacy officers, who review a broken glass."""
+"""`cbmdhi invite`, and `cbmdhi review` of registrations: list, show, approve, reject, withdraw."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -21,16 +19,7 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError, Misuse
 from cbmdhi.identity.v1.identity_pb2 import ReviewResponse
-from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import address as addresses
-from cbmdhi.protocol.broken_glass import BrokenGlass
-
-_GLASS = ("break-glass", "review.wanted", "emergency.opened", "emergency.recorded")
-
-review = typer.Typer(
-    no_args_is_help=True,
-    help="Registrations that wait for a vote, broken glass, and whom to stop (administrators).",
-)
 
 
 def invite(
@@ -64,7 +53,6 @@ def invite(
             console.print(line, soft_wrap=True, markup=False)
 
 
-@review.command("list")
 def list_reviews(
     wallet: WalletOption = "",
     member: MemberOption = "",
@@ -104,7 +92,6 @@ def _show_waiting(waiting: list[IdentityDocument], typist: hints.Typist) -> None
     shared.say(f"to look at the first and vote: {typist.command('review', 'approve', waiting[0].address)}")
 
 
-@review.command()
 def show(
     address: Annotated[str, typer.Argument(help="Address of who waits, or its beginning.")],
     wallet: WalletOption = "",
@@ -134,7 +121,6 @@ def show(
         print(json.dumps(evidence, indent=2, ensure_ascii=False))
 
 
-@review.command()
 def approve(
     address: Annotated[
         str, typer.Argument(help="Address of who waits, or its beginning; without one it is said who waits.")
@@ -199,7 +185,6 @@ def _no_evidence(identity: IdentityDocument) -> str:
     return f"the CA of {identity.home_msp} certifies this {name_of_role(identity.role)}"
 
 
-@review.command()
 def reject(
     address: Annotated[str, typer.Argument(help="Address of who waits, or its beginning.")],
     reason: Annotated[str, typer.Option(help="document-mismatch, duplicate or other.")] = "other",
@@ -224,7 +209,6 @@ def reject(
     _show_vote(shared.with_client(wallet, home, member, work), as_json)
 
 
-@review.command()
 def withdraw(
     address: Annotated[str, typer.Argument(help="Address of who waits, or its beginning.")],
     wallet: WalletOption = "",
@@ -246,134 +230,7 @@ def withdraw(
         return await client.registration.withdraw(await client.registration.identity(whole))
 
     response = shared.with_client(wallet, home, member, work)
-    _show(response.receipt, "taken back", as_json)
-
-
-@review.command()
-def glass(
-    break_glass_id: Annotated[str, typer.Argument(help="`command` in `cbmdhi inbox`, or its beginning.")],
-    clinician: Annotated[
-        str, typer.Argument(help="Address of who broke the glass, or its beginning: `who` there.")
-    ],
-    justified: Annotated[bool, typer.Option("--justified/--not-justified", help="What came out.")],
-    wallet: WalletOption = "",
-    member: MemberOption = "",
-    home: HomeOption = shared.DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what was found about a break-glass (privacy officers and administrators).
-
-    It is closed when the clinician's member and another one have spoken.
-
-    Examples:
-
-        cbmdhi review glass 01a22d4c cb1zcyna --justified -w mercy-privacy
-
-        cbmdhi review glass 01a22d4c cb1zcyna --not-justified -w mercy-privacy --json
-    """
-
-    async def work(client: Client) -> Receipt:
-        glass_id, who = await _broken_glass(client, break_glass_id, clinician)
-        return await client.registration.review_break_glass(glass_id, who, justified=justified)
-
-    receipt = shared.with_client(wallet, home, member, work)
-    _show(receipt, "reviewed", as_json)
-
-
-@review.command()
-def reason(
-    break_glass_id: Annotated[str, typer.Argument(help="`command` in `cbmdhi inbox`, or its beginning.")],
-    clinician: Annotated[
-        str, typer.Argument(help="Address of who broke the glass, or its beginning: `who` there.")
-    ],
-    wallet: WalletOption = "",
-    member: MemberOption = "",
-    home: HomeOption = shared.DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Why a glass was broken, as the clinician sealed it to this reviewer.
-
-    Examples:
-
-        cbmdhi review reason 01a22d4c cb1zcyna -w mercy-privacy
-
-        cbmdhi review reason 01a22d4c cb1zcyna -w mercy-privacy --json
-    """
-
-    async def work(client: Client) -> BrokenGlass:
-        return await client.registration.broken_glass(*await _broken_glass(client, break_glass_id, clinician))
-
-    broken = shared.with_client(wallet, home, member, work)
-    if as_json:
-        print(json.dumps(asdict(broken)))
-    else:
-        console.print(
-            f"{broken.reason}: record {broken.record_id}, version {broken.version}, of {broken.patient}"
-        )
-
-
-@review.command()
-def suspend(
-    address: Annotated[
-        str, typer.Argument(help="Address of whom to stop; of a wallet under HOME its beginning will do.")
-    ],
-    reason: Annotated[str, typer.Argument(help="lost-key, left, misuse or other.")],
-    void_consents_since: Annotated[
-        datetime | None,
-        typer.Option(help="With a patient's lost-key: end the consents given since then (local time)."),
-    ] = None,
-    wallet: WalletOption = "",
-    member: MemberOption = "",
-    home: HomeOption = shared.DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Stop an identity of this member: nobody lets it do anything from then on.
-
-    A patient can still revoke consents, unless the key was lost.
-
-    Examples:
-
-        cbmdhi review suspend cb1zcynahh4slrtorcscddpcmjprqj3enok left -w mercy-administrator
-
-        cbmdhi review suspend cb1zcyna lost-key --void-consents-since 2026-11-01 -w mercy-administrator
-    """
-    address = shared.check_address(address, home)
-    since_ms = int(void_consents_since.astimezone().timestamp() * 1000) if void_consents_since else 0
-    receipt = shared.with_client(
-        wallet, home, member, lambda client: client.registration.suspend(address, reason, since_ms)
-    )
-    _show(receipt, "suspended", as_json)
-
-
-@review.command()
-def reinstate(
-    address: Annotated[
-        str,
-        typer.Argument(help="Address of who may act again; of a wallet under HOME its beginning will do."),
-    ],
-    wallet: WalletOption = "",
-    member: MemberOption = "",
-    home: HomeOption = shared.DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Let a suspended identity act again; after a lost key, or when its owner stopped it, two members do.
-
-    Examples:
-
-        cbmdhi review reinstate cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-administrator
-
-        cbmdhi review reinstate cb1zcynahh4slrtorcscddpcmjprqj3enok -w mercy-administrator --json
-    """
-    address = shared.check_address(address, home)
-    receipt = shared.with_client(wallet, home, member, lambda client: client.registration.reinstate(address))
-    _show(receipt, "reinstated", as_json)
-
-
-def _show(receipt: Receipt, done: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(shared.plain(receipt)))
-    else:
-        console.print(shared.done(done, receipt.block))
+    shared.show_receipt(response.receipt, "taken back", as_json=as_json)
 
 
 def _show_vote(response: ReviewResponse, as_json: bool) -> None:
@@ -411,13 +268,3 @@ async def _waiting(client: Client, typed: str) -> IdentityDocument:
             f"no registration of {address} waits: it is {status}",
         )
     return identity
-
-
-async def _broken_glass(client: Client, glass_id: str, clinician: str) -> tuple[str, str]:
-    """The command that broke a glass and who did it, from what the inbox shows of them. Raises Misuse."""
-    if prefixes.is_whole(glass_id) and addresses.is_address(clinician):
-        return glass_id, clinician
-    told = [entry for entry in await client.inbox.list() if entry.kind in _GLASS]
-    whole = prefixes.resolved(glass_id, [entry.command_id for entry in told], "broken glass in the inbox")
-    actors = [entry.actor for entry in told if entry.command_id == whole]
-    return whole, prefixes.resolved(clinician, actors, "who broke it")
