@@ -257,7 +257,8 @@ def _consortium(path: Path) -> consortium.Consortium:
     try:
         return consortium.load(path)
     except (OSError, ValueError) as error:
-        raise WalletError(f"the consortium file cannot be read: {error}") from error
+        why = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else error
+        raise WalletError(f"the consortium file cannot be read: {why}") from error
 
 
 def _write_secret(path: Path, text: str) -> None:

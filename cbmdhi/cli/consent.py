@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import MutableSequence
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import hints, prefixes, shared
+from cbmdhi.cli import hints, mistyped, prefixes, shared
 from cbmdhi.cli.listing import when
 from cbmdhi.cli.records import record_named
-from cbmdhi.cli.roles import name_of_role, role_named
+from cbmdhi.cli.roles import ROLES, name_of_role, role_named
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
 from cbmdhi.client.consents import provision
@@ -24,6 +23,7 @@ from cbmdhi.errors import Misuse
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
+from cbmdhi.protocol.consortium import Consortium
 from cbmdhi.protocol.words import ACTIONS
 
 _MOST_DAYS = 36_500
@@ -37,7 +37,12 @@ app = typer.Typer(
 
 @app.command()
 def grant(
-    to: Annotated[str, typer.Argument(help="An address or its beginning, a role, MSP:role, or an MSP id.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="An address or its beginning, a role, a member (MSP id or name), or MEMBER:role."
+        ),
+    ],
     purpose: Annotated[
         list[str] | None, typer.Option(help="Purpose of use; repeat. Default: TREAT; of a deny: all.")
     ] = None,
@@ -73,11 +78,11 @@ def grant(
     shared.closed("--purpose", purpose or [], PURPOSES)
     shared.closed("--category", category or [], CATEGORIES)
     shared.closed("--action", action or [], ACTIONS)
-    grantee, until_ms = _grantee(to, home), _until_ms(days)
+    until_ms = _until_ms(days)
 
     async def work(client: Client) -> tuple[str, RecordReceipt]:
         line = provision(
-            **grantee,
+            **_grantee(to, home, client.wallet.consortium),
             purposes=purpose,
             categories=category or [],
             record_ids=[
@@ -210,22 +215,27 @@ def _until(line: pb.Provision, now_ms: float) -> str:
     return f"ended {at}" if line.valid_until_ms <= now_ms else at
 
 
-def _grantee(text: str, home: Path) -> dict[str, Any]:
+def _grantee(text: str, home: Path, known: Consortium) -> dict[str, Any]:
     if addresses.is_address(text) or prefixes.may_begin_address(text):
         return {"grantee": shared.check_address(text, home)}
-    msp, colon, role = text.partition(":")
+    organisation, colon, role = text.partition(":")
     if colon:
-        return {"msp": msp, "role": role_named(role)}
-    return {"msp": text} if re.fullmatch(r"\w+MSP", text) else {"role": _role_or_explain(text)}
+        return {"msp": _msp(organisation, known), "role": role_named(role)}
+    if text in ROLES:
+        return {"role": role_named(text)}
+    if text.endswith("MSP") or text in [one.name for one in known.members.values()]:
+        return {"msp": _msp(text, known)}
+    raise Misuse(
+        f"{text!r} is no address, no member and no role; {mistyped.of(text, (*known.members, *ROLES))}"
+    )
 
 
-def _role_or_explain(text: str) -> int:
+def _msp(typed: str, known: Consortium) -> str:
+    """The MSP id of a member, by it or by its name."""
     try:
-        return role_named(text)
-    except Misuse as error:
-        raise Misuse(
-            f"{text!r} is no address, no MSP id and no role: give cb1…, LakesideMSP or clinician"
-        ) from error
+        return known.member_named(typed).msp_id
+    except KeyError as error:
+        raise Misuse(f"no member {typed!r}; {mistyped.of(typed, known.members)}") from error
 
 
 def _who(grantee: pb.Grantee) -> str:

@@ -118,6 +118,8 @@ def of_wallet(error: WalletError, folder: Path, home: Path) -> Failure:
     if not (folder / "wallet.json").exists():
         there = sorted(file.parent.name for file in (home / "wallets").glob("*/wallet.json"))
         name = folder.name if folder.parent == home / "wallets" else str(folder)
+        # What looks like an option is no name that could be typed.
+        name = "NAME" if name.startswith("-") else name
         create = command_for(home, "wallet", "create", name, "-m", "MEMBER")
         told.reason = f"no wallet in {folder}"
         told.next_steps = (

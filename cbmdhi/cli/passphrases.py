@@ -66,7 +66,12 @@ def _given() -> str:
 
 
 def _first_line(file: Path) -> str:
-    lines = file.read_text().splitlines()
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or "it is no text"
+        reason = f"the passphrase cannot be read from {file}: {why}"
+        raise Failure("FILE", reason, status=Status.MISTYPED, next_steps=[WAYS]) from error
     if not lines or not lines[0]:
         raise _missing(f"{file} holds no passphrase: its first line is it, and it is empty", [])
     return lines[0]

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from cbmdhi.cli import mistyped
 from cbmdhi.errors import Misuse
 from cbmdhi.protocol import ids
 
 _SHORTEST_SHOWN = 8
 # "cb1" and so many more are not typed by chance.
 _SHORTEST_ADDRESS = 7
-_MOST_NAMED = 5
 _TX_ID = re.compile(r"[0-9a-f]{64}")
 _ADDRESS_BEGINS = re.compile(r"cb1[a-z2-7]*…?")
 
@@ -43,8 +43,9 @@ def resolved(typed: str, known: Iterable[str], what: str) -> str:
     if len(meant) == 1:
         return meant[0]
     if not meant:
-        raise Misuse(f"no {what} begins with {beginning!r}")
-    named = ", ".join(meant[:_MOST_NAMED]) + (", …" if len(meant) > _MOST_NAMED else "")
+        there = f"; there are: {mistyped.some(found)}" if found else ", nor is there any other"
+        raise Misuse(f"no {what} begins with {beginning!r}{there}")
+    named = mistyped.some(meant)
     raise Misuse(f"{len(meant)} begin with {beginning!r}: type more of the one that is meant: {named}")
 
 

@@ -19,6 +19,8 @@ from cbmdhi.client import Client
 from cbmdhi.client.records import Reading, Written
 from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.errors import MeshError, Misuse, UnknownOutcome, name_of
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
@@ -162,7 +164,8 @@ async def record_named(client: Client, typed: str, patient: str, purpose: str) -
 
 def list_records(
     patient: Annotated[
-        str, typer.Option("--patient", "-p", help="Address, or its beginning; by default the wallet's own.")
+        str,
+        typer.Option("--patient", "-p", help="Address, or its beginning; a patient's default: their own."),
     ] = "",
     category: Annotated[str, typer.Option(help="Data category, such as observations.")] = "",
     purpose: Annotated[str, typer.Option(help="Purpose of use. Default: TREAT; of one's own: PATRQT.")] = "",
@@ -180,14 +183,18 @@ def list_records(
         cbmdhi list -p cb1zcynahh4slrtorcscddpcmjprqj3enok --category observations -w mercy-clinician --json
     """
     chosen = purpose or ("TREAT" if patient else "PATRQT")
+
+    async def work(client: Client) -> list[RecordVersion]:
+        if not patient and client.wallet.role != pb.ROLE_PATIENT:
+            raise Misuse("whose records? name the patient: -p ADDRESS", "patient")
+        return await client.records.list(patient, category=category, purpose=chosen)
+
     shared.closed("--purpose", [chosen], PURPOSES)
     if category:
         shared.closed("--category", [category], CATEGORIES)
     if patient:
         patient = shared.patient_named(patient, home)
-    found = shared.with_client(
-        wallet, home, member, lambda client: client.records.list(patient, category=category, purpose=chosen)
-    )
+    found = shared.with_client(wallet, home, member, work)
     if as_json:
         print(json.dumps([shared.plain(entry) for entry in found]))
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cbmdhi.cli import hints, passphrases, prefixes, shared
+from cbmdhi.cli import hints, mistyped, passphrases, prefixes, shared
 from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.listing import when
 from cbmdhi.cli.roles import name_of_role, role_named
@@ -260,11 +260,17 @@ async def _pending_address(client: Client, typed: str) -> str:
 async def _waiting(client: Client, typed: str) -> IdentityDocument:
     """The registration under that address. Raises MeshError NOT_FOUND when none waits."""
     address = await _pending_address(client, typed)
-    identity = await client.registration.identity(address)
-    if identity.status != state_pb2.IDENTITY_STATUS_PENDING:
+    try:
+        identity = await client.registration.identity(address)
         status = state_pb2.IdentityStatus.Name(identity.status).removeprefix("IDENTITY_STATUS_").lower()
+    except MeshError as error:
+        if error.code != code_pb2.CODE_NOT_FOUND:
+            raise
+        identity, status = IdentityDocument(), "not known"
+    if identity.status != state_pb2.IDENTITY_STATUS_PENDING:
+        others = mistyped.some(one.address for one in await _pending(client)) or "nobody"
         raise MeshError(
             code_pb2.CODE_NOT_FOUND,
-            f"no registration of {address} waits: it is {status}",
+            f"no registration of {address} waits: it is {status}; for this member's vote waits: {others}",
         )
     return identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from cbmdhi.cli import mistyped
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import Misuse
 
@@ -17,7 +18,7 @@ ROLES: dict[str, pb.Role] = {
 def role_named(name: str) -> pb.Role:
     """The role of that name. Raises Misuse with those that there are."""
     if name not in ROLES:
-        raise Misuse(f"no role {name!r}; there are: {', '.join(ROLES)}", "role")
+        raise Misuse(f"no role {name!r}; {mistyped.of(name, ROLES)}", "role")
     return ROLES[name]
 
 

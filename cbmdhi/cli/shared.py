@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cbmdhi.cli import hints, passphrases, prefixes
+from cbmdhi.cli import hints, mistyped, passphrases, prefixes
 from cbmdhi.cli.home import DEFAULT_SHOWN, command_for, default_home
 from cbmdhi.client import Client
 from cbmdhi.errors import MeshError, Misuse, WalletError
@@ -167,10 +167,10 @@ def is_object(content: bytes) -> bool:
 
 def closed(option: str, given: Sequence[str], words: Iterable[str]) -> None:
     """Refuse what is not of a closed list. Raises Misuse, which names the list."""
-    known = sorted(words)
+    known = set(words)
     for word in given:
         if word not in known:
-            raise Misuse(f"{option} {word!r} is not one of: {', '.join(known)}")
+            raise Misuse(f"there is no {option} {word!r}; {mistyped.of(word, known)}")
 
 
 def record_and_version(typed: str) -> tuple[str, int]:

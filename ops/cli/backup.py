@@ -153,6 +153,8 @@ def make_key(
 
         cbmdhi recovery-key mercy.key --json
     """
+    if not file.name:
+        raise typer.BadParameter("name a file, such as mercy.key", param_hint="FILE")
     public_file = guarded_network(lambda: recovery_key.make(file))
     fingerprint = recovery_key.recipient(public_file).fingerprint
     if as_json:

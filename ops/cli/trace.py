@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import defaultdict
 from dataclasses import asdict
@@ -15,13 +16,13 @@ from cbmdhi.cli import prefixes, shared
 from cbmdhi.cli.exits import Failure
 from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, console
+from ops.cli.network import guarded_network
 from ops.devnet import collected_traces
 from ops.devnet.collected_traces import Node, Span
 from ops.devnet.layout import home_at
 
 _LISTED = 20
-# Characters of a trace's id.
-_WHOLE = 32
+_WHOLE = re.compile(r"[0-9a-f]{32}")
 # A program sends its spans once a second.
 _QUIET_SECONDS = 1.5
 _LONGEST_SECONDS = 10.0
@@ -51,9 +52,11 @@ def trace(
 
         cbmdhi trace 4bf92f35 --json
     """
+    # Refuses a folder that no network can be in.
+    guarded_network(lambda: home_at(home), home)
     if newest:
         trace_id = _newest(home, newest)
-    elif trace_id and len(trace_id) < _WHOLE:
+    elif trace_id and not _WHOLE.fullmatch(trace_id):
         trace_id = prefixes.resolved(trace_id, {one.trace_id for one in read(home)}, "trace that has arrived")
     if not trace_id:
         _list(home, as_json)

@@ -55,7 +55,7 @@ def typed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
         arguments = [*words, "--home", str(home), *(("-w", wallet) if wallet else ())]
         monkeypatch.setattr(sys, "argv", ["cbmdhi", *arguments])
         told = CliRunner().invoke(app, arguments)
-        printed.check(told.output)
+        printed.check(told)
         return told
 
     return run

@@ -10,6 +10,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 from typer.main import get_command
+from typer.testing import Result
 
 from cbmdhi.cli.main import app
 
@@ -22,23 +23,20 @@ _MADE = re.compile(r"make (up|down|clean|status|doctor)")
 
 def commands_in(text: str) -> list[str]:
     """Every command line that the text tells a person to type."""
+    if (texts := _of_machines(text)) is not None:
+        return [command for one in texts for command in commands_in(one)]
     found: list[str] = []
     for line in text.splitlines():
-        if line[:1] in ("{", "[") and (texts := _of_machines(line)):
-            found += [command for one in texts for command in commands_in(one)]
-            continue
         found += [one for one in _IN_BACKTICKS.findall(line) if _is_ours(one)]
         found += _TO_THE_END.findall(_IN_BACKTICKS.sub("", line))
     return found
 
 
-def check(text: str) -> list[str]:
-    """Parse every command in the text; gives them. Fails for one that could not be typed as it stands."""
-    found = commands_in(text)
-    for one in found:
+def check(told: Result) -> None:
+    """Parse every command that was printed. Fails for one that could not be typed as it stands."""
+    for one in (*commands_in(told.stdout), *commands_in(told.stderr)):
         if not _MADE.fullmatch(one):
             parse(one)
-    return found
 
 
 def parse(typed: str) -> Any:
@@ -57,12 +55,15 @@ def parse(typed: str) -> Any:
     return context
 
 
-def _of_machines(line: str) -> list[str]:
-    """Every text within a line of JSON."""
+def _of_machines(text: str) -> list[str] | None:
+    """Every text within a JSON document; None for anything else."""
+    if text[:1] not in ("{", "["):
+        return None
     texts: list[str] = []
     with suppress(ValueError):
-        json.loads(line, object_hook=lambda pairs: texts.extend(_texts(list(pairs.values()))))
-    return texts
+        json.loads(text, object_hook=lambda pairs: texts.extend(_texts(list(pairs.values()))))
+        return texts
+    return None
 
 
 def _texts(values: list[Any]) -> list[str]:

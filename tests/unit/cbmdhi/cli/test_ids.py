@@ -13,7 +13,8 @@ import pytest
 from cbmdhi.cli import listing, prefixes, shared
 from cbmdhi.cli.exits import Status
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.state_pb2 import ActiveConsent, AuditEntry, ConsentDocument
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import ActiveConsent, AuditEntry, ConsentDocument, RecordVersion
 from cbmdhi.errors import MeshError, Misuse
 from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry
 from cbmdhi.notify.v1.notify_pb2 import Notification
@@ -38,8 +39,15 @@ def test_a_beginning_that_several_have_is_told_with_them() -> None:
 
 
 def test_a_beginning_that_none_has_is_told() -> None:
-    with pytest.raises(Misuse, match="no record begins with 'ff'"):
+    with pytest.raises(Misuse, match=f"no record begins with 'ff'; there are: {FIRST}$"):
         prefixes.resolved("ff", [FIRST], "record")
+    with pytest.raises(Misuse, match=r"no record begins with 'ff', nor is there any other$"):
+        prefixes.resolved("ff", [], "record")
+
+
+def test_of_many_that_were_not_meant_the_first_few_are_told() -> None:
+    with pytest.raises(Misuse, match=r"there are: a0, a1, a2, a3, a4, …$"):
+        prefixes.resolved("ff", [f"a{number}" for number in range(9)], "record")
 
 
 def test_an_id_that_is_the_beginning_of_another_is_itself() -> None:
@@ -76,11 +84,15 @@ class Mesh(SimpleNamespace):
         if of:
             if not self.may_search:
                 raise MeshError(code_pb2.CODE_FORBIDDEN, "no")
-            return [SimpleNamespace(record_id=one) for one in (FIRST, THIRD)]
+            return [RecordVersion(record_id=one) for one in (FIRST, THIRD)]
         return ConsentDocument(consents=[ActiveConsent(consent_id=one) for one in (FIRST, THIRD)])
 
     async def read(self, *of: Any) -> Any:
         self.asked.append(of)
+        raise MeshError(code_pb2.CODE_NOT_FOUND, "no more is needed here")
+
+    async def grant(self, line: Any) -> Any:
+        self.asked.append(line)
         raise MeshError(code_pb2.CODE_NOT_FOUND, "no more is needed here")
 
     async def revoke(self, consent_id: str) -> Any:
@@ -118,6 +130,47 @@ def test_who_may_not_search_is_told_to_type_the_whole_id(typed: Typed, mesh: Mes
     assert (told.exit_code, "type it whole" in told.output, mesh.asked) == (Status.MISTYPED, True, [])
     typed("get", THIRD, "-p", SOMEBODY)
     assert mesh.asked[0][1] == THIRD
+
+
+def test_a_patient_lists_their_own_and_anybody_else_names_whose(typed: Typed, mesh: Mesh) -> None:
+    own = typed("list", "--json")
+    assert own.exit_code == Status.DONE, own.output
+    mesh.wallet.role = pb.ROLE_ENGINE
+    told = typed("list")
+    assert (told.exit_code, "-p ADDRESS" in told.output) == (Status.MISTYPED, True), told.output
+    assert "no records" not in told.output
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("LakesidMSP", "did you mean LakesideMSP?"),
+        ("lakesid:clinician", "did you mean LakesideMSP?"),
+        ("NorthgateMSP", "there are: LakesideMSP, MercyMSP"),
+        ("mercy:clinicain", "did you mean clinician?"),
+        ("Clinician", "did you mean clinician?"),
+        (":clinician", "no member ''; there are: LakesideMSP, MercyMSP"),
+    ],
+)
+def test_a_consent_to_nobody_is_told_with_those_that_there_are(
+    to: str, says: str, typed: Typed, mesh: Mesh
+) -> None:
+    told = typed("consent", "grant", to)
+    assert (told.exit_code, says in told.output, mesh.asked) == (Status.MISTYPED, True, []), told.output
+
+
+@pytest.mark.parametrize(
+    ("to", "msp", "role"),
+    [
+        ("LakesideMSP:clinician", "LakesideMSP", pb.ROLE_CLINICIAN),
+        ("lakeside", "LakesideMSP", pb.ROLE_UNSPECIFIED),
+        ("clinician", "", pb.ROLE_CLINICIAN),
+    ],
+)
+def test_a_consent_is_to_a_member_or_a_role(to: str, msp: str, role: int, typed: Typed, mesh: Mesh) -> None:
+    typed("consent", "grant", to)
+    (grantee,) = mesh.asked[0].grantees
+    assert (grantee.msp, grantee.role) == (msp, role)
 
 
 def test_a_consent_is_taken_back_by_the_beginning_of_its_id(typed: Typed, mesh: Mesh) -> None:

@@ -203,7 +203,7 @@ def test_a_word_of_a_closed_list_is_told_with_the_list(
     words: tuple[str, ...], named: str, typed: Typed
 ) -> None:
     told = typed(*words)
-    assert (told.exit_code, "is not one of" in told.output, named in told.output) == (2, True, True), (
+    assert (told.exit_code, "there is no --" in told.output, named in told.output) == (2, True, True), (
         told.output
     )
 

@@ -24,6 +24,7 @@ from cbmdhi.errors import MeshError, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
+from cbmdhi.wallet import Wallet
 from tests.unit.cbmdhi.cli.conftest import Typed
 from tests.unit.cbmdhi.client.test_consents import Channel, given
 
@@ -66,7 +67,7 @@ class At:
     folder: Path
 
     def __post_init__(self) -> None:
-        self.wallet, self.connection = self, cast(Connection, self.channel)
+        self.wallet, self.connection = Wallet.load(self.folder), cast(Connection, self.channel)
         self.consents, self.outbox = Consents(self.connection), Outbox(self.folder)
         self.registration = Registration(self.connection)
 

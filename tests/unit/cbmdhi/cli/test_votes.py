@@ -11,14 +11,16 @@ import pytest
 
 from cbmdhi.cli import passphrases, shared
 from cbmdhi.cli.exits import Status
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.command.v1 import state_pb2
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
+from cbmdhi.errors import MeshError
 from cbmdhi.identity.v1.identity_pb2 import ReviewResponse
 from cbmdhi.wallet import Wallet
 from tests.unit.cbmdhi.cli.conftest import Typed
 
 PATIENT = "cb1zcynahh4slrtorcscddpcmjprqj3enok"
+ACTIVE = "cb1bbynahh4slrtorcscddpcmjprqj3enok"
 CLINICIAN = "cb1aaynahh4slrtorcscddpcmjprqj3enok"
 
 
@@ -33,6 +35,7 @@ class Reviews(SimpleNamespace):
             )
             for address, role in ((PATIENT, pb.ROLE_PATIENT), (CLINICIAN, pb.ROLE_CLINICIAN))
         ]
+        self.known: list[IdentityDocument] = []
         self.voted: list[tuple[str, bool]] = []
 
     async def __aenter__(self) -> Reviews:
@@ -44,7 +47,10 @@ class Reviews(SimpleNamespace):
         return [SimpleNamespace(identity=one) for one in self.waiting]
 
     async def identity(self, address: str) -> IdentityDocument:
-        return next(one for one in self.waiting if one.address == address)
+        for one in (*self.waiting, *self.known):
+            if one.address == address:
+                return one
+        raise MeshError(code_pb2.CODE_NOT_FOUND, "no identity")
 
     async def evidence(self, _: IdentityDocument) -> dict[str, str]:
         return {"name": "Anna"}
@@ -76,6 +82,27 @@ def test_that_nothing_waits_is_said(words: tuple[str, ...], typed: Typed, review
     assert (told.exit_code, "nothing waits for this member's vote" in told.output) == (0, True)
     told = typed("review", "approve", "cb1zcyna")
     assert (told.exit_code, "nothing waits" in told.output) == (Status.MISTYPED, True)
+
+
+@pytest.mark.parametrize("verb", ["approve", "show", "reject", "withdraw"])
+def test_of_a_beginning_that_nobody_has_it_is_said_who_waits(
+    verb: str, typed: Typed, reviews: Reviews
+) -> None:
+    told = typed("review", verb, "cb1zzzz")
+    assert told.exit_code == Status.MISTYPED
+    assert f"begins with 'cb1zzzz'; there are: {CLINICIAN}, {PATIENT}" in told.output
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_of_an_address_that_does_not_wait_it_is_said_who_does(
+    is_known: bool, typed: Typed, reviews: Reviews
+) -> None:
+    active = IdentityDocument(address=ACTIVE, status=state_pb2.IDENTITY_STATUS_ACTIVE)
+    reviews.known = [active] if is_known else []
+    told = typed("review", "approve", ACTIVE)
+    assert told.exit_code == Status.FAILED
+    assert f"it is {'active' if is_known else 'not known'}; for this member's vote waits:" in told.output
+    assert f"{CLINICIAN}, {PATIENT}" in told.output
 
 
 def test_a_patients_evidence_is_shown_with_who_it_is_before_the_vote(typed: Typed, reviews: Reviews) -> None:
