@@ -160,10 +160,10 @@ def versions_told() -> dict[str, dict[str, str]]:
     """By language, what the table of protos/README.md names, and the version behind it."""
     text = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
     table = text.split("\n## Versions\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split("|", 1) for line in table.splitlines() if line.startswith("| ")][1:]
-    return {
-        language.strip(): dict(re.findall(r"`([^`]+)` v?(\d[\w.]*\w)", cells)) for language, cells in rows
-    }
+    told: dict[str, dict[str, str]] = {}
+    for language, cells in re.findall(r"^\| (\w+) \|(.+)$", table, re.MULTILINE):
+        told.setdefault(language, {}).update(re.findall(r"`([^`]+)` v?(\d[\w.]*\w)", cells))
+    return told
 
 
 def version_of(name: str, pinned: dict[str, str]) -> str:
