@@ -2,6 +2,7 @@
 
     rate      operations a second      →   a list: **rate** operations a second
     ├── NotSent                        →   a block of code
+        await client.put(…)            →   a block of code, also behind a list
 
 The site's builder has an environment of its own: nothing but the standard library is imported here.
 """
@@ -15,12 +16,15 @@ _TREE = re.compile(r"[├└│]")
 
 
 def as_markdown(text: str) -> str:
-    """The docstring, with lists where names and texts are aligned and code where a tree is drawn."""
+    """The docstring, with lists where names and texts are aligned, code where a tree is drawn or a part indented."""
     return "\n\n".join(_paragraph(part) for part in re.split(r"\n{2,}", text))
 
 
 def _paragraph(part: str) -> str:
     lines = part.split("\n")
+    if all(line.startswith("    ") for line in lines):
+        # Indented, it would go on with the list before it.
+        return "\n".join(["```python", *(line[4:] for line in lines), "```"])
     if any(_TREE.match(line) for line in lines):
         return "\n".join(f"    {line}" for line in lines)
     if not _ENTRY.fullmatch(lines[0]) or not all(

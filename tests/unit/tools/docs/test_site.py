@@ -107,6 +107,10 @@ def test_what_is_aligned_in_a_docstring_becomes_a_list_and_a_tree_stays_one() ->
         "Load.\n\n- `rate`: a second\n- `users`, `streams`: how many of each\n\nMore   words."
     )
     assert as_markdown("Error\n├── NotSent\n└── Misuse") == "    Error\n    ├── NotSent\n    └── Misuse"
+    example = "rate  a second\n\n    async with mesh as one:\n        await one.go()"
+    assert as_markdown(example) == (
+        "- `rate`: a second\n\n```python\nasync with mesh as one:\n    await one.go()\n```"
+    )
     assert as_markdown("Plain prose\nover two lines.") == "Plain prose\nover two lines."
 
 
