@@ -16,7 +16,7 @@ _TREE = re.compile(r"[├└│]")
 
 
 def as_markdown(text: str) -> str:
-    """The docstring, with lists where names and texts are aligned, code where a tree is drawn or a part indented."""
+    """The docstring, with lists where names and texts are aligned, code where it is indented or a tree."""
     return "\n\n".join(_paragraph(part) for part in re.split(r"\n{2,}", text))
 
 

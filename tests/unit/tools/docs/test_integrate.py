@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -18,6 +19,7 @@ from cbmdhi.protocol.state_keys import audit_key, record_key
 from services.gateway.config import GatewayConfig
 from services.identity.config import IdentityConfig
 from services.runtime.errors import grpc_status_of
+from tests.e2e import test_engines
 from tools.docs.excerpts import NoSuchExcerpt, excerpt, named, refreshed
 from tools.docs.pages import DOCS, ROOT, pages
 
@@ -195,6 +197,16 @@ def python_packages() -> dict[str, str]:
     """What requirements.lock pins."""
     text = (ENGINES / "python" / "requirements.lock").read_text(encoding="utf-8")
     return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_the_page_runs_the_programs_and_commands_that_the_tests_run() -> None:
+    part = (INTEGRATE / "engine.md").read_text(encoding="utf-8").split("\n## Run them\n")[1]
+    for program in test_engines.PROGRAMS.values():
+        assert Path(program[-1]).relative_to(ROOT).as_posix() in part
+    ran = set(re.findall(r"\$ENGINE ([\w-]+)", part))
+    assert ran == {"check-vectors", "keys", "join", "send", "resend"}
+    tested = inspect.getsource(test_engines)
+    assert {word for word in ran if f'"{word}"' in tested} == ran
 
 
 def test_the_state_keys_that_prove_a_receipt_are_those_of_the_code() -> None:
