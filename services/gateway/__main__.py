@@ -141,7 +141,14 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     # Entered before the pipeline, left after it: what it has committed is still opened.
     opens = await life.enter(OpenBatcher(storage, life.metrics))
     # For what is large: the event loop is everybody's.
-    side_process = await life.enter(SideProcess(life.metrics, name="check"))
+    side_process = await life.enter(
+        SideProcess(
+            life.metrics,
+            name="check",
+            cpu_seconds=config.large_content_cpu_seconds,
+            memory_bytes=config.large_content_memory_bytes,
+        )
+    )
     members = frozenset(ca.msp_id for ca in config.client_ca)
     checks = Checks(identities, config.signed_channel, members, checker, side_process, clock.now_ms)
     queues = BatchQueues(

@@ -100,6 +100,11 @@ class GatewayConfig(SignedChannelConfig):
     until some are left again: many more, and each costs the others what a good one would."""
     refusal_debt_seconds: float = Field(default=10.0, gt=0)
     """For which such a client is not read at most, however much was refused of what was under way."""
+    large_content_cpu_seconds: float = Field(default=10.0, gt=0, le=20)
+    """Of the processor, to check one content or Bundle over 48 KiB: one of 16 MiB takes up to 6."""
+    large_content_memory_bytes: int = Field(default=1024 * MIB, ge=896 * MIB)
+    """Address space of the process that checks them, one at a time: 256 MiB of it are libraries and schemas,
+    and one of 16 MiB takes up to 570 more."""
     in_flight_bytes: int = Field(default=256 * MIB, ge=16 * MIB)
     """Of all submissions in memory; then no stream is read."""
     batch_submissions: int = Field(default=400, ge=1, le=1_000)

@@ -138,16 +138,10 @@ class FhirWriter:
 
     def _turn(self, session: Session) -> _Turn:
         with nothing_done():
-            turn = _Turn(
-                session, self._delegated_signer.group_signer(session), self._refused.of(session.address)
-            )
-            if (seconds := turn.quota.wait_seconds()) > 0:
-                raise MeshError(
-                    code_pb2.CODE_RESOURCE_EXHAUSTED,
-                    "too many of this caller's writes were refused: mend them; send again after the delay",
-                    retry_after_ms=int(seconds * 1000) + 1,
-                )
-        return turn
+            sign = self._delegated_signer.group_signer(session)
+            quota = self._refused.of(session.address)
+            quota.check()
+        return _Turn(session, sign, quota)
 
     async def _write(
         self,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from cbmdhi.command.v1 import code_pb2
+from services.runtime.errors import MeshError
 from services.runtime.token_bucket import TokenBucket
 from services.runtime.ttl_cache import TtlCache
 
@@ -34,7 +35,7 @@ _BLAMELESS = frozenset(
 
 
 class RefusalQuota:
-    """Of one client. `clock` in seconds, never going back."""
+    """Of one client, by whichever way it writes. `clock` in seconds, never going back."""
 
     def __init__(self, bucket: TokenBucket, clock: Callable[[], float]) -> None:
         self._bucket = bucket
@@ -48,6 +49,16 @@ class RefusalQuota:
     def wait_seconds(self) -> float:
         """How long to read nothing from the client; 0 while something is left."""
         return self._bucket.wait_seconds(self._clock())
+
+    def check(self) -> None:
+        """Raises MeshError RESOURCE_EXHAUSTED, with the delay, while nothing is left."""
+        if (seconds := self.wait_seconds()) > 0:
+            raise MeshError(
+                code_pb2.CODE_RESOURCE_EXHAUSTED,
+                "too many of this caller's writes were refused: mend them; send again after the delay",
+                retry_after_ms=math.ceil(seconds * 1000),
+                outcome=code_pb2.OUTCOME_NOT_DONE,
+            )
 
 
 class RefusalQuotas:

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -36,6 +38,31 @@ def prints() -> str:
 
 def sleeps(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def goes_on() -> None:
+    while True:
+        pass
+
+
+def fills_memory() -> int:
+    return len(bytearray(4 << 30))
+
+
+def ends_as_rust_does_without_memory() -> None:
+    os.abort()
+
+
+class Panic(BaseException):
+    """As pyo3 raises it: no Exception."""
+
+
+def panics() -> None:
+    raise Panic
+
+
+def limits() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0]
 
 
 @pytest.fixture
@@ -80,7 +107,87 @@ async def test_a_job_that_takes_too_long_is_ended_with_its_process(
             await aside.run(sleeps, 3_600.0)
     assert (await aside.run(pid_and, "next"))[0] != first
 
+    assert (caught.value.code, caught.value.nothing_done) == (code_pb2.CODE_TOO_LARGE, True)
+
+
+@pytest.mark.parametrize("work", [goes_on, fills_memory, ends_as_rust_does_without_memory, panics])
+async def test_who_asks_for_too_much_time_or_memory_is_refused_for_it_and_its_neighbour_is_served(
+    work: Callable[[], object],
+) -> None:
+    async with SideProcess(
+        Metrics("gateway"), name="check", cpu_seconds=0.5, memory_bytes=1 << 30, deadline_seconds=60.0
+    ) as aside:
+        first, _ = await aside.run(pid_and, "it is there")
+        greedy = asyncio.create_task(aside.run(work, caller="greedy"))
+        await asyncio.sleep(0)
+        neighbour = asyncio.create_task(aside.run(pid_and, "a", caller="neighbour"))
+        with pytest.raises(MeshError) as caught:
+            await greedy
+
+        again, said = await neighbour
+
+    assert (caught.value.code, caught.value.nothing_done) == (code_pb2.CODE_TOO_LARGE, True)
+    assert (said, again != first) == ("A", True)
+
+
+async def test_who_took_too_much_stands_back_for_as_long_as_it_took_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with SideProcess(Metrics("gateway"), name="check", deadline_seconds=60.0) as aside:
+        clock = _ByHand(aside, monkeypatch)
+        clock.job_takes = 7.0
+        with pytest.raises(MeshError):
+            await aside.run(dies, caller="greedy")
+        clock.job_takes = 0.0
+
+        with pytest.raises(MeshError) as stands_back:
+            await aside.run(pid_and, "a", caller="greedy")
+        _, neighbours = await aside.run(pid_and, "b", caller="neighbour")
+        clock.ahead += stands_back.value.retry_after_ms / 1000
+        _, later = await aside.run(pid_and, "c", caller="greedy")
+
+    assert stands_back.value.code == code_pb2.CODE_RESOURCE_EXHAUSTED
+    assert stands_back.value.nothing_done
+    assert stands_back.value.retry_after_ms > 0
+    assert (neighbours, later) == ("B", "C")
+
+
+class _ByHand:
+    """The loop's clock as the process of a job sees it: ahead by what the test says."""
+
+    def __init__(self, aside: SideProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = self.job_takes = 0.0
+        loop = asyncio.get_running_loop()
+        time_of_loop, ask = loop.time, aside._ask
+
+        async def asked(job: Any) -> Any:
+            self.ahead += self.job_takes
+            return await ask(job)
+
+        monkeypatch.setattr(loop, "time", lambda: time_of_loop() + self.ahead)
+        monkeypatch.setattr(aside, "_ask", asked)
+
+
+async def test_a_neighbour_whose_deadline_passes_meanwhile_is_told_that_nothing_was_done(
+    aside: SideProcess,
+) -> None:
+    await aside.run(pid_and, "it is there")
+    long = asyncio.create_task(aside.run(sleeps, 3_600.0, caller="a"))
+    await asyncio.sleep(0)
+
+    with pytest.raises(MeshError) as caught:
+        await aside.run(pid_and, "b", caller="b", ends_at=asyncio.get_running_loop().time() + 0.05)
+    long.cancel()
+    process = aside._process
+    assert process is not None
+    process.popen.kill()
+
     assert (caught.value.code, caught.value.nothing_done) == (code_pb2.CODE_DEADLINE_EXCEEDED, True)
+
+
+async def test_it_leaves_no_picture_of_its_memory_and_has_no_more_of_it_than_it_may() -> None:
+    async with SideProcess(Metrics("gateway"), name="check", memory_bytes=1 << 30) as aside:
+        assert await aside.run(limits) == (1 << 30, 0)
 
 
 async def test_one_callers_large_jobs_do_not_stand_before_anothers(aside: SideProcess) -> None:
