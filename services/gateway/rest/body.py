@@ -35,6 +35,8 @@ class Bodies:
         whose    caller or source that it is counted for
         seconds  until it has to be there
         """
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise web.HTTPUnsupportedMediaType  # a compressed one says nothing of how large it is
         body = bytearray()
         share = self._shares.setdefault(whose, ByteBudget(self.budget.most // _SHARE, self.budget))
         try:

@@ -55,7 +55,10 @@ _CODES: dict[int, tuple[int, str]] = {
         "the latest version is another than the request names: read it, and decide",
     ),
     413: (code_pb2.CODE_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes (16 MiB): send less at once"),
-    415: (code_pb2.CODE_INVALID, "a body is application/fhir+json or application/json, in UTF-8"),
+    415: (
+        code_pb2.CODE_INVALID,
+        "a body is application/fhir+json or application/json, in UTF-8 and not compressed",
+    ),
 }
 
 
@@ -106,6 +109,8 @@ class RestServer:
             shutdown_timeout=drain_seconds,
             handle_signals=False,
             lingering_time=_LINGER_SECONDS,
+            # Not before anybody knows whose it is, and there is room for it: see `Bodies`.
+            auto_decompress=False,
         )
         self.port = 0
 

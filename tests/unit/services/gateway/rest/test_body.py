@@ -17,6 +17,7 @@ class Content:
 
     def __init__(self, *chunks: bytes, after: Exception | None = None) -> None:
         self._chunks, self._after = chunks, after
+        self.headers: dict[str, str] = {}
 
     @property
     def content(self) -> "Content":
