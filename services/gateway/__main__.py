@@ -166,7 +166,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     refused = RefusalQuotas(config.refusals_at_once, config.refusals_per_second, config.refusal_debt_seconds)
     quotas = ClientQuotas(
         ClientLimits(
-            submissions=config.in_flight_per_caller,
+            commands=config.in_flight_per_caller,
             in_bytes=config.in_flight_bytes_per_caller,
             streams=config.streams_per_caller,
         ),

@@ -66,7 +66,8 @@ class GatewayConfig(SignedChannelConfig):
     revocations_every_seconds: float = Field(default=1.0, gt=0, le=2)
     """Between two questions to identity, whom the members' CAs have revoked."""
     in_flight_per_stream: int = Field(default=4_000, ge=1)
-    """Submissions of one stream whose result is not out yet; then the stream is not read."""
+    """Commands of one stream whose result is not out yet; then the stream is not read. A group counts for as
+    many as it has."""
     in_flight_per_caller: int = Field(default=16_000, ge=1, le=25_000)
     """Of all streams of one client; then none of them is read."""
     in_flight_bytes_per_caller: int = Field(default=64 * MIB, ge=16 * MIB)
@@ -96,8 +97,8 @@ class GatewayConfig(SignedChannelConfig):
     """For a submission of a stream to come into a batch. Later it is not sealed, and answered as not done."""
     refusals_at_once: int = Field(default=500, ge=1)
     refusals_per_second: float = Field(default=50.0, gt=0)
-    """Of one client's submissions to streams, refused through its own doing; then its streams are not read
-    until some are left again: many more, and each costs the others what a good one would."""
+    """Commands of one client's, refused through its own doing; then its streams are not read, and its calls
+    refused, until some are left again: many more, and each costs the others what a good one would."""
     refusal_debt_seconds: float = Field(default=10.0, gt=0)
     """For which such a client is not read at most, however much was refused of what was under way."""
     large_content_cpu_seconds: float = Field(default=10.0, gt=0, le=20)

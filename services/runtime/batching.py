@@ -39,10 +39,11 @@ class Waiting(asyncio.Future[R], Generic[T, R]):
     """
 
     # Set by `enqueue`, which makes thousands a second: no constructor arguments.
-    __slots__ = ("ends_at", "give_up", "item", "key", "since", "size", "span", "taken")
+    __slots__ = ("ends_at", "give_up", "item", "key", "since", "size", "span", "taken", "weight")
 
     item: T
     size: int
+    weight: int
     key: Key
     since: float
     ends_at: float
@@ -85,10 +86,11 @@ class MicroBatcher(Generic[T, R]):
                     that the last one had, and at most that. Above one item in `spacing_seconds` each batch is
                     larger than the last until the distance is `most_spacing_seconds`; below, there is none
     enough          number of items that do not wait for others
-    max_queue       most waiting items: more are refused with RESOURCE_EXHAUSTED
-    max_per_caller  most waiting items of one caller; by default max_queue
-    max_per_key     most waiting items of one key; by default max_per_caller
+    max_queue       most weight that waits: more is refused with RESOURCE_EXHAUSTED
+    max_per_caller  most weight of one caller that waits; by default max_queue
+    max_per_key     most weight of one key that waits; by default max_per_caller
     key_of          caller and lane of an item; see FairQueue
+    weight_of       for how many an item counts in turns and in what may wait
     max_in_flight   batches being processed at a time
     name            the `queue` label of the metrics `cbmdhi_<service>_queue_…` and `…_batch_items`
 
@@ -108,6 +110,7 @@ class MicroBatcher(Generic[T, R]):
         max_per_caller: int | None = None,
         max_per_key: int | None = None,
         key_of: Callable[[T], Key] = lambda _: ("", ""),
+        weight_of: Callable[[T], int] = lambda _: 1,
         enough: int | None = None,
         spacing_seconds: float = 0.0,
         most_spacing_seconds: float = 0.0,
@@ -129,11 +132,13 @@ class MicroBatcher(Generic[T, R]):
         self._max_per_caller = min(max_per_caller or max_queue, max_queue)
         self._max_per_key = min(max_per_key or self._max_per_caller, self._max_per_caller)
         self._key_of = key_of
+        self._weight_of = weight_of
         # Waiting items in order of arrival, and in order of turns. The second keeps cancelled ones.
         self._waiting: OrderedDict[Waiting[T, R], None] = OrderedDict()
         self._queue: FairQueue[Waiting[T, R]] = FairQueue()
         self._cancelled = 0
         self._waiting_bytes = 0
+        self._waiting_weight = 0
         self._waiting_of: Counter[Hashable] = Counter()
         self._waiting_of_key: Counter[Key] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -178,30 +183,31 @@ class MicroBatcher(Generic[T, R]):
             )
         if self._closing:
             raise _not_done(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
-        key = self._key_of(item)
-        self.check_room(key[0])
-        if self._waiting_of_key[key] >= self._max_per_key:
+        key, weight = self._key_of(item), self._weight_of(item)
+        self.check_room(key[0], weight)
+        if self._waiting_of_key[key] + weight > self._max_per_key:
             raise self._no_room(
                 f"{self._max_per_key} of the same person's wait already; send again after the delay"
             )
         loop = asyncio.get_running_loop()
         waiting: Waiting[T, R] = Waiting(loop=loop)
-        waiting.item, waiting.size, waiting.key = item, size, key
+        waiting.item, waiting.size, waiting.weight, waiting.key = item, size, weight, key
         waiting.since, waiting.ends_at = loop.time(), math.inf if ends_at is None else ends_at
         waiting.span = span or tracing.sampled()
         waiting.taken, waiting.give_up = False, self._give_up
-        self._queue.push(key, waiting)
+        self._queue.push(key, waiting, weight)
         self._waiting[waiting] = None
         self._waiting_bytes += size
-        self._waiting_of[key[0]] += 1
-        self._waiting_of_key[key] += 1
+        self._waiting_weight += weight
+        self._waiting_of[key[0]] += weight
+        self._waiting_of_key[key] += weight
         # Not at once, so that items of the same turn of the loop share a batch.
         self._set_timer(self._due_at())
         return waiting
 
     def check_room(self, caller: Hashable, count: int = 1) -> None:
         """Raises MeshError RESOURCE_EXHAUSTED, with a delay, unless so many of the caller's may wait."""
-        if len(self._waiting) + count > self._max_queue:
+        if self._waiting_weight + count > self._max_queue:
             raise self._no_room(f"the queue of {self._max_queue} is full; send again after the delay")
         if self._waiting_of[caller] + count > self._max_per_caller:
             raise self._no_room(
@@ -280,8 +286,9 @@ class MicroBatcher(Generic[T, R]):
         """Count an item that does not wait any more."""
         del self._waiting[waiting]
         self._waiting_bytes -= waiting.size
-        _one_less(self._waiting_of, waiting.key[0])
-        _one_less(self._waiting_of_key, waiting.key)
+        self._waiting_weight -= waiting.weight
+        _less(self._waiting_of, waiting.key[0], waiting.weight)
+        _less(self._waiting_of_key, waiting.key, waiting.weight)
 
     def _give_up(self, waiting: Waiting[T, R]) -> None:
         """Remove an item that was cancelled before its turn."""
@@ -291,7 +298,7 @@ class MicroBatcher(Generic[T, R]):
         if self._cancelled > max(_MOST_CANCELLED, len(self._waiting)):
             self._queue, self._cancelled = FairQueue(), 0
             for left in self._waiting:
-                self._queue.push(left.key, left)
+                self._queue.push(left.key, left, left.weight)
 
     async def _run(self, batch: list[Waiting[T, R]]) -> None:
         loop = asyncio.get_running_loop()
@@ -355,8 +362,8 @@ class MicroBatcher(Generic[T, R]):
         self._soon = self._later = None
 
 
-def _one_less(counts: "Counter[Any]", whose: Hashable) -> None:
-    counts[whose] -= 1
+def _less(counts: "Counter[Any]", whose: Hashable, weight: int) -> None:
+    counts[whose] -= weight
     if not counts[whose]:
         del counts[whose]
 

@@ -40,6 +40,7 @@ _TOO_MUCH: dict[int | None, str] = {
     -signal.SIGPROF: "time",
 }
 _RESTING = 10_000
+_PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Process:
 class SideProcess:
     """`async with SideProcess(metrics, name="check")`. The process is started when it is first needed.
 
-    max_waiting       jobs; callers take turns
+    max_waiting       pieces of 64 KiB; callers take turns by them
     max_bytes         of one
     cpu_seconds       of the processor for one job
     memory_bytes      of address space for the process, libraries and all
@@ -106,7 +107,7 @@ class SideProcess:
         metrics: telemetry.Metrics,
         *,
         name: str,
-        max_waiting: int = 1_000,
+        max_waiting: int = 10_000,
         max_bytes: int = 64 << 20,
         cpu_seconds: float = 10.0,
         memory_bytes: int = 1 << 30,
@@ -125,6 +126,7 @@ class SideProcess:
             max_queue=max_waiting,
             size_of=lambda job: job.size,
             key_of=lambda job: (job.caller, ""),
+            weight_of=lambda job: 1 + job.size // _PIECE_BYTES,
             max_in_flight=1,
             metrics=metrics,
             name=name,

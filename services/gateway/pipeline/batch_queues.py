@@ -14,6 +14,7 @@ from services.runtime.telemetry import Metrics
 _BATCH_BYTES = 17 * 1024 * 1024
 # Storage seals no more at once: a group of many records counts for as much of a batch as they do.
 _BATCH_RECORDS = 1_000
+# Commands.
 _QUEUE = 100_000
 # What a client's streams may have under way, and some more.
 _QUEUE_OF_ONE = 25_000
@@ -69,6 +70,8 @@ class BatchQueues:
             max_queue=_QUEUE,
             max_per_caller=_QUEUE_OF_ONE,
             key_of=lambda one: (one.caller, one.patient),
+            # A group has as many turns as it has commands.
+            weight_of=lambda one: len(one.commands),
             size_of=lambda one: max(one.size, len(one.matched) * -(-_BATCH_BYTES // _BATCH_RECORDS)),
             max_in_flight=limits.batches_in_flight,
             metrics=self._registry,

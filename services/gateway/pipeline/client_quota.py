@@ -21,12 +21,12 @@ _MEMORY_SECONDS = 5.0
 class ClientLimits:
     """Of one client.
 
-    submissions  taken from its streams and not answered yet
-    in_bytes     of its submissions in memory
-    streams      open at a time
+    commands  taken from its streams and not answered yet
+    in_bytes  of its submissions in memory
+    streams   open at a time
     """
 
-    submissions: int
+    commands: int
     in_bytes: int
     streams: int
 
@@ -34,7 +34,7 @@ class ClientLimits:
 class ClientQuota:
     """One client's. Kept for as long as one of its streams or calls holds it.
 
-    window    counts submissions
+    window    counts commands
     memory    bytes, within what all clients share
     refusals  what it may have refused
     """
@@ -43,7 +43,7 @@ class ClientQuota:
         self, address: str, limits: ClientLimits, memory: ByteBudget, refusals: RefusalQuota
     ) -> None:
         self.address = address
-        self.window = ByteBudget(limits.submissions)
+        self.window = ByteBudget(limits.commands)
         self.memory = ByteBudget(limits.in_bytes, memory)
         self.refusals = refusals
         self._most_streams = limits.streams

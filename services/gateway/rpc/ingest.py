@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from services.gateway.domain.session import Session
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.client_quota import ClientQuota, ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
-from services.gateway.pipeline.submission import Answer, Submission, code_of
+from services.gateway.pipeline.submission import Answer, Submission, code_of, too_late
 from services.gateway.rpc.forward import Arrived, check_size
 from services.gateway.rpc.ingest_results import Results
 from services.runtime import tracing
@@ -42,7 +43,7 @@ _TOLD_EVERY_SECONDS = 1.0
 class Ingest:
     """IngestService.
 
-    window            submissions of one stream whose result is not out: then the stream is not read, and
+    window            commands of one stream whose result is not out: then the stream is not read, and
                       HTTP/2's flow control stops the sender
     quotas            what each client may have under way by all its streams, and how many of its submissions
                       may be refused: a client that is over it is not read either, and is told so
@@ -91,11 +92,12 @@ class Ingest:
         reader = asyncio.create_task(stream.read(requests), name="ingest-reader")
         self._metrics.streams.inc()
         try:
-            while (response := await stream.results.get()) is not None:
+            while (ready := await stream.results.get()) is not None:
+                response, commands = ready
                 try:
                     yield response
                 finally:
-                    stream.slots.give(len(response.results))
+                    stream.slots.give(commands)
             await reader
         finally:
             self._metrics.streams.dec()
@@ -106,8 +108,16 @@ class Ingest:
                 reader.exception()
 
 
+@dataclass(frozen=True)
+class _Left:
+    """What a message held besides, by its names: it is not done, and why. No part of the message itself."""
+
+    names: Sequence[str]
+    why: MeshError
+
+
 class _Stream:
-    """What is under way on one stream. A slot is free again when its result is out."""
+    """What is under way on one stream: each command takes a slot, free again when its result is out."""
 
     def __init__(
         self,
@@ -178,10 +188,12 @@ class _Stream:
             self.slots.give(1)
             await self._wait_for_refusals()
             try:
-                request = await anext(requests)
+                left = await self._take(await anext(requests))
             except StopAsyncIteration:
                 return
-            await self._take(request)
+            # The message is gone, and its memory free, before anything is waited for that may take long.
+            if left is not None:
+                await self._tell_of(left)
 
     async def _wait_for_refusals(self) -> None:
         if (seconds := self._client.refusals.wait_seconds()) > 0:
@@ -197,7 +209,12 @@ class _Stream:
             self._metrics.pause(reason)
             self.results.slow(Slowed(reason=reason, retry_after_ms=math.ceil(seconds * 1000)))
 
-    async def _take(self, request: Any) -> None:
+    async def _tell_of(self, left: _Left) -> None:
+        for name in left.names:
+            await self._take_slot()
+            self.results.put(_failure(name, left.why), 1)
+
+    async def _take(self, request: Any) -> _Left | None:
         """Decode it when there is room for it; each submission gives its part back when it is answered."""
         held = await self._memory_for(request.ByteSize())
         try:
@@ -205,38 +222,51 @@ class _Stream:
                 request = request.decoded()
             # What holds no submission is one result, as what cannot be read: each message is answered.
             several = request.items if isinstance(request, IngestRequest) else None
-            await self._begin(several or [request], held)
+            return await self._begin(several or [request], held)
         finally:
             held.give_rest()
 
-    async def _begin(self, items: Any, held: Held) -> None:
-        """Hand on what came together, in slices; before waiting for anything, what is ready already."""
+    async def _begin(self, items: Sequence[Any], held: Held) -> _Left | None:
+        """Hand on what came together, in slices; before waiting for anything, what is ready already.
+
+        While it is here it takes memory that all share. So nothing of it waits for what its sender owes, nor
+        longer than its deadline for a sender who takes no results: what is left then is not done.
+        """
         ready: list[Submission] = []
         self._message_at_ns = time.time_ns()
         ends_at = asyncio.get_running_loop().time() + self._deadline_seconds
         try:
-            commands = 0
-            for item in items:
-                if commands >= _SLICE:
-                    ready, commands = self._start(ready), 0
+            begun = 0
+            for place, item in enumerate(items):
+                if begun >= _SLICE:
+                    ready, begun = self._start(ready), 0
                     await asyncio.sleep(0)
-                    await self._wait_for_refusals()
-                if not self.slots.try_take(1):
+                    try:
+                        self._client.refusals.check()
+                    except MeshError as owing:
+                        return _left(items[place:], owing)
+                commands = _commands_of(item)
+                if not self.slots.try_take(commands):
                     ready = self._start(ready)
-                    await self._take_slot()
-                taken = self._taken(item, ends_at, held)
+                    try:
+                        async with asyncio.timeout_at(ends_at):
+                            await self._take_slot(commands)
+                    except TimeoutError:
+                        return _left(items[place:], too_late())
+                taken = self._taken(item, commands, ends_at, held)
                 if taken is not None:
                     held.keep(taken.size)
                     ready.append(taken)
-                commands += max(1, len(taken.group.commands)) if taken is not None else 1
+                begun += commands
         finally:
             self._start(ready)
+        return None
 
-    async def _take_slot(self) -> None:
+    async def _take_slot(self, commands: int = 1) -> None:
         # That this stream is full its sender sees from its results; that its other streams are, it does not.
-        if self.slots.lacks(1) and not self.slots.lacks_own(1):
+        if self.slots.lacks(commands) and not self.slots.lacks_own(commands):
             self._tell(SlowedReason.SLOWED_REASON_CALLER_IS_FULL)
-        await self.slots.take(1)
+        await self.slots.take(commands)
 
     async def _memory_for(self, size: int) -> Held:
         memory = self._client.memory
@@ -251,7 +281,7 @@ class _Stream:
             self._pipeline.start(*ready)
         return []
 
-    def _taken(self, item: Any, ends_at: float, held: Held) -> Submission | None:
+    def _taken(self, item: Any, commands: int, ends_at: float, held: Held) -> Submission | None:
         """The submission; None when its result is ready already: it is not taken."""
         name = item.submission_id if isinstance(item, IngestItem) else ""
         try:
@@ -263,11 +293,11 @@ class _Stream:
             # Of two with one name nobody can tell which is meant: that is left open, and asked for again.
             self._check_free(name)
         except MeshError as err:
-            self._client.refusals.note(err.code)
-            self.results.put(_failure(name[:_LONGEST_ID_BYTES], err))
+            self._client.refusals.note(err.code, commands)
+            self.results.put(_failure(name, err), commands)
             return None
         self._open.add(name)
-        one = Submission(item.group, item.contents, item.ByteSize(), partial(self._done, name))
+        one = Submission(item.group, item.contents, item.ByteSize(), partial(self._done, name, commands))
         one.client, one.ends_at, one.held = self._client, ends_at, held
         if self._traces:
             self._trace(one, item.traceparent)
@@ -305,16 +335,29 @@ class _Stream:
                 "submission_id",
             )
 
-    def _done(self, name: str, answer: Answer) -> None:
+    def _done(self, name: str, commands: int, answer: Answer) -> None:
         self._open.discard(name)
-        self._client.refusals.note(code_of(answer), len(answer) if isinstance(answer, list) else 1)
+        self._client.refusals.note(code_of(answer), commands)
         if self._has_left:
-            self.slots.give(1)
+            self.slots.give(commands)
         elif isinstance(answer, MeshError):
-            self.results.put(_failure(name, answer))
+            self.results.put(_failure(name, answer), commands)
         else:
-            self.results.put(IngestResult(submission_id=name, receipts=answer))
+            self.results.put(IngestResult(submission_id=name, receipts=answer), commands)
+
+
+def _commands_of(item: Any) -> int:
+    """For how many it counts in every share."""
+    return max(1, len(item.group.commands)) if isinstance(item, IngestItem) else 1
+
+
+def _name_of(item: Any) -> str:
+    return item.submission_id[:_LONGEST_ID_BYTES] if isinstance(item, IngestItem) else ""
+
+
+def _left(items: Sequence[Any], why: MeshError) -> _Left:
+    return _Left([_name_of(item) for item in items], why)
 
 
 def _failure(name: str, err: MeshError) -> IngestResult:
-    return IngestResult(submission_id=name, error=to_detail(err))
+    return IngestResult(submission_id=name[:_LONGEST_ID_BYTES], error=to_detail(err))

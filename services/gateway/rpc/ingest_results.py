@@ -14,14 +14,14 @@ class Results:
     """What is ready to go out. Bounded by the window."""
 
     def __init__(self) -> None:
-        self._ready: deque[IngestResult] = deque()
+        self._ready: deque[tuple[IngestResult, int]] = deque()
         self._slowed: Slowed | None = None
         self._event = asyncio.Event()
         self._ended = False
 
-    def put(self, result: IngestResult) -> None:
-        """Another one."""
-        self._ready.append(result)
+    def put(self, result: IngestResult, commands: int) -> None:
+        """Another one, of a group of so many commands."""
+        self._ready.append((result, commands))
         self._event.set()
 
     def slow(self, slowed: Slowed) -> None:
@@ -35,17 +35,21 @@ class Results:
         self._event.set()
 
     def drop(self) -> int:
-        """Nobody takes what is ready; how many there were."""
-        dropped = len(self._ready)
+        """Nobody takes what is ready; how many commands it was about."""
+        dropped = sum(commands for _, commands in self._ready)
         self._ready.clear()
         return dropped
 
-    async def get(self) -> IngestResponse | None:
-        """All that is ready, at least one result or why there is none; None after the last."""
+    async def get(self) -> tuple[IngestResponse, int] | None:
+        """All that is ready, at least one result or why there is none, and how many commands it is about;
+        None after the last."""
         if not self._ended:
             await self._event.wait()
         together = [self._ready.popleft() for _ in range(min(len(self._ready), _RESULTS_AT_ONCE))]
         if not self._ready and not self._ended:
             self._event.clear()
         slowed, self._slowed = self._slowed, None
-        return IngestResponse(results=together, slowed=slowed) if together or slowed else None
+        if not together and slowed is None:
+            return None
+        response = IngestResponse(results=[result for result, _ in together], slowed=slowed)
+        return response, sum(commands for _, commands in together)

@@ -20,9 +20,10 @@ MAX_SUBMISSIONS = 1_000
 MAX_REQUEST_BYTES = 9 << 20
 
 _LINGER_SECONDS = 0.004
-# A gateway has at most six batches of 400 in progress, with sealed contents: they must fit.
-_QUEUED = {Lane.RECORDS: 24_000, Lane.DOCUMENTS: 2_000}
-_QUEUED_OF_ONE = {Lane.RECORDS: 4_000, Lane.DOCUMENTS: 1_000}
+# Commands. A gateway has at most three batches of 1,000 records in progress, with sealed contents, and three
+# of 400 accesses, and 200 groups of 16 that change documents: they must fit.
+_QUEUED = {Lane.RECORDS: 36_000, Lane.DOCUMENTS: 16_000}
+_QUEUED_OF_ONE = {Lane.RECORDS: 6_000, Lane.DOCUMENTS: 4_000}
 # For one person behind a gateway. The gateway has ordered the records fairly already. Here those of one
 # request stay together, since they share a seal.
 _QUEUED_OF_A_PERSON = {Lane.RECORDS: None, Lane.DOCUMENTS: 500}
@@ -46,6 +47,7 @@ class _Pending:
     person          whose turn it is among the caller's people; empty for records
     seals           that its contents name
     envelope_bytes  estimate of what it adds to a transaction
+    commands        of its group: so many turns it has
     """
 
     submission: ledger_pb2.SealedGroup
@@ -54,6 +56,7 @@ class _Pending:
     lane: Lane
     seals: Seals
     envelope_bytes: int
+    commands: int
 
 
 _Answer = Waiting[_Pending, ledger_pb2.GroupReceipt]
@@ -75,6 +78,7 @@ class Submitter:
                 max_per_key=_QUEUED_OF_A_PERSON[lane],
                 key_of=lambda pending: (pending.caller, pending.person),
                 size_of=attrgetter("envelope_bytes"),
+                weight_of=attrgetter("commands"),
                 max_in_flight=_IN_FLIGHT[lane],
                 enough=_ENOUGH[lane],
                 metrics=metrics.all,
@@ -105,8 +109,9 @@ class Submitter:
         """
         with nothing_done():
             pending = _checked(submissions, caller, seals)
-            for lane, count in Counter(one.lane for one in pending).items():
-                self._lanes[lane].check_room(caller, count)
+            for lane in {one.lane for one in pending}:
+                commands = sum(one.commands for one in pending if one.lane is lane)
+                self._lanes[lane].check_room(caller, commands)
         ends_at = asyncio.get_running_loop().time() + wait_seconds
         waiting = [self._enqueue(one, ends_at) for one in pending]
         queued = [answer for answer in waiting if not isinstance(answer, MeshError)]
@@ -168,7 +173,7 @@ def _checked(
         shares = sum(len(seal) // sharing[root] for root, seal in named[index].items())
         estimate = batches.envelope_bytes(size, commands) + shares
         person = batches.person_of(submission) if lane is Lane.DOCUMENTS else ""
-        pending.append(_Pending(submission, caller, person, lane, named[index], estimate))
+        pending.append(_Pending(submission, caller, person, lane, named[index], estimate, commands))
     return pending
 
 

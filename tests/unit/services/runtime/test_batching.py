@@ -53,6 +53,24 @@ async def refusal(task: Any) -> MeshError:
     return caught.value
 
 
+async def test_what_may_wait_of_one_caller_is_counted_by_what_its_items_weigh() -> None:
+    ledger = Ledger()
+    limits: dict[str, Any] = {"max_in_flight": 1, "max_per_caller": 8, "max_queue": 12}
+    async with batcher(ledger, **limits, weight_of=len, key_of=lambda item: (item[0], "")) as batches:
+        first = await busy(ledger, batches)
+        waiting = [batches.enqueue("aaaa"), batches.enqueue("aaaa")]
+        with pytest.raises(MeshError, match="of the caller's wait"):
+            batches.enqueue("a")
+        waiting.append(batches.enqueue("bbbb"))
+        with pytest.raises(MeshError, match="the queue of 12 is full"):
+            batches.enqueue("c")
+        waiting[0].cancel()
+        waiting.append(batches.enqueue("c"))
+        ledger.may_answer.set()
+
+        assert await asyncio.gather(first, *waiting[1:]) == ["FIRST", "AAAA", "BBBB", "C"]
+
+
 async def test_an_idle_batcher_does_not_linger() -> None:
     ledger = Ledger()
     async with asyncio.timeout(5), batcher(ledger, linger_seconds=60) as batches:
@@ -470,7 +488,7 @@ async def test_who_comes_and_goes_without_end_fills_no_memory() -> None:
         stays = batches.enqueue("stays")
         for _ in range(10_000):
             batches.enqueue("gone").cancel()
-        lying = len(batches._queue._callers[""].items[""])
+        lying = len(batches._queue)
         ledger.may_answer.set()
         await asyncio.gather(first, stays)
 

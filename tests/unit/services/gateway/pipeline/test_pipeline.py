@@ -279,6 +279,33 @@ async def test_a_clients_single_record_leaves_with_the_next_batch_whatever_anoth
     assert second.count(quiet.address) == 1
 
 
+async def test_who_sends_groups_has_no_larger_share_than_who_sends_single_records() -> None:
+    ledger = FakeLedger()
+    storage = FakeStorage(ledger)
+    grouping, single, patient = Person(), Person(), Person(role=Role.ROLE_PATIENT)
+    ledger.register(grouping, single, patient)
+    registry = Metrics("gateway")
+    pipeline, _ = build(ledger, storage, registry, batches_in_flight=1, batch_submissions=9)
+
+    def queued() -> float | None:
+        return registry.registry.get_sample_value("cbmdhi_gateway_queue_items", {"queue": "seal"})
+
+    async with pipeline:
+        ledger.hold.clear()
+        first = put(single, patient)
+        waiting = [start(pipeline, first.group, first.contents, 1_000)]
+        await until(lambda: ledger.submitted, "a batch is under way")
+        groups = [put_together(grouping, patient, 16) for _ in range(6)]
+        for one in (*groups, *(put(single, patient) for _ in range(40))):
+            waiting.append(start(pipeline, one.group, one.contents, 1_000))
+        await until(lambda: queued() == 46, "all of them wait")
+        ledger.hold.set()
+        await asyncio.gather(*waiting)
+
+    together = [[sent.item.group.commands[0].signer for sent in batch] for batch in ledger.submitted[1:4]]
+    assert [batch.count(grouping.address) for batch in together] == [1, 1, 0]
+
+
 async def test_one_clients_consents_are_carried_some_at_a_time_and_another_client_has_its_turn(
     world: World,
 ) -> None:

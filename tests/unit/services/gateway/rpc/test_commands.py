@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def quotas_of(most: int) -> ClientQuotas:
-    limits = ClientLimits(submissions=100, in_bytes=64 * MIB, streams=1)
+    limits = ClientLimits(commands=100, in_bytes=64 * MIB, streams=1)
     return ClientQuotas(limits, 64 * MIB, RefusalQuotas(most, 0.001, clock=Clock()))
 
 

@@ -16,10 +16,10 @@ from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.rpc.forward import Arrived, Unreadable
-from services.gateway.rpc.ingest import Ingest
+from services.gateway.rpc.ingest import _SLICE, Ingest
 from services.runtime.errors import MeshError, code_name
 from services.runtime.tasks import end
-from tests.support.fakes.gateway_people import Person, put
+from tests.support.fakes.gateway_people import Person, put, put_together
 from tests.support.waiting import until
 from tests.unit.services.gateway.conftest import World
 
@@ -54,7 +54,7 @@ def submission(world: World, name: str, **changed: object) -> IngestItem:
     return IngestItem(submission_id=name, group=one.group, contents=one.contents)
 
 
-LIMITS = ClientLimits(submissions=1_000, in_bytes=256 * MIB, streams=100)
+LIMITS = ClientLimits(commands=1_000, in_bytes=256 * MIB, streams=100)
 
 
 def quotas_of(refused: RefusalQuotas | None = None, total: int = 256 * MIB, **limits: int) -> ClientQuotas:
@@ -202,7 +202,7 @@ def paused(world: World) -> list[Sample]:
 
 
 async def test_a_client_has_one_window_whatever_streams_it_uses_and_another_has_its_own(world: World) -> None:
-    quotas = quotas_of(submissions=5)
+    quotas = quotas_of(commands=5)
     world.ledger.hold.clear()
     senders = [Sender(*(submission(world, f"s{number}") for number in range(4))) for _ in range(2)]
     streams = [asyncio.create_task(_collected(stream(world, sender, None, quotas))) for sender in senders]
@@ -216,6 +216,89 @@ async def test_a_client_has_one_window_whatever_streams_it_uses_and_another_has_
     assert [len(await one) for one in (*streams, theirs)] == [4, 4, 1]
     told = {name for sender in senders for name, _ in sender.told}
     assert told == {"SLOWED_REASON_CALLER_IS_FULL"}
+
+
+def group_of(world: World, name: str, count: int) -> IngestItem:
+    one = put_together(world.engine, world.patient, count)
+    return IngestItem(submission_id=name, group=one.group, contents=one.contents)
+
+
+async def test_a_group_takes_as_much_of_the_window_as_it_has_commands(world: World) -> None:
+    quotas = quotas_of(commands=10)
+    world.ledger.hold.clear()
+    senders = [Sender(*(group_of(world, f"g{number}", 4) for number in range(3))) for _ in range(2)]
+    streams = [asyncio.create_task(_collected(stream(world, sender, None, quotas))) for sender in senders]
+    await until(lambda: any(sender.told for sender in senders), "the client's window is full")
+    under_way = len(world.storage.stored)
+    world.ledger.hold.set()
+
+    assert [len(await one) for one in streams] == [3, 3]
+    assert under_way <= 10
+    assert all(sender.most_ahead <= 3 for sender in senders)
+
+
+async def test_each_command_of_a_refused_group_is_paid_for(world: World) -> None:
+    quotas = quotas_of(RefusalQuotas(100, 0.001, clock=Clock()))
+    bad = group_of(world, "bad", 4)
+    bad.group.commands[3].signature = b"x"
+    cannot_be_read = group_of(world, "unread", 7)
+    cannot_be_read.group.commands[0].command = b"\xff"
+
+    await _collected(stream(world, Sender(bad, cannot_be_read), None, quotas))
+
+    refusals = quotas.of(world.engine.address).refusals
+    refusals._bucket.spend(100.0, 88)
+    assert refusals.wait_seconds() == 0
+    refusals._bucket.spend(100.0, 1)
+    assert refusals.wait_seconds() > 0
+
+
+async def test_who_owes_for_refusals_holds_no_memory_that_others_need_while_it_waits(world: World) -> None:
+    clock = Clock()
+    quotas = quotas_of(RefusalQuotas(5, 1.0, 3.0, clock))
+    bad = [IngestItem(submission_id=f"bad{number}") for number in range(_SLICE)]
+    late = [submission(world, f"late{number}") for number in range(20)]
+    sender, results = Sender(IngestRequest(items=[*bad, *late]), submission(world, "good")), {}
+
+    async def listen() -> None:
+        async for result in stream(world, sender, None, quotas):
+            results[result.submission_id] = result
+
+    listening = asyncio.create_task(listen())
+    try:
+        await until(lambda: bool(sender.told), "it waits")
+        assert quotas.memory.used == 0
+        clock.seconds += 3.001
+        await until(listening.done, "it is read again")
+    finally:
+        await end(listening)
+
+    left = [results[one.submission_id].error for one in late]
+    assert {(one.code, one.outcome) for one in left} == {
+        (code_pb2.CODE_RESOURCE_EXHAUSTED, code_pb2.OUTCOME_NOT_DONE)
+    }
+    assert all(one.retry_after_ms > 0 for one in left)
+    assert results["good"].receipts[0].receipt.code == code_pb2.CODE_OK
+    assert len(world.ledger.committed) == 1
+
+
+async def test_who_takes_no_results_holds_no_memory_for_longer_than_a_submission_lives(world: World) -> None:
+    quotas = quotas_of()
+    items = [submission(world, f"s{number}") for number in range(3 * WINDOW)]
+    sender = Sender(IngestRequest(items=items))
+    front = ingest(world, None, quotas)
+    front._deadline_seconds = 0.2
+    responses = front.stream(aiter(sender), session(world.engine))
+    first = await anext(responses)
+
+    await until(lambda: quotas.memory.used == 0, "the memory is given back")
+    taken = [*first.results, *[result async for response in responses for result in response.results]]
+
+    assert sorted(one.submission_id for one in taken) == sorted(one.submission_id for one in items)
+    codes = [code_name(one.error.code) for one in taken if not one.receipts]
+    assert set(codes) == {"DEADLINE_EXCEEDED"}
+    assert {one.error.outcome for one in taken if not one.receipts} == {code_pb2.OUTCOME_NOT_DONE}
+    assert len(world.ledger.committed) == len(taken) - len(codes)
 
 
 async def test_a_client_that_fills_its_part_of_the_memory_leaves_the_others_theirs(world: World) -> None:
@@ -468,7 +551,7 @@ async def test_a_sender_that_breaks_off_leaves_nothing_running(world: World) -> 
 async def test_a_stream_that_breaks_off_keeps_nothing_of_its_clients_window(
     world: World, answered: bool
 ) -> None:
-    quotas = quotas_of(submissions=WINDOW)
+    quotas = quotas_of(commands=WINDOW)
     other = Sender()
     other.finish.clear()
     # Another stream of the client stays open: what they share is not made anew.

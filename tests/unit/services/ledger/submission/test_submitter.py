@@ -46,10 +46,13 @@ def codes(answers: list[ledger_pb2.GroupReceipt]) -> list[int]:
     return [receipt.code for answer in answers for receipt in answer.receipts]
 
 
-def of_a_ward(size: int) -> list[ledger_pb2.SealedGroup]:
-    """Consents of fifty patients."""
+def of_a_ward(size: int, commands: int = 1) -> list[ledger_pb2.SealedGroup]:
+    """Consents of fifty patients, so many in a group."""
     people = [Named(f"patient{number}x") for number in range(50)]
-    return [submission(consent(), signer=people[number % len(people)]) for number in range(size)]
+    return [
+        submission(*(consent() for _ in range(commands)), signer=people[number % len(people)])
+        for number in range(size)
+    ]
 
 
 async def test_what_arrives_together_travels_together_and_is_answered_in_order(
@@ -253,7 +256,8 @@ async def test_a_request_that_does_not_fit_as_a_whole_is_refused_as_a_whole_and_
     world.hold.clear()
     calls = [asyncio.create_task(submitter.submit(of_a_ward(400), WAIT))]
     await until(lambda: world.in_flight == 1)
-    calls += [asyncio.create_task(submitter.submit(of_a_ward(size), WAIT)) for size in (800, 400)]
+    # A group counts for as much as it has commands: 3,600 and 800 are more than 4,000.
+    calls += [asyncio.create_task(submitter.submit(of_a_ward(size, 8), WAIT)) for size in (450, 100)]
     done, _ = await asyncio.wait(calls, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
 
     assert done == {calls[2]}
@@ -264,7 +268,7 @@ async def test_a_request_that_does_not_fit_as_a_whole_is_refused_as_a_whole_and_
     assert failure.retry_after_ms > 0
     world.hold.set()
     await asyncio.gather(*calls[:2])
-    assert sum(len(batch.items) for batch in world.endorsed) == 1_200
+    assert sum(len(batch.items) for batch in world.endorsed) == 850
 
 
 async def test_a_gateway_that_fills_its_queue_leaves_another_gateway_its_own(
@@ -272,12 +276,12 @@ async def test_a_gateway_that_fills_its_queue_leaves_another_gateway_its_own(
 ) -> None:
     world.hold.clear()
 
-    def busy(size: int) -> "asyncio.Task[list[ledger_pb2.GroupReceipt]]":
-        return asyncio.create_task(submitter.submit(of_a_ward(size), WAIT, "busy"))
+    def busy(size: int, commands: int = 1) -> "asyncio.Task[list[ledger_pb2.GroupReceipt]]":
+        return asyncio.create_task(submitter.submit(of_a_ward(size, commands), WAIT, "busy"))
 
     calls = [busy(400)]
     await until(lambda: world.in_flight == 1)
-    calls.append(busy(1_000))
+    calls.append(busy(500, 8))
     other = of_consent()
     calls.append(asyncio.create_task(submitter.submit([other], WAIT, "other")))
     await asyncio.sleep(0)
