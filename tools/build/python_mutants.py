@@ -81,13 +81,13 @@ class Kind:
     """A change of the text that makes no difference wherever it stands."""
 
     was: str
-    becomes: str
+    becomes: tuple[str, ...]
     reason: str
 
     def is_of(self, mutant: Mutant) -> bool:
         """True when nothing else changes."""
         before, there, after = mutant.was.partition(self.was)
-        return bool(there) and mutant.becomes == f"{before}{self.becomes}{after}"
+        return bool(there) and mutant.becomes in {f"{before}{text}{after}" for text in self.becomes}
 
 
 @dataclass
@@ -120,7 +120,8 @@ def listed(path: Path = LIST) -> tuple[list[Module], list[Survivor], list[Kind]]
         Survivor(Mutant(one["function"], one["was"], one["becomes"]), one["reason"], one.get("times", 1))
         for one in document.get("survivor", ())
     ]
-    return modules, survivors, [Kind(**one) for one in document.get("anywhere", ())]
+    kinds = [Kind(one["was"], tuple(one["becomes"]), one["reason"]) for one in document.get("anywhere", ())]
+    return modules, survivors, kinds
 
 
 def function_of(mutant: str) -> str:

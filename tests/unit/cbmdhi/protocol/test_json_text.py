@@ -133,3 +133,67 @@ def test_the_name_that_is_there_twice_is_found_at_once_among_many() -> None:
     names = [*(f"n{number}" for number in range(100_000)), "n99999"]
     with pytest.raises(json_text.NotJson, match="`n99999` twice"):
         json_text.parse(("{" + ",".join(f'"{name}":0' for name in names) + "}").encode())
+
+
+SPREAD = (
+    ' {\n"a" : "\\u00fc" ,\t"b":[ "y" , {"c":"z","d":[[ "w"]],"Ann Smith":{"_e":"v"}} , 1, null ]'
+    ' ,"f":1.5 ,"g":{ } ,"h":[ ],"i":"last"} '
+)
+
+
+def test_each_string_is_found_with_the_names_and_places_that_lead_to_it() -> None:
+    found = json_text.strings(SPREAD, "Bundle")
+
+    assert [(one.value, one.name, one.around, one.path) for one in found] == [
+        ("ü", "a", "", "Bundle.a"),
+        ("y", "b", "", "Bundle.b[0]"),
+        ("z", "c", "b", "Bundle.b[1].c"),
+        ("w", "d", "b", "Bundle.b[1].d[0][0]"),
+        ("v", "_e", "Ann Smith", "Bundle.b[1].…._e"),
+        ("last", "i", "", "Bundle.i"),
+    ]
+    assert [json.loads(SPREAD[one.start : one.end]) for one in found] == [one.value for one in found]
+
+
+def test_a_string_that_is_alone_or_in_a_list_has_no_name() -> None:
+    assert json_text.strings(' "a" ', "x") == [json_text.String("a", 1, 4, "", "", "x")]
+    assert json_text.strings('["a",["b"]]', "x") == [
+        json_text.String("a", 1, 4, "", "", "x[0]"),
+        json_text.String("b", 6, 9, "", "", "x[1][0]"),
+    ]
+    assert json_text.strings(" 1 ", "x") == []
+
+
+def test_members_and_elements_are_found_however_much_space_is_between_them() -> None:
+    at = json_text.start_of(SPREAD)
+    members = json_text.members(SPREAD, at)
+    (spread,) = (member.value for member in members if member.name == "b")
+    elements = json_text.elements(SPREAD, spread)
+
+    assert {one.name: json.loads(SPREAD[one.value : one.end]) for one in members} == json.loads(SPREAD)
+    assert [SPREAD[one.start] for one in members] == ['"'] * len(members)
+    assert [json.loads(SPREAD[one : json_text.end_of(SPREAD, one)]) for one in elements] == json.loads(
+        SPREAD
+    )["b"]
+    assert json_text.members("{ }") == json_text.members("{}") == []
+    assert json_text.elements("[ ]", 0) == json_text.elements("[]", 0) == []
+
+
+def test_what_is_changed_in_places_stays_as_it_was_in_all_others() -> None:
+    changes = [(SPREAD.index('"y"'), SPREAD.index('"y"') + 3, json_text.quoted("ü\n")), (0, 1, "")]
+
+    assert json_text.changed(SPREAD, changes) == SPREAD[1:].replace('"y"', '"ü\\n"')
+    assert json_text.changed(SPREAD, []) == SPREAD
+
+
+def test_what_is_no_json_says_where_and_what_was_expected() -> None:
+    for raw, said in (
+        (b'{"a":}', "is not JSON at line 1, column 6 (expecting value)"),
+        (b"\xfe\xff\x00{", "UTF-16"),
+        (b' \n<a b="c"/>', "is XML: send it as FHIR has it in JSON"),
+        (b"[1, 2]", "is no JSON object, as a resource is"),
+    ):
+        with pytest.raises(json_text.NotJson) as caught:
+            json_text.parse_object(raw)
+        assert said in str(caught.value)
+    assert json_text.parse_object(b' {"a": [1]} ') == {"a": [1]}

@@ -78,7 +78,7 @@ def test_the_words_of_an_error_may_change_and_its_code_and_path_may_not() -> Non
 
 
 def test_what_makes_no_difference_anywhere_is_that_change_alone() -> None:
-    kind = python_mutants.Kind("deterministic=True", "deterministic=None", "there are no maps")
+    kind = python_mutants.Kind("deterministic=True", ("deterministic=None",), "there are no maps")
     was = "return sign(header.SerializeToString(deterministic=True))"
 
     assert kind.is_of(Mutant("a.f", was, was.replace("True", "None")))
