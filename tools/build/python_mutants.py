@@ -266,7 +266,7 @@ def _verdicts(
 
 def ready(module: Module, folder: Path, *, anew: bool) -> None:
     """A folder for mutmut, with what earlier runs found in it as far as that still holds."""
-    code, tests = folder / "code", folder / "tests"
+    code, tests = folder / "code.sha256", folder / "tests.sha256"
     wanted = _sum([ROOT / module.file, REQUIREMENTS], configuration(module))
     wanted_tests = _sum(ROOT / test for test in module.tests)
     if anew or not _is(code, wanted):

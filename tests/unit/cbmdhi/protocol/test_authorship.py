@@ -125,3 +125,20 @@ def test_a_key_of_another_address_is_no_key() -> None:
     for wrong in ({}, {**KEYS, PERSON.address: KEYS[OTHER.address]}):
         with pytest.raises(NotMeant):
             authorship.check(within(delegation()), wrong)
+
+
+def test_a_delegation_that_was_checked_is_not_checked_again_and_vouches_for_no_other() -> None:
+    checked = set[bytes]()
+    good = within(delegation())
+    device_alone = {DEVICE.address: KEYS[DEVICE.address]}
+    authorship.check(good, KEYS, checked)
+    (known,) = checked
+
+    assert authorship.check(good, device_alone, checked) == Authorship(PERSON.address, DEVICE.address)
+    with pytest.raises(NotMeant):
+        authorship.check(within(delegation()), device_alone, checked)
+    with pytest.raises(NotMeant):
+        authorship.check(forged_delegation(), KEYS, checked)
+    assert checked == {known}
+    authorship.check(within(delegation(by=OTHER), signed_by=OTHER), KEYS, checked)
+    assert len(checked) == 2

@@ -111,7 +111,7 @@ def test_a_run_that_was_broken_off_goes_on_and_new_tests_try_what_was_left(
     python_mutants.ready(WORDS, tmp_path, anew=False)
     meta.write_text(json.dumps({"exit_code_by_key": codes}))
     if changed:
-        (tmp_path / "tests").write_text("of other tests")
+        (tmp_path / "tests.sha256").write_text("of other tests")
 
     python_mutants.ready(WORDS, tmp_path, anew=False)
 
@@ -125,7 +125,7 @@ def test_a_module_that_was_changed_is_tried_anew(tmp_path: Path) -> None:
     for anew in (False, True):
         meta.write_text("{}")
         if not anew:
-            (tmp_path / "code").write_text("of another text")
+            (tmp_path / "code.sha256").write_text("of another text")
 
         python_mutants.ready(WORDS, tmp_path, anew=anew)
 

@@ -15,17 +15,18 @@ MEMBERS = frozenset({"A", "B", "C", "D"})
 AT_MS = 1_800_000_000_000
 PATIENT, RECORD = "cb1" + "a" * 32, uuid7()
 READ = RecordVersion(patient=PATIENT, record_id=RECORD, version=3)
+ACCESS = pb.Access(patient=PATIENT, record_id=RECORD, version=3, purpose="TREAT", action="read")
 
 
 def verified(
     *commands: tuple[command.KeySigner, str, int],
     endorsers: tuple[str, ...] = ("A", "B", "C"),
     read: RecordVersion = READ,
+    body: pb.Access | pb.BreakGlass | pb.RevokeConsent = ACCESS,
 ) -> VerifiedTransaction:
-    """A transaction of accesses: (signer, command_id, code) each; `read`: of what their verdicts are."""
-    access = pb.Access(patient=PATIENT, record_id=RECORD, version=3, purpose="TREAT", action="read")
+    """A transaction of `body`s: (signer, command_id, code) each; `read`: of what their verdicts are."""
     signed = [
-        signer.sign_command(command.make(access, channel=CHANNEL, command_id=command_id))
+        signer.sign_command(command.make(body, channel=CHANNEL, command_id=command_id))
         for signer, command_id, _ in commands
     ]
     return VerifiedTransaction(
@@ -71,6 +72,23 @@ def test_what_is_read_is_what_the_endorsers_signed() -> None:
     reader, command_id = signer(), uuid7()
     grant = derive_grant(verified((reader, command_id, code_pb2.CODE_OK)), command_id, MEMBERS)
     assert grant.record == READ
+
+
+def test_a_broken_glass_grants_the_version_without_an_action_or_a_purpose() -> None:
+    reader, command_id = signer(), uuid7()
+    glass = pb.BreakGlass(patient=PATIENT, record_id=RECORD, version=3)
+    grant = derive_grant(verified((reader, command_id, code_pb2.CODE_OK), body=glass), command_id, MEMBERS)
+    assert grant == ReadGrant(
+        *(reader.address, reader.address, "", "", PATIENT, RECORD, 3, command_id, AT_MS)
+    )
+
+
+def test_a_command_that_opens_nothing_grants_nothing_and_the_reason_is_kept() -> None:
+    command_id = uuid7()
+    revoked = verified((signer(), command_id, code_pb2.CODE_OK), body=pb.RevokeConsent())
+    with pytest.raises(NotGranted, match="not an access") as caught:
+        derive_grant(revoked, command_id, MEMBERS)
+    assert caught.value.reason == str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,13 @@ def test_a_key_that_the_channel_knows_is_used_and_not_sent_again() -> None:
     assert choose_writer_key([ref("a", 1)], ref("a", 1)) == Use("a", on_channel=True)
 
 
+def test_of_several_keys_that_the_channel_does_not_have_the_newest_is_used() -> None:
+    held = [ref("c", 5), ref("d", 4), ref("b", 6), ref("a", 3)]
+    assert choose_writer_key(held, None) == Use("b", on_channel=False)
+    assert choose_writer_key(held, ref("d", 4)) == Use("b", on_channel=False)
+    assert choose_writer_key(held, ref("b", 6)) == Use("b", on_channel=True)
+
+
 def test_a_lost_vault_goes_on_with_the_next_epoch() -> None:
     assert choose_writer_key([], ref("a", 3)) == Make(4)
 
