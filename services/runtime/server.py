@@ -35,8 +35,8 @@ _OPTIONS = (
     # these run out, the other ports and probes of the process stop answering, too.
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
-    # Nothing comes compressed: gRPC unpacks a message before anybody knows whose it is, a thousandfold, and takes
-    # the memory from no budget. Bit 0: as it is.
+    # Nothing comes compressed: gRPC unpacks a message before anybody knows whose it is, a thousandfold,
+    # and takes the memory from no budget. Bit 0: as it is.
     ("grpc.compression_enabled_algorithms_bitset", 1),
     # Otherwise two processes would silently share a port. A port in use must be an error.
     ("grpc.so_reuseport", 0),
