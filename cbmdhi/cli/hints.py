@@ -20,6 +20,7 @@ from cbmdhi.protocol import consortium
 from cbmdhi.wallet import Wallet
 
 _PROBE_SECONDS = 0.5
+_OF_WHO_ASKS = (code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_INACTIVE_SIGNER)
 _OF_THE_SECRET = (code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_INVALID, code_pb2.CODE_CONFLICT)
 
 
@@ -54,9 +55,7 @@ def of(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
         return Hint([*left.lines, *_reach(error, typist, wallet)], left.document)
     if reach := _reach(error, typist, wallet):
         return Hint(reach)
-    if not isinstance(error, Misuse) and (
-        error.code == code_pb2.CODE_UNAUTHENTICATED or not wallet.certificate_pem
-    ):
+    if not isinstance(error, Misuse) and (error.code in _OF_WHO_ASKS or not wallet.certificate_pem):
         return Hint([f"is it enrolled and registered? what is next says: {typist.command('wallet', 'show')}"])
     return Hint()
 
@@ -70,6 +69,13 @@ def of_enrolment(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
     return Hint(
         ["the secret is that of the last invitation, in the role of this wallet", invite(typist, wallet)]
     )
+
+
+def of_registration(error: MeshError, typist: Typist, wallet: Wallet) -> Hint:
+    """What to do when a wallet could not be registered."""
+    if error.code == code_pb2.CODE_CONFLICT:
+        return Hint([f"as what it is registered shows: {typist.command('wallet', 'show')}"])
+    return of(error, typist, wallet)
 
 
 def invite(typist: Typist, wallet: Wallet) -> str:

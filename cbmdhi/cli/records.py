@@ -263,10 +263,13 @@ def _lines(row: dict[str, Any]) -> list[str]:
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
-    committed = sum(row["outcome"] == "COMMITTED" for row in rows)
-    if committed:
-        of_all = f"{committed} of {shared.counted(len(rows), 'record')}"
+    # A refusal is committed too: it is no record.
+    on_record = [row["verdict"] == "OK" for row in rows if row["outcome"] == "COMMITTED"]
+    if any(on_record):
+        of_all = f"{sum(on_record)} of {shared.counted(len(rows), 'record')}"
         return f"{of_all} committed, says the gateway; `verify` proves it of each"
+    if on_record:
+        return "no record was committed; that it was refused is on the channel, where the patient sees it"
     if all(row["outcome"] == "NOT_DONE" for row in rows):
         return "nothing was committed"
     return "nothing is known to be committed"

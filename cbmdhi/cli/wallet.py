@@ -208,7 +208,7 @@ def register(
         receipt = await client.registration.register(proof, custodian)
         return receipt, await client.registration.identity()
 
-    receipt, identity = shared.with_client(wallet, home, member, work)
+    receipt, identity = shared.with_client(wallet, home, member, work, hints.of_registration)
     if as_json:
         print(json.dumps({"receipt": shared.plain(receipt), "identity": shared.plain(identity)}))
         return

@@ -114,6 +114,45 @@ def test_who_could_not_be_enrolled_is_not_told_to_enrol(
     assert ("the last invitation" in told) == is_told
 
 
+@pytest.mark.parametrize(
+    ("code", "words", "says"),
+    [
+        (code_pb2.CODE_CONFLICT, ("wallet", "register", "--evidence", "evidence.json"), "registered shows: "),
+        (code_pb2.CODE_INACTIVE_SIGNER, ("list",), "what is next says: "),
+    ],
+)
+def test_who_waits_for_a_review_is_told_what_shows_it(
+    code: int,
+    words: tuple[str, ...],
+    says: str,
+    typed: Typed,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anna = Wallet.load(home / "wallets" / "anna")
+    anna.certificate_pem = "a certificate"
+
+    class Waiting(Client):
+        def __init__(self, *_: object) -> None:
+            self.wallet, self.registration, self.records = anna, self, self  # type: ignore[assignment]
+
+        async def register(self, *_: object) -> None:
+            raise MeshError(code, "not now")
+
+        async def list(self, *_: object, **__: object) -> None:
+            raise MeshError(code, "not now")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    (home / "evidence.json").write_text('{"name": "Anna"}')
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(hints, "down", lambda *_: None)
+    monkeypatch.setattr(shared, "open_wallet", lambda *_: anna)
+    monkeypatch.setattr(shared, "Client", Waiting)
+    told = typed(*words).output
+    assert f"{says}{hints.command_for(home, 'wallet', 'show', '-w', 'anna')}\n" in told
+
+
 def test_where_nobody_runs_a_network_no_command_of_operators_is_named(
     typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

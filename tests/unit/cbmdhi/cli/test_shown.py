@@ -117,5 +117,8 @@ def test_it_is_said_how_many_are_committed_and_proof_is_spoken_of_only_then(tmp_
     )
     assert _summary([refused]) == "nothing was committed"
     assert _summary([refused, unknown]) == "nothing is known to be committed"
+    on_record = done | {"verdict": "FORBIDDEN"}
+    assert _summary([on_record]).startswith("no record was committed; that it was refused is on the channel")
+    assert _summary([on_record, refused, done]).startswith("1 of 3 records committed")
     assert _summary([refused, done]).startswith("1 of 2 records committed")
     assert _summary([done]).startswith("1 of 1 record committed")
