@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,6 +16,9 @@ import typer
 from cbmdhi.cli.exits import Failure, Status
 
 TRACEBACK = "CBMDHI_TRACEBACK"
+
+# A disk that takes no more, of which only the output is told without a name.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # Typer's own names for them are private.
 _Usage, _Clicked = typer.BadParameter.__mro__[1:3]
@@ -34,7 +38,7 @@ def run(work: Callable[[], Any], words: Sequence[str]) -> NoReturn:
         failure = failure_of(error)
         try:
             tell(failure, as_json=_wants_json(words))
-        except BrokenPipeError:
+        except OSError:
             _forget_output()
         sys.exit(failure.status)
     sys.exit(done if isinstance(done, int) else Status.DONE)
@@ -51,6 +55,9 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.filename is not None:
         reason = f"{error.filename}: {error.strerror or error}"
         return Failure("FILE", reason, status=Status.MISTYPED, next_steps=_of_file(error))
+    if isinstance(error, OSError) and error.errno in _FULL:
+        looks = ["what was asked for may be done all the same: look before it is typed again"]
+        return Failure("FILE", f"the output cannot be written: {error.strerror}", next_steps=looks)
     return _of_mesh(error) or _fault(error)
 
 

@@ -171,7 +171,10 @@ def list_consents(
                 ", ".join(line.actions) or _usual(line),
                 _until(line, now_ms),
             )
-    console.print(table if document.consents else "no consent is in force: nobody but you may read")
+    if document.consents:
+        shared.show(table)
+    else:
+        console.print("no consent is in force: nobody but you may read")
     if ended and not with_ended:
         more = hints.Typist(home, wallet).command("consent", "list", "--ended")
         shared.say(f"{ended} more {'has' if ended == 1 else 'have'} ended: {more}")

@@ -16,6 +16,7 @@ from cbmdhi.client.emergency import EmergencyReading
 from cbmdhi.client.records import Reading
 from cbmdhi.errors import name_of
 from cbmdhi.protocol import command
+from cbmdhi.protocol.broken_glass import REASONS
 from cbmdhi.storage.v1.storage_pb2 import KeptEmergency
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ def open_record(
         cbmdhi emergency open 01a22d4c/2 -p cb1zcyna --reason public-safety -w mercy-clinician
     """
     patient = shared.patient_named(patient, home)
+    shared.closed("--reason", [reason], REASONS)
     typed, version = shared.record_and_version(record)
 
     async def work(client: Client) -> Reading | EmergencyReading:
@@ -114,7 +116,10 @@ def list_kept(
             "yes" if row["recorded"] else "NOT YET",
             row["objection"],
         )
-    console.print(table if rows else "nothing was opened without a majority")
+    if not rows:
+        console.print("nothing was opened without a majority")
+        return
+    shared.show(table)
 
 
 def _row(one: KeptEmergency) -> dict[str, Any]:

@@ -201,6 +201,8 @@ def unknown(left: unsure.Unsure, typist: Typist) -> Hint:
     if resends:
         lines.append("Exactly this was kept, and can be sent again; it is done at most once (-m: elsewhere):")
         lines += [f"  {resend}" for resend in resends]
+    if left.not_kept:
+        lines.append(f"It could not be kept to be sent again, {left.not_kept}")
     document = {
         "outcome": "UNKNOWN",
         "signed": [signed.document for signed in left.signed],

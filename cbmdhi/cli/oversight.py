@@ -15,6 +15,7 @@ from cbmdhi.client import Client
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol.broken_glass import BrokenGlass
+from cbmdhi.protocol.words import SUSPENSIONS
 
 _GLASS = ("break-glass", "review.wanted", "emergency.opened", "emergency.recorded")
 
@@ -104,6 +105,7 @@ def suspend(
 
         cbmdhi review suspend cb1zcyna lost-key --void-consents-since 2026-11-01 -w mercy-administrator
     """
+    shared.closed("reason", [reason], SUSPENSIONS)
     address = shared.check_address(address, home)
     since_ms = int(void_consents_since.astimezone().timestamp() * 1000) if void_consents_since else 0
     receipt = shared.with_client(

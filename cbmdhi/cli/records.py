@@ -157,6 +157,8 @@ async def record_named(client: Client, typed: str, patient: str, purpose: str) -
             raise
         why = f"this wallet may not search the patient's records for the whole of {typed!r}: type it whole"
         raise Misuse(why, "record") from error
+    if not found:
+        raise Misuse(f"this wallet may search none of the patient's records: type {typed!r} whole", "record")
     return prefixes.resolved(
         typed, [entry.record_id for entry in found], "record that this wallet may search"
     )
@@ -209,7 +211,10 @@ def list_records(
             entry.writer_msp,
             str(entry.content_bytes),
         )
-    console.print(table if found else "no records that this wallet may search")
+    if not found:
+        console.print("no records that this wallet may search")
+        return
+    shared.show(table)
 
 
 @contextmanager

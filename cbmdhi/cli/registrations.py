@@ -20,6 +20,7 @@ from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.errors import MeshError, Misuse
 from cbmdhi.identity.v1.identity_pb2 import ReviewResponse
 from cbmdhi.protocol import address as addresses
+from cbmdhi.protocol.words import REJECTIONS
 
 
 def invite(
@@ -88,7 +89,7 @@ def _show_waiting(waiting: list[IdentityDocument], typist: hints.Typist) -> None
             f"{when(identity.registered_at_ms)} UTC",
             ", ".join(vote.msp for vote in identity.reviews),
         )
-    console.print(table)
+    shared.show(table)
     shared.say(f"to look at the first and vote: {typist.command('review', 'approve', waiting[0].address)}")
 
 
@@ -201,6 +202,8 @@ def reject(
 
         cbmdhi review reject cb1zcyna --reason document-mismatch -w mercy-administrator
     """
+
+    shared.closed("--reason", [reason], REJECTIONS)
 
     async def work(client: Client) -> ReviewResponse:
         identity = await _waiting(client, address)

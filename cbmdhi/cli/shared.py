@@ -15,7 +15,9 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from cbmdhi.cli import hints, mistyped, passphrases, prefixes
 from cbmdhi.cli.home import DEFAULT_SHOWN, command_for, default_home
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 # Without a terminal nobody knows a width: wide enough that tables stay whole for grep and for logs.
 _WIDTH_ELSEWHERE = 200
+_WIDEST = 10_000
 
 
 def _console(stderr: bool) -> Console:
@@ -145,9 +148,15 @@ def write_content(content: bytes, output: Path | None) -> None:
 
 def check_writable(output: Path) -> None:
     """Refuse a file that cannot be written before anything is asked for. Raises Misuse."""
-    place = output if output.exists() else output.parent
-    if output.is_dir() or not output.parent.is_dir() or not os.access(place, os.W_OK):
-        raise Misuse(f"{output} cannot be written: name a file in a folder that is there and yours")
+    was_there = output.exists()
+    try:
+        # Opened and not asked about: who may do everything is told so of a folder that takes no file.
+        os.close(os.open(output, os.O_WRONLY | os.O_CREAT, 0o600))
+        if not was_there:
+            output.unlink()
+    except OSError as error:
+        why = f"({error.strerror or error}): name a file in a folder that is there and yours"
+        raise Misuse(f"{output} cannot be written {why}") from error
 
 
 def json_line(document: dict[str, Any], content: bytes) -> str:
@@ -216,11 +225,25 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def table(*columns: str) -> Table:
-    """An empty table with those columns; what is wider than the terminal is folded and never cut off."""
+    """An empty table with those columns, to `show`."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     return made
+
+
+def show(rows: Table) -> None:
+    """A table where it fits; else a paragraph for each row, in which no id is broken."""
+    natural = Measurement.get(console, console.options.update_width(_WIDEST), rows).maximum
+    if natural <= console.width:
+        console.print(rows)
+        return
+    for cells in zip(*(column.cells for column in rows.columns), strict=True):
+        told = Text()
+        for column, cell in zip(rows.columns, cells, strict=True):
+            if cell:
+                told.append(f"{column.header} " if column.header else "", "dim").append(f"{cell}  ")
+        console.print(told, "", sep="\n")
 
 
 def say(*lines: str) -> None:

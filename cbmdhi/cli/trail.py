@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from cbmdhi.cli import listing, prefixes, shared
+from cbmdhi.cli import listing, mistyped, prefixes, shared
 from cbmdhi.cli.exits import Status
 from cbmdhi.cli.listing import EachOption, Page, PageOption, RecordOption, RowsOption, WhoOption
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
@@ -18,6 +18,7 @@ from cbmdhi.client import Client
 from cbmdhi.errors import MeshError, Misuse, name_of
 from cbmdhi.ledger.v1.ledger_pb2 import CommittedAuditEntry
 from cbmdhi.notify.v1.notify_pb2 import Notification
+from cbmdhi.protocol import ids
 from cbmdhi.verify import Verification, verify_receipt
 
 
@@ -61,7 +62,7 @@ def audit(
         console.print(f"{what} was done or refused about this wallet's data")
         return
     shown = listing.page(entries[::-1], None if each else _alike_entries, page, rows)
-    console.print(audit_table(entries, shown))
+    shared.show(audit_table(entries, shown))
     _say_more(shown)
 
 
@@ -180,7 +181,7 @@ def inbox(
         console.print("nothing yet" if not (new or record or who) else "nothing of that kind")
         return
     shown = shown_of(found)
-    console.print(_inbox_table(found, shown))
+    shared.show(_inbox_table(found, shown))
     _say_more(shown)
 
 
@@ -264,7 +265,7 @@ def verify(
 
 async def _whole_ids(client: Client, tx_id: str | None, command_id: str) -> tuple[str | None, str]:
     """The ids of a receipt from their beginnings, by what concerns the wallet. Raises Misuse."""
-    if prefixes.is_whole(command_id) and (tx_id is None or prefixes.is_whole(tx_id)):
+    if ids.is_command_id(command_id) and (tx_id is None or prefixes.is_whole(tx_id)):
         return tx_id, command_id
     known = {(entry.tx_id, entry.command_id) for entry in await client.inbox.list()}
     try:
@@ -275,10 +276,26 @@ async def _whole_ids(client: Client, tx_id: str | None, command_id: str) -> tupl
             raise
     if tx_id is not None and not prefixes.is_whole(tx_id):
         tx_id = prefixes.resolved(tx_id, [tx for tx, _ in known], "transaction in the trail or the inbox")
-    if not prefixes.is_whole(command_id):
+    if tx_id is None and (found := _of_transaction(command_id, known)):
+        return found
+    if not ids.is_command_id(command_id):
         of_tx = [command for tx, command in known if tx_id in (None, tx)]
         command_id = prefixes.resolved(command_id, of_tx, "command in the trail or the inbox")
     return tx_id, command_id
+
+
+def _of_transaction(typed: str, known: Collection[tuple[str, str]]) -> tuple[str, str] | None:
+    """People copy the transaction's id alone as well: most hold one command that concerns them."""
+    begun = typed.rstrip("…")
+    meant = [pair for pair in known if pair[0].startswith(begun)]
+    if not meant or any(command.startswith(begun) for _, command in known):
+        return None
+    if len(meant) > 1:
+        commands = mistyped.some(command for _, command in meant)
+        raise Misuse(
+            f"transactions that begin with {typed!r} hold several commands: name one: {commands}", "ids"
+        )
+    return meant[0]
 
 
 def show_checks(verification: Verification) -> None:

@@ -45,17 +45,26 @@ class Signed:
 
 @dataclass
 class Unsure:
-    """What one command line left open. `kept` are the ids by which `cbmdhi resend` finds it."""
+    """What one command line left open.
+
+    kept      ids by which `cbmdhi resend` finds it
+    not_kept  why nothing is
+    """
 
     signed: list[Signed] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    not_kept: str = ""
 
 
 def keep(folder: Path, requests: Iterable[Message]) -> Unsure:
     """Name what was signed, and keep what can be sent again; a reading is asked for anew."""
     requests = list(requests)
     signed = [_named(one) for request in requests for one in commands_of(request)]
-    return Unsure(signed, [kept.command_id for kept in Outbox(folder).keep(requests)])
+    try:
+        return Unsure(signed, [kept.command_id for kept in Outbox(folder).keep(requests)])
+    except OSError as error:
+        # That its outcome is unknown counts for more than a folder that cannot be written.
+        return Unsure(signed, [], f"{error.filename or folder}: {error.strerror or error}")
 
 
 def _named(signed: pb.SignedCommand) -> Signed:

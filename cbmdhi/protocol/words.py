@@ -19,8 +19,10 @@ from cbmdhi.protocol import address, categories, cid, ids
 
 _MSP = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 ACTIONS = frozenset({"read", "search", "history", "export", "event", "write"})
-_REVIEWS = frozenset({"identity-verified", "document-mismatch", "duplicate", "withdrawn", "other"})
-_REASONS = _REVIEWS | {"lost-key", "left", "misuse", "reinstated"}
+REJECTIONS = ("document-mismatch", "duplicate", "other")
+SUSPENSIONS = ("lost-key", "left", "misuse", "other")
+_REVIEWS = frozenset({"identity-verified", *REJECTIONS, "withdrawn"})
+_REASONS = _REVIEWS | {*SUSPENSIONS, "reinstated"}
 
 
 def _is_cid(text: str) -> bool:

@@ -54,6 +54,42 @@ def test_what_is_mistyped_is_told_in_json_where_json_was_asked_for(
     assert "--help" in " ".join(error["next"])
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["words", "json"])
+def test_output_that_a_full_disk_does_not_take_is_told_in_a_sentence(
+    more: tuple[str, ...], home: Path
+) -> None:
+    words = ("wallet", "show", "-w", "anna", "--offline", "--home", str(home))
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [*PROGRAM, *words, *more], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert told.returncode == Status.FAILED, told.stderr
+    if not more:
+        assert "FILE the output cannot be written: No space left" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_whoever_closed_the_output_and_whose_terminal_lacks_signs_get_what_they_asked_for(home: Path) -> None:
+    command = 'import sys; from cbmdhi.cli import run; sys.argv[0] = "cbmdhi"; run()'
+    words = ("-c", command, "wallet", "show", "-w", "anna", "--offline", "--home", str(home))
+    closed = subprocess.run(["sh", "-c", '"$@" >&- 2>&-', "sh", sys.executable, *words], check=False)
+    assert closed.returncode == Status.DONE
+    few_signs = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    signs = (*words[:2], "get", "…", "-p", "…", "--home", str(home))
+    told = subprocess.run(
+        [sys.executable, *signs], env=few_signs, capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, "\\u2026" in told.stderr) == (Status.MISTYPED, True), told.stderr
+
+
+def test_an_output_file_that_cannot_be_made_is_refused_before_anything_is_asked_for(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raising(AssertionError("the mesh was asked"), monkeypatch)
+    told = typed("get", "01a22d4c", "-p", SOMEBODY, "-o", "/proc/nowhere")
+    assert (told.exit_code, "/proc/nowhere cannot be written" in told.output) == (Status.MISTYPED, True)
+
+
 def test_what_is_mistyped_is_told_in_a_sentence_with_what_shows_how(typed: Typed) -> None:
     told = typed("consent", "grant", wallet="")
     assert told.exit_code == Status.MISTYPED

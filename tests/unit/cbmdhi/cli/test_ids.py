@@ -72,6 +72,7 @@ class Mesh(SimpleNamespace):
         self.entries: list[CommittedAuditEntry] = []
         self.acknowledged: list[int] = []
         self.may_search = True
+        self.holds: tuple[str, ...] = (FIRST, THIRD)
 
     async def __aenter__(self) -> Mesh:
         return self
@@ -84,7 +85,7 @@ class Mesh(SimpleNamespace):
         if of:
             if not self.may_search:
                 raise MeshError(code_pb2.CODE_FORBIDDEN, "no")
-            return [RecordVersion(record_id=one) for one in (FIRST, THIRD)]
+            return [RecordVersion(record_id=one) for one in self.holds]
         return ConsentDocument(consents=[ActiveConsent(consent_id=one) for one in (FIRST, THIRD)])
 
     async def read(self, *of: Any) -> Any:
@@ -130,6 +131,12 @@ def test_who_may_not_search_is_told_to_type_the_whole_id(typed: Typed, mesh: Mes
     assert (told.exit_code, "type it whole" in told.output, mesh.asked) == (Status.MISTYPED, True, [])
     typed("get", THIRD, "-p", SOMEBODY)
     assert mesh.asked[0][1] == THIRD
+
+
+def test_who_may_search_nothing_is_told_to_type_the_whole_id(typed: Typed, mesh: Mesh) -> None:
+    mesh.holds = ()
+    told = typed("get", "01a22e", "-p", SOMEBODY)
+    assert (told.exit_code, "'01a22e' whole" in told.output, mesh.asked) == (Status.MISTYPED, True, [])
 
 
 def test_a_patient_lists_their_own_and_anybody_else_names_whose(typed: Typed, mesh: Mesh) -> None:
@@ -203,7 +210,14 @@ def test_a_receipt_is_verified_by_the_beginning_of_its_ids(
     monkeypatch.setattr("cbmdhi.cli.trail.verify_receipt", verify)
     assert typed("verify", "abab", "01a22d").exit_code == Status.DONE
     assert typed("verify", "01a22e").exit_code == Status.DONE
-    assert verified == [("ab" * 32, FIRST, ""), (None, THIRD, "")]
+    assert typed("verify", "cdcd").exit_code == Status.DONE
+    assert typed("verify", "ab" * 32).exit_code == Status.DONE
+    first, third = ("ab" * 32, FIRST, ""), ("cd" * 32, THIRD, "")
+    assert verified == [first, (None, THIRD, ""), third, first]
+    mesh.notifications.append(Notification(tx_id="ab" * 32, command_id=SECOND))
+    told = typed("verify", "abab").output
+    assert FIRST in told
+    assert SECOND in told
 
 
 def _entry(command_id: str, action: str = "read", at_ms: int = 0, tx_id: str = "") -> CommittedAuditEntry:

@@ -70,13 +70,20 @@ def test_consents_that_have_ended_are_hidden_unless_asked_for(
     assert [(one["consent_id"], len(one["provisions"])) for one in listed] == [(RECORD, 3)]
 
 
-def test_no_table_cuts_off_an_id_on_a_narrow_terminal() -> None:
-    table = shared.table("record", "who", "reason")
-    table.add_row(RECORD, SOMEBODY, "a sentence that is too long for what is left")
-    narrow = Console(width=80)
-    with narrow.capture() as shown:
-        narrow.print(table)
-    assert "…" not in shown.get()
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_table_cuts_an_id_off_or_in_two(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = shared.table("", "record", "who", "reason")
+    for _ in range(2):
+        table.add_row("●", RECORD, SOMEBODY, "a sentence that is too long for [bold]what is left")
+    monkeypatch.setattr(shared, "console", Console(width=width, highlight=False))
+    with shared.console.capture() as captured:
+        shared.show(table)
+    shown = captured.get()
+    assert [shown.count(one) for one in (RECORD, SOMEBODY, "●")] == [2, 2, 2]
+    assert (shown.count("record"), max(map(len, shown.splitlines())) <= width) == (
+        1 if width == 200 else 2,
+        True,
+    )
 
 
 def _written(outcome: int, *, tx_id: str = "", code: int = code_pb2.CODE_OK, reason: str = "") -> Written:

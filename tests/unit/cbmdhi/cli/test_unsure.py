@@ -122,6 +122,17 @@ def test_what_is_of_unknown_outcome_once_more_stays(
     assert f"resend {kept.stem}" in told.output
 
 
+def test_that_nothing_can_be_kept_hides_no_outcome_that_is_not_known(
+    typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(Losing(), home, monkeypatch).write_text("a file in the place of the folder")
+    told = typed("consent", "grant", SOMEBODY)
+    assert told.exit_code == Status.UNKNOWN, told.output
+    for part in ("what was signed", "consent list", "could not be kept"):
+        assert part in told.output.lower(), told.output
+    assert "resend" not in told.output
+
+
 def test_machines_get_the_ids_of_what_was_signed(
     typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
