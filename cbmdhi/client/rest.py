@@ -38,6 +38,7 @@ _DEADLINE = aiohttp.ClientTimeout(total=30)
 _LONGEST_DELEGATION_SECONDS = 12 * 3600
 # Two tokens' time: a session that goes on signs a new one when the last does not outlive the next token.
 _DELEGATION_SECONDS = 600
+_NO_ANSWER = (aiohttp.ClientError, TimeoutError)
 # As many as a logout takes.
 _REVOKED_AT_ONCE = 16
 
@@ -51,10 +52,6 @@ class Stored:
     tx_id: str
     command_id: str
     block: int
-
-
-class _NoAnswer(MeshError):
-    """Nothing came back."""
 
 
 class FhirSession:
@@ -219,7 +216,9 @@ class FhirSession:
     ) -> tuple[Any, Mapping[str, str]]:
         try:
             return await self._authorised(method, path, document, headers)
-        except _NoAnswer as error:
+        except MeshError as error:
+            if error.nothing_done or not isinstance(error.__cause__, _NO_ANSWER):
+                raise
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
                 error.outcome = code_pb2.OUTCOME_NOT_DONE
                 raise  # it was not even asked
@@ -253,14 +252,22 @@ class FhirSession:
                 "enter the session first: `async with client.fhir(…)`",
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             )
-        token = await self._tokens.get()
+        token = await self._token_or_nothing_done()
         try:
             return await self._request(method, path, body, token, headers)
         except MeshError as error:
             if error.code != code_pb2.CODE_UNAUTHENTICATED or error.outcome == code_pb2.OUTCOME_UNKNOWN:
                 raise
         self._tokens.forget(token)
-        return await self._request(method, path, body, await self._tokens.get(), headers)
+        return await self._request(method, path, body, await self._token_or_nothing_done(), headers)
+
+    async def _token_or_nothing_done(self) -> str:
+        """Whatever became of a login, what is to be asked has not left."""
+        try:
+            return await self._tokens.get()
+        except MeshError as error:
+            error.outcome = code_pb2.OUTCOME_NOT_DONE
+            raise
 
     async def _issued(self) -> Issued:
         return await self._login()
@@ -336,8 +343,8 @@ class FhirSession:
                 if response.status >= 400:
                     raise _refusal(answer, response.headers.get("Cbmdhi-Outcome", ""))
                 return answer, response.headers
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _NoAnswer(
+        except _NO_ANSWER as error:
+            raise MeshError(
                 code_pb2.CODE_UNAVAILABLE, "the gateway's REST interface did not answer"
             ) from error
 

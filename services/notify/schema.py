@@ -6,7 +6,8 @@ transactions  a row for each that told somebody something, another when a later 
               have ids from `first` to `last`, perhaps with others' between: so one that comes again is known
 notices       never changed. `notification_id` is when it was written (Unix time in microseconds), or one
               more than the one before it. `previous` is the id of the same owner's notice before it, or 0:
-              an inbox is a chain. An index by owner would cost each notice a page, to the log and back
+              an inbox is a chain. An index by owner would cost each notice a page, written to the log and
+              back
 inboxes       the id of each owner's newest notice; a few pages, which nearly every write changes
 progress      the next block that is to be told of: it goes on in the transaction that keeps what was told
 left_unseen   what is not acknowledged up to `inboxes.seen_to`; of what is newer, nothing is

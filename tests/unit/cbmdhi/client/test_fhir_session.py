@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
+import aiohttp
 import grpc
 import pytest
 
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.rest import FhirSession
+from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Unproven
@@ -21,6 +25,7 @@ from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.wallet import Wallet
 from tests.support.fakes.evidence import Committed
+from tests.support.waiting import free_port
 from tests.unit.cbmdhi.client.test_reading import consortium_of
 
 PATIENT = "cb1" + "p" * 32
@@ -198,6 +203,60 @@ async def test_a_token_that_is_refused_is_renewed_without_a_word() -> None:
             await session.update({"resourceType": "Observation", "id": "x"})
         assert session.logins == 3
         session.refuses = set()
+
+
+async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take a request, and end the line."""
+    await reader.read(65536)
+    writer.close()
+
+
+@asynccontextmanager
+async def asking(rest: str, login: Callable[[], Awaitable[Issued]]) -> AsyncIterator[FhirSession]:
+    member = SimpleNamespace(gateway=SimpleNamespace(rest=rest))
+    session = FhirSession(cast(Wallet, Keys()), cast(Member, member))
+    async with aiohttp.ClientSession() as session._http:
+        session._tokens, session._is_open = Tokens(login), True
+        yield session
+
+
+async def logs_in() -> Issued:
+    return Issued("token", 300)
+
+
+async def failure(asked: Awaitable[Any]) -> MeshError:
+    with pytest.raises(MeshError) as caught:
+        await asked
+    # A type that can be named in an `except` of the caller's own.
+    assert type(caught.value) is MeshError
+    return caught.value
+
+
+RESOURCE = {"resourceType": "Observation", "id": "x"}
+
+
+async def test_an_answer_that_is_lost_is_an_error_that_its_caller_can_name() -> None:
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, asking(f"http://127.0.0.1:{port}", logs_in) as session:
+        assert (await failure(session.read("Observation", "x"))).code == code_pb2.CODE_UNAVAILABLE
+        written = await failure(session.update(RESOURCE))
+    assert (written.code, written.outcome) == (code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN)
+
+
+async def test_what_was_not_even_asked_is_not_done_and_says_so_in_an_error_that_can_be_named() -> None:
+    async with asking(f"http://127.0.0.1:{free_port()}", logs_in) as session:
+        written = await failure(session.update(RESOURCE))
+    assert (written.code, written.outcome) == (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_NOT_DONE)
+
+
+async def test_a_write_whose_login_has_no_answer_has_not_left() -> None:
+    async def lost() -> Issued:
+        raise MeshError(code_pb2.CODE_UNAVAILABLE, "did not answer") from aiohttp.ServerDisconnectedError()
+
+    async with asking("http://127.0.0.1:1", lost) as session:
+        written = await failure(session.update(RESOURCE))
+    assert (written.code, written.outcome) == (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_NOT_DONE)
 
 
 async def test_what_ended_by_itself_is_not_revoked() -> None:
