@@ -11,7 +11,8 @@ from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import connected
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
-from cbmdhi.errors import UnknownOutcome
+from cbmdhi.errors import UnknownOutcome, from_rpc
+from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from tests.support.fakes.removed_streams import CANCEL, removing_streams
 from tests.unit.cbmdhi.client.test_outcomes import Open, group
 
@@ -46,5 +47,10 @@ async def test_whoever_notices_the_deadline_first_it_is_the_deadline_that_passed
 
 @pytest.mark.parametrize("error_code", [CANCEL, ENHANCE_YOUR_CALM, INADEQUATE_SECURITY])
 async def test_a_stream_that_is_removed_is_a_lost_answer_and_never_a_refusal(error_code: int) -> None:
-    async with gateway(error_code, after_seconds=0, deadline_seconds=0.5) as connection:
-        assert (await fate(connection, group())).code == code_pb2.CODE_UNAVAILABLE
+    async with gateway(error_code, after_seconds=0, deadline_seconds=60) as connection:
+        stub = gateway_pb2_grpc.CommandServiceStub(connection.authenticated)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Submit(gateway_pb2.SubmitRequest(), timeout=60)
+    ours = from_rpc(caught.value, seconds_left=50)
+    assert (ours.code, ours.outcome) == (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_UNKNOWN)
+    assert "Stream removed" not in ours.reason
