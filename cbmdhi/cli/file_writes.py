@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from cbmdhi.client import Client
@@ -75,4 +76,8 @@ async def _each(client: Client, records: Sequence[NewRecord]) -> list[Result]:
             raise
         for record_id, one in prepared.items():
             results.setdefault(record_id, Written(one.record, RecordReceipt(), to_be_sent(error, [one.item])))
+    except asyncio.CancelledError:
+        # Nobody hears of those that are done, either.
+        client.connection.on_cut([one.item for record_id, one in prepared.items() if record_id in results])
+        raise
     return [(results[record.record_id], prepared.get(record.record_id)) for record in records]

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cbmdhi.cli import boundary, lazy, prefixes, unsure
-from cbmdhi.cli.exits import Failure
+from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.home import command_for, elsewhere
 from cbmdhi.cli.roles import name_of_role
+from cbmdhi.client.outbox import Outbox
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Misuse, UnknownOutcome, WalletError
@@ -186,6 +187,23 @@ def _is_refused(address: str) -> bool:
     except (OSError, ValueError):
         return False
     return False
+
+
+def cut_off(began: float, typist: Typist, wallet: Wallet) -> Failure | None:
+    """Ctrl-C, and since `began` (Unix time in seconds) the client has kept what may have been sent; None when
+    it kept nothing."""
+    there = Outbox(wallet.folder).list()
+    left = unsure.keep(wallet.folder, [one.request for one in there if one.file.stat().st_mtime >= began])
+    if not left.kept:
+        return None
+    hint = unknown(left, typist)
+    return Failure(
+        "INTERRUPTED",
+        "interrupted after it was sent",
+        status=Status.UNKNOWN,
+        next_steps=hint.lines,
+        document=hint.document,
+    )
 
 
 def unknown(left: unsure.Unsure, typist: Typist) -> Hint:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -103,6 +104,8 @@ def with_client(
     opened = open_wallet(wallet, home)
     typist = hints.Typist(home, wallet, member)
 
+    began = time.time()
+
     async def run() -> T:
         async with Client(opened, member) as client:
             if (down := hints.down(typist, opened)) is not None:
@@ -111,6 +114,10 @@ def with_client(
 
     try:
         return asyncio.run(run())
+    except KeyboardInterrupt as error:
+        if (interrupted := hints.cut_off(began, typist, opened)) is None:
+            raise
+        raise interrupted from error
     except MeshError as error:
         raise hints.failure(error, typist, opened, hinted) from error
 

@@ -65,6 +65,7 @@ class Client:
         self.trail = Trail(self.connection)
         self.inbox = Inbox(self.connection)
         self.outbox = Outbox(wallet.folder)
+        self.connection.on_cut = self.outbox.keep_cut
 
     async def resend(self, what: MeshError | Message | Kept | str | Iterable[Message]) -> list[Receipt]:
         """Send again what was signed, as it was signed: it is done at most once, however often it is sent.

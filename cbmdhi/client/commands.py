@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -13,6 +16,31 @@ from cbmdhi.errors import MeshError, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from cbmdhi.protocol import command
 
+Method: TypeAlias = Callable[..., Awaitable[Any]]
+
+
+@contextmanager
+def kept_when_cut(
+    connection: Connection, request: Message, *, has_left: bool = False
+) -> Iterator[Callable[[Method], Method]]:
+    """Gives the request to `Connection.on_cut` when the block is cancelled after it may have left: from the
+    first call on of a method that is wrapped by what this gives."""
+
+    def noted(method: Method) -> Method:
+        async def call(asked: Message, **how: Any) -> Any:
+            nonlocal has_left
+            has_left = True
+            return await method(asked, **how)
+
+        return call
+
+    try:
+        yield noted
+    except asyncio.CancelledError:
+        if has_left:
+            connection.on_cut([request])
+        raise
+
 
 async def submit_group(
     connection: Connection, group: CommandGroup, contents: Sequence[gateway_pb2.Content] = ()
@@ -22,11 +50,12 @@ async def submit_group(
 
     Raises NotSent when it had no effect, UnknownOutcome when nobody can tell, also by the deadline, and
     Unproven when the gateway tells and does not prove it: their `again` holds the request, signed as it is,
-    whose `group` and `contents` can be sent again.
+    whose `group` and `contents` can be sent again. Cut off in between, it is kept (`Connection.on_cut`).
     """
     request = gateway_pb2.SubmitRequest(group=group, contents=contents)
     told = await carry(connection, request)
-    return await receipts.of_group(connection, group.commands, told, request)
+    with kept_when_cut(connection, request, has_left=True):
+        return await receipts.of_group(connection, group.commands, told, request)
 
 
 async def carry(
@@ -36,7 +65,8 @@ async def carry(
     stub = gateway_pb2_grpc.CommandServiceStub(connection.authenticated)
     try:
         check_size(request)
-        return (await connection.call(stub.Submit, request)).receipts
+        with kept_when_cut(connection, request) as noted:
+            return (await connection.call(noted(stub.Submit), request)).receipts
     except MeshError as error:
         raise to_be_sent(error, [request]) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -70,6 +70,10 @@ class Connection:
         self.deadline_seconds = deadline_seconds
         self.device = ""
         self.tokens = Tokens(self._log_in)
+        self.on_cut: Callable[[Sequence[Message]], object] = lambda _: None
+        """Told of what was signed and may have been sent, when whoever waits for it waits no longer."""
+        self.under_way: set[Callable[[], Sequence[Message]]] = set()
+        """What goes on over many calls: each tells what of it may have been sent, and has no result."""
         self._authenticated: grpc.aio.Channel | None = None
         roots = member.tls_ca_pem.encode()
         self._options = [*_OPTIONS, ("grpc.ssl_target_name_override", f"gateway.{member.name}")]
@@ -95,12 +99,20 @@ class Connection:
         return self._authenticated
 
     async def close(self) -> None:
-        """Close both channels."""
+        """Close both channels. What is under way is cut off."""
+        for one in tuple(self.under_way):
+            self.cut(one)
         await self.tokens.close()
         if not self._shares_first_contact:
             await self.first_contact.close()
         if self._authenticated is not None:
             await self._authenticated.close()
+
+    def cut(self, unheard: Callable[[], Sequence[Message]]) -> None:
+        """End something of `under_way`, and tell `on_cut` of it. Once."""
+        if unheard in self.under_way:
+            self.under_way.discard(unheard)
+            self.on_cut(unheard())
 
     async def forget_certificate(self) -> None:
         """Start again with the certificate that the wallet has now."""

@@ -123,6 +123,18 @@ class Ingest(Generic[T]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def unheard(self) -> list[Entry[T]]:
+        """What may have left, and whose result was not given. For when nobody asks for results any more."""
+        left = {
+            entry.submission_id: entry
+            for entry in self._open.values()
+            if entry.stream is not None or entry.may_be_done
+        }
+        while not self._ready.empty():
+            if (answered := self._ready.get_nowait()) is not None and answered[1] is not None:
+                left.setdefault(answered[0].submission_id, answered[0])
+        return list(left.values())
+
     async def _feed(self) -> None:
         try:
             async for entries in self._source:
@@ -223,11 +235,12 @@ class Ingest(Generic[T]):
         if response.HasField("slowed"):
             self._on_slowed(response.slowed)
         for result in response.results:
-            entry = self._open.pop(result.submission_id, None)
+            entry = self._open.get(result.submission_id)
             if entry is not None:
                 self._waits.reset()
                 self._is_refused = False
                 await self._ready.put((entry, result))
+                del self._open[result.submission_id]
         if not self._open:
             self._changed.set()
 

@@ -69,6 +69,18 @@ class Outbox:
         requests = [again for one in messages_of(what) if (again := to_request(one)) is not None]
         return [self._write(request) for request in requests]
 
+    def keep_cut(self, requests: Iterable[Message]) -> list[Kept]:
+        """Keep what was cut off while its outcome was not known. For `Connection.on_cut`: whoever is cut off
+        is not held up by a folder that cannot be written, the log names it."""
+        try:
+            kept = self.keep(requests)
+        except OSError as error:
+            _log.error("what was cut off could not be kept, so its outcome stays unknown: %s", error)
+            return []
+        if kept:
+            _log.warning("cut off before the outcome of %d was known: kept in %s", len(kept), self._folder)
+        return kept
+
     def list(self) -> list[Kept]:
         """All that can be read, oldest first. One that cannot is named in the log, and hides no other."""
         found: list[Kept] = []

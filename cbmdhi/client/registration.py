@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError, Message
 
 from cbmdhi.client import receipts, reviewers
-from cbmdhi.client.commands import submit
+from cbmdhi.client.commands import kept_when_cut, submit
 from cbmdhi.client.connection import Connection
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -94,11 +94,12 @@ class Registration:
     async def send_registration(self, request: identity_pb2.RegisterRequest) -> Receipt:
         """Send a registration as it was signed, also once more. Raises as `submit_group` does."""
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
-        try:
-            receipt = (await self._connection.enrolled(stub.Register, request)).receipt
-        except MeshError as error:
-            raise to_be_sent(error, [request]) from error
-        return await receipts.of_command(self._connection, request.command, receipt, request)
+        with kept_when_cut(self._connection, request) as noted:
+            try:
+                receipt = (await self._connection.enrolled(noted(stub.Register), request)).receipt
+            except MeshError as error:
+                raise to_be_sent(error, [request]) from error
+            return await receipts.of_command(self._connection, request.command, receipt, request)
 
     async def invite(self, address: str, role: pb.Role) -> str:
         """As an administrator: prepare somebody's enrolment. Gives the secret to hand over.
@@ -183,11 +184,12 @@ class Registration:
     async def send_review(self, request: identity_pb2.ReviewRequest) -> identity_pb2.ReviewResponse:
         """Send a vote as it was signed, also once more. Raises as `submit_group` does."""
         stub = identity_pb2_grpc.RegistrationServiceStub(self._connection.authenticated)
-        try:
-            response = await self._connection.call(stub.Review, request)
-        except MeshError as error:
-            raise to_be_sent(error, [request]) from error
-        proven = await receipts.of_command(self._connection, request.command, response.receipt, request)
+        with kept_when_cut(self._connection, request) as noted:
+            try:
+                response = await self._connection.call(noted(stub.Review), request)
+            except MeshError as error:
+                raise to_be_sent(error, [request]) from error
+            proven = await receipts.of_command(self._connection, request.command, response.receipt, request)
         response.receipt.CopyFrom(proven)
         return response
 

@@ -152,6 +152,9 @@ class Writes:
         record's or patient's. Of several: NotAllWritten, with what became of each. Whoever wants to look at
         each result without an exception takes `put_each`, or `send` for a stream that goes on.
 
+        Cut off (by Ctrl-C, by a time-out of the caller's), what may have been sent is kept in
+        `client.outbox`, also by `put_each` and `send`: `client.resend` says what became of it.
+
             written = await engine.records.put(NewRecord.of(patient, observation))
             print(written.tx_id, written.cid)
         """
@@ -188,6 +191,10 @@ class Writes:
                 one = prepared[place]
                 why = to_be_sent(error, [one.item])
                 results[place] = Written(one.record, gateway_pb2.RecordReceipt(), why)
+        except asyncio.CancelledError:
+            # Nobody hears of those that are done, either.
+            self._connection.on_cut([one.item for place, one in prepared.items() if place in results])
+            raise
         return [results[place] for place in places]
 
     async def send(
@@ -223,12 +230,23 @@ class Writes:
         """Each with its submission id; what cannot be sent has none."""
         patience = self._connection.deadline_seconds if patience_seconds is None else patience_seconds
         ingest = Ingest(self._connection, self._entries(records), patience_seconds=patience)
+
+        def unheard() -> Sequence[Message]:
+            left = [entry.what for entry in ingest.unheard()]
+            return [one.item for one in left if isinstance(one, Prepared)]
+
+        self._connection.under_way.add(unheard)
         try:
             async with aclosing(ingest.results()) as results:
                 async for entry, result in results:
                     yield entry.submission_id, written_of(entry, result)
         except GaveUp as error:
             raise _given_up(error) from error.__cause__
+        except BaseException:  # Ctrl-C, a caller's time-out, a `break`, a source that raises
+            self._connection.cut(unheard)
+            raise
+        finally:
+            self._connection.under_way.discard(unheard)
 
     async def _entries(
         self, records: Iterable[ToSend] | AsyncIterable[ToSend]

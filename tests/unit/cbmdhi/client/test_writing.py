@@ -31,7 +31,9 @@ class Unsigning:
 
 
 def records() -> Records:
-    return Records(cast(Connection, SimpleNamespace(wallet=Unsigning(), deadline_seconds=5.0)))
+    return Records(
+        cast(Connection, SimpleNamespace(wallet=Unsigning(), deadline_seconds=5.0, under_way=set()))
+    )
 
 
 async def test_an_allergy_of_one_patient_is_not_signed_into_the_chart_of_another() -> None:
