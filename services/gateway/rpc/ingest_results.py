@@ -1,4 +1,4 @@
-"""Results of one ingest stream that are ready to go out, as many together as there are."""
+"""Results of one ingest stream: made once for each submission, and sent as many together as are ready."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import asyncio
 from collections import deque
 
 from cbmdhi.gateway.v1.gateway_pb2 import IngestResponse, IngestResult, Slowed
+from services.runtime.byte_budget import ByteBudget
 
 _RESULTS_AT_ONCE = 500
 
 
 class Results:
-    """What is ready to go out. Bounded by the window."""
+    """What is ready to go out. Each result keeps its commands' part of the stream's window until it is out."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: ByteBudget) -> None:
+        self.window = window
         self._ready: deque[tuple[IngestResult, int]] = deque()
         self._slowed: Slowed | None = None
         self._event = asyncio.Event()
         self._ended = False
+        self._has_left = False
 
     def put(self, result: IngestResult, commands: int) -> None:
         """Another one, of a group of so many commands."""
+        if self._has_left:
+            self.window.give(commands)
+            return
         self._ready.append((result, commands))
         self._event.set()
 
@@ -29,16 +35,18 @@ class Results:
         self._slowed = slowed
         self._event.set()
 
-    def end(self) -> None:
-        """There will be no more."""
+    async def end(self) -> None:
+        """There will be no more: wait until all are out, which is when the window is whole again."""
+        await self.window.all_given_back()
         self._ended = True
         self._event.set()
 
-    def drop(self) -> int:
-        """Nobody takes what is ready; how many commands it was about."""
-        dropped = sum(commands for _, commands in self._ready)
+    def leave(self) -> None:
+        """The sender has gone. The client's other streams get back what this one had of their window: now
+        for what was ready, and for the rest as it is answered."""
+        self._has_left = True
+        self.window.give(sum(commands for _, commands in self._ready))
         self._ready.clear()
-        return dropped
 
     async def get(self) -> tuple[IngestResponse, int] | None:
         """All that is ready, at least one result or why there is none, and how many commands it is about;

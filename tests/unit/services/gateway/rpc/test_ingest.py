@@ -15,8 +15,12 @@ from services.gateway.config import MIB
 from services.gateway.domain.session import CERTIFICATE, Session
 from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
+from services.gateway.rpc import stream_reader as reader_module
 from services.gateway.rpc.forward import Arrived, Unreadable
-from services.gateway.rpc.ingest import _SLICE, Ingest
+from services.gateway.rpc.ingest import Ingest
+from services.gateway.rpc.ingest_results import Results
+from services.gateway.rpc.stream_reader import _SLICE
+from services.runtime.byte_budget import ByteBudget
 from services.runtime.errors import MeshError, code_name
 from services.runtime.tasks import end
 from tests.support.fakes.gateway_people import Person, put, put_together
@@ -628,3 +632,122 @@ async def test_what_a_message_held_is_given_back_whatever_became_of_it(world: Wo
 
     assert len(results) == 5
     assert (quotas.memory.used, caller.memory.used) == (0, 0)
+
+
+async def test_a_shutdown_in_the_middle_of_a_message_answers_each_submission_of_it_once(world: World) -> None:
+    items = [submission(world, f"s{number}") for number in range(3 * WINDOW)]
+    sender, stopping, quotas = Sender(IngestRequest(items=items)), asyncio.Event(), quotas_of()
+    world.ledger.hold.clear()
+    results: list[IngestResult] = []
+
+    async def listen() -> None:
+        async for result in stream(world, sender, stopping, quotas):
+            results.append(result)
+
+    listening = asyncio.create_task(listen())
+    await until(lambda: len(world.storage.stored) == WINDOW, "the window is under way")
+    stopping.set()
+    world.ledger.hold.set()
+    async with asyncio.timeout(5):
+        with pytest.raises(MeshError) as caught:
+            await listening
+
+    assert caught.value.code == code_pb2.CODE_UNAVAILABLE
+    assert sorted(one.submission_id for one in results) == sorted(one.submission_id for one in items)
+    left = [one.error for one in results if not one.receipts]
+    assert {(one.code, one.outcome) for one in left} == {
+        (code_pb2.CODE_UNAVAILABLE, code_pb2.OUTCOME_NOT_DONE)
+    }
+    assert len(world.ledger.committed) == len(items) - len(left) == WINDOW
+    assert quotas.memory.used == 0
+
+
+async def test_a_shutdown_while_a_message_waits_for_memory_answers_what_it_holds(world: World) -> None:
+    ones = [submission(world, f"s{number}") for number in range(3)]
+    quotas, stopping = quotas_of(in_bytes=2 * ones[0].ByteSize() + 100), asyncio.Event()
+    world.ledger.hold.clear()
+    sender = Sender(*ones)
+    results: list[IngestResult] = []
+
+    async def listen() -> None:
+        async for result in stream(world, sender, stopping, quotas):
+            results.append(result)
+
+    listening = asyncio.create_task(listen())
+    await until(lambda: bool(sender.told), "the third waits for memory")
+    stopping.set()
+    world.ledger.hold.set()
+    async with asyncio.timeout(5):
+        with pytest.raises(MeshError):
+            await listening
+
+    told = {one.submission_id: one.error.outcome for one in results}
+    assert told == {"s0": 0, "s1": 0, "s2": code_pb2.OUTCOME_NOT_DONE}
+    assert quotas.memory.used == 0
+
+
+async def test_a_message_that_nobody_can_decode_ends_the_stream_after_the_results_of_the_others(
+    world: World,
+) -> None:
+    def crash(_: bytes) -> IngestRequest:
+        raise RuntimeError("no")
+
+    sender, quotas = Sender(submission(world, "a"), Arrived(b"x", crash)), quotas_of()
+    results = stream(world, sender, None, quotas)
+
+    async with asyncio.timeout(5):
+        assert (await anext(results)).submission_id == "a"
+        with pytest.raises(MeshError) as caught:
+            await anext(results)
+    assert caught.value.code == code_pb2.CODE_INTERNAL
+    assert quotas.memory.used == 0
+
+
+async def test_a_submission_that_crashes_when_it_is_taken_harms_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(item: IngestItem) -> None:
+        if isinstance(item, IngestItem) and item.submission_id == "bad":
+            raise RuntimeError("no")
+
+    monkeypatch.setattr(reader_module, "check_size", crash)
+    items = [submission(world, name) for name in ("a", "bad", "b")]
+    quotas = quotas_of()
+
+    async with asyncio.timeout(5):
+        results = await _collected(stream(world, Sender(IngestRequest(items=items)), None, quotas))
+
+    told = {one.submission_id: (code_name(one.error.code), one.error.outcome) for one in results}
+    assert told.pop("bad") == ("INTERNAL", code_pb2.OUTCOME_NOT_DONE)
+    assert sorted(told) == ["a", "b"]
+    assert quotas.memory.used == 0
+
+
+async def test_what_is_refused_when_its_sender_has_just_gone_keeps_nothing_of_the_clients_window() -> None:
+    quota = ByteBudget(WINDOW)
+    await quota.take(2)
+    results = Results(quota)
+    results.put(IngestResult(submission_id="ready"), 1)
+
+    results.leave()
+    results.put(IngestResult(submission_id="refused"), 1)
+
+    assert quota.used == 0
+
+
+async def test_the_rest_of_a_message_leaves_open_what_has_the_name_of_one_under_way(world: World) -> None:
+    bad = [IngestItem(submission_id=f"bad{number}") for number in range(_SLICE)]
+    items = [submission(world, "same"), *bad, submission(world, "same"), submission(world, "other")]
+    quotas = quotas_of(RefusalQuotas(5, 1.0, 3.0, Clock()))
+    world.ledger.hold.clear()
+    results, told = stream(world, Sender(IngestRequest(items=items)), None, quotas), {}
+
+    async with asyncio.timeout(5):
+        while "other" not in told:
+            one = await anext(results)
+            told[one.submission_id] = one.error.outcome
+    world.ledger.hold.set()
+    await results.aclose()
+
+    assert told["same"] == code_pb2.OUTCOME_UNSPECIFIED
+    assert told["other"] == code_pb2.OUTCOME_NOT_DONE
