@@ -69,8 +69,8 @@ class InFlight:
             return False
         try:
             one.commands = rules.parse(one.group)
-        except Refused as refused:
-            self.answer(one, as_error(refused))
+        except Exception as error:  # noqa: BLE001 - it is this submission's answer, and nobody else's
+            self.fail(one, error)
             return False
         one.keys = tuple(parsed.key for parsed in one.commands)
         first = self._first.setdefault(one.keys, one)
@@ -96,12 +96,14 @@ class InFlight:
 
     def fail(self, one: Submission, error: BaseException) -> None:
         """Whatever was raised about it is its answer, and nobody else's."""
-        if isinstance(error, Refused):
-            self.answer(one, results.refused(one.commands, error))
-        else:
+        if not isinstance(error, Refused):
             self.answer(
                 one, error if isinstance(error, MeshError) else unexpected(error, "submission.crashed")
             )
+        elif one.commands:
+            self.answer(one, results.refused(one.commands, error))
+        else:
+            self.answer(one, as_error(error))
 
     def answer(self, one: Submission, answer: Answer) -> None:
         """Tell its sender, and those who sent the same meanwhile. Only the first answer counts."""
@@ -116,11 +118,13 @@ class InFlight:
             answer.outcome = answer.outcome or at_most
         if one.held is not None:
             one.held.give(one.size)
-        self._answered(one, answer)
-        one.answer(answer)
-        self._answer_followers(one, answer)
-        if not self._open:
-            self._none_open.set()
+        try:
+            self._answered(one, answer)
+            one.answer(answer)
+        finally:
+            self._answer_followers(one, answer)
+            if not self._open:
+                self._none_open.set()
 
     def _answer_followers(self, one: Submission, answer: Answer) -> None:
         others: list[Submission] = []

@@ -139,17 +139,19 @@ class Pipeline:
             self._spawn(self._look_up(suspects, facts))
 
     async def _look_up(self, suspects: Sequence[Submission], facts: Facts) -> None:
-        """Those that may have been sent before, together."""
+        """Those that may have been sent before, together. What an earlier sending did is not known meanwhile."""
+        for one in suspects:
+            one.is_carried = True
         try:
             found = await guarded(self._resubmissions.find(suspects), "submissions.crashed")
         except MeshError as err:
-            # By this sending nothing was done; by an earlier one it may have been.
             err.outcome = code_pb2.OUTCOME_UNKNOWN
             for one in suspects:
                 self._in_flight.answer(one, copied(err))
             return
         for one, receipts in zip(suspects, found, strict=True):
             await asyncio.sleep(0)
+            one.is_carried = False
             if receipts is None:
                 self._attempt(lambda one: self._go_on(one, facts), one)
             else:

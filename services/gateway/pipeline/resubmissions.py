@@ -9,6 +9,7 @@ from typing import Protocol
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import BatchItem, RecordVersion, StoredContent
 from cbmdhi.ledger.v1.ledger_pb2 import GroupReceipt, Receipt, SealedGroup
+from cbmdhi.protocol import command
 from services.gateway.domain import results
 from services.gateway.domain.group import Key, Parsed, ends_soon
 from services.gateway.pipeline.submission import Receipts, Submission
@@ -122,7 +123,7 @@ async def records_of(
     return {
         key: entry
         for (key, _), entry in zip(written, entries, strict=True)
-        if entry is not None and entry.command_id == key[1]
+        if entry is not None and (entry.signed_by, entry.command_id) == key
     }
 
 
@@ -132,22 +133,14 @@ def _settled(
     """The receipts of a group that is committed exactly as it is; None when it is not known to be."""
     receipts = [receipt for _, receipt in known if receipt is not None]
     commands = [parsed for parsed, _ in known]
-    if len(receipts) != len(known) or not all(_is_exactly(records.get(one.key), one) for one in commands):
+    if len(receipts) != len(known) or not all(
+        one.key in records and receipt.command_sha256 == command.sha256(one.signed)
+        for one, receipt in zip(commands, receipts, strict=True)
+    ):
         return None
     for receipt in receipts:
         receipt.already_committed = True
     return results.committed(receipts, _places(commands, records), {})
-
-
-def _is_exactly(record: RecordVersion | None, parsed: Parsed) -> bool:
-    put = parsed.put
-    return (
-        record is not None
-        and put is not None
-        and record.content_commitment == put.content_commitment
-        and (record.patient, record.category) == (put.patient, put.category)
-        and record.signed_by == parsed.signed.signer
-    )
 
 
 def _places(commands: Sequence[Parsed], records: Mapping[Key, RecordVersion]) -> dict[int, StoredContent]:

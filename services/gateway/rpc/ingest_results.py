@@ -12,7 +12,7 @@ _RESULTS_AT_ONCE = 500
 
 
 class Results:
-    """What is ready to go out. Each result keeps its commands' part of the stream's window until it is out."""
+    """What is ready to go out. Each result keeps its commands' part of the window until it is out."""
 
     def __init__(self, window: ByteBudget) -> None:
         self.window = window

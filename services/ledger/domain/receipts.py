@@ -118,6 +118,7 @@ def of_audit_entry(entry: state_pb2.AuditEntry, block: int) -> ledger_pb2.Receip
         block=block,
         signer=entry.signer,
         outcome=code_pb2.OUTCOME_COMMITTED,
+        command_sha256=entry.command_sha256,
     )
 
 

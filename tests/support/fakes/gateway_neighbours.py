@@ -110,7 +110,11 @@ class FakeLedger:
     async def receipt(self, command_id: str, signer: str) -> Receipt | None:
         self.looked_up.append(command_id)
         found = self.committed.get((signer, command_id))
-        return None if found is None else _copied(found[1])
+        if found is None:
+            return None
+        receipt = _copied(found[1])
+        receipt.command_sha256 = found[0]
+        return receipt
 
     async def record(self, record_id: str, version: int) -> RecordVersion | None:
         if version == 0:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1.command_pb2 import CommandGroup, Consent
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import command, signature
-from services.gateway.pipeline.submission import Answer, Submission
+from cbmdhi.protocol.ids import uuid7
+from services.gateway.domain import group as rules
+from services.gateway.pipeline.submission import Answer, Submission, awaited
 from services.runtime.errors import MeshError, code_name
-from tests.support.fakes.gateway_people import Person, Put, put
+from tests.support.fakes.gateway_people import CHANNEL, Person, Put, put
 from tests.support.waiting import until
 from tests.unit.services.gateway.conftest import World, build, start
 
@@ -50,6 +53,35 @@ async def test_other_bytes_under_a_committed_id_are_a_conflict_and_not_stored(wo
 
     assert await world.code_of(other) == "CONFLICT"
     assert world.storage.sealed_items == 1
+
+
+async def test_another_command_for_the_same_content_under_a_committed_id_is_a_conflict(world: World) -> None:
+    one = put(world.engine, world.patient)
+    await world.send(one)
+    header, _ = command.parse(one.group.commands[0])
+    header.expires_at_ms -= 1_000
+    one.group.commands[0].CopyFrom(world.engine.sign_command(header.SerializeToString()))
+
+    (answer,) = await world.send(one)
+
+    assert (code_name(answer.receipt.code), answer.receipt.tx_id) == ("CONFLICT", "")
+    assert not answer.HasField("stored")
+    assert world.storage.sealed_items == 1
+
+
+async def test_who_gives_up_while_a_resend_is_looked_up_is_not_told_that_nothing_was_done(
+    world: World,
+) -> None:
+    consent = Consent(consent_id=uuid7(), patient=world.patient.address)
+    group = CommandGroup(commands=[world.patient.sign_command(command.make(consent, channel=CHANNEL))])
+    await world.start(group, (), 1_000)
+    world.clock.ahead_ms = 3_600_000
+    world.ledger.hold.clear()
+    one, _ = awaited(group, (), 1_000)
+    world.pipeline.start(one)
+    await until(lambda: len(world.ledger.submitted) == 2, "the ledger decides")
+
+    assert not one.withdraw()
 
 
 async def test_a_stranger_cannot_ask_for_a_receipt_by_replaying_an_id(world: World) -> None:
@@ -247,3 +279,48 @@ async def test_who_goes_away_does_not_undo_what_was_sent(world: World) -> None:
 
 async def _shielded(world: World, one: Put) -> None:
     await asyncio.shield(world.start(one.group, one.contents, 1_000))
+
+
+async def test_a_group_whose_parsing_crashes_is_answered_and_harms_no_neighbour(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good, parse = put(world.engine, world.patient), put(world.engine, world.patient), rules.parse
+
+    def crash(group: CommandGroup) -> tuple[rules.Parsed, ...]:
+        if group is bad.group:
+            raise RuntimeError("no")
+        return parse(group)
+
+    monkeypatch.setattr(rules, "parse", crash)
+    answers: dict[str, list[Answer]] = {"bad": [], "good": [], "again": []}
+    world.pipeline.start(
+        Submission(good.group, good.contents, 1_000, answers["good"].append),
+        Submission(good.group, good.contents, 1_000, answers["again"].append),
+        Submission(bad.group, bad.contents, 1_000, answers["bad"].append),
+    )
+    await until(lambda: all(answers.values()), "all are answered")
+
+    [[failed], [first], [again]] = answers["bad"], answers["good"], answers["again"]
+    assert isinstance(failed, MeshError)
+    assert (code_name(failed.code), failed.outcome) == ("INTERNAL", code_pb2.OUTCOME_NOT_DONE)
+    assert isinstance(first, list)
+    assert isinstance(again, list)
+    assert code_name(first[0].receipt.code) == "OK"
+    assert len(world.ledger.submitted) == 1
+
+
+async def test_an_answer_that_nobody_can_take_leaves_the_others_theirs(world: World) -> None:
+    one = put(world.engine, world.patient)
+
+    def crash(_: Answer) -> None:
+        raise RuntimeError("no")
+
+    answers: list[Answer] = []
+    world.pipeline.start(
+        Submission(one.group, one.contents, 1_000, crash),
+        Submission(one.group, one.contents, 1_000, answers.append),
+    )
+    await until(lambda: answers, "the other is answered")
+
+    async with asyncio.timeout(5.0):
+        await world.pipeline.__aexit__()

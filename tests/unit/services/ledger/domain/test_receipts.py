@@ -128,6 +128,7 @@ def test_an_entry_of_the_trail_gives_the_receipt_that_its_command_had() -> None:
         basis=BASIS,
         tx_id="tx",
         signer="somebody",
+        command_sha256=b"digest",
     )
 
     receipt = of_audit_entry(entry, 7)
@@ -142,6 +143,7 @@ def test_an_entry_of_the_trail_gives_the_receipt_that_its_command_had() -> None:
         block=7,
         signer="somebody",
         outcome=code_pb2.OUTCOME_COMMITTED,
+        command_sha256=b"digest",
     )
     entry.ClearField("basis")
     assert not of_audit_entry(entry, 7).HasField("basis")
