@@ -143,9 +143,11 @@ def chunk_cids(root_block: bytes) -> list[str]:
 def check_root(root_block: bytes) -> None:
     """That a block is the root of an envelope, and nothing else that is stored. Raises CannotOpen."""
     envelope = _envelope(root_block)
-    _parse_header(envelope.header)
-    if envelope.SerializeToString(deterministic=True) != root_block:
-        raise CannotOpen("the block holds more than an envelope")
+    for block, message in ((root_block, envelope), (envelope.header, _parse_header(envelope.header))):
+        # A field that this version does not know is written again as it was read.
+        message.DiscardUnknownFields()
+        if message.SerializeToString(deterministic=True) != block:
+            raise CannotOpen("the block holds more than an envelope")
 
 
 def unwrap_data_key(header_bytes: bytes, writer_key: bytes, binding: Binding) -> bytes:

@@ -126,3 +126,29 @@ def test_the_cid_is_the_hash_of_the_first_block() -> None:
     cid.check(record.cid, record.blocks[0][1])
     with pytest.raises(cid.HashMismatch):
         cid.check(record.cid, record.blocks[0][1] + b"x")
+
+
+def test_the_root_of_an_envelope_is_known_for_one() -> None:
+    for size in (0, CHUNK_BYTES):
+        blocks, _ = sealed(bytes(size))
+        envelope.check_root(blocks[0])
+        for chunk in blocks[1:]:
+            with pytest.raises(CannotOpen):
+                envelope.check_root(chunk)
+    with pytest.raises(CannotOpen):
+        envelope.check_root(b"")
+
+
+UNKNOWN = b"\x7a\x05Erika"
+"""Field 15, of which no version has heard."""
+
+
+def test_what_rides_along_in_an_envelope_makes_it_none() -> None:
+    from cbmdhi.storage.v1.envelope_pb2 import Envelope
+
+    header = Envelope.FromString(EARLIEST).header
+    twice = EARLIEST + Envelope(header=header).SerializeToString()
+    in_header = Envelope(header=header + UNKNOWN, chunk=bytes(32)).SerializeToString()
+    for block in (EARLIEST + UNKNOWN, twice, in_header):
+        with pytest.raises(CannotOpen):
+            envelope.check_root(block)
