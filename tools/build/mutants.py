@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from tools.build import python_mutants
+from tools.build import mutant_survivors, python_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAINCODE = ROOT / "chaincode"
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: argparse.Namespace) -> int:
     # A text that is about one of both says nothing of the other.
-    modules = python_mutants.about(arguments.only)
+    modules = mutant_survivors.about(arguments.only)
     where = [arguments.where] if arguments.where else ["chaincode", "python"]
     chosen = [one for one in mutations() if arguments.only in one.rule or arguments.only in one.file]
     bad = tried = 0

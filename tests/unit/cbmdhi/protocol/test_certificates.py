@@ -1,4 +1,4 @@
-"""A certificate counts when a member's root issued it, while it was valid, and for what it says its bearer is."""
+"""A certificate counts when a member's root issued it, while it is valid, for what it says."""
 
 from __future__ import annotations
 
@@ -73,6 +73,10 @@ def of_rsa(name: str | None) -> x509.Certificate:
     """A root with a key that nobody uses here."""
     key = rsa.generate_private_key(65537, 2048)
     subject = x509.Name([] if name is None else [x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(NOON).not_valid_after(NOON + datetime.timedelta(days=1))
+    builder = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    )
+    builder = (
+        builder.serial_number(1).not_valid_before(NOON).not_valid_after(NOON + datetime.timedelta(days=1))
+    )
     return builder.sign(key, hashes.SHA256())
