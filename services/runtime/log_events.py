@@ -15,6 +15,7 @@ EVENTS = frozenset(
         *("events.block_missing", "events.lagging", "events.recovered"),
         *("fabric_ca.away", "fabric_ca.back"),
         *("inboxes.behind", "inboxes.not_swept", "inboxes.swept"),
+        *("ingest.crashed",),
         *("internal.error",),
         *("item.crashed",),
         *("key.not_delivered", "key.not_released"),
