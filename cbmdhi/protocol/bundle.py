@@ -229,15 +229,22 @@ def _check_patients(drafts: list[_Draft]) -> None:
 
 
 def _doubles(drafts: list[_Draft]) -> Iterator[tuple[int, NotTaken]]:
-    """Entries that write what one before them writes: nobody says which comes first."""
-    named: dict[str, int] = {}
+    """Entries that write what one before them writes: nobody says which comes first.
+
+    An id is one record's, whatever its type: two types under one id would be versions of the same record.
+    """
+    named: dict[str, _Draft] = {}
     for one in drafts:
-        target = one.target
-        names = [name for name in (target.full_url, f"{target.kind}/{target.record_id}") if name]
+        names = [name for name in (one.target.full_url, one.target.record_id) if name]
         before = next((named[name] for name in names if name in named), None)
         if before is not None:
-            yield one.place, NotTaken(_at(one.place), f"is the same as entry[{before}]: send it once")
-        named.update(dict.fromkeys(names, one.place))
+            what = (
+                f"is the same as entry[{before.place}]: send it once"
+                if before.target.kind == one.target.kind
+                else f"has the id or fullUrl of entry[{before.place}], of another type: give each its own"
+            )
+            yield one.place, NotTaken(_at(one.place), what)
+        named.update(dict.fromkeys(names, one))
 
 
 def _written(draft: _Draft, links: Links) -> Entry:

@@ -318,3 +318,35 @@ def test_the_elements_that_hold_a_uri_are_those_of_the_schema() -> None:
             if of.rpartition("/")[2] in ("uri", "url", "oid", "uuid"):
                 found.add(name)
     assert found | {f"value{kind}" for kind in ("Uri", "Url", "Oid", "Uuid")} == URI_ELEMENTS
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+def test_an_id_of_the_source_in_two_types_becomes_two_records(kind: str) -> None:
+    condition = {**observation(id="1"), "resourceType": "Condition"}
+    other = observation(id="2", focus=[{"reference": "Condition/1"}, {"reference": "Observation/1"}])
+    found = read(
+        post(observation(id="1"), f"{HERE}/Observation/1"),
+        post(condition, f"{HERE}/Condition/1"),
+        *([post(other, f"{HERE}/Observation/2")] if kind == "transaction" else []),
+        kind=kind,
+    )
+
+    entries = [one for one in found if isinstance(one, Entry)]
+    assert len({one.record_id for one in entries}) == len(entries) == len(found)
+    assert [one.kind for one in entries][:2] == ["Observation", "Condition"]
+    if kind == "transaction":
+        places = [one["reference"] for one in said(entries[2])["focus"]]
+        assert places == [place(entries[1]), place(entries[0])]
+
+
+def test_an_id_of_a_record_is_not_written_as_two_types() -> None:
+    mine = observation(id=uuid7())
+    condition = {**mine, "resourceType": "Condition"}
+
+    why = refusal(put(mine), put(condition))
+    first, second = read(put(mine), put(condition), kind="batch")
+
+    assert why.path == "Bundle.entry[1]"
+    assert "entry[0], of another type" in why.reason
+    assert isinstance(first, Entry)
+    assert isinstance(second, NotTaken)
