@@ -243,6 +243,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         checker=checker,
         refused=refused,
         side_process=side_process,
+        stopping=life.stopping,
+        drain_seconds=config.drain_seconds,
     )
     bodies = Bodies(_REST_BODIES_BYTES, config.rest_body_seconds)
     writable = schemas.with_any_of(PATIENT_ELEMENTS)

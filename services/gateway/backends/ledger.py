@@ -102,8 +102,7 @@ class Ledger:
             ]
             request = ledger_pb2.GetRecordVersionsRequest(versions=asked)
             answer = await self._read(self._stub.GetRecordVersions, request)
-            _check_count(answer.versions, asked)
-            found += [one.record if one.HasField("record") else None for one in answer.versions]
+            found += _records(answer.versions, asked)
         return found
 
     async def record(self, record_id: str, version: int) -> RecordVersion | None:
@@ -113,11 +112,14 @@ class Ledger:
         return None if answer is None else answer.record
 
     async def latest_versions(self, record_ids: Sequence[str]) -> list[RecordVersion | None]:
-        """The entries of the latest versions of at most 500 records, in order; None where there is none."""
-        request = ledger_pb2.GetLatestVersionsRequest(record_ids=record_ids)
-        answer = await self._read(self._stub.GetLatestVersions, request)
-        _check_count(answer.versions, record_ids)
-        return [one.record if one.HasField("record") else None for one in answer.versions]
+        """The entries of the latest versions of many records, in order; None where there is none."""
+        found: list[RecordVersion | None] = []
+        for start in range(0, len(record_ids), _AT_ONCE):
+            asked = record_ids[start : start + _AT_ONCE]
+            request = ledger_pb2.GetLatestVersionsRequest(record_ids=asked)
+            answer = await self._read(self._stub.GetLatestVersions, request)
+            found += _records(answer.versions, asked)
+        return found
 
     async def records(self, request: ledger_pb2.ListRecordsRequest) -> ledger_pb2.ListRecordsResponse:
         """A page of a patient's records, unfiltered: not for anybody else's eyes."""
@@ -176,6 +178,13 @@ class Ledger:
             if err.code == code_pb2.CODE_NOT_FOUND:
                 return None
             raise
+
+
+def _records(
+    answered: Sequence[ledger_pb2.GetRecordVersionResponse], asked: Sized
+) -> list[RecordVersion | None]:
+    _check_count(answered, asked)
+    return [one.record if one.HasField("record") else None for one in answered]
 
 
 def _check_count(answered: Sized, asked: Sized) -> None:

@@ -5,7 +5,7 @@ delegation, and the channel says so. Nothing is answered before it is committed 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,22 +27,20 @@ from services.gateway.domain.incoming_bundle import (
 )
 from services.gateway.domain.session import Session
 from services.gateway.domain.type_tag import TypeTags
+from services.gateway.fhir.batch import each_by_itself
 from services.gateway.fhir.large_contents import LARGE_BYTES, made, make_bundle, make_resource
 from services.gateway.pipeline.refusal_quota import RefusalQuota, RefusalQuotas
 from services.gateway.rpc.forward import check_size
 from services.gateway.sessions.delegated_signer import DelegatedSigner, SignGroup
-from services.runtime.errors import MeshError, nothing_done, refusals
+from services.runtime.errors import MeshError, copied, nothing_done, refusals
 from services.runtime.refusal import Refused
 from services.runtime.side_process import SideProcess
-
-# Entries of one batch that are on their way together.
-_AT_ONCE = 32
 
 
 class Ledger(Protocol):
     """The ledger (services.gateway.backends.ledger), or a fake."""
 
-    async def record(self, record_id: str, version: int) -> RecordVersion | None: ...
+    async def latest_versions(self, record_ids: Sequence[str]) -> list[RecordVersion | None]: ...
 
 
 class Commands(Protocol):
@@ -93,6 +91,8 @@ class FhirWriter:
         checker: ResourceChecker,
         refused: RefusalQuotas,
         side_process: SideProcess,
+        stopping: asyncio.Event,
+        drain_seconds: float,
     ) -> None:
         self._delegated_signer = delegated_signer
         self._type_tags = TypeTags(delegated_signer.device.secret)
@@ -101,6 +101,8 @@ class FhirWriter:
         self._checker = checker
         self._refused = refused
         self._side_process = side_process
+        self._stopping = stopping
+        self._drain_seconds = drain_seconds
 
     async def create(self, session: Session, resource_type: str, body: bytes) -> Written:
         """The first version of a record with a new id."""
@@ -122,19 +124,25 @@ class FhirWriter:
         if asked.is_transaction:
             with _charged(turn, len(asked.written)):
                 return WrittenBundle(True, await self._commit(turn, asked.written))
-        together = asyncio.Semaphore(_AT_ONCE)
+        following: Mapping[str, int] | MeshError
+        try:
+            following = await self._following(asked.written)
+        except MeshError as err:
+            following = err
 
-        async def alone(entry: IncomingEntry | Refused) -> Written | MeshError:
-            async with together:
-                try:
-                    with _charged(turn), refusals():
-                        if isinstance(entry, Refused):
-                            raise entry
-                        return (await self._commit(turn, [entry]))[0]
-                except MeshError as err:
-                    return err
+        async def alone(entry: IncomingEntry | Refused, begun: Callable[[], None]) -> Written:
+            with _charged(turn), refusals():
+                if isinstance(entry, Refused):
+                    raise entry
+                if isinstance(following, MeshError) and not entry.version:
+                    raise copied(following)
+                known = {} if isinstance(following, MeshError) else following
+                request, versions = self._request(turn, [entry], known)
+                begun()
+                return (await self._submitted(turn, request, [entry], versions))[0]
 
-        return WrittenBundle(False, await asyncio.gather(*map(alone, asked.entries)))
+        written = await each_by_itself(asked.entries, alone, self._stopping, self._drain_seconds)
+        return WrittenBundle(False, written)
 
     def _turn(self, session: Session) -> _Turn:
         with nothing_done():
@@ -163,14 +171,26 @@ class FhirWriter:
     async def _commit(self, turn: _Turn, entries: Sequence[IncomingEntry]) -> list[Written]:
         """As one group. Raises MeshError with the entry that is to blame."""
         with nothing_done():
-            versions = [await self._version(entry) for entry in entries]
-            puts, contents = list[PutRecord](), list[Content]()
-            for index, (entry, version) in enumerate(zip(entries, versions, strict=True)):
-                put, content = self._put(entry, version, index)
-                puts.append(put)
-                contents.append(content)
-            request = SubmitRequest(group=turn.sign(puts), contents=contents)
-            check_size(request)
+            request, versions = self._request(turn, entries, await self._following(entries))
+        return await self._submitted(turn, request, entries, versions)
+
+    def _request(
+        self, turn: _Turn, entries: Sequence[IncomingEntry], following: Mapping[str, int]
+    ) -> tuple[SubmitRequest, Sequence[int]]:
+        """The signed group, and the version that each entry writes. Raises MeshError."""
+        versions = [entry.version or following[entry.record_id] for entry in entries]
+        puts, contents = list[PutRecord](), list[Content]()
+        for index, (entry, version) in enumerate(zip(entries, versions, strict=True)):
+            put, content = self._put(entry, version, index)
+            puts.append(put)
+            contents.append(content)
+        request = SubmitRequest(group=turn.sign(puts), contents=contents)
+        check_size(request)
+        return request, versions
+
+    async def _submitted(
+        self, turn: _Turn, request: SubmitRequest, entries: Sequence[IncomingEntry], versions: Sequence[int]
+    ) -> list[Written]:
         answer = await self._commands.submit(request, turn.session, signed_here=True)
         receipts = [one.receipt for one in answer.receipts]
         _raise_refusal(entries, receipts)
@@ -206,11 +226,14 @@ class FhirWriter:
             return incoming_bundle(self._checker, body)
         return await self._side_process.run(make_bundle, body, caller=session.address, size=len(body))
 
-    async def _version(self, entry: IncomingEntry) -> int:
-        if entry.version:
-            return entry.version
-        latest = await self._ledger.record(entry.record_id, 0)
-        return 1 if latest is None else latest.version + 1
+    async def _following(self, entries: Sequence[IncomingEntry]) -> Mapping[str, int]:
+        """The version after the latest, of each record for which none is asked: one question for all."""
+        asked = [entry.record_id for entry in entries if not entry.version]
+        latest = await self._ledger.latest_versions(asked) if asked else []
+        return {
+            record_id: 1 if found is None else found.version + 1
+            for record_id, found in zip(asked, latest, strict=True)
+        }
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from services.gateway.pipeline.submission import (
     Receipts,
     Submission,
     not_answered_in_time,
+    shutting_down,
     too_late,
 )
 from services.runtime.batching import Waiting
@@ -64,8 +65,7 @@ class InFlight:
     def is_first(self, one: Submission) -> bool:
         """Parse it. False when it is answered already, or waits for the receipts of the same commands."""
         if self._closing:
-            why = MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway is shutting down; send again", "", 1_000)
-            self.answer(one, why)
+            self.answer(one, shutting_down())
             return False
         try:
             one.commands = rules.parse(one.group)

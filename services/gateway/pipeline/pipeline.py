@@ -139,7 +139,7 @@ class Pipeline:
             self._spawn(self._look_up(suspects, facts))
 
     async def _look_up(self, suspects: Sequence[Submission], facts: Facts) -> None:
-        """Those that may have been sent before, together. What an earlier sending did is unknown as yet."""
+        """Those that may have been sent before, together. Meanwhile nobody knows what became of that."""
         for one in suspects:
             one.is_carried = True
         try:

@@ -136,6 +136,11 @@ def too_late() -> MeshError:
     )
 
 
+def shutting_down() -> MeshError:
+    """It was not begun."""
+    return MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway is shutting down; send again", "", 1_000)
+
+
 def not_answered_in_time() -> MeshError:
     """It is on its way to the channel."""
     return MeshError(

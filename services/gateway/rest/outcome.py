@@ -6,11 +6,14 @@ from typing import Any
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from services.runtime.errors import MeshError, code_name
+from services.runtime.errors import MeshError, code_name, outcome_name
 
 OUTCOME_HEADER = "Cbmdhi-Outcome"
 """What is certain about a write whatever its status: COMMITTED, NOT_DONE or UNKNOWN."""
+OUTCOME_SYSTEM = "urn:cbmdhi:outcome"
+"""The same in `issue.details.coding`, where an answer tells of several writes."""
 
+_UNKNOWN = code_pb2.OUTCOME_UNKNOWN
 # Code -> http://hl7.org/fhir/issue-type
 _ISSUE_TYPES: dict[int, str] = {
     code_pb2.CODE_BAD_SIGNATURE: "security",
@@ -44,11 +47,14 @@ def of_receipt(receipt: Receipt) -> dict[str, Any]:
 
 
 def of_error(err: MeshError) -> dict[str, Any]:
-    """The resource: the issue's type, the mesh's code, a sentence. No ids."""
+    """The resource: the issue's type, the mesh's code, a sentence, what is certain. No ids."""
     issue: dict[str, Any] = {
         "severity": "error",
         "code": _ISSUE_TYPES.get(err.code, "processing"),
-        "details": {"text": code_name(err.code)},
+        "details": {
+            "coding": [{"system": OUTCOME_SYSTEM, "code": outcome_name(err.outcome or _UNKNOWN)}],
+            "text": code_name(err.code),
+        },
         "diagnostics": err.reason or code_name(err.code),
     }
     return {"resourceType": "OperationOutcome", "issue": [issue]}
