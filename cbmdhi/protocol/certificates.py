@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+T = TypeVar("T")
 
 SIGNER = "signer"
 """The Fabric CA's type of people, engines and devices: whoever signs commands. The type becomes the
@@ -23,13 +26,26 @@ class Untrusted(Exception):
 @lru_cache(maxsize=4096)
 def parse_pem(pem: bytes) -> x509.Certificate:
     """Parse one certificate. Raises ValueError."""
-    return x509.load_pem_x509_certificate(pem)
+    return _parse(x509.load_pem_x509_certificate, pem)
+
+
+def parse_der(der: bytes) -> x509.Certificate:
+    """Parse one certificate. Raises ValueError."""
+    return _parse(x509.load_der_x509_certificate, der)
 
 
 @lru_cache(maxsize=64)
 def parse_roots(pem: str) -> tuple[x509.Certificate, ...]:
     """Parse several certificates. Raises ValueError when there is none."""
-    return tuple(x509.load_pem_x509_certificates(pem.encode()))
+    return tuple(_parse(x509.load_pem_x509_certificates, pem.encode()))
+
+
+def _parse(load: Callable[[bytes], T], raw: bytes) -> T:
+    try:
+        return load(raw)
+    except x509.InvalidVersion as error:
+        # The library's only error here that is no ValueError.
+        raise ValueError("not a certificate of a version that is known") from error
 
 
 def check_issued(
@@ -40,8 +56,9 @@ def check_issued(
     `at_ms` (Unix ms): it must be valid then. `unit`: an organisational unit (Fabric's NodeOU) it must have.
     """
     if at_ms is not None:
-        at = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
-        if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+        first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        # Numbers are compared: somebody may name a time that no calendar has.
+        if not first.timestamp() * 1000 <= at_ms <= last.timestamp() * 1000:
             raise Untrusted("the certificate was not valid at that time")
     if unit is not None and unit not in _names(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME):
         raise Untrusted(f"the certificate is not that of a Fabric {unit}")

@@ -72,7 +72,7 @@ def _check_self_signed(address: str, registration: pb.SignedCommand, body: pb.Re
 
 def _check_certificate(body: pb.RegisterIdentity, roots: dict[str, str]) -> None:
     try:
-        certificate = x509.load_der_x509_certificate(body.enrolment_certificate)
+        certificate = certificates.parse_der(body.enrolment_certificate)
         certificates.check_issued(certificate, roots[body.home_msp])
     except (KeyError, ValueError, certificates.Untrusted) as error:
         raise NotCertified("no member's Fabric CA certified the identity") from error

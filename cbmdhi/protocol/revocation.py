@@ -78,9 +78,10 @@ def verify(
     roots = certificates.parse_roots(roots_pem)
     try:
         parsed = x509.load_der_x509_crl(crl)
-    except ValueError as error:
+        is_signed = any(_signed_by(parsed, root) for root in roots)
+    except (ValueError, x509.InvalidVersion) as error:
         raise Untrusted("not a revocation list in DER") from error
-    if not any(_signed_by(parsed, root) for root in roots):
+    if not is_signed:
         raise Untrusted("no root of that organisation signed the revocation list")
     if parsed.next_update_utc is None:
         raise Untrusted("the revocation list does not say for how long it is good")
@@ -103,7 +104,7 @@ def verify(
     found: dict[int, tuple[bytes, x509.Certificate]] = {}
     try:
         for der in revoked:
-            certificate = x509.load_der_x509_certificate(der)
+            certificate = certificates.parse_der(der)
             found[certificate.serial_number] = (der, certificate)
     except ValueError as error:
         raise Untrusted("what comes with the revocation list is no certificate in DER") from error

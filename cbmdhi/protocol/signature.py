@@ -9,7 +9,7 @@ import hashlib
 from functools import lru_cache
 from typing import cast
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -76,7 +76,10 @@ def load_public_key(spki_der: bytes) -> ec.EllipticCurvePublicKey:
 
     Those used last are kept: one key signs thousands of commands, and loading costs a third of verifying.
     """
-    key = load_der_public_key(spki_der)
+    try:
+        key = load_der_public_key(spki_der)
+    except UnsupportedAlgorithm as error:
+        raise ValueError("not a P-256 public key") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise ValueError("not a P-256 public key")
     return key
@@ -84,7 +87,10 @@ def load_public_key(spki_der: bytes) -> ec.EllipticCurvePublicKey:
 
 def load_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     """Load an unencrypted P-256 private key. Raises ValueError for anything else."""
-    key = load_pem_private_key(pem, password=None)
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except UnsupportedAlgorithm as error:
+        raise ValueError("not a P-256 private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise ValueError("not a P-256 private key")
     return key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 
 import pytest
@@ -80,3 +81,27 @@ def of_rsa(name: str | None) -> x509.Certificate:
         builder.serial_number(1).not_valid_before(NOON).not_valid_after(NOON + datetime.timedelta(days=1))
     )
     return builder.sign(key, hashes.SHA256())
+
+
+@pytest.mark.parametrize("at_ms", [1 << 63, -(1 << 63), (1 << 63) * 1000, 253_402_300_800_000])
+def test_a_time_that_no_calendar_knows_is_none_of_its_validity(at_ms: int) -> None:
+    """A service says when a peer signed: it may say anything."""
+    with pytest.raises(Untrusted):
+        certificates.check_issued(PEER, MERCY.pem, at_ms=at_ms)
+
+
+def test_a_certificate_of_a_version_that_nobody_knows_is_none() -> None:
+    der = PEER.public_bytes(Encoding.DER)
+    of_version_9 = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08", 1)
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(of_version_9) + b"-----END CERTIFICATE-----\n"
+
+    assert certificates.parse_der(der) == PEER
+    for parse, raw in (
+        (certificates.parse_der, of_version_9),
+        (certificates.parse_der, b"\x30\x00"),
+        (certificates.parse_pem, pem),
+        (certificates.parse_roots, MERCY.pem + pem.decode()),
+        (certificates.parse_roots, ""),
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011 - the words are of the library
+            parse(raw)  # type: ignore[operator]

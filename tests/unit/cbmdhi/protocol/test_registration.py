@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
-from cbmdhi.protocol import command, hpke, registration, signature
+from cbmdhi.protocol import address, command, hpke, registration, signature
 from tests.support.channel import CHANNEL
 from tests.support.fakes.fabric_blocks import Organisation, issue_certificate
 
@@ -115,6 +116,15 @@ def test_a_registration_with_a_changed_bit_certifies_nothing() -> None:
         registration.check_keys(somebody.document, somebody.registration)
 
 
+def test_who_registers_a_key_of_a_kind_that_nobody_knows_certifies_nothing() -> None:
+    spki = signature.spki(signature.new_private_key().public_key())
+    unknown = spki.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f"))
+    body = pb.RegisterIdentity(address=address.of_spki(unknown), signing_public_key=unknown)
+    signed = pb.SignedCommand(command=command.make(body, channel=CHANNEL), signer=body.address)
+    with pytest.raises(registration.NotCertified):
+        registration.certified_key(body.address, signed, Somebody().roots)
+
+
 def test_a_missing_registration_certifies_nothing() -> None:
     with pytest.raises(registration.NotCertified):
         registration.check_keys(Somebody().document, pb.SignedCommand())
@@ -131,3 +141,43 @@ def test_who_is_certified_for_another_role_is_no_administrator() -> None:
     clinician = Somebody(certified_as="clinician")
     with pytest.raises(registration.NotCertified):
         registration.check_role(clinician.document, clinician.registration, clinician.roots)
+
+
+def test_the_key_of_an_address_is_the_one_that_it_registered_and_a_members_ca_certified() -> None:
+    somebody = Somebody()
+    found = registration.certified_key(somebody.document.address, somebody.registration, somebody.roots)
+    assert found == somebody.document.signing_public_key
+
+
+@pytest.mark.parametrize(
+    ("wrong", "change"),
+    [
+        ("another address asked for", lambda one: {"address": Somebody().document.address}),
+        ("somebody else's registration", lambda one: {"registration": Somebody().registration}),
+        ("a home that is no member", lambda one: {"roots": {"LakesideMSP": one.mercy.pem}}),
+        ("a member of that name with another CA", lambda one: {"roots": Somebody().roots}),
+    ],
+)
+def test_no_other_key_is_taken_for_it(wrong: str, change: Callable[[Somebody], dict[str, Any]]) -> None:
+    somebody = Somebody()
+    asked: dict[str, Any] = {
+        "address": somebody.document.address,
+        "registration": somebody.registration,
+        "roots": somebody.roots,
+    }
+    with pytest.raises(registration.NotCertified):
+        registration.certified_key(**asked | change(somebody))
+
+
+def test_a_certificate_that_was_changed_anywhere_certifies_nobody() -> None:
+    somebody = Somebody()
+    _, body = command.parse(somebody.registration)
+    certificate = body.register_identity.enrolment_certificate
+    # The last bytes are the signature's, of which a byte says how many bits count.
+    for at in range(len(certificate) - 80):
+        changed = bytearray(certificate)
+        changed[at] ^= 1
+        body.register_identity.enrolment_certificate = bytes(changed)
+        signed = somebody.signer.sign_command(command.make(body.register_identity, channel=CHANNEL))
+        with pytest.raises(registration.NotCertified):
+            registration.certified_key(somebody.document.address, signed, somebody.roots)

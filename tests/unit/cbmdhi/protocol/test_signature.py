@@ -1,5 +1,7 @@
 """Keys are of P-256 and of nothing else, and a signature has one form."""
 
+import base64
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -40,6 +42,25 @@ def test_a_key_of_another_kind_is_refused_before_it_signs_or_verifies(
     with pytest.raises(ValueError, match="not a P-256 public key"):
         signature.load_public_key(
             key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        )
+
+
+@pytest.mark.parametrize("number", ["2a8648ce3d030107", "2a8648ce3d0201"])
+def test_a_key_of_a_kind_that_nobody_knows_is_refused_like_any_other(number: str) -> None:
+    """The number of its curve, or of its kind, is one that was never given."""
+    known = signature.spki(signature.new_private_key().public_key())
+    unknown = known.replace(bytes.fromhex(number), bytes.fromhex(number[:-2] + "7f"))
+
+    assert unknown != known
+    with pytest.raises(ValueError, match="not a P-256 public key"):
+        signature.load_public_key(unknown)
+    private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
+    )
+    changed = base64.encodebytes(private.replace(bytes.fromhex(number), bytes.fromhex(number[:-2] + "7f")))
+    with pytest.raises(ValueError, match="not a P-256 private key"):
+        signature.load_private_key(
+            b"-----BEGIN PRIVATE KEY-----\n" + changed + b"-----END PRIVATE KEY-----\n"
         )
 
 

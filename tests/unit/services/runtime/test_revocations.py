@@ -352,5 +352,25 @@ async def test_lists_that_do_not_fit_into_one_answer_are_heard_one_by_one(
     assert asks.is_revoked(LAKESIDE, other.address)
 
 
+def test_a_list_that_was_changed_anywhere_is_no_list() -> None:
+    hospital = Hospital()
+    certificate = hospital.certify(Wallet())
+    crl = hospital.list(certificate, extensions=[(x509.CRLNumber(7), False)])
+    # The last bytes are the signature's, of which a byte says how many bits count.
+    for at in range(len(crl) - 80):
+        changed = crl[:at] + bytes((crl[at] ^ 1,)) + crl[at + 1 :]
+        with pytest.raises(Untrusted):
+            revocation.verify(changed, der(certificate), hospital.root.pem)
+
+
+def test_a_certificate_of_a_version_that_nobody_knows_says_nothing_of_who_is_revoked() -> None:
+    hospital = Hospital()
+    certificate = hospital.certify(Wallet())
+    (known,) = der(certificate)
+    unknown = known.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08", 1)
+    with pytest.raises(Untrusted):
+        revocation.verify(hospital.list(certificate), [unknown], hospital.root.pem)
+
+
 def _altered(crl: bytes) -> bytes:
     return crl[:-1] + bytes((crl[-1] ^ 1,))
