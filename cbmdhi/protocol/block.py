@@ -62,7 +62,6 @@ class Transaction:
     arguments: tuple[bytes, ...]
     response_status: int
     response_payload: bytes
-    results: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +237,6 @@ def _transaction(
         arguments=tuple(invocation.chaincode_spec.input.args),
         response_status=chaincode_action.response.status,
         response_payload=chaincode_action.response.payload,
-        results=chaincode_action.results,
     )
 
 

@@ -68,10 +68,12 @@ def test_a_reviewer_opens_the_reason_of_what_was_opened_without_a_majority() -> 
 def test_each_reviewer_opens_the_reason_and_what_it_is_for() -> None:
     clinician, one, two = Clinician(), Reviewer("one"), Reviewer("two")
     signed = clinician.breaks(one, two)
+    record_id = command.parse(signed)[1].break_glass.record_id
     assert broken_glass.reviewers(signed) == {one.address, two.address}
     for reviewer in (one, two):
-        found = opened(reviewer, signed, clinician)
-        assert (found.reason, found.patient, found.version) == (REASON, PATIENT, 3)
+        assert opened(reviewer, signed, clinician) == broken_glass.BrokenGlass(
+            clinician.signer.address, PATIENT, record_id, 3, REASON
+        )
     with pytest.raises(broken_glass.NoReason, match="other reviewers"):
         opened(Reviewer("three"), signed, clinician)
 

@@ -350,3 +350,101 @@ def test_an_id_of_a_record_is_not_written_as_two_types() -> None:
     assert "entry[0], of another type" in why.reason
     assert isinstance(first, Entry)
     assert isinstance(second, NotTaken)
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+def test_a_transaction_and_a_batch_are_taken_apart(kind: str) -> None:
+    assert bundle.is_taken_apart({"resourceType": "Bundle", "type": kind})
+
+
+@pytest.mark.parametrize("name", ["implicitRules", "modifierExtension"])
+def test_a_bundle_that_says_it_means_something_else_is_not_taken(name: str) -> None:
+    document = {"resourceType": "Bundle", "type": "batch", "entry": [post(observation())], name: "x"}
+    with pytest.raises(NotTaken) as caught:
+        bundle.entries(json.dumps(document), document, MINE)
+    assert caught.value.path == f"Bundle.{name}"
+
+
+def test_an_update_is_the_next_version_the_first_or_the_one_after_that_which_it_names() -> None:
+    def version(**conditions: str) -> int:
+        [entry] = together(put(observation(id=uuid7()), **conditions))
+        return entry.version
+
+    assert version() == 0  # whichever is next
+    assert version(ifNoneMatch="*") == 1
+    assert version(ifMatch='W/"3"') == version(ifMatch='"3"') == 4
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        (put(observation(id=uuid7()), ifNoneMatch='W/"1"'), "Bundle.entry[0].request"),
+        (put(observation(id=uuid7()), ifModifiedSince="2026"), "Bundle.entry[0].request.ifModifiedSince"),
+        (post(observation(), modifierExtension=[]), "Bundle.entry[0]"),
+        (post({"resourceType": 7}, url="Observation"), "Bundle.entry[0]"),
+        (post(observation(), url=7), "Bundle.entry[0]"),
+        (post({"resourceType": "Patient"}), "Bundle.entry[0].resource"),
+    ],
+)
+def test_an_entry_that_means_something_else_or_nothing_is_refused_where_it_says_so(
+    entry: dict[str, Any], path: str
+) -> None:
+    assert refusal(entry, patient="").path == path
+
+
+def test_who_is_meant_by_a_patient_is_said_or_the_bundle_is_refused() -> None:
+    document = {"resourceType": "Bundle", "type": "transaction", "entry": [post({"resourceType": "Patient"})]}
+    with pytest.raises(NotTaken, match="by address"):
+        bundle.entries(json.dumps(document), document)
+
+
+def test_a_document_that_is_posted_keeps_an_id_that_can_be_a_records() -> None:
+    own = uuid7()
+
+    def record_id(posted: dict[str, Any]) -> str:
+        [entry] = together(post(posted))
+        return entry.record_id
+
+    document = {"resourceType": "Bundle", "type": "document", "entry": []}
+    assert record_id({**document, "id": own}) == own
+    for other in (observation(id=own), {**document, "id": "doc-1"}, document):
+        assert record_id(other) != own
+        assert is_uuid7(record_id(other))
+
+
+def test_an_entry_without_an_id_is_meant_by_none() -> None:
+    for name in ("None", "XXXX"):
+        why = refusal(
+            post(observation(), A), post(observation(hasMember=[{"reference": f"Observation/{name}"}]))
+        )
+        assert "no record here" in why.reason
+
+
+def test_the_longest_url_and_the_most_entries_are_taken() -> None:
+    longest = f"{HERE}/".ljust(2_048, "a")
+    [entry] = together(post(observation(), longest))
+    assert entry.path == "Bundle.entry[0].resource"
+    assert refusal(post(observation(), longest + "a")).path == "Bundle.entry[0].fullUrl"
+    document: dict[str, Any] = {"resourceType": "Bundle", "type": "batch", "entry": [post(observation())] * 3}
+    found = bundle.entries(json.dumps(document), document, MINE, most=3)
+    assert [one.path for one in found] == [f"Bundle.entry[{place}].resource" for place in range(3)]
+
+
+def test_whichever_entry_writes_the_same_again_is_the_one_that_is_refused() -> None:
+    again = put(observation(id=uuid7()))
+    assert refusal(post(observation()), again, again).path == "Bundle.entry[2]"
+
+
+def test_a_resource_that_is_none_is_not_looked_into() -> None:
+    found = read("x", post(observation()), kind="batch")
+    assert [isinstance(one, Entry) for one in found] == [False, True]
+
+
+def test_a_bundle_may_grow_by_its_own_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "LEAST_ROOM", 0)
+    few = post(observation(hasMember=[{"reference": "Observation/9"}] * 5), f"{HERE}/Observation/8")
+    many = post(
+        observation(hasMember=[{"reference": "Observation/9"}] * 500), f"{HERE}/{'a' * 200}/Observation/8"
+    )
+    together(few)
+    assert "grows too much" in refusal(many).reason

@@ -152,3 +152,20 @@ def test_what_rides_along_in_an_envelope_makes_it_none() -> None:
     for block in (EARLIEST + UNKNOWN, twice, in_header):
         with pytest.raises(CannotOpen):
             envelope.check_root(block)
+
+
+def test_an_envelope_of_another_suite_or_with_another_nonce_is_not_guessed_at() -> None:
+    from cbmdhi.storage.v1.envelope_pb2 import Envelope, EnvelopeHeader
+
+    root = Envelope.FromString(EARLIEST)
+    for suite, prefix in ((2, bytes(7)), (1, bytes(6)), (1, bytes(8))):
+        header = EnvelopeHeader.FromString(root.header)
+        header.suite, header.nonce_prefix = suite, prefix
+        changed = Envelope(header=header.SerializeToString(), chunk=root.chunk).SerializeToString()
+        with pytest.raises(CannotOpen):
+            envelope.header(changed)
+
+
+def test_what_is_stored_is_as_large_as_its_blocks() -> None:
+    record = envelope.seal(bytes(2 * CHUNK_BYTES), envelope.new_salt(), HERE, "key-1", KEY)
+    assert record.stored_bytes == sum(len(data) for _, data in record.blocks) > 2 * CHUNK_BYTES

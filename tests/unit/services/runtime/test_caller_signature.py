@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -116,6 +117,14 @@ async def test_a_call_holds_for_five_minutes_and_not_before_its_time(member: Mem
     member.now_ms = NOW_MS
     assert await member.refused(member.signed(lifetime_seconds=301)) == "EXPIRED"
     assert await member.refused(member.signed(lifetime_seconds=-1)) == "EXPIRED"
+
+
+def test_a_call_is_good_from_now_on_for_five_minutes(member: Member) -> None:
+    before = time.time_ns() // 1_000_000
+    _, call, _ = calls.parse(member.signed(now_ms=None))
+
+    assert before <= call.issued_at_ms <= time.time_ns() // 1_000_000
+    assert call.expires_at_ms == call.issued_at_ms + 5 * MINUTE_MS
 
 
 async def test_who_is_not_active_is_refused(member: Member) -> None:
