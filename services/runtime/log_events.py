@@ -15,6 +15,7 @@ EVENTS = frozenset(
         *("events.block_missing", "events.lagging", "events.recovered"),
         *("fabric_ca.away", "fabric_ca.back"),
         *("inboxes.behind", "inboxes.not_swept", "inboxes.swept"),
+        *("entry.crashed",),
         *("ingest.crashed",),
         *("internal.error",),
         *("item.crashed",),
