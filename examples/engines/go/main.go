@@ -4,9 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -17,14 +20,28 @@ engine resend STATE                             send again, as it was signed, wh
 engine check-vectors FOLDER                     check this client by tests/vectors
 
 STATE is a folder of the engine's own. CONSORTIUM is consortium.json, had from somebody who is believed.
+It ends with 0 when all is done and proven, 1 when it could not be done or has no certain answer, 2 when it was called
+otherwise than here, 3 when a record was refused.
+
 `
+
+const codesPage = "docs/integrate/error-codes.md"
+
+// isRefused is of some records; the sentence says which, and what to do about it.
+type isRefused string
+
+func (e isRefused) Error() string { return string(e) }
 
 func main() {
 	renewBefore := flag.Int("renew-before", 30, "renew the session when it ends in so many seconds")
 	flag.Usage = func() { fmt.Fprint(os.Stderr, usage); flag.PrintDefaults() }
 	flag.Parse()
 	if err := run(flag.Args(), time.Duration(*renewBefore)*time.Second); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, said(err))
+		var final isRefused
+		if errors.As(err, &final) {
+			os.Exit(3)
+		}
 		os.Exit(1)
 	}
 }
@@ -60,5 +77,9 @@ func withEngine(state string, renewBefore time.Duration, use func(*Engine) error
 		return err
 	}
 	defer engine.close()
-	return use(engine)
+	if err := use(engine); err != nil || len(engine.refusals) == 0 {
+		return err
+	}
+	return isRefused(fmt.Sprintf("refused: %s\nWhat each code asks you to do: %s. What was signed is kept in %s",
+		strings.Join(engine.refusals, "\nrefused: "), codesPage, filepath.Join(state, "refused")))
 }

@@ -91,8 +91,11 @@ func (e *Engine) deliver(ctx context.Context) error {
 			time.Sleep(max(wait/2+mathrand.N(wait), asked))
 		}
 		last = e.stream(ctx, waiting)
-		if last != nil && detailOf(last).GetCode() == commandv1.Code_CODE_UNAUTHENTICATED {
+		switch code := detailOf(last).GetCode(); {
+		case last != nil && code == commandv1.Code_CODE_UNAUTHENTICATED:
 			e.forgetToken()
+		case last != nil && code == commandv1.Code_CODE_TOO_LARGE:
+			return last // the same once more is as large
 		}
 		var notProven failed
 		if errors.As(last, &notProven) {
@@ -103,7 +106,7 @@ func (e *Engine) deliver(ctx context.Context) error {
 	if err != nil || len(waiting) == 0 {
 		return err
 	}
-	return fmt.Errorf("%d commands have no answer yet, resend them within their lifetime: %w", len(waiting), last)
+	return fmt.Errorf("%d commands have no answer yet, resend them within their lifetime: %s", len(waiting), said(last))
 }
 
 // [end:resend]
@@ -171,21 +174,19 @@ func (e *Engine) settle(ctx context.Context, item *gatewayv1.IngestItem, result 
 	entry, version, err := e.prove(ctx, item.GetGroup().GetCommands()[0])
 	switch {
 	case err != nil && told.GetOutcome() == commandv1.Outcome_OUTCOME_NOT_DONE && detailOf(err).GetCode() == commandv1.Code_CODE_NOT_FOUND:
-		fmt.Println("refused", item.GetSubmissionId(), told.GetCode(), told.GetReason())
-		return e.move(item.GetSubmissionId(), "refused")
+		return e.refused(item, told.GetCode(), told.GetReason())
 	case err != nil:
 		return err
 	case entry.GetCode() != told.GetCode() || receipt.GetReceipt().GetTxId() != entry.GetTxId():
 		return failed(fmt.Sprintf("it says %v and the members' peers hold %v", told.GetCode(), entry.GetCode()))
 	case entry.GetCode() != commandv1.Code_CODE_OK:
-		fmt.Println("refused", item.GetSubmissionId(), entry.GetCode(), entry.GetReason())
-		return e.move(item.GetSubmissionId(), "refused")
+		return e.refused(item, entry.GetCode(), entry.GetReason())
 	}
 	if err := e.holds(ctx, version); err != nil {
 		return err
 	}
-	said := map[bool]string{true: "proven-again", false: "proven"}[receipt.GetReceipt().GetAlreadyCommitted()]
-	fmt.Println(said, item.GetSubmissionId(), entry.GetTxId(), version.GetRecordId(), version.GetContent().GetCid())
+	done := map[bool]string{true: "proven-again", false: "proven"}[receipt.GetReceipt().GetAlreadyCommitted()]
+	fmt.Println(done, item.GetSubmissionId(), entry.GetTxId(), version.GetRecordId(), version.GetContent().GetCid())
 	return e.move(item.GetSubmissionId(), "done")
 }
 
@@ -202,6 +203,13 @@ func again(told *commandv1.ErrorDetail) bool {
 	default:
 		return true
 	}
+}
+
+// refused: that is final. It is kept for whoever mends what was wrong, and the program ends with it.
+func (e *Engine) refused(item *gatewayv1.IngestItem, code commandv1.Code, reason string) error {
+	fmt.Println("refused", item.GetSubmissionId(), code, reason)
+	e.refusals = append(e.refusals, fmt.Sprint(code, " ", reason))
+	return e.move(item.GetSubmissionId(), "refused")
 }
 
 // [end:settle]

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -47,6 +48,7 @@ type Engine struct {
 	renewBefore  time.Duration
 	firstContact *grpc.ClientConn
 	gateway      *grpc.ClientConn // with the engine's certificate
+	refusals     []string
 }
 
 func openEngine(state string, renewBefore time.Duration) (*Engine, error) {
@@ -182,6 +184,7 @@ func (e *Engine) forgetToken() { _ = os.Remove(filepath.Join(e.state, sessionFil
 
 // [end:renewal]
 
+// [start:detail]
 // detailOf an error of gRPC. Without one it is the transport's: what was sent may have arrived, so its outcome is unknown.
 func detailOf(err error) *commandv1.ErrorDetail {
 	told := status.Convert(err)
@@ -191,8 +194,23 @@ func detailOf(err error) *commandv1.ErrorDetail {
 		}
 	}
 	code := commandv1.Code_CODE_UNAVAILABLE
-	if told.Code() == codes.ResourceExhausted {
+	// A stream that was cut off with HTTP/2's ENHANCE_YOUR_CALM has this status too, and is no limit of size.
+	if told.Code() == codes.ResourceExhausted && strings.Contains(told.Message(), "larger than") {
 		code = commandv1.Code_CODE_TOO_LARGE
 	}
 	return &commandv1.ErrorDetail{Code: code, Reason: told.Message(), Outcome: commandv1.Outcome_OUTCOME_UNKNOWN}
+}
+
+// [end:detail]
+
+// said of an error: the code's name and the sentence for people when it is gRPC's.
+func said(err error) string {
+	if err == nil {
+		return "the gateway does not know either"
+	}
+	if _, isRPC := status.FromError(err); !isRPC {
+		return err.Error()
+	}
+	detail := detailOf(err)
+	return fmt.Sprint(detail.GetCode(), " ", detail.GetReason())
 }

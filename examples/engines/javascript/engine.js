@@ -16,7 +16,11 @@ engine resend STATE                             send again, as it was signed, wh
 engine check-vectors FOLDER                     check this client by tests/vectors
 
 --renew-before SECONDS                          renew the session when it ends so soon (30)
+
+It ends with 0 when all is done and proven, 1 when it could not be done or has no certain answer, 2 when it was called
+otherwise than here, 3 when a record was refused.
 `;
+const CODES = 'docs/integrate/error-codes.md';
 
 async function main() {
   const options = { 'renew-before': { type: 'string', default: '30' } };
@@ -36,10 +40,19 @@ async function main() {
   }
   const engine = new Engine(state, Number(values['renew-before']));
   try {
-    return await uses[command](engine);
+    await uses[command](engine);
   } finally {
     engine.close();
   }
+  return end(engine);
+}
+
+// The program's status is 3 when records were refused: which, and what to do about it.
+function end({ refusals, state }) {
+  if (refusals.length === 0) return;
+  for (const why of refusals) process.stderr.write(`refused: ${why}\n`);
+  process.stderr.write(`What each code asks you to do: ${CODES}. What was signed is kept in ${state}/refused\n`);
+  process.exitCode = 3;
 }
 
 try {

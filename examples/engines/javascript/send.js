@@ -59,6 +59,7 @@ export async function deliver(engine) {
       const detail = detailOf(error);
       last = `${detail.code} ${detail.reason}`;
       askedMs = detail.retry_after_ms ?? 0;
+      if (detail.code === 'CODE_TOO_LARGE') break; // the same once more is as large
       if (detail.code === 'CODE_UNAUTHENTICATED') engine.forgetToken();
     }
   }
@@ -122,13 +123,14 @@ function again(told) {
   }
   return told.outcome !== 'OUTCOME_COMMITTED';
 }
-// [end:settle]
 
-// A refusal is final; it is kept for whoever mends what was wrong.
+// A refusal is final; it is kept for whoever mends what was wrong, and the program ends with it.
 function refused(engine, item, why) {
   console.log('refused', item.submission_id, why.code, why.reason);
   move(engine, item, 'refused');
+  engine.refusals.push(`${why.code} ${why.reason}`);
 }
+// [end:settle]
 
 // What has no answer, by command id.
 function outbox(engine) {

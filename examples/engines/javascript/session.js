@@ -20,6 +20,7 @@ export class Engine {
     this.member = memberOf(this.consortium, fs.readFileSync(path.join(state, 'member'), 'utf8'));
     this.renewBeforeSeconds = renewBeforeSeconds;
     this.clients = new Map();
+    this.refusals = [];
   }
 
   close() {
@@ -98,9 +99,13 @@ export class Engine {
   // [end:renewal]
 }
 
+// [start:detail]
 // What an error of gRPC carries. Without it, it is the transport's: what was sent may have arrived.
 export function detailOf(error) {
   const [raw] = error.metadata?.get('grpc-status-details-bin') ?? [];
-  const code = error.code === grpc.status.RESOURCE_EXHAUSTED ? 'CODE_TOO_LARGE' : 'CODE_UNAVAILABLE';
+  // A stream that was cut off with HTTP/2's ENHANCE_YOUR_CALM has this status too, and is no limit of size.
+  const overLimit = error.code === grpc.status.RESOURCE_EXHAUSTED && /larger than/.test(error.details);
+  const code = overLimit ? 'CODE_TOO_LARGE' : 'CODE_UNAVAILABLE';
   return (raw && errorDetail(raw)) ?? { code, reason: error.details, outcome: 'OUTCOME_UNKNOWN' };
 }
+// [end:detail]

@@ -11,12 +11,14 @@ import grpc
 from join import join
 from keys import Refused, make_keys
 from send import deliver, send
-from session import Engine, detail_of
+from session import Engine, detail_of, said
 from vectors import check_vectors
+
+CODES = "docs/integrate/error-codes.md"
 
 
 def main() -> int:
-    """The exit code."""
+    """The exit code: 0 done and proven, 1 no certain answer or nothing done, 2 usage, 3 refused."""
     parser = argparse.ArgumentParser(prog="engine", description=__doc__)
     parser.add_argument(
         "--renew-before",
@@ -55,13 +57,28 @@ def main() -> int:
                             send(engine, asked.patient, asked.category, asked.file)
                         case "resend":
                             deliver(engine)
+                    return end(engine)
     except grpc.RpcError as error:
-        print(detail_of(error), file=sys.stderr)
+        print(said(detail_of(error)), file=sys.stderr)
         return 1
     except (OSError, Refused) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def end(engine: Engine) -> int:
+    """0, or 3 when records were refused. What was refused, and what to do about it."""
+    for why in engine.refusals:
+        print("refused:", why, file=sys.stderr)
+    if not engine.refusals:
+        return 0
+    print(
+        f"What each code asks you to do: {CODES}. What was signed is kept in",
+        engine.state / "refused",
+        file=sys.stderr,
+    )
+    return 3
 
 
 if __name__ == "__main__":

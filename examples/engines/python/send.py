@@ -14,7 +14,7 @@ from commands import command, parse
 from keys import Refused, uuid7, write
 from proof import NotProven
 from receipts import holds, prove
-from session import Engine, detail_of
+from session import Engine, detail_of, said
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
@@ -72,8 +72,10 @@ def deliver(engine: Engine) -> None:
             stream(engine, waiting)
         except grpc.RpcError as error:
             detail = detail_of(error)
-            last = f"{code_pb2.Code.Name(detail.code)} {detail.reason}"
+            last = said(detail)
             asked_seconds = detail.retry_after_ms / 1000
+            if detail.code == code_pb2.CODE_TOO_LARGE:
+                break  # the same once more is as large
             if detail.code == code_pb2.CODE_UNAUTHENTICATED:
                 engine.forget_token()
     if left := outbox(engine):
@@ -122,8 +124,8 @@ def settle(engine: Engine, item: gateway_pb2.IngestItem, result: gateway_pb2.Ing
         refused(engine, command_id, entry)
         return
     holds(engine, version)
-    said = "proven-again" if receipt.already_committed else "proven"
-    print(said, command_id, entry.tx_id, version.record_id, version.content.cid, flush=True)
+    done = "proven-again" if receipt.already_committed else "proven"
+    print(done, command_id, entry.tx_id, version.record_id, version.content.cid, flush=True)
     move(engine, command_id, "done")
 
 
@@ -139,13 +141,14 @@ def again(told: code_pb2.ErrorDetail) -> bool:
     return told.outcome != code_pb2.OUTCOME_COMMITTED
 
 
-# [end:settle]
-
-
 def refused(engine: Engine, command_id: str, why: code_pb2.ErrorDetail | state_pb2.AuditEntry) -> None:
-    """A refusal is final; it is kept for whoever mends what was wrong."""
-    print("refused", command_id, code_pb2.Code.Name(why.code), why.reason, flush=True)
+    """A refusal is final; it is kept for whoever mends what was wrong, and the program ends with it."""
+    print("refused", command_id, said(why), flush=True)
     move(engine, command_id, "refused")
+    engine.refusals.append(said(why))
+
+
+# [end:settle]
 
 
 def outbox(engine: Engine) -> dict[str, gateway_pb2.IngestItem]:

@@ -13,7 +13,7 @@ import grpc
 from google.rpc import status_pb2
 from keys import LOGIN, Keys, Refused, member_of, write
 
-from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 
 CALL_SECONDS = 30
@@ -29,6 +29,7 @@ class Engine:
         self.consortium = json.loads((state / "consortium.json").read_bytes())
         self.genesis = bytes.fromhex(self.consortium["genesis_sha256"])
         self.member = member_of(self.consortium, (state / "member").read_text())
+        self.refusals: list[str] = []
         self._renew_before_seconds = renew_before_seconds
         roots = self.member["tls_ca_pem"].encode()
         self.first_contact = self._channel("first_contact", grpc.ssl_channel_credentials(roots))
@@ -103,6 +104,7 @@ class Engine:
     # [end:renewal]
 
 
+# [start:detail]
 def detail_of(error: grpc.RpcError) -> code_pb2.ErrorDetail:
     """What an error of gRPC carries. Without it, it is the transport's: what was sent may have arrived."""
     for key, value in error.trailing_metadata() or ():
@@ -111,9 +113,16 @@ def detail_of(error: grpc.RpcError) -> code_pb2.ErrorDetail:
                 detail = code_pb2.ErrorDetail()
                 if packed.Unpack(detail):
                     return detail
-    too_large = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    return code_pb2.ErrorDetail(
-        code=code_pb2.CODE_TOO_LARGE if too_large else code_pb2.CODE_UNAVAILABLE,
-        reason=str(error.details()),
-        outcome=code_pb2.OUTCOME_UNKNOWN,
-    )
+    reason = str(error.details())
+    # A stream that was cut off with HTTP/2's ENHANCE_YOUR_CALM has this status too, and is no limit of size.
+    over_limit = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" in reason
+    code = code_pb2.CODE_TOO_LARGE if over_limit else code_pb2.CODE_UNAVAILABLE
+    return code_pb2.ErrorDetail(code=code, reason=reason, outcome=code_pb2.OUTCOME_UNKNOWN)
+
+
+# [end:detail]
+
+
+def said(why: code_pb2.ErrorDetail | state_pb2.AuditEntry) -> str:
+    """The code's name and the sentence for people."""
+    return f"{code_pb2.Code.Name(why.code)} {why.reason}"

@@ -1,6 +1,7 @@
 """A server that takes every call and removes its stream without a word: RST_STREAM, no gRPC status."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,8 +14,15 @@ _ACK = 0x1
 
 
 @asynccontextmanager
-async def removing_streams(error_code: int, after_seconds: float = 0.0) -> AsyncIterator[str]:
-    """The address. error_code: of RFC 9113, section 7; after_seconds: since the call arrived."""
+async def removing_streams(
+    error_code: int, after_seconds: float = 0.0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """The address.
+
+    error_code     of RFC 9113, section 7
+    after_seconds  since the call arrived
+    tls            the server's; none: without it
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def remove(stream: int) -> None:
@@ -34,7 +42,7 @@ async def removing_streams(error_code: int, after_seconds: float = 0.0) -> Async
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:

@@ -19,7 +19,8 @@ from cbmdhi.protocol.state_keys import audit_key, record_key
 from services.gateway.config import GatewayConfig
 from services.identity.config import IdentityConfig
 from services.runtime.errors import grpc_status_of
-from tests.e2e import test_engines
+from services.runtime.server import GrpcServer
+from tests.e2e import test_engines, test_engines_refused
 from tools.docs.excerpts import NoSuchExcerpt, excerpt, named, refreshed
 from tools.docs.pages import DOCS, ROOT, pages
 
@@ -50,6 +51,7 @@ def test_each_step_of_the_journey_is_shown_in_each_language() -> None:
         shown[file.split("/")[2]].add(name)
     steps = {
         "sign",
+        "detail",
         "enrol",
         "command",
         "register",
@@ -207,6 +209,34 @@ def test_the_page_runs_the_programs_and_commands_that_the_tests_run() -> None:
     assert ran == {"check-vectors", "keys", "join", "send", "resend"}
     tested = inspect.getsource(test_engines)
     assert {word for word in ran if f'"{word}"' in tested} == ran
+
+
+def test_the_deadlines_that_are_told_are_those_of_the_programs_and_of_the_gateway() -> None:
+    text = (INTEGRATE / "engine.md").read_text(encoding="utf-8")
+    part = text.split("\n### Deadlines\n")[1].split("\n### ")[0]
+    told = [int(number) for number in re.findall(r"^\|.*?\| (\d+) s", part, re.MULTILINE)]
+    gateways = inspect.signature(GrpcServer).parameters["default_deadline_seconds"].default
+    assert told == [gateways, GatewayConfig.model_fields["stream_deadline_seconds"].default]
+    for folder in (ENGINES / language for language in LANGUAGES):
+        for name, seconds in zip(("call", "send"), told, strict=True):
+            constant = rf"\b_?{name}_?seconds\s*=\s*{seconds}\b"
+            found = [
+                file
+                for file in folder.rglob("*")
+                if file.suffix in (".go", ".java", ".js", ".py")
+                and not {".venv", "node_modules", "target", "cbmdhi"} & set(file.relative_to(folder).parts)
+                and re.search(constant, file.read_text(encoding="utf-8"), re.IGNORECASE)
+            ]
+            assert found, f"{folder.name}: {name}"
+
+
+def test_how_the_programs_end_is_what_their_tests_say() -> None:
+    text = (INTEGRATE / "engine.md").read_text(encoding="utf-8").split("\n## Run them\n")[1]
+    told = dict(re.findall(r"^\| (\d) \| (.+?) \|", text, re.MULTILINE))
+    assert list(told) == ["0", "1", "2", "3"]
+    assert "done and proven" in told[str(test_engines_refused.DONE)]
+    assert "no certain answer" in told[str(test_engines_refused.FAILED)]
+    assert "refused" in told[str(test_engines_refused.REFUSED)]
 
 
 def test_the_state_keys_that_prove_a_receipt_are_those_of_the_code() -> None:

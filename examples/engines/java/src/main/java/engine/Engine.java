@@ -26,7 +26,9 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Base64;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 
 /** One identity at one member's gateway: two connections, a login by signature, a token that is renewed in time. */
@@ -41,6 +43,7 @@ final class Engine implements AutoCloseable {
   final Consortium consortium;
   final Consortium.Member member;
   final ManagedChannel firstContact;
+  final List<String> refusals = new ArrayList<>();
   private final int renewBeforeSeconds;
   private ManagedChannel gateway;
 
@@ -124,11 +127,12 @@ final class Engine implements AutoCloseable {
   }
   // [end:renewal]
 
+  // [start:detail]
   /** What an error of gRPC carries. Without it, it is the transport's: what was sent may have arrived. */
   static ErrorDetail detailOf(Throwable error) {
     var told = StatusProto.fromThrowable(error);
     try {
-      for (Any packed : told == null ? java.util.List.<Any>of() : told.getDetailsList()) {
+      for (Any packed : told == null ? List.<Any>of() : told.getDetailsList()) {
         if (packed.is(ErrorDetail.class)) {
           return packed.unpack(ErrorDetail.class);
         }
@@ -137,13 +141,17 @@ final class Engine implements AutoCloseable {
       // As without it.
     }
     Status status = Status.fromThrowable(error);
-    boolean tooLarge = status.getCode() == Status.Code.RESOURCE_EXHAUSTED;
+    String reason = String.valueOf(status.getDescription());
+    // A stream that was cut off with HTTP/2's ENHANCE_YOUR_CALM has this status too, and is no limit of size.
+    boolean overLimit = status.getCode() == Status.Code.RESOURCE_EXHAUSTED
+        && (reason.contains("larger than") || reason.contains("exceeds maximum size"));
     return ErrorDetail.newBuilder()
-        .setCode(tooLarge ? Code.CODE_TOO_LARGE : Code.CODE_UNAVAILABLE)
-        .setReason(String.valueOf(status.getDescription()))
+        .setCode(overLimit ? Code.CODE_TOO_LARGE : Code.CODE_UNAVAILABLE)
+        .setReason(reason)
         .setOutcome(Outcome.OUTCOME_UNKNOWN)
         .build();
   }
+  // [end:detail]
 
   @Override
   public void close() {

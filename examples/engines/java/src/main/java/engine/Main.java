@@ -20,14 +20,20 @@ final class Main {
       engine check-vectors FOLDER                     check this client by tests/vectors
 
       --renew-before SECONDS                          renew the session when it ends so soon (30)
+
+      It ends with 0 when all is done and proven, 1 when it could not be done or has no certain answer, 2 when it was
+      called otherwise than here, 3 when a record was refused.
       """;
+
+  private static final String CODES = "docs/integrate/error-codes.md";
 
   public static void main(String[] args) {
     int code = 0;
     try {
       code = run(new ArrayList<>(List.of(args)));
     } catch (StatusException | StatusRuntimeException error) {
-      System.err.println(Engine.detailOf(error));
+      var detail = Engine.detailOf(error);
+      System.err.println(detail.getCode() + " " + detail.getReason());
       code = 1;
     } catch (Exception error) {
       System.err.println(error.getMessage());
@@ -53,6 +59,7 @@ final class Main {
             case "send" -> Send.send(engine, words.get(2), words.get(3), words.subList(4, words.size()));
             default -> Send.deliver(engine);
           }
+          return end(engine);
         }
       }
       default -> {
@@ -61,5 +68,16 @@ final class Main {
       }
     }
     return 0;
+  }
+
+  /** 0, or 3 when records were refused: which, and what to do about it. */
+  private static int end(Engine engine) {
+    engine.refusals.forEach(why -> System.err.println("refused: " + why));
+    if (engine.refusals.isEmpty()) {
+      return 0;
+    }
+    System.err.println("What each code asks you to do: " + CODES + ". What was signed is kept in "
+        + engine.state.resolve("refused"));
+    return 3;
   }
 }

@@ -83,6 +83,9 @@ final class Send {
         ErrorDetail detail = Engine.detailOf(error);
         last = detail.getCode() + " " + detail.getReason();
         askedMs = detail.getRetryAfterMs();
+      if (detail.getCode() == Code.CODE_TOO_LARGE) {
+        break; // the same once more is as large
+      }
         if (detail.getCode() == Code.CODE_UNAUTHENTICATED) {
           engine.forgetToken();
         }
@@ -161,13 +164,14 @@ final class Send {
       default -> true;
     };
   }
-  // [end:settle]
 
-  /** A refusal is final; it is kept for whoever mends what was wrong. */
+  /** A refusal is final; it is kept for whoever mends what was wrong, and the program ends with it. */
   private static void refused(Engine engine, IngestItem item, Code code, String reason) throws IOException {
     System.out.println(String.join(" ", "refused", item.getSubmissionId(), code.toString(), reason));
     move(engine, item, "refused");
+    engine.refusals.add(code + " " + reason);
   }
+  // [end:settle]
 
   /** What has no answer, by command id. */
   private static Map<String, IngestItem> outbox(Engine engine) throws IOException {
