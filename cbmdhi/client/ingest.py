@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -102,26 +102,31 @@ class Ingest(Generic[T]):
         self._has_room.set()
         # Sent or to be sent, and without a result.
         self._open: dict[str, Entry[T]] = {}
-        self._ready: asyncio.Queue[tuple[Entry[T], gateway_pb2.IngestResult | None] | None] = asyncio.Queue(
-            _MOST_WAITING
-        )
+        # Each takes a place until the caller has it; None, which stands for the end, waits for no place.
+        self._ready: asyncio.Queue[tuple[Entry[T], gateway_pb2.IngestResult | None] | None] = asyncio.Queue()
+        self._places = asyncio.Semaphore(_MOST_WAITING)
         self._source_ended = False
         self._streams: set[asyncio.Task[_Ended | None]] = set()
+        self._running: asyncio.Task[None] | None = None
+        # What nobody expected of a stream.
+        self._fault: BaseException | None = None
 
     async def results(self) -> AsyncGenerator[tuple[Entry[T], gateway_pb2.IngestResult | None]]:
-        """Until each has its result, None what was refused here. Raises GaveUp, or what the source raises."""
-        feeding = asyncio.create_task(self._feed(), name="ingest-source")
-        running = asyncio.create_task(self._run(), name="ingest-streams")
+        """Until each has its result, None what was refused here. Raises GaveUp, or what the source raises.
+
+        Whoever leaves early closes it (`aclosing`): then the source is closed, every stream has ended, and
+        nothing runs on.
+        """
+        self._running = running = asyncio.create_task(self._run(), name="ingest-streams")
         try:
             while (answered := await self._ready.get()) is not None:
+                self._places.release()
                 yield answered
+            if self._fault is not None:
+                raise self._fault
             await running
-            await feeding
         finally:
-            tasks = [feeding, running, *self._streams]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _ended([running])
 
     def unheard(self) -> list[Entry[T]]:
         """What may have left, and whose result was not given. For when nobody asks for results any more."""
@@ -140,7 +145,7 @@ class Ingest(Generic[T]):
             async for entries in self._source:
                 for entry in entries:
                     if entry.refused is not None:
-                        await self._ready.put((entry, None))
+                        await self._give(entry, None)
                         continue
                     # Who gives the same twice gets one result.
                     if self._open.setdefault(entry.submission_id, entry) is entry:
@@ -152,26 +157,43 @@ class Ingest(Generic[T]):
         finally:
             self._source_ended = True
             self._changed.set()
+            if isinstance(self._source, AsyncGenerator):
+                await self._source.aclose()
+
+    async def _give(self, entry: Entry[T], result: gateway_pb2.IngestResult | None) -> None:
+        await self._places.acquire()
+        self._ready.put_nowait((entry, result))
+        self._open.pop(entry.submission_id, None)
 
     async def _run(self) -> None:
+        feeding = asyncio.create_task(self._feed(), name="ingest-source")
         try:
             while await self._is_wanted():
                 stream = _Stream()
                 carrying = asyncio.create_task(self._carry(stream), name="ingest-stream")
                 self._streams.add(carrying)
-                closing = asyncio.create_task(stream.closed.wait())
-                await asyncio.wait({carrying, closing}, return_when=asyncio.FIRST_COMPLETED)
-                closing.cancel()
+                carrying.add_done_callback(self._carried)
+                await stream.closed.wait()
                 if not carrying.done() and not self._source_ended:
                     # Its token ends soon. Its last results come while the next stream is open.
-                    carrying.add_done_callback(self._streams.discard)
                     continue
                 await asyncio.wait({carrying})
-                self._streams.discard(carrying)
                 if (ended := carrying.result()) is not None:
                     await self._mend(ended)
+            await feeding
         finally:
-            await self._ready.put(None)
+            try:
+                await _ended([feeding, *self._streams])
+            finally:
+                self._ready.put_nowait(None)
+
+    def _carried(self, carrying: asyncio.Task[_Ended | None]) -> None:
+        """A stream has ended. What nobody expected ends all of it, also of one whose time was over."""
+        self._streams.discard(carrying)
+        if not carrying.cancelled() and (error := carrying.exception()) is not None:
+            self._fault = self._fault or error
+            if self._running is not None:
+                self._running.cancel()
 
     async def _is_wanted(self) -> bool:
         """Whether something waits for another stream; False when each has its result."""
@@ -195,15 +217,33 @@ class Ingest(Generic[T]):
             if self._waits.attempts > 1:
                 tried = f"{why.reason} ({self._waits.attempts} streams in a row brought no result)"
                 why = MeshError(why.code, tried, why.path, why.retry_after_ms, why.outcome)
-            raise GaveUp(why, list(self._open.values())) from ended.cause
+            raise self._gave_up(why) from ended.cause
         if is_refused:
             self._is_refused = True
             self._connection.forget_token(ended.metadata)
         self._on_break(why)
         await asyncio.sleep(wait)
 
+    def _gave_up(self, why: MeshError) -> GaveUp:
+        for entry in self._open.values():
+            # The stream on which it was sent is not the one that broke.
+            entry.may_be_done |= entry.stream is not None
+        return GaveUp(why, list(self._open.values()))
+
     async def _carry(self, stream: _Stream) -> _Ended | None:
         """One stream. Gives why it broke; None when nothing is left that was sent by it."""
+        try:
+            return await self._carry_open(stream)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # So grpc ends a call whose requests cannot be made, or whose channel is closed.
+            closed = MeshError(code_pb2.CODE_UNAVAILABLE, "the client was closed while this was under way")
+            raise (stream.fault or self._gave_up(closed)) from error
+        finally:
+            stream.closed.set()
+
+    async def _carry_open(self, stream: _Stream) -> _Ended | None:
         connection = self._connection
         try:
             stream.metadata = await connection.metadata()
@@ -239,8 +279,7 @@ class Ingest(Generic[T]):
             if entry is not None:
                 self._waits.reset()
                 self._is_refused = False
-                await self._ready.put((entry, result))
-                del self._open[result.submission_id]
+                await self._give(entry, result)
         if not self._open:
             self._changed.set()
 
@@ -257,23 +296,27 @@ class Ingest(Generic[T]):
 
     async def _requests(self, stream: _Stream) -> AsyncIterator[bytes]:
         """What waits, until there is a newer token than the stream's; nothing once the stream broke."""
-        loop = asyncio.get_running_loop()
-        looks_at = loop.time() + self._connection.renews_in(stream.metadata)
-        while not stream.is_over:
-            self._changed.clear()
-            if self._waiting:
-                for message in requests([entry.raw for entry in self._next(stream)]):
-                    yield message
-            elif self._source_ended:
-                break
-            else:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(looks_at):
-                        await self._changed.wait()
-            if loop.time() >= looks_at:
-                if await self._connection.is_renewed(stream.metadata):
+        try:
+            loop = asyncio.get_running_loop()
+            looks_at = loop.time() + self._connection.renews_in(stream.metadata)
+            while not stream.is_over:
+                self._changed.clear()
+                if self._waiting:
+                    for message in requests([entry.raw for entry in self._next(stream)]):
+                        yield message
+                elif self._source_ended:
                     break
-                looks_at = loop.time() + max(self._connection.renews_in(stream.metadata), _LOOK_SECONDS)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout_at(looks_at):
+                            await self._changed.wait()
+                if loop.time() >= looks_at:
+                    if await self._connection.is_renewed(stream.metadata):
+                        break
+                    looks_at = loop.time() + max(self._connection.renews_in(stream.metadata), _LOOK_SECONDS)
+        except Exception as error:
+            stream.fault = error
+            raise
         stream.closed.set()
 
     def _next(self, stream: _Stream) -> list[Entry[T]]:
@@ -295,12 +338,24 @@ class _Ended:
 
 
 class _Stream:
-    """One stream. `closed`: nothing more is sent by it."""
+    """One stream.
+
+    closed  nothing more is sent by it
+    fault   why no request could be made
+    """
 
     def __init__(self) -> None:
         self.metadata: Metadata = ()
         self.closed = asyncio.Event()
         self.is_open = self.is_over = False
+        self.fault: Exception | None = None
+
+
+async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel them, and wait until none of them runs."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def slowed_name(slowed: gateway_pb2.Slowed) -> str:

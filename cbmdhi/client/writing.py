@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Iterable,
     Mapping,
     Sequence,
@@ -202,7 +201,7 @@ class Writes:
         records: Iterable[ToSend] | AsyncIterable[ToSend],
         *,
         patience_seconds: float | None = None,
-    ) -> AsyncIterator[Written]:
+    ) -> AsyncGenerator[Written]:
         """Write what a source gives, for as long as it gives something; results come as they are ready.
 
         records           those that are not signed yet are signed when their turn comes. They are taken no
@@ -217,6 +216,14 @@ class Writes:
 
             async for written in engine.records.send(new_observations()):
                 acknowledge(written.record) if written.ok else put_aside(written)
+
+        Whoever stops before the end closes it, best by `aclosing`: then nothing runs on, the source is closed
+        as well, and what may have been sent is kept in `client.outbox`.
+
+            async with aclosing(engine.records.send(new_observations())) as results:
+                async for written in results:
+                    if not written.ok:
+                        break
         """
         async with aclosing(self._sent(records, patience_seconds)) as results:
             async for _, written in results:
@@ -250,19 +257,22 @@ class Writes:
 
     async def _entries(
         self, records: Iterable[ToSend] | AsyncIterable[ToSend]
-    ) -> AsyncIterator[list[Entry[Prepared | NewRecord]]]:
+    ) -> AsyncGenerator[list[Entry[Prepared | NewRecord]]]:
         """What can be sent, as it comes; and what cannot, with the reason."""
-        async for one in _each(records):
-            signed = Prepared.of(one) if isinstance(one, gateway_pb2.IngestItem) else one
-            try:
-                prepared = signed if isinstance(signed, Prepared) else self.prepare(signed)
-                check_size(prepared.item)
-            except MeshError as error:
-                name = signed.item.submission_id if isinstance(signed, Prepared) else ""
-                yield [Entry(name, b"", signed, refused=error)]
-                continue
-            item = prepared.item
-            yield [Entry(item.submission_id, item.SerializeToString(), prepared)]
+        async with aclosing(_each(records)) as each:
+            async for one in each:
+                yield [self._entry(one)]
+
+    def _entry(self, one: ToSend) -> Entry[Prepared | NewRecord]:
+        signed = Prepared.of(one) if isinstance(one, gateway_pb2.IngestItem) else one
+        try:
+            prepared = signed if isinstance(signed, Prepared) else self.prepare(signed)
+            check_size(prepared.item)
+        except MeshError as error:
+            name = signed.item.submission_id if isinstance(signed, Prepared) else ""
+            return Entry(name, b"", signed, refused=error)
+        item = prepared.item
+        return Entry(item.submission_id, item.SerializeToString(), prepared)
 
     async def put_together(self, records: Sequence[NewRecord]) -> list[gateway_pb2.RecordReceipt]:
         """Write records as one transaction or not at all: at most 128, and 16 MiB of them.
@@ -348,10 +358,14 @@ def _given_up(error: GaveUp) -> NotSent | UnknownOutcome:
     return to_be_sent(why, [entry.what.item for entry in error.left])
 
 
-async def _each(records: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+async def _each(records: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
     if isinstance(records, AsyncIterable):
-        async for record in records:
-            yield record
+        try:
+            async for record in records:
+                yield record
+        finally:
+            if isinstance(records, AsyncGenerator):
+                await records.aclose()
         return
     for place, record in enumerate(records, 1):
         yield record

@@ -56,12 +56,15 @@ async def test_of_several_those_are_kept_too_whose_result_nobody_was_given(tmp_p
                 yield new(number)
             await asyncio.Event().wait()
 
+        given = asyncio.Event()
+
         async def look_at_the_first_only() -> None:
             async for _ in records.send(source()):
+                given.set()
                 await asyncio.Event().wait()
 
         sending = asyncio.create_task(look_at_the_first_only())
-        await until(lambda: len(gateway.committed) == 3, "all are committed")
+        await until(lambda: len(gateway.committed) == 3 and given.is_set(), "all are committed, one is given")
         await cut_off(sending)
         await records._connection.close()
     # The first was given to who asked.

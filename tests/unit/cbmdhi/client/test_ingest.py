@@ -239,7 +239,7 @@ async def test_what_cannot_be_sent_is_told_at_once_and_holds_up_nothing() -> Non
         await told.wait()
         yield new(1)
 
-    async with serving(gateway) as records, aclosing(records.send(source())) as results:  # type: ignore[type-var]
+    async with serving(gateway) as records, aclosing(records.send(source())) as results:
         large = await asyncio.wait_for(anext(results), 5)
         assert large.error is not None
         assert large.error.code == code_pb2.CODE_TOO_LARGE
@@ -281,3 +281,31 @@ async def test_an_identity_that_is_suspended_ends_the_stream_at_once() -> None:
         with pytest.raises(MeshError, match="suspended"):
             await records.put(new(1))
     assert len(gateway.streams) == 1
+
+
+async def test_of_what_an_earlier_stream_still_carries_nobody_says_that_it_was_not_sent() -> None:
+    class SuspendedLater(Gateway):
+        async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            if self.streams:
+                why = OfService(code_pb2.CODE_INACTIVE_SIGNER, "suspended", outcome=code_pb2.OUTCOME_NOT_DONE)
+                status = to_status(why)
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            async for response in super().Ingest(requests, context):
+                yield response
+
+    gateway = SuspendedLater(token_seconds=1.0)
+    gateway.holds.clear()
+
+    async def source() -> AsyncIterator[NewRecord]:
+        yield new(1)
+        await until(lambda: gateway.committed, "it was taken")
+        while True:
+            yield new(2)
+            await asyncio.sleep(0.01)
+
+    async with serving(gateway) as records:
+        with pytest.raises(UnknownOutcome, match="suspended") as caught:
+            _ = [one async for one in records.send(source())]
+    assert set(gateway.committed) < {
+        command.parse(one.group.commands[0])[0].command_id for one in caught.value.again
+    }  # type: ignore[union-attr]
