@@ -150,7 +150,7 @@ def test_all_that_is_no_reference_stays_to_the_byte() -> None:
         f'{{"resourceType":"Bundle","type":"transaction","entry":[{{"resource":{inner},"fullUrl":"{A}",'
         '"request":{"method":"POST","url":"Observation"}}]}'
     )
-    [entry] = bundle.entries(text, json.loads(text), MINE)
+    [entry] = bundle.entries(f"\r\n {text}", json.loads(text), MINE)
     assert isinstance(entry, Entry)
     told = '"Observation"'
     changed = inner.replace(A, place(entry)).replace(told, f'{told},"id":"{entry.record_id}"')
