@@ -75,7 +75,10 @@ def _check(certificate: x509.Certificate, address: str) -> None:
 def _check_attributes(raw: bytes, address: str) -> None:
     if len(raw) > _MAX_ATTRIBUTES_BYTES:
         raise NamesSomebody("its attributes are longer than those of a Fabric CA")
-    document: Any = json.loads(raw)
+    try:
+        document: Any = json.loads(raw)
+    except RecursionError as error:
+        raise NamesSomebody("its attributes are not those of a Fabric CA") from error
     # Exactly what Fabric CA writes: nothing twice, nothing beside it.
     if json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode() != raw:
         raise NamesSomebody("its attributes are not as a Fabric CA writes them")

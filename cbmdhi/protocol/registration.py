@@ -100,5 +100,5 @@ def _role(certificate: x509.Certificate) -> str:
     try:
         extension = certificate.extensions.get_extension_for_oid(ATTRIBUTES_OID)
         return str(json.loads(cast(UnrecognizedExtension, extension.value).value)["attrs"]["cbmdhi.role"])
-    except (x509.ExtensionNotFound, ValueError, KeyError, TypeError) as error:
+    except (x509.ExtensionNotFound, ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotCertified("the certificate has no role") from error

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import address, enrolment, signature
 
 NAME, UNIT, EMAIL = NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.EMAIL_ADDRESS
@@ -104,6 +106,8 @@ def test_an_extension_of_another_kind_is_not_carried(extension: x509.ExtensionTy
         written(["attrs"]),
         b'{"attrs":{"cbmdhi.role":"Jane Doe","cbmdhi.role":"clinician"}}',
         b'{"attrs": {}}',
+        # No reader goes as deep as that, within what attributes may have and beyond it.
+        b"[" * 1_000,
         b"[" * 100_000,
         b"\xff",
     ],
@@ -111,3 +115,30 @@ def test_an_extension_of_another_kind_is_not_carried(extension: x509.ExtensionTy
 def test_attributes_that_say_more_are_not_carried(raw: bytes) -> None:
     with pytest.raises(enrolment.NamesSomebody):
         enrolment.check(issued([(NAME, ADDRESS)], raw), ADDRESS)
+
+
+def test_der_from_anywhere_is_looked_at_as_a_certificate_is() -> None:
+    good, other = issued([(NAME, ADDRESS)]), issued([(NAME, "Jane Doe")])
+    enrolment.check_der(good.public_bytes(Encoding.DER), ADDRESS)
+    for der in (other.public_bytes(Encoding.DER), b"", b"\x30\x00", good.public_bytes(Encoding.PEM)):
+        with pytest.raises(enrolment.NamesSomebody):
+            enrolment.check_der(der, ADDRESS)
+
+
+def test_a_certificate_that_was_changed_anywhere_is_refused_or_names_nobody_else() -> None:
+    der = issued([(UNIT, "signer"), (NAME, ADDRESS)], written({"attrs": AS_ENROLLED})).public_bytes(
+        Encoding.DER
+    )
+    for at in range(len(der)):
+        changed = der[:at] + bytes((der[at] ^ 1,)) + der[at + 1 :]
+        try:
+            enrolment.check_der(changed, ADDRESS)
+        except enrolment.NamesSomebody:
+            continue
+        assert ADDRESS.encode() in changed
+
+
+def test_the_roles_and_the_type_of_the_mesh_are_known() -> None:
+    for role in pb.Role.keys()[1:]:
+        known = {**AS_ENROLLED, "cbmdhi.role": role.removeprefix("ROLE_").lower()}
+        enrolment.check(issued([(NAME, ADDRESS)], written({"attrs": known})), ADDRESS)

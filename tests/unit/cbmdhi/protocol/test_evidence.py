@@ -10,6 +10,7 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.ledger.v1.ledger_pb2 import Evidence
 from cbmdhi.protocol import command
 from cbmdhi.protocol.evidence import Checked, People
+from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.proof import ProofError
 from tests.support.channel import CHANNEL, REUSED_NAME
 from tests.support.fakes.evidence import Committed, Person
@@ -187,6 +188,24 @@ def test_an_entry_about_other_bytes_than_the_signers_is_refused(committed: Commi
     committed.commands["the-same"] = second
     checked = Checked(committed.evidence(), committed.network.trust, CHANNEL)
     assert check_of(lambda: checked.command("the-same")) == "author"
+
+
+def test_a_command_that_nobody_decided_is_proven_by_nothing(committed: Committed) -> None:
+    signed = committed.person().signer.sign_command(command.make(pb.Access(), channel=CHANNEL))
+    entry = committed.enter(signed)
+    checked = Checked(committed.evidence(), committed.network.trust, CHANNEL)
+    assert checked.command(entry.command_id).endorsers == ("LakesideMSP", "MercyMSP")
+    assert check_of(lambda: checked.command(uuid7())) == "verdict"
+
+
+def test_a_value_that_is_neither_a_version_nor_an_entry_is_none(committed: Committed) -> None:
+    author = committed.person()
+    record = committed.put(author, COMMITMENT)
+    for key in committed.values:
+        committed.values[key] = b"\xff"
+    checked = Checked(committed.evidence(), committed.network.trust, CHANNEL)
+    assert check_of(lambda: checked.version(record.record_id, 1)) == "state"
+    assert check_of(lambda: checked.command(record.command_id, author.address)) == "state"
 
 
 def given(committed: Committed, evidence: Evidence) -> Checked:

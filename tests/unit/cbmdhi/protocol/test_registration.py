@@ -22,11 +22,13 @@ ATTRIBUTES = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 class Somebody:
     """An administrator of mercy with a certificate of its CA."""
 
-    def __init__(self, ca: Organisation | None = None, certified_as: str = "administrator") -> None:
+    def __init__(
+        self, ca: Organisation | None = None, certified_as: str = "administrator", attributes: bytes = b""
+    ) -> None:
         self.mercy = Organisation("MercyMSP")
         self.signer = command.KeySigner(signature.new_private_key())
         self.hpke_public = hpke.generate()[1]
-        attributes = json.dumps({"attrs": {"cbmdhi.role": certified_as}}).encode()
+        attributes = attributes or json.dumps({"attrs": {"cbmdhi.role": certified_as}}).encode()
         certificate = issue_certificate(
             ca or self.mercy,
             self.signer.address,
@@ -181,3 +183,12 @@ def test_a_certificate_that_was_changed_anywhere_certifies_nobody() -> None:
         signed = somebody.signer.sign_command(command.make(body.register_identity, channel=CHANNEL))
         with pytest.raises(registration.NotCertified):
             registration.certified_key(somebody.document.address, signed, somebody.roots)
+
+
+@pytest.mark.parametrize(
+    "attributes", [b"\xff", b"[]", b"{}", b'{"attrs":{}}', b'{"attrs":[]}', b"[" * 1_000]
+)
+def test_who_is_certified_for_no_role_has_none(attributes: bytes) -> None:
+    somebody = Somebody(attributes=attributes)
+    with pytest.raises(registration.NotCertified):
+        registration.check_role(somebody.document, somebody.registration, somebody.roots)
