@@ -23,6 +23,7 @@ from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.pipeline.resubmissions import Resubmissions
+from services.gateway.reads.latest_versions import LatestVersions
 from services.gateway.reads.open_batcher import OpenBatcher
 from services.gateway.reads.reader import RecordReader
 from services.gateway.reads.search import Search
@@ -173,7 +174,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         config.in_flight_bytes,
         refused,
     )
-    reader, commands = RecordReader(pipeline, opens), Commands(pipeline, quotas, ledger)
+    reader, commands = RecordReader(pipeline, opens, refused), Commands(pipeline, quotas, ledger)
 
     # gRPC: one port for whoever has a certificate, one for first contact.
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
@@ -184,8 +185,14 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         gate=gate,
         quotas=quotas,
         commands=commands,
-        records=Records(reader, Search(ledger, PageTokens(device.secret)), ledger, storage),
-        emergency=Emergency(storage, ledger, config.msp_id),
+        records=Records(
+            reader,
+            Search(ledger, PageTokens(device.secret)),
+            LatestVersions(ledger, refused),
+            ledger,
+            storage,
+        ),
+        emergency=Emergency(storage, ledger, refused, config.msp_id),
         ingest=Ingest(
             pipeline,
             metrics,
@@ -235,7 +242,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     delegated_signer = DelegatedSigner(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
-    reads = FhirReader(delegated_signer, ledger, reader)
+    reads = FhirReader(delegated_signer, ledger, reader, refused=refused, side_process=side_process)
     writes = FhirWriter(
         delegated_signer,
         ledger=ledger,

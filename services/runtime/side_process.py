@@ -244,7 +244,16 @@ def _answer(asked: bytes) -> bytes:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - the parent raises it
-        return pickle.dumps((False, error))
+        return _failure(error)
+
+
+def _failure(error: Exception) -> bytes:
+    try:
+        answer = pickle.dumps((False, error))
+        pickle.loads(answer)  # noqa: S301 - it shall not fail in the parent either
+    except Exception:  # noqa: BLE001 - whatever its class does
+        return pickle.dumps((False, type(error).__qualname__))
+    return answer
 
 
 def _limit(most_bytes: int) -> None:

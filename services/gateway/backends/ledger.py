@@ -126,10 +126,14 @@ class Ledger:
         return await self._read(self._stub.ListRecords, request)
 
     async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
-        """What would be decided now, for at most 1,000 items, in order."""
-        answer = await self._read(self._stub.Explain, ledger_pb2.ExplainRequest(items=items))
-        _check_count(answer.verdicts, items)
-        return list(answer.verdicts)
+        """What would be decided now, for many items, in order."""
+        found: list[Verdict] = []
+        for start in range(0, len(items), _AT_ONCE):
+            asked = items[start : start + _AT_ONCE]
+            answer = await self._read(self._stub.Explain, ledger_pb2.ExplainRequest(items=asked))
+            _check_count(answer.verdicts, asked)
+            found += answer.verdicts
+        return found
 
     async def consents(self, patient: str) -> ConsentDocument:
         """The consents in force."""

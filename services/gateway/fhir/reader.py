@@ -5,19 +5,19 @@ and the channel says so. What it decrypts is checked against what the author sig
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Access, SignedCommand
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.protocol import released
-from cbmdhi.protocol import resource as resources
-from services.gateway.domain import fhir
 from services.gateway.domain.session import Session
-from services.gateway.sessions.delegated_signer import DelegatedSigner
+from services.gateway.fhir.large_contents import LARGE_BYTES, read_type, type_of_record
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
+from services.gateway.sessions.delegated_signer import DelegatedSigner, Sign
 from services.runtime.errors import MeshError
-from services.runtime.refusal import Refused
+from services.runtime.side_process import SideProcess
 
 
 class Ledger(Protocol):
@@ -44,16 +44,39 @@ class Resource:
 class FhirReader:
     """Reads resources for sessions with a delegation. Raises MeshError."""
 
-    def __init__(self, delegated_signer: DelegatedSigner, ledger: Ledger, reader: RecordReader) -> None:
+    def __init__(
+        self,
+        delegated_signer: DelegatedSigner,
+        ledger: Ledger,
+        reader: RecordReader,
+        *,
+        refused: RefusalQuotas,
+        side_process: SideProcess,
+    ) -> None:
         self._delegated_signer = delegated_signer
         self._ledger = ledger
         self._reader = reader
+        self._refused = refused
+        self._side_process = side_process
 
     async def read(
         self, session: Session, resource_type: str, record_id: str, version: int, purpose: str
     ) -> Resource:
         """One version; 0: the latest. Raises NOT_FOUND (none of that type), FORBIDDEN with the reason."""
         sign = self._delegated_signer.signer(session)
+        quota = self._refused.of(session.address)
+        quota.check()
+        with quota.charged():
+            record, answer = await self._permitted(sign, record_id, version, purpose)
+        content = self._open(answer, record)
+        # By the content, since the channel knows no type: only who may read it learns that it is another.
+        if await self._type_of(content, record, session) != resource_type:
+            raise _not_found()
+        return Resource(content, record.version, record.written_at_ms)
+
+    async def _permitted(
+        self, sign: Sign, record_id: str, version: int, purpose: str
+    ) -> tuple[RecordVersion, ReadResponse]:
         record = await self._ledger.record(record_id, version)
         if record is None:
             raise _not_found()
@@ -68,12 +91,14 @@ class FhirReader:
         receipt = answer.receipt
         if receipt.code != code_pb2.CODE_OK:
             raise MeshError(receipt.code, receipt.reason, receipt.path)
-        content = self._open(answer, record)
-        resource = _resource(content, record)
-        # By the content, since the channel knows no type: only who may read it learns that it is another.
-        if resource["resourceType"] != resource_type:
-            raise _not_found()
-        return Resource(content, record.version, record.written_at_ms)
+        return record, answer
+
+    async def _type_of(self, content: bytes, record: RecordVersion, session: Session) -> str:
+        if len(content) <= LARGE_BYTES:
+            return type_of_record(content, record)
+        return await self._side_process.run(
+            read_type, content, record.SerializeToString(), caller=session.address, size=len(content)
+        )
 
     def _open(self, answer: ReadResponse, record: RecordVersion) -> bytes:
         """Decrypt, and check against the ledger's own entry, not against what storage says it is."""
@@ -83,25 +108,6 @@ class FhirReader:
             return released.open_released(record, answer.opened.blocks, answer.opened.sealed_data_key, reader)
         except released.NotAsCommitted as error:
             raise MeshError(code_pb2.CODE_INTEGRITY, str(error)) from error
-
-
-def _resource(content: bytes, record: RecordVersion) -> dict[str, Any]:
-    """Checked again: it may have been written through a member who did not."""
-    try:
-        parsed = fhir.parse(content)
-        if not isinstance(parsed, dict):
-            raise resources.SaysOtherwise("content", "is not a FHIR resource")
-        resource = cast("dict[str, Any]", parsed)
-        resources.check(resource, record)
-    except Refused as error:
-        raise MeshError(
-            code_pb2.CODE_INTEGRITY, f"the content is not a FHIR resource as JSON: {error.reason}"
-        ) from error
-    except resources.SaysOtherwise as error:
-        raise MeshError(
-            code_pb2.CODE_INTEGRITY, f"the content is not its record's: {error.reason}"
-        ) from error
-    return resource
 
 
 def _not_found() -> MeshError:

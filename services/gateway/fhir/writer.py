@@ -5,8 +5,7 @@ delegation, and the channel says so. Nothing is answered before it is committed 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -119,10 +118,10 @@ class FhirWriter:
         """A transaction, committed as a whole or refused with the entry that is to blame; or a batch, where
         each entry has its own outcome."""
         turn = self._turn(session)
-        with _charged(turn), nothing_done(), refusals():
+        with turn.quota.charged(), nothing_done(), refusals():
             asked = await self._read(session, body)
         if asked.is_transaction:
-            with _charged(turn, len(asked.written)):
+            with turn.quota.charged(len(asked.written)):
                 return WrittenBundle(True, await self._commit(turn, asked.written))
         following: Mapping[str, int] | MeshError
         try:
@@ -131,7 +130,7 @@ class FhirWriter:
             following = err
 
         async def alone(entry: IncomingEntry | Refused, begun: Callable[[], None]) -> Written:
-            with _charged(turn), refusals():
+            with turn.quota.charged(), refusals():
                 if isinstance(entry, Refused):
                     raise entry
                 if isinstance(following, MeshError) and not entry.version:
@@ -162,7 +161,7 @@ class FhirWriter:
         names_id: bool,
     ) -> Written:
         turn = self._turn(session)
-        with _charged(turn):
+        with turn.quota.charged():
             with nothing_done():
                 incoming = await self._made(session, body, resource_type, record_id, names_id)
             entry = IncomingEntry(None, resource_type, record_id, version, incoming)
@@ -234,15 +233,6 @@ class FhirWriter:
             record_id: 1 if found is None else found.version + 1
             for record_id, found in zip(asked, latest, strict=True)
         }
-
-
-@contextmanager
-def _charged(turn: _Turn, commands: int = 1) -> Iterator[None]:
-    try:
-        yield
-    except MeshError as err:
-        turn.quota.note(err.code, commands)
-        raise
 
 
 def _raise_refusal(entries: Sequence[IncomingEntry], receipts: Sequence[Receipt]) -> None:

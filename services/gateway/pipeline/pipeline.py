@@ -31,6 +31,7 @@ from services.gateway.pipeline.checks import Checks, Facts
 from services.gateway.pipeline.client_quota import ClientQuota
 from services.gateway.pipeline.in_flight import InFlight
 from services.gateway.pipeline.measurements import measured_by
+from services.gateway.pipeline.refusal_quota import RefusalQuota
 from services.gateway.pipeline.resubmissions import Resubmissions
 from services.gateway.pipeline.submission import (
     Receipts,
@@ -82,19 +83,21 @@ class Pipeline:
         size: int,
         client: ClientQuota | None = None,
         *,
+        charged: RefusalQuota | None = None,
         signed_here: bool = False,
     ) -> Receipts:
         """Receipts in order, or MeshError: before the deadline of the RPC that is being answered, and it says
         what is certain. Whoever waits may go away: what is on its way goes on.
 
         client       of whose memory `size` bytes are taken until it is answered; None for a read
+        charged      what a refusal counts against, whether anybody waits for it or not
         signed_here  the gateway's own device has just signed it
         """
         held = None if client is None else await client.hold_soon(size)
         left = remaining_seconds()
         kept = 0.0 if left is None else min(_ANSWER_SECONDS, left / 4)
         ends_at = math.inf if left is None else asyncio.get_running_loop().time() + left - kept
-        one, answer = awaited(group, contents, size, client, ends_at)
+        one, answer = awaited(group, contents, size, client, ends_at, charged)
         one.held, one.span, one.signed_here = held, tracing.sampled(), signed_here
         self.start(one)
         try:

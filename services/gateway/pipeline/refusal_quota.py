@@ -1,4 +1,4 @@
-"""What refused submissions may cost: so many of one client's at once, and so many a second.
+"""What refused commands may cost: so many of one client's at once, and so many a second.
 
 One that is refused costs the member up to what a committed one costs, and ends in nothing. Who sends such
 without end is not read for a while: HTTP/2's flow control stops the sender, and nothing is lost.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
@@ -35,7 +36,7 @@ _BLAMELESS = frozenset(
 
 
 class RefusalQuota:
-    """Of one client, by whichever way it writes. `clock` in seconds, never going back."""
+    """Of one client, by whichever way it writes or reads. `clock` in seconds, never going back."""
 
     def __init__(self, bucket: TokenBucket, clock: Callable[[], float]) -> None:
         self._bucket = bucket
@@ -50,12 +51,21 @@ class RefusalQuota:
         """How long to read nothing from the client; 0 while something is left."""
         return self._bucket.wait_seconds(self._clock())
 
+    @contextmanager
+    def charged(self, commands: int = 1) -> Iterator[None]:
+        """What the block is refused with counts, for so many commands."""
+        try:
+            yield
+        except MeshError as err:
+            self.note(err.code, commands)
+            raise
+
     def check(self) -> None:
         """Raises MeshError RESOURCE_EXHAUSTED, with the delay, while nothing is left."""
         if (seconds := self.wait_seconds()) > 0:
             raise MeshError(
                 code_pb2.CODE_RESOURCE_EXHAUSTED,
-                "too many of this caller's writes were refused: mend them; send again after the delay",
+                "too much of what this caller asked for was refused: mend it; send again after the delay",
                 retry_after_ms=math.ceil(seconds * 1000),
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             )

@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from cbmdhi.command.v1.state_pb2 import SealedKey, StoredContent
 from cbmdhi.gateway.v1.gateway_pb2 import Content, RecordReceipt
 from services.gateway.domain.group import Key, Parsed
 from services.gateway.pipeline.client_quota import ClientQuota
+from services.gateway.pipeline.refusal_quota import RefusalQuota
 from services.runtime.batching import Waiting
 from services.runtime.byte_budget import Held
 from services.runtime.errors import MeshError
@@ -115,11 +115,21 @@ def awaited(
     size: int,
     client: ClientQuota | None = None,
     ends_at: float = math.inf,
+    charged: RefusalQuota | None = None,
 ) -> tuple[Submission, asyncio.Future[Receipts]]:
-    """A submission, and the future of its receipts, which raises MeshError. Nobody has to wait for it."""
+    """A submission, and the future of its receipts, which raises MeshError. Nobody has to wait for it.
+
+    charged  what a refusal counts against, also when nobody waits for it
+    """
     answer: asyncio.Future[Receipts] = asyncio.get_running_loop().create_future()
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return Submission(group, contents, size, partial(settle, answer), client, ends_at), answer
+
+    def told(result: Answer) -> None:
+        if charged is not None:
+            charged.note(code_of(result), len(group.commands))
+        settle(answer, result)
+
+    return Submission(group, contents, size, told, client, ends_at), answer
 
 
 def code_of(answer: Answer) -> int:

@@ -11,7 +11,9 @@ from cbmdhi.gateway.v1.gateway_pb2 import ReadResponse
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse, OpenResult
+from services.gateway.domain.session import Session
 from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.refusal_quota import RefusalQuota, RefusalQuotas
 from services.gateway.pipeline.submission import awaited
 from services.gateway.reads.open_batcher import OpenBatcher
 from services.runtime.errors import MeshError, unexpected
@@ -22,32 +24,52 @@ Read = ReadResponse | MeshError
 class RecordReader:
     """Submits accesses and opens what they permit. Nothing is opened before the decision is committed."""
 
-    def __init__(self, pipeline: Pipeline, opens: OpenBatcher) -> None:
+    def __init__(self, pipeline: Pipeline, opens: OpenBatcher, refused: RefusalQuotas) -> None:
         self._pipeline = pipeline
         self._opens = opens
+        self._refused = refused
 
     async def read(self, signed: command.SignedCommand) -> ReadResponse:
         """What the gateway's own device has just signed for: receipt, and on a permit what is needed to
-        decrypt. Raises MeshError."""
-        receipt = await self.decide(signed, signed_here=True)
+        decrypt. Whoever has it sign counts what is refused. Raises MeshError."""
+        receipt = await self._decided(signed, None)
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
         return ReadResponse(receipt=receipt, opened=await self.open(receipt))
 
-    async def decide(self, signed: command.SignedCommand, *, signed_here: bool = False) -> Receipt:
+    async def decide(self, signed: command.SignedCommand, session: Session) -> Receipt:
         """The committed decision. Raises MeshError."""
-        group = CommandGroup(commands=[signed])
-        receipts = await self._pipeline.submit(group, (), signed.ByteSize(), signed_here=signed_here)
+        return await self._decided(signed, self._quota_of(session))
+
+    async def _decided(self, signed: command.SignedCommand, charged: RefusalQuota | None) -> Receipt:
+        receipts = await self._pipeline.submit(
+            CommandGroup(commands=[signed]),
+            (),
+            signed.ByteSize(),
+            charged=charged,
+            signed_here=charged is None,
+        )
         return receipts[0].receipt
+
+    def _quota_of(self, session: Session) -> RefusalQuota:
+        quota = self._refused.of(session.address)
+        quota.check()
+        return quota
 
     async def open(self, permit: Receipt) -> OpenResponse:
         """What a committed permit opens. Raises MeshError."""
         # Of an access sent again the receipt names its first transaction, where the grant stands.
         return await self._opens.open(permit.tx_id, permit.command_id)
 
-    async def decide_many(self, commands: Sequence[command.SignedCommand]) -> list[Receipt | BaseException]:
+    async def decide_many(
+        self, commands: Sequence[command.SignedCommand], session: Session
+    ) -> list[Receipt | BaseException]:
         """The committed decisions of accesses that came together, in order."""
-        started = [awaited(CommandGroup(commands=[signed]), (), signed.ByteSize()) for signed in commands]
+        charged = self._quota_of(session)
+        started = [
+            awaited(CommandGroup(commands=[signed]), (), signed.ByteSize(), charged=charged)
+            for signed in commands
+        ]
         self._pipeline.start(*(one for one, _ in started))
         answers = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
         return [answer if isinstance(answer, BaseException) else answer[0].receipt for answer in answers]

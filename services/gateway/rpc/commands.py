@@ -15,7 +15,6 @@ from services.gateway.backends.ledger import Ledger
 from services.gateway.domain.session import Session
 from services.gateway.pipeline.client_quota import ClientQuotas
 from services.gateway.pipeline.pipeline import Pipeline
-from services.gateway.pipeline.submission import code_of
 from services.runtime.errors import MeshError
 
 
@@ -34,19 +33,18 @@ class Commands:
 
         signed_here  by the gateway's own device, a moment ago; whoever has it sign counts what is refused
         """
-        client, commands = self._quotas.of(session.address), len(request.group.commands)
-        if not signed_here:
-            client.refusals.check()
-        try:
-            receipts = await self._pipeline.submit(
-                request.group, request.contents, request.ByteSize(), client, signed_here=signed_here
-            )
-        except MeshError as err:
-            if not signed_here:
-                client.refusals.note(err.code, commands)
-            raise
-        if not signed_here:
-            client.refusals.note(code_of(receipts), commands)
+        client = self._quotas.of(session.address)
+        charged = None if signed_here else client.refusals
+        if charged is not None:
+            charged.check()
+        receipts = await self._pipeline.submit(
+            request.group,
+            request.contents,
+            request.ByteSize(),
+            client,
+            charged=charged,
+            signed_here=signed_here,
+        )
         return SubmitResponse(receipts=receipts)
 
     async def get_receipt(self, request: GetReceiptRequest, session: Session) -> GetReceiptResponse:

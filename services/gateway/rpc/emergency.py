@@ -19,6 +19,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import Evidence
 from cbmdhi.protocol import command
 from cbmdhi.storage.v1 import storage_pb2
 from services.gateway.domain.session import Session
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.runtime.errors import MeshError
 
 
@@ -43,14 +44,20 @@ class Ledger(Protocol):
 class Emergency:
     """Raises MeshError. `own_msp`: of this member."""
 
-    def __init__(self, storage: Storage, ledger: Ledger, own_msp: str) -> None:
+    def __init__(self, storage: Storage, ledger: Ledger, refused: RefusalQuotas, own_msp: str) -> None:
+        self._refused = refused
         self._storage = storage
         self._ledger = ledger
         self._own_msp = own_msp
 
     async def read(self, request: ReadInEmergencyRequest, session: Session) -> ReadInEmergencyResponse:
         """Open one version, on the signed word of the caller."""
-        signed = request.command
+        quota = self._refused.of(session.address)
+        quota.check()
+        with quota.charged():
+            return await self._read(request.command, session)
+
+    async def _read(self, signed: SignedCommand, session: Session) -> ReadInEmergencyResponse:
         try:
             _, body = command.parse(signed)
         except command.MalformedCommand as error:

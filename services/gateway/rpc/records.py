@@ -38,6 +38,7 @@ from services.gateway.backends.ledger import Ledger
 from services.gateway.backends.storage import Storage
 from services.gateway.domain.session import Session
 from services.gateway.pipeline.submission import ACCESSES
+from services.gateway.reads.latest_versions import LatestVersions
 from services.gateway.reads.reader import RecordReader
 from services.gateway.reads.search import Search
 from services.runtime.callers import Caller
@@ -52,7 +53,15 @@ _MOST_BYTES = 15 * _MIB
 class Records:
     """RecordService. Raises MeshError."""
 
-    def __init__(self, reader: RecordReader, search: Search, ledger: Ledger, storage: Storage) -> None:
+    def __init__(
+        self,
+        reader: RecordReader,
+        search: Search,
+        latest_versions: LatestVersions,
+        ledger: Ledger,
+        storage: Storage,
+    ) -> None:
+        self._latest_versions = latest_versions
         self._reader = reader
         self._search = search
         self._ledger = ledger
@@ -61,7 +70,7 @@ class Records:
     async def read(self, request: ReadRequest, session: Session) -> ReadResponse:
         """Read one version, on the signed word of the caller."""
         _check_read(request.command, session, "command")
-        receipt = await self._reader.decide(request.command)
+        receipt = await self._reader.decide(request.command, session)
         if receipt.code != code_pb2.CODE_OK:
             return ReadResponse(receipt=receipt)
         if request.proven:
@@ -85,7 +94,7 @@ class Records:
                 taken.append(index)
             except MeshError as err:
                 answer.results[index].error.CopyFrom(to_detail(err))
-        receipts = await self._reader.decide_many([request.commands[index] for index in taken])
+        receipts = await self._reader.decide_many([request.commands[index] for index in taken], session)
         known = frozenset(request.proven)
         unproven = [
             request.commands[index]
@@ -101,10 +110,9 @@ class Records:
         return answer
 
     async def get_latest_versions(
-        self, request: GetLatestVersionsRequest, _: Session
+        self, request: GetLatestVersionsRequest, session: Session
     ) -> GetLatestVersionsResponse:
-        """Which versions an access for the latest names. Nobody learns more than from an access: what is not
-        that patient's is not there."""
+        """Which versions an access for the latest names, of what the caller may read."""
         if not addresses.is_address(request.patient):
             raise MeshError(code_pb2.CODE_INVALID, "not an address", "patient")
         if not request.record_ids:
@@ -116,10 +124,8 @@ class Records:
                 raise MeshError(
                     code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", f"record_ids[{place}]"
                 )
-        latest = await self._ledger.latest_versions(request.record_ids)
-        return GetLatestVersionsResponse(
-            versions=[one.version if one and one.patient == request.patient else 0 for one in latest]
-        )
+        versions = await self._latest_versions.of(request.patient, request.record_ids, session)
+        return GetLatestVersionsResponse(versions=versions)
 
     async def _fill(
         self, answer: ReadManyResponse, places: Sequence[int], receipts: Sequence[Receipt | BaseException]

@@ -27,6 +27,25 @@ def refuses(path: str) -> None:
     raise Refused(code_pb2.CODE_INVALID, "not so", path, 3)
 
 
+class Unpicklable(Exception):
+    """It cannot be made from what it says."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path + reason)
+
+
+def raises_what_cannot_be_pickled() -> None:
+    raise Unpicklable("a", "b")
+
+
+def raises_what_holds_a_function() -> None:
+    raise ValueError(lambda: None)
+
+
+def gives_a_function() -> Callable[[], None]:
+    return lambda: None
+
+
 def dies() -> None:
     os._exit(3)
 
@@ -243,3 +262,17 @@ def test_its_process_is_not_made_by_a_fork_of_the_service() -> None:
     uvloop.run(one_job())
 
     assert forked == []
+
+
+@pytest.mark.parametrize(
+    "work", [raises_what_cannot_be_pickled, raises_what_holds_a_function, gives_a_function]
+)
+async def test_an_answer_that_cannot_be_passed_on_is_an_error_of_that_call_alone(
+    aside: SideProcess, work: Callable[[], Any]
+) -> None:
+    before, _ = await aside.run(pid_and, "a")
+
+    with pytest.raises((RuntimeError, AttributeError)):
+        await aside.run(work, caller="somebody")
+
+    assert await aside.run(pid_and, "b", caller="somebody") == (before, "B")

@@ -13,6 +13,7 @@ from cbmdhi.gateway.v1.gateway_pb2 import GetProofRequest, ReadManyRequest, Read
 from cbmdhi.protocol import command
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.session import Session
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.reads.open_batcher import OpenBatcher
 from services.gateway.reads.reader import RecordReader
 from services.gateway.rpc import records as records_module
@@ -34,6 +35,7 @@ class Chart:
     opens: OpenBatcher
     reader: RecordReader
     records: Records
+    refused: RefusalQuotas
 
     def accesses(self) -> list[SignedCommand]:
         patient = self.world.patient.address
@@ -58,14 +60,16 @@ async def chart(world: World) -> AsyncIterator[Chart]:
     for one in written:
         assert await world.code_of(one) == "OK"
     async with OpenBatcher(world.storage, Metrics("gateway")) as opens:
-        reader = RecordReader(world.pipeline, opens)
+        refused = RefusalQuotas(100, 0.001)
+        reader = RecordReader(world.pipeline, opens, refused)
         yield Chart(
             world,
             clinician,
             written,
             opens,
             reader,
-            Records(reader, *cast("tuple[Any, Any, Any]", (None, world.ledger, None))),
+            Records(reader, *cast("tuple[Any, Any, Any, Any]", (None, None, world.ledger, None))),
+            refused,
         )
         world.storage.hold.set()
 
@@ -242,3 +246,39 @@ async def test_a_proof_is_asked_for_in_the_callers_name_alone(chart: Chart) -> N
 
     asked = f"{command_id} of {signer} for {chart.clinician.address}"
     assert answer.evidence.endorsed_state.decode() == asked
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_refused_reads_are_charged_as_refused_writes_are(chart: Chart, together: bool) -> None:
+    refused = chart.accesses()[:2]
+    for one in refused:
+        command_id = command.parse(one)[0].command_id
+        chart.world.ledger.refuse[command_id] = (code_pb2.CODE_FORBIDDEN, "no consent permits it")
+    quota = chart.refused.of(chart.clinician.address)
+    quota._bucket.spend(quota._clock(), 98)
+
+    if together:
+        await chart.read(refused)
+    else:
+        for one in refused:
+            await chart.records.read(ReadRequest(command=one), chart.session)
+    with pytest.raises(MeshError) as caught:
+        await chart.read(chart.accesses()[3:])
+
+    assert code_name(caught.value.code) == "RESOURCE_EXHAUSTED"
+    assert caught.value.retry_after_ms > 0
+
+
+async def test_who_does_not_wait_for_a_refusal_pays_for_it(chart: Chart) -> None:
+    [one] = chart.accesses()[:1]
+    chart.world.ledger.refuse[command.parse(one)[0].command_id] = (code_pb2.CODE_FORBIDDEN, "no")
+    quota = chart.refused.of(chart.clinician.address)
+    quota._bucket.spend(quota._clock(), 99)
+    chart.world.ledger.hold.clear()
+    before = len(chart.world.ledger.submitted)
+    reading = asyncio.create_task(chart.read([one]))
+    await until(lambda: len(chart.world.ledger.submitted) > before, "it is on its way")
+    reading.cancel()
+    chart.world.ledger.hold.set()
+
+    await until(lambda: quota.wait_seconds() > 0, "it is charged")

@@ -11,6 +11,7 @@ from cbmdhi.ledger.v1.ledger_pb2 import Evidence
 from cbmdhi.protocol import command, signature
 from cbmdhi.storage.v1 import storage_pb2
 from services.gateway.domain.session import Session
+from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.rpc.emergency import Emergency
 from services.gateway.rpc.routes import ROUTES
 from services.runtime.errors import MeshError
@@ -53,7 +54,7 @@ class Neighbours:
 class Way:
     def __init__(self) -> None:
         self.neighbours = Neighbours()
-        self.emergency = Emergency(self.neighbours, self.neighbours, "MercyMSP")
+        self.emergency = Emergency(self.neighbours, self.neighbours, RefusalQuotas(1_000, 1_000), "MercyMSP")
         self.clinician = command.KeySigner(signature.new_private_key())
 
     def session(self, address: str = "", msp: str = "MercyMSP") -> Session:
