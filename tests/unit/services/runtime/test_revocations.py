@@ -20,6 +20,7 @@ from cbmdhi.protocol.certificates import Untrusted
 from cbmdhi.protocol.revocation import TooLong
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations, follow
+from tests.support.fakes.fabric_blocks import Chance, Organisation
 from tests.support.fakes.fabric_ca import Root, Wallet
 from tests.support.revoking import HOUR, der, revocation_list
 from tests.support.waiting import until
@@ -370,6 +371,52 @@ def test_a_certificate_of_a_version_that_nobody_knows_says_nothing_of_who_is_rev
     unknown = known.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08", 1)
     with pytest.raises(Untrusted):
         revocation.verify(hospital.list(certificate), [unknown], hospital.root.pem)
+
+
+def test_a_list_may_be_as_long_and_as_large_as_the_limits_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    hospital = Hospital()
+    two = [hospital.certify(Wallet()) for _ in range(2)]
+    crl = hospital.list(*two)
+    size = len(crl) + sum(map(len, der(*two)))
+    for entries, most_bytes in ((2, size), (1, size), (2, size - 1)):
+        monkeypatch.setattr(revocation, "MAX_ENTRIES", entries)
+        monkeypatch.setattr(revocation, "MAX_BYTES", most_bytes)
+        if (entries, most_bytes) == (2, size):
+            assert len(revocation.verify(crl, der(*two), hospital.root.pem).certificates) == 2
+            continue
+        with pytest.raises(TooLong):
+            revocation.verify(crl, der(*two), hospital.root.pem)
+
+
+def test_a_newer_list_of_the_same_has_the_certificates_of_the_one_before() -> None:
+    hospital = Hospital()
+    thief, other = Wallet(), Wallet()
+    one, two = hospital.certify(thief), hospital.certify(other)
+    first = revocation.verify(hospital.list(one), der(one, two), hospital.root.pem)
+    again = revocation.verify(hospital.list(one), (), hospital.root.pem, first)
+    both = revocation.verify(hospital.list(two, one), der(two, one), hospital.root.pem)
+
+    assert again.certificates == first.certificates == tuple(der(one))
+    assert again.addresses == first.addresses == {thief.address}
+    assert first.digest == again.digest != both.digest
+    assert both.digest == revocation.verify(hospital.list(one, two), der(one, two), hospital.root.pem).digest
+
+
+def test_a_certificate_of_another_ca_is_not_taken_for_one_of_the_same_number() -> None:
+    """Else whoever passes a list on could have anybody revoked."""
+
+    class Seven(Chance):
+        def serial(self) -> int:
+            return 7
+
+    mercy, forger = Organisation("MercyMSP", Seven()), Organisation("MercyMSP", Seven())
+    revoked, forged = (certificates.parse_pem(one.issue("client").pem) for one in (mercy, forger))
+    crl = revocation_list(mercy.root.subject, mercy.key, [revoked])
+    assert revocation.verify(crl, der(revoked), mercy.pem).serials == {7}
+    with pytest.raises(Untrusted):
+        revocation.verify(crl, der(forged), mercy.pem)
+    with pytest.raises(Untrusted):
+        revocation.verify(crl, der(revoked), forger.pem)
 
 
 def _altered(crl: bytes) -> bytes:
