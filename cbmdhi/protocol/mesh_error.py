@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from cbmdhi.command.v1 import code_pb2
+
+E = TypeVar("E", bound="MeshError")
+
+
+class _Of:
+    """A constructor for one code: `MeshError.invalid("no date", "body.date")`."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def __get__(self, _: MeshError | None, kind: type[E]) -> _OfKind[E]:
+        return _OfKind(kind, self._code)
+
+
+class _OfKind(Generic[E]):
+    def __init__(self, kind: type[E], code: int) -> None:
+        self._kind = kind
+        self._code = code
+
+    def __call__(
+        self,
+        reason: str,
+        path: str = "",
+        retry_after_ms: int = 0,
+        outcome: int = code_pb2.OUTCOME_UNSPECIFIED,
+    ) -> E:
+        return self._kind(self._code, reason, path, retry_after_ms, outcome)
 
 
 class MeshError(Exception):
-    """What went wrong.
+    """What went wrong. Each code of an error has a constructor of its name.
 
     code            a value of `cbmdhi.command.v1.Code`
     reason          a sentence that a person can act on: no health data, no personal identifier
@@ -15,6 +44,25 @@ class MeshError(Exception):
     outcome         what is certain about the effect of a call that changes state, whatever the code: a
                     value of `cbmdhi.command.v1.Outcome`. Unspecified is to be taken for unknown
     """
+
+    bad_signature = _Of(code_pb2.CODE_BAD_SIGNATURE)
+    expired = _Of(code_pb2.CODE_EXPIRED)
+    unknown_signer = _Of(code_pb2.CODE_UNKNOWN_SIGNER)
+    inactive_signer = _Of(code_pb2.CODE_INACTIVE_SIGNER)
+    forbidden = _Of(code_pb2.CODE_FORBIDDEN)
+    conflict = _Of(code_pb2.CODE_CONFLICT)
+    invalid = _Of(code_pb2.CODE_INVALID)
+    wrong_channel = _Of(code_pb2.CODE_WRONG_CHANNEL)
+    not_found = _Of(code_pb2.CODE_NOT_FOUND)
+    too_large = _Of(code_pb2.CODE_TOO_LARGE)
+    unauthenticated = _Of(code_pb2.CODE_UNAUTHENTICATED)
+    resource_exhausted = _Of(code_pb2.CODE_RESOURCE_EXHAUSTED)
+    unavailable = _Of(code_pb2.CODE_UNAVAILABLE)
+    deadline_exceeded = _Of(code_pb2.CODE_DEADLINE_EXCEEDED)
+    unknown_outcome = _Of(code_pb2.CODE_UNKNOWN_OUTCOME)
+    endorsement_failed = _Of(code_pb2.CODE_ENDORSEMENT_FAILED)
+    integrity = _Of(code_pb2.CODE_INTEGRITY)
+    internal = _Of(code_pb2.CODE_INTERNAL)
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grpc
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.identity.v1 import identity_pb2_grpc
 from cbmdhi.protocol import address as addresses
 from services.identity.ca_watch import CaWatch
@@ -132,9 +131,8 @@ def _connect(config: IdentityConfig, address: str, service: str) -> grpc.aio.Cha
 def _device(config: IdentityConfig) -> str:
     device = config.gateway_device_address_file.read_text(encoding="utf-8").strip()
     if not addresses.is_address(device):
-        raise MeshError(
-            code_pb2.CODE_INVALID,
-            "gateway_device_address_file holds no address; write the gateway device's there",
+        raise MeshError.invalid(
+            "gateway_device_address_file holds no address; write the gateway device's there"
         )
     return device
 

@@ -91,10 +91,8 @@ class Enroller:
             return
         known = await self._ca.find(address)
         if known is None or known.role != role:
-            raise MeshError(
-                code_pb2.CODE_CONFLICT,
-                "this address is known to the Fabric CA in another role; use that role, or a new key",
-                "role",
+            raise MeshError.conflict(
+                "this address is known to the Fabric CA in another role; use that role, or a new key", "role"
             )
         # The CA counts enrolments over all secrets of an id, so the limit grows with a new secret.
         more = (
@@ -110,18 +108,12 @@ def _check_issued(enrolled: Enrolment, request: CertificateRequest, role: str) -
     try:
         issued = x509.load_pem_x509_certificate(enrolled.certificate_pem.encode())
     except ValueError as error:
-        raise MeshError(
-            code_pb2.CODE_INTERNAL, "the Fabric CA gave no certificate; its operator checks its logs"
-        ) from error
+        raise MeshError.internal("the Fabric CA gave no certificate; its operator checks its logs") from error
     if certificate.role_of(issued) != role:
-        raise MeshError(
-            code_pb2.CODE_INVALID,
-            "the invitation is for another role; enrol in that one, or ask for a new one",
-            "role",
+        raise MeshError.invalid(
+            "the invitation is for another role; enrol in that one, or ask for a new one", "role"
         )
     try:
         certificate.check(issued, address=request.address, spki=request.spki, roots_pem=enrolled.chain_pem)
     except certificate.NotThatCertificate as error:
-        raise MeshError(
-            code_pb2.CODE_INTERNAL, f"the Fabric CA gave another certificate than asked for: {error}"
-        ) from error
+        raise MeshError.internal(f"the Fabric CA gave another certificate than asked for: {error}") from error

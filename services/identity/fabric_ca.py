@@ -30,7 +30,6 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import certificates
 from services.identity.domain.certificate import ROLE_ATTRIBUTE
 from services.identity.fabric_ca_transport import Answer, Registrar, Transport, away, not_understood
@@ -92,7 +91,7 @@ class FabricCa:
         }
         answer = await self._as_registrar("register", "POST", "register", body)
         if _ID_TAKEN in answer.errors:
-            raise MeshError(code_pb2.CODE_CONFLICT, "the Fabric CA knows this address already")
+            raise MeshError.conflict("the Fabric CA knows this address already")
         _expect_success(answer)
 
     async def replace_secret(self, address: str, secret: str, max_enrolments: int) -> None:
@@ -127,13 +126,12 @@ class FabricCa:
             aiohttp.encode_basic_auth(address, secret),
         )
         if answer.status == 401:
-            raise MeshError(
-                code_pb2.CODE_UNAUTHENTICATED,
+            raise MeshError.unauthenticated(
                 "the secret is wrong, or was replaced or used up; ask an administrator for a new one",
                 "secret",
             )
         if _BAD_REQUESTS & answer.errors:
-            raise MeshError(code_pb2.CODE_INVALID, "the Fabric CA does not take this request", "csr_pem")
+            raise MeshError.invalid("the Fabric CA does not take this request", "csr_pem")
         _expect_success(answer)
         try:
             return Enrolment(_text(answer.result["Cert"]), _text(answer.result["ServerInfo"]["CAChain"]))
@@ -188,9 +186,8 @@ class FabricCa:
         token = self._registrar.token(method, url.raw_path_qs, raw)
         answer = await self._transport.exchange(call, method, url, raw, token)
         if answer.status in (401, 403):
-            raise MeshError(
-                code_pb2.CODE_INTERNAL,
-                "the Fabric CA refuses this member's registrar; its operator checks certificate and rights",
+            raise MeshError.internal(
+                "the Fabric CA refuses this member's registrar; its operator checks certificate and rights"
             )
         return answer
 
@@ -199,7 +196,7 @@ def _expect_success(answer: Answer) -> None:
     if answer.status >= 500:
         raise away()
     if _NO_SUCH_CA in answer.errors:
-        raise MeshError(code_pb2.CODE_INTERNAL, "the Fabric CA server has no such CA; mend fabric_ca_name")
+        raise MeshError.internal("the Fabric CA server has no such CA; mend fabric_ca_name")
     if answer.status >= 300 or answer.errors:
         raise not_understood()
 

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from opentelemetry.trace import SpanKind
 from yarl import URL
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import signature
 from services.runtime import telemetry, tracing
 from services.runtime.client import RetryBudget
@@ -47,9 +46,8 @@ class Registrar:
         try:
             return cls(certificate_file.read_bytes(), signature.load_private_key(key_file.read_bytes()))
         except ValueError as exc:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "registrar_key_file holds no P-256 private key; enrol the registrar again",
+            raise MeshError.invalid(
+                "registrar_key_file holds no P-256 private key; enrol the registrar again"
             ) from exc
 
     def token(self, method: str, uri: str, body: bytes) -> str:
@@ -99,9 +97,8 @@ class Transport:
             outcome = "answered"
             return answer
         except aiohttp.ClientSSLError as exc:
-            raise MeshError(
-                code_pb2.CODE_INTERNAL,
-                "the Fabric CA shows no certificate of the pinned root; mend fabric_ca_tls_file",
+            raise MeshError.internal(
+                "the Fabric CA shows no certificate of the pinned root; mend fabric_ca_tls_file"
             ) from exc
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as exc:
             raise away() from exc
@@ -155,18 +152,15 @@ async def open_transport(
 
 def away() -> MeshError:
     """The error when the CA does not answer."""
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE,
-        "the member's certificate authority does not answer; send again",
-        retry_after_ms=_RETRY_AFTER_MS,
+    return MeshError.unavailable(
+        "the member's certificate authority does not answer; send again", retry_after_ms=_RETRY_AFTER_MS
     )
 
 
 def not_understood() -> MeshError:
     """The error when the CA answers in another way than version 1.5."""
-    return MeshError(
-        code_pb2.CODE_INTERNAL,
-        "the Fabric CA gave an unknown kind of answer; its operator checks its version and logs",
+    return MeshError.internal(
+        "the Fabric CA gave an unknown kind of answer; its operator checks its version and logs"
     )
 
 

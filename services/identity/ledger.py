@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable
 
 import grpc
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup, Role, SignedCommand
 from cbmdhi.command.v1.state_pb2 import BatchItem, IdentityDocument, IdentityStatus, SealedKey
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
@@ -86,9 +85,8 @@ class LedgerClient:
         )
         receipts = [receipt for group in answer.groups for receipt in group.receipts]
         if len(receipts) != 1:
-            raise MeshError(
-                code_pb2.CODE_INTERNAL,
-                "the ledger service gave no receipt for the command; send the same again",
+            raise MeshError.internal(
+                "the ledger service gave no receipt for the command; send the same again"
             )
         return receipts[0]
 

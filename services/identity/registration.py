@@ -88,8 +88,7 @@ class Registrations:
         """Check, submit, then store the evidence, so that nothing of a refused registration is stored."""
         header, body = _parse(request.command, self._revocations.members)
         if request.command.signer != caller:
-            raise Refused(
-                code_pb2.CODE_FORBIDDEN,
+            raise Refused.forbidden(
                 "a registration comes over the connection of whom it registers: show that certificate",
                 "signer",
             )
@@ -139,9 +138,7 @@ class Registrations:
         """The sealed evidence of a registration. Raises MeshError NOT_FOUND, UNAVAILABLE, INTEGRITY."""
         document = await self._ledger.identity(address)
         if document is None or not document.evidence_cid:
-            raise MeshError(
-                code_pb2.CODE_NOT_FOUND, "no registration with evidence stands under this address", "address"
-            )
+            raise MeshError.not_found("no registration with evidence stands under this address", "address")
         return await self._storage.get(document.evidence_cid)
 
     async def review(
@@ -151,20 +148,16 @@ class Registrations:
         try:
             header, body = commands.parse(signed)
         except commands.MalformedCommand as error:
-            raise Refused(code_pb2.CODE_INVALID, str(error), "command") from error
+            raise Refused.invalid(str(error), "command") from error
         if body.WhichOneof("body") != "review_registration":
-            raise Refused(code_pb2.CODE_INVALID, "this call takes a ReviewRegistration", "body")
+            raise Refused.invalid("this call takes a ReviewRegistration", "body")
         if signed.signer != caller:
-            raise Refused(
-                code_pb2.CODE_FORBIDDEN, "a vote is sent by its signer; log in with that key", "signer"
-            )
+            raise Refused.forbidden("a vote is sent by its signer; log in with that key", "signer")
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
         _check_words(signed, header, body, self._revocations.members)
         reviewer = await self._ledger.identity(signed.signer)
         if reviewer is None or addresses.of_spki(reviewer.signing_public_key) != signed.signer:
-            raise MeshError(
-                code_pb2.CODE_UNKNOWN_SIGNER, "a vote is signed with a registered key: register it", "signer"
-            )
+            raise MeshError.unknown_signer("a vote is signed with a registered key: register it", "signer")
         _check_signature(signed, reviewer.signing_public_key)
         self._revocations.check(reviewer.home_msp, signed.signer)
         receipt = await self._ledger.submit(signed)
@@ -186,8 +179,7 @@ class Registrations:
         try:
             await self._storage.put(evidence, body.evidence_cid, header.command_id, body.address)
         except MeshError as error:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
+            raise MeshError.unavailable(
                 "registered, but the evidence is not kept yet, and nobody can review without it: "
                 "send the same again",
                 "sealed_evidence",
@@ -219,13 +211,11 @@ def _parse(signed: SignedCommand, members: Collection[str]) -> tuple[Command, Re
     try:
         header, body = commands.parse(signed)
     except commands.MalformedCommand as error:
-        raise Refused(code_pb2.CODE_INVALID, str(error), "command") from error
+        raise Refused.invalid(str(error), "command") from error
     if body.WhichOneof("body") != "register_identity":
-        raise Refused(code_pb2.CODE_INVALID, "this call takes a RegisterIdentity", "body")
+        raise Refused.invalid("this call takes a RegisterIdentity", "body")
     if signed.HasField("delegation"):
-        raise Refused(
-            code_pb2.CODE_INVALID, "a registration is signed in person, not by a device", "delegation"
-        )
+        raise Refused.invalid("a registration is signed in person, not by a device", "delegation")
     _check_words(signed, header, body, members)
     return header, body.register_identity
 
@@ -237,7 +227,7 @@ def _check_words(signed: SignedCommand, header: Command, body: CommandBody, memb
         words.check_frame(signed, header)
         words.check(body, "body", members)
     except words.NotAWord as error:
-        raise Refused(code_pb2.CODE_INVALID, str(error), error.path) from error
+        raise Refused.invalid(str(error), error.path) from error
 
 
 def _check_signature(signed: SignedCommand, signing_public_key: bytes) -> None:
@@ -245,10 +235,8 @@ def _check_signature(signed: SignedCommand, signing_public_key: bytes) -> None:
     try:
         commands.verify(signed, signing_public_key)
     except (signature.BadSignature, ValueError) as error:
-        raise MeshError(
-            code_pb2.CODE_BAD_SIGNATURE,
-            "the signature does not fit the command and its key; sign again",
-            "command",
+        raise MeshError.bad_signature(
+            "the signature does not fit the command and its key; sign again", "command"
         ) from error
 
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import address as addresses
@@ -22,7 +21,7 @@ from services.identity.registration import Ledger, Registrations
 from services.identity.sessions import Sessions
 from services.runtime.caller_signature import CallerSignature
 from services.runtime.callers import caller_of, require_peer
-from services.runtime.errors import MeshError, refusals
+from services.runtime.errors import MeshError
 from services.runtime.refusal import Refused
 from services.runtime.revocations import Revocations
 from services.runtime.token_bucket import TokenBucket
@@ -38,7 +37,7 @@ def _take_turn(bucket: TokenBucket) -> None:
     now = time.monotonic()
     if wait := bucket.wait_seconds(now):
         reason = "too many enrolments at this moment; come back then"
-        raise Refused(code_pb2.CODE_RESOURCE_EXHAUSTED, reason, retry_after_ms=math.ceil(wait * 1000))
+        raise Refused.resource_exhausted(reason, retry_after_ms=math.ceil(wait * 1000))
     bucket.spend(now)
 
 
@@ -85,33 +84,27 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         self._invited = TokenBucket(at_once, per_minute / 60)
 
     async def Invite(self, request: identity_pb2.InviteRequest, context: Any) -> identity_pb2.InviteResponse:
-        with refusals():
-            request = await self._administrators.asks(request, context, once=True)
-            role = names.role(request.role)
-            roles.check_invitable(role)
-            if not addresses.is_address(request.address):
-                raise Refused(
-                    code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address"
-                )
-            known = await self._ledger.identity(request.address)
-            if known is not None and known.status != IdentityStatus.IDENTITY_STATUS_REJECTED:
-                raise Refused(
-                    code_pb2.CODE_CONFLICT, "this address is registered already; invite a new key", "address"
-                )
-            return identity_pb2.InviteResponse(secret=await self._enroller.invite(request.address, role))
+        request = await self._administrators.asks(request, context, once=True)
+        role = names.role(request.role)
+        roles.check_invitable(role)
+        if not addresses.is_address(request.address):
+            raise Refused.invalid("not an address: cb1 and 32 characters of base32", "address")
+        known = await self._ledger.identity(request.address)
+        if known is not None and known.status != IdentityStatus.IDENTITY_STATUS_REJECTED:
+            raise Refused.conflict("this address is registered already; invite a new key", "address")
+        return identity_pb2.InviteResponse(secret=await self._enroller.invite(request.address, role))
 
     async def Enrol(self, request: identity_pb2.EnrolRequest, context: Any) -> identity_pb2.EnrolResponse:
         require_peer(context, services=_GATEWAY)
-        with refusals():
-            role = names.role(request.role)
-            roles.check_enrollable(role, request.secret)
-            wanted = csr.check(request.csr_pem)
-            if role == roles.PATIENT:
-                _take_turn(self._patients)
-                enrolled = await self._enroller.enrol_patient(wanted)
-            else:
-                _take_turn(self._invited)
-                enrolled = await self._enroller.enrol_invited(wanted, role, request.secret)
+        role = names.role(request.role)
+        roles.check_enrollable(role, request.secret)
+        wanted = csr.check(request.csr_pem)
+        if role == roles.PATIENT:
+            _take_turn(self._patients)
+            enrolled = await self._enroller.enrol_patient(wanted)
+        else:
+            _take_turn(self._invited)
+            enrolled = await self._enroller.enrol_invited(wanted, role, request.secret)
         return identity_pb2.EnrolResponse(
             certificate_pem=enrolled.certificate_pem, ca_certificates_pem=enrolled.chain_pem
         )
@@ -137,22 +130,19 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
         self, request: identity_pb2.RegisterRequest, context: Any
     ) -> identity_pb2.RegisterResponse:
         require_peer(context, services=_GATEWAY)
-        with refusals():
-            receipt = await self._registrations.register(request, caller_of(context).address)
+        receipt = await self._registrations.register(request, caller_of(context).address)
         return identity_pb2.RegisterResponse(receipt=receipt)
 
     async def ListPendingReviews(
         self, request: identity_pb2.ListPendingReviewsRequest, context: Any
     ) -> identity_pb2.ListPendingReviewsResponse:
-        with refusals():
-            request = await self._administrators.asks(request, context)
-            return await self._registrations.pending(request.page_size, request.page_token)
+        request = await self._administrators.asks(request, context)
+        return await self._registrations.pending(request.page_size, request.page_token)
 
     async def GetEvidence(
         self, request: identity_pb2.GetEvidenceRequest, context: Any
     ) -> identity_pb2.GetEvidenceResponse:
-        with refusals():
-            request = await self._administrators.asks(request, context)
+        request = await self._administrators.asks(request, context)
         _check_address(request.address)
         return identity_pb2.GetEvidenceResponse(
             sealed_evidence=await self._registrations.evidence(request.address)
@@ -160,8 +150,7 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
 
     async def Review(self, request: identity_pb2.ReviewRequest, context: Any) -> identity_pb2.ReviewResponse:
         require_peer(context, services=_GATEWAY)
-        with refusals():
-            receipt, identity = await self._registrations.review(request.command, caller_of(context).address)
+        receipt, identity = await self._registrations.review(request.command, caller_of(context).address)
         return identity_pb2.ReviewResponse(receipt=receipt, identity=identity)
 
     async def GetOwnIdentity(
@@ -181,15 +170,13 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
     async def _found(self, address: str) -> IdentityDocument:
         document = await self._ledger.identity(address)
         if document is None:
-            raise MeshError(
-                code_pb2.CODE_NOT_FOUND, "no identity is registered under this address", "address"
-            )
+            raise MeshError.not_found("no identity is registered under this address", "address")
         return document
 
 
 def _check_address(address: str) -> None:
     if not addresses.is_address(address):
-        raise MeshError(code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address")
+        raise MeshError.invalid("not an address: cb1 and 32 characters of base32", "address")
 
 
 class RevocationServicer(identity_pb2_grpc.RevocationServiceServicer):
@@ -218,8 +205,7 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
         self, request: identity_pb2.ChallengeRequest, context: Any
     ) -> identity_pb2.ChallengeResponse:
         require_peer(context, services=_GATEWAY)
-        with refusals():
-            challenge = self._sessions.challenge(request.address)
+        challenge = self._sessions.challenge(request.address)
         return identity_pb2.ChallengeResponse(
             challenge=challenge.value,
             expires_at_ms=challenge.expires_at_ms,
@@ -229,8 +215,7 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
 
     async def Login(self, request: identity_pb2.LoginRequest, context: Any) -> identity_pb2.LoginResponse:
         require_peer(context, services=_GATEWAY)
-        with refusals():
-            return await self._sessions.login(request)
+        return await self._sessions.login(request)
 
     async def GetTokenKeys(
         self, request: identity_pb2.GetTokenKeysRequest, context: Any

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Delegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.identity.v1 import identity_pb2
@@ -61,7 +60,7 @@ class Sessions:
     def challenge(self, address: str) -> Challenge:
         """A challenge for any well-formed address, registered or not."""
         if not addresses.is_address(address):
-            raise Refused(code_pb2.CODE_INVALID, "not an address: cb1 and 32 characters of base32", "address")
+            raise Refused.invalid("not an address: cb1 and 32 characters of base32", "address")
         return self._challenges.give(address, secrets.token_bytes(NONCE_BYTES), self._clock())
 
     async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse:
@@ -98,8 +97,7 @@ class Sessions:
                 key, request.signature, signature.LOGIN, request.challenge, binding.thumbprint.encode()
             )
         except signature.BadSignature as error:
-            raise Refused(
-                code_pb2.CODE_UNAUTHENTICATED,
+            raise Refused.unauthenticated(
                 "the signature is not that of a registered key over this challenge and thumbprint; "
                 "sign a new challenge with the wallet",
                 "signature",
@@ -108,7 +106,7 @@ class Sessions:
 
 def _subject(document: IdentityDocument | None, address: str) -> session.Subject:
     if document is None:
-        raise Refused(code_pb2.CODE_UNAUTHENTICATED, "log in with a registered key", "address")
+        raise Refused.unauthenticated("log in with a registered key", "address")
     return session.Subject(
         address=address,
         role=names.role(document.role),
@@ -126,22 +124,19 @@ def _delegation(
         return None
     signed = request.delegation
     if not request.dpop_jkt or len(signed.delegation) > session.MOST_DELEGATION_BYTES:
-        raise Refused(
-            code_pb2.CODE_INVALID,
+        raise Refused.invalid(
             f"a delegation goes with a DPoP key, and has at most {session.MOST_DELEGATION_BYTES} bytes",
             "delegation",
         )
     delegator = _delegator(signed.delegation)
     if document is None or delegator != request.address:
-        raise Refused(code_pb2.CODE_FORBIDDEN, "the delegation is not of who logs in", "delegation.delegator")
+        raise Refused.forbidden("the delegation is not of who logs in", "delegation.delegator")
     try:
         key = signature.load_public_key(document.signing_public_key)
         signature.verify(key, signed.signature, signature.DELEGATION, signed.delegation)
     except signature.BadSignature as error:
-        raise Refused(
-            code_pb2.CODE_UNAUTHENTICATED,
-            "the delegation is not signed by who logs in: sign it anew",
-            "delegation",
+        raise Refused.unauthenticated(
+            "the delegation is not signed by who logs in: sign it anew", "delegation"
         ) from error
     return {"delegation": _base64(signed.delegation), "signature": _base64(signed.signature)}
 
@@ -150,9 +145,7 @@ def _delegator(serialized: bytes) -> str:
     try:
         return Delegation.FromString(serialized).delegator
     except DecodeError as error:
-        raise Refused(
-            code_pb2.CODE_INVALID, "the bytes are not a serialized Delegation", "delegation"
-        ) from error
+        raise Refused.invalid("the bytes are not a serialized Delegation", "delegation") from error
 
 
 def _base64(raw: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grpc
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import RetryBudget, call
@@ -33,5 +32,5 @@ class StorageClient:
         try:
             cids.check(cid, answer.blob)
         except (cids.HashMismatch, ValueError) as exc:
-            raise MeshError(code_pb2.CODE_INTEGRITY, "the evidence is not what its CID names") from exc
+            raise MeshError.integrity("the evidence is not what its CID names") from exc
         return answer.blob

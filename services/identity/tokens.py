@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import signature
 from services.runtime.errors import MeshError
 
@@ -25,9 +24,8 @@ class TokenSigner:
         try:
             private = signature.load_private_key(key_pem)
         except ValueError as exc:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "token_key_file holds no P-256 private key; make one, PEM without password",
+            raise MeshError.invalid(
+                "token_key_file holds no P-256 private key; make one, PEM without password"
             ) from exc
         key = ECKey.import_key(key_pem)
         key_id = key.thumbprint()

@@ -4,7 +4,6 @@ Writing goes on while the projection is behind: lists answer UNAVAILABLE and the
 NATS is not needed either: events may lag, and `…_publication_lag_blocks` shows by how much.
 """
 
-from cbmdhi.command.v1 import code_pb2
 from fabric_gateway import EvaluateError
 from services.ledger.channel.peer_state import mesh_error
 from services.ledger.channel.ports import Channel
@@ -53,8 +52,7 @@ class Health:
         """Raises MeshError UNAVAILABLE while the lists are too far behind the peer to be shown."""
         lag = await self.height() - self._projection.next_block
         if lag > MAX_LAG_BLOCKS:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
+            raise MeshError.unavailable(
                 f"the lists of this member are {lag} blocks behind its peer; ask again",
                 retry_after_ms=_RETRY_AFTER_MS,
             )

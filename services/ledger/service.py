@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
@@ -336,21 +336,20 @@ def _check_submitter(request: ledger_pb2.SubmitRequest, service: str) -> None:
     for submission in request.submissions:
         for signed in submission.item.group.commands:
             if (body_name(signed) == "emergency_access") != opens:
-                raise MeshError(
-                    code_pb2.CODE_FORBIDDEN,
-                    "storage carries an EmergencyAccess, which it opened, and nothing else; others do not",
+                raise MeshError.forbidden(
+                    "storage carries an EmergencyAccess, which it opened, and nothing else; others do not"
                 )
 
 
 def _required(value: str, path: str) -> None:
     if not value:
-        raise MeshError(code_pb2.CODE_INVALID, f"{path} is required", path)
+        raise MeshError.invalid(f"{path} is required", path)
 
 
 def _count(count: int, most: int, path: str) -> None:
     if count > most:
-        raise MeshError(code_pb2.CODE_TOO_LARGE, f"at most {most} at once; ask for fewer", path)
+        raise MeshError.too_large(f"at most {most} at once; ask for fewer", path)
 
 
 def _not_found(reason: str, path: str) -> MeshError:
-    return MeshError(code_pb2.CODE_NOT_FOUND, reason, path)
+    return MeshError.not_found(reason, path)

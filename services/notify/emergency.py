@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import ROLE_CLINICIAN, SignedCommand
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -77,14 +76,14 @@ class EmergencyServicer(notify_pb2_grpc.EmergencyServiceServicer):
         try:
             header, body = command.parse(signed)
         except command.MalformedCommand as error:
-            raise MeshError(code_pb2.CODE_INVALID, "not a command with a body", "command") from error
+            raise MeshError.invalid("not a command with a body", "command") from error
         if not body.HasField("emergency_access") or signed.HasField("delegation"):
-            raise MeshError(code_pb2.CODE_INVALID, "not an EmergencyAccess, signed in person", "command")
+            raise MeshError.invalid("not an EmergencyAccess, signed in person", "command")
         if (header.channel, header.genesis_sha256) != (self._channel.name, self._channel.genesis_sha256):
-            raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "it was signed for another channel", "command")
+            raise MeshError.wrong_channel("it was signed for another channel", "command")
         age_ms = self._now_ms() - header.issued_at_ms
         if not -_AHEAD_MS <= age_ms <= _OLDEST_MS:
-            raise MeshError(code_pb2.CODE_EXPIRED, "over 30 days old, or dated in the future", "command")
+            raise MeshError.expired("over 30 days old, or dated in the future", "command")
         glass = body.emergency_access.glass
         return Notice(
             owner=glass.patient,
@@ -104,14 +103,12 @@ class EmergencyServicer(notify_pb2_grpc.EmergencyServiceServicer):
     ) -> None:
         """Check the signature and the members of both people, since storage is not trusted for them."""
         if clinician is None or patient is None:
-            raise MeshError(code_pb2.CODE_UNKNOWN_SIGNER, "clinician or patient is not registered", "command")
+            raise MeshError.unknown_signer("clinician or patient is not registered", "command")
         try:
             command.verify(signed, clinician.signing_public_key)
         except signature.BadSignature as error:
-            raise MeshError(
-                code_pb2.CODE_BAD_SIGNATURE, "not signed by the clinician's registered key", "command"
+            raise MeshError.bad_signature(
+                "not signed by the clinician's registered key", "command"
             ) from error
         if clinician.role != ROLE_CLINICIAN or {clinician.home_msp, patient.home_msp} != {self._home}:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN, "not of a clinician and a patient of this member", "command"
-            )
+            raise MeshError.forbidden("not of a clinician and a patient of this member", "command")

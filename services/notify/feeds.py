@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from opentelemetry.trace import SpanContext
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime import tracing
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
@@ -69,10 +68,8 @@ class Feeds:
         """A feed from now on. Raises MeshError RESOURCE_EXHAUSTED when the owner has too many."""
         feeds = self._feeds.setdefault(owner, [])
         if len(feeds) >= _STREAMS_OF_ONE:
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED,
-                f"{_STREAMS_OF_ONE} streams of this inbox are open already; close one",
-                retry_after_ms=1_000,
+            raise MeshError.resource_exhausted(
+                f"{_STREAMS_OF_ONE} streams of this inbox are open already; close one", retry_after_ms=1_000
             )
         feed = Feed()
         if self._closing:
@@ -102,6 +99,4 @@ class Feeds:
 
 
 def _closing() -> MeshError:
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE, "the service is shutting down; begin the stream again", retry_after_ms=500
-    )
+    return MeshError.unavailable("the service is shutting down; begin the stream again", retry_after_ms=500)

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import structlog
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
 from services.notify.domain import Identity, Notice, ReviewRule, announce, concerned, wants_review
 from services.notify.feeds import Feeds
@@ -138,7 +137,7 @@ class Intake:
     async def _take(self, page: ledger_pb2.ListCommittedResponse) -> None:
         for transaction in page.transactions:
             if transaction.channel != self._channel:
-                raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "the ledger service follows another channel")
+                raise MeshError.wrong_channel("the ledger service follows another channel")
         notices, identities = await self._announced(page.transactions)
         kept = await self._inbox.keep(notices, identities, page.next_block)
         for kind, count in Counter(one.notice.kind for one in kept).items():

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from services.notify.domain import Notification
 from services.notify.feeds import Feed, Feeds, Woken
@@ -51,8 +50,7 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         asked = await self._caller_signature.of(request, context, once=True)
         owner, request = asked.by.address, asked.request
         if len(request.notification_ids) > _ACKNOWLEDGED_AT_ONCE:
-            raise MeshError(
-                code_pb2.CODE_TOO_LARGE,
+            raise MeshError.too_large(
                 f"at most {_ACKNOWLEDGED_AT_ONCE} ids at once; send the rest in another call",
                 "notification_ids",
             )
@@ -94,9 +92,7 @@ def _place(page_token: str) -> int | None:
     if not page_token:
         return None
     if not page_token.isascii() or not page_token.isdigit() or len(page_token) > 18:
-        raise MeshError(
-            code_pb2.CODE_INVALID, "not a page token of this service; begin without one", "page_token"
-        )
+        raise MeshError.invalid("not a page token of this service; begin without one", "page_token")
     return int(page_token)
 
 

@@ -316,10 +316,8 @@ class MicroBatcher(Generic[T, R]):
         self._tasks.discard(task)
         for waiting in batch:
             if not waiting.done():  # the task was cancelled: the process ends
-                why = MeshError(
-                    code_pb2.CODE_UNKNOWN_OUTCOME,
-                    "the service was stopped; send the same again",
-                    outcome=code_pb2.OUTCOME_UNKNOWN,
+                why = MeshError.unknown_outcome(
+                    "the service was stopped; send the same again", outcome=code_pb2.OUTCOME_UNKNOWN
                 )
                 settle(waiting, why)
         self._send_what_is_due()

@@ -153,8 +153,7 @@ class Held:
 
 def budget_is_used_up() -> MeshError:
     """The error for a caller that does not wait, or has waited too long."""
-    return MeshError(
-        code_pb2.CODE_RESOURCE_EXHAUSTED,
+    return MeshError.resource_exhausted(
         "too much is under way; send the same again after the delay",
         retry_after_ms=_RETRY_MS,
         outcome=code_pb2.OUTCOME_NOT_DONE,

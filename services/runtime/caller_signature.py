@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.call_pb2 import Call, SignedCall
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import address as addresses
@@ -69,17 +68,13 @@ class CallerSignature:
         """
         caller, carrying = caller_of(context), cast(Any, request)
         if not carrying.call.call:
-            raise MeshError(
-                code_pb2.CODE_UNAUTHENTICATED, "who asks signs the call; no gateway asks for anybody", "call"
-            )
+            raise MeshError.unauthenticated("who asks signs the call; no gateway asks for anybody", "call")
         try:
             signed, call, meant = calls.parse(request)
         except calls.MalformedCall as error:
-            raise MeshError(code_pb2.CODE_INVALID, str(error), "call") from error
+            raise MeshError.invalid(str(error), "call") from error
         if signed.signer != caller.address:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN, "the call is signed by somebody else than who sends it", "call"
-            )
+            raise MeshError.forbidden("the call is signed by somebody else than who sends it", "call")
         self._check_place(call)
         self._check_time(call)
         document = _checked(signed, await self._people.identity(signed.signer))
@@ -91,25 +86,22 @@ class CallerSignature:
         """Seconds until the signed call expires, for streams. Raises MeshError once it has."""
         left = (asked.expires_at_ms - self._clock()) / 1000
         if left <= 0:
-            raise MeshError(
-                code_pb2.CODE_UNAUTHENTICATED, "the call that began this has expired: sign a new one", "call"
-            )
+            raise MeshError.unauthenticated("the call that began this has expired: sign a new one", "call")
         return left
 
     def _check_place(self, call: Call) -> None:
         if (call.channel, call.genesis_sha256) != (self._channel.name, self._channel.genesis_sha256):
-            raise MeshError(code_pb2.CODE_WRONG_CHANNEL, "it was signed for another channel", "call")
+            raise MeshError.wrong_channel("it was signed for another channel", "call")
         if call.msp != self._msp_id:
-            raise MeshError(code_pb2.CODE_FORBIDDEN, "it was signed for another member's service", "call")
+            raise MeshError.forbidden("it was signed for another member's service", "call")
         if not ids.is_uuid7(call.call_id):
-            raise MeshError(code_pb2.CODE_INVALID, "not a UUIDv7 in canonical text", "call.call_id")
+            raise MeshError.invalid("not a UUIDv7 in canonical text", "call.call_id")
 
     def _check_time(self, call: Call) -> None:
         now = self._clock()
         lifetime = call.expires_at_ms - call.issued_at_ms
         if call.issued_at_ms > now + _AHEAD_MS or now >= call.expires_at_ms or lifetime > _LIFETIME_MS:
-            raise MeshError(
-                code_pb2.CODE_EXPIRED,
+            raise MeshError.expired(
                 "the call is past, from the future, or for more than five minutes: look at the clock, "
                 "and sign a new one",
                 "call",
@@ -129,15 +121,11 @@ class Used:
         """Note an id. Raises MeshError CONFLICT (used before), RESOURCE_EXHAUSTED (too many noted)."""
         self._forget(now_ms)
         if (whose, call_id) in self._until:
-            raise MeshError(
-                code_pb2.CODE_CONFLICT,
-                "this very call was done before: sign a new one to do it again",
-                "call",
-            )
+            raise MeshError.conflict("this very call was done before: sign a new one to do it again", "call")
         if self._of[whose] >= self._most_of_one or len(self._until) >= self._most:
             wait = next(iter(self._until.values())) - now_ms
-            raise MeshError(
-                code_pb2.CODE_RESOURCE_EXHAUSTED, "too many such calls at this moment", "", max(wait, 1)
+            raise MeshError.resource_exhausted(
+                "too many such calls at this moment", retry_after_ms=max(wait, 1)
             )
         self._until[whose, call_id] = now_ms + _AHEAD_MS + _LIFETIME_MS
         self._of[whose] += 1
@@ -156,18 +144,17 @@ class Used:
 
 def _checked(signed: SignedCall, document: IdentityDocument | None) -> IdentityDocument:
     if document is None:
-        raise MeshError(code_pb2.CODE_UNKNOWN_SIGNER, "who asks is not registered", "call")
+        raise MeshError.unknown_signer("who asks is not registered", "call")
     try:
         if addresses.of_spki(document.signing_public_key) != signed.signer:
             raise signature.BadSignature("the key is another address's")
         calls.verify(signed, document.signing_public_key)
     except (signature.BadSignature, ValueError) as error:
-        raise MeshError(
-            code_pb2.CODE_BAD_SIGNATURE, "the call is not signed by the registered key of who asks", "call"
+        raise MeshError.bad_signature(
+            "the call is not signed by the registered key of who asks", "call"
         ) from error
     if not standing.is_active(document):
-        raise MeshError(
-            code_pb2.CODE_INACTIVE_SIGNER,
+        raise MeshError.inactive_signer(
             "this identity is not active (waiting for review, rejected or suspended): ask its hospital",
             "call",
         )

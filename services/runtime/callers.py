@@ -14,7 +14,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.config import Tls
 from services.runtime.errors import MeshError
 
@@ -74,8 +73,7 @@ class PeerDirectory:
             for fingerprint in {root.fingerprint(hashes.SHA256()) for root in issued}
         ]
         if len(fingerprints) != len(set(fingerprints)):
-            raise MeshError(
-                code_pb2.CODE_INVALID,
+            raise MeshError.invalid(
                 "two members share a TLS CA root, so that each could pose as the other; give each its own",
                 "tls.members",
             )
@@ -110,9 +108,8 @@ def peer_of(context: Context) -> Peer:
     certificates = context.auth_context().get("x509_pem_cert", [])
     peer = current_directory.get().identify(certificates[0]) if certificates else None
     if peer is None:
-        raise MeshError(
-            code_pb2.CODE_UNAUTHENTICATED,
-            "the connection shows no certificate of a member's TLS CA; use the service's own certificate",
+        raise MeshError.unauthenticated(
+            "the connection shows no certificate of a member's TLS CA; use the service's own certificate"
         )
     return peer
 
@@ -130,9 +127,8 @@ def require_peer(
     if peer.service not in services or not (any_member or peer.msp_id == wanted):
         admitted = ", ".join(sorted(services))
         whose = "any member" if any_member else wanted
-        raise MeshError(
-            code_pb2.CODE_FORBIDDEN,
-            f"only {admitted} of {whose} may call this, not {peer.service} of {peer.msp_id}",
+        raise MeshError.forbidden(
+            f"only {admitted} of {whose} may call this, not {peer.service} of {peer.msp_id}"
         )
     return peer
 
@@ -146,10 +142,7 @@ def caller_of(context: Context) -> Caller:
     metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
     address, role, msp = (metadata.get(key, "") for key in (CALLER_KEY, CALLER_ROLE_KEY, CALLER_MSP_KEY))
     if not address or not role or not msp:
-        raise MeshError(
-            code_pb2.CODE_UNAUTHENTICATED,
-            "no end user is named; log in and send the call through the gateway",
-        )
+        raise MeshError.unauthenticated("no end user is named; log in and send the call through the gateway")
     return Caller(str(address), str(role), str(msp))
 
 

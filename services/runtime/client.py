@@ -65,11 +65,7 @@ def connect(
         msp_id = f"{organisation.capitalize()}MSP"
     roots = [member.ca_file.read_bytes() for member in tls.members if member.msp_id == msp_id or not msp_id]
     if not roots:
-        raise MeshError(
-            code_pb2.CODE_INVALID,
-            f"{msp_id} has no TLS CA roots; add them to the configuration",
-            "tls.members",
-        )
+        raise MeshError.invalid(f"{msp_id} has no TLS CA roots; add them to the configuration", "tls.members")
     credentials = grpc.ssl_channel_credentials(
         root_certificates=b"\n".join(roots),
         private_key=tls.key_file.read_bytes(),
@@ -102,7 +98,7 @@ async def call(
     """
     if request.ByteSize() > max_message_bytes:
         reason = f"the request is over {max_message_bytes} bytes; send less at once"
-        raise MeshError(code_pb2.CODE_TOO_LARGE, reason, outcome=code_pb2.OUTCOME_NOT_DONE)
+        raise MeshError.too_large(reason, outcome=code_pb2.OUTCOME_NOT_DONE)
     loop = asyncio.get_running_loop()
     left = remaining_seconds()
     ends_at = loop.time() + (deadline_seconds if left is None else min(left, deadline_seconds))
@@ -182,8 +178,7 @@ async def _sent(
     except grpc.aio.AioRpcError as exc:
         err = from_rpc_error(exc, ends_at - loop.time())
         if changes_state is not None and _is_lost(err, exc):
-            raise MeshError(
-                code_pb2.CODE_UNKNOWN_OUTCOME,
+            raise MeshError.unknown_outcome(
                 "the answer was lost, so it may have happened; send the same again",
                 outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from exc

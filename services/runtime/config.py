@@ -28,7 +28,6 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.channel import Channel
 from services.runtime import certificates
 from services.runtime.errors import MeshError
@@ -211,11 +210,7 @@ class ServiceConfig(BaseSettings):
     def require_data_directory(self) -> Path:
         """The data directory, made if it is not there yet."""
         if self.data_directory is None:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "this service keeps data; say where in data_directory",
-                "data_directory",
-            )
+            raise MeshError.invalid("this service keeps data; say where in data_directory", "data_directory")
         self.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.data_directory
 

@@ -4,13 +4,14 @@ The list is `cbmdhi.command.v1.Code`. A service raises `MeshError`; the server's
 it whole over gRPC (`google.rpc.Status` with an `ErrorDetail`); `client.call` raises it again on the
 other side; the gateway's REST server turns it into HTTP once. Programs look at the code only.
 
-    MeshError            what went wrong, as a code and a sentence that a person can act on
-    └ (nothing below)    a finer distinction is another code, not another class
+    MeshError    what went wrong, as a code and a sentence that a person can act on
+    └── Refused  a rule says so, see `services.runtime.refusal`. Any finer distinction is another code
 """
 
 import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from traceback import extract_tb
 from typing import Any, TypeVar
 
@@ -25,7 +26,6 @@ from opentelemetry import trace
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.mesh_error import MeshError, code_name, of_detail
 from cbmdhi.sending import status_of
-from services.runtime.refusal import Refused
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ TRANSIENT = frozenset(
 
 def copied(err: MeshError) -> MeshError:
     """A copy for another waiting caller: raising an exception changes its traceback."""
-    return MeshError(err.code, err.reason, err.path, err.retry_after_ms, err.outcome)
+    return copy(err)
 
 
 @contextmanager
@@ -115,20 +115,6 @@ def nothing_done() -> Iterator[None]:
     except MeshError as err:
         err.outcome = err.outcome or code_pb2.OUTCOME_NOT_DONE
         raise
-
-
-def as_error(refused: Refused) -> MeshError:
-    """The MeshError for a refusal."""
-    return MeshError(refused.code, refused.reason, refused.path, refused.retry_after_ms)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turns a Refused from the block into a MeshError."""
-    try:
-        yield
-    except Refused as refused:
-        raise as_error(refused) from refused
 
 
 def outcome_name(outcome: int) -> str:
@@ -205,18 +191,16 @@ def unexpected(exc: BaseException, event: str) -> MeshError:
         error_type=type(exc).__qualname__,
         frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(exc.__traceback__)],
     )
-    return MeshError(
-        code_pb2.CODE_INTERNAL,
-        f"the service failed; its operator finds it in the logs by trace id {span.trace_id:032x}",
+    return MeshError.internal(
+        f"the service failed; its operator finds it in the logs by trace id {span.trace_id:032x}"
     )
 
 
 def cannot_bind(address: str) -> MeshError:
     """The error for a port that is in use."""
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE,
+    return MeshError.unavailable(
         f"{address} cannot be bound: it is taken, or not an address of this machine;"
-        " end what listens there (ss -ltnp), or configure another address",
+        " end what listens there (ss -ltnp), or configure another address"
     )
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.certificates import certificates_in
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
@@ -19,7 +18,7 @@ def note_expiry(metrics: Metrics, certificate: str, file: Path) -> None:
     try:
         ends = certificates_in(file)[0].not_valid_after_utc
     except ValueError as exc:
-        raise MeshError(code_pb2.CODE_INVALID, str(exc)) from exc
+        raise MeshError.invalid(str(exc)) from exc
     expiry_gauge(metrics).labels(certificate).set(ends.timestamp())
 
 

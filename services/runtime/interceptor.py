@@ -158,12 +158,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
             reason = f"{most_of_one} calls of this address are being answered; send again after the delay"
         else:
             return
-        raise MeshError(
-            code_pb2.CODE_RESOURCE_EXHAUSTED,
-            reason,
-            retry_after_ms=200,
-            outcome=code_pb2.OUTCOME_NOT_DONE,
-        )
+        raise MeshError.resource_exhausted(reason, retry_after_ms=200, outcome=code_pb2.OUTCOME_NOT_DONE)
 
     def _checked(self, request: Any) -> Any:
         if isinstance(request, Message | _Unreadable):
@@ -178,14 +173,12 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
 
     def _check_size(self, request: Message | _Unreadable) -> None:
         if isinstance(request, _Unreadable):
-            raise MeshError(
-                code_pb2.CODE_INVALID,
+            raise MeshError.invalid(
                 "the bytes are not a message of this method: check the protos",
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             )
         if request.ByteSize() > self._max_message_bytes:
-            raise MeshError(
-                code_pb2.CODE_TOO_LARGE,
+            raise MeshError.too_large(
                 f"a message may have {self._max_message_bytes} bytes; send less at once",
                 outcome=code_pb2.OUTCOME_NOT_DONE,
             )
@@ -217,10 +210,8 @@ async def _within(seconds: float | None, work: Callable[[], Awaitable[Any]]) -> 
     except TimeoutError as exc:
         if not timeout.expired():
             raise
-        raise MeshError(
-            code_pb2.CODE_DEADLINE_EXCEEDED,
-            "not done within the deadline; send again or allow more time",
-            outcome=code_pb2.OUTCOME_UNKNOWN,
+        raise MeshError.deadline_exceeded(
+            "not done within the deadline; send again or allow more time", outcome=code_pb2.OUTCOME_UNKNOWN
         ) from exc
 
 

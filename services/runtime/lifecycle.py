@@ -28,7 +28,6 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import structlog
 import uvloop
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry
 from services.runtime.config import ServiceConfig
 from services.runtime.errors import MeshError, code_name, guarded
@@ -176,9 +175,9 @@ async def _until_stopped(work: Coroutine[Any, Any, None], life: Lifecycle) -> No
     try:
         await task
     except OSError as exc:  # an adapter could not open a resource: the text is for the operator
-        raise MeshError(code_pb2.CODE_UNAVAILABLE, str(exc)) from exc
+        raise MeshError.unavailable(str(exc)) from exc
     if not life.stopping.is_set():
-        raise MeshError(code_pb2.CODE_INTERNAL, "the service ended by itself")
+        raise MeshError.internal("the service ended by itself")
 
 
 async def _close(life: Lifecycle) -> None:

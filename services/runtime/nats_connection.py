@@ -13,7 +13,6 @@ import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.config import Nats
 from services.runtime.errors import MeshError, guarded
 from services.runtime.tasks import end
@@ -76,9 +75,7 @@ class NatsConnection:
     def jetstream(self) -> JetStreamContext:
         """JetStream of the connection. Raises MeshError UNAVAILABLE when there is none."""
         if self._client is None or not self._client.is_connected:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE, "NATS is not connected; send again", retry_after_ms=500
-            )
+            raise MeshError.unavailable("NATS is not connected; send again", retry_after_ms=500)
         return self._client.jetstream(timeout=_API_SECONDS)
 
     async def check(self) -> str | None:

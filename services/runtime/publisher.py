@@ -8,7 +8,6 @@ import nats.errors
 import nats.js.errors
 from nats.js import JetStreamContext, api
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime import tracing
 from services.runtime.errors import MeshError
 from services.runtime.nats_connection import NatsConnection
@@ -48,9 +47,7 @@ class Publisher:
             async with asyncio.timeout(_PREPARE_SECONDS):
                 await self._ready_stream()
         except (nats.errors.Error, OSError, TimeoutError) as exc:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE, "JetStream does not answer", retry_after_ms=500
-            ) from exc
+            raise MeshError.unavailable("JetStream does not answer", retry_after_ms=500) from exc
 
     async def publish(
         self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
@@ -85,13 +82,13 @@ class Publisher:
                     headers=headers,
                 )
         except nats.errors.MaxPayloadError as exc:
-            raise MeshError(
-                code_pb2.CODE_TOO_LARGE, "the event is over max_payload of the NATS server; raise that limit"
+            raise MeshError.too_large(
+                "the event is over max_payload of the NATS server; raise that limit"
             ) from exc
         except (nats.errors.Error, OSError, TimeoutError) as exc:
             self._has_stream = False
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE, "JetStream did not acknowledge; publish again", retry_after_ms=500
+            raise MeshError.unavailable(
+                "JetStream did not acknowledge; publish again", retry_after_ms=500
             ) from exc
         return ack.seq
 

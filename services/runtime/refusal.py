@@ -1,28 +1,23 @@
-"""Why a rule refuses something. Rules know no gRPC: `errors.refusals` makes the error that callers get."""
+"""Why a rule refuses something. Rules know no gRPC; a refusal is answered like any other MeshError."""
 
 from __future__ import annotations
 
-from cbmdhi.command.v1.code_pb2 import Code
+import copy
+
+from cbmdhi.protocol.mesh_error import MeshError
 
 
-class Refused(Exception):
-    """A code, a sentence that a person can act on (no personal data), and where.
+class Refused(MeshError):
+    """Its reason holds no personal data.
 
-    path            such as `body.put_record.patient`, or `Observation.status` inside a resource
-    index           which command of the group, when one is to blame
-    retry_after_ms  after which trying again makes sense; 0 when it does not
+    path   such as `body.put_record.patient`, or `Observation.status` inside a resource
+    index  which command of the group, when one is to blame
     """
 
-    def __init__(
-        self, code: Code, reason: str, path: str = "", index: int | None = None, *, retry_after_ms: int = 0
-    ) -> None:
-        super().__init__(code, reason, path)
-        self.code = code
-        self.reason = reason
-        self.path = path
-        self.index = index
-        self.retry_after_ms = retry_after_ms
+    index: int | None = None
 
-    def at(self, index: int) -> Refused:
+    def at(self, index: int | None) -> Refused:
         """The same, blamed on one command of a group."""
-        return Refused(self.code, self.reason, self.path, index, retry_after_ms=self.retry_after_ms)
+        blamed = copy.copy(self)
+        blamed.index = index
+        return blamed

@@ -30,14 +30,14 @@ def certified(address: str, found: ledger_pb2.GetIdentityResponse) -> IdentityDo
     Raises MeshError NOT_FOUND, INTEGRITY.
     """
     if not found.HasField("identity"):
-        raise MeshError(code_pb2.CODE_NOT_FOUND, "no identity is registered under that address")
+        raise MeshError.not_found("no identity is registered under that address")
     try:
         registration.check_keys(found.identity, found.registration)
         if found.identity.address != address:
             raise registration.NotCertified("it is another identity's")
     except registration.NotCertified as error:
-        raise MeshError(
-            code_pb2.CODE_INTEGRITY, "the ledger gave an identity that its own registration does not certify"
+        raise MeshError.integrity(
+            "the ledger gave an identity that its own registration does not certify"
         ) from error
     return found.identity
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 import grpc
 import structlog
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import certificates, revocation
 from cbmdhi.protocol.revocation import RevocationList
@@ -134,12 +133,11 @@ class Revocations:
     def check(self, msp_id: str, address: str) -> None:
         """Raises MeshError INACTIVE_SIGNER (revoked), UNAVAILABLE (not known)."""
         if self.is_revoked(msp_id, address):
-            raise MeshError(
-                code_pb2.CODE_INACTIVE_SIGNER,
-                "this identity's certificate was revoked by its hospital: ask there, and register a new key",
+            raise MeshError.inactive_signer(
+                "this identity's certificate was revoked by its hospital: ask there, and register a new key"
             )
         if problem := self.problem(msp_id):
-            raise MeshError(code_pb2.CODE_UNAVAILABLE, problem, "", _AGAIN_MS)
+            raise MeshError.unavailable(problem, retry_after_ms=_AGAIN_MS)
 
 
 def ask_by(channel: grpc.aio.Channel) -> Ask:

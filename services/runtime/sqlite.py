@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
 
 T = TypeVar("T")
@@ -139,16 +138,14 @@ class Database:
             yield
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise MeshError(
-                    code_pb2.CODE_UNAVAILABLE,
+                raise MeshError.unavailable(
                     f"another process writes {self._path} and does not end; see what runs over it",
                     retry_after_ms=1_000,
                 ) from exc
             if exc.sqlite_errorcode & 0xFF not in _OF_THE_DISK:
                 raise
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
-                f"{self._path} cannot be written or read ({exc}): make room on its disk, see to its rights",
+            raise MeshError.unavailable(
+                f"{self._path} cannot be written or read ({exc}): make room on its disk, see to its rights"
             ) from exc
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -184,9 +181,8 @@ class Database:
             row = await cursor.fetchone()
         version = int(row[0]) if row else 0
         if version > len(self._migrations):
-            raise MeshError(
-                code_pb2.CODE_CONFLICT,
-                f"{self._path} has a newer program's schema: run that program, or remove the file",
+            raise MeshError.conflict(
+                f"{self._path} has a newer program's schema: run that program, or remove the file"
             )
         for number, script in enumerate(self._migrations[version:], start=version + 1):
             await self._writer.executescript(

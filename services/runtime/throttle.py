@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
 from services.runtime.token_bucket import TokenBucket
 from services.runtime.ttl_cache import TtlCache
@@ -46,5 +45,5 @@ class Throttle:
         now = self._clock()
         if wait := bucket.wait_seconds(now):
             retry_after_ms = math.ceil(wait * 1000)
-            raise MeshError(code_pb2.CODE_RESOURCE_EXHAUSTED, self._reason, retry_after_ms=retry_after_ms)
+            raise MeshError.resource_exhausted(self._reason, retry_after_ms=retry_after_ms)
         bucket.spend(now)

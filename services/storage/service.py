@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError, to_detail
@@ -57,13 +56,9 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
     ) -> storage_pb2.OpenManyResponse:
         require_peer(context, services=_GATEWAY)
         if not request.opens:
-            raise MeshError(code_pb2.CODE_INVALID, "nothing is named; name 1 to 200 decisions", "opens")
+            raise MeshError.invalid("nothing is named; name 1 to 200 decisions", "opens")
         if len(request.opens) > _MOST_OPENS:
-            raise MeshError(
-                code_pb2.CODE_TOO_LARGE,
-                f"at most {_MOST_OPENS} are opened at once; ask again",
-                "opens",
-            )
+            raise MeshError.too_large(f"at most {_MOST_OPENS} are opened at once; ask again", "opens")
         opened = await self._record_opener.open_many([(one.tx_id, one.command_id) for one in request.opens])
         return storage_pb2.OpenManyResponse(results=[_open_result(one) for one in opened])
 

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import hpke, ids
 from cbmdhi.protocol.binding import bind
 from services.runtime.errors import MeshError
@@ -132,9 +131,8 @@ class Vault:
         try:
             key = self._at_rest.decrypt(at_rest[:_NONCE_BYTES], at_rest[_NONCE_BYTES:], place)
         except InvalidTag as exc:
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY,
-                "the writer keys kept here were made under another vault key; give back that vault_key_file",
+            raise MeshError.integrity(
+                "the writer keys kept here were made under another vault key; give back that vault_key_file"
             ) from exc
         return WriterKey(_ref(row), key, row["sealed"])
 

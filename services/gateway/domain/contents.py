@@ -22,15 +22,11 @@ def match(commands: tuple[Parsed, ...], contents: Iterable[Content]) -> dict[int
         if index >= len(commands) or commands[index].put is None:
             raise Refused(code_pb2.CODE_INVALID, "there is no PutRecord at this place of the group", path)
         if index in found:
-            raise Refused(
-                code_pb2.CODE_INVALID, "the PutRecord has two contents: send exactly one", path, index
-            )
+            raise Refused.invalid("the PutRecord has two contents: send exactly one", path).at(index)
         found[index] = content
     for index, parsed in enumerate(commands):
         if parsed.put is not None and index not in found:
-            raise Refused(
-                code_pb2.CODE_INVALID, "the PutRecord has no content: send exactly one", "contents", index
-            )
+            raise Refused.invalid("the PutRecord has no content: send exactly one", "contents").at(index)
     return found
 
 

@@ -123,16 +123,14 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collecti
                 code_pb2.CODE_WRONG_CHANNEL,
                 "signed for another channel: sign it for the one that your consortium file names",
                 "channel",
-                index,
-            )
+            ).at(index)
         if parsed.header.genesis_sha256 != channel.genesis_sha256:
             raise Refused(
                 code_pb2.CODE_WRONG_CHANNEL,
                 "signed for a channel of this name that began otherwise: sign it with the genesis hash of "
                 "your consortium file",
                 "genesis_sha256",
-                index,
-            )
+            ).at(index)
         if parsed.name is None:
             raise _invalid("the command has no body that this version knows", "body", index)
         if not 0 < len(parsed.signed.signature) <= _MAX_SIGNATURE_BYTES:
@@ -372,7 +370,7 @@ def _check_membership(commands: tuple[Parsed, ...]) -> None:
 
 
 def _invalid(reason: str, path: str, index: int | None = None) -> Refused:
-    return Refused(code_pb2.CODE_INVALID, reason, path, index)
+    return Refused(code_pb2.CODE_INVALID, reason, path).at(index)
 
 
 def _expired(reason: str, path: str) -> Refused:
@@ -385,5 +383,4 @@ def _bad_signature(index: int | None = None) -> Refused:
         "the signature does not match the command and the signer's registered key, or its s is not low: "
         "sign it again",
         "signature",
-        index,
-    )
+    ).at(index)

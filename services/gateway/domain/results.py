@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.code_pb2 import Code
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, StoredContent
 from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
@@ -62,7 +61,7 @@ def committed(
 
 def _receipt(
     parsed: Parsed,
-    code: Code,
+    code: int,
     reason: str,
     path: str = "",
     outcome: code_pb2.Outcome = code_pb2.OUTCOME_NOT_DONE,
@@ -70,7 +69,7 @@ def _receipt(
     return Receipt(
         command_id=parsed.header.command_id,
         signer=parsed.signed.signer,
-        code=code,
+        code=code,  # pyright: ignore[reportArgumentType]
         reason=reason,
         path=path,
         outcome=outcome,

@@ -31,7 +31,7 @@ from services.gateway.fhir.large_contents import LARGE_BYTES, made, make_bundle,
 from services.gateway.pipeline.refusal_quota import RefusalQuota, RefusalQuotas
 from services.gateway.rpc.forward import check_size
 from services.gateway.sessions.delegated_signer import DelegatedSigner, SignGroup
-from services.runtime.errors import MeshError, copied, nothing_done, refusals
+from services.runtime.errors import MeshError, copied, nothing_done
 from services.runtime.refusal import Refused
 from services.runtime.side_process import SideProcess
 
@@ -118,7 +118,7 @@ class FhirWriter:
         """A transaction, committed as a whole or refused with the entry that is to blame; or a batch, where
         each entry has its own outcome."""
         turn = self._turn(session)
-        with turn.quota.charged(), nothing_done(), refusals():
+        with turn.quota.charged(), nothing_done():
             asked = await self._read(session, body)
         if asked.is_transaction:
             with turn.quota.charged(len(asked.written)):
@@ -130,7 +130,7 @@ class FhirWriter:
             following = err
 
         async def alone(entry: IncomingEntry | Refused, begun: Callable[[], None]) -> Written:
-            with turn.quota.charged(), refusals():
+            with turn.quota.charged():
                 if isinstance(entry, Refused):
                     raise entry
                 if isinstance(following, MeshError) and not entry.version:
@@ -214,11 +214,10 @@ class FhirWriter:
     async def _made(
         self, session: Session, body: bytes, resource_type: str, record_id: str, names_id: bool
     ) -> Incoming:
-        with refusals():
-            if len(body) <= LARGE_BYTES:
-                return made(self._checker, body, resource_type, record_id, names_id=names_id)
-            asked = (body, resource_type, record_id, names_id)
-            return await self._side_process.run(make_resource, *asked, caller=session.address, size=len(body))
+        if len(body) <= LARGE_BYTES:
+            return made(self._checker, body, resource_type, record_id, names_id=names_id)
+        asked = (body, resource_type, record_id, names_id)
+        return await self._side_process.run(make_resource, *asked, caller=session.address, size=len(body))
 
     async def _read(self, session: Session, body: bytes) -> IncomingBundle:
         if len(body) <= LARGE_BYTES:

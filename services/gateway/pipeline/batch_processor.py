@@ -74,7 +74,7 @@ class BatchProcessor:
             answer = await self._storage.seal([_seal_item(one, index) for one, index in contents])
         for (one, index), result in zip(contents, answer.results, strict=True):
             if result.code != code_pb2.CODE_OK:
-                refused.setdefault(one, Refused(result.code, result.reason, _path_of(result.code), index))
+                refused.setdefault(one, Refused(result.code, result.reason, _path_of(result.code)).at(index))
                 continue
             stored = StoredContent()
             stored.CopyFrom(result.stored)

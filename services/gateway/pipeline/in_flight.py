@@ -20,7 +20,7 @@ from services.gateway.pipeline.submission import (
     too_late,
 )
 from services.runtime.batching import Waiting
-from services.runtime.errors import MeshError, as_error, unexpected
+from services.runtime.errors import MeshError, unexpected
 from services.runtime.refusal import Refused
 
 
@@ -96,14 +96,12 @@ class InFlight:
 
     def fail(self, one: Submission, error: BaseException) -> None:
         """Whatever was raised about it is its answer, and nobody else's."""
-        if not isinstance(error, Refused):
-            self.answer(
-                one, error if isinstance(error, MeshError) else unexpected(error, "submission.crashed")
-            )
-        elif one.commands:
+        if isinstance(error, Refused) and one.commands:
             self.answer(one, results.refused(one.commands, error))
+        elif isinstance(error, MeshError):
+            self.answer(one, error)
         else:
-            self.answer(one, as_error(error))
+            self.answer(one, unexpected(error, "submission.crashed"))
 
     def answer(self, one: Submission, answer: Answer) -> None:
         """Tell its sender, and those who sent the same meanwhile. Only the first answer counts."""

@@ -13,7 +13,7 @@ from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories
 from services.gateway.domain.paging import PagePosition, PageTokens
 from services.gateway.domain.session import Session
-from services.runtime.errors import MeshError, refusals
+from services.runtime.errors import MeshError
 
 _PAGE = 100
 _LARGEST_PAGE = 500
@@ -50,8 +50,7 @@ class Search:
             str(request.all_versions),
             request.purpose,
         )
-        with refusals():
-            place = self._tokens.open(request.page_token, *question)
+        place = self._tokens.open(request.page_token, *question)
         # One more than the page: there is a next page only if there is something on it.
         found = await self._permitted(request, session, place, size + 1)
         following = self._tokens.seal(found[size - 1][1], *question) if len(found) > size else ""

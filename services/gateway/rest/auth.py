@@ -17,7 +17,7 @@ from services.gateway.rest.request_slots import SLOT, RequestSlots
 from services.gateway.rest.used_proofs import UsedProofs, used_before
 from services.gateway.sessions.sessions import Sessions
 from services.gateway.sessions.shared_state import SharedState
-from services.runtime.errors import MeshError, refusals
+from services.runtime.errors import MeshError
 
 _SCHEME = "DPoP "
 
@@ -44,16 +44,14 @@ class Authentication:
     async def session(self, request: web.Request) -> Session:
         """The session of the token, when the proof is for this request and new, and the caller active."""
         given = request.headers.getall("Authorization", [])
-        with refusals():
-            if len(given) != 1 or not given[0].startswith(_SCHEME):
-                raise rules.unauthenticated(
-                    "log in at /v1/session, and send `Authorization: DPoP <token>` with a DPoP proof"
-                )
+        if len(given) != 1 or not given[0].startswith(_SCHEME):
+            raise rules.unauthenticated(
+                "log in at /v1/session, and send `Authorization: DPoP <token>` with a DPoP proof"
+            )
         token = given[0].removeprefix(_SCHEME)
         session = await self._sessions.of_token(token)
         proof = self.proof(request, token)
-        with refusals():
-            rules.check_bound(session, rules.DPOP, proof.thumbprint)
+        rules.check_bound(session, rules.DPOP, proof.thumbprint)
         # From here on the request is that caller's, and nobody else's place is at stake.
         request[SLOT] = self._room.take(session.address)
         self._used.use(proof.proof_id)
@@ -71,13 +69,12 @@ class Authentication:
     def proof(self, request: web.Request, token: str | None) -> dpop.Proof:
         """The proof of a request; that it is new is not checked here. Raises MeshError."""
         proofs = request.headers.getall("DPoP", [])
-        with refusals():
-            if len(proofs) != 1:
-                raise rules.unauthenticated("send exactly one DPoP proof in the header `DPoP`")
-            return dpop.verify(
-                proofs[0],
-                method=request.method,
-                urls=self._origins.urls(request.rel_url.raw_path),
-                token=token,
-                now=self._clock(),
-            )
+        if len(proofs) != 1:
+            raise rules.unauthenticated("send exactly one DPoP proof in the header `DPoP`")
+        return dpop.verify(
+            proofs[0],
+            method=request.method,
+            urls=self._origins.urls(request.rel_url.raw_path),
+            token=token,
+            now=self._clock(),
+        )

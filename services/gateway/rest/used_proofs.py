@@ -10,7 +10,7 @@ from collections.abc import Callable
 from cbmdhi.command.v1 import code_pb2
 from services.gateway.domain.dpop import KEPT_SECONDS
 from services.gateway.domain.session import unauthenticated
-from services.runtime.errors import MeshError, as_error
+from services.runtime.errors import MeshError
 
 
 class UsedProofs:
@@ -38,4 +38,4 @@ class UsedProofs:
 
 def used_before() -> MeshError:
     """Why a proof is not admitted."""
-    return as_error(unauthenticated("the DPoP proof was used before: make one for each request"))
+    return unauthenticated("the DPoP proof was used before: make one for each request")

@@ -14,7 +14,7 @@ from services.gateway.rpc.routes import Authentication, Route
 from services.gateway.sessions.client_certificates import ClientCertificate, ClientCertificates
 from services.gateway.sessions.sessions import Sessions
 from services.runtime.callers import Caller
-from services.runtime.errors import MeshError, refusals
+from services.runtime.errors import MeshError
 
 T = TypeVar("T")
 
@@ -91,10 +91,9 @@ class Admission:
         certificate = self._identity_certificate(context)
         try:
             session = await self._sessions.of_token(_token(context))
-            with refusals():
-                sessions_rules.check_bound(session, sessions_rules.CERTIFICATE, certificate.thumbprint)
-                if certificate.name != session.address:
-                    raise sessions_rules.unauthenticated("the certificate is not that of the token's subject")
+            sessions_rules.check_bound(session, sessions_rules.CERTIFICATE, certificate.thumbprint)
+            if certificate.name != session.address:
+                raise sessions_rules.unauthenticated("the certificate is not that of the token's subject")
             await self._sessions.check_active(session, or_takes_away=route.takes_away)
         except MeshError as err:
             self._metrics.not_admitted.labels(self._metrics.code(err.code)).inc()

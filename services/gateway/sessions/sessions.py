@@ -16,7 +16,7 @@ from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import jose, session
 from services.gateway.domain.session import Session
 from services.gateway.sessions.token_keys import TokenKeys
-from services.runtime.errors import MeshError, copied, refusals
+from services.runtime.errors import MeshError, copied
 from services.runtime.ttl_cache import TtlCache
 
 # Suspended means refused within 5 s: at most 1 s until the next look, at a document at most 2 s old.
@@ -58,17 +58,16 @@ class Sessions:
         known = self._verified.get(digest)
         if known is not None and known.expires_at > self._clock():
             return known
-        with refusals():
-            try:
-                key = await self._keys.key(jose.header(token).get("kid"))
-                if key is None:
-                    raise session.unauthenticated(
-                        "the token is signed with a key that this member does not know: log in where you call"
-                    )
-                claims = jose.payload(token, key)
-            except jose.Malformed as error:
-                raise session.unauthenticated("the token is not one of this member's: log in") from error
-            verified = session.of_claims(claims, self._own_msp, self._clock())
+        try:
+            key = await self._keys.key(jose.header(token).get("kid"))
+            if key is None:
+                raise session.unauthenticated(
+                    "the token is signed with a key that this member does not know: log in where you call"
+                )
+            claims = jose.payload(token, key)
+        except jose.Malformed as error:
+            raise session.unauthenticated("the token is not one of this member's: log in") from error
+        verified = session.of_claims(claims, self._own_msp, self._clock())
         self._verified.put(digest, verified)
         return verified
 

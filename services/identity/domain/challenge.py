@@ -14,7 +14,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.refusal import Refused
 
 LIFETIME_MS = 60_000
@@ -64,10 +63,8 @@ class Challenges:
         self._forget(now_ms)
         if len(self._used) >= self._capacity:
             wait = next(iter(self._used.values())) - now_ms
-            raise Refused(
-                code_pb2.CODE_RESOURCE_EXHAUSTED,
-                "too many logins at this moment; try again",
-                retry_after_ms=max(wait, 1),
+            raise Refused.resource_exhausted(
+                "too many logins at this moment; try again", retry_after_ms=max(wait, 1)
             )
         self._used[value] = now_ms + LIFETIME_MS
 
@@ -84,4 +81,4 @@ class Challenges:
 
 
 def _ask_again(what: str) -> Refused:
-    return Refused(code_pb2.CODE_UNAUTHENTICATED, f"{what}; ask for a new one and sign that", "challenge")
+    return Refused.unauthenticated(f"{what}; ask for a new one and sign that", "challenge")

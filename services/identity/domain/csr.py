@@ -12,7 +12,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import signature
 from services.runtime.refusal import Refused
@@ -77,4 +76,4 @@ def _asks_for_more(csr: x509.CertificateSigningRequest) -> bool:
 
 
 def _invalid(reason: str) -> Refused:
-    return Refused(code_pb2.CODE_INVALID, reason, _PATH)
+    return Refused.invalid(reason, _PATH)

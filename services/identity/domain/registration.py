@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import cid, signature
 from cbmdhi.protocol.channel import Channel
@@ -76,12 +75,9 @@ def check(
 def check_channel(name: str, genesis_sha256: bytes, channel: Channel) -> None:
     """Check that a command was signed for this channel and its genesis block. Raises Refused."""
     if name != channel.name:
-        raise Refused(
-            code_pb2.CODE_WRONG_CHANNEL, f"signed for another channel; sign for {channel.name}", "channel"
-        )
+        raise Refused.wrong_channel(f"signed for another channel; sign for {channel.name}", "channel")
     if genesis_sha256 != channel.genesis_sha256:
-        raise Refused(
-            code_pb2.CODE_WRONG_CHANNEL,
+        raise Refused.wrong_channel(
             "signed for a channel of this name that began otherwise; sign with its genesis hash",
             "genesis_sha256",
         )
@@ -95,9 +91,7 @@ def _check_key(registration: Registration) -> None:
     if registration.address != addresses.of_spki(registration.signing_public_key):
         raise _invalid("not the address of the signing key", "address")
     if registration.signer != registration.address:
-        raise Refused(
-            code_pb2.CODE_INVALID, "a registration is signed by the key that it registers", "signer"
-        )
+        raise Refused.invalid("a registration is signed by the key that it registers", "signer")
 
 
 def _check_certificate(registration: Registration, trust: ChannelTrust) -> None:
@@ -131,23 +125,17 @@ def _check_custodians(registration: Registration, keys: Sequence[SealedKey]) -> 
     carried = {(key.msp, hashlib.sha256(key.sealed).digest()) for key in keys}
     wrong_place = any(key.key != sealed_record_key_name(registration.address) for key in keys)
     if wrong_place or carried != named or len(keys) != len(named):
-        raise Refused(
-            code_pb2.CODE_INVALID,
-            "the sealed keys are not those that the command names: send one for each custodian",
-            "sealed_keys",
+        raise Refused.invalid(
+            "the sealed keys are not those that the command names: send one for each custodian", "sealed_keys"
         )
 
 
 def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
     if len(evidence) > MAX_EVIDENCE_BYTES:
-        raise Refused(
-            code_pb2.CODE_TOO_LARGE, f"evidence has at most {MAX_EVIDENCE_BYTES} bytes", "sealed_evidence"
-        )
+        raise Refused.too_large(f"evidence has at most {MAX_EVIDENCE_BYTES} bytes", "sealed_evidence")
     if not evidence:
-        raise Refused(
-            code_pb2.CODE_INVALID,
-            "a patient shows the reviewers evidence: seal it and send it along",
-            "sealed_evidence",
+        raise Refused.invalid(
+            "a patient shows the reviewers evidence: seal it and send it along", "sealed_evidence"
         )
     # Computed, not parsed, so that only one form of a CID passes, and only raw.
     if evidence_cid != cid.raw(evidence):
@@ -155,4 +143,4 @@ def _check_evidence(evidence_cid: str, evidence: bytes) -> None:
 
 
 def _invalid(reason: str, field: str) -> Refused:
-    return Refused(code_pb2.CODE_INVALID, reason, f"{_BODY}.{field}")
+    return Refused.invalid(reason, f"{_BODY}.{field}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address as addresses
 from services.identity.domain import roles
 from services.runtime.refusal import Refused
@@ -74,13 +73,11 @@ def place_named(token: str) -> QueuePosition:
         return FIRST
     age, _, address = token.partition(".")
     if not (age.isascii() and age.isdigit() and len(age) <= _LONGEST_AGE and addresses.is_address(address)):
-        raise Refused(
-            code_pb2.CODE_INVALID, "not a token of this list; start again without one", "page_token"
-        )
+        raise Refused.invalid("not a token of this list; start again without one", "page_token")
     return int(age), address
 
 
 def check_administrator(*, role: str, home_msp: str, active: bool, own_msp: str) -> None:
     """Raise Refused FORBIDDEN unless the channel has this as an active administrator of this member."""
     if role != roles.ADMINISTRATOR or home_msp != own_msp or not active:
-        raise Refused(code_pb2.CODE_FORBIDDEN, "this is for an active administrator of this member alone")
+        raise Refused.forbidden("this is for an active administrator of this member alone")

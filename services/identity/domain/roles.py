@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.refusal import Refused
 
 PATIENT = "patient"
@@ -14,25 +13,19 @@ INVITED = frozenset({"clinician", ADMINISTRATOR, "engine", "device", "researcher
 def check_invitable(role: str) -> None:
     """Raise Refused INVALID unless the role is one to be invited to."""
     if role == PATIENT:
-        raise Refused(code_pb2.CODE_INVALID, "a patient needs no invitation; enrol without a secret", "role")
+        raise Refused.invalid("a patient needs no invitation; enrol without a secret", "role")
     if role not in INVITED:
-        raise Refused(code_pb2.CODE_INVALID, f"choose a role: one of {', '.join(sorted(INVITED))}", "role")
+        raise Refused.invalid(f"choose a role: one of {', '.join(sorted(INVITED))}", "role")
 
 
 def check_enrollable(role: str, secret: str) -> None:
     """Raise Refused unless the role is known and comes with a secret where it needs one."""
     if role == PATIENT:
         if secret:
-            raise Refused(
-                code_pb2.CODE_INVALID, "a patient enrols without a secret; leave it empty", "secret"
-            )
+            raise Refused.invalid("a patient enrols without a secret; leave it empty", "secret")
     elif role not in INVITED:
-        raise Refused(
-            code_pb2.CODE_INVALID, f"choose a role: {PATIENT}, or one of {', '.join(sorted(INVITED))}", "role"
-        )
+        raise Refused.invalid(f"choose a role: {PATIENT}, or one of {', '.join(sorted(INVITED))}", "role")
     elif not secret:
-        raise Refused(
-            code_pb2.CODE_UNAUTHENTICATED,
-            "this role needs an invitation; ask an administrator for its secret",
-            "secret",
+        raise Refused.unauthenticated(
+            "this role needs an invitation; ask an administrator for its secret", "secret"
         )

@@ -7,7 +7,6 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.refusal import Refused
 
 MOST_DELEGATION_BYTES = 3 * 1024
@@ -36,8 +35,7 @@ class Subject:
 def binding_of(dpop_jkt: str, certificate_x5t_s256: str) -> Binding:
     """The one thumbprint that is set. Raises Refused INVALID for none, both, or a malformed one."""
     if bool(dpop_jkt) == bool(certificate_x5t_s256):
-        raise Refused(
-            code_pb2.CODE_INVALID,
+        raise Refused.invalid(
             "a token is bound to one key: give the thumbprint of the DPoP key or of the client certificate",
             "dpop_jkt",
         )
@@ -47,18 +45,15 @@ def binding_of(dpop_jkt: str, certificate_x5t_s256: str) -> Binding:
         else ("x5t#S256", "certificate_x5t_s256", certificate_x5t_s256)
     )
     if not _is_thumbprint(thumbprint):
-        raise Refused(
-            code_pb2.CODE_INVALID, "a thumbprint is SHA-256 in base64url without padding: 43 characters", path
-        )
+        raise Refused.invalid("a thumbprint is SHA-256 in base64url without padding: 43 characters", path)
     return Binding(method, thumbprint)
 
 
 def check_active(subject: Subject) -> None:
     """Raise Refused INACTIVE_SIGNER unless the identity is active. To be asked after the signature."""
     if not subject.active:
-        raise Refused(
-            code_pb2.CODE_INACTIVE_SIGNER,
-            "this identity is not active (waiting for review, rejected or suspended); ask its hospital",
+        raise Refused.inactive_signer(
+            "this identity is not active (waiting for review, rejected or suspended); ask its hospital"
         )
 
 

@@ -77,10 +77,8 @@ class EvidenceCollector:
         for entry in entries:
             if concerning in (entry.signer, entry.on_behalf_of, entry.patient, entry.subject):
                 return entry
-        raise MeshError(
-            code_pb2.CODE_NOT_FOUND,
-            "no such command that concerns you is committed on this member's peer",
-            "command_id",
+        raise MeshError.not_found(
+            "no such command that concerns you is committed on this member's peer", "command_id"
         )
 
     async def _endorsed(
@@ -92,9 +90,9 @@ class EvidenceCollector:
         try:
             values = list(state_pb2.QueryResult.FromString(answer).values)
         except DecodeError as exc:
-            raise MeshError(code_pb2.CODE_INTERNAL, "the chaincode's answer cannot be read") from exc
+            raise MeshError.internal("the chaincode's answer cannot be read") from exc
         if len(values) != len(keys) or not all(values):
-            raise MeshError(code_pb2.CODE_NOT_FOUND, "what is to be proven is not committed")
+            raise MeshError.not_found("what is to be proven is not committed")
         return payload, values
 
     async def _endorse(
@@ -109,8 +107,7 @@ class EvidenceCollector:
                 raise mesh_error(exc) from exc
             except EndorseError as exc:
                 if not left:
-                    raise MeshError(
-                        code_pb2.CODE_UNAVAILABLE,
+                    raise MeshError.unavailable(
                         "the peers of too few members answer, or they do not agree yet; ask again",
                         retry_after_ms=500,
                     ) from exc
@@ -154,7 +151,7 @@ class EvidenceCollector:
             except EvaluateError as exc:
                 raise mesh_error(exc) from exc
             except (DecodeError, MalformedMessage, IndexError) as exc:
-                raise MeshError(code_pb2.CODE_INTERNAL, "a committed transaction cannot be read") from exc
+                raise MeshError.internal("a committed transaction cannot be read") from exc
         wanted, there = set(command_ids), list[command_pb2.SignedCommand]()
         for item in batch.items:
             for signed in item.group.commands:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Sequence
 import structlog
 
 import fabric_gateway as fabric
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import SealedKey, SealedKeys
 from services.ledger.config import LedgerConfig
 from services.ledger.domain.endorsers import Endorsers, Holders, is_absence
@@ -168,9 +167,8 @@ def _identity(config: LedgerConfig) -> tuple[fabric.Identity, fabric.Signer]:
     try:
         return fabric.load(config.msp_id, files.certificate_file.read_bytes(), files.key_file.read_bytes())
     except ValueError as exc:
-        raise MeshError(
-            code_pb2.CODE_INVALID,
-            "the files of fabric_identity are not a certificate and its P-256 key in PEM; enrol it again",
+        raise MeshError.invalid(
+            "the files of fabric_identity are not a certificate and its P-256 key in PEM; enrol it again"
         ) from exc
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
+from cbmdhi.command.v1 import command_pb2, state_pb2
 from cbmdhi.protocol.state_keys import (
     POLICY,
     audit_key,
@@ -101,9 +101,7 @@ class PeerState:
             return []
         result = await self._ask(state_pb2.Query(get_keys=state_pb2.GetKeys(keys=keys)))
         if len(result.values) != len(keys):
-            raise MeshError(
-                code_pb2.CODE_INTERNAL, "the chaincode did not answer what was asked; look at its version"
-            )
+            raise MeshError.internal("the chaincode did not answer what was asked; look at its version")
         return list(result.values)
 
     async def _ask(self, query: state_pb2.Query) -> state_pb2.QueryResult:
@@ -112,7 +110,7 @@ class PeerState:
         except EvaluateError as exc:
             raise mesh_error(exc) from exc
         except DecodeError as exc:
-            raise MeshError(code_pb2.CODE_INTERNAL, "the chaincode's answer cannot be read") from exc
+            raise MeshError.internal("the chaincode's answer cannot be read") from exc
 
 
 def _identity(
@@ -133,14 +131,10 @@ def mesh_error(exc: EvaluateError) -> MeshError:
         return MeshError(code, "the chaincode refused the question; correct what was asked")
     match exc.status.name:
         case "DEADLINE_EXCEEDED":
-            return MeshError(
-                code_pb2.CODE_DEADLINE_EXCEEDED, "the member's peer did not answer in time; ask again"
-            )
+            return MeshError.deadline_exceeded("the member's peer did not answer in time; ask again")
         case "UNAVAILABLE" | "ABORTED" | "CANCELLED" | "RESOURCE_EXHAUSTED":
-            return MeshError(
-                code_pb2.CODE_UNAVAILABLE, "the member's peer or chaincode is not there; ask again", "", 500
+            return MeshError.unavailable(
+                "the member's peer or chaincode is not there; ask again", retry_after_ms=500
             )
         case _:
-            return MeshError(
-                code_pb2.CODE_UNAVAILABLE, "the member's peer refused the question; its operator must look"
-            )
+            return MeshError.unavailable("the member's peer refused the question; its operator must look")

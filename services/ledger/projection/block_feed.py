@@ -1,6 +1,5 @@
 """What was committed, block by block and without gaps, for services that keep their own lists."""
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from fabric_gateway import EvaluateError
 from services.ledger.channel.peer_state import mesh_error
@@ -32,7 +31,7 @@ class BlockFeed:
             except EvaluateError as exc:
                 raise mesh_error(exc) from exc
             except MalformedState as exc:
-                raise MeshError(code_pb2.CODE_INTEGRITY, "a committed value cannot be read") from exc
+                raise MeshError.integrity("a committed value cannot be read") from exc
             for transaction in one.transactions:
                 whole = told(self._channel_name, transaction)
                 size += whole.ByteSize()

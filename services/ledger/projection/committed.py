@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from cbmdhi.command.v1 import code_pb2
 from fabric_gateway import Block, BlockTransaction
 from services.ledger.domain.transactions import Change, CommittedTransaction, facts_of
 from services.runtime.errors import MeshError
@@ -45,10 +44,9 @@ def committed(block: Block, channel: str, chaincode: str) -> CommittedBlock:
 def check_continues(checkpoint: Checkpoint, previous_hash: bytes) -> None:
     """Raises MeshError INTEGRITY when a block does not follow the one that was read before it."""
     if checkpoint.header_hash and checkpoint.header_hash != previous_hash:
-        raise MeshError(
-            code_pb2.CODE_INTEGRITY,
+        raise MeshError.integrity(
             "the peer's next block does not follow the blocks read before: it is another chain, or it was "
-            "changed; find out which, and delete the projection's file to read the chain again",
+            "changed; find out which, and delete the projection's file to read the chain again"
         )
 
 

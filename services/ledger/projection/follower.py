@@ -143,9 +143,8 @@ class ProjectionFollower:
                 try:
                     one = committed(block, self._channel_name, self._chaincode)
                 except MalformedState as exc:
-                    raise MeshError(
-                        code_pb2.CODE_INTEGRITY,
-                        "a committed value cannot be read; run the service's version that fits the chaincode",
+                    raise MeshError.integrity(
+                        "a committed value cannot be read; run the service's version that fits the chaincode"
                     ) from exc
                 self._recent.add(one)
                 yield one

@@ -7,7 +7,7 @@ from sqlite3 import Row
 
 import orjson
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid as cids
 from services.ledger.channel.clock import EPOCH_SECONDS
@@ -235,9 +235,7 @@ def _is_batch(root_cid: str) -> bool:
     try:
         return cids.codec(cids.to_bytes(root_cid)) == cids.DAG_CBOR
     except ValueError as exc:
-        raise MeshError(
-            code_pb2.CODE_INVALID, "not a CIDv1 of raw or dag-cbor with SHA-256", "root_cid"
-        ) from exc
+        raise MeshError.invalid("not a CIDv1 of raw or dag-cbor with SHA-256", "root_cid") from exc
 
 
 def _page_size(asked: int) -> int:
@@ -266,4 +264,4 @@ def _number(token: str) -> int:
 
 
 def _not_a_token() -> MeshError:
-    return MeshError(code_pb2.CODE_INVALID, "not a token of this list; start again without one", "page_token")
+    return MeshError.invalid("not a token of this list; start again without one", "page_token")

@@ -145,18 +145,15 @@ def _checked(
     submissions: Sequence[ledger_pb2.SealedGroup], caller: str, sealed: Sequence[state_pb2.SealedBatch]
 ) -> list[_Pending]:
     if not submissions:
-        raise MeshError(code_pb2.CODE_INVALID, "a request holds at least one submission", "submissions")
+        raise MeshError.invalid("a request holds at least one submission", "submissions")
     if len(submissions) > MAX_SUBMISSIONS:
-        raise MeshError(
-            code_pb2.CODE_TOO_LARGE,
-            f"a request holds at most {MAX_SUBMISSIONS} submissions; send fewer at once",
-            "submissions",
+        raise MeshError.too_large(
+            f"a request holds at most {MAX_SUBMISSIONS} submissions; send fewer at once", "submissions"
         )
     sizes = [submission.ByteSize() for submission in submissions]
     seals = {seal.root_sha256: seal.SerializeToString() for seal in sealed}
     if sum(sizes) + sum(map(len, seals.values())) > MAX_REQUEST_BYTES:
-        raise MeshError(
-            code_pb2.CODE_TOO_LARGE,
+        raise MeshError.too_large(
             f"a request holds at most {MAX_REQUEST_BYTES} bytes; send fewer submissions at once",
             "submissions",
         )
@@ -167,7 +164,7 @@ def _checked(
         commands = len(submission.item.group.commands)
         if not commands:
             path = f"submissions[{index}].item.group"
-            raise MeshError(code_pb2.CODE_INVALID, "a group holds at least one command", path)
+            raise MeshError.invalid("a group holds at least one command", path)
         lane = batches.lane_of(submission)
         # A seal is in a transaction once, and submissions that share it are mostly in one batch.
         shares = sum(len(seal) // sharing[root] for root, seal in named[index].items())
@@ -188,9 +185,9 @@ def _answer(pending: _Pending, answer: _Answer | MeshError) -> ledger_pb2.GroupR
         if isinstance(failure, MeshError):
             return _failed(pending, failure, taken=answer.taken)
         raise failure
-    late = MeshError(code_pb2.CODE_UNKNOWN_OUTCOME, failures.UNKNOWN_REASON)
+    late = MeshError.unknown_outcome(failures.UNKNOWN_REASON)
     if not answer.taken:
-        late = MeshError(code_pb2.CODE_DEADLINE_EXCEEDED, _TOO_LATE)
+        late = MeshError.deadline_exceeded(_TOO_LATE)
     return _failed(pending, late, taken=answer.taken)
 
 

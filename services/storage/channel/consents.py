@@ -65,6 +65,6 @@ class Consents:
         return [
             verdict
             if verdict.code == code_pb2.CODE_OK
-            else MeshError(code_pb2.CODE_FORBIDDEN, f"it was permitted and is not any more: {verdict.reason}")
+            else MeshError.forbidden(f"it was permitted and is not any more: {verdict.reason}")
             for verdict in await self._source.explain(items)
         ]

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import grpc
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import CommandGroup, SignedCommand
 from cbmdhi.command.v1.state_pb2 import (
     BatchItem,
@@ -180,7 +179,7 @@ def _parts(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def _check_places(asked: Sequence[object], places: Sequence[object]) -> None:
     if len(places) != len(asked):
-        raise MeshError(code_pb2.CODE_INTERNAL, "the ledger's answer does not fit the question; send again")
+        raise MeshError.internal("the ledger's answer does not fit the question; send again")
 
 
 def _certified(address: str, place: ledger_pb2.GetIdentityResponse) -> IdentityDocument | MeshError:

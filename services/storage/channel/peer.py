@@ -10,7 +10,6 @@ import asyncio
 from types import TracebackType
 
 import fabric_gateway as fabric
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import block as blocks
 from cbmdhi.protocol.proof import Trust
 from services.runtime.errors import MeshError
@@ -36,9 +35,8 @@ class OwnPeer:
                 config.msp_id, files.certificate_file.read_bytes(), files.key_file.read_bytes()
             )
         except ValueError as exc:
-            raise MeshError(
-                code_pb2.CODE_INVALID,
-                "the files of fabric_identity are not a certificate and its P-256 key in PEM; enrol it again",
+            raise MeshError.invalid(
+                "the files of fabric_identity are not a certificate and its P-256 key in PEM; enrol it again"
             ) from exc
         self._connection = fabric.open_channel(
             config.peer.address, config.peer.tls_ca_file.read_bytes(), config.peer.tls_server_name
@@ -58,16 +56,15 @@ class OwnPeer:
             status = await self._network.commit(tx_id).status(max(wait_seconds, _LEAST_WAIT_SECONDS))
             block = (await self._network.block_by_number(status.block_number)).raw
             if not status.successful and not await asyncio.to_thread(_valid_twin, block, tx_id, status.code):
-                raise MeshError(
-                    code_pb2.CODE_FORBIDDEN,
-                    f"the own peer found the transaction invalid ({status.name}); send the access again",
+                raise MeshError.forbidden(
+                    f"the own peer found the transaction invalid ({status.name}); send the access again"
                 )
             return block
         except fabric.CommitStatusError as exc:
             if exc.status.name != "DEADLINE_EXCEEDED":
                 raise _unavailable() from exc
-            raise MeshError(
-                code_pb2.CODE_NOT_FOUND, "no such transaction is committed on this member's peer", "tx_id"
+            raise MeshError.not_found(
+                "no such transaction is committed on this member's peer", "tx_id"
             ) from exc
         except fabric.FabricError as exc:
             raise _unavailable() from exc
@@ -120,6 +117,4 @@ def _valid_twin(block: bytes, tx_id: str, code: int) -> bool:
 
 
 def _unavailable() -> MeshError:
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE, "the member's peer is not there; ask again", retry_after_ms=500
-    )
+    return MeshError.unavailable("the member's peer is not there; ask again", retry_after_ms=500)

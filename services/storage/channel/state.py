@@ -7,7 +7,6 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import SignedCommand
 from cbmdhi.command.v1.state_pb2 import (
     AuditEntry,
@@ -60,16 +59,14 @@ class ChannelState:
     async def _values(self, keys: Sequence[str]) -> list[bytes]:
         values = list((await self._ask(Query(get_keys=GetKeys(keys=keys)))).values)
         if len(values) != len(keys):
-            raise MeshError(
-                code_pb2.CODE_INTERNAL, "the chaincode did not answer what was asked; look at its version"
-            )
+            raise MeshError.internal("the chaincode did not answer what was asked; look at its version")
         return values
 
     async def _ask(self, query: Query) -> QueryResult:
         try:
             return QueryResult.FromString(await self._peer.query(query.SerializeToString()))
         except DecodeError as exc:
-            raise MeshError(code_pb2.CODE_INTERNAL, "the chaincode's answer cannot be read") from exc
+            raise MeshError.internal("the chaincode's answer cannot be read") from exc
 
 
 def stands_still(newest_epoch: int, now_ms: int) -> bool:

@@ -11,14 +11,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Access, BreakGlass, Delegation, SignedCommand
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import command, proof
-
-
-class NotGranted(Exception):
-    """No key follows from the transaction. `reason` is a sentence that a person can act on."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+from services.runtime.refusal import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +38,36 @@ class ReadGrant:
 
 
 def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: Set[str]) -> ReadGrant:
-    """The grant in a verified transaction. Raises NotGranted.
+    """The grant in a verified transaction. Raises Refused FORBIDDEN.
 
     The reader is the signer of the command: for a delegated command, the device. A command that was sent
     again has its grant in its first transaction and in no later one.
     """
     if not verified.valid:
-        raise NotGranted("the transaction was committed as invalid; send the access again")
+        raise Refused.forbidden("the transaction was committed as invalid; send the access again")
     endorsed = members & set(verified.endorsers)
     if 2 * len(endorsed) <= len(members):
-        raise NotGranted(
+        raise Refused.forbidden(
             f"{len(endorsed)} of {len(members)} members endorsed the decision, more than half are needed"
         )
     try:
         found = proof.find_verdict(verified, command_id)
         body = command.body_of(found.command)[1]
     except proof.ProofError as error:
-        raise NotGranted("the transaction holds no verdict about that command; name its own tx_id") from error
+        raise Refused.forbidden(
+            "the transaction holds no verdict about that command; name its own tx_id"
+        ) from error
     except command.MalformedCommand as error:
-        raise NotGranted("the command has no body that this version knows") from error
+        raise Refused.forbidden("the command has no body that this version knows") from error
     if found.verdict.code == code_pb2.CODE_ALREADY_COMMITTED:
-        raise NotGranted("the command was sent again; name the transaction of its first verdict")
+        raise Refused.forbidden("the command was sent again; name the transaction of its first verdict")
     if found.verdict.code != code_pb2.CODE_OK:
-        raise NotGranted("the decision refused the access")
+        raise Refused.forbidden("the decision refused the access")
     if not isinstance(body, Access | BreakGlass):
-        raise NotGranted("the command is not an access; only Access and BreakGlass release a key")
+        raise Refused.forbidden("the command is not an access; only Access and BreakGlass release a key")
     record = found.verdict.record
     if (record.patient, record.record_id, record.version) != (body.patient, body.record_id, body.version):
-        raise NotGranted("the decision is about another record; look at the chaincode's version")
+        raise Refused.forbidden("the decision is about another record; look at the chaincode's version")
     access = body if isinstance(body, Access) else Access()
     return ReadGrant(
         reader=found.command.signer,
@@ -90,14 +85,14 @@ def derive_grant(verified: proof.VerifiedTransaction, command_id: str, members: 
 
 
 def check_age(grant: ReadGrant, *, now_ms: int, max_age_ms: int, max_skew_ms: int) -> None:
-    """Check that a grant may still be used, and is not dated ahead of its time. Raises NotGranted."""
+    """Check that a grant may still be used, and is not dated ahead of its time. Raises Refused FORBIDDEN."""
     age_ms = now_ms - grant.decided_at_ms
     if age_ms > max_age_ms:
-        raise NotGranted(
+        raise Refused.forbidden(
             f"the decision is over {max_age_ms // 1000} s old; ask for access again with a new command"
         )
     if age_ms < -max_skew_ms:
-        raise NotGranted("the decision is dated in the future; set the clocks of the members right")
+        raise Refused.forbidden("the decision is dated in the future; set the clocks of the members right")
 
 
 def _actor(signed: SignedCommand) -> str:
@@ -107,4 +102,4 @@ def _actor(signed: SignedCommand) -> str:
     try:
         return Delegation.FromString(signed.delegation.delegation).delegator
     except DecodeError as error:
-        raise NotGranted("the command's delegation cannot be read") from error
+        raise Refused.forbidden("the command's delegation cannot be read") from error

@@ -6,14 +6,7 @@ from dataclasses import dataclass
 
 from cbmdhi.command.v1.command_pb2 import SignedCommand
 from cbmdhi.protocol import command, words
-
-
-class NotAnEmergency(Exception):
-    """The command cannot be carried out. `reason` is a sentence that a person can act on."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+from services.runtime.refusal import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +31,18 @@ class Emergency:
 
 
 def of_command(signed: SignedCommand) -> Emergency:
-    """The emergency that a command states. Raises NotAnEmergency."""
+    """The emergency that a command states. Raises Refused INVALID."""
     try:
         header, body = command.parse(signed)
     except command.MalformedCommand as error:
-        raise NotAnEmergency("not a command with a body") from error
+        raise _refused("not a command with a body") from error
     if not body.HasField("emergency_access") or signed.HasField("delegation"):
-        raise NotAnEmergency("not an EmergencyAccess, signed in person")
+        raise _refused("not an EmergencyAccess, signed in person")
     try:
         # The command will be recorded on the channel unchanged.
         words.check_command(signed, header, body, "command", "body")
     except words.NotAWord as error:
-        raise NotAnEmergency(str(error)) from error
+        raise _refused(str(error)) from error
     glass = body.emergency_access.glass
     return Emergency(
         command_id=header.command_id,
@@ -63,9 +56,13 @@ def of_command(signed: SignedCommand) -> Emergency:
 
 
 def check_fresh(asked: Emergency, *, now_ms: int, max_age_ms: int, max_skew_ms: int) -> None:
-    """Check that it was signed just now, so that an old one opens nothing. Raises NotAnEmergency."""
+    """Check that it was signed just now, so that an old one opens nothing. Raises Refused INVALID."""
     age_ms = now_ms - asked.issued_at_ms
     if age_ms > max_age_ms:
-        raise NotAnEmergency(f"it was signed over {max_age_ms // 1000} s ago; sign it anew")
+        raise _refused(f"it was signed over {max_age_ms // 1000} s ago; sign it anew")
     if age_ms < -max_skew_ms:
-        raise NotAnEmergency("it is dated in the future; set the clocks right and sign it anew")
+        raise _refused("it is dated in the future; set the clocks right and sign it anew")
+
+
+def _refused(reason: str) -> Refused:
+    return Refused.invalid(reason, "command")

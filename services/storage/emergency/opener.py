@@ -105,16 +105,13 @@ class EmergencyOpener:
         return opened
 
     async def _open(self, signed: SignedCommand) -> OpenedRecord:
-        try:
-            asked = emergency.of_command(signed)
-            emergency.check_fresh(
-                asked,
-                now_ms=self._now_ms(),
-                max_age_ms=MAX_AGE_SECONDS * 1000,
-                max_skew_ms=self._max_skew_ms,
-            )
-        except emergency.NotAnEmergency as error:
-            raise MeshError(code_pb2.CODE_INVALID, error.reason, "command") from error
+        asked = emergency.of_command(signed)
+        emergency.check_fresh(
+            asked,
+            now_ms=self._now_ms(),
+            max_age_ms=MAX_AGE_SECONDS * 1000,
+            max_skew_ms=self._max_skew_ms,
+        )
         async with self._locks.hold(asked.clinician):
             charges = await self._emergency_log.charges(asked.clinician)
             decision = await self._state.decide_emergency(signed, charges)
@@ -123,14 +120,10 @@ class EmergencyOpener:
             # The key may leave only when the decision is on this member's disk.
             outcome = await self._emergency_log.keep(asked, self._now_ms(), len(charges))
         if outcome is LogOutcome.THERE:
-            raise MeshError(
-                code_pb2.CODE_CONFLICT, "the key was released on this command already; sign a new one"
-            )
+            raise MeshError.conflict("the key was released on this command already; sign a new one")
         if outcome is LogOutcome.CHANGED:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
-                "more was opened meanwhile; send the same command again",
-                retry_after_ms=100,
+            raise MeshError.unavailable(
+                "more was opened meanwhile; send the same command again", retry_after_ms=100
             )
         _log.warning("emergency.opened", count=len(charges) + 1)
         self._wake_recorder()
@@ -145,22 +138,18 @@ class EmergencyOpener:
         named = (asked.clinician, asked.patient, asked.patient, asked.record_id, asked.version)
         people = decision.clinician.address, decision.patient.address
         if named != (*people, record.patient, record.record_id, record.version):
-            raise MeshError(code_pb2.CODE_INTERNAL, "the own peer decided about something else; ask again")
+            raise MeshError.internal("the own peer decided about something else; ask again")
         try:
             registration.check_keys(decision.clinician, decision.registration)
             command.verify(asked.signed, decision.clinician.signing_public_key)
         except registration.NotCertified as error:
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "the clinician's keys are not those of the registration"
-            ) from error
+            raise MeshError.integrity("the clinician's keys are not those of the registration") from error
         except signature.BadSignature as error:
-            raise MeshError(
-                code_pb2.CODE_BAD_SIGNATURE, "the command is not signed by the clinician's registered key"
+            raise MeshError.bad_signature(
+                "the command is not signed by the clinician's registered key"
             ) from error
         if {decision.patient.home_msp, decision.clinician.home_msp} != {self._own_msp}:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN, "without a majority a member opens records of its own patients alone"
-            )
+            raise MeshError.forbidden("without a majority a member opens records of its own patients alone")
         # Nobody can be suspended without a majority, but a CA can revoke.
         self._revocations.check(decision.clinician.home_msp, decision.clinician.address)
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import proof
 from services.runtime.concurrency import each
 from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
+from services.runtime.refusal import Refused
 from services.runtime.ttl_cache import TtlCache
 from services.storage.domain import decision
 from services.storage.domain.decision import ReadGrant
@@ -83,8 +83,8 @@ class DecisionProofs:
                 max_age_ms=self._max_age_ms,
                 max_skew_ms=self._max_skew_ms,
             )
-        except decision.NotGranted as exc:
-            return MeshError(code_pb2.CODE_FORBIDDEN, exc.reason)
+        except Refused as refused:
+            return refused
         return grant
 
     async def _verify(self, tx_id: str) -> _Verified:
@@ -105,8 +105,8 @@ class DecisionProofs:
                 try:
                     verified = await _verified(block, tx_id, trust)
                 except proof.ProofError as exc:
-                    raise MeshError(
-                        code_pb2.CODE_FORBIDDEN, f"the decision is not proven ({exc.check}): {exc.reason}"
+                    raise MeshError.forbidden(
+                        f"the decision is not proven ({exc.check}): {exc.reason}"
                     ) from exc
             self._verified.put(tx_id, verified)
             return verified

@@ -142,7 +142,7 @@ class KeyRelease:
         first = await self._releases.claim([grants[key] for key in sealed]) if sealed else []
         for key, is_first in zip(sealed, first, strict=True):
             if not is_first:
-                released[key] = MeshError(code_pb2.CODE_CONFLICT, RELEASED_BEFORE)
+                released[key] = MeshError.conflict(RELEASED_BEFORE)
         for one in released.values():
             if isinstance(one, MeshError):
                 self._count(one)
@@ -157,14 +157,12 @@ class KeyRelease:
             data_key = envelope.unwrap_data_key(header, writer_key, binding)
         except envelope.CannotOpen as exc:
             self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError(code_pb2.CODE_INTEGRITY, "the envelope is not that of this record") from exc
+            raise MeshError.integrity("the envelope is not that of this record") from exc
         place = (grant.reader, grant.command_id, grant.record_id, str(grant.version))
         try:
             return hpke.seal(entitled.reader_public_key, data_key, hpke.DATA_KEY, *place)
         except ValueError as exc:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN, "nothing can be sealed to the reader's registered key"
-            ) from exc
+            raise MeshError.forbidden("nothing can be sealed to the reader's registered key") from exc
 
     def _count(self, err: MeshError) -> None:
         self._metrics.key_releases.labels("refused" if err.code in _REFUSED else "failed").inc()
@@ -183,7 +181,5 @@ def _again(err: MeshError) -> MeshError:
 
 def _active(reader: IdentityDocument) -> IdentityDocument:
     if reader.status != IDENTITY_STATUS_ACTIVE or len(reader.hpke_public_key) != hpke.PUBLIC_KEY_BYTES:
-        raise MeshError(
-            code_pb2.CODE_FORBIDDEN, "the reader is not active any more; have the identity reinstated"
-        )
+        raise MeshError.forbidden("the reader is not active any more; have the identity reinstated")
     return reader

@@ -129,14 +129,10 @@ class RecordOpener:
             header, parsed = envelope.header(root_block)
         except envelope.CannotOpen as exc:
             self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "what lies under the record's CID is no envelope"
-            ) from exc
+            raise MeshError.integrity("what lies under the record's CID is no envelope") from exc
         if parsed.writer_key_id != key_id:
             self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "the envelope names another writer key than the channel does"
-            )
+            raise MeshError.integrity("the envelope names another writer key than the channel does")
         return header
 
     async def _keys(
@@ -175,16 +171,15 @@ class RecordOpener:
         sealed = await self._members.release_key(msp, tx_id, command_id, header, self._release_seconds)
         if len(sealed) != _SEALED_DATA_KEY_BYTES:
             self._metrics.integrity_failures.labels("sealed-key").inc()
-            raise MeshError(code_pb2.CODE_INTEGRITY, "the member gave no sealed data key")
+            raise MeshError.integrity("the member gave no sealed data key")
         return sealed
 
 
 def _take(budget: ByteBudget, size: int) -> None:
     """Take from the budget. The last one may exceed it. Raises MeshError TOO_LARGE."""
     if not budget.take_rest(size):
-        raise MeshError(
-            code_pb2.CODE_TOO_LARGE,
-            f"the records before it have over {_MOST_BYTES // MIB} MiB already; ask for it alone",
+        raise MeshError.too_large(
+            f"the records before it have over {_MOST_BYTES // MIB} MiB already; ask for it alone"
         )
 
 
@@ -205,8 +200,7 @@ def _not_released(codes: list[int]) -> MeshError:
     ):
         if codes and all(found == code for found in codes):
             return MeshError(code, reason)
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE,
+    return MeshError.unavailable(
         "neither the record's writer nor a custodian of its patient released the key; try again",
         retry_after_ms=1000,
     )

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import hpke
 from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
@@ -124,9 +123,8 @@ class WriterKeyOpener:
             if self._own_msp in one.custodians:
                 asked.append((place, one.record))
             else:
-                found[place] = MeshError(
-                    code_pb2.CODE_NOT_FOUND,
-                    "this member holds no key for that record; ask its writer or a custodian",
+                found[place] = MeshError.not_found(
+                    "this member holds no key for that record; ask its writer or a custodian"
                 )
         if not asked:
             return found
@@ -153,9 +151,8 @@ class WriterKeyOpener:
 
     def _opened(self, record: RecordVersion, record_key: bytes, writer_key: bytes) -> bytes:
         if not record_key or not writer_key:
-            raise MeshError(
-                code_pb2.CODE_NOT_FOUND,
-                "this member's sealed keys for that record are gone; ask another custodian",
+            raise MeshError.not_found(
+                "this member's sealed keys for that record are gone; ask another custodian"
             )
         named = record.content.writer_key
         if hashlib.sha256(writer_key).digest() != named.sealed_key_sha256:
@@ -169,4 +166,4 @@ class WriterKeyOpener:
 
     def _damaged(self, reason: str) -> MeshError:
         self._metrics.integrity_failures.labels("sealed-key").inc()
-        return MeshError(code_pb2.CODE_INTEGRITY, reason)
+        return MeshError.integrity(reason)

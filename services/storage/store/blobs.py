@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address, envelope, ids
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
@@ -33,17 +32,11 @@ class Blobs:
         Raises MeshError TOO_LARGE, INVALID, UNAVAILABLE.
         """
         if len(blob) > batch.MAX_BLOB_BYTES:
-            raise MeshError(
-                code_pb2.CODE_TOO_LARGE, f"a blob has at most {batch.MAX_BLOB_BYTES // batch.MIB} MiB", "blob"
-            )
+            raise MeshError.too_large(f"a blob has at most {batch.MAX_BLOB_BYTES // batch.MIB} MiB", "blob")
         if not blob or cids.raw(blob) != cid:
-            raise MeshError(
-                code_pb2.CODE_INVALID, "the CID is not that of the blob (CIDv1, raw, SHA-256, base32)", "cid"
-            )
+            raise MeshError.invalid("the CID is not that of the blob (CIDv1, raw, SHA-256, base32)", "cid")
         if not ids.is_uuid7(command_id) or not address.is_address(signer):
-            raise MeshError(
-                code_pb2.CODE_INVALID, "name the command of the registration and its signer", "command_id"
-            )
+            raise MeshError.invalid("name the command of the registration and its signer", "command_id")
         consortium = await self._register.consortium()
         place = Placement(placement.copies_elsewhere(consortium.min_replicas), consortium.signing_keys)
         packed = batch.pack_blob(blob)
@@ -67,9 +60,7 @@ class Blobs:
         try:
             envelope.check_root(block)
         except envelope.CannotOpen as error:
-            raise MeshError(
-                code_pb2.CODE_FORBIDDEN,
-                "no record lies under this CID: name that of a record's content",
-                "cid",
+            raise MeshError.forbidden(
+                "no record lies under this CID: name that of a record's content", "cid"
             ) from error
         return block

@@ -69,11 +69,9 @@ class Blocks:
             chunks = envelope.chunk_cids(root)
         except envelope.CannotOpen as exc:
             self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "what lies under the record's CID is no envelope"
-            ) from exc
+            raise MeshError.integrity("what lies under the record's CID is no envelope") from exc
         if len(chunks) > batch.MAX_CONTENT_BYTES // envelope.CHUNK_BYTES + 1:
-            raise MeshError(code_pb2.CODE_INTEGRITY, "the envelope names more chunks than a content can have")
+            raise MeshError.integrity("the envelope names more chunks than a content can have")
         at_once = asyncio.Semaphore(_CHUNKS_AT_ONCE)
 
         async def chunk(name: str) -> bytes:
@@ -103,7 +101,7 @@ class Blocks:
         """
         block = await self._store.get(_known_form(cid))
         if block is None:
-            raise MeshError(code_pb2.CODE_NOT_FOUND, "this member does not hold that block; ask another")
+            raise MeshError.not_found("this member does not hold that block; ask another")
         return block
 
     async def _find(self, cid: str, replicas: Sequence[str], missing: list[tuple[str, bytes]]) -> bytes:
@@ -136,7 +134,7 @@ class Blocks:
             self._metrics.count_check("member", matched=False)
             self._metrics.integrity_failures.labels("member-block").inc()
             _log.error("block.member_failed", member=msp, code="INTEGRITY")
-            raise MeshError(code_pb2.CODE_INTEGRITY, "a member gave other bytes than the CID names") from exc
+            raise MeshError.integrity("a member gave other bytes than the CID names") from exc
         self._metrics.count_check("member", matched=True)
         return block
 
@@ -163,20 +161,15 @@ def _known_form(cid: str) -> str:
     try:
         cids.to_bytes(cid)
     except ValueError as exc:
-        raise MeshError(
-            code_pb2.CODE_INVALID, "that is no CIDv1 in base32 of raw or dag-cbor with SHA-256", "cid"
-        ) from exc
+        raise MeshError.invalid("that is no CIDv1 in base32 of raw or dag-cbor with SHA-256", "cid") from exc
     return cid
 
 
 def _nowhere(faults: set[int]) -> MeshError:
     if code_pb2.CODE_INTEGRITY in faults:
-        return MeshError(
-            code_pb2.CODE_INTEGRITY, "what is stored does not match its CID and no member has it unchanged"
-        )
+        return MeshError.integrity("what is stored does not match its CID and no member has it unchanged")
     if faults <= {code_pb2.CODE_NOT_FOUND}:
-        return MeshError(code_pb2.CODE_NOT_FOUND, "no member that answers holds that block")
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE,
-        "the block is not here and members that may hold it do not answer; try again",
+        return MeshError.not_found("no member that answers holds that block")
+    return MeshError.unavailable(
+        "the block is not here and members that may hold it do not answer; try again"
     )

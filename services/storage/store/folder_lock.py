@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
 
@@ -83,9 +82,8 @@ class SharedFolder:
         ends_at, wait = loop.time() + seconds, _FIRST_WAIT_SECONDS
         while not self._try(kind, place):
             if loop.time() > ends_at:
-                raise MeshError(
-                    code_pb2.CODE_UNAVAILABLE,
-                    f"{self._file.parent} was not free of {whom} within {seconds:g} s; see what runs there",
+                raise MeshError.unavailable(
+                    f"{self._file.parent} was not free of {whom} within {seconds:g} s; see what runs there"
                 )
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)

@@ -17,7 +17,6 @@ import aiohttp
 import aioipfs
 from opentelemetry.trace import SpanKind
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
 from services.runtime import tracing
 from services.runtime.errors import MeshError
@@ -73,7 +72,7 @@ class Kubo:
             raise _refused("import and pin the batch")
         if root["Cid"]["/"] != root_cid:
             self._metrics.integrity_failures.labels("import").inc()
-            raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
+            raise MeshError.integrity("the Kubo node pinned another root than was sent")
 
     async def pin_roots(self, roots: Sequence[Root]) -> None:
         """Store roots and pin them with all linked blocks, which are here already. Idempotent.
@@ -107,7 +106,7 @@ class Kubo:
             raise _refused("pin the batches")
         if keys != [root.cid for root in roots]:
             self._metrics.integrity_failures.labels("import").inc()
-            raise MeshError(code_pb2.CODE_INTEGRITY, "the Kubo node pinned another root than was sent")
+            raise MeshError.integrity("the Kubo node pinned another root than was sent")
 
     async def unpin(self, root_cids: Sequence[str]) -> None:
         """Unpin roots. The garbage collector removes their blocks later. Idempotent.
@@ -175,9 +174,7 @@ class Kubo:
         except cids.HashMismatch as exc:
             self._metrics.count_check("own", matched=False)
             self._metrics.integrity_failures.labels("own-block").inc()
-            raise MeshError(
-                code_pb2.CODE_INTEGRITY, "a block of the own Kubo node does not match its CID"
-            ) from exc
+            raise MeshError.integrity("a block of the own Kubo node does not match its CID") from exc
         self._metrics.count_check("own", matched=True)
         return data
 
@@ -226,17 +223,13 @@ class Kubo:
                         if answer is not None:
                             return answer
         except TimeoutError as exc:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE, f"the Kubo node did not answer within {seconds:g} s; send again"
+            raise MeshError.unavailable(
+                f"the Kubo node did not answer within {seconds:g} s; send again"
             ) from exc
         except (aioipfs.RPCAccessDenied, ValueError) as exc:
             raise _refused("answer as Kubo does") from exc
-        raise MeshError(
-            code_pb2.CODE_UNAVAILABLE, "the Kubo node cannot be reached; start it, then send again"
-        ) from lost
+        raise MeshError.unavailable("the Kubo node cannot be reached; start it, then send again") from lost
 
 
 def _refused(what: str) -> MeshError:
-    return MeshError(
-        code_pb2.CODE_UNAVAILABLE, f"the Kubo node did not {what}; see its log and its disk, then send again"
-    )
+    return MeshError.unavailable(f"the Kubo node did not {what}; see its log and its disk, then send again")

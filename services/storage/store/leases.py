@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import SealedBatch
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError
@@ -79,9 +78,8 @@ class Leases:
                 # Pinned for good: everything under it is committed, so no lease is needed.
                 return
             if there is not None and there[0] != digest:
-                raise MeshError(
-                    code_pb2.CODE_CONFLICT,
-                    "the batch is held for other commands, whose fate is open; seal anew",
+                raise MeshError.conflict(
+                    "the batch is held for other commands, whose fate is open; seal anew"
                 )
             if there is None and quota is not None:
                 _check_quota(db, lease.msp, size, quota)
@@ -238,8 +236,7 @@ def _check_quota(db: sqlite3.Connection, msp: str, size: int, quota: Quota) -> N
         "SELECT count(*), coalesce(sum(size), 0) FROM lease WHERE msp = ?", (msp,)
     ).fetchone()
     if batches >= quota.batches or taken + size > quota.size:
-        raise MeshError(
-            code_pb2.CODE_RESOURCE_EXHAUSTED,
+        raise MeshError.resource_exhausted(
             "as much of this member is held here as may be while the channel has not decided on it; "
             "have another member hold the batch, or come back",
             retry_after_ms=_FIRST_LOOK_MS,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import grpc
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
 from services.runtime.client import RetryBudget, call
@@ -86,6 +85,4 @@ async def _connected(channel: grpc.aio.Channel) -> None:
         async with asyncio.timeout(_CONNECT_SECONDS):
             await channel.channel_ready()
     except TimeoutError as exc:
-        raise MeshError(
-            code_pb2.CODE_UNAVAILABLE, "the member's storage cannot be reached; send again"
-        ) from exc
+        raise MeshError.unavailable("the member's storage cannot be reached; send again") from exc

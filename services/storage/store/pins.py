@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 from time import monotonic
 from typing import Protocol
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
@@ -108,9 +107,7 @@ class Pins:
         """A new root over the records of a batch that stay."""
         block = self._block_cache.get(lease.root_cid) or await self._store.get(lease.root_cid)
         if block is None:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE, "the Kubo node does not give the batch's root; see its log"
-            )
+            raise MeshError.unavailable("the Kubo node does not give the batch's root; see its log")
         names = set(lease.with_chunks(stays))
         made = cids.batch_root([link for link in cids.links(block) if cids.from_bytes(link) in names])
         return batch.Root(cids.from_bytes(made.cid), made.block)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt, SealedBatch
 from cbmdhi.protocol import cid as cids
 from cbmdhi.protocol import replica
@@ -46,9 +45,7 @@ class Receipts:
                 raise BadSignature("the receipt is about something else")
             replica.verify_receipt(receipt, self._genesis_sha256, spki_der)
         except (BadSignature, ValueError) as exc:
-            raise MeshError(
-                code_pb2.CODE_BAD_SIGNATURE, "the member's receipt is not signed by its storage key"
-            ) from exc
+            raise MeshError.bad_signature("the member's receipt is not signed by its storage key") from exc
 
 
 def seal(lease: Lease, receipts: list[ReplicaReceipt]) -> SealedBatch:

@@ -51,8 +51,7 @@ class ReplicaHost:
         Raises MeshError TOO_LARGE, INVALID, INTEGRITY, CONFLICT, RESOURCE_EXHAUSTED, UNAVAILABLE.
         """
         if len(car) > batch.MAX_CAR_BYTES:
-            raise MeshError(
-                code_pb2.CODE_TOO_LARGE,
+            raise MeshError.too_large(
                 f"a CAR holds at most {batch.MAX_BATCH_BYTES // batch.MIB} MiB of content; send several",
                 "car",
             )
@@ -61,11 +60,9 @@ class ReplicaHost:
                 checked = await by_size(len(car), batch.check_car, car, root_cid, contents)
             except cids.HashMismatch as exc:
                 self._metrics.integrity_failures.labels("member-block").inc()
-                raise MeshError(
-                    code_pb2.CODE_INTEGRITY, "a block of the CAR does not match its CID", "car"
-                ) from exc
+                raise MeshError.integrity("a block of the CAR does not match its CID", "car") from exc
             except batch.NotABatch as exc:
-                raise MeshError(code_pb2.CODE_INVALID, f"the CAR cannot be held: {exc}", "car") from exc
+                raise MeshError.invalid(f"the CAR cannot be held: {exc}", "car") from exc
             lease = Lease(root_cid, msp, tuple(contents), checked.chunks, self._now_ms())
             try:
                 await self._pins.lease(checked.packed, lease, self._quota)

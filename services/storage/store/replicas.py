@@ -9,7 +9,6 @@ from typing import Protocol
 
 import structlog
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ReplicaReceipt
 from services.runtime.errors import MeshError, code_name
 from services.runtime.unavailable import Unavailability
@@ -79,10 +78,9 @@ class Replicas:
         if len(receipts) == first:
             receipts += await push(there + ([] if first else absent), copies - first)
         if len(receipts) < copies:
-            raise MeshError(
-                code_pb2.CODE_UNAVAILABLE,
+            raise MeshError.unavailable(
                 f"{len(receipts)} of {copies} needed copies at other members were confirmed, so nothing is"
-                " acknowledged; send again when more members answer",
+                " acknowledged; send again when more members answer"
             )
         return receipts
 

@@ -24,7 +24,7 @@ def pid_and(text: str) -> tuple[int, str]:
 
 
 def refuses(path: str) -> None:
-    raise Refused(code_pb2.CODE_INVALID, "not so", path, 3)
+    raise Refused.invalid("not so", path).at(3)
 
 
 class Unpicklable(Exception):

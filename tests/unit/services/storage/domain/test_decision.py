@@ -8,7 +8,8 @@ from cbmdhi.command.v1.state_pb2 import Batch, BatchItem, BatchResult, GroupVerd
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.protocol.proof import VerifiedTransaction
-from services.storage.domain.decision import NotGranted, ReadGrant, check_age, derive_grant
+from services.runtime.refusal import Refused
+from services.storage.domain.decision import ReadGrant, check_age, derive_grant
 from tests.support.channel import CHANNEL
 
 MEMBERS = frozenset({"A", "B", "C", "D"})
@@ -83,12 +84,12 @@ def test_a_broken_glass_grants_the_version_without_an_action_or_a_purpose() -> N
     )
 
 
-def test_a_command_that_opens_nothing_grants_nothing_and_the_reason_is_kept() -> None:
+def test_a_command_that_opens_nothing_grants_nothing_and_the_reader_is_told_why() -> None:
     command_id = uuid7()
     revoked = verified((signer(), command_id, code_pb2.CODE_OK), body=pb.RevokeConsent())
-    with pytest.raises(NotGranted, match="not an access") as caught:
+    with pytest.raises(Refused, match="not an access") as caught:
         derive_grant(revoked, command_id, MEMBERS)
-    assert caught.value.reason == str(caught.value)
+    assert caught.value.code == code_pb2.CODE_FORBIDDEN
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_command_that_opens_nothing_grants_nothing_and_the_reason_is_kept() ->
 def test_a_verdict_about_another_version_than_was_asked_for_grants_nothing(read: RecordVersion) -> None:
     command_id = uuid7()
     transaction = verified((signer(), command_id, code_pb2.CODE_OK), read=read)
-    with pytest.raises(NotGranted, match="another record"):
+    with pytest.raises(Refused, match="another record"):
         derive_grant(transaction, command_id, MEMBERS)
 
 
@@ -111,19 +112,19 @@ def test_a_verdict_about_another_version_than_was_asked_for_grants_nothing(read:
 def test_half_of_the_members_and_strangers_do_not_decide(endorsers: tuple[str, ...]) -> None:
     command_id = uuid7()
     transaction = verified((signer(), command_id, code_pb2.CODE_OK), endorsers=endorsers)
-    with pytest.raises(NotGranted, match="more than half"):
+    with pytest.raises(Refused, match="more than half"):
         derive_grant(transaction, command_id, MEMBERS)
 
 
 def test_a_neighbours_permit_is_not_ones_own() -> None:
     mine, theirs = uuid7(), uuid7()
     transaction = verified((signer(), theirs, code_pb2.CODE_OK), (signer(), mine, code_pb2.CODE_FORBIDDEN))
-    with pytest.raises(NotGranted, match="refused"):
+    with pytest.raises(Refused, match="refused"):
         derive_grant(transaction, mine, MEMBERS)
 
 
 def test_a_command_that_is_not_in_the_transaction_grants_nothing() -> None:
-    with pytest.raises(NotGranted, match="tx_id"):
+    with pytest.raises(Refused, match="tx_id"):
         derive_grant(verified((signer(), uuid7(), code_pb2.CODE_OK)), uuid7(), MEMBERS)
 
 
@@ -141,7 +142,7 @@ def test_a_grant_is_used_in_its_time_alone(now_ms: int, usable: bool) -> None:
     grant = ReadGrant("", "", "", "", "", "", 1, "", AT_MS)
     try:
         check_age(grant, now_ms=now_ms, max_age_ms=600_000, max_skew_ms=60_000)
-    except NotGranted:
+    except Refused:
         assert not usable
     else:
         assert usable
