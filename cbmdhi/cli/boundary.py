@@ -100,6 +100,8 @@ def _of_mesh(error: BaseException) -> Failure | None:
 
     if not isinstance(error, MeshError):
         return None
+    if isinstance(error, Misuse | WalletError) and isinstance(file := error.__cause__, OSError):
+        return Failure("FILE", error.reason, status=Status.MISTYPED, next_steps=_of_file(file))
     if isinstance(error, Misuse | WalletError):
         status = Status.MISTYPED
     elif isinstance(error, UnknownOutcome):

@@ -30,7 +30,8 @@ MEANING: dict[Status, str] = {
     "Look first, or send exactly the same again with `cbmdhi resend`.",
     Status.NOT_NOW: "Nothing was done: nobody answered, or not in time. The same may be typed again.",
     Status.FAULT: "A fault of this program. Please report what it printed.",
-    Status.INTERRUPTED: "Interrupted by Ctrl-C.",
+    Status.INTERRUPTED: "Interrupted by Ctrl-C. What was sent and is not known to be done is named, and kept "
+    "for `cbmdhi resend`.",
     Status.PIPE_CLOSED: "Whoever read the output has gone, as with `| head`.",
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from google.protobuf.message import Message
+
 from cbmdhi.client import Client
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.records import NewRecord, Prepared, Written
@@ -15,17 +17,22 @@ from cbmdhi.gateway.v1.gateway_pb2 import RecordReceipt
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 
+# Records that are signed before anything else has a turn.
+_TURN = 100
 Result = tuple[Written, Prepared | None]
 """What became of a record, and what was signed, where it can be sent again by itself."""
 
 _NOTHING_OF_IT = "nothing of the transaction was written: another entry of it says why"
 
 
-async def write(client: Client, writes: Writes) -> list[Result]:
-    """What became of each that was asked, in order. Raises MeshError for all of it as one."""
+async def write(client: Client, writes: Writes, heard: list[Result] | None = None) -> list[Result]:
+    """What became of each that was asked, in order. Raises MeshError for all of it as one.
+
+    heard  what became of those that have a result, as it comes: also when it is cut off
+    """
     if writes.together:
         return [(one, None) for one in await _together(client, writes.records)]
-    written = iter(await _each(client, writes.records))
+    written = iter(await _each(client, writes.records, [] if heard is None else heard))
     return [_refused(one) if isinstance(one, Misuse) else next(written) for one in writes.asked]
 
 
@@ -59,11 +66,13 @@ def _of_refused(why: Receipt, command_id: str) -> Receipt:
     return receipt
 
 
-async def _each(client: Client, records: Sequence[NewRecord]) -> list[Result]:
+async def _each(client: Client, records: Sequence[NewRecord], heard: list[Result]) -> list[Result]:
     """By themselves. A stream that broke takes nothing from what has a result."""
     results: dict[str, Written] = {}
     prepared: dict[str, Prepared] = {}
-    for record in records:
+    for place, record in enumerate(records):
+        if place % _TURN == 0:
+            await asyncio.sleep(0)  # for Ctrl-C
         try:
             prepared[record.record_id] = client.records.prepare(record)
         except MeshError as error:
@@ -71,13 +80,18 @@ async def _each(client: Client, records: Sequence[NewRecord]) -> list[Result]:
     try:
         async for entry in client.records.send(list(prepared.values())):
             results[entry.record.record_id] = entry
+            heard.append((entry, prepared[entry.record.record_id]))
     except (NotSent, UnknownOutcome) as error:
         if not results:
             raise
         for record_id, one in prepared.items():
             results.setdefault(record_id, Written(one.record, RecordReceipt(), to_be_sent(error, [one.item])))
     except asyncio.CancelledError:
-        # Nobody hears of those that are done, either.
-        client.connection.on_cut([one.item for record_id, one in prepared.items() if record_id in results])
+        # The others are under way, and kept by whoever sends them.
+        client.connection.on_cut([again for entry in results.values() for again in _open_of(entry)])
         raise
     return [(results[record.record_id], prepared.get(record.record_id)) for record in records]
+
+
+def _open_of(entry: Written) -> Sequence[Message]:
+    return entry.error.again if isinstance(entry.error, UnknownOutcome) else ()

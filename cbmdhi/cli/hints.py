@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from cbmdhi.protocol import consortium
 from cbmdhi.wallet import Wallet
 
 _PROBE_SECONDS = 0.5
+# Of many only these are named: nobody reads hundreds of ids.
+_NAMED = 3
 _OF_WHO_ASKS = (code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_INACTIVE_SIGNER)
 _OF_THE_SECRET = (code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_INVALID, code_pb2.CODE_CONFLICT)
 
@@ -193,14 +195,14 @@ def cut_off(began: float, typist: Typist, wallet: Wallet) -> Failure | None:
     """Ctrl-C, and since `began` (Unix time in seconds) the client has kept what may have been sent; None when
     it kept nothing."""
     there = Outbox(wallet.folder).list()
-    left = unsure.keep(wallet.folder, [one.request for one in there if one.file.stat().st_mtime >= began])
+    left = unsure.of_kept(one for one in there if one.file.stat().st_mtime >= began)
     if not left.kept:
         return None
     hint = unknown(left, typist)
     return Failure(
         "INTERRUPTED",
         "interrupted after it was sent",
-        status=Status.UNKNOWN,
+        status=Status.INTERRUPTED,
         next_steps=hint.lines,
         document=hint.document,
     )
@@ -210,11 +212,13 @@ def unknown(left: unsure.Unsure, typist: Typist) -> Hint:
     """Something was signed, and nobody knows what became of it."""
     looks = list(dict.fromkeys(typist.command(*signed.look) for signed in left.signed))
     resends = [typist.command("resend", command_id) for command_id in left.kept]
+    if len(resends) > _NAMED:
+        resends = [typist.command("resend", "--all")]
     lines = [
         "it may be done, or may still be. What was signed:",
-        *(f"  {signed}" for signed in left.signed),
+        *_some(left.signed),
         "Typing the command again signs another one, which may be done as well. Look first:",
-        *(f"  {look}" for look in looks),
+        *_some(looks),
     ]
     if resends:
         lines.append("Exactly this was kept, and can be sent again; it is done at most once (-m: elsewhere):")
@@ -228,3 +232,8 @@ def unknown(left: unsure.Unsure, typist: Typist) -> Hint:
         "resend": resends,
     }
     return Hint(lines, document)
+
+
+def _some(things: Sequence[object]) -> list[str]:
+    more = [f"  and {len(things) - _NAMED:,} more"] if len(things) > _NAMED else []
+    return [*(f"  {one}" for one in things[:_NAMED]), *more]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from cbmdhi import fhir
-from cbmdhi.cli import file_writes, hints, lazy, prefixes, shared, unsure
-from cbmdhi.cli.exits import Status
+from cbmdhi.cli import boundary, file_writes, hints, lazy, prefixes, shared, unsure
+from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, TraceOption, WalletOption, console
 from cbmdhi.client import Client
@@ -64,25 +64,29 @@ def put(
     left: list[unsure.Unsure] = []
     typist = hints.Typist(home, wallet, member)
 
+    heard: list[file_writes.Result] = []
+
     async def work(client: Client) -> list[Written]:
-        written = await file_writes.write(client, writes)
+        written = await file_writes.write(client, writes, heard)
         left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
         return [entry for entry, _ in written]
 
-    with _kept(trace, typist):
+    with _kept(trace, typist), _told_when_cut(heard, len(writes.asked), typist, as_json=as_json):
         written = shared.with_client(wallet, home, member, work)
     # A gateway that could not tell named no command.
     signed = {one.ids.get("record_id", ""): one.ids["command_id"] for one in left[0].signed}
     rows = [_row(entry, signed.get(entry.record.record_id, ""), typist) for entry in written]
-    if as_json:
-        print(json.dumps(rows))
-    else:
-        for row in rows:
-            for line in _lines(row):
-                console.print(line, soft_wrap=True, markup=False)
-        console.print(_summary(rows), soft_wrap=True, markup=False)
+    try:
+        if as_json:
+            print(json.dumps(rows))
+        else:
+            _print(rows)
+            console.print(_summary(rows), soft_wrap=True, markup=False)
+    finally:
+        # Said also when nobody reads the rest, or Ctrl-C comes: it is kept in any case.
+        if left[0].signed:
+            shared.say(*hints.unknown(left[0], typist).lines)
     if left[0].signed:
-        shared.say(*hints.unknown(left[0], typist).lines)
         raise typer.Exit(Status.UNKNOWN)
     if not all(entry.ok for entry in written):
         raise typer.Exit(Status.FAILED)
@@ -239,6 +243,33 @@ def _kept(trace: bool, typist: hints.Typist) -> Iterator[None]:
         )
         shared.say(f"its trace: {told}")
         yield
+
+
+@contextmanager
+def _told_when_cut(
+    heard: Sequence[file_writes.Result], asked: int, typist: hints.Typist, *, as_json: bool
+) -> Iterator[None]:
+    """What became of those that have a result, when Ctrl-C comes before all have one."""
+    try:
+        yield
+    except (KeyboardInterrupt, Failure) as stopped:
+        cut = boundary.failure_of(stopped)
+        if cut.status is not Status.INTERRUPTED:
+            raise
+        rows = [_row(entry, "", typist) for entry, _ in heard]
+        if not as_json:
+            _print(rows)
+        of_all = f"{len(rows)} of {shared.counted(asked, 'record')} have a result"
+        others = "" if cut.document else ", and no other was sent"
+        cut.reason = f"{cut.reason}: {of_all}{others}"
+        cut.document = {**cut.document, "written": rows}
+        raise cut from stopped
+
+
+def _print(rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        for line in _lines(row):
+            console.print(line, soft_wrap=True, markup=False)
 
 
 def _open_ones(written: list[file_writes.Result]) -> list[IngestItem]:

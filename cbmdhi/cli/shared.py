@@ -77,7 +77,9 @@ def wallet_folder(wallet: str, home: Path) -> Path:
     if not wallet:
         raise WalletError("which wallet? give --wallet NAME or set CBMDHI_WALLET")
     given = Path(wallet)
-    return given if given.is_absolute() or os.sep in wallet or given.is_dir() else home / "wallets" / wallet
+    is_path = given.is_absolute() or os.sep in wallet or wallet in (os.curdir, os.pardir)
+    # A folder here that merely has the name of a wallet is none.
+    return given if is_path or (given / "wallet.json").is_file() else home / "wallets" / wallet
 
 
 def open_wallet(wallet: str, home: Path) -> Wallet:

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from cbmdhi.client.outbox import Outbox, commands_of
+from cbmdhi.client.outbox import Kept, Outbox, commands_of
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import command
 
@@ -59,7 +59,7 @@ class Unsure:
 def keep(folder: Path, requests: Iterable[Message]) -> Unsure:
     """Name what was signed, and keep what can be sent again; a reading is asked for anew."""
     requests = list(requests)
-    signed = [_named(one) for request in requests for one in commands_of(request)]
+    signed = [named(one) for request in requests for one in commands_of(request)]
     try:
         return Unsure(signed, [kept.command_id for kept in Outbox(folder).keep(requests)])
     except OSError as error:
@@ -67,7 +67,17 @@ def keep(folder: Path, requests: Iterable[Message]) -> Unsure:
         return Unsure(signed, [], f"{error.filename or folder}: {error.strerror or error}")
 
 
-def _named(signed: pb.SignedCommand) -> Signed:
+def of_kept(kept: Iterable[Kept]) -> Unsure:
+    """What is in the outbox already."""
+    there = list(kept)
+    return Unsure(
+        [named(signed) for one in there for signed in commands_of(one.request)],
+        [one.command_id for one in there],
+    )
+
+
+def named(signed: pb.SignedCommand) -> Signed:
+    """A signed command by its ids."""
     header, (name, body) = command.parse(signed)[0], command.body_of(signed)
     present: dict[str, Any] = {field.name: value for field, value in body.ListFields()}
     ids = {name: str(present[name]) for name in _IDS if name in present}

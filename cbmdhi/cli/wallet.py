@@ -24,6 +24,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Keys that never leave this machine, and what they are registered as."
 )
 
+# What lies in the folder of a wallet whose making was cut short.
+_HALF_MADE = {"consortium.json", "wallet.json"}
+
 
 @app.command()
 def create(
@@ -71,10 +74,12 @@ def create(
             f"there is no consortium file at {trusted}",
             status=Status.MISTYPED,
             next_steps=[
-                "give the one of your consortium with --consortium FILE",
+                "any member of your consortium gives it to you: name it with --consortium FILE",
                 *hints.to_start(home, "or start a laptop network"),
             ],
         )
+    if folder.is_dir() and not {one.name for one in folder.iterdir()} <= _HALF_MADE:
+        raise Misuse(f"{folder} holds other things already; a wallet is made in a folder of its own")
     passphrase = passphrases.to_create(plain=plain, file=passphrase_file)
     wallet = Wallet.create(folder, trusted, member, chosen, passphrase)
     if as_json:

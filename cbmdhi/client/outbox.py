@@ -39,6 +39,7 @@ _KINDS = {kind.DESCRIPTOR.full_name: kind for kind in (SubmitRequest, RegisterRe
 # A key is released once for a decision: who did not get an answer asks anew.
 _READINGS = ("access", "break_glass", "emergency_access")
 _AT_ONCE = 8
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ class Outbox:
         return found
 
     def find(self, what: str) -> Kept:
-        """By a command's id or its beginning, or a file. Raises Misuse, which names those that there are."""
+        """By a command's id or its beginning, or a file. Raises Misuse, which names some that there are."""
         files = sorted(self._folder.glob("*.json"))
         meant = [one for one in files if one.stem.startswith(what.rstrip("…"))]
         if len(meant) == 1:
             return _read(meant[0])
-        if not meant and (file := Path(what)).is_file():
-            return _read(file)
-        there = ", ".join(one.stem for one in meant or files) or "none"
+        if not meant and (os.sep in what or what.endswith(".json") or Path(what).is_file()):
+            return _read(Path(what))
+        there = _some([one.stem for one in meant or files])
         how = "more than one is" if meant else "nothing was"
         raise Misuse(f"{how} kept under {what}; there are: {there}")
 
@@ -230,4 +231,11 @@ def _read(file: Path) -> Kept:
         *(OSError, ValueError, KeyError, TypeError, IndexError),
         *(RecursionError, DecodeError, command.MalformedCommand),
     ) as error:
-        raise Misuse(f"{file} is not what is kept of something signed") from error
+        why = f" ({error.strerror})" if isinstance(error, OSError) else ""
+        raise Misuse(f"{file} is not what is kept of something signed{why}") from error
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them: a sentence with hundreds of ids helps nobody."""
+    more = [f"{len(names) - _NAMED:,} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more]) or "none"

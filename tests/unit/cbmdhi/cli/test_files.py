@@ -51,9 +51,37 @@ def test_a_file_that_two_programs_read_differently_is_not_signed(
     assert told.exception is None or isinstance(told.exception, SystemExit)
 
 
-def test_a_folder_or_nothing_in_the_place_of_a_file_is_a_sentence(typed: Typed, tmp_path: Path) -> None:
-    assert "cannot be read: Is a directory" in typed("put", str(tmp_path), "-p", PATIENT).output
-    assert "No such file" in typed("put", str(tmp_path / "none.json"), "-p", PATIENT).output
+@pytest.mark.parametrize("name", ["none.json", "folder"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("put", "FILE", "-p", PATIENT),
+        ("wallet", "register", "--evidence", "FILE"),
+        ("resend", "FILE"),
+        ("get", RECORD, "-p", PATIENT, "-o", "FILE/out.json"),
+    ],
+    ids=" ".join,
+)
+def test_a_folder_or_nothing_in_the_place_of_a_file_is_a_sentence_with_one_code_whatever_the_command(
+    words: tuple[str, ...], name: str, typed: Typed, tmp_path: Path
+) -> None:
+    (tmp_path / "folder" / "out.json").mkdir(parents=True)
+    file = str(tmp_path / name)
+    told = typed(*(word.replace("FILE", file) for word in words))
+    assert (told.exit_code, told.output.startswith(f"FILE {file}")) == (2, True), told.output
+    assert "No such file" in told.output or "Is a directory" in told.output
+
+
+@pytest.mark.parametrize("option", ["--consortium", "--passphrase-file"])
+@pytest.mark.parametrize("name", ["none.json", "folder"])
+def test_a_wallet_is_made_of_no_file_that_cannot_be_read(
+    option: str, name: str, typed: Typed, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    words = ("wallet", "create", "ben", "-m", "mercy", option, str(tmp_path / name))
+    told = typed(*words, *(["--plain"] if option == "--consortium" else []), wallet="")
+    assert (told.exit_code, told.output.startswith("FILE ")) == (2, True), told.output
+    assert not (tmp_path / "wallets" / "ben").exists()
 
 
 def test_what_is_signed_is_what_was_in_the_file() -> None:

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from cbmdhi.cli import passphrases
 from cbmdhi.cli.exits import Failure, Status
+from cbmdhi.cli.main import app
 from cbmdhi.wallet import Wallet
 from tests.unit.cbmdhi.cli.conftest import Typed
 
@@ -50,6 +52,46 @@ def test_the_environment_gives_the_passphrase_of_a_wallet_that_is_made_and_opene
     monkeypatch.setenv(passphrases.VARIABLE, "wrong")
     told = typed("wallet", "show", "--offline", wallet="eve")
     assert (told.exit_code, "does not open" in told.output) == (Status.MISTYPED, True)
+
+
+def test_a_folder_here_that_has_the_name_of_a_wallet_is_left_alone(
+    typed: Typed, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "eve").mkdir(parents=True)
+    (elsewhere / "eve" / "letters.txt").write_text("hers")
+    monkeypatch.chdir(elsewhere)
+    assert typed(*CREATE, "--plain", wallet="").exit_code == Status.DONE
+    assert [one.name for one in (elsewhere / "eve").iterdir()] == ["letters.txt"]
+    assert typed("wallet", "show", "--offline", wallet="eve").exit_code == Status.DONE
+
+    for folder in ("./eve", "."):
+        told = typed("wallet", "create", folder, "-m", "mercy", "--plain", wallet="")
+        assert (told.exit_code, "holds other things" in told.output) == (Status.MISTYPED, True), told.output
+    assert [one.name for one in elsewhere.rglob("*")] == ["eve", "letters.txt"]
+
+
+def test_where_there_is_no_network_a_newcomer_is_told_what_makes_a_wallet_and_nothing_is_made(
+    typed: Typed, home: Path
+) -> None:
+    (home / "consortium.json").unlink()
+    told = typed(*CREATE, "--plain", wallet="")
+    assert told.exit_code == Status.MISTYPED
+    assert told.output.startswith(f"FILE there is no consortium file at {home}")
+    assert "any member of your consortium gives it to you: name it with --consortium FILE" in told.output
+    assert not (home / "wallets" / "eve").exists()
+
+
+def test_a_wallet_is_made_of_a_consortium_file_alone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, nowhere = tmp_path / "given.json", tmp_path / "home" / "of" / "nobody"
+    file.write_text((home / "consortium.json").read_text())
+    words = [*CREATE, "--plain", "--consortium", str(file), "--home", str(nowhere)]
+    monkeypatch.setattr(sys, "argv", ["cbmdhi", *words])
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == Status.DONE, told.output
+    assert (nowhere / "wallets" / "eve" / "keys.json").is_file()
 
 
 def test_a_file_gives_the_passphrase(typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
