@@ -73,7 +73,8 @@ class Ingest(Generic[T]):
     """Sends what a source gives, and gives each result once, in the order in which they are ready.
 
     source            what is ready to be sent; read no faster than the gateway reads
-    patience_seconds  for streams that break one after the other without a result; then GaveUp is raised
+    patience_seconds  for streams that break one after the other without a result; then GaveUp is raised. For
+                      results as well when the source has failed; then what it raised is
     on_break          told of each break that is mended
     on_slowed         told when the gateway does not read for a while, by default the log
 
@@ -108,8 +109,9 @@ class Ingest(Generic[T]):
         self._source_ended = False
         self._streams: set[asyncio.Task[_Ended | None]] = set()
         self._running: asyncio.Task[None] | None = None
-        # What nobody expected of a stream.
+        # What ends all of it: nobody expected it of a stream, or the source failed a while ago.
         self._fault: BaseException | None = None
+        self._ending: asyncio.TimerHandle | None = None
 
     async def results(self) -> AsyncGenerator[tuple[Entry[T], gateway_pb2.IngestResult | None]]:
         """Until each has its result, None what was refused here. Raises GaveUp, or what the source raises.
@@ -127,6 +129,8 @@ class Ingest(Generic[T]):
             await running
         finally:
             await _ended([running])
+            if self._ending is not None:
+                self._ending.cancel()
 
     def unheard(self) -> list[Entry[T]]:
         """What may have left, and whose result was not given. For when nobody asks for results any more."""
@@ -154,6 +158,11 @@ class Ingest(Generic[T]):
                 if len(self._waiting) >= _MOST_WAITING:
                     self._has_room.clear()
                     await self._has_room.wait()
+        except Exception as error:
+            # What was sent may still have its result, but nobody waits for that without an end.
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(self._waits.patience_seconds, self._end, error)
+            raise
         finally:
             self._source_ended = True
             self._changed.set()
@@ -191,9 +200,12 @@ class Ingest(Generic[T]):
         """A stream has ended. What nobody expected ends all of it, also of one whose time was over."""
         self._streams.discard(carrying)
         if not carrying.cancelled() and (error := carrying.exception()) is not None:
-            self._fault = self._fault or error
-            if self._running is not None:
-                self._running.cancel()
+            self._end(error)
+
+    def _end(self, why: BaseException) -> None:
+        self._fault = self._fault or why
+        if self._running is not None:
+            self._running.cancel()
 
     async def _is_wanted(self) -> bool:
         """Whether something waits for another stream; False when each has its result."""

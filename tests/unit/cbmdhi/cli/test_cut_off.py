@@ -22,11 +22,11 @@ from cbmdhi.client.connection import Connection
 from cbmdhi.client.outbox import Outbox
 from cbmdhi.client.records import Records, Written
 from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from tests.support.fakes.ingest_gateway import IngestGateway, serving
 from tests.support.waiting import until
 from tests.unit.cbmdhi.cli import test_unsure
 from tests.unit.cbmdhi.cli.conftest import Typed
-from tests.unit.cbmdhi.client import test_ingest
-from tests.unit.cbmdhi.client.test_outcomes import Gateway, Open, group
+from tests.unit.cbmdhi.client.test_outcomes import AnsweringGateway, Open, group
 
 
 class Connected:
@@ -41,7 +41,7 @@ class Connected:
             await asyncio.Event().wait()
 
         self.server = grpc.aio.server()
-        gateway_pb2_grpc.add_CommandServiceServicer_to_server(Gateway(interrupted), self.server)
+        gateway_pb2_grpc.add_CommandServiceServicer_to_server(AnsweringGateway(interrupted), self.server)
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
@@ -94,7 +94,7 @@ _PULSE = {"resourceType": "Observation", "status": "final", "code": {"text": "pu
 _ENTRY = {"resource": _PULSE, "request": {"method": "POST", "url": "Observation"}}
 
 
-class AnswersTheFirst(test_ingest.Gateway):
+class AnswersTheFirst(IngestGateway):
     """Commits all that comes, and tells of the first record alone."""
 
     async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -113,7 +113,7 @@ class InterruptedAfterTheFirst:
 
     async def __aenter__(self) -> InterruptedAfterTheFirst:
         self._stack = AsyncExitStack()
-        served = await self._stack.enter_async_context(test_ingest.serving(self.gateway))
+        served = await self._stack.enter_async_context(serving(self.gateway))
         self.connection = served._connection
         self.connection.on_cut = Outbox(self.wallet.folder).keep_cut
         gateway = self.gateway

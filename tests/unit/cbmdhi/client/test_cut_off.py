@@ -13,9 +13,9 @@ from cbmdhi.client.commands import submit_group
 from cbmdhi.client.outbox import Outbox
 from cbmdhi.client.records import NewRecord
 from cbmdhi.gateway.v1 import gateway_pb2
+from tests.support.fakes.ingest_gateway import IngestGateway, new_record, serving
 from tests.support.waiting import until
-from tests.unit.cbmdhi.client import test_ingest, test_outcomes
-from tests.unit.cbmdhi.client.test_ingest import new
+from tests.unit.cbmdhi.client import test_outcomes
 
 
 async def cut_off(work: asyncio.Task[Any]) -> None:
@@ -27,11 +27,11 @@ async def cut_off(work: asyncio.Task[Any]) -> None:
 async def test_a_put_that_is_cut_off_keeps_what_was_sent_and_is_done_once_when_it_is_sent_again(
     tmp_path: Path,
 ) -> None:
-    gateway, outbox = test_ingest.Gateway(), Outbox(tmp_path)
+    gateway, outbox = IngestGateway(), Outbox(tmp_path)
     gateway.holds.clear()
-    async with test_ingest.serving(gateway) as records:
+    async with serving(gateway) as records:
         records._connection.on_cut = outbox.keep_cut
-        put = asyncio.create_task(records.put([new(1), new(2)]))
+        put = asyncio.create_task(records.put([new_record(1), new_record(2)]))
         await until(lambda: len(gateway.committed) == 2, "both are sent")
         await cut_off(put)
 
@@ -47,13 +47,13 @@ async def test_a_put_that_is_cut_off_keeps_what_was_sent_and_is_done_once_when_i
 
 
 async def test_of_several_those_are_kept_too_whose_result_nobody_was_given(tmp_path: Path) -> None:
-    gateway, outbox = test_ingest.Gateway(), Outbox(tmp_path)
-    async with test_ingest.serving(gateway) as records:
+    gateway, outbox = IngestGateway(), Outbox(tmp_path)
+    async with serving(gateway) as records:
         records._connection.on_cut = outbox.keep_cut
 
         async def source() -> AsyncIterator[NewRecord]:
             for number in range(3):
-                yield new(number)
+                yield new_record(number)
             await asyncio.Event().wait()
 
         given = asyncio.Event()
@@ -86,7 +86,7 @@ async def test_a_group_that_is_cut_off_is_kept_as_it_was_signed(tmp_path: Path) 
     async def never(_: Any) -> Any:
         await asyncio.Event().wait()
 
-    gateway, outbox, signed = test_outcomes.Gateway(never), Outbox(tmp_path), test_outcomes.group()
+    gateway, outbox, signed = test_outcomes.AnsweringGateway(never), Outbox(tmp_path), test_outcomes.group()
     async with test_outcomes.serving(gateway) as connection:
         connection.on_cut = outbox.keep_cut
         sending = asyncio.create_task(submit_group(connection, signed))

@@ -3,137 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
-import grpc
 import pytest
 
-from cbmdhi.client.connection import Connection
+from cbmdhi.client import ingest
 from cbmdhi.client.records import NewRecord, Records, Written
-from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, NotAllWritten, NotCommitted, NotSent, UnknownOutcome
-from cbmdhi.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
 from services.runtime.errors import MeshError as OfService
 from services.runtime.errors import to_status
+from tests.support.fakes.evidence import PATIENT
+from tests.support.fakes.ingest_gateway import IngestGateway, Timeless, new_record, serving
 from tests.support.waiting import until
-from tests.unit.cbmdhi.client.test_reading import PATIENT, Wallet
 
 
-class SigningWallet(Wallet):
-    """Signs in person."""
-
-    delegation = None
-
-
-@dataclass
-class Gateway(gateway_pb2_grpc.IngestServiceServicer):
-    """Commits what it takes, but patients whom it refuses; ends each stream when its token's time is over.
-
-    token_seconds  for which a token is said to be good; it is for five times as long: machines are busy
-    breaks         each stream in turn breaks after so many messages, the last of them committed unheard
-    holds          results come when it is set
-    """
-
-    token_seconds: float = 300.0
-    breaks: list[int] = field(default_factory=list)
-    holds: asyncio.Event = field(default_factory=asyncio.Event)
-    ends: dict[str, float] = field(default_factory=dict)
-    streams: list[str] = field(default_factory=list)
-    committed: dict[str, int] = field(default_factory=dict)
-    cut_off: int = 0
-    refuses: Callable[[str], OfService | Receipt | None] = lambda _: None
-
-    def __post_init__(self) -> None:
-        self.holds.set()
-
-    async def login(self) -> Issued:
-        token = f"token-{len(self.ends)}"
-        self.ends[f"Bearer {token}"] = asyncio.get_running_loop().time() + 5 * self.token_seconds
-        return Issued(token, self.token_seconds)
-
-    async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        bearer = dict(context.invocation_metadata())["authorization"]
-        self.streams.append(bearer)
-        try:
-            async with asyncio.timeout_at(self.ends[bearer]):
-                taken, breaks = 0, self.breaks.pop(0) if self.breaks else 1 << 30
-                async for request in requests:
-                    results = [self._result(item) for item in request.items]
-                    taken += 1
-                    await self.holds.wait()
-                    if taken > breaks:
-                        await context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
-                    yield gateway_pb2.IngestResponse(results=results)
-        except TimeoutError:
-            self.cut_off += 1
-            status = to_status(OfService(code_pb2.CODE_UNAUTHENTICATED, "the token has expired"))
-            await context.abort(status.code, status.details, status.trailing_metadata)
-
-    def _result(self, item: gateway_pb2.IngestItem) -> gateway_pb2.IngestResult:
-        header, body = command.parse(item.group.commands[0])
-        refusal = self.refuses(body.put_record.record_id)
-        if isinstance(refusal, OfService):
-            detail = code_pb2.ErrorDetail(code=refusal.code, reason=refusal.reason, outcome=refusal.outcome)
-            return gateway_pb2.IngestResult(submission_id=item.submission_id, error=detail)
-        receipt = refusal or Receipt(
-            code=code_pb2.CODE_OK,
-            command_id=header.command_id,
-            tx_id="tx",
-            outcome=code_pb2.OUTCOME_COMMITTED,
-        )
-        if refusal is None:
-            self.committed[header.command_id] = self.committed.get(header.command_id, 0) + 1
-        return gateway_pb2.IngestResult(
-            submission_id=item.submission_id, receipts=[gateway_pb2.RecordReceipt(receipt=receipt)]
-        )
+@pytest.fixture(autouse=True)
+def waits_cost_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "Backoff", Timeless)
 
 
-class Open(Connection):
-    """A connection whose logins are the gateway's."""
-
-    def __init__(self, channel: grpc.aio.Channel, gateway: Gateway, seconds: float) -> None:
-        member = SimpleNamespace(tls_ca_pem="", name="mercy", gateway=None)
-        super().__init__(SigningWallet(), member, seconds, first_contact=channel)  # type: ignore[arg-type]
-        self._authenticated = channel
-        self.tokens = Tokens(gateway.login, chance=random.Random(0))  # noqa: S311 - a draw
-
-
-@asynccontextmanager
-async def serving(gateway: Gateway, seconds: float = 10.0) -> AsyncIterator[Records]:
-    server = grpc.aio.server()
-    gateway_pb2_grpc.add_IngestServiceServicer_to_server(gateway, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Records(Open(channel, gateway, seconds))
-    await server.stop(0)
-
-
-def new(number: int = 0) -> NewRecord:
-    return NewRecord(PATIENT, b'{"resourceType":"Observation"}', f"record-{number}")
-
-
-async def steadily(gateway: Gateway, streams: int) -> AsyncIterator[NewRecord]:
+async def steadily(gateway: IngestGateway, streams: int) -> AsyncIterator[NewRecord]:
     """One record after the other until there were so many streams."""
     number = 0
     while len(gateway.streams) < streams:
-        yield new(number)
+        yield new_record(number)
         number += 1
         await asyncio.sleep(0.005)
 
 
 async def test_a_stream_outlives_ten_tokens_and_is_never_cut_off() -> None:
-    gateway = Gateway(token_seconds=0.4)
-    async with serving(gateway, seconds=0.3) as records:
-        written = [one async for one in records.send(steadily(gateway, streams=10))]
+    gateway = IngestGateway(token_seconds=0.4)
+    async with serving(gateway) as records:
+        sending = records.send(steadily(gateway, streams=10), patience_seconds=0.3)
+        written = [one async for one in sending]
 
     assert len(written) == len(gateway.committed) > 10
     assert all(one.ok for one in written)
@@ -144,9 +52,10 @@ async def test_a_stream_outlives_ten_tokens_and_is_never_cut_off() -> None:
 
 async def test_streams_that_break_for_days_are_mended_as_long_as_each_brings_something() -> None:
     # Many more breaks than there is patience for without a result in between.
-    gateway = Gateway(breaks=[1] * 20)
-    async with serving(gateway, seconds=1.0) as records:
-        written = [one async for one in records.send(steadily(gateway, streams=21))]
+    gateway = IngestGateway(breaks=[1] * 20)
+    async with serving(gateway) as records:
+        sending = records.send(steadily(gateway, streams=21), patience_seconds=1.0)
+        written = [one async for one in sending]
 
     names = [one.record.record_id for one in written]
     assert len(names) == len(set(names)) == len(gateway.committed)
@@ -154,29 +63,27 @@ async def test_streams_that_break_for_days_are_mended_as_long_as_each_brings_som
 
 
 async def test_results_that_come_late_come_by_the_old_stream_while_the_new_one_sends() -> None:
-    gateway = Gateway(token_seconds=2.0)
+    gateway = IngestGateway(token_seconds=0.4)
     gateway.holds.clear()
 
     async def source() -> AsyncIterator[NewRecord]:
-        yield new(1)
-        await until(lambda: gateway.committed, "it was taken")
         # The next token's stream is opened by what is to be sent.
-        await asyncio.sleep(1.7)  # four fifths of the token at the latest
-        yield new(2)
-        await until(lambda: len(gateway.streams) == 2, "the next stream is open")
+        async for record in steadily(gateway, streams=2):
+            yield record
         gateway.holds.set()
 
     async with serving(gateway) as records:
         written = [one async for one in records.send(source())]
-    assert [one.record.record_id for one in written if one.ok] == ["record-1", "record-2"]
+    assert all(one.ok for one in written)
+    assert {one.command_id for one in written} == set(gateway.committed)
     assert set(gateway.committed.values()) == {1}
 
 
 async def test_what_stays_unsent_when_patience_ends_comes_back_signed_and_it_is_told_why() -> None:
-    gateway = Gateway(breaks=[0] * 1000)
+    gateway = IngestGateway(breaks=[0] * 1000)
     async with serving(gateway) as records:
         with pytest.raises(UnknownOutcome, match="streams in a row brought no result") as caught:
-            _ = [one async for one in records.send([new(1), new(2)], patience_seconds=0.5)]
+            _ = [one async for one in records.send([new_record(1), new_record(2)], patience_seconds=0.5)]
         assert len(caught.value.again) == 2
         gateway.breaks = []
         # Exactly that, once more.
@@ -187,19 +94,19 @@ async def test_what_stays_unsent_when_patience_ends_comes_back_signed_and_it_is_
 
 async def test_a_refused_record_is_never_taken_for_a_written_one() -> None:
     forbidden = Receipt(code=code_pb2.CODE_FORBIDDEN, reason="no consent", outcome=code_pb2.OUTCOME_COMMITTED)
-    gateway = Gateway(refuses=lambda record_id: forbidden if record_id == "record-1" else None)
+    gateway = IngestGateway(refuses=lambda record_id: forbidden if record_id == "record-1" else None)
     async with serving(gateway) as records:
-        assert (await records.put(new(0))).tx_id == "tx"
+        assert (await records.put(new_record(0))).tx_id == "tx"
         with pytest.raises(NotCommitted, match="no consent") as refused:
-            await records.put(new(1))
+            await records.put(new_record(1))
         assert refused.value.receipt.code == code_pb2.CODE_FORBIDDEN
 
         with pytest.raises(NotAllWritten, match="1 of 3 records are not written") as caught:
-            await records.put([new(0), new(1), new(2)])
+            await records.put([new_record(0), new_record(1), new_record(2)])
         assert [one.ok for one in caught.value.written] == [True, False, True]
         assert caught.value.again == ()
 
-        [streamed] = [one async for one in records.send([new(1)])]
+        [streamed] = [one async for one in records.send([new_record(1)])]
         for use in (lambda: streamed.receipt, lambda: streamed.tx_id, lambda: streamed.cid):
             with pytest.raises(NotCommitted, match="no consent"):
                 use()
@@ -207,21 +114,21 @@ async def test_a_refused_record_is_never_taken_for_a_written_one() -> None:
 
 async def test_what_the_gateway_did_not_do_comes_back_with_what_was_signed() -> None:
     busy = OfService(code_pb2.CODE_UNAVAILABLE, "the disk is full", outcome=code_pb2.OUTCOME_NOT_DONE)
-    gateway = Gateway(refuses=lambda record_id: busy if record_id == "record-1" else None)
+    gateway = IngestGateway(refuses=lambda record_id: busy if record_id == "record-1" else None)
     async with serving(gateway) as records:
         with pytest.raises(NotSent, match="the disk is full") as caught:
-            await records.put(new(1))
+            await records.put(new_record(1))
         with pytest.raises(NotAllWritten) as several:
-            await records.put([new(0), new(1)])
+            await records.put([new_record(0), new_record(1)])
     for again in (caught.value.again, several.value.again):
         [item] = again
         assert command.parse(item.group.commands[0])[1].put_record.record_id == "record-1"  # type: ignore[union-attr]
 
 
 async def test_two_versions_of_a_record_that_are_sent_together_have_each_its_own_result() -> None:
-    gateway = Gateway()
+    gateway = IngestGateway()
     async with serving(gateway) as records:
-        first = new(1)
+        first = new_record(1)
         second = NewRecord(PATIENT, first.content, first.record_id, version=2)
         written = await records.put([first, second, first])
     assert [(one.record.version, one.ok) for one in written] == [(1, True), (2, True), (1, True)]
@@ -232,12 +139,12 @@ _LARGE = b'{"resourceType":"Observation","x":"' + b"x" * (17 << 20) + b'"}'
 
 
 async def test_what_cannot_be_sent_is_told_at_once_and_holds_up_nothing() -> None:
-    gateway, told = Gateway(), asyncio.Event()
+    gateway, told = IngestGateway(), asyncio.Event()
 
     async def source() -> AsyncIterator[NewRecord]:
         yield NewRecord(PATIENT, _LARGE, "too-large")
         await told.wait()
-        yield new(1)
+        yield new_record(1)
 
     async with serving(gateway) as records, aclosing(records.send(source())) as results:
         large = await asyncio.wait_for(anext(results), 5)
@@ -245,13 +152,13 @@ async def test_what_cannot_be_sent_is_told_at_once_and_holds_up_nothing() -> Non
         assert large.error.code == code_pb2.CODE_TOO_LARGE
         told.set()
         assert (await anext(results)).ok
-        both = await records.put_each([NewRecord(PATIENT, _LARGE, "too-large"), new(1)])
+        both = await records.put_each([NewRecord(PATIENT, _LARGE, "too-large"), new_record(1)])
     assert [one.ok for one in both] == [False, True]
 
 
 async def test_a_source_that_fails_fails_the_stream_after_what_was_sent_has_its_result() -> None:
     async def source() -> AsyncIterator[NewRecord]:
-        yield new(1)
+        yield new_record(1)
         raise RuntimeError("the queue is gone")
 
     written: list[Written] = []
@@ -260,14 +167,14 @@ async def test_a_source_that_fails_fails_the_stream_after_what_was_sent_has_its_
         async for one in records.send(source()):
             written.append(one)
 
-    async with serving(Gateway()) as records:
+    async with serving(IngestGateway()) as records:
         with pytest.raises(RuntimeError, match="the queue is gone"):
             await send(records)
     assert [one.ok for one in written] == [True]
 
 
 async def test_an_identity_that_is_suspended_ends_the_stream_at_once() -> None:
-    class Suspended(Gateway):
+    class Suspended(IngestGateway):
         async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             self.streams.append("")
             status = to_status(
@@ -279,12 +186,12 @@ async def test_an_identity_that_is_suspended_ends_the_stream_at_once() -> None:
     gateway = Suspended()
     async with serving(gateway) as records:
         with pytest.raises(MeshError, match="suspended"):
-            await records.put(new(1))
+            await records.put(new_record(1))
     assert len(gateway.streams) == 1
 
 
 async def test_of_what_an_earlier_stream_still_carries_nobody_says_that_it_was_not_sent() -> None:
-    class SuspendedLater(Gateway):
+    class SuspendedLater(IngestGateway):
         async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             if self.streams:
                 why = OfService(code_pb2.CODE_INACTIVE_SIGNER, "suspended", outcome=code_pb2.OUTCOME_NOT_DONE)
@@ -297,10 +204,10 @@ async def test_of_what_an_earlier_stream_still_carries_nobody_says_that_it_was_n
     gateway.holds.clear()
 
     async def source() -> AsyncIterator[NewRecord]:
-        yield new(1)
+        yield new_record(1)
         await until(lambda: gateway.committed, "it was taken")
         while True:
-            yield new(2)
+            yield new_record(2)
             await asyncio.sleep(0.01)
 
     async with serving(gateway) as records:

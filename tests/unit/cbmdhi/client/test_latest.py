@@ -14,11 +14,11 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import AccessRefused, Misuse
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import command
-from tests.unit.cbmdhi.client.test_reading import PATIENT, Gateway
+from tests.unit.cbmdhi.client.test_reading import PATIENT, ReadingGateway
 
 
 @dataclass
-class Amended(Gateway):
+class Amended(ReadingGateway):
     """Its records have versions.
 
     latest  how many each has on the channel; one by default
@@ -54,7 +54,7 @@ class Amended(Gateway):
         return [access.version for access in self.accesses]
 
 
-def records(gateway: Gateway) -> Records:
+def records(gateway: ReadingGateway) -> Records:
     return Records(cast(Connection, gateway))
 
 

@@ -16,8 +16,8 @@ from cbmdhi.client.outbox import Outbox
 from cbmdhi.client.records import NewRecord
 from cbmdhi.errors import UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
+from tests.support.fakes.ingest_gateway import IngestGateway, new_record, serving
 from tests.support.waiting import until
-from tests.unit.cbmdhi.client.test_ingest import Gateway, new, serving
 
 # How long whoever leaves may take before the test says that it hangs.
 _HANGS_SECONDS = 30.0
@@ -47,7 +47,7 @@ class Endless:
     async def __call__(self) -> AsyncIterator[NewRecord]:
         try:
             for number in range(1 << 30):
-                yield new(number)
+                yield new_record(number)
                 await asyncio.sleep(0)
         finally:
             self.closed = True
@@ -63,7 +63,7 @@ def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_who_leaves_while_more_results_wait_than_there_are_places_is_free_at_once(
     how: str, tmp_path: Path
 ) -> None:
-    gateway, outbox, source = Gateway(), Outbox(tmp_path), Endless()
+    gateway, outbox, source = IngestGateway(), Outbox(tmp_path), Endless()
     given: list[str] = []
 
     async def taking(records: Any) -> None:
@@ -106,11 +106,11 @@ async def test_who_leaves_while_more_results_wait_than_there_are_places_is_free_
 
 
 async def test_a_source_that_fails_while_nobody_takes_results_holds_up_nobody_who_leaves() -> None:
-    gateway = Gateway()
+    gateway = IngestGateway()
 
     async def failing() -> AsyncIterator[NewRecord]:
         for number in range(8):
-            yield new(number)
+            yield new_record(number)
         raise RuntimeError("the queue is gone")
 
     async with serving(gateway) as records:
@@ -121,8 +121,27 @@ async def test_a_source_that_fails_while_nobody_takes_results_holds_up_nobody_wh
             await asyncio.wait_for(results.aclose(), _HANGS_SECONDS)
 
 
+async def test_a_source_that_fails_waits_no_longer_for_a_gateway_that_does_not_answer_than_patience_lasts(
+    tmp_path: Path,
+) -> None:
+    gateway, outbox = IngestGateway(), Outbox(tmp_path)
+    gateway.holds.clear()
+
+    async def failing() -> AsyncIterator[NewRecord]:
+        yield new_record(1)
+        await until(lambda: gateway.committed, "it was taken")
+        raise RuntimeError("the queue is gone")
+
+    async with serving(gateway) as records:
+        records._connection.on_cut = outbox.keep_cut
+        with nothing_runs_on(), pytest.raises(RuntimeError, match="the queue is gone"):
+            async with asyncio.timeout(_HANGS_SECONDS):
+                _ = [one async for one in records.send(failing(), patience_seconds=0.2)]
+    assert {one.command_id for one in outbox.list()} == set(gateway.committed)
+
+
 async def test_what_nobody_expected_of_a_stream_is_heard_by_who_takes_the_results(tmp_path: Path) -> None:
-    gateway, outbox = Gateway(), Outbox(tmp_path)
+    gateway, outbox = IngestGateway(), Outbox(tmp_path)
 
     async def broken(_: Any) -> None:
         raise ZeroDivisionError("a fault")
@@ -138,15 +157,15 @@ async def test_what_nobody_expected_of_a_stream_is_heard_by_who_takes_the_result
 
 
 async def test_what_nobody_expected_of_a_stream_whose_time_was_over_is_heard_too() -> None:
-    gateway = Gateway(token_seconds=1.0)
+    gateway = IngestGateway(token_seconds=1.0)
     gateway.holds.clear()
     takes = ingest.Ingest._take
 
     async def source() -> AsyncIterator[NewRecord]:
-        yield new(1)
+        yield new_record(1)
         await until(lambda: gateway.committed, "it was taken")
         while len(gateway.streams) < 2:
-            yield new(2)
+            yield new_record(2)
             await asyncio.sleep(0)
         gateway.holds.set()
         await asyncio.Event().wait()
@@ -170,7 +189,7 @@ async def test_requests_that_cannot_be_made_are_told_as_what_they_are() -> None:
     async def broken(_: Any) -> bool:
         raise ZeroDivisionError("a fault")
 
-    async with serving(Gateway(token_seconds=0.1)) as records:
+    async with serving(IngestGateway(token_seconds=0.1)) as records:
         with nothing_runs_on(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(records._connection, "is_renewed", broken)
             with pytest.raises(ZeroDivisionError):
@@ -179,11 +198,11 @@ async def test_requests_that_cannot_be_made_are_told_as_what_they_are() -> None:
 
 
 async def test_when_the_client_is_closed_under_it_a_stream_says_so_with_what_was_sent() -> None:
-    gateway = Gateway()
+    gateway = IngestGateway()
     gateway.holds.clear()
 
     async def closing() -> AsyncIterator[NewRecord]:
-        yield new(1)
+        yield new_record(1)
         await until(lambda: gateway.committed, "it was taken")
         await records._connection.authenticated.close()
         await asyncio.Event().wait()

@@ -18,16 +18,16 @@ from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Misuse, NotCommitted, NotSent, UnknownOutcome, Unproven, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import command
-from tests.unit.cbmdhi.client.test_receipts import Gateway
+from tests.unit.cbmdhi.client.test_receipts import ProvingGateway
 
 _AWAY = MeshError(code_pb2.CODE_UNAVAILABLE, "nobody there", outcome=code_pb2.OUTCOME_NOT_DONE)
 
 
-def resends(gateway: Gateway, folder: Path) -> Resends:
+def resends(gateway: ProvingGateway, folder: Path) -> Resends:
     return Resends(gateway.connection, Registration(gateway.connection), Outbox(folder))
 
 
-async def unproven(gateway: Gateway) -> Unproven:
+async def unproven(gateway: ProvingGateway) -> Unproven:
     """A consent was taken away, and the gateway carried nothing."""
     gateway.carries = False
     with pytest.raises(Unproven) as caught:
@@ -37,7 +37,7 @@ async def unproven(gateway: Gateway) -> Unproven:
 
 
 async def test_an_errors_command_is_sent_again_as_it_is_by_one_call(tmp_path: Path) -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     error = await unproven(gateway)
     [receipt] = await resends(gateway, tmp_path)(error)
     assert receipt.code == code_pb2.CODE_OK
@@ -45,7 +45,7 @@ async def test_an_errors_command_is_sent_again_as_it_is_by_one_call(tmp_path: Pa
 
 
 async def test_what_was_kept_is_found_after_a_restart_and_goes_when_it_is_proven(tmp_path: Path) -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     [kept] = Outbox(tmp_path).keep(await unproven(gateway))
     assert stat.S_IMODE(kept.file.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.file.parent.stat().st_mode) == 0o700
@@ -65,7 +65,7 @@ async def test_what_was_kept_is_found_after_a_restart_and_goes_when_it_is_proven
 
 
 async def test_what_the_channel_refused_for_good_is_not_kept_for_another_time(tmp_path: Path) -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     [kept] = Outbox(tmp_path).keep(await unproven(gateway))
     gateway.decides = lambda entry: setattr(entry, "code", code_pb2.CODE_CONFLICT)
     with pytest.raises(NotCommitted):
@@ -74,7 +74,7 @@ async def test_what_the_channel_refused_for_good_is_not_kept_for_another_time(tm
 
 
 async def test_a_record_with_its_content_is_kept_and_sent_again(tmp_path: Path) -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     records = Records(cast(Connection, gateway))
     prepared = records.prepare(NewRecord(gateway.wallet.address, b'{"resourceType":"Observation"}'))
     [kept] = Outbox(tmp_path).keep(to_be_sent(_AWAY, [prepared.item]))
@@ -87,7 +87,7 @@ async def test_a_record_with_its_content_is_kept_and_sent_again(tmp_path: Path) 
 
 
 async def test_of_many_that_are_sent_again_what_is_still_open_comes_back(tmp_path: Path) -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     errors = [await unproven(gateway) for _ in range(3)]
     again = [item for error in errors for item in error.again]
     assert len(await resends(gateway, tmp_path)(again)) == 3
@@ -101,7 +101,7 @@ async def test_of_many_that_are_sent_again_what_is_still_open_comes_back(tmp_pat
 
 
 async def test_a_reading_is_asked_for_anew_and_not_kept(tmp_path: Path) -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     access = pb.Access(patient=gateway.wallet.address, record_id="r", version=1)
     channel = gateway.wallet.consortium.signed_channel
     error = NotSent(_AWAY, [gateway.wallet.sign_command(command.make(access, channel=channel))])
@@ -119,7 +119,7 @@ async def test_a_file_that_keeps_nothing_signed_is_told_in_a_sentence(content: s
 
 
 async def test_a_file_that_cannot_be_read_hides_no_other_and_rights_are_ours(tmp_path: Path) -> None:
-    error = await unproven(Gateway())
+    error = await unproven(ProvingGateway())
     [kept] = Outbox(tmp_path).keep(error)
     (kept.file.parent / "00000000-0000-7000-8000-000000000000.json").write_text("")
     left_open = kept.file.with_suffix(".new")

@@ -23,12 +23,13 @@ from cbmdhi.protocol import command
 from services.runtime.errors import MeshError as OfService
 from services.runtime.errors import to_status
 from tests.support.channel import CHANNEL
-from tests.unit.cbmdhi.client.test_reading import PATIENT, Wallet
+from tests.support.fakes.evidence import PATIENT
+from tests.support.fakes.signing_wallet import SigningWallet
 
 Submit = Callable[[gateway_pb2.SubmitRequest], Awaitable[gateway_pb2.SubmitResponse]]
 
 
-class Gateway(gateway_pb2_grpc.CommandServiceServicer, gateway_pb2_grpc.IngestServiceServicer):
+class AnsweringGateway(gateway_pb2_grpc.CommandServiceServicer, gateway_pb2_grpc.IngestServiceServicer):
     """Answers as the test says; keeps what it was sent."""
 
     def __init__(self, answer: Submit) -> None:
@@ -50,12 +51,6 @@ class Gateway(gateway_pb2_grpc.CommandServiceServicer, gateway_pb2_grpc.IngestSe
         yield gateway_pb2.IngestResponse()
 
 
-class SigningWallet(Wallet):
-    """Signs in person."""
-
-    delegation = None
-
-
 class Open(Connection):
     """A connection without a login."""
 
@@ -69,7 +64,7 @@ class Open(Connection):
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, seconds: float = 10.0) -> AsyncIterator[Open]:
+async def serving(gateway: AnsweringGateway, seconds: float = 10.0) -> AsyncIterator[Open]:
     server = grpc.aio.server()
     gateway_pb2_grpc.add_CommandServiceServicer_to_server(gateway, server)
     gateway_pb2_grpc.add_IngestServiceServicer_to_server(gateway, server)
@@ -91,7 +86,7 @@ async def nobody(seconds: float) -> AsyncIterator[Open]:
 
 
 def group() -> pb.CommandGroup:
-    return command.make_group([(Wallet().signer, pb.Access(patient=PATIENT))], channel=CHANNEL)
+    return command.make_group([(SigningWallet().signer, pb.Access(patient=PATIENT))], channel=CHANNEL)
 
 
 def answered(code: int, outcome: int) -> Submit:
@@ -118,7 +113,7 @@ async def test_a_deadline_of_our_own_leaves_it_unknown_and_the_same_can_be_sent_
     async def never(_: Any) -> Any:
         await asyncio.Event().wait()
 
-    gateway = Gateway(done)
+    gateway = AnsweringGateway(done)
     async with serving(gateway, seconds=30) as connection:
         # There is a connection before the deadline is short, so that the call is what takes too long.
         await carry(connection, gateway_pb2.SubmitRequest(group=group()))
@@ -142,7 +137,7 @@ _LOST = (
 )
 
 
-class Cut(Gateway):
+class Cut(AnsweringGateway):
     """Its connection breaks once after the request was taken, as gRPC or a proxy tells it: with a status and
     no word of ours."""
 
@@ -199,7 +194,7 @@ async def test_a_refusal_before_any_effect_is_not_taken_for_unknown() -> None:
     async def busy(_: Any) -> Any:
         raise OfService(code_pb2.CODE_TOO_LARGE, "less at once", outcome=code_pb2.OUTCOME_NOT_DONE)
 
-    async with serving(Gateway(busy)) as connection:
+    async with serving(AnsweringGateway(busy)) as connection:
         with pytest.raises(NotSent) as caught:
             await submit_group(connection, group())
 
@@ -213,7 +208,7 @@ async def test_a_sending_that_did_nothing_does_not_make_up_for_one_before_that_m
         code = code_pb2.CODE_UNAVAILABLE
         raise OfService(code, "away", "", 0 if (outcome := next(outcomes)) == 3 else 60_000, outcome)
 
-    gateway = Gateway(away)
+    gateway = AnsweringGateway(away)
     async with serving(gateway) as connection:
         with pytest.raises(UnknownOutcome):
             await submit_group(connection, group())
@@ -222,13 +217,13 @@ async def test_a_sending_that_did_nothing_does_not_make_up_for_one_before_that_m
 
 async def test_a_receipt_that_leaves_it_open_is_no_refusal() -> None:
     unknown = answered(code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN)
-    async with serving(Gateway(unknown)) as connection:
+    async with serving(AnsweringGateway(unknown)) as connection:
         with pytest.raises(UnknownOutcome):
             await submit_group(connection, group())
 
     # That nothing was done is the gateway's word, as with an error.
     refused = answered(code_pb2.CODE_FORBIDDEN, code_pb2.OUTCOME_NOT_DONE)
-    async with serving(Gateway(refused)) as connection:
+    async with serving(AnsweringGateway(refused)) as connection:
         with pytest.raises(NotCommitted):
             await submit_group(connection, group())
 
@@ -237,7 +232,7 @@ async def test_a_receipt_that_leaves_it_open_is_no_refusal() -> None:
 async def test_a_stream_that_goes_on_breaking_gives_back_what_has_no_result(
     connects: bool, error: type[NotSent | UnknownOutcome]
 ) -> None:
-    gateway = Gateway(answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED))
+    gateway = AnsweringGateway(answered(code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED))
     async with serving(gateway, seconds=0.5) if connects else nobody(0.3) as connection:
         records = Records(connection)
         prepared = records.prepare(NewRecord(PATIENT, b'{"resourceType":"Observation"}'))
@@ -247,7 +242,7 @@ async def test_a_stream_that_goes_on_breaking_gives_back_what_has_no_result(
     assert caught.value.again == (prepared.item,)
 
 
-class Restarted(Gateway):
+class Restarted(AnsweringGateway):
     """Breaks off after it has taken the first message; then it cannot do anything, and says so."""
 
     def __init__(self, result: gateway_pb2.IngestResult, breaks: int) -> None:

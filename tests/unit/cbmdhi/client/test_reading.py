@@ -20,46 +20,27 @@ from cbmdhi.command.v1.state_pb2 import RecordVersion, StoredContent
 from cbmdhi.errors import AccessRefused, MeshError, NotSent, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
-from cbmdhi.protocol import command, envelope, hpke, signature
+from cbmdhi.protocol import command, envelope, hpke
 from cbmdhi.protocol.state_keys import record_key
 from cbmdhi.storage.v1.storage_pb2 import OpenResponse
 from tests.support.channel import CHANNEL
 from tests.support.fakes.evidence import PATIENT, Committed, Person
 from tests.support.fakes.fabric_blocks import CHAINCODE, Network
+from tests.support.fakes.signing_wallet import SigningWallet
 
 _WRITER_KEY = bytes(32)
 
 
 @dataclass
-class Wallet:
-    """As much of a wallet as reading needs."""
-
-    signer: command.KeySigner = field(default_factory=lambda: command.KeySigner(signature.new_private_key()))
-    keys: tuple[bytes, bytes] = field(default_factory=hpke.generate)
-    consortium: Any = field(default_factory=lambda: SimpleNamespace(signed_channel=CHANNEL))
-
-    @property
-    def address(self) -> str:
-        return self.signer.address
-
-    @property
-    def hpke_private(self) -> bytes:
-        return self.keys[0]
-
-    def sign_command(self, raw: bytes) -> pb.SignedCommand:
-        return self.signer.sign_command(raw)
-
-
-@dataclass
-class Gateway:
+class ReadingGateway:
     """Gives each record `content of <record id>`, but for what the record's id says otherwise.
 
     forges  what it does to a version before it hands it out: a gateway that was broken into
     """
 
-    wallet: Wallet = field(default_factory=Wallet)
+    wallet: SigningWallet = field(default_factory=SigningWallet)
     committed: Committed = field(default_factory=Committed)
-    forges: Callable[[Gateway, Forgery], None] | None = None
+    forges: Callable[[ReadingGateway, Forgery], None] | None = None
     proven: list[int] = field(default_factory=list)
     stored: dict[str, Stored] = field(default_factory=dict)
     calls: list[int] = field(default_factory=list)
@@ -176,7 +157,7 @@ class Forgery:
     command_id: str
     opened: OpenResponse
 
-    def exchange_content(self, gateway: Gateway, content: bytes) -> bytes:
+    def exchange_content(self, gateway: ReadingGateway, content: bytes) -> bytes:
         """Seal another content under a key of the gateway's own, and give its commitment."""
         access, salt = self.access, envelope.new_salt()
         sealed = Sealed(access, content, salt)
@@ -191,12 +172,12 @@ class Forgery:
         return self.opened.record.content_commitment
 
 
-def content_and_its_commitment(gateway: Gateway, forgery: Forgery) -> None:
+def content_and_its_commitment(gateway: ReadingGateway, forgery: Forgery) -> None:
     """What was seen: a forged blood group, printed as what its author had committed to."""
     forgery.exchange_content(gateway, b"blood group B")
 
 
-def all_of_it_with_an_author_of_its_own(gateway: Gateway, forgery: Forgery) -> None:
+def all_of_it_with_an_author_of_its_own(gateway: ReadingGateway, forgery: Forgery) -> None:
     """Content, commitment, author and the author's signature, of one piece; but no member's peer says so."""
     commitment = forgery.exchange_content(gateway, b"blood group B")
     rogue = Committed(Network(), people=[Person(Network().mercy)])
@@ -210,7 +191,7 @@ def all_of_it_with_an_author_of_its_own(gateway: Gateway, forgery: Forgery) -> N
     gateway.committed = rogue
 
 
-def all_of_it_and_one_members_peer(gateway: Gateway, forgery: Forgery) -> None:
+def all_of_it_and_one_members_peer(gateway: ReadingGateway, forgery: Forgery) -> None:
     """A whole member has been broken into: its peer signs whatever it is told to, with a certified author."""
     commitment = forgery.exchange_content(gateway, b"blood group B")
     access, record = forgery.access, forgery.opened.record
@@ -226,7 +207,7 @@ def all_of_it_and_one_members_peer(gateway: Gateway, forgery: Forgery) -> None:
     gateway.committed.network.peers = [gateway.committed.network.mercy.issue("peer")] * 2
 
 
-def nothing_to_prove_it_with(gateway: Gateway, forgery: Forgery) -> None:
+def nothing_to_prove_it_with(gateway: ReadingGateway, forgery: Forgery) -> None:
     """It leaves the evidence out."""
     forgery.exchange_content(gateway, b"blood group B")
     forgery.opened.record.record_id = "another"
@@ -246,13 +227,13 @@ def consortium_of(network: Network) -> Any:
     )
 
 
-async def read(gateway: Gateway, *record_ids: str) -> list[Reading | MeshError]:
+async def read(gateway: ReadingGateway, *record_ids: str) -> list[Reading | MeshError]:
     records = Records(cast(Connection, gateway))
     return await records.read_many([(PATIENT, record_id, 1) for record_id in record_ids], "TREAT")
 
 
 async def test_a_reading_that_nobody_has_decided_is_not_said_to_be_refused() -> None:
-    undone, unknown = await read(Gateway(), "undone", "unknown")
+    undone, unknown = await read(ReadingGateway(), "undone", "unknown")
 
     assert isinstance(undone, NotSent)
     assert isinstance(unknown, UnknownOutcome)
@@ -260,7 +241,7 @@ async def test_a_reading_that_nobody_has_decided_is_not_said_to_be_refused() -> 
 
 
 async def test_each_record_has_its_own_outcome_in_the_order_asked_for() -> None:
-    first, refused, gone, changed, last = await read(Gateway(), "a", "refused", "gone", "changed", "b")
+    first, refused, gone, changed, last = await read(ReadingGateway(), "a", "refused", "gone", "changed", "b")
     assert isinstance(first, Reading)
     assert isinstance(last, Reading)
     assert (first.content, last.content) == (b"content of a", b"content of b")
@@ -283,15 +264,15 @@ async def test_each_record_has_its_own_outcome_in_the_order_asked_for() -> None:
     ids=lambda one: one.__name__,
 )
 async def test_a_forging_gateway_gets_no_reading_believed(
-    forges: Callable[[Gateway, Forgery], None],
+    forges: Callable[[ReadingGateway, Forgery], None],
 ) -> None:
-    (forged,) = await read(Gateway(forges=forges), "blood-group")
+    (forged,) = await read(ReadingGateway(forges=forges), "blood-group")
     assert isinstance(forged, MeshError)
     assert forged.code_name == "INTEGRITY"
 
 
 async def test_a_reading_is_never_made_of_an_answer_without_evidence() -> None:
-    gateway = Gateway()
+    gateway = ReadingGateway()
     gateway._prove = lambda answer, reads: None  # type: ignore[method-assign]
     (reading,) = await read(gateway, "a")
     assert isinstance(reading, MeshError)
@@ -299,7 +280,7 @@ async def test_a_reading_is_never_made_of_an_answer_without_evidence() -> None:
 
 
 async def test_what_was_proven_once_is_not_proven_again() -> None:
-    gateway = Gateway()
+    gateway = ReadingGateway()
     records = Records(cast(Connection, gateway))
     places = [(PATIENT, name, 1) for name in ("a", "b")]
     first = await records.read_many(places, "TREAT")
@@ -314,7 +295,7 @@ async def test_what_was_proven_once_is_not_proven_again() -> None:
 
 
 async def test_what_did_not_fit_is_read_alone_by_the_same_command() -> None:
-    gateway = Gateway()
+    gateway = ReadingGateway()
     readings = await read(gateway, "a", "large", "b")
     assert [reading.content for reading in readings if isinstance(reading, Reading)] == [
         b"content of a",
@@ -325,7 +306,7 @@ async def test_what_did_not_fit_is_read_alone_by_the_same_command() -> None:
 
 
 async def test_more_than_a_call_takes_are_several_calls() -> None:
-    gateway = Gateway()
+    gateway = ReadingGateway()
     most = reading_module._MOST_READ_TOGETHER
     readings = await read(gateway, *(f"r{number}" for number in range(most + 5)))
     assert gateway.calls == [most, 5]

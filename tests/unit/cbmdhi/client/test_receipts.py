@@ -65,7 +65,7 @@ class Wallet:
 
 
 @dataclass
-class Gateway:
+class ProvingGateway:
     """A gateway that carries what it gets to the channel, unless the test says otherwise.
 
     carries   whether what is sent gets to the channel at all
@@ -133,36 +133,36 @@ class Gateway:
         return receipt
 
 
-Document = Callable[[Gateway], Awaitable[Any]]
+Document = Callable[[ProvingGateway], Awaitable[Any]]
 
 
-async def consent(gateway: Gateway) -> Receipt:
+async def consent(gateway: ProvingGateway) -> Receipt:
     return (await Consents(gateway.connection).grant(LET_IN))[1].receipt
 
 
-async def revocation(gateway: Gateway) -> Receipt:
+async def revocation(gateway: ProvingGateway) -> Receipt:
     return (await Consents(gateway.connection).revoke(uuid7())).receipt
 
 
-async def suspension(gateway: Gateway) -> Receipt:
+async def suspension(gateway: ProvingGateway) -> Receipt:
     return await Registration(gateway.connection).suspend(gateway.wallet.address, "lost-key")
 
 
-async def reinstatement(gateway: Gateway) -> Receipt:
+async def reinstatement(gateway: ProvingGateway) -> Receipt:
     return await Registration(gateway.connection).reinstate(gateway.wallet.address)
 
 
-async def review_of_broken_glass(gateway: Gateway) -> Receipt:
+async def review_of_broken_glass(gateway: ProvingGateway) -> Receipt:
     at = Registration(gateway.connection)
     return await at.review_break_glass(uuid7(), gateway.wallet.address, justified=True)
 
 
-async def vote(gateway: Gateway) -> Receipt:
+async def vote(gateway: ProvingGateway) -> Receipt:
     identity = IdentityDocument(address=gateway.wallet.address, registration_id=uuid7())
     return (await Registration(gateway.connection).review(identity, approve=False)).receipt
 
 
-async def registration(gateway: Gateway) -> Receipt:
+async def registration(gateway: ProvingGateway) -> Receipt:
     return await Registration(gateway.connection).register()
 
 
@@ -175,7 +175,7 @@ async def test_what_was_done_is_told_as_the_members_peers_hold_it(document: Docu
     def embellish(receipt: Receipt) -> None:
         receipt.tx_id, receipt.reason, receipt.already_committed = "ef" * 32, "made up", True
 
-    gateway = Gateway(says=embellish)
+    gateway = ProvingGateway(says=embellish)
     receipt = await document(gateway)
     assert (receipt.code, receipt.tx_id, receipt.reason) == (code_pb2.CODE_OK, "ab" * 32, "")
     assert receipt.outcome == code_pb2.OUTCOME_COMMITTED
@@ -185,7 +185,7 @@ async def test_what_was_done_is_told_as_the_members_peers_hold_it(document: Docu
 async def test_a_gateway_that_says_it_is_done_and_never_carried_it_is_not_believed(
     document: Document,
 ) -> None:
-    gateway = Gateway(carries=False)
+    gateway = ProvingGateway(carries=False)
     with pytest.raises(Unproven) as caught:
         await document(gateway)
     # An unknown outcome like any other, with what can be sent again: it has no second effect.
@@ -230,12 +230,12 @@ async def test_without_a_proof_nobody_is_told_that_it_is_done(
     evidence: Callable[[Evidence], Evidence | MeshError], code: str
 ) -> None:
     with pytest.raises(Unproven) as caught:
-        await suspension(Gateway(evidence=evidence))
+        await suspension(ProvingGateway(evidence=evidence))
     assert caught.value.code_name == code
 
 
 async def test_a_proof_of_another_command_under_the_same_id_proves_nothing() -> None:
-    gateway = Gateway(carries=False)
+    gateway = ProvingGateway(carries=False)
 
     def another(_: Evidence) -> Evidence:
         sent = gateway.sent[-1].group.commands[0]
@@ -268,7 +268,7 @@ async def test_a_registration_that_the_channel_refused_is_told_as_the_members_pe
 
     # Who was refused is registered nowhere.
     without = lambda given: Evidence(endorsed_state=given.endorsed_state, commands=given.commands)  # noqa: E731
-    gateway = Gateway(decides=refused, evidence=without)
+    gateway = ProvingGateway(decides=refused, evidence=without)
 
     with pytest.raises(NotCommitted) as caught:
         await registration(gateway)
@@ -285,26 +285,28 @@ async def test_a_refusal_on_the_channel_is_told_as_the_members_peers_hold_it() -
         receipt.code, receipt.reason = code_pb2.CODE_CONFLICT, "sign it again"
 
     with pytest.raises(NotCommitted) as caught:
-        await suspension(Gateway(decides=refused, says=invent_a_reason))
+        await suspension(ProvingGateway(decides=refused, says=invent_a_reason))
     assert (caught.value.code_name, caught.value.reason) == ("FORBIDDEN", "not yours")
 
 
 @pytest.mark.parametrize(
     "lies",
     [
-        Gateway(decides=refused, says=as_done),
-        Gateway(says=as_refused),
-        Gateway(carries=False, says=as_refused),
+        ProvingGateway(decides=refused, says=as_done),
+        ProvingGateway(says=as_refused),
+        ProvingGateway(carries=False, says=as_refused),
     ],
     ids=["refused, it says done", "done, it says refused", "not carried, it says refused for good"],
 )
-async def test_a_gateway_does_not_turn_what_the_channel_decided_into_its_opposite(lies: Gateway) -> None:
+async def test_a_gateway_does_not_turn_what_the_channel_decided_into_its_opposite(
+    lies: ProvingGateway,
+) -> None:
     with pytest.raises(Unproven):
         await suspension(lies)
 
 
 async def test_an_answer_without_receipts_is_no_success() -> None:
-    class Silent(Gateway):
+    class Silent(ProvingGateway):
         async def call(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
             return gateway_pb2.SubmitResponse()
 
@@ -317,12 +319,12 @@ async def test_a_receipt_of_a_vote_that_leaves_it_open_is_no_refusal() -> None:
         receipt.code, receipt.outcome = code_pb2.CODE_UNKNOWN_OUTCOME, code_pb2.OUTCOME_UNKNOWN
 
     with pytest.raises(UnknownOutcome) as caught:
-        await vote(Gateway(says=unknown))
+        await vote(ProvingGateway(says=unknown))
     assert not isinstance(caught.value, Unproven)
 
 
 async def test_of_a_group_the_own_part_proves_the_whole() -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     other = gateway.committed.person("patient")
     asked: list[str] = []
     enrolled = gateway.enrolled
@@ -340,7 +342,7 @@ async def test_of_a_group_the_own_part_proves_the_whole() -> None:
 
 
 async def test_many_receipts_are_checked_each_by_itself() -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     client = cast(Client, SimpleNamespace(wallet=gateway.wallet, trail=Trail(gateway.connection)))
     author, told = gateway.committed.people[0], list[Receipt]()
     for _ in range(20):
@@ -357,7 +359,7 @@ async def test_many_receipts_are_checked_each_by_itself() -> None:
 async def test_that_nothing_was_done_another_member_says_once_nobody_can_carry_it(
     carried: bool,
 ) -> None:
-    elsewhere = Gateway(carries=carried, evidence=lambda given: given if carried else not_found(given))
+    elsewhere = ProvingGateway(carries=carried, evidence=lambda given: given if carried else not_found(given))
     client = cast(Client, SimpleNamespace(wallet=elsewhere.wallet, trail=Trail(elsewhere.connection)))
     body, now_ms = pb.RevokeConsent(consent_id=uuid7()), time.time_ns() // 1_000_000
 
@@ -379,7 +381,7 @@ async def test_that_nothing_was_done_another_member_says_once_nobody_can_carry_i
 
 
 async def test_a_command_is_verified_by_its_id_alone_and_a_receipt_by_its_transaction_too() -> None:
-    gateway = Gateway()
+    gateway = ProvingGateway()
     author = gateway.committed.people[0]
     record = gateway.committed.put(author, bytes(32))
 

@@ -65,7 +65,7 @@ class Somebody:
         return self.document.address
 
 
-class Gateway:
+class DirectoryGateway:
     """Names reviewers, as it is told to."""
 
     def __init__(self, *people: Somebody, clinician: str = "cb1clinician") -> None:
@@ -87,7 +87,7 @@ class Gateway:
         )
 
 
-async def chosen(gateway: Gateway) -> list[str]:
+async def chosen(gateway: DirectoryGateway) -> list[str]:
     found = await reviewers.of_broken_glass(cast(Connection, gateway))
     return [one.address for one in found]
 
@@ -98,14 +98,14 @@ def addresses(people: Sequence[Somebody]) -> set[str]:
 
 async def test_officers_and_administrators_of_the_own_member_and_of_others() -> None:
     people = [Somebody(role, msp) for role in (OFFICER, ADMINISTRATOR) for msp in ("MercyMSP", "LakesideMSP")]
-    assert set(await chosen(Gateway(*people))) == addresses(people)
+    assert set(await chosen(DirectoryGateway(*people))) == addresses(people)
 
 
 async def test_at_most_sixteen_half_of_them_at_home_and_every_other_member_has_one() -> None:
     home = [Somebody(OFFICER) for _ in range(10)]
     large = [Somebody(ADMINISTRATOR, "LakesideMSP") for _ in range(10)]
     small = [Somebody(ADMINISTRATOR, "InsurerMSP")]
-    found = await chosen(Gateway(*home, *large, *small))
+    found = await chosen(DirectoryGateway(*home, *large, *small))
     assert len(found) == 16
     assert len(addresses(home) & set(found)) == 8
     assert addresses(small) <= set(found)
@@ -114,28 +114,28 @@ async def test_at_most_sixteen_half_of_them_at_home_and_every_other_member_has_o
 async def test_nobody_is_sealed_to_whom_no_member_certified_and_the_emergency_does_not_wait() -> None:
     good, forged = Somebody(OFFICER), Somebody(OFFICER, certified_by="LakesideMSP")
     other = Somebody(pb.ROLE_CLINICIAN)
-    assert await chosen(Gateway(good, forged, other)) == [good.address]
+    assert await chosen(DirectoryGateway(good, forged, other)) == [good.address]
 
 
 async def test_a_clinician_does_not_review_their_own_emergency() -> None:
     one, two = Somebody(ADMINISTRATOR), Somebody(ADMINISTRATOR)
-    assert await chosen(Gateway(one, two, clinician=one.address)) == [two.address]
+    assert await chosen(DirectoryGateway(one, two, clinician=one.address)) == [two.address]
 
 
 async def test_without_an_officer_at_home_the_emergency_does_not_wait_either() -> None:
     elsewhere = Somebody(OFFICER, "LakesideMSP")
-    assert await chosen(Gateway(elsewhere)) == [elsewhere.address]
+    assert await chosen(DirectoryGateway(elsewhere)) == [elsewhere.address]
 
 
 async def test_a_gateway_that_names_nobody_is_told_of() -> None:
     with pytest.raises(MeshError) as refused:
-        await chosen(Gateway(Somebody(OFFICER, certified_by="LakesideMSP")))
+        await chosen(DirectoryGateway(Somebody(OFFICER, certified_by="LakesideMSP")))
     assert refused.value.code_name == "INTEGRITY"
 
 
 async def test_evidence_is_sealed_to_administrators_all_of_them_certified() -> None:
     good, forged = Somebody(ADMINISTRATOR), Somebody(ADMINISTRATOR, certified_by="LakesideMSP")
-    found = await reviewers.of_evidence(cast(Connection, Gateway(good, Somebody(OFFICER))))
+    found = await reviewers.of_evidence(cast(Connection, DirectoryGateway(good, Somebody(OFFICER))))
     assert addresses([good]) == {one.address for one in found}
     with pytest.raises(MeshError):
-        await reviewers.of_evidence(cast(Connection, Gateway(good, forged)))
+        await reviewers.of_evidence(cast(Connection, DirectoryGateway(good, forged)))

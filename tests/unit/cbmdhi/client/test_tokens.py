@@ -138,7 +138,7 @@ async def test_waits_grow_by_chance_and_end_when_it_was_said() -> None:
     assert waits.next(5.0) > 5.0
 
 
-class Gateway(gateway_pb2_grpc.CommandServiceServicer):
+class RefusingGateway(gateway_pb2_grpc.CommandServiceServicer):
     """Takes one token; answers by turns."""
 
     def __init__(self, *answers: OfService | grpc.StatusCode) -> None:
@@ -169,7 +169,7 @@ _REFUSED = OfService(
 _BUSY = OfService(code_pb2.CODE_TOO_LARGE, "less at once", outcome=code_pb2.OUTCOME_NOT_DONE)
 
 
-async def submitted(gateway: Gateway, identity: Identity) -> MeshError:
+async def submitted(gateway: RefusingGateway, identity: Identity) -> MeshError:
     server = grpc.aio.server()
     gateway_pb2_grpc.add_CommandServiceServicer_to_server(gateway, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -184,13 +184,13 @@ async def submitted(gateway: Gateway, identity: Identity) -> MeshError:
 
 
 async def test_a_call_whose_token_has_ended_is_made_again_with_a_new_one_and_once_only() -> None:
-    gateway = Gateway(_REFUSED, _REFUSED)
+    gateway = RefusingGateway(_REFUSED, _REFUSED)
     assert (await submitted(gateway, Identity())).code == code_pb2.CODE_UNAUTHENTICATED
     assert gateway.tokens == ["Bearer token-1", "Bearer token-2"]
 
 
 async def test_a_new_token_does_not_make_undone_what_the_call_before_it_may_have_done() -> None:
-    gateway = Gateway(grpc.StatusCode.UNAVAILABLE, _REFUSED, _BUSY)
+    gateway = RefusingGateway(grpc.StatusCode.UNAVAILABLE, _REFUSED, _BUSY)
     error = await submitted(gateway, Identity())
     assert isinstance(to_be_sent(error, []), UnknownOutcome)
     assert len(gateway.tokens) == 3
@@ -199,7 +199,7 @@ async def test_a_new_token_does_not_make_undone_what_the_call_before_it_may_have
 async def test_what_waits_for_a_login_that_fails_was_not_sent() -> None:
     identity = Identity()
     identity.is_away = True
-    gateway = Gateway()
+    gateway = RefusingGateway()
 
     async def cut() -> Issued:
         raise MeshError(code_pb2.CODE_INTERNAL, "cut", outcome=code_pb2.OUTCOME_UNKNOWN)
