@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from cbmdhi.cli.lazy import Lazy
 from cbmdhi.cli.main import app
-from tools.docs.pages import ROOT, Code, Page, pages, slug
+from tools.docs.pages import DOCS, ROOT, Code, Page, pages, slug
 from tools.docs.source import NoSuchPlace, Place
 
 PAGES = [pytest.param(page, id=page.name) for page in pages()]
@@ -251,3 +251,16 @@ def test_the_index_of_decisions_names_each_once_by_its_title() -> None:
     for page in decisions:
         title = re.sub(r"^# \d+\. ", "", page.text.splitlines()[0])
         assert f"| {title}" in index.text, f"the index calls {page.name} otherwise"
+
+
+def test_a_table_whose_rows_are_stacked_on_a_narrow_page_keeps_the_headings_of_its_cells() -> None:
+    css = (DOCS / "site.css").read_text(encoding="utf-8")
+    stacked = [
+        (page.name, name, head.strip("|").split("|"))
+        for page in pages()
+        for name, head in re.findall(r'<div class="stacked (\w+)" markdown>\n\n(\|.*)', page.text)
+    ]
+    assert {name for name, *_ in stacked} >= {"docs/security.md"}
+    for page, name, head in stacked:
+        labelled = re.findall(rf"\.{name} td:nth-child\((\d)\)::before", css)
+        assert labelled == [str(place) for place in range(2, len(head) + 1)], page
