@@ -29,7 +29,7 @@ each_language = pytest.mark.parametrize("language", list(PROGRAMS))
 ENHANCE_YOUR_CALM = 0xB
 _PATIENT = "cb1" + "a" * 32
 _LARGEST_BYTES = 4_000
-DONE, FAILED, REFUSED = 0, 1, 3
+DONE, REFUSED, UNANSWERED = 0, 1, 3
 
 
 @dataclass
@@ -189,7 +189,7 @@ async def test_what_is_over_the_transports_limit_is_called_too_large_and_is_sent
         engine = await joined(language, mercy, gateway, tmp_path)
         ended = await send(engine, *observations(tmp_path, 2 * _LARGEST_BYTES))
 
-    assert (ended.status, len(ended.sent)) == (FAILED, 1), ended
+    assert (ended.status, len(ended.sent)) == (UNANSWERED, 1), ended
     assert "CODE_TOO_LARGE" in ended.err
 
 

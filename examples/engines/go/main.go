@@ -20,17 +20,17 @@ engine resend STATE                             send again, as it was signed, wh
 engine check-vectors FOLDER                     check this client by tests/vectors
 
 STATE is a folder of the engine's own. CONSORTIUM is consortium.json, had from somebody who is believed.
-It ends with 0 when all is done and proven, 1 when it could not be done or has no certain answer, 2 when it was called
-otherwise than here, 3 when a record was refused.
+It ends with 0 when all is done and proven, 1 when something was refused or could not be done, 2 when it was called
+otherwise than here, 3 when something was sent and has no certain answer yet.
 
 `
 
 const codesPage = "docs/integrate/error-codes.md"
 
-// isRefused is of some records; the sentence says which, and what to do about it.
-type isRefused string
+// unanswered: something was sent, and what became of it is not known yet.
+type unanswered string
 
-func (e isRefused) Error() string { return string(e) }
+func (e unanswered) Error() string { return string(e) }
 
 func main() {
 	renewBefore := flag.Int("renew-before", 30, "renew the session when it ends in so many seconds")
@@ -38,8 +38,8 @@ func main() {
 	flag.Parse()
 	if err := run(flag.Args(), time.Duration(*renewBefore)*time.Second); err != nil {
 		fmt.Fprintln(os.Stderr, said(err))
-		var final isRefused
-		if errors.As(err, &final) {
+		var open unanswered
+		if errors.As(err, &open) {
 			os.Exit(3)
 		}
 		os.Exit(1)
@@ -80,6 +80,6 @@ func withEngine(state string, renewBefore time.Duration, use func(*Engine) error
 	if err := use(engine); err != nil || len(engine.refusals) == 0 {
 		return err
 	}
-	return isRefused(fmt.Sprintf("refused: %s\nWhat each code asks you to do: %s. What was signed is kept in %s",
-		strings.Join(engine.refusals, "\nrefused: "), codesPage, filepath.Join(state, "refused")))
+	return fmt.Errorf("refused: %s\nWhat each code asks you to do: %s. What was signed is kept in %s",
+		strings.Join(engine.refusals, "\nrefused: "), codesPage, filepath.Join(state, "refused"))
 }

@@ -95,18 +95,23 @@ func (e *Engine) deliver(ctx context.Context) error {
 		case last != nil && code == commandv1.Code_CODE_UNAUTHENTICATED:
 			e.forgetToken()
 		case last != nil && code == commandv1.Code_CODE_TOO_LARGE:
-			return last // the same once more is as large
+			return e.left(last) // the same once more is as large
 		}
 		var notProven failed
 		if errors.As(last, &notProven) {
 			return last
 		}
 	}
+	return e.left(last)
+}
+
+// left in the outbox: nobody could say yet what became of it.
+func (e *Engine) left(last error) error {
 	waiting, err := e.waiting()
 	if err != nil || len(waiting) == 0 {
 		return err
 	}
-	return fmt.Errorf("%d commands have no answer yet, resend them within their lifetime: %s", len(waiting), said(last))
+	return unanswered(fmt.Sprintf("%d commands have no answer yet, do what the code asks for: %s", len(waiting), said(last)))
 }
 
 // [end:resend]

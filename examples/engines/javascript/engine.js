@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { join } from './join.js';
 import { makeKeys } from './keys.js';
 import { deliver, send } from './send.js';
-import { detailOf, Engine } from './session.js';
+import { detailOf, Engine, Unanswered } from './session.js';
 import { checkVectors } from './vectors.js';
 
 const USAGE = `engine keys STATE CONSORTIUM MEMBER             make keys, print the address that an administrator invites
@@ -17,8 +17,8 @@ engine check-vectors FOLDER                     check this client by tests/vecto
 
 --renew-before SECONDS                          renew the session when it ends so soon (30)
 
-It ends with 0 when all is done and proven, 1 when it could not be done or has no certain answer, 2 when it was called
-otherwise than here, 3 when a record was refused.
+It ends with 0 when all is done and proven, 1 when something was refused or could not be done, 2 when it was called
+otherwise than here, 3 when something was sent and has no certain answer yet.
 `;
 const CODES = 'docs/integrate/error-codes.md';
 
@@ -47,12 +47,12 @@ async function main() {
   return end(engine);
 }
 
-// The program's status is 3 when records were refused: which, and what to do about it.
+// The program's status is 1 when records were refused: which, and what to do about it.
 function end({ refusals, state }) {
   if (refusals.length === 0) return;
   for (const why of refusals) process.stderr.write(`refused: ${why}\n`);
   process.stderr.write(`What each code asks you to do: ${CODES}. What was signed is kept in ${state}/refused\n`);
-  process.exitCode = 3;
+  process.exitCode = 1;
 }
 
 try {
@@ -60,5 +60,5 @@ try {
 } catch (error) {
   const detail = error.metadata ? detailOf(error) : undefined;
   process.stderr.write(`${detail ? `${detail.code} ${detail.reason}` : error.message}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof Unanswered ? 3 : 1;
 }

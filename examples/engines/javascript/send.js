@@ -9,7 +9,7 @@ import { sha256, uuid7, write } from './keys.js';
 import { decode, encode, services } from './messages.js';
 import { NotProven } from './proof.js';
 import { holds, prove } from './receipts.js';
-import { detailOf } from './session.js';
+import { detailOf, Unanswered } from './session.js';
 
 const ATTEMPTS = 5;
 const SEND_SECONDS = 60;
@@ -64,7 +64,7 @@ export async function deliver(engine) {
     }
   }
   const left = outbox(engine).size;
-  if (left > 0) throw new Error(`${left} commands have no answer yet, resend them within their lifetime: ${last}`);
+  if (left > 0) throw new Unanswered(`${left} commands have no answer yet, do what the code asks for: ${last}`);
 }
 // [end:resend]
 

@@ -10,6 +10,9 @@ import { errorDetail, services } from './messages.js';
 const CALL_SECONDS = 30;
 const LARGEST_ANSWER = 17 << 20;
 
+// Something was sent, and what became of it is not known yet.
+export class Unanswered extends Error {}
+
 // One identity at one member's gateway.
 export class Engine {
   constructor(state, renewBeforeSeconds) {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 from join import join
-from keys import Refused, make_keys
+from keys import Refused, Unanswered, make_keys
 from send import deliver, send
 from session import Engine, detail_of, said
 from vectors import check_vectors
@@ -18,7 +18,7 @@ CODES = "docs/integrate/error-codes.md"
 
 
 def main() -> int:
-    """The exit code: 0 done and proven, 1 no certain answer or nothing done, 2 usage, 3 refused."""
+    """The exit code: 0 done and proven, 1 refused or not done, 2 usage, 3 sent without an answer yet."""
     parser = argparse.ArgumentParser(prog="engine", description=__doc__)
     parser.add_argument(
         "--renew-before",
@@ -63,12 +63,12 @@ def main() -> int:
         return 1
     except (OSError, Refused) as error:
         print(error, file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, Unanswered) else 1
     return 0
 
 
 def end(engine: Engine) -> int:
-    """0, or 3 when records were refused. What was refused, and what to do about it."""
+    """0, or 1 when records were refused. What was refused, and what to do about it."""
     for why in engine.refusals:
         print("refused:", why, file=sys.stderr)
     if not engine.refusals:
@@ -78,7 +78,7 @@ def end(engine: Engine) -> int:
         engine.state / "refused",
         file=sys.stderr,
     )
-    return 3
+    return 1
 
 
 if __name__ == "__main__":

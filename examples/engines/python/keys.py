@@ -28,6 +28,10 @@ class Refused(Exception):
     """Something that cannot go on; the sentence says why."""
 
 
+class Unanswered(Refused):
+    """Something was sent, and what became of it is not known yet."""
+
+
 def make_keys(state: Path, consortium: Path, member: str) -> None:
     """Write a new engine's state: its keys, the consortium that it pins, its member."""
     pinned = consortium.read_bytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 from commands import command, parse
-from keys import Refused, uuid7, write
+from keys import Unanswered, uuid7, write
 from proof import NotProven
 from receipts import holds, prove
 from session import Engine, detail_of, said
@@ -79,7 +79,7 @@ def deliver(engine: Engine) -> None:
             if detail.code == code_pb2.CODE_UNAUTHENTICATED:
                 engine.forget_token()
     if left := outbox(engine):
-        raise Refused(f"{len(left)} commands have no answer yet, resend them within their lifetime: {last}")
+        raise Unanswered(f"{len(left)} commands have no answer yet, do what the code asks for: {last}")
 
 
 # [end:resend]

@@ -235,8 +235,8 @@ def test_how_the_programs_end_is_what_their_tests_say() -> None:
     told = dict(re.findall(r"^\| (\d) \| (.+?) \|", text, re.MULTILINE))
     assert list(told) == ["0", "1", "2", "3"]
     assert "done and proven" in told[str(test_engines_refused.DONE)]
-    assert "no certain answer" in told[str(test_engines_refused.FAILED)]
     assert "refused" in told[str(test_engines_refused.REFUSED)]
+    assert "no certain answer" in told[str(test_engines_refused.UNANSWERED)]
 
 
 def test_the_state_keys_that_prove_a_receipt_are_those_of_the_code() -> None:

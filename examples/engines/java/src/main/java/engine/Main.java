@@ -21,8 +21,8 @@ final class Main {
 
       --renew-before SECONDS                          renew the session when it ends so soon (30)
 
-      It ends with 0 when all is done and proven, 1 when it could not be done or has no certain answer, 2 when it was
-      called otherwise than here, 3 when a record was refused.
+      It ends with 0 when all is done and proven, 1 when something was refused or could not be done, 2 when it was
+      called otherwise than here, 3 when something was sent and has no certain answer yet.
       """;
 
   private static final String CODES = "docs/integrate/error-codes.md";
@@ -35,6 +35,9 @@ final class Main {
       var detail = Engine.detailOf(error);
       System.err.println(detail.getCode() + " " + detail.getReason());
       code = 1;
+    } catch (Unanswered error) {
+      System.err.println(error.getMessage());
+      code = 3;
     } catch (Exception error) {
       System.err.println(error.getMessage());
       code = 1;
@@ -70,7 +73,7 @@ final class Main {
     return 0;
   }
 
-  /** 0, or 3 when records were refused: which, and what to do about it. */
+  /** 0, or 1 when records were refused: which, and what to do about it. */
   private static int end(Engine engine) {
     engine.refusals.forEach(why -> System.err.println("refused: " + why));
     if (engine.refusals.isEmpty()) {
@@ -78,6 +81,6 @@ final class Main {
     }
     System.err.println("What each code asks you to do: " + CODES + ". What was signed is kept in "
         + engine.state.resolve("refused"));
-    return 3;
+    return 1;
   }
 }

@@ -93,7 +93,7 @@ final class Send {
     }
     int left = outbox(engine).size();
     if (left > 0) {
-      throw new Refused(left + " commands have no answer yet, resend them within their lifetime: " + last);
+      throw new Unanswered(left + " commands have no answer yet, do what the code asks for: " + last);
     }
   }
   // [end:resend]
