@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -237,6 +238,42 @@ def test_how_the_programs_end_is_what_their_tests_say() -> None:
     assert "done and proven" in told[str(test_engines_refused.DONE)]
     assert "refused" in told[str(test_engines_refused.REFUSED)]
     assert "no certain answer" in told[str(test_engines_refused.UNANSWERED)]
+
+
+@pytest.mark.parametrize("language", ["go", "python"])
+def test_a_recipe_finds_the_protos_from_an_empty_folder_beside_the_clone(
+    language: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cbmdhi").symlink_to(ROOT)
+    own = tmp_path / "own"
+    own.mkdir()
+    readme = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
+    [first] = re.findall(r"```sh\n(cp \.\./cbmdhi/.+?)```", readme, re.DOTALL)
+    recipe = excerpt(f"examples/engines/{language}/build.sh", "recipe")
+    # What fetches from a registry is left out; what it would bring is this environment's.
+    lines = [line for line in recipe.splitlines() if "pip install" not in line and "go build" not in line]
+    script = "\n".join(lines).replace("-m venv .venv", "-c pass").replace(".venv/bin/python", sys.executable)
+    environment = {"PATH": os.environ["PATH"], "PROTOC": "echo"}
+    command = ["sh", "-eu", "-c", first + script]
+    ran = subprocess.run(command, cwd=own, env=environment, capture_output=True, text=True, check=True)
+    if language == "python":
+        assert (own / "cbmdhi" / "gateway" / "v1" / "gateway_pb2_grpc.py").exists()
+    else:
+        assert "-I ../cbmdhi/protos --go_out=../cbmdhi/protos/go" in ran.stdout
+        assert "cbmdhi/gateway/v1/gateway.proto" in ran.stdout
+
+
+def test_every_program_and_file_of_the_page_is_there_or_is_built_there() -> None:
+    part = (INTEGRATE / "engine.md").read_text(encoding="utf-8").split("\n## Run them\n")[1]
+    built = {
+        path.relative_to(ROOT).as_posix()
+        for program in test_engines.PROGRAMS.values()
+        for path in (Path(word) for word in program)
+        if path.is_relative_to(ROOT)
+    }
+    named_there = set(re.findall(r"(?:examples|tests)/[\w./-]+\w", part))
+    assert {path for path in named_there if not (ROOT / path).exists()} <= built
+    assert named_there & built
 
 
 def test_the_state_keys_that_prove_a_receipt_are_those_of_the_code() -> None:
