@@ -51,10 +51,10 @@ class Gateway(gateway_pb2_grpc.IngestServiceServicer, gateway_pb2_grpc.RecordSer
 
     async def Ingest(
         self,
-        requests: AsyncIterator[gateway_pb2.IngestRequest],
+        request_iterator: AsyncIterator[gateway_pb2.IngestRequest],
         context: grpc.aio.ServicerContext[gateway_pb2.IngestRequest, gateway_pb2.IngestResponse],
     ) -> AsyncIterator[gateway_pb2.IngestResponse]:
-        async for request in requests:
+        async for request in request_iterator:
             why = code_pb2.ErrorDetail(
                 code=code_pb2.CODE_INVALID,
                 reason="of another patient",
@@ -71,8 +71,8 @@ class Gateway(gateway_pb2_grpc.IngestServiceServicer, gateway_pb2_grpc.RecordSer
         request: gateway_pb2.GetProofRequest,
         context: grpc.aio.ServicerContext[gateway_pb2.GetProofRequest, gateway_pb2.GetProofResponse],
     ) -> gateway_pb2.GetProofResponse:
-        await context.abort_with_status(to_status(MeshError(code_pb2.CODE_NOT_FOUND, "not committed")))
-        raise AssertionError
+        status = to_status(MeshError(code_pb2.CODE_NOT_FOUND, "not committed"))
+        await context.abort(status.code, status.details, status.trailing_metadata)
 
 
 @pytest.fixture
