@@ -93,16 +93,23 @@ def check_known(message: Message, path: str) -> None:
 
     What is not known is taken out on the way.
     """
-    _check_bytes(message.ByteSize(), message, path)
+    there = message.ByteSize()
+    message.DiscardUnknownFields()
+    if message.ByteSize() != there:
+        raise _more_than_said(path)
 
 
 def check_exact(serialized: bytes, message: Message, path: str) -> None:
     """That signed bytes hold what the message says, and nothing else. Raises NotAWord.
 
-    Of a field that is there twice the last counts, so that the first could be a name: the bytes are as many
-    as the message needs, in whichever order.
+    Of a field that is there twice the last counts, so that the first could be a name: the bytes are those of
+    the message, in whichever order. Their number alone tells nothing, since an encoder may write a number in
+    fewer bytes than others, and so make room.
     """
-    _check_bytes(len(serialized), message, path)
+    check_known(message, path)
+    own = message.SerializeToString(deterministic=True)
+    if serialized != own and sorted(serialized) != sorted(own):
+        raise _more_than_said(path)
 
 
 def check_command(
@@ -114,10 +121,8 @@ def check_command(
     check_exact(header.body, body, body_path)
 
 
-def _check_bytes(there: int, message: Message, path: str) -> None:
-    message.DiscardUnknownFields()
-    if message.ByteSize() != there:
-        raise NotAWord("holds what this version does not know, or a field twice: serialize it anew", path)
+def _more_than_said(path: str) -> NotAWord:
+    return NotAWord("holds what this version does not know, or a field twice: serialize it anew", path)
 
 
 def check(message: Message, path: str, members: Collection[str]) -> None:

@@ -162,6 +162,42 @@ def test_of_a_field_that_is_said_twice_the_first_is_found_too() -> None:
     assert caught.value.path == "delegation"
 
 
+ROOM = b"\x08\xff\xff\xff\xff\x0f"
+"""The effect -1 of a provision in 5 bytes, for which any encoder needs 10."""
+
+
+@pytest.mark.parametrize(
+    "rider",
+    [RIDER, Consent(patient="Erika Mustermann").SerializeToString()],
+    ids=["in a field that nobody knows", "in a field that is there again"],
+)
+def test_what_is_encoded_in_few_bytes_makes_no_room_for_a_name(rider: bytes) -> None:
+    """What was seen: the bytes were as many as the message needs, and so they passed."""
+    last = Consent(patient=ADDRESS).SerializeToString()
+    field = Consent.DESCRIPTOR.fields_by_name["provisions"].number << 3 | 2
+    provisions = (bytes((field, len(ROOM))) + ROOM) * 8
+    # As long as the message would be without it: eight provisions are 40 bytes longer.
+    name = rider[2:].ljust(40 - 2, b".")
+    raw = rider[:1] + bytes((len(name),)) + name + last + provisions
+    body = Consent.FromString(raw)
+    known = Consent.FromString(raw)
+    known.DiscardUnknownFields()
+    assert len(raw) == known.ByteSize()
+    with pytest.raises(words.NotAWord) as caught:
+        words.check_exact(raw, body, "consent")
+    assert caught.value.path == "consent"
+
+
+def test_fields_may_come_in_whichever_order() -> None:
+    header = Command(channel="mesh", command_id=uuid7())
+    first, second = Command(command_id=header.command_id), Command(channel="mesh")
+    for raw in (
+        first.SerializeToString() + second.SerializeToString(),
+        second.SerializeToString() + first.SerializeToString(),
+    ):
+        words.check_exact(raw, Command.FromString(raw), "command")
+
+
 def test_who_is_asked_for_one_command_in_person_gets_no_other() -> None:
     signed, header, _ = in_person()
     words.check_frame(signed, header)
