@@ -134,6 +134,22 @@ def test_a_replica_receipt_holds_for_its_batch_its_commands_and_its_channel_alon
         replica.verify_receipt(made, b"h" * 32, spki)
 
 
+def test_a_receipt_says_for_which_contents_and_since_when() -> None:
+    one, other = ("a CID", "a command", "its signer", b"s" * 32), ("b CID", "b command", "hers", b"t" * 32)
+    contents = replica.contents([one, other])
+
+    assert contents == replica.contents([one]) + replica.contents([other])
+    made = replica.sign_receipt(
+        signature.new_private_key(), b"g" * 32, b"r" * 32, contents, "LakesideMSP", 1_800_000_000_000
+    )
+    assert (made.root_sha256, made.contents_sha256, made.msp, made.held_at_ms) == (
+        b"r" * 32,
+        contents,
+        "LakesideMSP",
+        1_800_000_000_000,
+    )
+
+
 def test_each_resource_type_has_one_category() -> None:
     listed = [
         resource for category in categories.CATEGORIES for resource in categories.resources_of(category)

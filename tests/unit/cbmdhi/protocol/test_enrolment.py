@@ -106,6 +106,8 @@ def test_an_extension_of_another_kind_is_not_carried(extension: x509.ExtensionTy
         written(["attrs"]),
         b'{"attrs":{"cbmdhi.role":"Jane Doe","cbmdhi.role":"clinician"}}',
         b'{"attrs": {}}',
+        # Not in the order in which a Fabric CA writes them.
+        b'{"attrs":{"hf.Type":"signer","cbmdhi.role":"clinician"}}',
         # No reader goes as deep as that, within what attributes may have and beyond it.
         b"[" * 1_000,
         b"[" * 100_000,

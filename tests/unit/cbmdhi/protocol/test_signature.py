@@ -1,8 +1,10 @@
 """Keys are of P-256 and of nothing else, and a signature has one form."""
 
 import base64
+import hashlib
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
@@ -80,3 +82,20 @@ def test_a_signature_that_somebody_turned_over_is_bad_though_the_curve_takes_it(
             key.public_key(), encode_dss_signature(r, ORDER - s), signature.COMMAND, b"a command"
         )
     assert signature.low_s(encode_dss_signature(r, ORDER - s)) == signed == signature.low_s(signed)
+
+
+@pytest.mark.parametrize(("above", "holds"), [(0, True), (1, False)])
+def test_s_is_low_up_to_half_the_order_and_no_further(above: int, holds: bool) -> None:
+    """A key that fits a signature is easily found; the other way round is what nobody can."""
+    r = ec.derive_private_key(1, ec.SECP256R1()).public_key().public_numbers().x % ORDER
+    s = ORDER // 2 + above
+    digest = int.from_bytes(hashlib.sha256(b"cbmdhi/command/v1\x00a command").digest(), "big")
+    key = ec.derive_private_key((s - digest) * pow(r, -1, ORDER) % ORDER, ec.SECP256R1()).public_key()
+    made = encode_dss_signature(r, s)
+
+    key.verify(made, b"cbmdhi/command/v1\x00a command", ec.ECDSA(hashes.SHA256()))
+    if holds:
+        signature.verify(key, made, signature.COMMAND, b"a command")
+        return
+    with pytest.raises(signature.BadSignature, match="low"):
+        signature.verify(key, made, signature.COMMAND, b"a command")
