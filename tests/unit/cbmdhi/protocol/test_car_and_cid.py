@@ -168,3 +168,19 @@ def cbor_head(major: int, length: int) -> bytes:
         return bytes((major << 5 | length,))
     size = next(size for size in (1, 2, 4) if length < 1 << 8 * size)
     return bytes((major << 5 | {1: 24, 2: 25, 4: 26}[size],)) + length.to_bytes(size, "big")
+
+
+@pytest.mark.parametrize("count", [90, 91, 92, 93])
+def test_a_block_is_read_whether_its_length_takes_one_byte_or_two(count: int) -> None:
+    data = b"d" * count
+    name = cid.binary(cid.RAW, data)
+    written = car.write(name, [(name, data)])
+    length = cid.BYTES + count
+    assert len(written) - len(car.write(name, [])) == length + (1 if length < 128 else 2)
+    assert car.read(written, 1) == (name, [(name, data)])
+
+
+def test_a_block_of_nothing_is_none() -> None:
+    name = cid.binary(cid.RAW, b"")
+    with pytest.raises(car.BadCar):
+        car.read(car.write(name, [(name, b"")]), 1)
