@@ -184,3 +184,35 @@ def test_a_block_of_nothing_is_none() -> None:
     name = cid.binary(cid.RAW, b"")
     with pytest.raises(car.BadCar):
         car.read(car.write(name, [(name, b"")]), 1)
+
+
+def test_a_block_has_one_cid_and_that_has_one_text() -> None:
+    text = cid.raw(b"hello")
+    letters = "abcdefghijklmnopqrstuvwxyz234567"
+    # The last character has two bits of nothing, the first five of nothing else than the version.
+    last = [text[:-1] + letters[letters.index(text[-1]) + more] for more in (1, 2, 3)]
+    first = [f"b{letter}{text[2:]}" for letter in letters[1:]]
+    for other in (*last, *first):
+        with pytest.raises(ValueError, match="CIDv1"):
+            cid.to_bytes(other)
+
+
+def test_a_batch_is_named_by_its_digest_alone_and_a_block_tells_its_kind() -> None:
+    content = cid.binary(cid.RAW, b"hello")
+    root = cid.batch_root([content])
+
+    assert cid.of_root(root.cid[4:]) == cid.from_bytes(root.cid)
+    assert cid.digest(cid.from_bytes(root.cid)) == root.cid[4:]
+    assert cid.is_raw(content)
+    assert not cid.is_raw(root.cid)
+
+
+@pytest.mark.parametrize(
+    ("count", "head"),
+    [(23, "97"), (24, "9818"), (255, "98ff"), (256, "990100"), (65_535, "99ffff"), (65_536, "9a00010000")],
+)
+def test_a_list_begins_with_its_length_in_the_shortest_form(count: int, head: str) -> None:
+    links = [cid.binary(cid.RAW, b"hello")] * count
+    block = cid.batch_root(links).block
+    assert block.startswith(bytes.fromhex(head) + b"\xd8\x2a")
+    assert cid.links(block) == links
