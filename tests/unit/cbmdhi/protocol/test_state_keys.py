@@ -94,6 +94,9 @@ def test_what_lies_under_a_key_is_told_by_it() -> None:
     assert state_keys.kind_of(state_keys.epoch_key(7)) == state_keys.EPOCH
     assert state_keys.kind_of(state_keys.POLICY) == state_keys.POLICY
     assert state_keys.record_of(record) == ("one", 0x1F)
+    assert state_keys.kind_of("z/one/bgr/cb1a/more") == "bgr"
+    assert state_keys.is_sealed_record_key(state_keys.sealed_record_key_name("cb1a"))
+    assert not state_keys.is_sealed_record_key(state_keys.sealed_writer_key_name("MercyMSP", "one"))
 
 
 @pytest.mark.parametrize(
