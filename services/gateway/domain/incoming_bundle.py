@@ -17,6 +17,7 @@ from services.runtime.refusal import Refused
 
 MOST_ENTRIES = 1_000
 """Of a batch: more would not be done within the deadline of a request."""
+_TAKEN = (bundle.TRANSACTION, bundle.BATCH)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def incoming_bundle(checker: ResourceChecker, body: bytes) -> IncomingBundle:
     parsed = fhir.parse(body)
     document = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else dict[str, Any]()
     try:
-        if not bundle.is_taken_apart(document):
+        if document.get("resourceType") != "Bundle" or document.get("type") not in _TAKEN:
             raise bundle.NotTaken(
                 "Bundle.type",
                 "is transaction or batch here: a resource goes to /fhir/<type>, and a document, message or "

@@ -70,3 +70,15 @@ def test_a_batch_is_bounded_by_what_a_request_has_time_for() -> None:
 )
 def test_a_refusal_of_a_resource_says_in_which_entry(reason: str, path: str, wanted: str) -> None:
     assert in_entry(2, "Observation", reason, path)[0] == wanted
+
+
+@pytest.mark.parametrize("kind", ["document", "searchset", "batch-response", "nonsense", None, 1])
+def test_of_another_type_it_is_said_what_is_taken_here_and_where_the_others_go(kind: Any) -> None:
+    document = {"resourceType": "Bundle", "type": kind, "entry": [entry()]}
+
+    with pytest.raises(Refused) as caught:
+        incoming_bundle(checker(), orjson.dumps(document))
+
+    assert caught.value.path == "Bundle.type"
+    assert caught.value.reason.startswith("Bundle.type is transaction or batch here: ")
+    assert "over gRPC" in caught.value.reason

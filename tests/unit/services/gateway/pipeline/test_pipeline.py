@@ -19,7 +19,7 @@ from services.gateway.pipeline import client_quota
 from services.gateway.pipeline.client_quota import ClientLimits, ClientQuotas
 from services.gateway.pipeline.pipeline import _turns
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
-from services.gateway.pipeline.submission import Submission
+from services.gateway.pipeline.submission import Answer, Submission
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import MeshError, code_name
 from services.runtime.telemetry import Metrics
@@ -473,3 +473,30 @@ async def test_what_is_signed_here_for_whom_nobody_knows_is_not_carried(world: W
     (refused,) = await world.pipeline.submit(one.group, one.contents, one.group.ByteSize(), signed_here=True)
     assert code_name(refused.receipt.code) == "INACTIVE_SIGNER"
     assert world.ledger.submitted == []
+
+
+async def test_when_nothing_of_a_batch_was_submitted_what_storage_refused_keeps_its_own_answer(
+    world: World,
+) -> None:
+    refused, others = put(world.engine, world.patient), [put(world.engine, world.patient) for _ in range(2)]
+    world.storage.refuse[refused.body.record_id] = (code_pb2.CODE_NOT_FOUND, "the patient has no key")
+    world.ledger.failure = MeshError(
+        code_pb2.CODE_UNAVAILABLE, "no majority", "", 50, code_pb2.OUTCOME_NOT_DONE
+    )
+    answers: list[list[Answer]] = [[], [], []]
+    world.pipeline.start(
+        *(
+            Submission(one.group, one.contents, 1_000, answer.append)
+            for one, answer in zip([others[0], refused, others[1]], answers, strict=True)
+        )
+    )
+    await until(lambda: all(answers), "all are answered")
+
+    [[first], [own], [last]] = answers
+    assert isinstance(own, list)
+    assert (code_name(own[0].receipt.code), own[0].receipt.path) == ("NOT_FOUND", "body.put_record.patient")
+    for one in (first, last):
+        assert isinstance(one, MeshError)
+        assert (code_name(one.code), one.retry_after_ms, one.nothing_done) == ("UNAVAILABLE", 50, True)
+    assert first is not last
+    assert len(world.storage.batches) == 1
