@@ -8,8 +8,6 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import (
     Command,
@@ -21,7 +19,7 @@ from cbmdhi.command.v1.command_pb2 import (
     Role,
     SignedCommand,
 )
-from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
+from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import categories, command, enrolment, ids, signature, standing, words
 from cbmdhi.protocol.channel import Channel
@@ -79,18 +77,18 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
         try:
             header, body = command.parse(signed)
         except command.MalformedCommand as error:
-            raise _invalid("the bytes are not a serialized Command", f"{path}.command") from error
+            raise invalid("the bytes are not a serialized Command", f"{path}.command") from error
         _check_exact(signed, header, body, path)
         if body.HasField("emergency_access"):
             # Storage carries what it opened. Of what nobody opened no patient is told, no reviewer asked.
-            raise _invalid(
+            raise invalid(
                 "an emergency is put on record by who opened it: ask to read in an emergency",
                 f"{path}.command.body",
             )
         if not ids.is_uuid7(header.command_id):
-            raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}.command_id")
+            raise invalid("not a UUIDv7 in canonical lower-case text", f"{path}.command_id")
         if not addresses.is_address(signed.signer):
-            raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}.signer")
+            raise invalid("not an address: cb1 and 32 characters of base32", f"{path}.signer")
         parsed.append(Parsed.of(signed, header, body))
     if len(parsed) > command.most_commands(all(one.put is not None for one in parsed)):
         raise _too_many()
@@ -98,7 +96,7 @@ def parse(group: CommandGroup) -> tuple[Parsed, ...]:
 
 
 def _too_many() -> Refused:
-    return _invalid(
+    return invalid(
         f"a group has 1 to {command.MAX_GROUP} commands, or 1 to {command.MAX_GROUP_OF_RECORDS} when all of "
         "them put records",
         "group.commands",
@@ -109,7 +107,7 @@ def _check_exact(signed: SignedCommand, header: Command, body: CommandBody, path
     try:
         words.check_command(signed, header, body, f"{path}.command", f"{path}.command.body")
     except words.NotAWord as error:
-        raise _invalid(str(error), error.path) from error
+        raise invalid(str(error), error.path) from error
 
 
 def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collection[str]) -> None:
@@ -132,17 +130,17 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collecti
                 "genesis_sha256",
             ).at(index)
         if parsed.name is None:
-            raise _invalid("the command has no body that this version knows", "body", index)
+            raise invalid("the command has no body that this version knows", "body", index)
         if not 0 < len(parsed.signed.signature) <= _MAX_SIGNATURE_BYTES:
             raise _bad_signature(index)
         if parsed.header.delegation_sha256 != _delegation_sha256(parsed.signed):
-            raise _invalid(
+            raise invalid(
                 "the command names another delegation than the one beside it", "delegation_sha256", index
             )
         if (put := parsed.put) is not None:
             _check_put(put, index)
         else:
-            _check_words(CommandBody.FromString(parsed.header.body), "body", members, index)
+            check_words(CommandBody.FromString(parsed.header.body), "body", members, index)
         if (registration := parsed.registration) is not None:
             _check_names_nobody(registration, index)
     _check_membership(commands)
@@ -152,13 +150,13 @@ def check_times(parsed: Parsed, now_ms: int) -> None:
     """Lifetime and clock, by the chaincode's own limits. Raises Refused EXPIRED."""
     issued, expires = parsed.header.issued_at_ms, parsed.header.expires_at_ms
     if issued <= 0 or expires <= issued:
-        raise _expired("does not follow issued_at_ms", "expires_at_ms")
+        raise expired("does not follow issued_at_ms", "expires_at_ms")
     if expires - issued > _MAX_LIFETIME_MS:
-        raise _expired("valid for longer than 10 minutes: sign a fresh command", "expires_at_ms")
+        raise expired("valid for longer than 10 minutes: sign a fresh command", "expires_at_ms")
     if issued > now_ms + MAX_CLOCK_AHEAD_MS:
-        raise _expired("more than 2 minutes in the future: check the signer's clock", "issued_at_ms")
+        raise expired("more than 2 minutes in the future: check the signer's clock", "issued_at_ms")
     if expires <= now_ms:
-        raise _expired("expired: sign it anew with a fresh command_id", "expires_at_ms")
+        raise expired("expired: sign it anew with a fresh command_id", "expires_at_ms")
 
 
 def ends_soon(parsed: Parsed, now_ms: int) -> bool:
@@ -195,7 +193,7 @@ def check_signature(parsed: Parsed, signer: IdentityDocument | None) -> None:
     # The address is the hash of the key: whoever hands out the document cannot hand out another key.
     if addresses.of_spki(spki) != parsed.signed.signer:
         path = "signer" if registration is None else "body.register_identity.signing_public_key"
-        raise _invalid("the signer is not the address of this key", path)
+        raise invalid("the signer is not the address of this key", path)
     try:
         signature.verify(
             signature.load_public_key(spki), parsed.signed.signature, signature.COMMAND, parsed.signed.command
@@ -223,16 +221,6 @@ def check_proposer(parsed: Parsed, signer: IdentityDocument | None) -> None:
         raise Refused(code_pb2.CODE_FORBIDDEN, "only a member's administrator votes on the policy", "signer")
 
 
-def delegation_of(parsed: Parsed) -> Delegation | None:
-    """What stands behind a command that a device signed; None for one signed in person. Raises Refused."""
-    if not parsed.signed.HasField("delegation"):
-        return None
-    try:
-        return Delegation.FromString(parsed.signed.delegation.delegation)
-    except DecodeError as error:
-        raise _invalid("the bytes are not a serialized Delegation", "delegation") from error
-
-
 def _delegation_sha256(signed: SignedCommand) -> bytes:
     """What the command says of the delegation beside it; empty in person."""
     if not signed.HasField("delegation"):
@@ -240,97 +228,27 @@ def _delegation_sha256(signed: SignedCommand) -> bytes:
     return hashlib.sha256(signed.delegation.delegation).digest()
 
 
-def acting_for(parsed: Parsed) -> str:
-    """Whose command it is: who delegated it, or else its signer. Worth it once the signatures are checked."""
-    delegation = delegation_of(parsed)
-    return parsed.signed.signer if delegation is None else delegation.delegator
-
-
-def check_delegation(
-    parsed: Parsed, delegation: Delegation, delegator: IdentityDocument | None, channel: Channel
-) -> None:
-    """That the delegation is the delegator's, for this device and channel. Raises Refused."""
-    if delegation.delegate != parsed.signed.signer:
-        raise Refused(
-            code_pb2.CODE_FORBIDDEN, "the delegation is made out to another device", "delegation.delegate"
-        )
-    check_delegation_form(delegation, parsed.signed.delegation.delegation, channel)
-    if delegator is None:
-        raise Refused(
-            code_pb2.CODE_UNKNOWN_SIGNER,
-            "who delegates is not registered: register first",
-            "delegation.delegator",
-        )
-    signed = parsed.signed.delegation
-    check_delegation_signature(signed.delegation, signed.signature, delegator)
-
-
-def check_delegation_status(delegation: Delegation, delegator: IdentityDocument | None, now_ms: int) -> None:
-    """That a delegation that was checked holds now. Raises Refused."""
-    if delegation.expires_at_ms <= now_ms:
-        raise _expired("the delegation expired: log in again with a new one", "delegation.expires_at_ms")
-    if delegator is None or delegator.status != IdentityStatus.IDENTITY_STATUS_ACTIVE:
-        raise Refused(code_pb2.CODE_INACTIVE_SIGNER, "who delegates is not active", "delegation.delegator")
-
-
-def check_delegation_form(delegation: Delegation, serialized: bytes, channel: Channel) -> None:
-    """That it was signed for this channel, as it began, and holds no free text. Raises Refused."""
-    if delegation.channel != channel.name:
-        raise Refused(
-            code_pb2.CODE_WRONG_CHANNEL, "the delegation is for another channel", "delegation.channel"
-        )
-    if delegation.genesis_sha256 != channel.genesis_sha256:
-        raise Refused(
-            code_pb2.CODE_WRONG_CHANNEL,
-            "the delegation is for a channel of this name that began otherwise: sign a new one",
-            "delegation.genesis_sha256",
-        )
-    try:
-        words.check_exact(serialized, delegation, "delegation")
-    except words.NotAWord as error:
-        raise _invalid(str(error), error.path) from error
-    _check_words(delegation, "delegation", ())
-
-
-def check_delegation_signature(delegation: bytes, signed: bytes, delegator: IdentityDocument) -> None:
-    """The delegator's signature. Raises Refused BAD_SIGNATURE."""
-    try:
-        if addresses.of_spki(delegator.signing_public_key) != delegator.address:
-            raise ValueError("not the key of this address")
-        key = signature.load_public_key(delegator.signing_public_key)
-        signature.verify(key, signed, signature.DELEGATION, delegation)
-    except (signature.BadSignature, ValueError) as error:
-        raise Refused(
-            code_pb2.CODE_BAD_SIGNATURE,
-            "the delegation's signature is not the delegator's: sign it with the registered key",
-            "delegation.signature",
-        ) from error
-
-
 def _check_put(put: PutRecord, index: int) -> None:
-    path = "body.put_record."
-    if not ids.is_uuid7(put.record_id):
-        raise _invalid("not a UUIDv7 in canonical lower-case text", f"{path}record_id", index)
-    if put.version < 1:
-        raise _invalid("versions begin at 1", f"{path}version", index)
-    if not addresses.is_address(put.patient):
-        raise _invalid("not an address: cb1 and 32 characters of base32", f"{path}patient", index)
-    if put.category not in categories.CATEGORIES:
-        raise _invalid("not a category of the closed list", f"{path}category", index)
-    if len(put.content_commitment) != _SHA256_BYTES:
-        raise _invalid("not 32 bytes", f"{path}content_commitment", index)
-    if len(put.type_tag) not in _TYPE_TAG_BYTES:
-        raise _invalid("neither empty nor 16 bytes", f"{path}type_tag", index)
+    for holds, field, reason in (
+        (ids.is_uuid7(put.record_id), "record_id", "not a UUIDv7 in canonical lower-case text"),
+        (put.version >= 1, "version", "versions begin at 1"),
+        (addresses.is_address(put.patient), "patient", "not an address: cb1 and 32 characters of base32"),
+        (put.category in categories.CATEGORIES, "category", "not a category of the closed list"),
+        (len(put.content_commitment) == _SHA256_BYTES, "content_commitment", "not 32 bytes"),
+        (len(put.type_tag) in _TYPE_TAG_BYTES, "type_tag", "neither empty nor 16 bytes"),
+    ):
+        if not holds:
+            raise invalid(reason, f"body.put_record.{field}", index)
 
 
-def _check_words(
+def check_words(
     message: CommandBody | Delegation, path: str, members: Collection[str], index: int | None = None
 ) -> None:
-    """As below: a name in the place of an address would be a name on the channel."""
+    """Words of closed lists alone: a name in the place of an address would be public. Raises Refused."""
     try:
         words.check(message, path, members)
     except words.NotAWord as error:
-        raise _invalid(str(error), error.path, index) from error
+        raise invalid(str(error), error.path, index) from error
 
 
 def _check_names_nobody(registration: RegisterIdentity, index: int) -> None:
@@ -339,41 +257,44 @@ def _check_names_nobody(registration: RegisterIdentity, index: int) -> None:
     try:
         enrolment.check_der(registration.enrolment_certificate, registration.address)
     except enrolment.NamesSomebody as error:
-        raise _invalid(f"{error}: enrol with a request that names the address alone", path, index) from error
+        raise invalid(f"{error}: enrol with a request that names the address alone", path, index) from error
 
 
 def _check_membership(commands: tuple[Parsed, ...]) -> None:
     if len(commands) == 1:
         if commands[0].header.HasField("group"):
-            raise _invalid("the command belongs to a group of two or more: send the whole group", "group", 0)
+            raise invalid("the command belongs to a group of two or more: send the whole group", "group", 0)
         return
     digest = command.members_sha256([(parsed.header.body, parsed.signed.signer) for parsed in commands])
     group_id = commands[0].header.group.group_id
     keys: set[Key] = set()
     for index, parsed in enumerate(commands):
         membership = parsed.header.group
-        if not parsed.header.HasField("group"):
-            raise _invalid("a command of the group does not name it", "group", index)
-        if not ids.is_uuid7(membership.group_id) or membership.group_id != group_id:
-            raise _invalid("the commands name different groups, or no UUIDv7", "group.group_id", index)
-        if membership.size != len(commands):
-            raise _invalid("not the number of commands in the group", "group.size", index)
-        if membership.index != index:
-            raise _invalid("not the command's place in the group", "group.index", index)
-        if membership.members_sha256 != digest:
-            raise _invalid(
-                "does not match the bodies and signers of the group", "group.members_sha256", index
-            )
-        if parsed.key in keys:
-            raise _invalid("used twice in the group", "command_id", index)
+        is_named = ids.is_uuid7(group_id) and membership.group_id == group_id
+        for holds, path, reason in (
+            (parsed.header.HasField("group"), "group", "a command of the group does not name it"),
+            (is_named, "group.group_id", "the commands name different groups, or no UUIDv7"),
+            (membership.size == len(commands), "group.size", "not the number of commands in the group"),
+            (membership.index == index, "group.index", "not the command's place in the group"),
+            (
+                membership.members_sha256 == digest,
+                "group.members_sha256",
+                "does not match the bodies and signers of the group",
+            ),
+            (parsed.key not in keys, "command_id", "used twice in the group"),
+        ):
+            if not holds:
+                raise invalid(reason, path, index)
         keys.add(parsed.key)
 
 
-def _invalid(reason: str, path: str, index: int | None = None) -> Refused:
+def invalid(reason: str, path: str, index: int | None = None) -> Refused:
+    """The refusal of what has not the form that it should have."""
     return Refused(code_pb2.CODE_INVALID, reason, path).at(index)
 
 
-def _expired(reason: str, path: str) -> Refused:
+def expired(reason: str, path: str) -> Refused:
+    """The refusal of what is outside its time."""
     return Refused(code_pb2.CODE_EXPIRED, reason, path)
 
 

@@ -26,6 +26,7 @@ from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol.channel import Channel
 from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import contents as content_rules
+from services.gateway.domain import delegation as delegations
 from services.gateway.domain import group as rules
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.group import Parsed
@@ -59,8 +60,8 @@ def signature(parsed: Parsed, facts: Facts) -> None:
 
 def delegation(parsed: Parsed, facts: Facts) -> None:
     """A delegation is its delegator's own, for this device and channel."""
-    if (found := rules.delegation_of(parsed)) is not None:
-        rules.check_delegation(parsed, found, facts.known.get(found.delegator), facts.channel)
+    if (found := delegations.of_command(parsed)) is not None:
+        delegations.check(parsed, found, facts.known.get(found.delegator), facts.channel)
 
 
 def times(parsed: Parsed, facts: Facts) -> None:
@@ -77,8 +78,8 @@ def signer_status(parsed: Parsed, facts: Facts) -> None:
 
 def delegation_status(parsed: Parsed, facts: Facts) -> None:
     """A delegation has not ended, and the delegator is active."""
-    if (found := rules.delegation_of(parsed)) is not None:
-        rules.check_delegation_status(found, facts.known.get(found.delegator), facts.now_ms())
+    if (found := delegations.of_command(parsed)) is not None:
+        delegations.check_status(found, facts.known.get(found.delegator), facts.now_ms())
 
 
 def patient_status(parsed: Parsed, facts: Facts) -> None:
@@ -156,7 +157,7 @@ class Checks:
         rules.check_form(one.commands, self._channel, self._members)
         one.matched = content_rules.match(one.commands, one.contents)
         _check_each(one.commands, SIGNED_HERE if one.signed_here else AUTHENTIC, facts)
-        one.caller = rules.acting_for(one.commands[0]) if one.client is None else one.client.address
+        one.caller = delegations.acting_for(one.commands[0]) if one.client is None else one.client.address
 
     def permit(self, one: Submission, facts: Facts) -> None:
         """That it may be done now."""
@@ -216,7 +217,7 @@ def _addresses(named: Iterable[str]) -> list[str]:
 
 def _delegator(parsed: Parsed) -> set[str]:
     try:
-        found = rules.delegation_of(parsed)
+        found = delegations.of_command(parsed)
     except Refused:
         return set()  # said where it is checked
     return {found.delegator} if found is not None else set()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from google.protobuf.message import DecodeError
-
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import Delegation, SignedDelegation
+from cbmdhi.command.v1.command_pb2 import SignedDelegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.protocol.channel import Channel
-from services.gateway.domain import group as rules
+from services.gateway.domain import delegation as rules
 from services.gateway.domain.session import Session
 from services.runtime.refusal import Refused
 
@@ -34,12 +32,7 @@ class Delegations:
 
     def check(self, signed: SignedDelegation, delegator: IdentityDocument) -> None:
         """That it is the delegator's, to this device, on this channel, now. Raises Refused."""
-        try:
-            delegation = Delegation.FromString(signed.delegation)
-        except DecodeError as error:
-            raise Refused(
-                code_pb2.CODE_INVALID, "the bytes are not a serialized Delegation", "delegation"
-            ) from error
+        delegation = rules.parse(signed.delegation)
         if delegation.delegator != delegator.address:
             raise Refused(
                 code_pb2.CODE_FORBIDDEN, "the delegation is not of who logs in", "delegation.delegator"
@@ -50,7 +43,7 @@ class Delegations:
                 "the delegation is made out to another device: the challenge names this one",
                 "delegation.delegate",
             )
-        rules.check_delegation_form(delegation, signed.delegation, self._channel)
+        rules.check_form(delegation, signed.delegation, self._channel)
         lifetime = delegation.expires_at_ms - delegation.issued_at_ms
         if delegation.expires_at_ms <= self._clock() * 1000 or not 0 < lifetime <= _MAX_LIFETIME_MS:
             raise Refused(
@@ -64,7 +57,7 @@ class Delegations:
                 "the delegation was signed before its delegator's suspension: sign a new one",
                 "delegation.issued_at_ms",
             )
-        rules.check_delegation_signature(signed.delegation, signed.signature, delegator)
+        rules.check_signature(signed.delegation, signed.signature, delegator)
 
     @staticmethod
     def of(session: Session) -> SignedDelegation | None:
