@@ -82,8 +82,8 @@ def _rest(metrics: Metrics) -> object:
         routes=(),
         drain_seconds=0,
         sources=_NOTHING,
-        doors=_NOTHING,
-        room=_NOTHING,
+        connections=_NOTHING,
+        anonymous_slots=_NOTHING,
         anonymous={},
     )
 

@@ -109,8 +109,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         (optional.add if name == "notify" else life.readiness.add_service)(name, check_of(channel, name))
 
     if shared is None:
-        link = await life.enter(NatsConnection(config.nats, "gateway"))
-        shared = NatsSharedState(link)
+        nats = await life.enter(NatsConnection(config.nats, "gateway"))
+        shared = NatsSharedState(nats)
         life.spawn("shared", shared.run())
         # Not of readiness: without NATS, REST alone stands still.
         optional.add("nats", shared.check)
@@ -180,9 +180,9 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
     certificates = ClientCertificates(config.client_ca, PeerDirectory.of(config.msp_id, config.tls))
     sources = Sources(config.trusted_proxies)
     throttles = _throttles(config)
-    gate = Admission(certificates, sessions, metrics)
-    front = RpcServer(
-        gate=gate,
+    admission = Admission(certificates, sessions, metrics)
+    rpc = RpcServer(
+        admission=admission,
         quotas=quotas,
         commands=commands,
         records=Records(
@@ -205,7 +205,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
             Target.IDENTITY: Forwarder(channels["identity"]),
             Target.NOTIFY: Forwarder(channels["notify"]),
         },
-        inspected={LOGIN: login_inspector(gate)},
+        inspected={LOGIN: login_inspector(admission)},
         sources=sources,
         throttles=throttles,
     )
@@ -219,7 +219,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         max_per_connection=_CALLS_PER_CONNECTION,
         read_ahead_bytes=_READ_AHEAD_BYTES,
     )
-    front.add_to(main, first_contact=False)
+    rpc.add_to(main, first_contact=False)
     first_contact = GrpcServer(
         config,
         life,
@@ -232,13 +232,13 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         # What is offered is nobody's business who has not even enrolled.
         reflection_offered=False,
     )
-    front.add_to(first_contact, first_contact=True)
+    rpc.add_to(first_contact, first_contact=True)
 
     # REST: sessions, and FHIR read and written by the device inside its callers' delegations.
     delegations = Delegations(device=device.address, channel=config.signed_channel)
     origins = Origins(config.public_origin, config.other_origins)
-    callers = RequestSlots(_REST_CALLERS, config.rest_requests_per_caller)
-    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, callers, origins)
+    caller_slots = RequestSlots(_REST_CALLERS, config.rest_requests_per_caller)
+    authentication = Authentication(sessions, UsedProofs(_USED_PROOFS), shared, caller_slots, origins)
     delegated_signer = DelegatedSigner(
         device, delegations, channel=config.signed_channel, is_registered=lambda: registrar.is_active
     )
@@ -278,8 +278,8 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         ],
         drain_seconds=config.drain_seconds,
         sources=sources,
-        doors=ConnectionLimit(sources, config.rest_connections_per_source),
-        room=RequestSlots(_REST_ANONYMOUS, config.rest_anonymous_per_source),
+        connections=ConnectionLimit(sources, config.rest_connections_per_source),
+        anonymous_slots=RequestSlots(_REST_ANONYMOUS, config.rest_anonymous_per_source),
         anonymous={"challenge": throttles[Throttled.CHALLENGE], "login": throttles[Throttled.LOGIN]},
     )
     life.readiness.optional = optional.well

@@ -92,13 +92,13 @@ class Ledger:
             found += [one.receipt if one.HasField("receipt") else None for one in answer.receipts]
         return found
 
-    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]:
+    async def record_versions(self, versions: Sequence[tuple[str, int]]) -> list[RecordVersion | None]:
         """The entries of many versions (record id and version), in order; None where there is none."""
         found: list[RecordVersion | None] = []
-        for start in range(0, len(places), _AT_ONCE):
+        for start in range(0, len(versions), _AT_ONCE):
             asked = [
                 ledger_pb2.GetRecordVersionRequest(record_id=record_id, version=version)
-                for record_id, version in places[start : start + _AT_ONCE]
+                for record_id, version in versions[start : start + _AT_ONCE]
             ]
             request = ledger_pb2.GetRecordVersionsRequest(versions=asked)
             answer = await self._read(self._stub.GetRecordVersions, request)

@@ -17,10 +17,10 @@ from services.runtime.refusal import Refused
 def match(commands: tuple[Parsed, ...], contents: Iterable[Content]) -> dict[int, Content]:
     """The contents by the index of their PutRecord. Raises Refused unless each has exactly one."""
     found: dict[int, Content] = {}
-    for place, content in enumerate(contents):
-        path, index = f"contents[{place}].command_index", content.command_index
+    for position, content in enumerate(contents):
+        path, index = f"contents[{position}].command_index", content.command_index
         if index >= len(commands) or commands[index].put is None:
-            raise Refused(code_pb2.CODE_INVALID, "there is no PutRecord at this place of the group", path)
+            raise Refused(code_pb2.CODE_INVALID, "there is no PutRecord at this index of the group", path)
         if index in found:
             raise Refused.invalid("the PutRecord has two contents: send exactly one", path).at(index)
         found[index] = content

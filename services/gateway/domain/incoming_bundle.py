@@ -22,9 +22,9 @@ _TAKEN = (bundle.TRANSACTION, bundle.BATCH)
 
 @dataclass(frozen=True)
 class IncomingEntry:
-    """What an entry writes, or a request by itself (`place` None). `version` 0: whichever is next."""
+    """What an entry writes, or a request by itself (`index` None). `version` 0: whichever is next."""
 
-    place: int | None
+    index: int | None
     kind: str
     record_id: str
     version: int
@@ -70,9 +70,9 @@ def incoming_bundle(checker: ResourceChecker, body: bytes) -> IncomingBundle:
     return IncomingBundle(is_transaction, tuple(found))
 
 
-def in_entry(place: int, kind: str, reason: str, path: str) -> tuple[str, str]:
-    """Reason and path of a resource's refusal, with the place of its entry in them."""
-    where = f"Bundle.entry[{place}]"
+def in_entry(index: int, kind: str, reason: str, path: str) -> tuple[str, str]:
+    """Reason and path of a resource's refusal, which say in which entry it is."""
+    where = f"Bundle.entry[{index}]"
     inside = f"{where}.resource{path.removeprefix(kind)}" if path.startswith(kind) else where
     if path and reason.startswith(path):
         return f"{inside}{reason.removeprefix(path)}", inside

@@ -33,21 +33,21 @@ START = PagePosition("", 0)
 
 
 class PageTokens:
-    """Seals and opens places. How much lies between two of them is what must not be seen."""
+    """Seals and opens positions. How much lies between two of them is what must not be seen."""
 
     def __init__(self, secret: bytes) -> None:
         key = HKDF(hashes.SHA256(), 32, salt=None, info=b"cbmdhi/page-token/v1").derive(secret)
         self._cipher = AESGCM(key)
 
-    def seal(self, place: PagePosition, *question: str) -> str:
+    def seal(self, position: PagePosition, *question: str) -> str:
         """A token for this question alone; all tokens have one length."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        plain = orjson.dumps([place.ledger_token, place.skip]).ljust(_PADDED_BYTES)
+        plain = orjson.dumps([position.ledger_token, position.skip]).ljust(_PADDED_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, plain, bind(*question))
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def open(self, token: str, *question: str) -> PagePosition:
-        """The place; an empty token is the start. Raises Refused INVALID."""
+        """The position; an empty token is the start. Raises Refused INVALID."""
         if not token:
             return START
         try:

@@ -43,8 +43,8 @@ class Sources:
 
 def of_grpc(peer: str) -> str:
     """The address in what gRPC calls a peer: `ipv4:192.0.2.7:50000`, `ipv6:%5B2001:db8::1%5D:50000`."""
-    _, _, place = peer.partition(":")
-    return place.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+    _, _, address = peer.partition(":")
+    return address.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
 
 
 def _address(text: str) -> Network | None:

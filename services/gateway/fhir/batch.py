@@ -41,16 +41,16 @@ async def each_by_itself(
     at_once = asyncio.Semaphore(_AT_ONCE)
     submitted: set[int] = set()
 
-    async def one(place: int, entry: E) -> T:
+    async def one(index: int, entry: E) -> T:
         async with at_once:
             if stopping.is_set():
                 raise shutting_down()
-            return await guarded(write(entry, partial(submitted.add, place)), "entry.crashed")
+            return await guarded(write(entry, partial(submitted.add, index)), "entry.crashed")
 
-    tasks = [asyncio.create_task(one(place, entry)) for place, entry in enumerate(entries)]
+    tasks = [asyncio.create_task(one(index, entry)) for index, entry in enumerate(entries)]
     try:
         await _all_or_cut(tasks, stopping, drain_seconds)
-        return [_outcome(task, place in submitted) for place, task in enumerate(tasks)]
+        return [_outcome(task, index in submitted) for index, task in enumerate(tasks)]
     finally:
         # What was submitted goes on without whoever waits for it.
         for task in tasks:

@@ -242,6 +242,6 @@ def _raise_refusal(entries: Sequence[IncomingEntry], receipts: Sequence[Receipt]
     telling = [one for one in bad if one[1].code != code_pb2.CODE_GROUP_REFUSED]
     entry, receipt = (telling or bad)[0]
     reason, path = receipt.reason, receipt.path
-    if entry.place is not None:
-        reason, path = in_entry(entry.place, entry.kind, reason, path)
+    if entry.index is not None:
+        reason, path = in_entry(entry.index, entry.kind, reason, path)
     raise MeshError(receipt.code, reason, path, outcome=receipt.outcome)

@@ -126,7 +126,7 @@ def _answer(
             record = None if isinstance(records, MeshError) else records.get(one.commands[index].key)
             if record is None:
                 # It is committed. What was sealed now may not be what the channel points at.
-                return _place_unknown(records)
+                return _content_unknown(records)
             stored[index] = record.content
     return results.committed(receipts, stored, replicas)
 
@@ -135,7 +135,7 @@ def _is_again(receipt: Receipt) -> bool:
     return receipt.already_committed and receipt.code == code_pb2.CODE_OK
 
 
-def _place_unknown(why: Mapping[Key, RecordVersion] | MeshError) -> MeshError:
+def _content_unknown(why: Mapping[Key, RecordVersion] | MeshError) -> MeshError:
     return MeshError(
         code_pb2.CODE_UNAVAILABLE,
         "it was committed before, and where its content lies cannot be looked up now; send the same again",

@@ -52,7 +52,7 @@ class BatchQueues:
         }
 
     def put(self, one: Submission) -> Waiting[Submission, Receipts]:
-        """Its place in the queue, which is the future of its receipts. Raises MeshError."""
+        """Its item in the queue, which is the future of its receipts. Raises MeshError."""
         return self._of[one.kind].enqueue(one, one.span, one.ends_at)
 
     async def close(self) -> None:

@@ -75,24 +75,24 @@ class InFlight:
         one.keys = tuple(parsed.key for parsed in one.commands)
         first = self._first.setdefault(one.keys, one)
         # What becomes of the first becomes of it too.
-        one.is_carried = first is not one
+        one.may_be_submitted = first is not one
         if first is not one:
             first.followers.append(one)
         return first is one
 
-    def queued(self, one: Submission, place: Waiting[Submission, Receipts]) -> None:
-        """What becomes of its place in a queue is its answer."""
-        one.place = place
+    def queued(self, one: Submission, waiting: Waiting[Submission, Receipts]) -> None:
+        """What becomes of its item in a queue is its answer."""
+        one.waiting = waiting
 
         def done(_: object) -> None:
-            if place.cancelled():
-                self.answer(one, not_answered_in_time() if place.taken else too_late())
-            elif (error := place.exception()) is None:
-                self.answer(one, place.result())
+            if waiting.cancelled():
+                self.answer(one, not_answered_in_time() if waiting.taken else too_late())
+            elif (error := waiting.exception()) is None:
+                self.answer(one, waiting.result())
             else:
                 self.fail(one, error)
 
-        place.add_done_callback(done)
+        waiting.add_done_callback(done)
 
     def fail(self, one: Submission, error: BaseException) -> None:
         """Whatever was raised about it is its answer, and nobody else's."""

@@ -144,7 +144,7 @@ class Pipeline:
     async def _look_up(self, suspects: Sequence[Submission], facts: Facts) -> None:
         """Those that may have been sent before, together. Meanwhile nobody knows what became of that."""
         for one in suspects:
-            one.is_carried = True
+            one.may_be_submitted = True
         try:
             found = await guarded(self._resubmissions.find(suspects), "submissions.crashed")
         except MeshError as err:
@@ -154,7 +154,7 @@ class Pipeline:
             return
         for one, receipts in zip(suspects, found, strict=True):
             await asyncio.sleep(0)
-            one.is_carried = False
+            one.may_be_submitted = False
             if receipts is None:
                 self._attempt(lambda one: self._go_on(one, facts), one)
             else:

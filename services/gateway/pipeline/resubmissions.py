@@ -24,7 +24,7 @@ _AT_ONCE = 8
 class RecordVersions(Protocol):
     """The ledger (services.gateway.backends.ledger), or a fake."""
 
-    async def record_versions(self, places: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
+    async def record_versions(self, versions: Sequence[tuple[str, int]]) -> list[RecordVersion | None]: ...
 
 
 class Ledger(RecordVersions, Protocol):
@@ -75,10 +75,10 @@ class Resubmissions:
                 found.append(_settled(known, records))
                 if found[-1] is None and any(receipt for _, receipt in known):
                     odd.append(len(found) - 1)
-            for place, answer in zip(
-                odd, await self._decided([suspects[place] for place in odd]), strict=True
+            for index, answer in zip(
+                odd, await self._decided([suspects[index] for index in odd]), strict=True
             ):
-                found[place] = answer
+                found[index] = answer
             return found
 
     def is_suspect(self, one: Submission) -> bool:
@@ -103,7 +103,7 @@ class Resubmissions:
         receipts = [receipt for answer in answers for receipt in answer.receipts]
         records = await records_of(self._ledger, commands, receipts)
         return [
-            results.committed(answer.receipts, _places(one.commands, records), {})
+            results.committed(answer.receipts, _contents_of(one.commands, records), {})
             for one, answer in zip(suspects, answers, strict=True)
         ]
 
@@ -140,10 +140,12 @@ def _settled(
         return None
     for receipt in receipts:
         receipt.already_committed = True
-    return results.committed(receipts, _places(commands, records), {})
+    return results.committed(receipts, _contents_of(commands, records), {})
 
 
-def _places(commands: Sequence[Parsed], records: Mapping[Key, RecordVersion]) -> dict[int, StoredContent]:
+def _contents_of(
+    commands: Sequence[Parsed], records: Mapping[Key, RecordVersion]
+) -> dict[int, StoredContent]:
     return {
         index: record.content
         for index, parsed in enumerate(commands)

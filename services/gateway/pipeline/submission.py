@@ -51,10 +51,10 @@ class Submission:
     followers   the same commands, sent again while these are under way
     matched     contents by the index of their PutRecord
     caller      address of the client; for a read of who signed it, or delegated it
-    place       in the queue for a batch, from when it has passed every check
+    waiting     its item in the queue for a batch, from when it has passed every check
     stored      where its contents lie, by the index of their PutRecord, once they are sealed
     sealed_keys writer keys that its record's custodians do not have yet, sealed to them
-    is_carried  it may be on its way to the channel: nobody but the ledger can say what becomes of it
+    may_be_submitted  it may be on its way to the channel: nobody but the ledger can say what becomes of it
     """
 
     group: CommandGroup
@@ -72,10 +72,10 @@ class Submission:
     followers: list[Submission] = field(default_factory=list["Submission"])
     matched: Mapping[int, Content] = field(default_factory=dict[int, Content])
     caller: str = ""
-    place: Waiting[Any, Receipts] | None = None
+    waiting: Waiting[Any, Receipts] | None = None
     stored: dict[int, StoredContent] = field(default_factory=dict[int, StoredContent])
     sealed_keys: list[SealedKey] = field(default_factory=list[SealedKey])
-    is_carried: bool = False
+    may_be_submitted: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -93,15 +93,15 @@ class Submission:
     @property
     def may_happen(self) -> bool:
         """False when it is certain that nothing of it has been submitted."""
-        return self.is_carried or (self.place is not None and self.place.taken)
+        return self.may_be_submitted or (self.waiting is not None and self.waiting.taken)
 
     def withdraw(self) -> bool:
         """Its sender gives up. True when it is certain that nothing was done, and nothing will be."""
         self.ends_at = -math.inf
         if self.may_happen:
             return False
-        if self.place is not None:
-            self.place.cancel()
+        if self.waiting is not None:
+            self.waiting.cancel()
         return True
 
     def says_the_same(self, other: Submission) -> bool:

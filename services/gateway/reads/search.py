@@ -50,30 +50,30 @@ class Search:
             str(request.all_versions),
             request.purpose,
         )
-        place = self._tokens.open(request.page_token, *question)
+        position = self._tokens.open(request.page_token, *question)
         # One more than the page: there is a next page only if there is something on it.
-        found = await self._permitted(request, session, place, size + 1)
+        found = await self._permitted(request, session, position, size + 1)
         following = self._tokens.seal(found[size - 1][1], *question) if len(found) > size else ""
         return ListRecordsResponse(records=[record for record, _ in found[:size]], next_page_token=following)
 
     async def _permitted(
-        self, request: ListRecordsRequest, session: Session, place: PagePosition, wanted: int
+        self, request: ListRecordsRequest, session: Session, position: PagePosition, wanted: int
     ) -> list[tuple[RecordVersion, PagePosition]]:
-        """At most `wanted` records that the caller may search, each with the place behind it."""
+        """At most `wanted` records that the caller may search, each with the position behind it."""
         found: list[tuple[RecordVersion, PagePosition]] = []
         for _ in range(_SCANNED_PAGES):
-            scanned = min(_LARGEST_PAGE, place.skip + max(_SMALLEST_SCAN, 2 * wanted))
-            page = await self._ledger.records(_question(request, scanned, place.ledger_token))
-            ahead = list(page.records)[place.skip :]
+            scanned = min(_LARGEST_PAGE, position.skip + max(_SMALLEST_SCAN, 2 * wanted))
+            page = await self._ledger.records(_question(request, scanned, position.ledger_token))
+            ahead = list(page.records)[position.skip :]
             verdicts = await self._explained(ahead, request, session)
             for offset, (record, verdict) in enumerate(zip(ahead, verdicts, strict=True)):
                 if verdict.code == code_pb2.CODE_OK:
-                    found.append((record, PagePosition(place.ledger_token, place.skip + offset + 1)))
+                    found.append((record, PagePosition(position.ledger_token, position.skip + offset + 1)))
                     if len(found) == wanted:
                         return found
             if not page.next_page_token:
                 return found
-            place = PagePosition(page.next_page_token, 0)
+            position = PagePosition(page.next_page_token, 0)
         raise MeshError(
             code_pb2.CODE_TOO_LARGE, "too many records to search at once: name a category", "category"
         )

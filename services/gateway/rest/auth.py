@@ -30,7 +30,7 @@ class Authentication:
         sessions: Sessions,
         used: UsedProofs,
         shared: SharedState,
-        room: RequestSlots,
+        slots: RequestSlots,
         origins: Origins,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -38,7 +38,7 @@ class Authentication:
         self._origins = origins
         self._used = used
         self._shared = shared
-        self._room = room
+        self._slots = slots
         self._clock = clock
 
     async def session(self, request: web.Request) -> Session:
@@ -52,8 +52,8 @@ class Authentication:
         session = await self._sessions.of_token(token)
         proof = self.proof(request, token)
         rules.check_bound(session, rules.DPOP, proof.thumbprint)
-        # From here on the request is that caller's, and nobody else's place is at stake.
-        request[SLOT] = self._room.take(session.address)
+        # From here on the request is that caller's, and takes no slot of anybody else's.
+        request[SLOT] = self._slots.take(session.address)
         self._used.use(proof.proof_id)
         ended, first, _ = await asyncio.gather(
             self._shared.has_ended(session.token_id),

@@ -20,23 +20,23 @@ class ConnectionLimit:
         self._open: Counter[str] = Counter()
         self._of: dict[Any, str] = {}
 
-    def stand_at(self, server: web.Server) -> None:
+    def count_those_of(self, server: web.Server) -> None:
         """Have every connection of this server counted from now on."""
         made, lost = server.connection_made, server.connection_lost
 
         def counted(handler: Any, transport: asyncio.Transport) -> None:
             made(handler, transport)
-            if not self._come_in(handler, transport):
+            if not self._opened(handler, transport):
                 transport.abort()
 
         def gone(handler: Any, exc: BaseException | None = None) -> None:
-            self._go(handler)
+            self._closed(handler)
             lost(handler, exc)
 
         server.connection_made = counted
         server.connection_lost = gone
 
-    def _come_in(self, handler: Any, transport: asyncio.Transport) -> bool:
+    def _opened(self, handler: Any, transport: asyncio.Transport) -> bool:
         peer = str((transport.get_extra_info("peername") or ("",))[0])
         if self._sources.is_proxy(peer):
             return True
@@ -45,7 +45,7 @@ class ConnectionLimit:
         self._open[source] += 1
         return self._open[source] <= self._most_of_one
 
-    def _go(self, handler: Any) -> None:
+    def _closed(self, handler: Any) -> None:
         source = self._of.pop(handler, None)
         if source is None:
             return

@@ -1,6 +1,6 @@
 """How many requests are answered at a time: for each source that is anonymous, for each caller that is not.
 
-Whoever has not said yet who they are takes no place of those who have. Probes are not counted at all.
+Whoever has not said yet who they are takes no slot of those who have. Probes are not counted at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _RETRY_MS = 1_000
 
 
 class RequestSlots:
-    """Places for requests, so many in all and for each of those whom they are counted by."""
+    """Slots for requests, so many in all and for each of those whom they are counted by."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
         self._most = most
@@ -25,7 +25,7 @@ class RequestSlots:
         self._taken_in_all = 0
 
     def take(self, whose: str) -> RequestSlot:
-        """A place, until `leave`. Raises MeshError RESOURCE_EXHAUSTED."""
+        """A slot, until `leave`. Raises MeshError RESOURCE_EXHAUSTED."""
         if self._taken[whose] >= self._most_of_one:
             raise _full(f"{self._most_of_one} requests of yours are being answered; wait for them")
         if self._taken_in_all >= self._most:
@@ -34,7 +34,7 @@ class RequestSlots:
         return RequestSlot(self, whose)
 
     def give(self, whose: str) -> None:
-        """Somebody's place is free again. Nothing is kept of who has none."""
+        """Somebody's slot is free again. Nothing is kept of who has none."""
         self._count(whose, -1)
 
     def _count(self, whose: str, more: int) -> None:
@@ -45,15 +45,15 @@ class RequestSlots:
 
 
 class RequestSlot:
-    """One request's place in a room."""
+    """One request's slot."""
 
-    def __init__(self, room: RequestSlots, whose: str) -> None:
-        self._room = room
+    def __init__(self, slots: RequestSlots, whose: str) -> None:
+        self._slots = slots
         self.whose = whose
 
     def leave(self) -> None:
         """The request is over."""
-        self._room.give(self.whose)
+        self._slots.give(self.whose)
 
 
 def _full(reason: str) -> MeshError:
@@ -61,4 +61,4 @@ def _full(reason: str) -> MeshError:
 
 
 SLOT = web.RequestKey("slot", RequestSlot)
-"""Under which a request keeps its place, if it has one."""
+"""Under which a request keeps its slot, if it has one."""

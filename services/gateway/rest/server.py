@@ -75,19 +75,19 @@ class RestServer:
         routes: Iterable[web.AbstractRouteDef],
         drain_seconds: float,
         sources: Sources,
-        doors: ConnectionLimit,
-        room: RequestSlots,
+        connections: ConnectionLimit,
+        anonymous_slots: RequestSlots,
         anonymous: Mapping[str, Throttle],
     ) -> None:
         """
-        room       of requests whose headers say nothing of their sender
-        anonymous  the routes that take such, each with how often a source may ask; all others authenticate
-                   before anything of a body is read
+        anonymous_slots  for requests whose headers say nothing of their sender
+        anonymous        the routes that take such, each with how often a source may ask; all others
+                         authenticate before anything of a body is read
         """
         self._address = address
         self._tls = tls
         self._readiness = readiness
-        self._sources, self._doors, self._room = sources, doors, room
+        self._sources, self._connections, self._anonymous_slots = sources, connections, anonymous_slots
         self._anonymous = anonymous
         self._requests = metrics.counter("rest_requests", "REST requests, by outcome", ("route", "code"))
         self._seconds = metrics.histogram("rest", "seconds", "Time to answer over REST", ("route",))
@@ -109,7 +109,7 @@ class RestServer:
             shutdown_timeout=drain_seconds,
             handle_signals=False,
             lingering_time=_LINGER_SECONDS,
-            # Not before anybody knows whose it is, and there is room for it: see `Bodies`.
+            # Not before anybody knows whose it is, and there is memory for it: see `Bodies`.
             auto_decompress=False,
         )
         self.port = 0
@@ -124,7 +124,7 @@ class RestServer:
         server = self._runner.server
         if server is None:
             raise MeshError(code_pb2.CODE_INTERNAL, "the HTTP server was not set up")
-        self._doors.stand_at(server)
+        self._connections.count_those_of(server)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 server,
@@ -170,7 +170,7 @@ class RestServer:
         if (throttle := self._anonymous.get(route)) is not None:
             source = self._sources.of(request.remote or "", request.headers.getall("X-Forwarded-For", []))
             throttle.take(source)
-            request[SLOT] = self._room.take(source)
+            request[SLOT] = self._anonymous_slots.take(source)
         current_deadline.set(asyncio.get_running_loop().time() + _ANSWER_SECONDS)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -184,8 +184,8 @@ class RestServer:
                 outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from exc
         finally:
-            if (place := request.get(SLOT)) is not None:
-                place.leave()
+            if (slot := request.get(SLOT)) is not None:
+                slot.leave()
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return _json(200, {"alive": True})

@@ -1,4 +1,4 @@
-"""Methods of identity and notify: passed on as the bytes they came in, with the caller's name beside them."""
+"""Calls of identity and notify: passed on as the bytes they came in, the caller's name in the metadata."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RawMessage(Message):
 
 
 class Arrived(RawMessage):
-    """A message as it came: to be decoded when there is room for it, and its caller is known."""
+    """A message as it came: to be decoded when there is memory for it, and its caller is known."""
 
     __slots__ = ("_from_string",)
 

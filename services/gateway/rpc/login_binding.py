@@ -13,7 +13,7 @@ from services.gateway.rpc.admission import Admission
 from services.runtime.errors import MeshError
 
 
-def login_inspector(gate: Admission) -> Callable[[bytes, Any], None]:
+def login_inspector(admission: Admission) -> Callable[[bytes, Any], None]:
     """Looks at a login before it is passed on.
 
     On the port for first contact there is no certificate to compare; the token is worth nothing then to who
@@ -27,7 +27,7 @@ def login_inspector(gate: Admission) -> Callable[[bytes, Any], None]:
             raise MeshError(
                 code_pb2.CODE_INVALID, "the bytes are not a message of this method: check the protos"
             ) from error
-        shown = gate.certificate_of(context)
+        shown = admission.certificate_of(context)
         if wanted and shown is not None and shown.thumbprint != wanted:
             raise MeshError(
                 code_pb2.CODE_UNAUTHENTICATED,

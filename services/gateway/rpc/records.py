@@ -119,21 +119,21 @@ class Records:
             raise MeshError(code_pb2.CODE_INVALID, "no record is named; name 1 to 100", "record_ids")
         if len(request.record_ids) > _MOST_READS:
             raise MeshError(code_pb2.CODE_TOO_LARGE, f"at most {_MOST_READS} at once", "record_ids")
-        for place, record_id in enumerate(request.record_ids):
+        for index, record_id in enumerate(request.record_ids):
             if not ids.is_uuid7(record_id):
                 raise MeshError(
-                    code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", f"record_ids[{place}]"
+                    code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", f"record_ids[{index}]"
                 )
         versions = await self._latest_versions.of(request.patient, request.record_ids, session)
         return GetLatestVersionsResponse(versions=versions)
 
     async def _fill(
-        self, answer: ReadManyResponse, places: Sequence[int], receipts: Sequence[Receipt | BaseException]
+        self, answer: ReadManyResponse, indexes: Sequence[int], receipts: Sequence[Receipt | BaseException]
     ) -> None:
         size = answer.ByteSize()
         async with aclosing(self._reader.open_many(receipts)) as reads:
-            for place in places:
-                result = answer.results[place]
+            for index in indexes:
+                result = answer.results[index]
                 if size > _MOST_BYTES:
                     result.error.CopyFrom(to_detail(_full()))
                     continue
@@ -149,12 +149,12 @@ class Records:
     async def _evidence(self, permitted: Sequence[command.SignedCommand]) -> Evidence:
         """Of what was just read: it concerns who was permitted to read it."""
         accesses = (command.body_of(signed)[1] for signed in permitted)
-        places = {
+        versions = {
             (access.record_id, access.version)
             for access in accesses
             if isinstance(access, Access | BreakGlass)
         }
-        return await self._ledger.prove_versions(sorted(places))
+        return await self._ledger.prove_versions(sorted(versions))
 
     async def list_records(self, request: ListRecordsRequest, session: Session) -> ListRecordsResponse:
         """What the caller may search."""

@@ -1,4 +1,4 @@
-"""Puts the table of routes on a gRPC server: each method behind the gate, and nothing else."""
+"""Puts the table of routes on a gRPC server: each method behind its admission, and nothing else."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _MODULES: tuple[Any, ...] = (gateway_pb2, identity_pb2, notify_pb2)
 
 @dataclass(frozen=True)
 class RpcServer:
-    """What stands behind the routes.
+    """What answers the routes.
 
     forwarders  to the services behind it
     inspected   methods whose request is looked at before it is passed on
     throttles   for routes that are limited by where the caller is
     """
 
-    gate: Admission
+    admission: Admission
     quotas: ClientQuotas
     commands: Commands
     records: Records
@@ -121,7 +121,7 @@ class RpcServer:
         async def answer(request: Arrived, context: Any) -> Message:
             with nothing_done():
                 check_size(request)
-                caller = await self.gate.admit(route, context)
+                caller = await self.admission.admit(route, context)
                 if caller is None or route.authentication is Authentication.SESSION:
                     caller = _present(caller)
                 decoded = request.decoded()
@@ -142,8 +142,10 @@ class RpcServer:
 
     def _ingest(self, route: Route) -> Callable[..., Any]:
         async def answer(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-            session = _present(await self.gate.admit(route, context))
-            async with aclosing(self.gate.watched(session, self.ingest.stream(requests, session))) as answers:
+            session = _present(await self.admission.admit(route, context))
+            async with aclosing(
+                self.admission.watched(session, self.ingest.stream(requests, session))
+            ) as answers:
                 async for message in answers:
                     yield message
 
@@ -156,7 +158,7 @@ class RpcServer:
             check_size(request)
             if route.throttle is not None:
                 self.throttles[route.throttle].take(self._source_of(context))
-            caller = await self.gate.admit(route, context)
+            caller = await self.admission.admit(route, context)
             if inspect is not None:
                 inspect(request.raw, context)
             return await forwarder.unary(route, request, caller)
@@ -174,10 +176,10 @@ class RpcServer:
 
         async def answer(request: RawMessage, context: Any) -> AsyncIterator[bytes]:
             check_size(request)
-            session = _present(await self.gate.admit(route, context))
+            session = _present(await self.admission.admit(route, context))
             quota = self.quotas.of(session.address)
             answers = forwarder.stream(route, request, session)
-            async with aclosing(self.gate.watched(session, answers)) as watched:
+            async with aclosing(self.admission.watched(session, answers)) as watched:
                 with quota.stream():
                     async for message in watched:
                         yield message
@@ -194,7 +196,7 @@ def _serialized(message: Message) -> bytes:
 
 
 def _reader(descriptor: Any) -> Callable[[bytes], Message]:
-    """Takes requests as they come: nothing is decoded before its caller is known and there is room for it."""
+    """Takes requests as they come: decoded when the caller is known and there is memory for them."""
     from_string = message_factory.GetMessageClass(descriptor).FromString
     return lambda raw: Arrived(raw, from_string)
 

@@ -156,14 +156,14 @@ class StreamReader:
         ends_at = asyncio.get_running_loop().time() + self._deadline_seconds
         try:
             begun = 0
-            for place, item in enumerate(items):
+            for index, item in enumerate(items):
                 if begun >= _SLICE:
                     ready, begun = self._start(ready), 0
                     await asyncio.sleep(0)
                     try:
                         self._client.refusals.check()
                     except MeshError as owing:
-                        return _rest(items[place:], owing)
+                        return _rest(items[index:], owing)
                 commands = _commands_of(item)
                 if not self._window.try_take(commands):
                     ready = self._start(ready)
@@ -171,10 +171,10 @@ class StreamReader:
                         async with asyncio.timeout_at(ends_at):
                             await self._enter_window(commands)
                     except TimeoutError:
-                        return _rest(items[place:], too_late())
+                        return _rest(items[index:], too_late())
                 if self._stopping.is_set():
                     self._window.give(commands)
-                    return _rest(items[place:], _cut_off(code_pb2.OUTCOME_NOT_DONE))
+                    return _rest(items[index:], _cut_off(code_pb2.OUTCOME_NOT_DONE))
                 taken = self._taken(item, commands, ends_at, held)
                 if taken is not None:
                     held.keep(taken.size)

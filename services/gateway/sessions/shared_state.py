@@ -51,7 +51,7 @@ class SharedState(Protocol):
         ...
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """The connection (services.runtime.nats_connection)."""
 
     generation: int
@@ -65,15 +65,15 @@ class Link(Protocol):
 class NatsSharedState:
     """The bucket. Made when it is not there: at the start, and after NATS was started anew."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._made: tuple[int, KeyValue, float] | None = None
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Have the bucket there before it is needed: what was made before it is not admitted."""
         while True:
-            if self._link.is_connected:
+            if self._connection.is_connected:
                 # What goes wrong is said to whoever needs it, and shown by `check`.
                 with suppress(MeshError):
                     await self._answer(self._bucket())
@@ -112,8 +112,8 @@ class NatsSharedState:
 
     async def _bucket(self) -> tuple[KeyValue, float]:
         async with self._lock:
-            if self._made is None or self._made[0] != self._link.generation:
-                generation, jetstream = self._link.generation, self._link.jetstream()
+            if self._made is None or self._made[0] != self._connection.generation:
+                generation, jetstream = self._connection.generation, self._connection.jetstream()
                 bucket = await jetstream.create_key_value(
                     bucket=BUCKET,
                     description="used proofs, ended sessions",

@@ -38,8 +38,8 @@ async def test_a_compressed_body_is_refused_and_not_unpacked(tmp_path: Path, enc
         routes=[web.post("/fhir", take)],
         drain_seconds=1.0,
         sources=sources,
-        doors=ConnectionLimit(sources, 100),
-        room=RequestSlots(10, 10),
+        connections=ConnectionLimit(sources, 100),
+        anonymous_slots=RequestSlots(10, 10),
         anonymous={},
     )
     bomb = gzip.compress(bytes(256 * MIB))
