@@ -82,7 +82,7 @@ def plain(sentence: str) -> str:
 
 REFUSED_BUNDLES: dict[str, Callable[[], str]] = {
     "document": lambda: over_rest(bundle(entry(), kind="document")),
-    "answer": lambda: over_rest(bundle(entry(), kind="searchset")),
+    "answer": lambda: by_put(bundle(entry(), kind="searchset")),
     "no type": lambda: by_put({"resourceType": "Bundle", "entry": [entry()]}),
     "no entry": lambda: over_rest(bundle()),
     "large transaction": lambda: over_rest(bundle(*[entry()] * 129)),
