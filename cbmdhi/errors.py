@@ -47,10 +47,12 @@ if TYPE_CHECKING:
 # Of statuses that come without a word of ours. What is lost on its way is sent again.
 _BY_STATUS = dict.fromkeys(LOST, code_pb2.CODE_UNAVAILABLE) | {
     grpc.StatusCode.DEADLINE_EXCEEDED: code_pb2.CODE_DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: code_pb2.CODE_TOO_LARGE,
+    # Of a proxy, that has enough for now.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: code_pb2.CODE_RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNAUTHENTICATED: code_pb2.CODE_UNAUTHENTICATED,
 }
-
+# How gRPC's libraries say that a message is over their own limit.
+_OVER_LIMIT = "larger than max"
 
 name_of = code_name
 
@@ -156,8 +158,9 @@ def from_rpc(error: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> Mes
         reason = "there was no answer within the deadline: send the same again, or allow more time"
     elif grpc_status is not error.code():
         reason = "the connection to the gateway was cut before its answer came"
-    if code == code_pb2.CODE_TOO_LARGE:
+    if grpc_status is grpc.StatusCode.RESOURCE_EXHAUSTED and _OVER_LIMIT in reason:
         # gRPC's own refusal, of what is over twice the limit: the gateway never sees it.
+        code = code_pb2.CODE_TOO_LARGE
         reason = f"a message has at most 16 MiB, this one was too large for gRPC itself: send less ({reason})"
     # Not said by a service: the answer may merely have been lost.
     return MeshError(code, reason, outcome=code_pb2.OUTCOME_UNKNOWN)

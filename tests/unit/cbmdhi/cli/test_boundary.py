@@ -211,3 +211,9 @@ def test_what_is_too_large_for_grpc_itself_is_told_with_the_limit() -> None:
         True,
         True,
     )
+
+
+def test_who_is_told_to_calm_down_has_sent_nothing_too_large() -> None:
+    refused = AioRpcError(StatusCode.RESOURCE_EXHAUSTED, Metadata(), Metadata(), details="rate limited")
+    ours = from_rpc(refused)
+    assert (ours.code_name, ours.nothing_done) == ("RESOURCE_EXHAUSTED", False)
