@@ -111,7 +111,7 @@ def _check_exact(signed: SignedCommand, header: Command, body: CommandBody, path
 
 
 def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collection[str]) -> None:
-    """Channel, membership, bodies. Raises Refused with the index of the command to blame.
+    """Channel and bodies. Raises Refused with the index of the command to blame.
 
     members  MSP ids of the channel's
     """
@@ -143,7 +143,6 @@ def check_form(commands: tuple[Parsed, ...], channel: Channel, members: Collecti
             check_words(CommandBody.FromString(parsed.header.body), "body", members, index)
         if (registration := parsed.registration) is not None:
             _check_names_nobody(registration, index)
-    _check_membership(commands)
 
 
 def check_times(parsed: Parsed, now_ms: int) -> None:
@@ -258,34 +257,6 @@ def _check_names_nobody(registration: RegisterIdentity, index: int) -> None:
         enrolment.check_der(registration.enrolment_certificate, registration.address)
     except enrolment.NamesSomebody as error:
         raise invalid(f"{error}: enrol with a request that names the address alone", path, index) from error
-
-
-def _check_membership(commands: tuple[Parsed, ...]) -> None:
-    if len(commands) == 1:
-        if commands[0].header.HasField("group"):
-            raise invalid("the command belongs to a group of two or more: send the whole group", "group", 0)
-        return
-    digest = command.members_sha256([(parsed.header.body, parsed.signed.signer) for parsed in commands])
-    group_id = commands[0].header.group.group_id
-    keys: set[Key] = set()
-    for index, parsed in enumerate(commands):
-        membership = parsed.header.group
-        is_named = ids.is_uuid7(group_id) and membership.group_id == group_id
-        for holds, path, reason in (
-            (parsed.header.HasField("group"), "group", "a command of the group does not name it"),
-            (is_named, "group.group_id", "the commands name different groups, or no UUIDv7"),
-            (membership.size == len(commands), "group.size", "not the number of commands in the group"),
-            (membership.index == index, "group.index", "not the command's place in the group"),
-            (
-                membership.members_sha256 == digest,
-                "group.members_sha256",
-                "does not match the bodies and signers of the group",
-            ),
-            (parsed.key not in keys, "command_id", "used twice in the group"),
-        ):
-            if not holds:
-                raise invalid(reason, path, index)
-        keys.add(parsed.key)
 
 
 def invalid(reason: str, path: str, index: int | None = None) -> Refused:

@@ -28,6 +28,7 @@ from services.gateway.backends.identity_cache import IdentityCache
 from services.gateway.domain import contents as content_rules
 from services.gateway.domain import delegation as delegations
 from services.gateway.domain import group as rules
+from services.gateway.domain import membership
 from services.gateway.domain.fhir import ResourceChecker
 from services.gateway.domain.group import Parsed
 from services.gateway.fhir.large_contents import check_content
@@ -155,6 +156,7 @@ class Checks:
     def authenticate(self, one: Submission, facts: Facts) -> None:
         """Form, contents and signatures: whose it is."""
         rules.check_form(one.commands, self._channel, self._members)
+        membership.check(one.commands)
         one.matched = content_rules.match(one.commands, one.contents)
         _check_each(one.commands, SIGNED_HERE if one.signed_here else AUTHENTIC, facts)
         one.caller = delegations.acting_for(one.commands[0]) if one.client is None else one.client.address
