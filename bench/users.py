@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from bench.load.prepare import Item
 from bench.load.tally import Kept, Stands, Tally, name
 from cbmdhi.client import Client
-from cbmdhi.client.ingest import Entry, GaveUp, Ingest
+from cbmdhi.client.ingest import Ingest
+from cbmdhi.client.ingest_entries import Entry, GaveUp
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import cid

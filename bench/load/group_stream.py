@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 
 from cbmdhi.client import Client
-from cbmdhi.client.ingest import Entry, GaveUp, Ingest
+from cbmdhi.client.ingest import Ingest
+from cbmdhi.client.ingest_entries import Entry, GaveUp
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, of_detail

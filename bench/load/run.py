@@ -13,7 +13,9 @@ from bench.load.plan import GOOD, Load
 from bench.load.prepare import Item
 from bench.load.tally import Kept, Stands, Tally
 from cbmdhi.client import Client
-from cbmdhi.client.ingest import Entry, GaveUp, Ingest, slowed_name
+from cbmdhi.client.ingest import Ingest
+from cbmdhi.client.ingest_entries import Entry, GaveUp
+from cbmdhi.client.slowed import slowed_name
 from cbmdhi.errors import MeshError
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.protocol import cid

@@ -66,7 +66,7 @@ OWN = (
     Command("inbox", f"{_HERE}.trail:inbox", "What happened, newest first.", TRAIL),
     Command(
         "verify",
-        f"{_HERE}.trail:verify",
+        f"{_HERE}.verify:verify",
         "Check a receipt against the members' peers: endorsements, author, verdict, stored bytes.",
         TRAIL,
     ),

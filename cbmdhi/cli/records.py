@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cbmdhi import fhir
-from cbmdhi.cli import boundary, file_writes, hints, lazy, prefixes, shared, unsure
-from cbmdhi.cli.exits import Failure, Status
+from cbmdhi.cli import file_writes, hints, lazy, prefixes, shared, unsure, written_rows
+from cbmdhi.cli.exits import Status
 from cbmdhi.cli.home import command_for
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, TraceOption, WalletOption, console
 from cbmdhi.client import Client
@@ -21,7 +21,7 @@ from cbmdhi.client.tracing import traced
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import RecordVersion
-from cbmdhi.errors import MeshError, Misuse, UnknownOutcome, name_of
+from cbmdhi.errors import MeshError, Misuse, UnknownOutcome
 from cbmdhi.gateway.v1.gateway_pb2 import IngestItem
 from cbmdhi.protocol.categories import CATEGORIES, PURPOSES
 
@@ -71,17 +71,17 @@ def put(
         left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
         return [entry for entry, _ in written]
 
-    with _kept(trace, typist), _told_when_cut(heard, len(writes.asked), typist, as_json=as_json):
+    with _kept(trace, typist), written_rows.told_when_cut(heard, len(writes.asked), typist, as_json=as_json):
         written = shared.with_client(wallet, home, member, work)
     # A gateway that could not tell named no command.
     signed = {one.ids.get("record_id", ""): one.ids["command_id"] for one in left[0].signed}
-    rows = [_row(entry, signed.get(entry.record.record_id, ""), typist) for entry in written]
+    rows = [written_rows.row_of(entry, signed.get(entry.record.record_id, ""), typist) for entry in written]
     try:
         if as_json:
             print(json.dumps(rows))
         else:
-            _print(rows)
-            console.print(_summary(rows), soft_wrap=True, markup=False)
+            written_rows.print_rows(rows)
+            console.print(written_rows.summary(rows), soft_wrap=True, markup=False)
     finally:
         # Said also when nobody reads the rest, or Ctrl-C comes: it is kept in any case.
         if left[0].signed:
@@ -245,90 +245,9 @@ def _kept(trace: bool, typist: hints.Typist) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _told_when_cut(
-    heard: Sequence[file_writes.Result], asked: int, typist: hints.Typist, *, as_json: bool
-) -> Iterator[None]:
-    """What became of those that have a result, when Ctrl-C comes before all have one."""
-    try:
-        yield
-    except (KeyboardInterrupt, Failure) as stopped:
-        cut = boundary.failure_of(stopped)
-        if cut.status is not Status.INTERRUPTED:
-            raise
-        rows = [_row(entry, "", typist) for entry, _ in heard]
-        if not as_json:
-            _print(rows)
-        of_all = f"{len(rows)} of {shared.counted(asked, 'record')} have a result"
-        others = "" if cut.document else ", and no other was sent"
-        cut.reason = f"{cut.reason}: {of_all}{others}"
-        cut.document = {**cut.document, "written": rows}
-        raise cut from stopped
-
-
-def _print(rows: Iterable[dict[str, Any]]) -> None:
-    for row in rows:
-        for line in _lines(row):
-            console.print(line, soft_wrap=True, markup=False)
-
-
 def _open_ones(written: list[file_writes.Result]) -> list[IngestItem]:
     return [
         signed.item
         for entry, signed in written
         if signed is not None and isinstance(entry.error, UnknownOutcome)
     ]
-
-
-def _lines(row: dict[str, Any]) -> list[str]:
-    """A record's result, each id whole, on lines of their own."""
-    where = f" (at {row['path']})" if row["path"] else ""
-    block = f", block {row['block']}" if row["block"] is not None else ""
-    lines = [f"{row['verdict']}  record {row['record_id']}{block}"]
-    if row["reason"]:
-        lines.append(f"  {row['reason']}{where}")
-    if row["tx_id"]:
-        lines.append(f"  transaction {row['tx_id']}")
-    if row["command_id"]:
-        lines.append(f"  command {row['command_id']}")
-    if row["cid"]:
-        lines.append(f"  cid {row['cid']} at {', '.join(row['replicas'])}")
-    if row["verify"]:
-        lines.append(f"  verify: {row['verify']}")
-    return lines
-
-
-def _summary(rows: list[dict[str, Any]]) -> str:
-    # A refusal is committed too: it is no record.
-    on_record = [row["verdict"] == "OK" for row in rows if row["outcome"] == "COMMITTED"]
-    if any(on_record):
-        of_all = f"{sum(on_record)} of {shared.counted(len(rows), 'record')}"
-        return f"{of_all} committed, says the gateway; `verify` proves it of each"
-    if on_record:
-        return "no record was committed; that it was refused is on the channel, where the patient sees it"
-    if all(row["outcome"] == "NOT_DONE" for row in rows):
-        return "nothing was committed"
-    return "nothing is known to be committed"
-
-
-def _row(entry: Written, command_id: str, typist: hints.Typist) -> dict[str, Any]:
-    """command_id: what was signed for it, where the gateway named none."""
-    receipt, stored = entry.told.receipt, entry.told.stored
-    error, signed = entry.error, receipt.command_id or command_id
-    outcome = code_pb2.Outcome.Name(error.outcome if error else receipt.outcome).removeprefix("OUTCOME_")
-    # A refusal that is on the channel is in a block as well, and can be proven.
-    is_there = bool(receipt.tx_id)
-    return {
-        "record_id": entry.record.record_id,
-        "version": entry.record.version,
-        "command_id": signed,
-        "verdict": error.code_name if error else name_of(receipt.code),
-        "outcome": outcome,
-        "reason": error.reason if error else receipt.reason,
-        "path": error.path if error else receipt.path,
-        "tx_id": receipt.tx_id,
-        "block": receipt.block if is_there else None,
-        "cid": stored.cid,
-        "replicas": list(stored.replicas),
-        "verify": typist.command("verify", receipt.tx_id, signed) if is_there else "",
-    }

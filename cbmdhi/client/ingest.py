@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ import grpc
 
 from cbmdhi.client.backoff import Backoff
 from cbmdhi.client.connection import Connection, Metadata, connected
+from cbmdhi.client.ingest_entries import Entry, GaveUp
 from cbmdhi.client.ingest_messages import MOST_ITEMS, requests
+from cbmdhi.client.slowed import log_slowed
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2
-
-_log = logging.getLogger("cbmdhi.client")
 
 T = TypeVar("T")
 
@@ -35,38 +34,6 @@ _MOST_WAITING = 1_000
 _LOOK_SECONDS = 0.05
 # The stream broke, its token ended, or there is no place for another now.
 _RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_RESOURCE_EXHAUSTED)
-_SLOWED = {
-    gateway_pb2.SLOWED_REASON_REFUSALS: "too many submissions were refused",
-    gateway_pb2.SLOWED_REASON_CALLER_IS_FULL: "as much is under way as one caller may have",
-    gateway_pb2.SLOWED_REASON_GATEWAY_IS_FULL: "its memory is full",
-}
-
-
-@dataclass(eq=False, slots=True)
-class Entry(Generic[T]):
-    """A submission under way.
-
-    raw             the serialized IngestItem
-    what            whatever the sender knows it by
-    refused         why it cannot even be sent: it is given back as it is, with no result
-    may_be_done     a stream on which it was sent broke: that a later sending did nothing says nothing of this
-    """
-
-    submission_id: str
-    raw: bytes
-    what: T
-    refused: MeshError | None = None
-    may_be_done: bool = False
-    stream: object = None
-
-
-class GaveUp(Exception):
-    """Streams go on breaking, or are refused. `left`: what has no result."""
-
-    def __init__(self, why: MeshError, left: Sequence[Entry[Any]]) -> None:
-        super().__init__(str(why))
-        self.why = why
-        self.left = left
 
 
 class Ingest(Generic[T]):
@@ -93,7 +60,7 @@ class Ingest(Generic[T]):
         self._connection = connection
         self._source = source
         self._on_break = on_break
-        self._on_slowed = on_slowed or _log_slowed
+        self._on_slowed = on_slowed or log_slowed
         self._waits = Backoff(patience_seconds)
         # A token was refused, and there was no result since.
         self._is_refused = False
@@ -368,13 +335,3 @@ async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def slowed_name(slowed: gateway_pb2.Slowed) -> str:
-    """Why a gateway does not read a stream for a while, such as `too many submissions were refused`."""
-    return _SLOWED.get(slowed.reason, "for a reason that this version does not know")
-
-
-def _log_slowed(slowed: gateway_pb2.Slowed) -> None:
-    after = f", again in about {slowed.retry_after_ms} ms" if slowed.retry_after_ms else ""
-    _log.warning("the gateway does not read: %s%s", slowed_name(slowed), after)

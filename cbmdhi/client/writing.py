@@ -19,7 +19,8 @@ from google.protobuf.message import Message
 from cbmdhi.client import tracing
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection, check_size
-from cbmdhi.client.ingest import Entry, GaveUp, Ingest
+from cbmdhi.client.ingest import Ingest
+from cbmdhi.client.ingest_entries import Entry, GaveUp
 from cbmdhi.client.written import Written, written_of
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from cbmdhi.client.ingest import Entry
+from cbmdhi.client.ingest_entries import Entry
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, NotCommitted, of_detail, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2

@@ -15,7 +15,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from cbmdhi.cli import boundary, hints, records, shared
+from cbmdhi.cli import boundary, hints, shared, written_rows
 from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.client.commands import submit_group
 from cbmdhi.client.connection import Connection
@@ -174,7 +174,7 @@ def test_ctrl_c_while_the_results_are_printed_still_says_what_is_not_known(
     def interrupted(_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records, "_print", interrupted)
+    monkeypatch.setattr(written_rows, "print_rows", interrupted)
     told = typed("put", str(file), "-p", PATIENT)
 
     assert told.exit_code == Status.INTERRUPTED, told.output

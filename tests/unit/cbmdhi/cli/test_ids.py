@@ -207,7 +207,7 @@ def test_a_receipt_is_verified_by_the_beginning_of_its_ids(
         found.passed("all", "well")
         return found
 
-    monkeypatch.setattr("cbmdhi.cli.trail.verify_receipt", verify)
+    monkeypatch.setattr("cbmdhi.cli.verify.verify_receipt", verify)
     assert typed("verify", "abab", "01a22d").exit_code == Status.DONE
     assert typed("verify", "01a22e").exit_code == Status.DONE
     assert typed("verify", "cdcd").exit_code == Status.DONE

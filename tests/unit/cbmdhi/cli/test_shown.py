@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cbmdhi.cli import consent, shared
 from cbmdhi.cli.hints import Typist
-from cbmdhi.cli.records import _lines, _row, _summary
+from cbmdhi.cli.written_rows import lines_of, row_of, summary
 from cbmdhi.client.consents import provision
 from cbmdhi.client.records import NewRecord, Written
 from cbmdhi.command.v1 import code_pb2
@@ -93,8 +93,8 @@ def _written(outcome: int, *, tx_id: str = "", code: int = code_pb2.CODE_OK, rea
 
 
 def test_a_record_that_is_written_shows_its_ids_whole_and_what_proves_it(tmp_path: Path) -> None:
-    row = _row(_written(code_pb2.OUTCOME_COMMITTED, tx_id="ab" * 32), "", Typist(tmp_path, "mercy-engine"))
-    lines = _lines(row)
+    row = row_of(_written(code_pb2.OUTCOME_COMMITTED, tx_id="ab" * 32), "", Typist(tmp_path, "mercy-engine"))
+    lines = lines_of(row)
     assert lines[:3] == [
         f"OK  record {RECORD}, block 7",
         f"  transaction {'ab' * 32}",
@@ -107,25 +107,25 @@ def test_a_record_that_is_written_shows_its_ids_whole_and_what_proves_it(tmp_pat
 def test_a_refused_record_shows_its_reason_whole_and_no_block_that_it_is_not_in(tmp_path: Path) -> None:
     why = "the author's member does not treat this patient and no consent of the patient permits write"
     refused = _written(code_pb2.OUTCOME_NOT_DONE, code=code_pb2.CODE_FORBIDDEN, reason=why)
-    row = _row(refused, "", Typist(tmp_path, "mercy-engine"))
+    row = row_of(refused, "", Typist(tmp_path, "mercy-engine"))
     assert (row["block"], row["verify"]) == (None, "")
-    assert _lines(row) == [f"FORBIDDEN  record {RECORD}", f"  {why} (at body)", f"  command {COMMAND}"]
+    assert lines_of(row) == [f"FORBIDDEN  record {RECORD}", f"  {why} (at body)", f"  command {COMMAND}"]
 
 
 def test_it_is_said_how_many_are_committed_and_proof_is_spoken_of_only_then(tmp_path: Path) -> None:
     typist = Typist(tmp_path, "mercy-engine")
     refused, unknown, done = (
-        _row(one, "", typist)
+        row_of(one, "", typist)
         for one in (
             _written(code_pb2.OUTCOME_NOT_DONE, code=code_pb2.CODE_FORBIDDEN),
             _written(code_pb2.OUTCOME_UNKNOWN, code=code_pb2.CODE_UNKNOWN_OUTCOME),
             _written(code_pb2.OUTCOME_COMMITTED, tx_id="ab" * 32),
         )
     )
-    assert _summary([refused]) == "nothing was committed"
-    assert _summary([refused, unknown]) == "nothing is known to be committed"
+    assert summary([refused]) == "nothing was committed"
+    assert summary([refused, unknown]) == "nothing is known to be committed"
     on_record = done | {"verdict": "FORBIDDEN"}
-    assert _summary([on_record]).startswith("no record was committed; that it was refused is on the channel")
-    assert _summary([on_record, refused, done]).startswith("1 of 3 records committed")
-    assert _summary([refused, done]).startswith("1 of 2 records committed")
-    assert _summary([done]).startswith("1 of 1 record committed")
+    assert summary([on_record]).startswith("no record was committed; that it was refused is on the channel")
+    assert summary([on_record, refused, done]).startswith("1 of 3 records committed")
+    assert summary([refused, done]).startswith("1 of 2 records committed")
+    assert summary([done]).startswith("1 of 1 record committed")
