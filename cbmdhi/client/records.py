@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cbmdhi.client.connection import Connection
+from cbmdhi.client.new_record import NewRecord, Prepared
 from cbmdhi.client.reading import Place, Reading, Reads
-from cbmdhi.client.writing import NewRecord, Prepared, Writes, Written
+from cbmdhi.client.writing import Writes, Written
 
 __all__ = ["NewRecord", "Place", "Prepared", "Reading", "Records", "Written"]
 

@@ -11,7 +11,7 @@ from cbmdhi.errors import MeshError, NotCommitted, of_detail, to_be_sent
 from cbmdhi.gateway.v1 import gateway_pb2
 
 if TYPE_CHECKING:
-    from cbmdhi.client.writing import NewRecord, Prepared
+    from cbmdhi.client.new_record import NewRecord, Prepared
 
 
 @dataclass(frozen=True)

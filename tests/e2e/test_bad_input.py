@@ -12,8 +12,8 @@ import pytest
 from cbmdhi.client import Client
 from cbmdhi.client.commands import submit
 from cbmdhi.client.consents import consent, provision
+from cbmdhi.client.new_record import put_record
 from cbmdhi.client.records import NewRecord, Prepared, Written
-from cbmdhi.client.writing import put_record
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, NotCommitted, name_of

@@ -14,8 +14,8 @@ _PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "`client.records`: put, read, list.",
         (
             "cbmdhi.client.records.Records",
-            "cbmdhi.client.writing.NewRecord",
-            "cbmdhi.client.writing.Prepared",
+            "cbmdhi.client.new_record.NewRecord",
+            "cbmdhi.client.new_record.Prepared",
             "cbmdhi.client.written.Written",
             "cbmdhi.client.reading.Reading",
         ),

@@ -17,8 +17,9 @@ from cbmdhi.client import Client
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.consents import Consents
 from cbmdhi.client.outbox import Outbox
+from cbmdhi.client.records import Prepared, Written
 from cbmdhi.client.registration import Registration
-from cbmdhi.client.writing import Prepared, Writes, Written
+from cbmdhi.client.writing import Writes
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2

@@ -10,8 +10,8 @@ import pytest
 
 from cbmdhi import fhir
 from cbmdhi.client.connection import Connection
+from cbmdhi.client.new_record import put_record
 from cbmdhi.client.records import NewRecord, Records
-from cbmdhi.client.writing import put_record
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, NotAllWritten
 from cbmdhi.protocol.ids import uuid7

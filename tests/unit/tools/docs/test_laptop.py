@@ -8,7 +8,7 @@ import pytest
 
 from cbmdhi import fhir
 from cbmdhi.cli import shared
-from cbmdhi.client.writing import NewRecord, put_record
+from cbmdhi.client.new_record import NewRecord, put_record
 from cbmdhi.errors import MeshError
 from cbmdhi.protocol import address as addresses
 from services.gateway.domain import contents
