@@ -58,12 +58,23 @@ async def check(
     stored = [receipt for receipt in tally.stands.values() if receipt.cid]
     roots, wanted = {receipt.root_cid for receipt in stored} - {""}, {receipt.cid for receipt in stored}
     await asyncio.gather(*(blobs(checked, member, roots, wanted) for member in members))
-    tick(f"decrypting {min(sample, len(tally.stands)):,}")
     chosen = choose(tally, sample)
+    left = sum(len(records) for records in chosen.values())
+
+    def told() -> None:
+        # Each is a decision on the channel: on a busy machine it takes a while.
+        nonlocal left
+        tick(f"decrypting, {left:,} to go")
+        left -= 1
+
+    told()
     names = {person.address: person.name for person in patients}
     turns = asyncio.Semaphore(_PATIENTS_AT_ONCE)
     await asyncio.gather(
-        *(_patient(checked, stage, names[address], records, turns) for address, records in chosen.items())
+        *(
+            _patient(checked, stage, names[address], records, turns, told)
+            for address, records in chosen.items()
+        )
     )
     return checked
 
@@ -128,12 +139,19 @@ async def blobs(checked: Checked, member: Mapping[str, Any], roots: set[str], wa
 
 
 async def _patient(
-    checked: Checked, stage: Stage, name: str, records: Sequence[Kept], turns: asyncio.Semaphore
+    checked: Checked,
+    stage: Stage,
+    name: str,
+    records: Sequence[Kept],
+    turns: asyncio.Semaphore,
+    told: Callable[[], None],
 ) -> None:
     async with turns, AsyncExitStack() as clients:
         wallet = await asyncio.to_thread(stage.wallet, name, "mercy", pb.ROLE_PATIENT)
         patient = await clients.enter_async_context(Client(wallet))
-        await asyncio.gather(*(_content(checked, patient, kept) for kept in records))
+        for reading in asyncio.as_completed([_content(checked, patient, kept) for kept in records]):
+            await reading
+            told()
 
 
 async def _content(checked: Checked, patient: Client, kept: Kept) -> None:
