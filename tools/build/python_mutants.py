@@ -30,6 +30,7 @@ from tools.build.mutant_survivors import (
     change,
     function_of,
     listed,
+    only_a_cast,
     only_prose,
     prose,
 )
@@ -227,7 +228,7 @@ def _found(
     killed = sum(code in _KILLED for code in codes.values())
     changes = _changes(mutmut, folder, survived)
     left = [Mutant(function_of(name), *changes[name]) for name in survived]
-    same = [one for one in left if any(kind.is_of(one) for kind in kinds)]
+    same = [one for one in left if only_a_cast(one) or any(kind.is_of(one) for kind in kinds)]
     words = [one for one in left if only_prose(one, texts)]
     return Found(
         killed=killed,

@@ -36,6 +36,7 @@ TEXT = '{"resourceType":"Observation","status":"final","code":{"text":"Müller"}
         (b"{'a':1}", "not JSON at line 1, column 2"),
         (b'{"a":"\x01"}', "not JSON at line 1, column 7"),
         (b"[" * 65 + b"]" * 65, "deeper than 64 levels"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "deeper than 64 levels"),
         (b"[" * 100_000, "deeper than 64 levels"),
     ],
 )
@@ -61,8 +62,15 @@ def test_a_value_is_written_as_json_or_refused(value: object) -> None:
     if isinstance(value, list):
         assert json_text.dump(value) == b"[[[],[]],{}]"
         return
-    with pytest.raises(json_text.NotJson):
+    with pytest.raises(json_text.NotJson, match=r"^has "):
         json_text.dump(value)
+
+
+def test_a_number_of_python_is_written_with_its_digits() -> None:
+    assert json_text.dump({"a": 1.5, "b": True, "c": None}) == b'{"a":1.5,"b":true,"c":null}'
+        json_text.dump({"a": 1.5, "b": 1e22, "c": True, "d": None})
+        == b'{"a":1.5,"b":1e+22,"c":true,"d":null}'
+    )
 
 
 def test_a_value_that_holds_itself_is_too_deep() -> None:

@@ -82,3 +82,15 @@ def test_what_makes_no_difference_anywhere_is_that_change_alone() -> None:
     assert not kind.is_of(Mutant("a.f", was, was.replace("True", "False")))
     assert not kind.is_of(Mutant("a.f", was, "return sign(None)"))
     assert not kind.is_of(Mutant("a.f", was, was.replace("sign", "other").replace("True", "None")))
+
+
+def test_the_type_in_a_cast_makes_no_difference_and_what_is_cast_does() -> None:
+    for was, becomes in (
+        ('return cast("dict[str, Any]", value).get(name)', "return cast(None, value).get(name)"),
+        ('return cast("Json", value)', 'return cast("XXJsonXX", value)'),
+        ("return cast(ec.EllipticCurve, value)", "return cast(None, value)"),
+        ("return cast(dict[str, Any], value)", "return cast(None, value)"),
+    ):
+        assert mutant_survivors.only_a_cast(Mutant("a.f", was, becomes))
+        assert not mutant_survivors.only_a_cast(Mutant("a.f", was, becomes.replace("value", "None")))
+        assert not mutant_survivors.only_a_cast(Mutant("a.f", was, was))
