@@ -5,7 +5,6 @@ For calls that change state for a person, and for what only that person may see.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -22,6 +21,7 @@ from services.runtime.callers import Context, caller_of
 from services.runtime.clock import now_ms
 from services.runtime.errors import MeshError
 from services.runtime.registered import People
+from services.runtime.used_once import UsedOnce
 
 M = TypeVar("M", bound=Message)
 
@@ -59,7 +59,7 @@ class CallerSignature:
         self._channel = channel
         self._msp_id = msp_id
         self._clock = clock
-        self._used = Used()
+        self._used = UsedOnce(_AHEAD_MS + _LIFETIME_MS, _MOST, _MOST_OF_ONE)
 
     async def of(self, request: M, context: Context, *, once: bool = False) -> Asked[M]:
         """The signer of the call and the signed request.
@@ -79,7 +79,7 @@ class CallerSignature:
         self._check_time(call)
         document = _checked(signed, await self._people.identity(signed.signer))
         if once:
-            self._used.take(signed.signer, call.call_id, self._clock())
+            self._use(signed.signer, call.call_id)
         return Asked(document, meant, call.expires_at_ms)
 
     def check_in_time(self, asked: Asked[M]) -> float:
@@ -88,6 +88,14 @@ class CallerSignature:
         if left <= 0:
             raise MeshError.unauthenticated("the call that began this has expired: sign a new one", "call")
         return left
+
+    def _use(self, whose: str, call_id: str) -> None:
+        now = self._clock()
+        if self._used.has(call_id, now, whose):
+            raise MeshError.conflict("this very call was done before: sign a new one to do it again", "call")
+        if wait := self._used.wait(now, whose):
+            raise MeshError.resource_exhausted("too many such calls at this moment", retry_after_ms=int(wait))
+        self._used.note(call_id, now, whose)
 
     def _check_place(self, call: Call) -> None:
         if (call.channel, call.genesis_sha256) != (self._channel.name, self._channel.genesis_sha256):
@@ -106,40 +114,6 @@ class CallerSignature:
                 "and sign a new one",
                 "call",
             )
-
-
-class Used:
-    """Ids of used calls, until they expire. Each replica remembers its own."""
-
-    def __init__(self, most_of_one: int = _MOST_OF_ONE, most: int = _MOST) -> None:
-        self._most_of_one = most_of_one
-        self._most = most
-        self._until: dict[tuple[str, str], int] = {}
-        self._of: Counter[str] = Counter()
-
-    def take(self, whose: str, call_id: str, now_ms: int) -> None:
-        """Note an id. Raises MeshError CONFLICT (used before), RESOURCE_EXHAUSTED (too many noted)."""
-        self._forget(now_ms)
-        if (whose, call_id) in self._until:
-            raise MeshError.conflict("this very call was done before: sign a new one to do it again", "call")
-        if self._of[whose] >= self._most_of_one or len(self._until) >= self._most:
-            wait = next(iter(self._until.values())) - now_ms
-            raise MeshError.resource_exhausted(
-                "too many such calls at this moment", retry_after_ms=max(wait, 1)
-            )
-        self._until[whose, call_id] = now_ms + _AHEAD_MS + _LIFETIME_MS
-        self._of[whose] += 1
-
-    def _forget(self, now_ms: int) -> None:
-        # All are kept for the same time, so the oldest entry expires first.
-        while self._until:
-            key, until = next(iter(self._until.items()))
-            if until > now_ms:
-                return
-            del self._until[key]
-            self._of[key[0]] -= 1
-            if not self._of[key[0]]:
-                del self._of[key[0]]
 
 
 def _checked(signed: SignedCall, document: IdentityDocument | None) -> IdentityDocument:

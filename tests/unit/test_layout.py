@@ -22,7 +22,7 @@ ALLOWED = {
     "tests": {"cbmdhi", "fabric_gateway", "services", "ops", "bench", "tools"},
 }
 # Of services/runtime, what a domain may use: it does no input or output either.
-PURE_IN_RUNTIME = {"refusal", "unavailable"}
+PURE_IN_RUNTIME = {"refusal", "used_once", "unavailable"}
 SERVICES = ("identity", "ledger", "storage", "gateway", "notify")
 
 

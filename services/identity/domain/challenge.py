@@ -15,6 +15,7 @@ import hmac
 from dataclasses import dataclass
 
 from services.runtime.refusal import Refused
+from services.runtime.used_once import UsedOnce
 
 LIFETIME_MS = 60_000
 CHALLENGE_BYTES = 32
@@ -36,8 +37,7 @@ class Challenges:
 
     def __init__(self, key: bytes, capacity: int) -> None:
         self._key = key
-        self._capacity = capacity
-        self._used: dict[bytes, int] = {}
+        self._used = UsedOnce(LIFETIME_MS, capacity)
 
     def give(self, address: str, nonce: bytes, now_ms: int) -> Challenge:
         """A challenge for one address, valid from now for 60 s. `nonce` is 10 random bytes."""
@@ -54,27 +54,16 @@ class Challenges:
             raise _ask_again("the challenge was not given to this address")
         if int.from_bytes(head[:_END_BYTES], "big") <= now_ms:
             raise _ask_again("the challenge is past its 60 seconds")
-        if value in self._used:
+        if self._used.has(value, now_ms):
             raise _ask_again("the challenge was used before")
 
     def spend(self, value: bytes, address: str, now_ms: int) -> None:
         """Check again and remember as used, so that only one of two logins with a challenge succeeds."""
         self.check(value, address, now_ms)
-        self._forget(now_ms)
-        if len(self._used) >= self._capacity:
-            wait = next(iter(self._used.values())) - now_ms
-            raise Refused.resource_exhausted(
-                "too many logins at this moment; try again", retry_after_ms=max(wait, 1)
-            )
-        self._used[value] = now_ms + LIFETIME_MS
-
-    def _forget(self, now_ms: int) -> None:
-        # All are kept for the same time, so the oldest entry expires first.
-        while self._used:
-            value, until = next(iter(self._used.items()))
-            if until > now_ms:
-                return
-            del self._used[value]
+        if wait := self._used.wait(now_ms):
+            reason = "too many logins at this moment; try again"
+            raise Refused.resource_exhausted(reason, retry_after_ms=int(wait))
+        self._used.note(value, now_ms)
 
     def _proof(self, head: bytes, address: str) -> bytes:
         return hmac.digest(self._key, _LABEL + head + address.encode(), hashlib.sha256)[:16]

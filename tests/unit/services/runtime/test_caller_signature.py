@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from cbmdhi.command.v1 import code_pb2, state_pb2
+from cbmdhi.command.v1 import state_pb2
 from cbmdhi.command.v1.call_pb2 import Call, SignedCall
 from cbmdhi.notify.v1 import notify_pb2
 from cbmdhi.protocol import call as calls
 from cbmdhi.protocol import command, signature
-from services.runtime.caller_signature import CallerSignature, Used
+from services.runtime.caller_signature import CallerSignature
 from services.runtime.errors import MeshError, code_name
 from tests.support.channel import CHANNEL, ELSEWHERE, REUSED_NAME
 from tests.support.fakes.asking_gateway import Gateway
@@ -150,19 +150,3 @@ async def test_a_call_is_remembered_for_as_long_as_it_could_come_again(member: M
     assert await member.refused(request, once=True) == "CONFLICT"
     member.now_ms += 1
     assert await member.refused(request, once=True) == "EXPIRED"
-
-
-def test_one_person_takes_no_room_of_the_others_and_gets_it_back() -> None:
-    used = Used(most_of_one=2, most=3)
-    for number, whose in enumerate("aab"):
-        used.take(whose, str(number), NOW_MS)
-    for whose in "ac":
-        with pytest.raises(MeshError) as caught:
-            used.take(whose, "new", NOW_MS)
-        assert (caught.value.code, caught.value.retry_after_ms) == (
-            code_pb2.CODE_RESOURCE_EXHAUSTED,
-            6 * MINUTE_MS,
-        )
-    later = NOW_MS + 6 * MINUTE_MS
-    for whose, call_id in (("a", "0"), ("a", "1"), ("c", "x")):
-        used.take(whose, call_id, later)
