@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cbmdhi.command.v1 import state_pb2
-from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+from cbmdhi.ledger.v1 import ledger_pb2 as pb
+from cbmdhi.ledger.v1 import ledger_pb2_grpc
 from services.ledger.channel.evidence import EvidenceCollector
 from services.ledger.channel.peer_state import PeerState
-from services.ledger.domain.batches import body_name
+from services.ledger.domain import requests
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.ledger.health import Health
 from services.ledger.projection.block_feed import BlockFeed
@@ -34,13 +35,6 @@ _ANSWER_SECONDS = 0.3
 _CATCH_UP_SECONDS = 2.0
 _KEYS_CATCH_UP_SECONDS = 0.5
 """Storage needs no newer lists: a key that they do not know yet is only submitted once more."""
-
-_MAX_LOOKED_UP = 500
-_MAX_BATCHES = 100
-_MAX_BATCH_COMMANDS = 2_000
-_MAX_EXPLAINED = 1_000
-_MAX_SEALED_KEYS = 100
-_MAX_PROVEN = 100
 
 
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
@@ -70,10 +64,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._health = health
         self._last_block = -1
 
-    async def Submit(self, request: ledger_pb2.SubmitRequest, context: Any) -> ledger_pb2.SubmitResponse:
+    async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:
         with nothing_done():
             peer = require_peer(context, services=_SUBMITTING)
-            _check_submitter(request, peer.service)
+            requests.check_submitter(request, peer.service)
         left = remaining_seconds()
         wait_seconds = _LONGEST_SUBMIT_SECONDS if left is None else min(left, _LONGEST_SUBMIT_SECONDS)
         # By connection: each replica of a gateway has its own.
@@ -83,225 +77,198 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._last_block = max(
             self._last_block, *(receipt.block for group in groups for receipt in group.receipts)
         )
-        return ledger_pb2.SubmitResponse(groups=groups)
+        return pb.SubmitResponse(groups=groups)
 
-    async def GetIdentity(
-        self, request: ledger_pb2.GetIdentityRequest, context: Any
-    ) -> ledger_pb2.GetIdentityResponse:
+    async def GetIdentity(self, request: pb.GetIdentityRequest, context: Any) -> pb.GetIdentityResponse:
         require_peer(context, services=_OF_THE_MEMBER)
-        _required(request.address, "address")
+        requests.check_given(request.address, "address")
         found = await self._state.identity(request.address)
         if found is None:
-            raise _not_found("no identity is registered under this address", "address")
+            raise MeshError.not_found("no identity is registered under this address", "address")
         identity, registration = found
-        return ledger_pb2.GetIdentityResponse(identity=identity, registration=registration)
+        return pb.GetIdentityResponse(identity=identity, registration=registration)
 
-    async def GetIdentities(
-        self, request: ledger_pb2.GetIdentitiesRequest, context: Any
-    ) -> ledger_pb2.GetIdentitiesResponse:
+    async def GetIdentities(self, request: pb.GetIdentitiesRequest, context: Any) -> pb.GetIdentitiesResponse:
         require_peer(context, services=_OF_THE_MEMBER)
-        _count(len(request.addresses), _MAX_LOOKED_UP, "addresses")
-        answer = ledger_pb2.GetIdentitiesResponse()
+        requests.check_count(len(request.addresses), requests.MAX_LOOKED_UP, "addresses")
+        answer = pb.GetIdentitiesResponse()
         for found in await self._state.identities(request.addresses):
             identity, registration = found or (None, None)
             answer.identities.add(identity=identity, registration=registration)
         return answer
 
     async def ListIdentities(
-        self, request: ledger_pb2.ListIdentitiesRequest, context: Any
-    ) -> ledger_pb2.ListIdentitiesResponse:
+        self, request: pb.ListIdentitiesRequest, context: Any
+    ) -> pb.ListIdentitiesResponse:
         require_peer(context, services=_LISTING)
         await self._be_current()
         return await self._lists.identities(request)
 
-    async def GetConsents(
-        self, request: ledger_pb2.GetConsentsRequest, context: Any
-    ) -> ledger_pb2.GetConsentsResponse:
+    async def GetConsents(self, request: pb.GetConsentsRequest, context: Any) -> pb.GetConsentsResponse:
         require_peer(context, services=_GATEWAY)
-        _required(request.patient, "patient")
-        return ledger_pb2.GetConsentsResponse(consents=await self._state.consents(request.patient))
+        requests.check_given(request.patient, "patient")
+        return pb.GetConsentsResponse(consents=await self._state.consents(request.patient))
 
     async def GetRecordVersion(
-        self, request: ledger_pb2.GetRecordVersionRequest, context: Any
-    ) -> ledger_pb2.GetRecordVersionResponse:
+        self, request: pb.GetRecordVersionRequest, context: Any
+    ) -> pb.GetRecordVersionResponse:
         require_peer(context, services=_GATEWAY)
-        _required(request.record_id, "record_id")
+        requests.check_given(request.record_id, "record_id")
         if request.version:
             record = await self._state.record(request.record_id, request.version)
         else:
             await self._be_current()
             [record] = await self._lists.latest_records([request.record_id])
         if record is None:
-            raise _not_found("the record has no such version", "record_id")
-        return ledger_pb2.GetRecordVersionResponse(record=record)
+            raise MeshError.not_found("the record has no such version", "record_id")
+        return pb.GetRecordVersionResponse(record=record)
 
     async def GetRecordVersions(
-        self, request: ledger_pb2.GetRecordVersionsRequest, context: Any
-    ) -> ledger_pb2.GetRecordVersionsResponse:
+        self, request: pb.GetRecordVersionsRequest, context: Any
+    ) -> pb.GetRecordVersionsResponse:
         require_peer(context, services=_GATEWAY)
-        _count(len(request.versions), _MAX_LOOKED_UP, "versions")
+        requests.check_count(len(request.versions), requests.MAX_LOOKED_UP, "versions")
         for place, one in enumerate(request.versions):
-            _required(one.record_id, f"versions[{place}].record_id")
-        answer = ledger_pb2.GetRecordVersionsResponse()
+            requests.check_given(one.record_id, f"versions[{place}].record_id")
+        answer = pb.GetRecordVersionsResponse()
         for record in await self._state.records([(one.record_id, one.version) for one in request.versions]):
             answer.versions.add(record=record)
         return answer
 
     async def GetLatestVersions(
-        self, request: ledger_pb2.GetLatestVersionsRequest, context: Any
-    ) -> ledger_pb2.GetLatestVersionsResponse:
+        self, request: pb.GetLatestVersionsRequest, context: Any
+    ) -> pb.GetLatestVersionsResponse:
         require_peer(context, services=_GATEWAY)
-        _count(len(request.record_ids), _MAX_LOOKED_UP, "record_ids")
+        requests.check_count(len(request.record_ids), requests.MAX_LOOKED_UP, "record_ids")
         for place, record_id in enumerate(request.record_ids):
-            _required(record_id, f"record_ids[{place}]")
+            requests.check_given(record_id, f"record_ids[{place}]")
         await self._be_current()
-        answer = ledger_pb2.GetLatestVersionsResponse()
+        answer = pb.GetLatestVersionsResponse()
         for record in await self._lists.latest_records(request.record_ids):
             answer.versions.add(record=record)
         return answer
 
-    async def ListRecords(
-        self, request: ledger_pb2.ListRecordsRequest, context: Any
-    ) -> ledger_pb2.ListRecordsResponse:
+    async def ListRecords(self, request: pb.ListRecordsRequest, context: Any) -> pb.ListRecordsResponse:
         require_peer(context, services=_GATEWAY)
-        _required(request.patient, "patient")
+        requests.check_given(request.patient, "patient")
         await self._be_current()
         return await self._lists.records(request)
 
-    async def ListAudit(
-        self, request: ledger_pb2.ListAuditRequest, context: Any
-    ) -> ledger_pb2.ListAuditResponse:
+    async def ListAudit(self, request: pb.ListAuditRequest, context: Any) -> pb.ListAuditResponse:
         require_peer(context, services=_GATEWAY)
-        _required(request.patient, "patient")
+        requests.check_given(request.patient, "patient")
         await self._be_current()
         return await self._lists.audit(request)
 
-    async def ListCommitted(
-        self, request: ledger_pb2.ListCommittedRequest, context: Any
-    ) -> ledger_pb2.ListCommittedResponse:
+    async def ListCommitted(self, request: pb.ListCommittedRequest, context: Any) -> pb.ListCommittedResponse:
         require_peer(context, services=_NOTIFY)
         return await self._block_feed.page(request.from_block)
 
-    async def GetReceipt(
-        self, request: ledger_pb2.GetReceiptRequest, context: Any
-    ) -> ledger_pb2.GetReceiptResponse:
+    async def GetReceipt(self, request: pb.GetReceiptRequest, context: Any) -> pb.GetReceiptResponse:
         require_peer(context, services=_GATEWAY)
-        _required(request.command_id, "command_id")
-        _required(request.signer, "signer")
+        requests.check_given(request.command_id, "command_id")
+        requests.check_given(request.signer, "signer")
         command = request.command_id, request.signer
         receipt = (await self._receipts([command])).get(command)
         if receipt is None:
-            raise _not_found("no such command is committed on this member's peer", "command_id")
-        return ledger_pb2.GetReceiptResponse(receipt=receipt)
+            raise MeshError.not_found("no such command is committed on this member's peer", "command_id")
+        return pb.GetReceiptResponse(receipt=receipt)
 
-    async def GetReceipts(
-        self, request: ledger_pb2.GetReceiptsRequest, context: Any
-    ) -> ledger_pb2.GetReceiptsResponse:
+    async def GetReceipts(self, request: pb.GetReceiptsRequest, context: Any) -> pb.GetReceiptsResponse:
         require_peer(context, services=_READING_RECORDS)
-        _count(len(request.commands), _MAX_LOOKED_UP, "commands")
+        requests.check_count(len(request.commands), requests.MAX_LOOKED_UP, "commands")
         for place, one in enumerate(request.commands):
-            _required(one.command_id, f"commands[{place}].command_id")
-            _required(one.signer, f"commands[{place}].signer")
+            requests.check_given(one.command_id, f"commands[{place}].command_id")
+            requests.check_given(one.signer, f"commands[{place}].signer")
         commands = [(one.command_id, one.signer) for one in request.commands]
         found = await self._receipts(commands)
-        answer = ledger_pb2.GetReceiptsResponse()
+        answer = pb.GetReceiptsResponse()
         for command in commands:
             answer.receipts.add(receipt=found.get(command))
         return answer
 
     async def GetBrokenGlass(
-        self, request: ledger_pb2.GetBrokenGlassRequest, context: Any
-    ) -> ledger_pb2.GetBrokenGlassResponse:
+        self, request: pb.GetBrokenGlassRequest, context: Any
+    ) -> pb.GetBrokenGlassResponse:
         require_peer(context, services=_GATEWAY)
-        _required(request.break_glass_id, "break_glass_id")
-        _required(request.clinician, "clinician")
+        requests.check_given(request.break_glass_id, "break_glass_id")
+        requests.check_given(request.clinician, "clinician")
         command = await self._state.broken_glass(request.break_glass_id, request.clinician)
         if command is None:
-            raise _not_found("this clinician has broken no glass under this id", "break_glass_id")
-        return ledger_pb2.GetBrokenGlassResponse(command=command)
+            raise MeshError.not_found("this clinician has broken no glass under this id", "break_glass_id")
+        return pb.GetBrokenGlassResponse(command=command)
 
     async def GetCommittedContents(
-        self, request: ledger_pb2.GetCommittedContentsRequest, context: Any
-    ) -> ledger_pb2.GetCommittedContentsResponse:
+        self, request: pb.GetCommittedContentsRequest, context: Any
+    ) -> pb.GetCommittedContentsResponse:
         require_peer(context, services=_STORAGE)
-        _count(len(request.batches), _MAX_BATCHES, "batches")
-        _count(sum(len(batch.commands) for batch in request.batches), _MAX_BATCH_COMMANDS, "commands")
+        requests.check_count(len(request.batches), requests.MAX_BATCHES, "batches")
+        commands = sum(len(batch.commands) for batch in request.batches)
+        requests.check_count(commands, requests.MAX_BATCH_COMMANDS, "commands")
         return await self._lists.committed_contents(request.batches)
 
-    async def Prove(self, request: ledger_pb2.ProveRequest, context: Any) -> ledger_pb2.ProveResponse:
+    async def Prove(self, request: pb.ProveRequest, context: Any) -> pb.ProveResponse:
         require_peer(context, services=_GATEWAY)
-        _count(len(request.versions), _MAX_PROVEN, "versions")
+        requests.check_count(len(request.versions), requests.MAX_PROVEN, "versions")
         if request.versions:
             places = [(one.record_id, one.version) for one in request.versions]
             evidence = await self._evidence.of_versions(places, own_peer_only=request.own_peer_only)
         else:
             named = request.command
-            _required(named.command_id, "command.command_id")
-            _required(request.concerning, "concerning")
+            requests.check_given(named.command_id, "command.command_id")
+            requests.check_given(request.concerning, "concerning")
             await self._catch_up(_CATCH_UP_SECONDS)
             evidence = await self._evidence.of_command(named.command_id, named.signer, request.concerning)
-        return ledger_pb2.ProveResponse(evidence=evidence)
+        return pb.ProveResponse(evidence=evidence)
 
-    async def GetMember(
-        self, request: ledger_pb2.GetMemberRequest, context: Any
-    ) -> ledger_pb2.GetMemberResponse:
+    async def GetMember(self, request: pb.GetMemberRequest, context: Any) -> pb.GetMemberResponse:
         require_peer(context, services=_OF_THE_MEMBER)
-        _required(request.msp, "msp")
+        requests.check_given(request.msp, "msp")
         member = await self._state.member(request.msp)
         if member is None:
-            raise _not_found("no member has this MSP id", "msp")
-        return ledger_pb2.GetMemberResponse(member=member)
+            raise MeshError.not_found("no member has this MSP id", "msp")
+        return pb.GetMemberResponse(member=member)
 
-    async def ListMembers(
-        self, request: ledger_pb2.ListMembersRequest, context: Any
-    ) -> ledger_pb2.ListMembersResponse:
+    async def ListMembers(self, request: pb.ListMembersRequest, context: Any) -> pb.ListMembersResponse:
         require_peer(context, services=_OF_THE_MEMBER)
         members, policy = await self._state.members_and_policy()
-        return ledger_pb2.ListMembersResponse(members=members, policy=policy, channel=self._channel_name)
+        return pb.ListMembersResponse(members=members, policy=policy, channel=self._channel_name)
 
-    async def GetWriterKey(
-        self, request: ledger_pb2.GetWriterKeyRequest, context: Any
-    ) -> ledger_pb2.GetWriterKeyResponse:
+    async def GetWriterKey(self, request: pb.GetWriterKeyRequest, context: Any) -> pb.GetWriterKeyResponse:
         require_peer(context, services=_STORAGE)
-        _required(request.writer_msp, "writer_msp")
-        _required(request.patient, "patient")
+        requests.check_given(request.writer_msp, "writer_msp")
+        requests.check_given(request.patient, "patient")
         found = await self._writer_keys(request.writer_msp, [request.patient])
         if not found:
-            raise _not_found("this member has no writer key for the patient yet", "patient")
-        return ledger_pb2.GetWriterKeyResponse(writer_key=found[request.patient])
+            raise MeshError.not_found("this member has no writer key for the patient yet", "patient")
+        return pb.GetWriterKeyResponse(writer_key=found[request.patient])
 
-    async def GetWriterKeys(
-        self, request: ledger_pb2.GetWriterKeysRequest, context: Any
-    ) -> ledger_pb2.GetWriterKeysResponse:
+    async def GetWriterKeys(self, request: pb.GetWriterKeysRequest, context: Any) -> pb.GetWriterKeysResponse:
         require_peer(context, services=_STORAGE)
-        _required(request.writer_msp, "writer_msp")
-        _count(len(request.patients), _MAX_LOOKED_UP, "patients")
+        requests.check_given(request.writer_msp, "writer_msp")
+        requests.check_count(len(request.patients), requests.MAX_LOOKED_UP, "patients")
         found = await self._writer_keys(request.writer_msp, request.patients)
-        answer = ledger_pb2.GetWriterKeysResponse()
+        answer = pb.GetWriterKeysResponse()
         for patient in request.patients:
             answer.writer_keys.add(writer_key=found.get(patient))
         return answer
 
-    async def GetSealedKeys(
-        self, request: ledger_pb2.GetSealedKeysRequest, context: Any
-    ) -> ledger_pb2.GetSealedKeysResponse:
+    async def GetSealedKeys(self, request: pb.GetSealedKeysRequest, context: Any) -> pb.GetSealedKeysResponse:
         require_peer(context, services=_STORAGE)
-        _count(len(request.keys), _MAX_SEALED_KEYS, "keys")
-        return ledger_pb2.GetSealedKeysResponse(sealed=await self._state.sealed_keys(request.keys))
+        requests.check_count(len(request.keys), requests.MAX_SEALED_KEYS, "keys")
+        return pb.GetSealedKeysResponse(sealed=await self._state.sealed_keys(request.keys))
 
-    async def Explain(self, request: ledger_pb2.ExplainRequest, context: Any) -> ledger_pb2.ExplainResponse:
+    async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
         require_peer(context, services=_READING_RECORDS)
-        _count(len(request.items), _MAX_EXPLAINED, "items")
-        return ledger_pb2.ExplainResponse(verdicts=await self._state.explain(request.items))
+        requests.check_count(len(request.items), requests.MAX_EXPLAINED, "items")
+        return pb.ExplainResponse(verdicts=await self._state.explain(request.items))
 
-    async def GetHeight(
-        self, request: ledger_pb2.GetHeightRequest, context: Any
-    ) -> ledger_pb2.GetHeightResponse:
+    async def GetHeight(self, request: pb.GetHeightRequest, context: Any) -> pb.GetHeightResponse:
         require_peer(context, services=_OF_THE_MEMBER)
         height = await self._health.height()
-        return ledger_pb2.GetHeightResponse(height=height, projected=self._projection.next_block)
+        return pb.GetHeightResponse(height=height, projected=self._projection.next_block)
 
-    async def _receipts(self, commands: Sequence[Command]) -> dict[Command, ledger_pb2.Receipt]:
+    async def _receipts(self, commands: Sequence[Command]) -> dict[Command, pb.Receipt]:
         """Receipts from the lists, and the rest from the peer, since the lists may be behind it."""
         found = await self._lists.receipts(commands)
         missing = [command for command in dict.fromkeys(commands) if command not in found]
@@ -328,28 +295,3 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def _catch_up(self, wait_seconds: float) -> None:
         """Wait until the lists have what was committed through this service."""
         await self._projection.wait_for(self._last_block, wait_seconds)
-
-
-def _check_submitter(request: ledger_pb2.SubmitRequest, service: str) -> None:
-    """Only storage submits emergency accesses, and it submits nothing else."""
-    opens = service == "storage"
-    for submission in request.submissions:
-        for signed in submission.item.group.commands:
-            if (body_name(signed) == "emergency_access") != opens:
-                raise MeshError.forbidden(
-                    "storage carries an EmergencyAccess, which it opened, and nothing else; others do not"
-                )
-
-
-def _required(value: str, path: str) -> None:
-    if not value:
-        raise MeshError.invalid(f"{path} is required", path)
-
-
-def _count(count: int, most: int, path: str) -> None:
-    if count > most:
-        raise MeshError.too_large(f"at most {most} at once; ask for fewer", path)
-
-
-def _not_found(reason: str, path: str) -> MeshError:
-    return MeshError.not_found(reason, path)

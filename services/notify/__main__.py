@@ -13,7 +13,7 @@ from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime import clock
 from services.runtime.caller_signature import CallerSignature, now_ms
-from services.runtime.client import connect
+from services.runtime.client import connect_own
 from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsConnection
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.registered import Registered
@@ -29,15 +29,7 @@ async def serve(config: NotifyConfig, life: Lifecycle) -> None:
         Database(config.require_data_directory() / "inbox.db", MIGRATIONS, cache_mib=_CACHE_MIB)
     )
     link = await life.enter(NatsConnection(config.nats, "notify"))
-    ledger = await life.enter(
-        connect(
-            config.ledger_address,
-            config.tls,
-            service="ledger",
-            organisation=config.organisation,
-            msp_id=config.msp_id,
-        )
-    )
+    ledger = await life.enter(connect_own(config, config.ledger_address, "ledger"))
 
     inbox = Inbox(database)
     feeds = Feeds(life.metrics)

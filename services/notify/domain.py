@@ -13,71 +13,16 @@ Each member tells its own people. An unknown address is told by every member.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2
+from services.notify.notices import Identity, Notice, ReviewRule
 
-_ACTIVE = state_pb2.IDENTITY_STATUS_ACTIVE
 _PENDING = state_pb2.IDENTITY_STATUS_PENDING
-_REJECTED = state_pb2.IDENTITY_STATUS_REJECTED
 _SUSPENDED = state_pb2.IDENTITY_STATUS_SUSPENDED
 
 _READING = frozenset(("read", "search", "history", "export"))
 _DONE_FOR_PATIENT = {"write": "record.written", "consent": "consent.given", "revoke": "consent.revoked"}
-_STAFF_ROLES = frozenset((command_pb2.ROLE_ADMINISTRATOR, command_pb2.ROLE_PRIVACY_OFFICER))
-
-
-class Identity(NamedTuple):
-    """What is kept of an identity document."""
-
-    address: str
-    role: int
-    home_msp: str
-    status: int
-    version: int
-
-    @property
-    def is_staff(self) -> bool:
-        """An active administrator or privacy officer."""
-        return self.status == _ACTIVE and self.role in _STAFF_ROLES
-
-
-@dataclass(frozen=True)
-class ReviewRule:
-    """How many members must approve a registration for a role (policy)."""
-
-    role: int
-    quorum: int
-    home_only: bool
-
-
-class Notice(NamedTuple):
-    """A notification before it has its number. Fields as in `notify.v1.Notification`."""
-
-    owner: str
-    kind: str
-    tx_id: str
-    block: int
-    at_ms: int
-    actor: str = ""
-    actor_msp: str = ""
-    record_id: str = ""
-    version: int = 0
-    category: str = ""
-    purpose: str = ""
-    consent_id: str = ""
-    code: int = code_pb2.CODE_OK
-    command_id: str = ""
-    subject: str = ""
-
-
-class Notification(NamedTuple):
-    """A notice in its owner's inbox."""
-
-    notification_id: int
-    notice: Notice
-    acknowledged: bool
 
 
 Hears = Callable[[str], bool]
@@ -198,11 +143,7 @@ def _of_break_glass_review(
     code = code_pb2.CODE_OK if entry.reason_code == "justified" else code_pb2.CODE_FORBIDDEN
     return [
         Notice(
-            owner=owner,
-            kind="break-glass.reviewed",
-            tx_id=event.tx_id,
-            block=event.block,
-            at_ms=event.at_ms,
+            *(owner, "break-glass.reviewed", event.tx_id, event.block, event.at_ms),
             actor=entry.signer,
             actor_msp=entry.signer_msp,
             record_id=entry.record_id,
@@ -278,11 +219,7 @@ def _notice(
 ) -> Notice:
     about = entry.patient or entry.subject
     return Notice(
-        owner=owner,
-        kind=kind,
-        tx_id=event.tx_id,
-        block=event.block,
-        at_ms=event.at_ms,
+        *(owner, kind, event.tx_id, event.block, event.at_ms),
         actor=entry.on_behalf_of or entry.signer,
         actor_msp=entry.signer_msp,
         record_id=entry.record_id,
@@ -303,11 +240,7 @@ def _about(
     of_it = (one for one in reversed(event.entries) if one.subject == document.address)
     entry = next((one for one in of_it if one.code == code_pb2.CODE_OK), None)
     return Notice(
-        owner=owner,
-        kind=kind,
-        tx_id=event.tx_id,
-        block=event.block,
-        at_ms=event.at_ms,
+        *(owner, kind, event.tx_id, event.block, event.at_ms),
         actor=(entry.on_behalf_of or entry.signer) if entry is not None else "",
         actor_msp=entry.signer_msp if entry is not None else "",
         command_id=entry.command_id if entry is not None else document.registration_id,

@@ -11,9 +11,9 @@ from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.channel import Channel
-from services.notify.domain import Identity, Notice
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
+from services.notify.notices import Identity, Notice
 from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError
 from services.runtime.registered import People

@@ -7,9 +7,9 @@ from typing import Any
 
 from cbmdhi.command.v1 import command_pb2, state_pb2
 from services.notify import notice_writer
-from services.notify.domain import Identity, Notice, Notification
-from services.notify.rows import json_list, notification
-from services.runtime.sqlite import Database, write_rows
+from services.notify.notices import Identity, Notice, Notification
+from services.notify.rows import notification
+from services.runtime.sqlite import Database, json_list, write_rows
 
 _READ_AT_ONCE = 500
 _AFTER_ALL = 1 << 62

@@ -3,32 +3,21 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol
 
 import structlog
 
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
-from services.notify.domain import Identity, Notice, ReviewRule, announce, concerned, wants_review
+from services.notify.domain import announce, concerned, wants_review
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
+from services.notify.ledger_facts import LedgerFacts
+from services.notify.notices import Identity, Notice
+from services.notify.policy import Policy
 from services.runtime.errors import MeshError, code_name
 from services.runtime.events import Event
 from services.runtime.telemetry import Metrics
 
 _log = structlog.get_logger()
-
-
-class ReviewRules(Protocol):
-    """services.notify.policy.Policy, or a test's."""
-
-    async def review_rules(self) -> list[ReviewRule] | None: ...
-
-
-class Committed(Protocol):
-    """services.notify.ledger_facts.LedgerFacts, or a test's."""
-
-    async def page(self, from_block: int) -> ledger_pb2.ListCommittedResponse: ...
 
 
 class Intake:
@@ -42,8 +31,8 @@ class Intake:
         self,
         inbox: Inbox,
         feeds: Feeds,
-        committed: Committed,
-        policy: ReviewRules,
+        committed: LedgerFacts,
+        policy: Policy,
         metrics: Metrics,
         *,
         channel: str,
@@ -65,7 +54,7 @@ class Intake:
     async def __aenter__(self) -> "Intake":
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._closing = True
         if self._page_request is not None:
             # Do not wait for a ledger that does not answer. A page that came is written.

@@ -6,9 +6,9 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import NamedTuple
 
-from services.notify.domain import Notice, Notification
-from services.notify.rows import json_list, notification, short
-from services.runtime.sqlite import write_rows
+from services.notify.notices import Notice, Notification
+from services.notify.rows import notification, short
+from services.runtime.sqlite import json_list, write_rows
 
 _FIELDS = Notice._fields
 

@@ -4,7 +4,7 @@ import grpc
 import structlog
 
 from cbmdhi.ledger.v1 import ledger_pb2, ledger_pb2_grpc
-from services.notify.domain import ReviewRule
+from services.notify.notices import ReviewRule
 from services.runtime.client import RetryBudget, call
 from services.runtime.errors import TRANSIENT, MeshError, code_name
 

@@ -1,14 +1,11 @@
 """Converts notices to and from rows."""
 
 import re
-from collections.abc import Iterable
 from sqlite3 import Row
 from typing import Any
 from uuid import UUID
 
-import orjson
-
-from services.notify.domain import Notice, Notification
+from services.notify.notices import Notice, Notification
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -22,11 +19,6 @@ def notification(row: Row) -> Notification:
 def short(value: str) -> str | bytes:
     """For a column of ids: a UUID takes 16 bytes instead of 36."""
     return bytes.fromhex(value.replace("-", "")) if _UUID.fullmatch(value) else value
-
-
-def json_list(values: Iterable[str | int]) -> str:
-    """For `IN (SELECT value FROM json_each(?))`."""
-    return orjson.dumps(list(values)).decode()
 
 
 def _long(value: Any) -> Any:

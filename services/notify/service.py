@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
-from services.notify.domain import Notification
+from cbmdhi.notify.v1 import notify_pb2 as pb
+from cbmdhi.notify.v1 import notify_pb2_grpc
 from services.notify.feeds import Feed, Feeds, Woken
 from services.notify.inbox import Inbox
+from services.notify.notices import Notification
 from services.runtime.caller_signature import Asked, CallerSignature
 from services.runtime.errors import MeshError
 
@@ -26,9 +27,7 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
         self._feeds = feeds
         self._caller_signature = caller_signature
 
-    async def List(
-        self, request: notify_pb2.ListRequest, context: grpc.aio.ServicerContext
-    ) -> notify_pb2.ListResponse:
+    async def List(self, request: pb.ListRequest, context: grpc.aio.ServicerContext) -> pb.ListResponse:
         asked = await self._caller_signature.of(request, context)
         owner, request = asked.by.address, asked.request
         size = min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
@@ -39,14 +38,14 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
             unacknowledged_only=request.unacknowledged_only,
         )
         page = found[:size]
-        return notify_pb2.ListResponse(
+        return pb.ListResponse(
             notifications=[_message(one) for one in page],
             next_page_token=str(page[-1].notification_id) if len(found) > size else "",
         )
 
     async def Acknowledge(
-        self, request: notify_pb2.AcknowledgeRequest, context: grpc.aio.ServicerContext
-    ) -> notify_pb2.AcknowledgeResponse:
+        self, request: pb.AcknowledgeRequest, context: grpc.aio.ServicerContext
+    ) -> pb.AcknowledgeResponse:
         asked = await self._caller_signature.of(request, context, once=True)
         owner, request = asked.by.address, asked.request
         if len(request.notification_ids) > _ACKNOWLEDGED_AT_ONCE:
@@ -55,11 +54,11 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
                 "notification_ids",
             )
         ids = [one for one in request.notification_ids if one < 1 << 63]
-        return notify_pb2.AcknowledgeResponse(changed=await self._inbox.acknowledge(owner, ids))
+        return pb.AcknowledgeResponse(changed=await self._inbox.acknowledge(owner, ids))
 
     async def Stream(
-        self, request: notify_pb2.StreamRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[notify_pb2.StreamResponse]:
+        self, request: pb.StreamRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.StreamResponse]:
         asked = await self._caller_signature.of(request, context)
         owner, after = asked.by.address, asked.request.after
         # Listen first, then read, so that nothing is missed. All notifications come from the inbox.
@@ -71,15 +70,15 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
             begin = self._inbox.after(owner, after) if resumes else self._inbox.unacknowledged(owner)
             async for one in begin:
                 last = max(last, one.notification_id)
-                yield notify_pb2.StreamResponse(notification=_message(one))
+                yield pb.StreamResponse(notification=_message(one))
             while True:
                 woken = await self._before_the_end(asked, feed)
                 async for one in self._inbox.after(owner, last):
                     last = one.notification_id
-                    yield notify_pb2.StreamResponse(notification=_message(one))
+                    yield pb.StreamResponse(notification=_message(one))
                     woken.delivered()
 
-    async def _before_the_end(self, asked: Asked[notify_pb2.StreamRequest], feed: Feed) -> Woken:
+    async def _before_the_end(self, asked: Asked[pb.StreamRequest], feed: Feed) -> Woken:
         """Wait for a wake. Raises MeshError UNAUTHENTICATED once the signed call has expired."""
         while True:
             left = self._caller_signature.check_in_time(asked)
@@ -96,9 +95,7 @@ def _place(page_token: str) -> int | None:
     return int(page_token)
 
 
-def _message(one: Notification) -> notify_pb2.Notification:
+def _message(one: Notification) -> pb.Notification:
     values = one.notice._asdict()
     del values["owner"]
-    return notify_pb2.Notification(
-        notification_id=one.notification_id, acknowledged=one.acknowledged, **values
-    )
+    return pb.Notification(notification_id=one.notification_id, acknowledged=one.acknowledged, **values)

@@ -3,59 +3,27 @@
 import asyncio
 import contextvars
 import math
-from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from time import monotonic
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from opentelemetry.trace import SpanContext
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import MeshError, copied, guarded
-from services.runtime.fair_queue import FairQueue, Key
+from services.runtime.fair_queue import Key
 from services.runtime.tasks import settle
+from services.runtime.waiting_room import Waiting, WaitingRoom
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 400, 1_000)
 _MOST_LINKS = 32
-_MOST_CANCELLED = 1_000
 _SHORTEST_RETRY_MS = 50
 _LONGEST_RETRY_MS = 5_000
-
-
-_TOO_LATE = "the deadline passed while it waited for its turn, so nothing was done; send the same again"
-
-
-class Waiting(asyncio.Future[R], Generic[T, R]):
-    """An item in the queue, and the future of its result. Cancelled in time, it is not processed.
-
-    taken    it is in a batch: only `process` knows its outcome from then on
-    ends_at  loop time from which on it is not taken into a batch
-    """
-
-    # Set by `enqueue`, which makes thousands a second: no constructor arguments.
-    __slots__ = ("ends_at", "give_up", "item", "key", "since", "size", "span", "taken", "weight")
-
-    item: T
-    size: int
-    weight: int
-    key: Key
-    since: float
-    ends_at: float
-    span: SpanContext | None
-    taken: bool
-    give_up: "Callable[[Waiting[T, R]], None]"
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        cancelled = super().cancel(msg)
-        if cancelled and not self.taken:
-            self.give_up(self)
-        return cancelled
 
 
 class _Series:
@@ -125,22 +93,12 @@ class MicroBatcher(Generic[T, R]):
         self._spacing_seconds = spacing_seconds
         self._most_spacing_seconds = most_spacing_seconds
         self._next_at = 0.0
-        self._max_queue = max_queue
         self._size_of = size_of
         self._max_in_flight = max_in_flight
         self._name = name
-        self._max_per_caller = min(max_per_caller or max_queue, max_queue)
-        self._max_per_key = min(max_per_key or self._max_per_caller, self._max_per_caller)
+        self._room: WaitingRoom[T, R] = WaitingRoom(max_queue, max_per_caller, max_per_key)
         self._key_of = key_of
         self._weight_of = weight_of
-        # Waiting items in order of arrival, and in order of turns. The second keeps cancelled ones.
-        self._waiting: OrderedDict[Waiting[T, R], None] = OrderedDict()
-        self._queue: FairQueue[Waiting[T, R]] = FairQueue()
-        self._cancelled = 0
-        self._waiting_bytes = 0
-        self._waiting_weight = 0
-        self._waiting_of: Counter[Hashable] = Counter()
-        self._waiting_of_key: Counter[Key] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: asyncio.Handle | None = None
         self._later: asyncio.Handle | None = None
@@ -148,14 +106,14 @@ class MicroBatcher(Generic[T, R]):
         self._seconds_per_batch = linger_seconds
         metrics = metrics or telemetry.Metrics("runtime")
         series = _Series(metrics, name)
-        series.waiting.set_function(lambda: len(self._waiting))
+        series.waiting.set_function(lambda: len(self._room))
         series.age.set_function(self._oldest_seconds)
         self._series = series
 
     async def __aenter__(self) -> "MicroBatcher[T, R]":
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def submit(self, item: T) -> R:
@@ -185,34 +143,22 @@ class MicroBatcher(Generic[T, R]):
             raise _not_done(code_pb2.CODE_UNAVAILABLE, "the service is shutting down; send again")
         key, weight = self._key_of(item), self._weight_of(item)
         self.check_room(key[0], weight)
-        if self._waiting_of_key[key] + weight > self._max_per_key:
-            raise self._no_room(
-                f"{self._max_per_key} of the same person's wait already; send again after the delay"
-            )
+        if problem := self._room.lacks_key(key, weight):
+            raise self._no_room(problem)
         loop = asyncio.get_running_loop()
         waiting: Waiting[T, R] = Waiting(loop=loop)
         waiting.item, waiting.size, waiting.weight, waiting.key = item, size, weight, key
         waiting.since, waiting.ends_at = loop.time(), math.inf if ends_at is None else ends_at
         waiting.span = span or tracing.sampled()
-        waiting.taken, waiting.give_up = False, self._give_up
-        self._queue.push(key, waiting, weight)
-        self._waiting[waiting] = None
-        self._waiting_bytes += size
-        self._waiting_weight += weight
-        self._waiting_of[key[0]] += weight
-        self._waiting_of_key[key] += weight
+        self._room.add(waiting)
         # Not at once, so that items of the same turn of the loop share a batch.
         self._set_timer(self._due_at())
         return waiting
 
     def check_room(self, caller: Hashable, count: int = 1) -> None:
         """Raises MeshError RESOURCE_EXHAUSTED, with a delay, unless so many of the caller's may wait."""
-        if self._waiting_weight + count > self._max_queue:
-            raise self._no_room(f"the queue of {self._max_queue} is full; send again after the delay")
-        if self._waiting_of[caller] + count > self._max_per_caller:
-            raise self._no_room(
-                f"{self._max_per_caller} of the caller's wait already; send again after the delay"
-            )
+        if problem := self._room.lacks(caller, count):
+            raise self._no_room(problem)
 
     def _no_room(self, reason: str) -> MeshError:
         self._series.refused.inc()
@@ -228,31 +174,28 @@ class MicroBatcher(Generic[T, R]):
     def _oldest_seconds(self) -> float:
         # Called in another thread, so the queue may change meanwhile.
         try:
-            return max(0.0, monotonic() - self._oldest().since)
+            return max(0.0, monotonic() - self._room.oldest.since)
         except (StopIteration, RuntimeError):
             return 0.0
 
-    def _oldest(self) -> Waiting[T, R]:
-        return next(iter(self._waiting))
-
     def _due_at(self) -> float:
         """Loop time at which the oldest item must be sent."""
-        full = len(self._waiting) >= self._enough or self._waiting_bytes >= self._max_bytes
+        full = len(self._room) >= self._enough or self._room.bytes >= self._max_bytes
         if full or self._closing:
             return 0.0
         if not self._tasks:
             return self._next_at
-        return max(self._oldest().since + self._linger_seconds * len(self._tasks), self._next_at)
+        return max(self._room.oldest.since + self._linger_seconds * len(self._tasks), self._next_at)
 
     def _send_what_is_due(self) -> None:
         self._clear_timers()
         now = asyncio.get_running_loop().time()
-        while self._waiting and len(self._tasks) < self._max_in_flight:
+        while self._room and len(self._tasks) < self._max_in_flight:
             due_at = self._due_at()
             if due_at > now:
                 self._set_timer(due_at)
                 return
-            batch = self._take(now)
+            batch = self._room.take(now, self._max_count, self._max_bytes)
             if not batch:
                 continue
             self._next_at = now + min(self._spacing_seconds * len(batch), self._most_spacing_seconds)
@@ -260,45 +203,6 @@ class MicroBatcher(Generic[T, R]):
             task = asyncio.create_task(self._run(batch), context=contextvars.Context(), name=self._name)
             self._tasks.add(task)
             task.add_done_callback(partial(self._finished, batch))
-
-    def _take(self, now: float) -> list[Waiting[T, R]]:
-        batch: list[Waiting[T, R]] = []
-        total = 0
-        while self._waiting and len(batch) < self._max_count:
-            waiting = self._queue.peek()
-            if not waiting.done() and waiting.ends_at > now and total + waiting.size > self._max_bytes:
-                break
-            self._queue.pop()
-            if waiting.done():
-                self._cancelled -= 1
-                continue
-            self._leave(waiting)
-            if waiting.ends_at <= now:
-                waiting.set_exception(_not_done(code_pb2.CODE_DEADLINE_EXCEEDED, _TOO_LATE))
-                continue
-            # From here on `process` tells its outcome.
-            waiting.taken = True
-            total += waiting.size
-            batch.append(waiting)
-        return batch
-
-    def _leave(self, waiting: Waiting[T, R]) -> None:
-        """Count an item that does not wait any more."""
-        del self._waiting[waiting]
-        self._waiting_bytes -= waiting.size
-        self._waiting_weight -= waiting.weight
-        _less(self._waiting_of, waiting.key[0], waiting.weight)
-        _less(self._waiting_of_key, waiting.key, waiting.weight)
-
-    def _give_up(self, waiting: Waiting[T, R]) -> None:
-        """Remove an item that was cancelled before its turn."""
-        self._leave(waiting)
-        self._cancelled += 1
-        # Rebuilt seldom, so that the cost of each is the same however many wait.
-        if self._cancelled > max(_MOST_CANCELLED, len(self._waiting)):
-            self._queue, self._cancelled = FairQueue(), 0
-            for left in self._waiting:
-                self._queue.push(left.key, left, left.weight)
 
     async def _run(self, batch: list[Waiting[T, R]]) -> None:
         loop = asyncio.get_running_loop()
@@ -342,7 +246,7 @@ class MicroBatcher(Generic[T, R]):
         return results
 
     def _retry_after_ms(self) -> int:
-        batches = len(self._waiting) / self._max_count / self._max_in_flight
+        batches = len(self._room) / self._max_count / self._max_in_flight
         return int(min(_LONGEST_RETRY_MS, max(_SHORTEST_RETRY_MS, 1000 * self._seconds_per_batch * batches)))
 
     def _set_timer(self, due_at: float) -> None:
@@ -358,12 +262,6 @@ class MicroBatcher(Generic[T, R]):
             if handle is not None:
                 handle.cancel()
         self._soon = self._later = None
-
-
-def _less(counts: "Counter[Any]", whose: Hashable, weight: int) -> None:
-    counts[whose] -= weight
-    if not counts[whose]:
-        del counts[whose]
 
 
 def _not_done(code: int, reason: str, retry_after_ms: int = 0) -> MeshError:

@@ -13,13 +13,13 @@ from cbmdhi import sending
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.sending import Attempts
 from services.runtime import tracing
-from services.runtime.config import Tls
+from services.runtime.config import ServiceConfig, Tls
 from services.runtime.deadline import remaining_seconds
 from services.runtime.errors import MeshError, from_rpc_error
 from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
 from services.runtime.retry import RetryBudget, backoff_seconds
 
-__all__ = ["Metadata", "RetryBudget", "call", "connect", "stream"]
+__all__ = ["Metadata", "RetryBudget", "call", "connect", "connect_member", "connect_own", "stream"]
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -44,7 +44,6 @@ _KEEPALIVE = (
 def connect(
     address: str,
     tls: Tls,
-    *,
     service: str = "",
     organisation: str = "",
     msp_id: str = "",
@@ -73,6 +72,21 @@ def connect(
     )
     options = [*message_options(max_message_bytes), *_KEEPALIVE, ("grpc.ssl_target_name_override", name)]
     return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def connect_own(
+    config: ServiceConfig, address: str, service: str, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.aio.Channel:
+    """A channel to another service of the own member."""
+    return connect(address, config.tls, service, config.organisation, config.msp_id, max_message_bytes)
+
+
+def connect_member(
+    config: ServiceConfig, msp_id: str, address: str, service: str, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.aio.Channel:
+    """A channel to a service of another member; that of `MercyMSP` shows the name `<service>.mercy`."""
+    organisation = msp_id.removesuffix("MSP").lower()
+    return connect(address, config.tls, service, organisation, msp_id, max_message_bytes)
 
 
 async def call(

@@ -3,15 +3,15 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from sqlite3 import Row
-from types import TracebackType
 from typing import Any, TypeVar
 
 import aiosqlite
+import orjson
 
 from services.runtime.errors import MeshError
 
@@ -68,7 +68,7 @@ class Database:
                 raise
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._in_thread(self._of_thread.close)
         self._thread.shutdown()
         await self._reader.close()
@@ -188,6 +188,11 @@ class Database:
             await self._writer.executescript(
                 f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
             )
+
+
+def json_list(values: Iterable[object]) -> str:
+    """For `IN (SELECT value FROM json_each(?))`."""
+    return orjson.dumps(list(values)).decode()
 
 
 def write_rows(db: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]], after: str = "") -> None:

@@ -23,20 +23,13 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import (
-    ALWAYS_OFF,
-    ALWAYS_ON,
-    ParentBased,
-    Sampler,
-    SamplingResult,
-    TraceIdRatioBased,
-)
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError, code_name
 from services.runtime.masking import clean
+from services.runtime.sampling import CHOSEN, Tracing
 
 ATTRIBUTES = frozenset(("attempt", "block", "bytes", "code", "count", "tx_id"))
 """What a span may say besides its name; exported as `cbmdhi.<name>`. Nothing of a person, no record's id."""
@@ -51,63 +44,11 @@ FAULTS = frozenset(
 """Codes that are errors of the mesh. The others are answers: a refusal, or "not so fast"."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
-_CHOSEN = otel.create_key("cbmdhi-chosen")
-_UNSAMPLED_ERRORS_PER_SECOND = 50
 _EXPORT_SECONDS = 5
 _QUEUE = 4_096
 
 
-class _Roots(Sampler):
-    """Begins a trace: chosen before, or for something that is sampled already, or by the ratio."""
-
-    def __init__(self, ratio: float) -> None:
-        self._by_ratio = TraceIdRatioBased(ratio)
-
-    def should_sample(
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Any = None,
-        links: Sequence[Link] | None = None,
-        trace_state: Any = None,
-    ) -> SamplingResult:
-        is_chosen = parent_context is not None and _CHOSEN in parent_context
-        sampler = self._by_ratio
-        if is_chosen or any(link.context.trace_flags.sampled for link in links or ()):
-            sampler = ALWAYS_ON
-        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
-
-    def get_description(self) -> str:
-        return f"Roots({self._by_ratio.rate})"
-
-
-class _Tracing:
-    """How this process traces; made anew by `configure`."""
-
-    def __init__(self, resource: Resource, ratio: float, processor: SpanProcessor | None) -> None:
-        self.exports = processor is not None
-        self.ratio = ratio
-        self.processor = processor
-        sampler = ParentBased(_Roots(ratio)) if processor is not None else ALWAYS_OFF
-        self.provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
-        if processor is not None:
-            self.provider.add_span_processor(processor)
-        self.tracer = self.provider.get_tracer("cbmdhi")
-        self._second = 0
-        self._late = 0
-
-    def may_export_error(self) -> bool:
-        """A bound: when everything fails, telling it must not cost more than doing it did."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._late = second, 0
-        self._late += 1
-        return self._late <= _UNSAMPLED_ERRORS_PER_SECOND
-
-
-_now = _Tracing(Resource.create({}), 0.0, None)
+_now = Tracing(Resource.create({}), 0.0, None)
 
 
 def configure(
@@ -138,7 +79,7 @@ def configure(
             endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=_EXPORT_SECONDS
         )
         processor = BatchSpanProcessor(exporter, max_queue_size=_QUEUE, schedule_delay_millis=1_000)
-    _now = _Tracing(resource, ratio, processor)
+    _now = Tracing(resource, ratio, processor)
     return _now.provider
 
 
@@ -272,7 +213,7 @@ def begin(name: str, traceparent: str, within: SpanContext | None) -> trace.Span
     elif random.random() >= here.ratio:  # noqa: S311 — no secret
         return None
     else:
-        context = Context({_CHOSEN: True})
+        context = Context({CHOSEN: True})
     links = [Link(within)] if within is not None and within.is_valid else []
     return here.tracer.start_span(name, context, SpanKind.SERVER, links=links)
 
@@ -290,7 +231,7 @@ def past(
     here = _now
     if not here.exports or (parent is None and not (code in FAULTS and here.may_export_error())):
         return
-    context = Context({_CHOSEN: True})
+    context = Context({CHOSEN: True})
     if parent is not None:
         context = trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
     end(here.tracer.start_span(name, context, start_time=started_ns), code)

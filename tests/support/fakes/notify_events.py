@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
 from cbmdhi.protocol import command, signature
-from services.notify.domain import Identity, ReviewRule
+from services.notify.notices import Identity, ReviewRule
 from tests.support.channel import CHANNEL as SIGNED_FOR
 
 CHANNEL = "cbmdhi"

@@ -21,8 +21,8 @@ from cbmdhi.errors import MeshError as Told
 from cbmdhi.notify.v1 import notify_pb2, notify_pb2_grpc
 from cbmdhi.protocol import call
 from services.notify import inbox as notify
-from services.notify.domain import Notice
 from services.notify.feeds import Feeds
+from services.notify.notices import Notice
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime.caller_signature import CallerSignature

@@ -11,9 +11,9 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.notify.v1 import notify_pb2
 from cbmdhi.protocol import call as calls
-from services.notify.domain import Notice
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
+from services.notify.notices import Notice
 from services.notify.schema import MIGRATIONS
 from services.notify.service import InboxServicer
 from services.runtime.caller_signature import CallerSignature

@@ -9,8 +9,8 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.ids import uuid7
-from services.notify.domain import Notice, Notification
 from services.notify.inbox import Inbox
+from services.notify.notices import Notice, Notification
 from services.notify.schema import MIGRATIONS
 from services.runtime.sqlite import Database
 from tests.support.fakes.notify_events import CLINICIAN, MERCY_ADMIN, MERCY_OFFICER, PATIENT

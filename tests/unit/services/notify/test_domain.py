@@ -7,7 +7,8 @@ import pytest
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2
 from services.notify import domain
-from services.notify.domain import Announcement, Identity, ReviewRule, wants_review
+from services.notify.domain import Announcement, wants_review
+from services.notify.notices import Identity, ReviewRule
 from tests.support.fakes.notify_events import (
     CLINICIAN,
     DEVICE,

@@ -9,10 +9,11 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.protocol import command, signature
 from cbmdhi.protocol.channel import Channel
-from services.notify.domain import Identity, Notification, announce
+from services.notify.domain import announce
 from services.notify.emergency import OPENED, EmergencyServicer
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
+from services.notify.notices import Identity, Notification
 from services.notify.schema import MIGRATIONS
 from services.runtime.errors import MeshError
 from services.runtime.sqlite import Database

@@ -11,10 +11,10 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2
-from services.notify.domain import ReviewRule
 from services.notify.feeds import Feeds
 from services.notify.inbox import Inbox
 from services.notify.intake import Intake
+from services.notify.notices import ReviewRule
 from services.notify.retention import Retention
 from services.notify.schema import MIGRATIONS
 from services.runtime.errors import MeshError

@@ -3,8 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from services.notify.domain import Notice
 from services.notify.inbox import Inbox
+from services.notify.notices import Notice
 from services.notify.schema import MIGRATIONS
 from services.runtime.sqlite import Database
 from tests.support.fakes.notify_events import CLINICIAN, MERCY_OFFICER, PATIENT

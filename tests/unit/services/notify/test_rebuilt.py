@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cbmdhi.notify.v1 import notify_pb2
-from services.notify.domain import Notice
 from services.notify.inbox import Inbox
+from services.notify.notices import Notice
 from services.notify.schema import MIGRATIONS
 from services.runtime.sqlite import Database
 from tests.support.fakes.notify_events import PATIENT

@@ -492,7 +492,7 @@ async def test_who_comes_and_goes_without_end_fills_no_memory() -> None:
         stays = batches.enqueue("stays")
         for _ in range(10_000):
             batches.enqueue("gone").cancel()
-        lying = len(batches._queue)
+        lying = len(batches._room._queue)
         ledger.may_answer.set()
         await asyncio.gather(first, stays)
 
