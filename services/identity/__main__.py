@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import grpc
-
 from cbmdhi.identity.v1 import identity_pb2_grpc
 from cbmdhi.protocol import address as addresses
 from services.identity.ca_watch import CaWatch
@@ -26,7 +24,7 @@ from services.identity.storage import StorageClient
 from services.identity.tokens import TokenSigner
 from services.runtime import clock
 from services.runtime.caller_signature import CallerSignature
-from services.runtime.client import connect
+from services.runtime.client import connect_member, connect_own
 from services.runtime.errors import MeshError
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
@@ -39,8 +37,8 @@ _USED_CHALLENGES = 100_000
 
 
 async def serve(config: IdentityConfig, life: Lifecycle) -> None:
-    to_ledger = await life.enter(_connect(config, config.ledger_address, "ledger"))
-    to_storage = await life.enter(_connect(config, config.storage_address, "storage"))
+    to_ledger = await life.enter(connect_own(config, config.ledger_address, "ledger"))
+    to_storage = await life.enter(connect_own(config, config.storage_address, "storage"))
     ledger, storage = LedgerClient(to_ledger), StorageClient(to_storage)
     transport = await life.enter(
         open_transport(config.fabric_ca_url, config.fabric_ca_tls_file, life.metrics)
@@ -109,23 +107,9 @@ async def _follow_revocations(
     for member in config.members:
         if member.msp_id == config.msp_id:
             continue
-        channel = await life.enter(
-            connect(
-                member.gateway_address,
-                config.tls,
-                service="gateway",
-                organisation=member.msp_id.removesuffix("MSP").lower(),
-                msp_id=member.msp_id,
-            )
-        )
+        channel = await life.enter(connect_member(config, member.msp_id, member.gateway_address, "gateway"))
         asked = follow(revocations, ask_by(channel), member=member.msp_id, every_seconds=every)
         life.spawn(f"revocations-{member.msp_id}", asked)
-
-
-def _connect(config: IdentityConfig, address: str, service: str) -> grpc.aio.Channel:
-    return connect(
-        address, config.tls, service=service, organisation=config.organisation, msp_id=config.msp_id
-    )
 
 
 def _device(config: IdentityConfig) -> str:

@@ -7,10 +7,10 @@ error of enrolment only.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 import structlog
 
+from services.identity.fabric_ca import FabricCa
 from services.runtime import telemetry
 from services.runtime.errors import MeshError, code_name
 
@@ -19,17 +19,11 @@ _EVERY_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
-class Probe(Protocol):
-    """The Fabric CA (services.identity.fabric_ca), or a fake."""
-
-    async def info(self) -> object: ...
-
-
 class CaWatch:
     """Asks again and again; `up` says how the last answer was."""
 
     def __init__(
-        self, ca: Probe, metrics: telemetry.Metrics, *, every_seconds: float = _EVERY_SECONDS
+        self, ca: FabricCa, metrics: telemetry.Metrics, *, every_seconds: float = _EVERY_SECONDS
     ) -> None:
         self._ca = ca
         self._every_seconds = every_seconds

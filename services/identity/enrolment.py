@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Protocol
 
 from cryptography import x509
 
 from cbmdhi.command.v1 import code_pb2
 from services.identity.domain import certificate, roles
 from services.identity.domain.csr import CertificateRequest
-from services.identity.fabric_ca import UNLIMITED, Enrolment, Registered
+from services.identity.fabric_ca import UNLIMITED, Enrolment, FabricCa
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 
@@ -26,22 +25,10 @@ _STRIPES = 64
 _ATTEMPTS = 3
 
 
-class CertificateAuthority(Protocol):
-    """The Fabric CA (services.identity.fabric_ca), or a fake."""
-
-    async def register(self, address: str, role: str, secret: str, max_enrolments: int) -> None: ...
-
-    async def replace_secret(self, address: str, secret: str, max_enrolments: int) -> None: ...
-
-    async def find(self, address: str) -> Registered | None: ...
-
-    async def enrol(self, address: str, secret: str, csr_pem: str) -> Enrolment: ...
-
-
 class Enroller:
     """Invites and enrols. Raises MeshError."""
 
-    def __init__(self, ca: CertificateAuthority, revocations: Revocations, msp_id: str) -> None:
+    def __init__(self, ca: FabricCa, revocations: Revocations, msp_id: str) -> None:
         self._ca = ca
         self._revocations = revocations
         self._msp_id = msp_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 
 import grpc
 
@@ -25,6 +26,7 @@ class LedgerClient:
         self._channel = channel
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._retries = RetryBudget()
+        self._read = partial(call, deadline_seconds=_READ_SECONDS, retries=self._retries)
         self._people = Registered(channel)
 
     async def identity(self, address: str) -> IdentityDocument | None:
@@ -34,10 +36,7 @@ class LedgerClient:
     async def registration(self, address: str) -> SignedCommand:
         """The signed RegisterIdentity of an address, from the peer's state."""
         request = ledger_pb2.GetIdentityRequest(address=address)
-        answer = await call(
-            self._stub.GetIdentity, request, deadline_seconds=_READ_SECONDS, retries=self._retries
-        )
-        return answer.registration
+        return (await self._read(self._stub.GetIdentity, request)).registration
 
     async def identities(
         self,
@@ -51,9 +50,7 @@ class LedgerClient:
             request = ledger_pb2.ListIdentitiesRequest(
                 role=role, status=status, page_size=_PAGE, page_token=token
             )
-            page = await call(
-                self._stub.ListIdentities, request, deadline_seconds=_READ_SECONDS, retries=self._retries
-            )
+            page = await self._read(self._stub.ListIdentities, request)
             yield list(page.identities)
             token = page.next_page_token
             if not token:
@@ -61,12 +58,7 @@ class LedgerClient:
 
     async def members(self) -> ledger_pb2.ListMembersResponse:
         """Every member, the policy in force and the channel."""
-        return await call(
-            self._stub.ListMembers,
-            ledger_pb2.ListMembersRequest(),
-            deadline_seconds=_READ_SECONDS,
-            retries=self._retries,
-        )
+        return await self._read(self._stub.ListMembers, ledger_pb2.ListMembersRequest())
 
     async def submit(
         self, command: SignedCommand, sealed_keys: Iterable[SealedKey] = ()

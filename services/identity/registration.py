@@ -6,12 +6,11 @@ This service cannot read the evidence: it is sealed to the reviewing administrat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
-from typing import Protocol
+from collections.abc import Collection
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import Command, CommandBody, RegisterIdentity, Role, SignedCommand
-from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus, SealedKey
+from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
 from cbmdhi.identity.v1 import identity_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import address as addresses
@@ -20,6 +19,8 @@ from cbmdhi.protocol import signature, words
 from cbmdhi.protocol.channel import Channel
 from services.identity import names
 from services.identity.domain import registration, review
+from services.identity.ledger import LedgerClient
+from services.identity.storage import StorageClient
 from services.runtime.errors import MeshError
 from services.runtime.refusal import Refused
 from services.runtime.revocations import Revocations
@@ -30,37 +31,17 @@ _LARGEST_PAGE = 500
 _REVIEWERS_SECONDS = 2.0
 
 
-class Ledger(Protocol):
-    """The own ledger (services.identity.ledger), or a fake."""
-
-    async def identity(self, address: str) -> IdentityDocument | None: ...
-
-    async def registration(self, address: str) -> SignedCommand: ...
-
-    def identities(
-        self, *, role: Role = ..., status: IdentityStatus = ...
-    ) -> AsyncIterator[list[IdentityDocument]]: ...
-
-    async def members(self) -> ledger_pb2.ListMembersResponse: ...
-
-    async def submit(
-        self, command: SignedCommand, sealed_keys: Iterable[SealedKey] = ...
-    ) -> ledger_pb2.Receipt: ...
-
-
-class Blobs(Protocol):
-    """The own storage (services.identity.storage), or a fake."""
-
-    async def put(self, blob: bytes, cid: str, command_id: str, signer: str) -> None: ...
-
-    async def get(self, cid: str) -> bytes: ...
-
-
 class Registrations:
     """Takes registrations and votes. Raises Refused and MeshError."""
 
     def __init__(
-        self, ledger: Ledger, storage: Blobs, revocations: Revocations, *, msp_id: str, channel: Channel
+        self,
+        ledger: LedgerClient,
+        storage: StorageClient,
+        revocations: Revocations,
+        *,
+        msp_id: str,
+        channel: Channel,
     ) -> None:
         self._ledger = ledger
         self._revocations = revocations
@@ -86,7 +67,7 @@ class Registrations:
 
     async def register(self, request: identity_pb2.RegisterRequest, caller: str) -> ledger_pb2.Receipt:
         """Check, submit, then store the evidence, so that nothing of a refused registration is stored."""
-        header, body = _parse(request.command, self._revocations.members)
+        header, body = _parse_registration(request.command, self._revocations.members)
         if request.command.signer != caller:
             raise Refused.forbidden(
                 "a registration comes over the connection of whom it registers: show that certificate",
@@ -145,12 +126,7 @@ class Registrations:
         self, signed: SignedCommand, caller: str
     ) -> tuple[ledger_pb2.Receipt, IdentityDocument | None]:
         """Submit the caller's vote; gives the receipt, and the identity afterwards if it is available."""
-        try:
-            header, body = commands.parse(signed)
-        except commands.MalformedCommand as error:
-            raise Refused.invalid(str(error), "command") from error
-        if body.WhichOneof("body") != "review_registration":
-            raise Refused.invalid("this call takes a ReviewRegistration", "body")
+        header, body = _parse(signed, "review_registration", "a ReviewRegistration")
         if signed.signer != caller:
             raise Refused.forbidden("a vote is sent by its signer; log in with that key", "signer")
         registration.check_channel(header.channel, header.genesis_sha256, self._channel)
@@ -207,13 +183,18 @@ class Registrations:
         return [document async for some in active for document in some]
 
 
-def _parse(signed: SignedCommand, members: Collection[str]) -> tuple[Command, RegisterIdentity]:
+def _parse(signed: SignedCommand, name: str, wanted: str) -> tuple[Command, CommandBody]:
     try:
         header, body = commands.parse(signed)
     except commands.MalformedCommand as error:
         raise Refused.invalid(str(error), "command") from error
-    if body.WhichOneof("body") != "register_identity":
-        raise Refused.invalid("this call takes a RegisterIdentity", "body")
+    if body.WhichOneof("body") != name:
+        raise Refused.invalid(f"this call takes {wanted}", "body")
+    return header, body
+
+
+def _parse_registration(signed: SignedCommand, members: Collection[str]) -> tuple[Command, RegisterIdentity]:
+    header, body = _parse(signed, "register_identity", "a RegisterIdentity")
     if signed.HasField("delegation"):
         raise Refused.invalid("a registration is signed in person, not by a device", "delegation")
     _check_words(signed, header, body, members)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 import structlog
 
 from cbmdhi.protocol import certificates
 from cbmdhi.protocol.revocation import TooLong
+from services.identity.fabric_ca import FabricCa
 from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 
 _log = structlog.get_logger()
 
 
-class Authority(Protocol):
-    """The Fabric CA (services.identity.fabric_ca), or a fake."""
-
-    async def revocation_list(self) -> bytes: ...
-
-    async def revoked_certificates(self) -> list[bytes]: ...
-
-
 class RevocationWatch:
     """Keeps `revocations` up to date. `CaWatch` reports when the CA is unavailable."""
 
-    def __init__(self, ca: Authority, revocations: Revocations, *, msp_id: str, every_seconds: float) -> None:
+    def __init__(self, ca: FabricCa, revocations: Revocations, *, msp_id: str, every_seconds: float) -> None:
         self._ca = ca
         self._revocations = revocations
         self._msp_id = msp_id

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cbmdhi.command.v1.state_pb2 import IdentityDocument, IdentityStatus
-from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
-from cbmdhi.protocol import address as addresses
+from cbmdhi.identity.v1 import identity_pb2 as pb
+from cbmdhi.identity.v1 import identity_pb2_grpc
 from services.identity import names
-from services.identity.domain import csr, review, roles
+from services.identity.domain import csr, review, roles, session
 from services.identity.enrolment import Enroller
-from services.identity.registration import Ledger, Registrations
+from services.identity.ledger import LedgerClient
+from services.identity.registration import Registrations
 from services.identity.sessions import Sessions
 from services.runtime.caller_signature import CallerSignature
 from services.runtime.callers import caller_of, require_peer
@@ -71,7 +72,7 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
     def __init__(
         self,
         enroller: Enroller,
-        ledger: Ledger,
+        ledger: LedgerClient,
         administrators: AdministratorCheck,
         *,
         at_once: int,
@@ -83,18 +84,17 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         self._patients = TokenBucket(at_once, per_minute / 60)
         self._invited = TokenBucket(at_once, per_minute / 60)
 
-    async def Invite(self, request: identity_pb2.InviteRequest, context: Any) -> identity_pb2.InviteResponse:
+    async def Invite(self, request: pb.InviteRequest, context: Any) -> pb.InviteResponse:
         request = await self._administrators.asks(request, context, once=True)
         role = names.role(request.role)
         roles.check_invitable(role)
-        if not addresses.is_address(request.address):
-            raise Refused.invalid("not an address: cb1 and 32 characters of base32", "address")
+        session.check_address(request.address)
         known = await self._ledger.identity(request.address)
         if known is not None and known.status != IdentityStatus.IDENTITY_STATUS_REJECTED:
             raise Refused.conflict("this address is registered already; invite a new key", "address")
-        return identity_pb2.InviteResponse(secret=await self._enroller.invite(request.address, role))
+        return pb.InviteResponse(secret=await self._enroller.invite(request.address, role))
 
-    async def Enrol(self, request: identity_pb2.EnrolRequest, context: Any) -> identity_pb2.EnrolResponse:
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
         require_peer(context, services=_GATEWAY)
         role = names.role(request.role)
         roles.check_enrollable(role, request.secret)
@@ -105,7 +105,7 @@ class EnrolmentServicer(identity_pb2_grpc.EnrolmentServiceServicer):
         else:
             _take_turn(self._invited)
             enrolled = await self._enroller.enrol_invited(wanted, role, request.secret)
-        return identity_pb2.EnrolResponse(
+        return pb.EnrolResponse(
             certificate_pem=enrolled.certificate_pem, ca_certificates_pem=enrolled.chain_pem
         )
 
@@ -114,69 +114,54 @@ class RegistrationServicer(identity_pb2_grpc.RegistrationServiceServicer):
     """Registrations and reviews."""
 
     def __init__(
-        self, registrations: Registrations, ledger: Ledger, administrators: AdministratorCheck
+        self, registrations: Registrations, ledger: LedgerClient, administrators: AdministratorCheck
     ) -> None:
         self._registrations = registrations
         self._ledger = ledger
         self._administrators = administrators
 
-    async def ListReviewers(
-        self, request: identity_pb2.ListReviewersRequest, context: Any
-    ) -> identity_pb2.ListReviewersResponse:
+    async def ListReviewers(self, request: pb.ListReviewersRequest, context: Any) -> pb.ListReviewersResponse:
         require_peer(context, services=_GATEWAY)
         return await self._registrations.reviewers(of_broken_glass=request.of_broken_glass)
 
-    async def Register(
-        self, request: identity_pb2.RegisterRequest, context: Any
-    ) -> identity_pb2.RegisterResponse:
+    async def Register(self, request: pb.RegisterRequest, context: Any) -> pb.RegisterResponse:
         require_peer(context, services=_GATEWAY)
         receipt = await self._registrations.register(request, caller_of(context).address)
-        return identity_pb2.RegisterResponse(receipt=receipt)
+        return pb.RegisterResponse(receipt=receipt)
 
     async def ListPendingReviews(
-        self, request: identity_pb2.ListPendingReviewsRequest, context: Any
-    ) -> identity_pb2.ListPendingReviewsResponse:
+        self, request: pb.ListPendingReviewsRequest, context: Any
+    ) -> pb.ListPendingReviewsResponse:
         request = await self._administrators.asks(request, context)
         return await self._registrations.pending(request.page_size, request.page_token)
 
-    async def GetEvidence(
-        self, request: identity_pb2.GetEvidenceRequest, context: Any
-    ) -> identity_pb2.GetEvidenceResponse:
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.GetEvidenceResponse:
         request = await self._administrators.asks(request, context)
-        _check_address(request.address)
-        return identity_pb2.GetEvidenceResponse(
-            sealed_evidence=await self._registrations.evidence(request.address)
-        )
+        session.check_address(request.address)
+        return pb.GetEvidenceResponse(sealed_evidence=await self._registrations.evidence(request.address))
 
-    async def Review(self, request: identity_pb2.ReviewRequest, context: Any) -> identity_pb2.ReviewResponse:
+    async def Review(self, request: pb.ReviewRequest, context: Any) -> pb.ReviewResponse:
         require_peer(context, services=_GATEWAY)
         receipt, identity = await self._registrations.review(request.command, caller_of(context).address)
-        return identity_pb2.ReviewResponse(receipt=receipt, identity=identity)
+        return pb.ReviewResponse(receipt=receipt, identity=identity)
 
     async def GetOwnIdentity(
-        self, request: identity_pb2.GetOwnIdentityRequest, context: Any
-    ) -> identity_pb2.GetOwnIdentityResponse:
+        self, request: pb.GetOwnIdentityRequest, context: Any
+    ) -> pb.GetOwnIdentityResponse:
         require_peer(context, services=_GATEWAY)
-        return identity_pb2.GetOwnIdentityResponse(identity=await self._found(caller_of(context).address))
+        return pb.GetOwnIdentityResponse(identity=await self._found(caller_of(context).address))
 
-    async def GetIdentity(
-        self, request: identity_pb2.GetIdentityRequest, context: Any
-    ) -> identity_pb2.GetIdentityResponse:
+    async def GetIdentity(self, request: pb.GetIdentityRequest, context: Any) -> pb.GetIdentityResponse:
         require_peer(context, services=_GATEWAY)
         caller_of(context)
-        _check_address(request.address)
-        return identity_pb2.GetIdentityResponse(identity=await self._found(request.address))
+        session.check_address(request.address)
+        return pb.GetIdentityResponse(identity=await self._found(request.address))
 
     async def _found(self, address: str) -> IdentityDocument:
         document = await self._ledger.identity(address)
         if document is None:
             raise MeshError.not_found("no identity is registered under this address", "address")
         return document
-
-
-def _check_address(address: str) -> None:
-    if not addresses.is_address(address):
-        raise MeshError.invalid("not an address: cb1 and 32 characters of base32", "address")
 
 
 class RevocationServicer(identity_pb2_grpc.RevocationServiceServicer):
@@ -186,8 +171,8 @@ class RevocationServicer(identity_pb2_grpc.RevocationServiceServicer):
         self._revocations = revocations
 
     async def GetRevocations(
-        self, request: identity_pb2.GetRevocationsRequest, context: Any
-    ) -> identity_pb2.GetRevocationsResponse:
+        self, request: pb.GetRevocationsRequest, context: Any
+    ) -> pb.GetRevocationsResponse:
         require_peer(context, services=_REFUSING_REVOKED)
         return self._revocations.answer(request)
 
@@ -201,24 +186,20 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
         self._channel = channel
         self._jwks_json = jwks_json
 
-    async def Challenge(
-        self, request: identity_pb2.ChallengeRequest, context: Any
-    ) -> identity_pb2.ChallengeResponse:
+    async def Challenge(self, request: pb.ChallengeRequest, context: Any) -> pb.ChallengeResponse:
         require_peer(context, services=_GATEWAY)
         challenge = self._sessions.challenge(request.address)
-        return identity_pb2.ChallengeResponse(
+        return pb.ChallengeResponse(
             challenge=challenge.value,
             expires_at_ms=challenge.expires_at_ms,
             device=self._device,
             channel=self._channel,
         )
 
-    async def Login(self, request: identity_pb2.LoginRequest, context: Any) -> identity_pb2.LoginResponse:
+    async def Login(self, request: pb.LoginRequest, context: Any) -> pb.LoginResponse:
         require_peer(context, services=_GATEWAY)
         return await self._sessions.login(request)
 
-    async def GetTokenKeys(
-        self, request: identity_pb2.GetTokenKeysRequest, context: Any
-    ) -> identity_pb2.GetTokenKeysResponse:
+    async def GetTokenKeys(self, request: pb.GetTokenKeysRequest, context: Any) -> pb.GetTokenKeysResponse:
         require_peer(context, services=_VERIFIERS, any_member=True)
-        return identity_pb2.GetTokenKeysResponse(jwks_json=self._jwks_json)
+        return pb.GetTokenKeysResponse(jwks_json=self._jwks_json)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable
-from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
 from cbmdhi.command.v1.command_pb2 import Delegation
 from cbmdhi.command.v1.state_pb2 import IdentityDocument
 from cbmdhi.identity.v1 import identity_pb2
-from cbmdhi.protocol import address as addresses
 from cbmdhi.protocol import signature, standing
 from cbmdhi.protocol.ids import uuid7
 from services.identity import names
 from services.identity.domain import session
 from services.identity.domain.challenge import NONCE_BYTES, Challenge, Challenges
+from services.identity.ledger import LedgerClient
 from services.identity.tokens import TokenSigner
 from services.runtime.clock import now_ms
 from services.runtime.refusal import Refused
@@ -25,18 +24,12 @@ from services.runtime.revocations import Revocations
 from services.runtime.throttle import Throttle
 
 
-class Identities(Protocol):
-    """The own ledger (services.identity.ledger), or a fake."""
-
-    async def identity(self, address: str) -> IdentityDocument | None: ...
-
-
 class Sessions:
     """Makes sessions. Raises Refused and MeshError."""
 
     def __init__(
         self,
-        ledger: Identities,
+        ledger: LedgerClient,
         signer: TokenSigner,
         *,
         msp_id: str,
@@ -59,8 +52,7 @@ class Sessions:
 
     def challenge(self, address: str) -> Challenge:
         """A challenge for any well-formed address, registered or not."""
-        if not addresses.is_address(address):
-            raise Refused.invalid("not an address: cb1 and 32 characters of base32", "address")
+        session.check_address(address)
         return self._challenges.give(address, secrets.token_bytes(NONCE_BYTES), self._clock())
 
     async def login(self, request: identity_pb2.LoginRequest) -> identity_pb2.LoginResponse:

@@ -10,11 +10,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 
-def check_roots(file: Path) -> None:
-    """Raises ValueError when the file holds no certificate."""
-    certificates_in(file)
-
-
 def check_pair(certificate_file: Path, key_file: Path) -> None:
     """Raises ValueError: no certificate, not valid now, no key, or the key of another one."""
     certificate = certificates_in(certificate_file)[0]

@@ -42,7 +42,7 @@ def _readable(path: Path) -> Path:
 
 
 def _with_certificates(path: Path) -> Path:
-    certificates.check_roots(path)
+    certificates.certificates_in(path)
     return path
 
 

@@ -21,7 +21,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -72,10 +72,6 @@ class Lifecycle:
     async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
         """Open a resource now. It is closed in its turn at the end."""
         return await self._stack.enter_async_context(resource)
-
-    def defer(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Have `close` called in its turn at the end."""
-        self._stack.push_async_callback(close)
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` for as long as the service lives; cancelled and awaited in its turn at the end."""

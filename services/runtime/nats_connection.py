@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import nats
@@ -52,7 +51,7 @@ class NatsConnection:
         self._connection_task = asyncio.create_task(self._keep(), name="nats-link")
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._connection_task is not None:
             await end(self._connection_task, again_after_seconds=0.2)
         if self._client is not None and not self._client.is_closed:

@@ -1,7 +1,6 @@
 """The HTTP port for the operator: /metrics, /livez and /readyz. Plain, for loopback or the pod network."""
 
 import asyncio
-from types import TracebackType
 
 import orjson
 from aiohttp import web
@@ -54,7 +53,7 @@ class OpsServer:
         self.port = self._runner.addresses[0][1]
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
         if self._report_task is not None:

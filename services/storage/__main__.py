@@ -9,7 +9,7 @@ from cbmdhi.protocol import hpke, signature
 from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.runtime import clock
 from services.runtime.byte_budget import ByteBudget
-from services.runtime.client import connect
+from services.runtime.client import connect_member, connect_own
 from services.runtime.clock import now_ms
 from services.runtime.lifecycle import Lifecycle, run
 from services.runtime.revocations import Revocations, ask_by, follow, known_of
@@ -205,28 +205,13 @@ async def _revocations(config: StorageConfig, life: Lifecycle) -> Revocations:
 
 
 def _to_own(config: StorageConfig, address: str, service: str) -> grpc.aio.Channel:
-    return connect(
-        address,
-        config.tls,
-        service=service,
-        organisation=config.organisation,
-        msp_id=config.msp_id,
-        max_message_bytes=MAX_MESSAGE_BYTES,
-    )
+    return connect_own(config, address, service, MAX_MESSAGE_BYTES)
 
 
 async def _to_members(config: StorageConfig, life: Lifecycle) -> dict[str, grpc.aio.Channel]:
-    """A channel to the storage of each other member; that of `MercyMSP` is `storage.mercy`."""
     return {
         member.msp_id: await life.enter(
-            connect(
-                member.storage_address,
-                config.tls,
-                service="storage",
-                organisation=member.msp_id.removesuffix("MSP").lower(),
-                msp_id=member.msp_id,
-                max_message_bytes=MAX_MESSAGE_BYTES,
-            )
+            connect_member(config, member.msp_id, member.storage_address, "storage", MAX_MESSAGE_BYTES)
         )
         for member in config.members
         if member.msp_id != config.msp_id

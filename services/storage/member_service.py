@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from cbmdhi.storage.v1 import storage_pb2 as pb
+from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.runtime.callers import require_peer
 from services.storage.release.key_release import KeyRelease
 from services.storage.store import receipts
@@ -22,23 +23,17 @@ class MemberStorageServicer(storage_pb2_grpc.MemberStorageServiceServicer):
         self._key_release = key_release
         self._blocks = blocks
 
-    async def Replicate(
-        self, request: storage_pb2.ReplicateRequest, context: Any
-    ) -> storage_pb2.ReplicateResponse:
+    async def Replicate(self, request: pb.ReplicateRequest, context: Any) -> pb.ReplicateResponse:
         peer = require_peer(context, services=_STORAGE, any_member=True)
         contents = receipts.contents_of(request.contents)
         receipt = await self._replica_host.replicate(peer.msp_id, request.car, request.root_cid, contents)
-        return storage_pb2.ReplicateResponse(receipt=receipt)
+        return pb.ReplicateResponse(receipt=receipt)
 
-    async def ReleaseKey(
-        self, request: storage_pb2.ReleaseKeyRequest, context: Any
-    ) -> storage_pb2.ReleaseKeyResponse:
+    async def ReleaseKey(self, request: pb.ReleaseKeyRequest, context: Any) -> pb.ReleaseKeyResponse:
         require_peer(context, services=_STORAGE, any_member=True)
         sealed = await self._key_release.release(request.tx_id, request.command_id, request.envelope_header)
-        return storage_pb2.ReleaseKeyResponse(sealed_data_key=sealed)
+        return pb.ReleaseKeyResponse(sealed_data_key=sealed)
 
-    async def FetchBlock(
-        self, request: storage_pb2.FetchBlockRequest, context: Any
-    ) -> storage_pb2.FetchBlockResponse:
+    async def FetchBlock(self, request: pb.FetchBlockRequest, context: Any) -> pb.FetchBlockResponse:
         require_peer(context, services=_STORAGE, any_member=True)
-        return storage_pb2.FetchBlockResponse(block=await self._blocks.own(request.cid))
+        return pb.FetchBlockResponse(block=await self._blocks.own(request.cid))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmdhi.storage.v1 import storage_pb2, storage_pb2_grpc
+from cbmdhi.storage.v1 import storage_pb2 as pb
+from cbmdhi.storage.v1 import storage_pb2_grpc
 from services.runtime.callers import require_peer
 from services.runtime.errors import MeshError, to_detail
 from services.storage.domain.batch import PlainRecord
@@ -37,63 +38,59 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
         self._record_opener = record_opener
         self._blobs = blobs
 
-    async def Seal(self, request: storage_pb2.SealRequest, context: Any) -> storage_pb2.SealResponse:
+    async def Seal(self, request: pb.SealRequest, context: Any) -> pb.SealResponse:
         require_peer(context, services=_GATEWAY)
         sealed = await self._sealer.seal([_item(item) for item in request.items])
-        return storage_pb2.SealResponse(results=sealed.results, seals=sealed.seals)
+        return pb.SealResponse(results=sealed.results, seals=sealed.seals)
 
-    async def Collect(self, request: storage_pb2.CollectRequest, context: Any) -> storage_pb2.CollectResponse:
+    async def Collect(self, request: pb.CollectRequest, context: Any) -> pb.CollectResponse:
         require_peer(context, services=_STORAGE)
         removed, waiting = await self._collector.collect()
-        return storage_pb2.CollectResponse(removed=removed, waiting=waiting)
+        return pb.CollectResponse(removed=removed, waiting=waiting)
 
-    async def Open(self, request: storage_pb2.OpenRequest, context: Any) -> storage_pb2.OpenResponse:
+    async def Open(self, request: pb.OpenRequest, context: Any) -> pb.OpenResponse:
         require_peer(context, services=_GATEWAY)
         return _opened(await self._record_opener.open(request.tx_id, request.command_id))
 
-    async def OpenMany(
-        self, request: storage_pb2.OpenManyRequest, context: Any
-    ) -> storage_pb2.OpenManyResponse:
+    async def OpenMany(self, request: pb.OpenManyRequest, context: Any) -> pb.OpenManyResponse:
         require_peer(context, services=_GATEWAY)
         if not request.opens:
             raise MeshError.invalid("nothing is named; name 1 to 200 decisions", "opens")
         if len(request.opens) > _MOST_OPENS:
             raise MeshError.too_large(f"at most {_MOST_OPENS} are opened at once; ask again", "opens")
         opened = await self._record_opener.open_many([(one.tx_id, one.command_id) for one in request.opens])
-        return storage_pb2.OpenManyResponse(results=[_open_result(one) for one in opened])
+        return pb.OpenManyResponse(results=[_open_result(one) for one in opened])
 
     async def OpenInEmergency(
-        self, request: storage_pb2.OpenInEmergencyRequest, context: Any
-    ) -> storage_pb2.OpenInEmergencyResponse:
+        self, request: pb.OpenInEmergencyRequest, context: Any
+    ) -> pb.OpenInEmergencyResponse:
         require_peer(context, services=_GATEWAY)
         opened = await self._emergency.opener.open(request.command)
-        return storage_pb2.OpenInEmergencyResponse(opened=_opened(opened))
+        return pb.OpenInEmergencyResponse(opened=_opened(opened))
 
-    async def GetStandstill(
-        self, request: storage_pb2.GetStandstillRequest, context: Any
-    ) -> storage_pb2.GetStandstillResponse:
+    async def GetStandstill(self, request: pb.GetStandstillRequest, context: Any) -> pb.GetStandstillResponse:
         require_peer(context, services=_GATEWAY)
         return await self._emergency.standstill()
 
     async def ListEmergencies(
-        self, request: storage_pb2.ListEmergenciesRequest, context: Any
-    ) -> storage_pb2.ListEmergenciesResponse:
+        self, request: pb.ListEmergenciesRequest, context: Any
+    ) -> pb.ListEmergenciesResponse:
         require_peer(context, services=_GATEWAY)
         return await self._emergency.kept(unrecorded_only=request.unrecorded_only)
 
-    async def PutBlob(self, request: storage_pb2.PutBlobRequest, context: Any) -> storage_pb2.PutBlobResponse:
+    async def PutBlob(self, request: pb.PutBlobRequest, context: Any) -> pb.PutBlobResponse:
         require_peer(context, services=_IDENTITY)
         replicas = await self._blobs.put(request.blob, request.cid, request.command_id, request.signer)
-        return storage_pb2.PutBlobResponse(replicas=replicas)
+        return pb.PutBlobResponse(replicas=replicas)
 
-    async def GetBlob(self, request: storage_pb2.GetBlobRequest, context: Any) -> storage_pb2.GetBlobResponse:
+    async def GetBlob(self, request: pb.GetBlobRequest, context: Any) -> pb.GetBlobResponse:
         peer = require_peer(context, services=_GATEWAY | _IDENTITY)
         found = self._blobs.get if peer.service in _IDENTITY else self._blobs.envelope
-        return storage_pb2.GetBlobResponse(blob=await found(request.cid))
+        return pb.GetBlobResponse(blob=await found(request.cid))
 
 
-def _opened(opened: OpenedRecord) -> storage_pb2.OpenResponse:
-    return storage_pb2.OpenResponse(
+def _opened(opened: OpenedRecord) -> pb.OpenResponse:
+    return pb.OpenResponse(
         blocks=opened.blocks,
         sealed_data_key=opened.sealed_data_key,
         released_by=opened.released_by,
@@ -101,13 +98,13 @@ def _opened(opened: OpenedRecord) -> storage_pb2.OpenResponse:
     )
 
 
-def _open_result(opened: OpenedRecord | MeshError) -> storage_pb2.OpenResult:
+def _open_result(opened: OpenedRecord | MeshError) -> pb.OpenResult:
     if isinstance(opened, MeshError):
-        return storage_pb2.OpenResult(error=to_detail(opened))
-    return storage_pb2.OpenResult(opened=_opened(opened))
+        return pb.OpenResult(error=to_detail(opened))
+    return pb.OpenResult(opened=_opened(opened))
 
 
-def _item(item: storage_pb2.SealItem) -> PlainRecord:
+def _item(item: pb.SealItem) -> PlainRecord:
     return PlainRecord(
         record_id=item.record_id,
         version=item.version,

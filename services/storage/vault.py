@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import secrets
 import stat
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cbmdhi.protocol import hpke, ids
 from cbmdhi.protocol.binding import bind
 from services.runtime.errors import MeshError
-from services.runtime.sqlite import Database
+from services.runtime.sqlite import Database, json_list
 from services.storage.domain.keys import Patient, WriterKey, WriterKeyRef
 
 _AT_REST = b"cbmdhi/vault-at-rest/v1"
@@ -63,7 +62,7 @@ class Vault:
         rows = await self._database.rows(
             "SELECT patient, key_id, epoch, sealed FROM writer_key"
             " WHERE patient IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(patients)),),
+            (json_list(patients),),
         )
         found: dict[str, list[WriterKeyRef]] = defaultdict(list)
         for row in rows:
@@ -74,7 +73,7 @@ class Vault:
         """The writer keys with those ids, as far as they are held here. Raises MeshError INTEGRITY."""
         rows = await self._database.rows(
             "SELECT * FROM writer_key WHERE key_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(key_ids)),),
+            (json_list(key_ids),),
         )
         return {row["key_id"]: self._decrypt(row) for row in rows}
 
@@ -91,7 +90,7 @@ class Vault:
                 made,
             )
         await asyncio.to_thread(_to_disk, self._log_file)
-        pairs = json.dumps([[patient.address, epoch] for patient, epoch in wanted.items()])
+        pairs = json_list((patient.address, epoch) for patient, epoch in wanted.items())
         rows = await self._database.rows(
             "SELECT writer_key.* FROM json_each(?) AS pair JOIN writer_key"
             " ON patient = json_extract(pair.value, '$[0]') AND epoch = json_extract(pair.value, '$[1]')",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
@@ -49,7 +48,7 @@ class OpenBatcher:
     async def __aenter__(self) -> OpenBatcher:
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._batcher.close()
 
     def enqueue(self, tx_id: str, command_id: str) -> asyncio.Future[OpenResult]:

@@ -7,6 +7,7 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
+from cbmdhi.protocol import address as addresses
 from services.runtime.refusal import Refused
 
 MOST_DELEGATION_BYTES = 3 * 1024
@@ -30,6 +31,12 @@ class Subject:
     role: str
     msp: str
     active: bool
+
+
+def check_address(address: str) -> None:
+    """Raises Refused INVALID."""
+    if not addresses.is_address(address):
+        raise Refused.invalid("not an address: cb1 and 32 characters of base32", "address")
 
 
 def binding_of(dpop_jkt: str, certificate_x5t_s256: str) -> Binding:

@@ -10,7 +10,6 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Protocol
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -26,7 +25,7 @@ from services.ledger.projection.read_ahead import gathered
 from services.ledger.traces import Traces
 from services.runtime import tracing
 from services.runtime.errors import MeshError, code_name
-from services.runtime.events import TRANSACTION_COMMITTED
+from services.runtime.events import TRANSACTION_COMMITTED, Publisher
 
 _log = structlog.get_logger()
 
@@ -34,16 +33,6 @@ _RECENT_BLOCKS = 32
 _BLOCKS_TOGETHER = 8
 _LONGEST_DELAY_SECONDS = 5.0
 """Longest pause between two attempts. A follower never gives up."""
-
-
-class EventPublisher(Protocol):
-    """services.runtime.events.Publisher, or a test's."""
-
-    async def prepare(self) -> None: ...
-
-    async def publish(
-        self, data: bytes, *, message_id: str, event_type: str, at_ms: int, deadline_seconds: float = 5.0
-    ) -> int: ...
 
 
 class RecentBlocks:
@@ -157,7 +146,7 @@ class PublicationFollower:
         self,
         blocks: Blocks,
         projection: Projection,
-        publisher: EventPublisher,
+        publisher: Publisher,
         metrics: LedgerMetrics,
         *,
         channel_name: str,

@@ -5,15 +5,13 @@ import binascii
 from collections.abc import Sequence
 from sqlite3 import Row
 
-import orjson
-
 from cbmdhi.command.v1 import state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
 from cbmdhi.protocol import cid as cids
 from services.ledger.channel.clock import EPOCH_SECONDS
 from services.ledger.domain.receipts import Command, of_audit_entry
 from services.runtime.errors import MeshError
-from services.runtime.sqlite import Database
+from services.runtime.sqlite import Database, json_list
 
 _PAGE = 100
 _LARGEST_PAGE = 500
@@ -139,18 +137,18 @@ class Lists:
 
     async def latest_records(self, record_ids: Sequence[str]) -> list[state_pb2.RecordVersion | None]:
         """The latest version of each, in order; None: there is none."""
-        rows = await self._database.rows(_LATEST, (orjson.dumps(list(record_ids)).decode(),))
+        rows = await self._database.rows(_LATEST, (json_list(record_ids),))
         found = {row["record_id"]: state_pb2.RecordVersion.FromString(row["document"]) for row in rows}
         return [found.get(record_id) for record_id in record_ids]
 
     async def writer_keys(self, writer_msp: str, patients: Sequence[str]) -> dict[str, state_pb2.WriterKey]:
         """The writer keys with the highest epoch, by patient. A patient without one is left out."""
-        rows = await self._database.rows(_WRITER_KEYS, (writer_msp, orjson.dumps(list(patients)).decode()))
+        rows = await self._database.rows(_WRITER_KEYS, (writer_msp, json_list(patients)))
         return {row["address"]: state_pb2.WriterKey.FromString(row["document"]) for row in rows}
 
     async def receipts(self, commands: Sequence[Command]) -> dict[Command, ledger_pb2.Receipt]:
         """The receipts of commands. A command that is not known here is left out."""
-        rows = await self._database.rows(_RECEIPTS, (orjson.dumps(list(commands)).decode(),))
+        rows = await self._database.rows(_RECEIPTS, (json_list(commands),))
         return {
             (row["command_id"], row["signer"]): of_audit_entry(
                 state_pb2.AuditEntry.FromString(row["entry"]), row["block"]
@@ -201,7 +199,7 @@ class Lists:
         rows = await self._database.rows(
             "SELECT DISTINCT evidence FROM identity"
             " WHERE evidence <> '' AND evidence IN (SELECT value FROM json_each(?))",
-            (orjson.dumps(blobs).decode(),),
+            (json_list(blobs),),
         )
         for row in rows:
             named.setdefault(row["evidence"], []).append(row["evidence"])

@@ -4,9 +4,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import orjson
-
-from services.runtime.sqlite import write_rows
+from services.runtime.sqlite import json_list, write_rows
 
 _KNOWN = """
     SELECT address, person, record, entry, entries FROM person JOIN newest ON newest.person = person.id
@@ -30,7 +28,7 @@ class PersonRows:
     def __init__(self, db: sqlite3.Connection, addresses: Iterable[str]) -> None:
         self._db = db
         wanted = sorted(set(addresses))
-        known = db.execute(_KNOWN, (orjson.dumps(wanted).decode(),)).fetchall()
+        known = db.execute(_KNOWN, (json_list(wanted),)).fetchall()
         self._people = {address: Person(*row) for address, *row in known}
         new = [address for address in wanted if address not in self._people]
         if new:

@@ -3,12 +3,10 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-import orjson
-
 from cbmdhi.command.v1 import state_pb2
 from services.ledger.domain.transactions import CommittedTransaction, Written
 from services.ledger.projection.person_rows import Person, PersonRows
-from services.runtime.sqlite import write_rows
+from services.runtime.sqlite import json_list, write_rows
 
 _VERSIONS_THERE = """
     SELECT record_id, version FROM record WHERE record_id IN (SELECT value FROM json_each(?))
@@ -80,7 +78,7 @@ def _next_seq(table: str, db: sqlite3.Connection) -> int:
 
 def _there(sql: str, new: Mapping[tuple[str, int], object], db: sqlite3.Connection) -> list[tuple[str, int]]:
     """Those of the keys that have a row already; `sql` finds the rows of ids in a JSON list."""
-    ids = orjson.dumps([name for name, _ in new]).decode()
+    ids = json_list(name for name, _ in new)
     return [place for row in db.execute(sql, (ids,)) if (place := tuple(row)) in new]
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from types import TracebackType
 
 from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.ledger.v1 import ledger_pb2
@@ -90,7 +89,7 @@ class Submitter:
     async def __aenter__(self) -> "Submitter":
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
     async def submit(

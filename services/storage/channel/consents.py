@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Protocol
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import ExplainItem, Verdict
@@ -12,15 +10,8 @@ from services.runtime.batched_lookup import BatchedLookup
 from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 from services.runtime.ttl_cache import TtlCache
+from services.storage.channel.ledger import Ledger
 from services.storage.domain.decision import ReadGrant
-
-
-class Explainer(Protocol):
-    """The own ledger (`ledger.Ledger`), or a fake."""
-
-    async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
-        """What the own peer's chaincode would decide now, in order. Raises MeshError."""
-        ...
 
 
 class Consents:
@@ -29,7 +20,7 @@ class Consents:
     No answer is cached.
     """
 
-    def __init__(self, source: Explainer, metrics: Metrics) -> None:
+    def __init__(self, source: Ledger, metrics: Metrics) -> None:
         self._source = source
         nothing: TtlCache[ReadGrant, Verdict] = TtlCache(1)
         self._lookup = BatchedLookup(
@@ -39,7 +30,7 @@ class Consents:
     async def __aenter__(self) -> Consents:
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._lookup.close()
 
     async def refusals(self, grants: Iterable[ReadGrant]) -> dict[ReadGrant, MeshError]:

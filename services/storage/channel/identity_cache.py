@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Protocol
+from collections.abc import Iterable
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import ROLE_PATIENT
@@ -16,21 +14,13 @@ from services.runtime.errors import MeshError
 from services.runtime.revocations import Revocations
 from services.runtime.telemetry import Metrics
 from services.runtime.ttl_cache import TtlCache
-from services.storage.domain.batch import Refusal
+from services.storage.channel.ledger import Ledger
 from services.storage.domain.keys import Patient
 
 _PATIENTS = 20_000
 _PATIENT_SECONDS = 6 * 60 * 60.0
 _PEOPLE = 10_000
 _PERSON_SECONDS = 3.0
-
-
-class IdentitySource(Protocol):
-    """The own ledger (`ledger.Ledger`), or a fake."""
-
-    async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
-        """Certified documents in order, or why there is none. Raises MeshError."""
-        ...
 
 
 class IdentityCache:
@@ -44,7 +34,7 @@ class IdentityCache:
     An identity that was not found is not cached.
     """
 
-    def __init__(self, source: IdentitySource, revocations: Revocations, metrics: Metrics) -> None:
+    def __init__(self, source: Ledger, revocations: Revocations, metrics: Metrics) -> None:
         self._source = source
         self._revocations = revocations
         self._patients: TtlCache[str, Patient] = TtlCache(_PATIENTS, seconds=_PATIENT_SECONDS, spread=True)
@@ -57,12 +47,12 @@ class IdentityCache:
     async def __aenter__(self) -> IdentityCache:
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._people_lookup.close()
 
-    async def patients(self, addresses: Iterable[str]) -> dict[str, Patient | Refusal]:
+    async def patients(self, addresses: Iterable[str]) -> dict[str, Patient | MeshError]:
         """The active patient of each address, or why nothing is sealed for it. Raises MeshError."""
-        found: dict[str, Patient | Refusal] = {}
+        found: dict[str, Patient | MeshError] = {}
         unknown: list[str] = []
         for address in addresses:
             patient = self._patients.get(address)
@@ -86,7 +76,7 @@ class IdentityCache:
         found = await self._people_lookup.many(addresses)
         return {address: self._unless_revoked(one) for address, one in found.items()}
 
-    async def revoked(self, signers: Iterable[str]) -> dict[str, Refusal]:
+    async def revoked(self, signers: Iterable[str]) -> dict[str, MeshError]:
         """The signers who are revoked, or whose status is not known, each with the reason.
 
         Nobody is looked up while every member's revocation list is known and names none of them.
@@ -98,11 +88,7 @@ class IdentityCache:
             if addresses.is_address(signer) and self._revocations.doubts(signer)
         }
         people = await self.people(doubted) if doubted else {}
-        return {
-            address: Refusal(one.code, one.reason)
-            for address, one in people.items()
-            if isinstance(one, MeshError)
-        }
+        return {address: one for address, one in people.items() if isinstance(one, MeshError)}
 
     def _unless_revoked(self, one: IdentityDocument | MeshError) -> IdentityDocument | MeshError:
         if isinstance(one, MeshError):
@@ -136,18 +122,16 @@ class IdentityCache:
         return found
 
 
-def _active_patient(document: IdentityDocument | MeshError) -> Patient | Refusal:
+def _active_patient(document: IdentityDocument | MeshError) -> Patient | MeshError:
     if isinstance(document, MeshError) and document.code != code_pb2.CODE_NOT_FOUND:
-        return Refusal(document.code, document.reason)
+        return document
     if (
         isinstance(document, MeshError)
         or document.role != ROLE_PATIENT
         or document.status != IDENTITY_STATUS_ACTIVE
         or len(document.hpke_public_key) != hpke.PUBLIC_KEY_BYTES
     ):
-        return Refusal(
-            code_pb2.CODE_NOT_FOUND, "no active patient is registered under that address; register first"
-        )
+        return MeshError.not_found("no active patient is registered under that address; register first")
     return Patient(document.address, document.hpke_public_key, _custodians(document))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from services.storage.sealing.sealer import Register
+from services.storage.channel.ledger import Ledger
 
 
 class KeyRegistration:
     """Compares the keys of this storage with the member's document on the channel."""
 
     def __init__(
-        self, own_msp: str, register: Register, vault_public_key: bytes, signing_public_key: bytes
+        self, own_msp: str, register: Ledger, vault_public_key: bytes, signing_public_key: bytes
     ) -> None:
         self._own_msp = own_msp
         self._register = register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -55,7 +56,12 @@ class Ledger:
     def __init__(self, channel: grpc.aio.Channel, own_msp: str) -> None:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
         self._own_msp = own_msp
-        self._retries = RetryBudget()
+        self._read = partial(
+            call,
+            deadline_seconds=_CALL_SECONDS,
+            retries=RetryBudget(),
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )
         self._consortium: TtlCache[str, Consortium] = TtlCache(1, seconds=_CONSORTIUM_SECONDS, spread=True)
 
     async def identities(self, addresses: Sequence[str]) -> list[IdentityDocument | MeshError]:
@@ -67,12 +73,8 @@ class Ledger:
         """
         found: list[IdentityDocument | MeshError] = []
         for part in _parts(addresses):
-            answer = await call(
-                self._stub.GetIdentities,
-                ledger_pb2.GetIdentitiesRequest(addresses=part),
-                deadline_seconds=_CALL_SECONDS,
-                retries=self._retries,
-                max_message_bytes=MAX_MESSAGE_BYTES,
+            answer = await self._read(
+                self._stub.GetIdentities, ledger_pb2.GetIdentitiesRequest(addresses=part)
             )
             _check_places(part, answer.identities)
             for index, (address, place) in enumerate(zip(part, answer.identities, strict=True)):
@@ -86,12 +88,7 @@ class Ledger:
         known = self._consortium.get("")
         if known is not None:
             return known
-        answer = await call(
-            self._stub.ListMembers,
-            ledger_pb2.ListMembersRequest(),
-            deadline_seconds=_CALL_SECONDS,
-            retries=self._retries,
-        )
+        answer = await self._read(self._stub.ListMembers, ledger_pb2.ListMembersRequest())
         members = {member.msp: member for member in answer.members}
         consortium = Consortium(members, answer.policy.min_replicas)
         self._consortium.put("", consortium)
@@ -101,11 +98,9 @@ class Ledger:
         """For each patient the own member's writer key with the highest epoch that the channel knows."""
         found: list[WriterKeyRef | None] = []
         for part in _parts(patients):
-            answer = await call(
+            answer = await self._read(
                 self._stub.GetWriterKeys,
                 ledger_pb2.GetWriterKeysRequest(writer_msp=self._own_msp, patients=part),
-                deadline_seconds=_CALL_SECONDS,
-                retries=self._retries,
             )
             _check_places(part, answer.writer_keys)
             found += [_ref(place) for place in answer.writer_keys]
@@ -125,12 +120,8 @@ class Ledger:
             )
             for root, contents in asked.items()
         ]
-        answer = await call(
-            self._stub.GetCommittedContents,
-            ledger_pb2.GetCommittedContentsRequest(batches=batches),
-            deadline_seconds=_CALL_SECONDS,
-            retries=self._retries,
-            max_message_bytes=MAX_MESSAGE_BYTES,
+        answer = await self._read(
+            self._stub.GetCommittedContents, ledger_pb2.GetCommittedContentsRequest(batches=batches)
         )
         _check_places(batches, answer.batches)
         for batch, found in zip(batches, answer.batches, strict=True):
@@ -139,12 +130,7 @@ class Ledger:
 
     async def explain(self, items: Sequence[ExplainItem]) -> list[Verdict]:
         """What the own peer's chaincode would decide now, in order."""
-        answer = await call(
-            self._stub.Explain,
-            ledger_pb2.ExplainRequest(items=items),
-            deadline_seconds=_CALL_SECONDS,
-            retries=self._retries,
-        )
+        answer = await self._read(self._stub.Explain, ledger_pb2.ExplainRequest(items=items))
         _check_places(items, answer.verdicts)
         return list(answer.verdicts)
 
@@ -159,12 +145,7 @@ class Ledger:
 
     async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
         """Values of the own private data collection, in the order of the keys; empty: absent."""
-        answer = await call(
-            self._stub.GetSealedKeys,
-            ledger_pb2.GetSealedKeysRequest(keys=keys),
-            deadline_seconds=_CALL_SECONDS,
-            retries=self._retries,
-        )
+        answer = await self._read(self._stub.GetSealedKeys, ledger_pb2.GetSealedKeysRequest(keys=keys))
         return list(answer.sealed)
 
     async def check(self) -> str | None:

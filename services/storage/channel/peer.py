@@ -7,7 +7,6 @@ from the ledger service.
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 
 import fabric_gateway as fabric
 from cbmdhi.protocol import block as blocks
@@ -44,7 +43,7 @@ class OwnPeer:
         self._network = fabric.Gateway(self._connection, identity, signer).network(config.channel)
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._connection.close()
 
     async def block(self, tx_id: str, wait_seconds: float) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -20,22 +19,15 @@ from cbmdhi.command.v1.state_pb2 import (
 )
 from cbmdhi.protocol.state_keys import EPOCH_KEYS, audit_key
 from services.runtime.errors import MeshError
+from services.storage.channel.peer import OwnPeer
 
 EPOCH_MS = 60_000
-
-
-class Peer(Protocol):
-    """The own peer (`peer.OwnPeer`), or a fake."""
-
-    async def query(self, query: bytes) -> bytes:
-        """The answer of the own peer's chaincode to a serialized Query. Raises MeshError."""
-        ...
 
 
 class ChannelState:
     """The state at the own peer. Raises MeshError."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: OwnPeer) -> None:
         self._peer = peer
 
     async def decide_emergency(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import address, car, cid, envelope, ids
 from cbmdhi.protocol.envelope import Binding, SealedRecord
+from services.runtime.refusal import Refused
 from services.storage.domain.keys import WriterKey
 from services.storage.domain.lease import Content
 
@@ -24,10 +24,6 @@ MAX_MESSAGE_BYTES = 33 * MIB
 """Largest gRPC message to and from storage."""
 
 
-class NotABatch(Exception):
-    """The blocks are not one batch under its root."""
-
-
 @dataclass(frozen=True, slots=True)
 class PlainRecord:
     """One version of a record, in clear, and the command that is to put it on the channel."""
@@ -42,48 +38,34 @@ class PlainRecord:
     signer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why one item alone is not sealed."""
-
-    code: int
-    reason: str
-
-
-def check_batch(items: Sequence[PlainRecord]) -> Refusal | None:
-    """What is wrong with the batch as a whole."""
+def check_batch(items: Sequence[PlainRecord]) -> None:
+    """Check the batch as a whole. Raises Refused INVALID, TOO_LARGE."""
     if not items:
-        return Refusal(code_pb2.CODE_INVALID, "the batch is empty; send 1 to 1,000 items")
+        raise Refused.invalid("the batch is empty; send 1 to 1,000 items")
     if len(items) > MAX_ITEMS:
-        return Refusal(code_pb2.CODE_TOO_LARGE, f"a batch has at most {MAX_ITEMS} items; send several")
+        raise Refused.too_large(f"a batch has at most {MAX_ITEMS} items; send several")
     if sum(len(item.content) for item in items) > MAX_BATCH_BYTES:
-        return Refusal(
-            code_pb2.CODE_TOO_LARGE,
-            f"a batch has at most {MAX_BATCH_BYTES // MIB} MiB of content; send several",
-        )
-    return None
+        raise Refused.too_large(f"a batch has at most {MAX_BATCH_BYTES // MIB} MiB of content; send several")
 
 
-def check_item(item: PlainRecord) -> Refusal | None:
+def check_item(item: PlainRecord) -> Refused | None:
     """What is wrong with one item by itself. Hashes the content."""
     if not ids.is_uuid7(item.record_id):
-        return Refusal(code_pb2.CODE_INVALID, "record_id is not a UUIDv7 in canonical lower-case text")
+        return Refused.invalid("record_id is not a UUIDv7 in canonical lower-case text")
     if item.version < 1:
-        return Refusal(code_pb2.CODE_INVALID, "version is missing; versions count from 1")
+        return Refused.invalid("version is missing; versions count from 1")
     if not address.is_address(item.patient):
-        return Refusal(code_pb2.CODE_INVALID, "patient is not an address")
+        return Refused.invalid("patient is not an address")
     if not ids.is_uuid7(item.command_id):
-        return Refusal(code_pb2.CODE_INVALID, "command_id is not a UUIDv7 in canonical lower-case text")
+        return Refused.invalid("command_id is not a UUIDv7 in canonical lower-case text")
     if not address.is_address(item.signer):
-        return Refusal(code_pb2.CODE_INVALID, "signer is not an address")
+        return Refused.invalid("signer is not an address")
     if len(item.salt) != envelope.SALT_BYTES:
-        return Refusal(code_pb2.CODE_INVALID, f"salt has {envelope.SALT_BYTES} random bytes of the author")
+        return Refused.invalid(f"salt has {envelope.SALT_BYTES} random bytes of the author")
     if len(item.content) > MAX_CONTENT_BYTES:
-        return Refusal(code_pb2.CODE_TOO_LARGE, f"a content has at most {MAX_CONTENT_BYTES // MIB} MiB")
+        return Refused.too_large(f"a content has at most {MAX_CONTENT_BYTES // MIB} MiB")
     if envelope.commitment(item.salt, item.content) != item.commitment:
-        return Refusal(
-            code_pb2.CODE_INTEGRITY, "the content is not what its author committed to; send what was signed"
-        )
+        return Refused.integrity("the content is not what its author committed to; send what was signed")
     return None
 
 
@@ -140,27 +122,27 @@ def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Chec
     """Check that a CAR is exactly the batch or blob of `root_cid`, and that its records are the contents.
 
     It must be complete, hold nothing else, and name each content once.
-    Raises NotABatch, and cid.HashMismatch when a block does not match its CID.
+    Raises Refused INVALID, and cid.HashMismatch when a block does not match its CID.
     """
     try:
         root, blocks = car.read(packed, MAX_BLOCKS)
         named = cid.to_bytes(root_cid)
     except (car.BadCar, ValueError) as error:
-        raise NotABatch("the bytes are not a CAR with CIDs of this project's kind") from error
+        raise _not_a_batch("the bytes are not a CAR with CIDs of this project's kind") from error
     if root != named:
-        raise NotABatch("the CAR has another root than was named")
+        raise _not_a_batch("the CAR has another root than was named")
     if not blocks or blocks[0][0] != root:
-        raise NotABatch("the CAR does not begin with its own root")
+        raise _not_a_batch("the CAR does not begin with its own root")
     if cid.codec(root) == cid.RAW:
         if _is_list_of_links(blocks[0][1]):
             # A node stores blocks by their hash. Unpinning this blob would remove the root of a batch.
-            raise NotABatch("a batch's list of links is sent as a blob")
+            raise _not_a_batch("a batch's list of links is sent as a blob")
         links, root_block, held = [], b"", dict(blocks)
     else:
         root_block = blocks[0][1]
         links, held = _links_of(root, root_block), dict(blocks[1:])
     if [name for name, _ in blocks[1:]] != links or len(held) != max(1, len(links)):
-        raise NotABatch("the CAR holds other blocks than its root links to, or not in that order")
+        raise _not_a_batch("the CAR holds other blocks than its root links to, or not in that order")
     chunks = _check_contents(held, contents)
     return Checked(Packed(root_cid, packed, root_block), held, chunks)
 
@@ -168,21 +150,21 @@ def check_car(packed: bytes, root_cid: str, contents: Sequence[Content]) -> Chec
 def _check_contents(held: Mapping[bytes, bytes], contents: Sequence[Content]) -> dict[str, tuple[str, ...]]:
     """The chunks of each record that has several blocks."""
     if not 1 <= len(contents) <= MAX_ITEMS:
-        raise NotABatch("it names no contents, or over 1,000")
+        raise _not_a_batch("it names no contents, or over 1,000")
     blocks = {cid.from_bytes(name): block for name, block in held.items()}
     chunks: dict[str, tuple[str, ...]] = {}
     for content in contents:
         if content.cid not in blocks or not ids.is_uuid7(content.command_id):
-            raise NotABatch("a content is not one of its blocks, or belongs to no command")
+            raise _not_a_batch("a content is not one of its blocks, or belongs to no command")
         if not address.is_address(content.signer):
-            raise NotABatch("a content's command has no signer")
+            raise _not_a_batch("a content's command has no signer")
         if len(content.stated_sha256) not in (0, 32):
-            raise NotABatch("what is stated of a content is not a hash")
+            raise _not_a_batch("what is stated of a content is not a hash")
         if names := _chunks_of(blocks[content.cid]):
             chunks[content.cid] = names
     everything = [content.cid for content in contents] + [one for names in chunks.values() for one in names]
     if len(everything) != len(blocks) or blocks.keys() != set(everything):
-        raise NotABatch("its blocks are not the contents that are named, each once, and their chunks")
+        raise _not_a_batch("its blocks are not the contents that are named, each once, and their chunks")
     return chunks
 
 
@@ -206,14 +188,18 @@ def _links_of(root: bytes, root_block: bytes) -> list[bytes]:
     try:
         links = cid.links(root_block)
     except ValueError as error:
-        raise NotABatch("the root is not a list of links in its one canonical form") from error
+        raise _not_a_batch("the root is not a list of links in its one canonical form") from error
     if cid.binary(cid.DAG_CBOR, root_block) != root:
-        raise NotABatch("the root's CID is not that of the list of links")
+        raise _not_a_batch("the root's CID is not that of the list of links")
     if not all(map(cid.is_raw, links)):
-        raise NotABatch("the root links to more than raw blocks")
+        raise _not_a_batch("the root links to more than raw blocks")
     return links
 
 
 def blocks_of(records: Iterable[SealedRecord]) -> list[tuple[str, bytes]]:
     """All blocks of some records, in order."""
     return [block for record in records for block in record.blocks]
+
+
+def _not_a_batch(why: str) -> Refused:
+    return Refused.invalid(f"the CAR cannot be held: {why}", "car")

@@ -7,18 +7,18 @@ channel. The decision is on the disk before the key leaves, and is never removed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import structlog
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.command_pb2 import SignedCommand
-from cbmdhi.command.v1.state_pb2 import EmergencyCharge, EmergencyDecision
+from cbmdhi.command.v1.state_pb2 import EmergencyDecision
 from cbmdhi.protocol import command, registration, signature
 from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
 from services.runtime.revocations import Revocations
+from services.storage.channel.state import ChannelState
 from services.storage.domain import emergency
 from services.storage.domain.decision import ReadGrant
 from services.storage.domain.emergency import Emergency
@@ -44,16 +44,6 @@ _REFUSED = (
 )
 
 
-class State(Protocol):
-    """The state at the own peer (`channel.state.ChannelState`), or a fake."""
-
-    async def decide_emergency(
-        self, signed: SignedCommand, charges: Sequence[EmergencyCharge]
-    ) -> EmergencyDecision:
-        """The decision of the own peer's chaincode. Raises MeshError."""
-        ...
-
-
 class EmergencyOpener:
     """Opens records of the own member's patients for its own clinicians, on their signed commands.
 
@@ -65,7 +55,7 @@ class EmergencyOpener:
         self,
         own_msp: str,
         revocations: Revocations,
-        state: State,
+        state: ChannelState,
         emergency_log: EmergencyLog,
         record_opener: RecordOpener,
         writer_key_opener: WriterKeyOpener,

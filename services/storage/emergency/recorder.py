@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
 
 import structlog
 
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.command.v1.command_pb2 import SignedCommand
-from cbmdhi.command.v1.state_pb2 import AuditEntry
 from services.runtime.concurrency import each
 from services.runtime.errors import MeshError, code_name
 from services.runtime.retry import backoff_seconds
-from services.storage.channel.state import stands_still
+from services.storage.channel.ledger import Ledger
+from services.storage.channel.state import ChannelState, stands_still
 from services.storage.emergency.log import EmergencyLog, Kept
+from services.storage.emergency.notices import PatientNotices
 from services.storage.metrics import StorageMetrics
 
 _log = structlog.get_logger()
@@ -26,37 +25,15 @@ _TOLD_AT_ONCE = 50
 _FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 60.0
 
 
-class State(Protocol):
-    """The state at the own peer (`channel.state.ChannelState`), or a fake. Raises MeshError."""
-
-    async def newest_epoch(self) -> int: ...
-
-    async def audit_entries(self, commands: Sequence[tuple[str, str]]) -> list[AuditEntry | None]: ...
-
-
-class Carrier(Protocol):
-    """The own ledger (`ledger.Ledger`), or a fake. Raises MeshError."""
-
-    async def submit(self, commands: Sequence[SignedCommand]) -> None:
-        """Submit single commands to the channel. Ask the own peer for their outcome."""
-        ...
-
-
-class Teller(Protocol):
-    """The own notify service (`notices.PatientNotices`), or a fake. Raises MeshError."""
-
-    async def tell(self, signed: SignedCommand) -> None: ...
-
-
 class EmergencyRecorder:
     """`run` is the task. An entry of the log is open until the own peer has its audit entry."""
 
     def __init__(
         self,
         emergency_log: EmergencyLog,
-        state: State,
-        carrier: Carrier,
-        teller: Teller,
+        state: ChannelState,
+        carrier: Ledger,
+        teller: PatientNotices,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from cbmdhi.protocol import proof
 from services.runtime.concurrency import each
@@ -12,23 +12,12 @@ from services.runtime.errors import MeshError
 from services.runtime.keyed_locks import KeyedLocks
 from services.runtime.refusal import Refused
 from services.runtime.ttl_cache import TtlCache
+from services.storage.channel.peer import OwnPeer
 from services.storage.domain import decision
 from services.storage.domain.decision import ReadGrant
 
 _VERIFIED = 64
 _AT_ONCE = 8
-
-
-class Peer(Protocol):
-    """The own peer (`peer.OwnPeer`), or a fake."""
-
-    async def block(self, tx_id: str, wait_seconds: float) -> bytes:
-        """The block of a transaction that it committed as valid. Raises MeshError NOT_FOUND, FORBIDDEN."""
-        ...
-
-    async def trust(self, *, fresh: bool = False) -> proof.Trust:
-        """Whose signatures count, by the channel's configuration."""
-        ...
 
 
 class _Verified(NamedTuple):
@@ -48,7 +37,7 @@ class DecisionProofs:
 
     def __init__(
         self,
-        peer: Peer,
+        peer: OwnPeer,
         now_ms: Callable[[], int],
         *,
         wait_seconds: float,

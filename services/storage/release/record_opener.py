@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
@@ -19,6 +18,7 @@ from services.storage.domain.keys import releasers
 from services.storage.metrics import StorageMetrics
 from services.storage.release.key_release import RELEASED_BEFORE, DecisionRef, Entitlement, KeyRelease
 from services.storage.store.blocks import Blocks
+from services.storage.store.member_clients import MemberClients
 
 _log = structlog.get_logger()
 
@@ -26,21 +26,6 @@ _SEALED_DATA_KEY_BYTES = 32 + 1136
 _MOST_BYTES = 8 * MIB
 # For one call: how many records are fetched, and how many keys asked for, at the same time.
 _AT_ONCE = 8
-
-
-class KeyGiver(Protocol):
-    """The other members (`member_clients.MemberClients`), or a fake."""
-
-    @property
-    def msps(self) -> tuple[str, ...]:
-        """The members that can be asked."""
-        ...
-
-    async def release_key(
-        self, msp: str, tx_id: str, command_id: str, header: bytes, seconds: float
-    ) -> bytes:
-        """A data key sealed to the reader. Raises MeshError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +49,7 @@ class RecordOpener:
         own_msp: str,
         key_release: KeyRelease,
         blocks: Blocks,
-        members: KeyGiver,
+        members: MemberClients,
         metrics: StorageMetrics,
         *,
         release_seconds: float,

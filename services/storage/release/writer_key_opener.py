@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol import hpke
 from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from services.runtime.errors import MeshError
 from services.runtime.ttl_cache import TtlCache
+from services.storage.channel.ledger import Ledger
 from services.storage.metrics import StorageMetrics
 from services.storage.vault import Vault
 
@@ -22,14 +22,6 @@ _SECONDS = 600.0
 _AT_ONCE = 50
 # How many keys are opened before the event loop gets its turn: about 2 ms.
 _TURN = 4
-
-
-class SealedKeys(Protocol):
-    """The own ledger (`ledger.Ledger`), or a fake."""
-
-    async def sealed_keys(self, keys: Sequence[str]) -> list[bytes]:
-        """Values of the own private data collection; empty: absent. Raises MeshError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class WriterKeyRequest:
 class WriterKeyOpener:
     """Opens writer keys. None is cached in clear for longer than about ten minutes."""
 
-    def __init__(self, own_msp: str, sealed_keys: SealedKeys, vault: Vault, metrics: StorageMetrics) -> None:
+    def __init__(self, own_msp: str, sealed_keys: Ledger, vault: Vault, metrics: StorageMetrics) -> None:
         self._own_msp = own_msp
         self._sealed_keys = sealed_keys
         self._vault = vault

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import SealedBatch, SealedKey, StoredContent, WriterKey
@@ -18,9 +18,9 @@ from services.runtime.byte_budget import ByteBudget
 from services.runtime.concurrency import by_size
 from services.runtime.errors import MeshError, code_name
 from services.storage.channel.identity_cache import IdentityCache
-from services.storage.channel.ledger import Consortium
+from services.storage.channel.ledger import Consortium, Ledger
 from services.storage.domain import batch, placement
-from services.storage.domain.batch import PlainRecord, Refusal
+from services.storage.domain.batch import PlainRecord
 from services.storage.domain.keys import Patient, holders
 from services.storage.domain.lease import Content
 from services.storage.metrics import StorageMetrics
@@ -33,14 +33,6 @@ T = TypeVar("T")
 
 _THREAD_FROM_BYTES = 64 * 1024
 _PORTION_ITEMS = 64
-
-
-class Register(Protocol):
-    """The channel's members (`ledger.Ledger`), or a fake."""
-
-    async def consortium(self) -> Consortium:
-        """Members and policy. Raises MeshError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ class Sealer:
     def __init__(
         self,
         own_msp: str,
-        register: Register,
+        register: Ledger,
         identities: IdentityCache,
         writer_keys: WriterKeys,
         batch_store: BatchStore,
@@ -136,9 +128,7 @@ class Sealer:
 
         Raises MeshError INVALID, TOO_LARGE, RESOURCE_EXHAUSTED, UNAVAILABLE.
         """
-        problem = batch.check_batch(items)
-        if problem is not None:
-            raise MeshError(problem.code, problem.reason)
+        batch.check_batch(items)
         started = perf_counter()
         # The content is in memory three times: in clear, in envelopes and in the CAR.
         with self._budget.taken(3 * sum(len(item.content) for item in items)):
@@ -170,13 +160,13 @@ class Sealer:
         patients = await self._identities.patients(wanted)
         keys = await self._writer_keys.choose(p for p in patients.values() if isinstance(p, Patient))
 
-        def seal_one(numbered: tuple[int, PlainRecord]) -> RecordEnvelope | Refusal:
+        def seal_one(numbered: tuple[int, PlainRecord]) -> RecordEnvelope | MeshError:
             index, item = numbered
             refusal = refusals[index]
             if refusal is not None:
                 return refusal
             patient = patients[item.patient]
-            if isinstance(patient, Refusal):
+            if isinstance(patient, MeshError):
                 return patient
             key = keys[item.patient]
             to = () if key.on_channel else holders(self._own_msp, patient.custodians)
@@ -187,11 +177,11 @@ class Sealer:
         stored = await self._store([items[place] for place in sealed], [*sealed.values()], consortium)
         answers = iter(stored.results)
         return Sealed(
-            tuple(self._refused(one) if isinstance(one, Refusal) else next(answers) for one in results),
+            tuple(self._refused(one) if isinstance(one, MeshError) else next(answers) for one in results),
             stored.seals,
         )
 
-    def _refused(self, one: Refusal) -> SealResult:
+    def _refused(self, one: MeshError) -> SealResult:
         self._metrics.refused.labels(code_name(one.code)).inc()
         return SealResult(code=one.code, reason=one.reason)  # type: ignore[arg-type]
 

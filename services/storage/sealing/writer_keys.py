@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from services.runtime.ttl_cache import TtlCache
-from services.storage.domain.keys import Make, Patient, Use, WriterKey, WriterKeyRef, choose_writer_key
+from services.storage.channel.ledger import Ledger
+from services.storage.domain.keys import Make, Patient, Use, WriterKey, choose_writer_key
 from services.storage.vault import Vault
 
 _REMEMBERED = 20_000
-
-
-class WriterKeyRegistry(Protocol):
-    """What the channel knows of writer keys (`ledger.Ledger`), or a fake."""
-
-    async def writer_keys(self, patients: Sequence[str]) -> list[WriterKeyRef | None]:
-        """The own member's newest writer key for each patient, in order. Raises MeshError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +24,7 @@ class ChosenWriterKey:
 class WriterKeys:
     """Chooses writer keys. A key that the channel has is cached and not asked for again."""
 
-    def __init__(self, vault: Vault, registry: WriterKeyRegistry) -> None:
+    def __init__(self, vault: Vault, registry: Ledger) -> None:
         self._vault = vault
         self._registry = registry
         self._settled: TtlCache[str, WriterKey] = TtlCache(_REMEMBERED)

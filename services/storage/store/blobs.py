@@ -5,9 +5,9 @@ from __future__ import annotations
 from cbmdhi.protocol import address, envelope, ids
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
+from services.storage.channel.ledger import Ledger
 from services.storage.domain import batch, placement
 from services.storage.domain.lease import Content
-from services.storage.sealing.sealer import Register
 from services.storage.store.batch_store import BatchStore, Placement
 from services.storage.store.blocks import Blocks
 from services.storage.store.leases import Leases
@@ -17,7 +17,7 @@ class Blobs:
     """Stores blobs, and gives blobs and envelopes."""
 
     def __init__(
-        self, own_msp: str, register: Register, batch_store: BatchStore, blocks: Blocks, leases: Leases
+        self, own_msp: str, register: Ledger, batch_store: BatchStore, blocks: Blocks, leases: Leases
     ) -> None:
         self._own_msp = own_msp
         self._register = register

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -16,24 +15,13 @@ from services.runtime.errors import MeshError, code_name
 from services.storage.domain import batch
 from services.storage.metrics import StorageMetrics
 from services.storage.store.block_cache import BlockCache
-from services.storage.store.pins import BlockStore, Pins
+from services.storage.store.kubo import Kubo
+from services.storage.store.member_clients import MemberClients
+from services.storage.store.pins import Pins
 
 _log = structlog.get_logger()
 
 _CHUNKS_AT_ONCE = 4
-
-
-class BlockGiver(Protocol):
-    """The other members (`member_clients.MemberClients`), or a fake."""
-
-    @property
-    def msps(self) -> tuple[str, ...]:
-        """The members that can be asked."""
-        ...
-
-    async def fetch_block(self, msp: str, cid: str) -> bytes:
-        """A block, not checked. Raises MeshError."""
-        ...
 
 
 class Blocks:
@@ -42,10 +30,10 @@ class Blocks:
     def __init__(
         self,
         own_msp: str,
-        store: BlockStore,
+        store: Kubo,
         block_cache: BlockCache,
         pins: Pins,
-        members: BlockGiver,
+        members: MemberClients,
         metrics: StorageMetrics,
     ) -> None:
         self._own_msp = own_msp

@@ -15,7 +15,6 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from services.runtime.errors import MeshError
@@ -54,7 +53,7 @@ class SharedFolder:
             raise
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
     def admit(self) -> None:

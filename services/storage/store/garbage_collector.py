@@ -9,14 +9,14 @@ large, it runs while nothing is imported, and the pause before the next one grow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
 
 import structlog
 
 from services.runtime.errors import MeshError, code_name
 from services.storage.metrics import StorageMetrics
+from services.storage.store.kubo import Kubo
 from services.storage.store.leases import Leases
 from services.storage.store.pins import Pins
 
@@ -31,14 +31,6 @@ _LONGEST_WAIT_SECONDS = 600.0
 _MOST_BUSY = 0.01
 
 
-class Remover(Protocol):
-    """The member's Kubo node (`kubo.Kubo`), or a fake."""
-
-    async def remove(self, cids: Sequence[str]) -> int:
-        """Remove blocks that nothing pins; gives how many. Raises MeshError UNAVAILABLE."""
-        ...
-
-
 class GarbageCollector:
     """`run` is the task that collects while nothing is imported."""
 
@@ -46,7 +38,7 @@ class GarbageCollector:
         self,
         leases: Leases,
         pins: Pins,
-        store: Remover,
+        store: Kubo,
         metrics: StorageMetrics,
         *,
         every_seconds: float = _EVERY_SECONDS,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
 import aiohttp
@@ -53,7 +52,7 @@ class Kubo:
         self._client = aioipfs.AsyncIPFS(host=host.strip("[]"), port=int(port), conns_max=_CONNECTIONS)
         return self
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
     async def import_car(self, root_cid: str, car: bytes) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import structlog
 
 from cbmdhi.ledger.v1.ledger_pb2 import GetCommittedContentsResponse
 from services.runtime.errors import MeshError, code_name
+from services.storage.channel.ledger import Ledger
 from services.storage.domain.lease import LEASE_MS, Content, Lease, settle
 from services.storage.metrics import StorageMetrics
 from services.storage.store.leases import Leases
@@ -27,19 +27,6 @@ _PAGE = 50
 _MOST_COMMANDS = 2_000
 
 
-class CommittedContents(Protocol):
-    """The own ledger (`ledger.Ledger`), or a fake."""
-
-    async def committed_contents(
-        self, asked: Mapping[str, Sequence[Content]]
-    ) -> GetCommittedContentsResponse:
-        """By root, in order: which contents the channel names, and whose commands are decided.
-
-        Raises MeshError.
-        """
-        ...
-
-
 class LeaseSettler:
     """`run` is the task that settles due leases."""
 
@@ -48,7 +35,7 @@ class LeaseSettler:
         own_msp: str,
         leases: Leases,
         pins: Pins,
-        ledger: CommittedContents,
+        ledger: Ledger,
         metrics: StorageMetrics,
         now_ms: Callable[[], int],
         every_seconds: float = _EVERY_SECONDS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from functools import partial
 from cbmdhi.command.v1.state_pb2 import SealedBatch
 from cbmdhi.storage.v1 import storage_pb2
 from services.runtime.errors import MeshError
-from services.runtime.sqlite import Database, write_rows
+from services.runtime.sqlite import Database, json_list, write_rows
 from services.storage.domain.batch import PlainRecord
 from services.storage.domain.lease import Lease, Quota
 from services.storage.store import receipts
@@ -187,25 +186,21 @@ class Leases:
 
     async def holds(self, root: str, msp: str) -> bool:
         """True when `root` is pinned here on behalf of `msp`."""
-        row = await self._database.row("SELECT 1 FROM held_root WHERE root = ? AND msp = ?", (root, msp))
-        return row is not None
+        return await self._number("SELECT 1 FROM held_root WHERE root = ? AND msp = ?", root, msp) > 0
 
     async def holds_for_others(self, root: str, msp: str) -> bool:
         """True when `root` is pinned here on behalf of another member than `msp`."""
-        row = await self._database.row("SELECT 1 FROM held_root WHERE root = ? AND msp <> ?", (root, msp))
-        return row is not None
+        return await self._number("SELECT 1 FROM held_root WHERE root = ? AND msp <> ?", root, msp) > 0
 
     async def count(self) -> int:
         """How many leases are open."""
-        row = await self._database.row("SELECT count(*) FROM lease")
-        return int(row[0]) if row else 0
+        return await self._number("SELECT count(*) FROM lease")
 
     async def largest_elsewhere(self, own_msp: str) -> int:
         """Bytes under open leases of the other member that has the most here."""
-        row = await self._database.row(
-            "SELECT sum(size) FROM lease WHERE msp <> ? GROUP BY msp ORDER BY 1 DESC LIMIT 1", (own_msp,)
+        return await self._number(
+            "SELECT sum(size) FROM lease WHERE msp <> ? GROUP BY msp ORDER BY 1 DESC LIMIT 1", own_msp
         )
-        return int(row[0]) if row else 0
 
     async def oldest_ms(self) -> int | None:
         """When the oldest open lease was written (Unix ms)."""
@@ -219,15 +214,17 @@ class Leases:
 
     async def collected(self, cids: Iterable[str]) -> None:
         """Blocks are removed from the disk, or Kubo keeps them under another pin."""
-        names = json.dumps(list(cids))
         async with self._database.transaction() as connection:
             await connection.execute(
-                "DELETE FROM waiting_block WHERE cid IN (SELECT value FROM json_each(?))", (names,)
+                "DELETE FROM waiting_block WHERE cid IN (SELECT value FROM json_each(?))", (json_list(cids),)
             )
 
     async def count_waiting(self) -> int:
         """How many blocks wait for collection."""
-        row = await self._database.row("SELECT count(*) FROM waiting_block")
+        return await self._number("SELECT count(*) FROM waiting_block")
+
+    async def _number(self, sql: str, *parameters: str) -> int:
+        row = await self._database.row(sql, parameters)
         return int(row[0]) if row else 0
 
 
@@ -250,7 +247,7 @@ def _wait_ms(age_ms: int) -> int:
 def _close(leases: Sequence[Lease], db: sqlite3.Connection) -> None:
     for lease in leases:
         db.execute("DELETE FROM lease WHERE root = ? AND msp = ?", (lease.root_cid, lease.msp))
-    roots = json.dumps([lease.root_cid for lease in leases])
+    roots = json_list(lease.root_cid for lease in leases)
     db.execute("DELETE FROM sealed WHERE root IN (SELECT value FROM json_each(?))", (roots,))
 
 

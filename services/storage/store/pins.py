@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from time import monotonic
-from typing import Protocol
 
 from cbmdhi.protocol import cid as cids
 from services.runtime.errors import MeshError
@@ -13,34 +12,15 @@ from services.runtime.keyed_locks import KeyedLocks
 from services.storage.domain import batch
 from services.storage.domain.lease import Lease, Quota
 from services.storage.store.block_cache import BlockCache
+from services.storage.store.kubo import Kubo
 from services.storage.store.leases import Leases
-
-
-class BlockStore(Protocol):
-    """The member's Kubo node (`kubo.Kubo`), or a fake."""
-
-    async def import_car(self, root_cid: str, car: bytes) -> None:
-        """Store and pin. Raises MeshError."""
-        ...
-
-    async def pin_roots(self, roots: Sequence[batch.Root]) -> None:
-        """Store roots of blocks that are here, and pin them. Raises MeshError."""
-        ...
-
-    async def unpin(self, root_cids: Sequence[str]) -> None:
-        """Unpin roots. Raises MeshError."""
-        ...
-
-    async def get(self, cid: str) -> bytes | None:
-        """A block held here, checked against its CID. Raises MeshError INTEGRITY, UNAVAILABLE."""
-        ...
 
 
 class Pins:
     """Pins and unpins roots in the own Kubo node; every method is idempotent."""
 
     def __init__(
-        self, leases: Leases, store: BlockStore, block_cache: BlockCache, locks: KeyedLocks | None = None
+        self, leases: Leases, store: Kubo, block_cache: BlockCache, locks: KeyedLocks | None = None
     ) -> None:
         self._leases = leases
         self._store = store

@@ -61,8 +61,6 @@ class ReplicaHost:
             except cids.HashMismatch as exc:
                 self._metrics.integrity_failures.labels("member-block").inc()
                 raise MeshError.integrity("a block of the CAR does not match its CID", "car") from exc
-            except batch.NotABatch as exc:
-                raise MeshError.invalid(f"the CAR cannot be held: {exc}", "car") from exc
             lease = Lease(root_cid, msp, tuple(contents), checked.chunks, self._now_ms())
             try:
                 await self._pins.lease(checked.packed, lease, self._quota)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import structlog
 
@@ -15,17 +14,10 @@ from services.runtime.unavailable import Unavailability
 from services.storage.domain.batch import Packed
 from services.storage.domain.lease import Lease
 from services.storage.metrics import StorageMetrics
+from services.storage.store.member_clients import MemberClients
 from services.storage.store.receipts import Receipts
 
 _log = structlog.get_logger()
-
-
-class Replicator(Protocol):
-    """The other members (`member_clients.MemberClients`), or a fake."""
-
-    async def replicate(self, msp: str, packed: Packed, lease: Lease, seconds: float) -> ReplicaReceipt:
-        """A member's receipt, not verified. Raises MeshError."""
-        ...
 
 
 class Replicas:
@@ -37,7 +29,7 @@ class Replicas:
 
     def __init__(
         self,
-        members: Replicator,
+        members: MemberClients,
         receipts: Receipts,
         metrics: StorageMetrics,
         *,

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from cbmdhi.command.v1 import code_pb2
-from services.identity.domain.session import Binding, Subject, binding_of, check_active, claims
+from services.identity.domain.session import Binding, Subject, binding_of, check_active, check_address, claims
 from services.runtime.refusal import Refused
 
 
@@ -81,3 +81,15 @@ def test_a_token_says_who_by_whose_word_for_which_key_and_how_long() -> None:
         "exp": 1_300,
         "jti": "an id",
     }
+
+
+@pytest.mark.parametrize("written", ["", "cb1", "somebody", "CB1" + "a" * 32])
+def test_what_is_no_address_is_refused_by_its_form(written: str) -> None:
+    with pytest.raises(Refused, match="not an address") as caught:
+        check_address(written)
+
+    assert (caught.value.code, caught.value.path) == (code_pb2.CODE_INVALID, "address")
+
+
+def test_an_address_is_taken_whether_registered_or_not() -> None:
+    check_address("cb1" + "a" * 32)
