@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from importlib import resources as files
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from cbmdhi.protocol import bundle
 from cbmdhi.protocol.bundle import Entry, NotTaken
-from cbmdhi.protocol.bundle_references import URI_ELEMENTS
+from cbmdhi.protocol.bundle_references import URI_ELEMENTS, Links, Target
 from cbmdhi.protocol.ids import is_uuid7, uuid7
 
 MINE = "cb1" + "a" * 32
@@ -448,3 +449,113 @@ def test_a_bundle_may_grow_by_its_own_length(monkeypatch: pytest.MonkeyPatch) ->
     )
     together(few)
     assert "grows too much" in refusal(many).reason
+
+
+@pytest.mark.parametrize(
+    ("first_url", "own_id", "second_url", "reference"),
+    [
+        # By the server's address alone: the resource has another id, or none.
+        (f"{HERE}/Observation/7", "", f"{HERE}/Observation/8", "Observation/7"),
+        # By its id alone: the URL says nothing of a server.
+        (A, "7", f"{HERE}/Observation/8", "Observation/7"),
+    ],
+)
+def test_a_relative_reference_leads_by_either_name(
+    first_url: str, own_id: str, second_url: str, reference: str
+) -> None:
+    to = post(observation(**({"id": own_id} if own_id else {})), first_url)
+    found, first = led(reference, second_url, to=to)
+    assert found == place(first)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_what_is_elsewhere_stays_there_whatever_its_url_asks(scheme: str) -> None:
+    there = f"{scheme}://elsewhere.example/fhir/Observation?code=x"
+    assert led(there, to=post(observation()))[0] == there
+
+
+def test_a_patient_of_a_batch_is_who_its_entries_are_about() -> None:
+    patient = post({"resourceType": "Patient"}, A)
+    found = read(patient, post({**observation(), "subject": {"reference": A}}), kind="batch")
+    assert isinstance(found[1], Entry)
+    assert said(found[1])["subject"]["reference"] == f"Patient/{MINE}"
+
+
+def test_what_leads_nowhere_is_told_in_the_words_of_what_was_sent() -> None:
+    astray = post(observation(hasMember=[{"reference": B}]), A)
+    assert "nothing in this Bundle" in refusal(astray).reason
+    [refused] = read(astray, kind="batch")
+    assert isinstance(refused, NotTaken)
+    assert "an entry of a batch can name" in refused.reason
+
+
+def test_a_version_that_is_not_known_yet_cannot_be_meant() -> None:
+    own = uuid7()
+    target = put(observation(id=own), f"{HERE}/Observation/{own}")
+    [_, found] = together(target, post(observation(hasMember=[{"reference": f"{HERE}/Observation/{own}"}])))
+    assert said(found)["hasMember"][0]["reference"] == f"Observation/{own}"
+    meant = observation(hasMember=[{"reference": f"{HERE}/Observation/{own}/_history/1"}])
+    why = refusal(post(meant), target)
+    assert (why.path, "not known yet" in why.reason) == (LINK, True)
+
+
+def test_an_address_is_the_id_of_a_patient_and_of_nothing_else() -> None:
+    assert led(f"Patient/{MINE}", to=post(observation()))[0] == f"Patient/{MINE}"
+    for reference in (f"Observation/{MINE}", "Patient/7"):
+        assert refusal(post(observation(hasMember=[{"reference": reference}]))).path == LINK
+
+
+def test_urls_in_attachments_and_narrative_that_are_relative_are_those_of_their_server() -> None:
+    div = '<div><a href="Binary/9">x</a></div>'
+    media = {"resourceType": "Media", "content": {"url": "Binary/9"}, "text": {"div": div}}
+    [entry] = together(post(media, f"{HERE}/Media/1"))
+    assert said(entry)["content"]["url"] == f"{HERE}/Binary/9"
+    assert said(entry)["text"]["div"] == div.replace("Binary", f"{HERE}/Binary")
+
+
+def test_what_only_looks_like_a_reference_is_one_where_an_entry_has_that_url() -> None:
+    oid = "urn:oid:1.2.3"
+    div = f'<div><a href="{oid}">x</a></div>'
+    media = {
+        "resourceType": "Media",
+        "content": [{"url": oid}, {"url": "ftp://old.example/scan"}],
+        "modifierExtension": [{"url": "Binary/9"}],
+        "text": {"div": div},
+    }
+    binary, written = together(post({"resourceType": "Binary"}, oid), post(media, f"{HERE}/Media/1"))
+    assert said(written)["content"] == [{"url": place(binary)}, {"url": "ftp://old.example/scan"}]
+    assert said(written)["text"]["div"] == div.replace(oid, place(binary))
+    assert said(written)["modifierExtension"] == [{"url": "Binary/9"}]
+
+
+def test_a_resource_grows_by_its_room_and_no_further() -> None:
+    path, root = "Bundle.entry[0].resource", f"{HERE}/"
+    text = '{"hasMember":[{"reference":"Observation/9"}]}'
+
+    def grown(room: int, text: str = text, root: str = root, targets: Sequence[Target] = ()) -> str:
+        links = Links(targets, MINE, is_transaction=True, room=room)
+        return links.rewritten(text, path, root)
+
+    assert len(grown(len(root))) == len(text) + len(root)
+    with pytest.raises(NotTaken) as caught:
+        grown(len(root) - 1)
+    assert caught.value.path == path
+    # What becomes shorter makes no room, and takes none.
+    target = Target("Observation", "r", 1, "https://long.example/Observation/7", "")
+    shorter = '{"reference":"https://long.example/Observation/7"}'
+    assert grown(0, shorter, targets=[target]) == '{"reference":"Observation/r"}'
+
+
+def test_links_in_a_narrative_are_counted_before_any_is_followed() -> None:
+    path, root = "Bundle.entry[0].resource", "r" * 100
+    three = "<a href='https://x.example'/>" * 3
+
+    def looked_at(name: str, room: int) -> str:
+        text = json.dumps({name: three})
+        return Links((), MINE, is_transaction=True, room=room).rewritten(text, path, root)
+
+    assert looked_at("div", 300) == json.dumps({"div": three})
+    assert looked_at("note", 0) == json.dumps({"note": three})
+    with pytest.raises(NotTaken) as caught:
+        looked_at("div", 299)
+    assert caught.value.path == path

@@ -156,6 +156,8 @@ def test_each_resource_type_has_one_category() -> None:
     ]
     assert len(listed) == len(set(listed))
     assert categories.of_resource("Observation") == "observations"
+    assert "Observation" in categories.resources_of("observations")
+    assert categories.resources_of("other") == categories.resources_of("no such category") == ()
     assert categories.of_resource("NoSuchThing") == "other"
 
 

@@ -182,3 +182,99 @@ def test_a_document_keeps_its_own_id_and_version_but_not_that_of_another_record(
         resources.check(document | {"id": uuid7()}, record("other"))
     with pytest.raises(resources.SaysOtherwise):
         resources.check(document | {"type": "collection"}, record("other"))
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        (
+            '{"resourceType":"Observation","status":"final"}',
+            '{{"resourceType":"Observation","id":"{id}","status":"final"}}',
+        ),
+        ('{"status":"final"}', '{{"id":"{id}","status":"final"}}'),
+        ("{}", '{{"id":"{id}"}}'),
+        (' { "id" : "old" }', ' {{ "id" : "{id}" }}'),
+    ],
+)
+def test_a_resource_that_a_server_creates_gets_its_id_where_it_belongs(text: str, made: str) -> None:
+    assert resources.as_record(text, ID, 1, by_server=True) == made.format(id=ID)
+
+
+def test_a_file_may_begin_with_blanks() -> None:
+    assert of_a_file('\n {"id":"old"}') == f'\n {{"id":"{ID}"}}'
+
+
+@pytest.mark.parametrize(
+    ("parameters", "where"),
+    [
+        ([{"resource": about(f"Patient/{OTHER}")}], "parameter[0].resource"),
+        ([{}, {"part": [{"resource": about(f"Patient/{OTHER}")}]}], "parameter[1].part[0].resource"),
+    ],
+)
+def test_nobody_else_hides_in_parameters(parameters: list[Any], where: str) -> None:
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check({"resourceType": "Parameters", "parameter": parameters}, record("other"))
+    assert caught.value.path == f"Parameters.{where}.subject.reference"
+    assert str(caught.value) == caught.value.reason
+    assert "by address" in caught.value.reason
+
+
+@pytest.mark.parametrize("reference", ["#", "Patient/", "#XXXX"])
+def test_a_patient_without_an_id_is_meant_by_no_reference(reference: str) -> None:
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check(about(reference) | {"contained": [{"resourceType": "Patient"}]}, record())
+    assert caught.value.path == "Observation.subject.reference"
+
+
+def test_a_patient_holds_no_other_and_the_last_of_two_is_the_second() -> None:
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check({**PATIENT, "id": ID, "contained": [PATIENT]}, record("demographics"))
+    assert caught.value.path == "Patient.contained[0]"
+    three = [{**PATIENT, "id": name} for name in "pqr"]
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check(about("#p") | {"contained": three}, record())
+    assert caught.value.path == "Observation.contained[0]"
+
+
+def test_the_url_of_another_entry_is_not_the_patients() -> None:
+    elsewhere = "urn:uuid:0454d86b-2620-5063-b614-b2ccf7593f6f"
+    entries = [
+        {"fullUrl": URN, "resource": PATIENT},
+        {"fullUrl": elsewhere, "resource": observation()},
+        {"resource": about(elsewhere)},
+    ]
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.check(bundle(*entries), record("other"))
+    assert caught.value.path == "Bundle.entry[2].resource.subject.reference"
+
+
+def test_a_message_is_kept_whole_as_a_document_is_and_a_version_may_be_empty() -> None:
+    message = {"resourceType": "Bundle", "type": "message", "id": "m-1", "meta": {"versionId": "7"}}
+    resources.check(message, record("other"))
+    resources.check(observation(meta={"versionId": ""}), record())
+
+
+@pytest.mark.parametrize("element", resources.PATIENT_ELEMENTS)
+def test_the_patient_of_a_resource_is_whom_it_names_by_address(element: str) -> None:
+    for found in (of(MINE), [of(MINE)], {"reference": f"https://x.example/fhir/Patient/{MINE}/_history/2"}):
+        assert resources.patient_of({"resourceType": "Task", element: found}) == MINE
+
+
+@pytest.mark.parametrize(
+    ("elements", "path"),
+    [
+        ({}, "Task.subject"),
+        ({"for": None}, "Task.subject"),
+        ({"for": [of(MINE), of(OTHER)]}, "Task.for"),
+        ({"for": []}, "Task.for"),
+        ({"for": of("123")}, "Task.for.reference"),
+        ({"for": {"reference": 7}}, "Task.for.reference"),
+        ({"for": {"display": "Mrs. Doe"}}, "Task.for.reference"),
+        ({"for": f"Patient/{MINE}"}, "Task.for.reference"),
+    ],
+)
+def test_a_resource_that_names_no_patient_or_two_has_none(elements: dict[str, Any], path: str) -> None:
+    with pytest.raises(resources.SaysOtherwise) as caught:
+        resources.patient_of({"resourceType": "Task", **elements})
+    assert caught.value.path == path
+    assert "atient" in caught.value.reason
