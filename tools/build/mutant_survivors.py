@@ -117,11 +117,14 @@ def change(diff: str) -> tuple[str, str]:
 
 
 def prose(source: str) -> frozenset[str]:
-    """The literals of `raise` statements that are for people, as they are spelled: with a blank in them."""
+    """The literals of errors that are for people, as they are spelled: with a blank in them.
+
+    An error is what is raised, or a `Failure` that becomes one.
+    """
     lines = [
         set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Raise)
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and _is_failure(node.func))
     ]
     within = frozenset().union(*lines)
     return frozenset(
@@ -129,6 +132,10 @@ def prose(source: str) -> frozenset[str]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.STRING and " " in token.string and token.start[0] in within
     )
+
+
+def _is_failure(called: ast.expr) -> bool:
+    return isinstance(called, ast.Name) and called.id == "Failure"
 
 
 def only_prose(mutant: Mutant, texts: Iterable[str]) -> bool:

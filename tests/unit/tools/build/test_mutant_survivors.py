@@ -63,6 +63,7 @@ def test_who_survives_without_a_reason_and_who_has_one_in_vain_are_both_told() -
 def test_the_words_of_an_error_may_change_and_its_code_and_path_may_not() -> None:
     source = 'def f():\n    raise Refused("NOT_THERE", f"no such record: {x}", "a path")\n    g("a b")\n'
     texts = mutant_survivors.prose(source)
+    assert mutant_survivors.prose('return Failure(GIVE_UP, "come later")') == {'"come later"'}
     was = 'raise Refused("NOT_THERE", f"no such record: {x}", "record_id")'
 
     assert texts == {'f"no such record: {x}"', '"a path"'}

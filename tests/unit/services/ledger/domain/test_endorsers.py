@@ -80,6 +80,13 @@ def test_when_nobody_is_named_all_others_that_were_asked_are_suspected(endorsers
     assert endorsers.choose(THREE) == (MERCY, NORTHGATE)
 
 
+def test_of_those_who_were_asked_only_the_named_are_suspected(endorsers: Endorsers) -> None:
+    endorsers.failed(THREE, {LAKESIDE})
+
+    assert endorsers.is_unavailable(LAKESIDE)
+    assert not endorsers.is_unavailable(NORTHGATE)
+
+
 def test_a_failure_that_names_somebody_who_was_not_asked_suspects_those_who_were(
     endorsers: Endorsers,
 ) -> None:
