@@ -415,9 +415,8 @@ def test_a_document_that_is_posted_keeps_an_id_that_can_be_a_records() -> None:
 
 def test_an_entry_without_an_id_is_meant_by_none() -> None:
     for name in ("None", "XXXX"):
-        why = refusal(
-            post(observation(), A), post(observation(hasMember=[{"reference": f"Observation/{name}"}]))
-        )
+        report = {"resourceType": "DiagnosticReport", "result": [{"reference": f"Observation/{name}"}]}
+        why = refusal(post(observation(), A), post(report))
         assert "no record here" in why.reason
 
 
@@ -437,8 +436,8 @@ def test_whichever_entry_writes_the_same_again_is_the_one_that_is_refused() -> N
 
 
 def test_a_resource_that_is_none_is_not_looked_into() -> None:
-    found = read("x", post(observation()), kind="batch")
-    assert [isinstance(one, Entry) for one in found] == [False, True]
+    found = read("x", "", [], post(observation()), kind="batch")
+    assert [isinstance(one, Entry) for one in found] == [False, False, False, True]
 
 
 def test_a_bundle_may_grow_by_its_own_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,7 +331,7 @@ def test_an_orderer_of_elsewhere_who_signs_first_hides_none_of_the_consortiums(n
     tx_id, envelope = network.transaction(*one_command())
     block = network.block(envelope)
     ours = common_pb2.Metadata.FromString(block.metadata.metadata[0])
-    strangers = network.block(envelope, orderer=network.peers[0])
+    strangers = network.block(envelope, orderer=network.mercy.issue("orderer"))
     both = common_pb2.Metadata.FromString(strangers.metadata.metadata[0])
     both.signatures.append(ours.signatures[0])
     block.metadata.metadata[0] = both.SerializeToString()
@@ -407,3 +407,11 @@ def test_a_consortium_file_says_whom_to_trust(network: Network) -> None:
     orderers = (Orderer(network.ordering.msp_id, network.ordering.pem, "tls"),)
     consortium = Consortium("cbmdhi", bytes(32), "cbmdhi", members, orderers)
     assert proof.Trust.of(consortium) == network.trust
+
+
+def test_on_a_bft_channel_an_orderer_that_is_no_consenter_counts_for_nothing(network: Network) -> None:
+    tx_id, envelope = network.transaction(*one_command())
+    trust = bft_trust(network, {1: network.ordering.issue("orderer")})
+    with pytest.raises(proof.ProofError) as caught:
+        proof.verify_transaction(network.block(envelope).SerializeToString(), None, tx_id, trust)
+    assert caught.value.check == "orderer"

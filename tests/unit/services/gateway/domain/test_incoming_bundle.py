@@ -6,6 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
+from cbmdhi.command.v1 import code_pb2
+from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.incoming_bundle import IncomingEntry, in_entry, incoming_bundle
 from services.runtime.refusal import Refused
 from tests.support.fakes.gateway_people import Person, an_observation, checker
@@ -82,3 +84,29 @@ def test_of_another_type_it_is_said_what_is_taken_here_and_where_the_others_go(k
     assert caught.value.path == "Bundle.type"
     assert caught.value.reason.startswith("Bundle.type is transaction or batch here: ")
     assert "over gRPC" in caught.value.reason
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"resourceType":"Observation"}', raw(entry(), kind="document")])
+def test_what_is_neither_a_transaction_nor_a_batch_is_sent_elsewhere(body: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        incoming_bundle(checker(), body)
+    assert (caught.value.code, caught.value.path) == (code_pb2.CODE_INVALID, "Bundle.type")
+    assert caught.value.reason.startswith("Bundle.type is transaction or batch here")
+
+
+def test_an_entry_says_where_it_stood_what_it_is_and_which_version() -> None:
+    own = uuid7()
+    put = entry(id=own)
+    put["request"] = {"method": "PUT", "url": f"Observation/{own}", "ifMatch": 'W/"3"'}
+    [_, one] = incoming_bundle(checker(), raw(entry(), put)).written
+    assert (one.place, one.kind, one.record_id, one.version) == (1, "Observation", own, 4)
+
+
+def test_of_a_batch_an_entry_that_cannot_be_is_refused_with_its_place_and_code() -> None:
+    delete = {"request": {"method": "DELETE", "url": "Observation/1"}}
+    found = incoming_bundle(checker(), raw(delete, entry(status="nope"), kind="batch"))
+    refused = [(one.code, one.path) for one in found.entries if isinstance(one, Refused)]
+    assert refused == [
+        (code_pb2.CODE_INVALID, "Bundle.entry[0].request.method"),
+        (code_pb2.CODE_INVALID, "Bundle.entry[1].resource.status"),
+    ]
