@@ -3,6 +3,7 @@
 import orjson
 import pytest
 
+from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol.resource import PATIENT_ELEMENTS
 from services.gateway.domain.incoming import Incoming, incoming
 from services.gateway.fhir.schema_loader import load_checker
@@ -91,3 +92,13 @@ def test_types_that_name_a_patient_can_be_written_and_others_not() -> None:
     types = load_checker()[1].with_any_of(PATIENT_ELEMENTS)
     assert {"Observation", "AllergyIntolerance", "Coverage", "Task", "Condition"} <= types
     assert not {"Practitioner", "Organization", "Bundle", "Patient", "Binary"} & types
+
+
+def test_what_is_refused_says_with_which_code_and_where() -> None:
+    for body, names_id, path in (
+        (raw(id="another"), True, "Observation.id"),
+        (orjson.dumps({"resourceType": "Observation"}), False, "Observation.subject"),
+    ):
+        with pytest.raises(Refused) as caught:
+            made(body, "new", names_id=names_id)
+        assert (caught.value.code, caught.value.path) == (code_pb2.CODE_INVALID, path)
