@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST = ROOT / "tests" / "mutants" / "python.toml"
+_ERRORS = ("Failure", "Refusal")
 _CAST = re.compile(r'\bcast\((?:"[^"]*"|[\w.]+(?:\[[^\]]*\])?),')
 
 
@@ -119,7 +120,7 @@ def change(diff: str) -> tuple[str, str]:
 def prose(source: str) -> frozenset[str]:
     """The literals of errors that are for people, as they are spelled: with a blank in them.
 
-    An error is what is raised, or a `Failure` that becomes one.
+    An error is what is raised, or one of _ERRORS, which becomes one.
     """
     lines = [
         set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
@@ -135,7 +136,7 @@ def prose(source: str) -> frozenset[str]:
 
 
 def _is_failure(called: ast.expr) -> bool:
-    return isinstance(called, ast.Name) and called.id == "Failure"
+    return isinstance(called, ast.Name) and called.id in _ERRORS
 
 
 def only_prose(mutant: Mutant, texts: Iterable[str]) -> bool:
