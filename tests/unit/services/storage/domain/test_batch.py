@@ -103,26 +103,29 @@ CONTENTS = of(SMALL.cid, LARGE.cid)
 
 
 def test_an_item_is_sealed_for_its_place_under_its_writer_key() -> None:
-    header_bytes, header = envelope.header(SMALL.blocks[0][1])
+    [(_, root)] = sealed(2).blocks
+    header_bytes, header = envelope.header(root)
     place = envelope.Binding(ITEM.patient, ITEM.record_id, 1)
-    opened = envelope.open(
-        [SMALL.blocks[0][1]], envelope.unwrap_data_key(header_bytes, bytes(32), place), place
-    )
+    opened = envelope.open([root], envelope.unwrap_data_key(header_bytes, bytes(32), place), place)
     assert (opened.content, opened.salt, header.writer_key_id) == (bytes(2), SALT, "key-1")
 
 
 def test_a_batch_is_checked_to_be_what_was_packed() -> None:
-    found = batch.check_car(PACKED.car, PACKED.root_cid, CONTENTS)
     blocks = dict(batch.blocks_of([SMALL, LARGE]))
-    assert found.packed == PACKED
+    packed = batch.pack(list(blocks.items()))
+    found = batch.check_car(packed.car, packed.root_cid, CONTENTS)
+    assert found.packed == packed == PACKED
+    assert packed.root_block == cid.batch_root(list(map(cid.to_bytes, blocks))).block
     assert {cid.from_bytes(name): block for name, block in found.blocks.items()} == blocks
     assert found.chunks == {LARGE.cid: tuple(name for name, _ in LARGE.blocks[1:])}
     assert len(found.chunks[LARGE.cid]) == 2
 
 
 def test_a_blob_is_a_batch_of_itself() -> None:
-    found = batch.check_car(BLOB.car, BLOB.root_cid, of(BLOB.root_cid))
-    assert (found.packed, list(found.blocks.values()), found.chunks) == (BLOB, [b"evidence, sealed"], {})
+    blob = batch.pack_blob(b"evidence, sealed")
+    found = batch.check_car(blob.car, blob.root_cid, of(blob.root_cid))
+    assert (found.packed, list(found.blocks.values()), found.chunks) == (blob, [b"evidence, sealed"], {})
+    assert (blob, blob.root_block) == (BLOB, b"")
 
 
 def car_of(root: bytes, *blocks: bytes) -> bytes:
