@@ -99,7 +99,7 @@ def test_an_entry_says_where_it_stood_what_it_is_and_which_version() -> None:
     put = entry(id=own)
     put["request"] = {"method": "PUT", "url": f"Observation/{own}", "ifMatch": 'W/"3"'}
     [_, one] = incoming_bundle(checker(), raw(entry(), put)).written
-    assert (one.place, one.kind, one.record_id, one.version) == (1, "Observation", own, 4)
+    assert (one.index, one.kind, one.record_id, one.version) == (1, "Observation", own, 4)
 
 
 def test_of_a_batch_an_entry_that_cannot_be_is_refused_with_its_place_and_code() -> None:

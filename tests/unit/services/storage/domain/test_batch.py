@@ -11,6 +11,7 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.protocol import car, cid, envelope
 from cbmdhi.protocol.envelope import SealedRecord
 from cbmdhi.protocol.ids import uuid7
+from services.runtime.refusal import Refused
 from services.storage.domain import batch
 from services.storage.domain.batch import PlainRecord
 from services.storage.domain.keys import WriterKey, WriterKeyRef
@@ -73,9 +74,11 @@ def test_a_batch_has_items_and_not_more_than_fit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batch, "MAX_BATCH_BYTES", 100)
 
     def code(*items: PlainRecord) -> int:
-        found = batch.check_batch(items)
-        assert found is None or found.reason
-        return code_pb2.CODE_OK if found is None else found.code
+        try:
+            batch.check_batch(items)
+        except Refused as why:
+            return why.code
+        return code_pb2.CODE_OK
 
     assert code() == code_pb2.CODE_INVALID
     assert code(*[ITEM] * 3) == code_pb2.CODE_OK
@@ -162,7 +165,7 @@ NAME, OTHER = cid.binary(cid.RAW, ONE), cid.binary(cid.RAW, TWO)
     ],
 )
 def test_what_is_not_exactly_what_it_is_named_is_no_batch(packed: bytes, root_cid: str) -> None:
-    with pytest.raises(batch.NotABatch):
+    with pytest.raises(Refused):
         batch.check_car(packed, root_cid, of(cid.from_bytes(NAME)))
 
 
@@ -170,10 +173,10 @@ def test_a_list_of_links_is_no_blob_and_what_is_no_list_is_no_batch() -> None:
     """Unpinning the one would take the root of the other away."""
     links = cid.batch_root([NAME]).block
     named = cid.binary(cid.RAW, links)
-    with pytest.raises(batch.NotABatch, match="list of links"):
+    with pytest.raises(Refused, match="list of links"):
         batch.check_car(car.write(named, [(named, links)]), cid.from_bytes(named), of(cid.from_bytes(named)))
     root = cid.binary(cid.DAG_CBOR, ONE)
-    with pytest.raises(batch.NotABatch, match="list of links"):
+    with pytest.raises(Refused, match="list of links"):
         batch.check_car(car.write(root, [(root, ONE)]), cid.from_bytes(root), of(cid.from_bytes(NAME)))
 
 
@@ -181,7 +184,7 @@ def test_a_root_links_to_raw_blocks_alone() -> None:
     inner = cid.batch_root([NAME])
     root = cid.batch_root([inner.cid])
     packed = car.write(root.cid, [(root.cid, root.block), (inner.cid, inner.block)])
-    with pytest.raises(batch.NotABatch, match="raw blocks"):
+    with pytest.raises(Refused, match="raw blocks"):
         batch.check_car(packed, cid.from_bytes(root.cid), of(cid.from_bytes(inner.cid)))
 
 
@@ -207,7 +210,7 @@ def test_a_block_with_other_bytes_than_its_cid_is_found() -> None:
     ],
 )
 def test_each_block_is_a_content_that_is_named_once_or_a_chunk_of_one(contents: list[Content]) -> None:
-    with pytest.raises(batch.NotABatch):
+    with pytest.raises(Refused):
         batch.check_car(PACKED.car, PACKED.root_cid, contents)
 
 
@@ -219,5 +222,5 @@ def test_evidence_has_nothing_stated_of_it_and_no_more_contents_than_the_limit(
     monkeypatch.setattr(batch, "MAX_ITEMS", 2)
     batch.check_car(PACKED.car, PACKED.root_cid, CONTENTS)
     monkeypatch.setattr(batch, "MAX_ITEMS", 1)
-    with pytest.raises(batch.NotABatch, match="names no contents"):
+    with pytest.raises(Refused, match="names no contents"):
         batch.check_car(PACKED.car, PACKED.root_cid, CONTENTS)
