@@ -12,6 +12,7 @@ import pytest
 
 from cbmdhi.command.v1 import code_pb2, command_pb2, state_pb2
 from cbmdhi.ledger.v1 import events_pb2, ledger_pb2, ledger_pb2_grpc
+from cbmdhi.protocol import command
 from cbmdhi.protocol.state_keys import sealed_record_key_name, sealed_writer_key_name
 from ops.devnet import Network
 from services.runtime.client import call, connect
@@ -161,7 +162,10 @@ async def test_a_command_is_committed_and_everybody_can_see_and_check_it(
     trail = (await mercy.ask("ListAudit", ledger_pb2.ListAuditRequest(patient=person.address))).entries
     assert [(one.entry.action, one.block) for one in trail] == [("register", receipt.block)]
     found = ledger_pb2.GetReceiptRequest(command_id=receipt.command_id, signer=person.address)
-    assert (await mercy.ask("GetReceipt", found)).receipt == receipt
+    looked_up = (await mercy.ask("GetReceipt", found)).receipt
+    assert looked_up.command_sha256 == command.sha256(submission.item.group.commands[0])
+    looked_up.ClearField("command_sha256")
+    assert looked_up == receipt
 
     await until(lambda: receipt.tx_id in {event.tx_id for event in events})
     (event,) = [event for event in events if event.tx_id == receipt.tx_id]

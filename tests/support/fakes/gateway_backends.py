@@ -251,7 +251,8 @@ class InboxServicer(notify_pb2_grpc.InboxServiceServicer):
             number = call.parse(request)[2].after if request.call.call else 0
             while True:
                 number += 1
-                yield notify_pb2.StreamResponse(notification=notify_pb2.Notification(notification_id=number))
+                one = notify_pb2.Notification(notification_id=number, tx_id=f"{number:064x}")
+                yield notify_pb2.StreamResponse(notification=one)
                 await asyncio.sleep(0.05)
         finally:
             self.open -= 1
