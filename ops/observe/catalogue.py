@@ -25,10 +25,11 @@ from services.notify.emergency import EmergencyServicer
 from services.notify.feeds import Feeds
 from services.notify.intake import Intake
 from services.runtime.batching import MicroBatcher
-from services.runtime.events import LEDGER_STREAM, DurableConsumer
+from services.runtime.events import DurableConsumer
 from services.runtime.expiry import expiry_gauge
 from services.runtime.interceptor import MeshInterceptor
 from services.runtime.ops import OpsServer
+from services.runtime.publisher import LEDGER_STREAM
 from services.runtime.telemetry import Metrics
 from services.storage.metrics import StorageMetrics
 

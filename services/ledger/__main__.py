@@ -26,9 +26,10 @@ from services.ledger.submission.batch_submitter import BatchSubmitter
 from services.ledger.submission.late_writer_keys import LateWriterKeys
 from services.ledger.submission.submitter import Submitter
 from services.ledger.traces import Traces
-from services.runtime.events import LEDGER_STREAM, NatsConnection, Publisher
 from services.runtime.expiry import note_expiry
 from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM, Publisher
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database
 

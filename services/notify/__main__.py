@@ -14,8 +14,10 @@ from services.notify.service import InboxServicer
 from services.runtime import clock
 from services.runtime.caller_signature import CallerSignature, now_ms
 from services.runtime.client import connect_own
-from services.runtime.events import LEDGER_STREAM, DurableConsumer, NatsConnection
+from services.runtime.events import DurableConsumer
 from services.runtime.lifecycle import Lifecycle, run
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM
 from services.runtime.registered import Registered
 from services.runtime.server import GrpcServer
 from services.runtime.sqlite import Database

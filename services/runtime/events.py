@@ -30,25 +30,8 @@ from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import TRANSIENT, MeshError, code_name, guarded
 from services.runtime.nats_connection import NatsConnection
-from services.runtime.publisher import (
-    LEDGER_STREAM,
-    TRANSACTION_COMMITTED,
-    Publisher,
-    StreamSpec,
-)
+from services.runtime.publisher import StreamSpec
 from services.runtime.retry import backoff_seconds
-
-__all__ = [
-    "LEDGER_STREAM",
-    "TRANSACTION_COMMITTED",
-    "DurableConsumer",
-    "Event",
-    "Handler",
-    "HandlerOfMany",
-    "NatsConnection",
-    "Publisher",
-    "StreamSpec",
-]
 
 _log = structlog.get_logger()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.runtime.errors import MeshError
 from services.runtime.telemetry import Metrics
 
 _OUTCOMES = ("committed", "partly", "released")
@@ -99,6 +100,11 @@ class StorageMetrics:
         )
         self.swarm_peers = metrics.gauge("swarm_peers", "count", "Connected nodes of the private swarm")
         self.repository_bytes = metrics.gauge("repository", "bytes", "Size of the own Kubo repository")
+
+    def differed(self, what: str, reason: str, path: str = "") -> MeshError:
+        """Count bytes that did not match; gives the error to raise. `what`: see `integrity_failures`."""
+        self.integrity_failures.labels(what).inc()
+        return MeshError.integrity(reason, path)
 
     def count_check(self, holder: str, *, matched: bool) -> None:
         """A block of `own` or of a `member` was hashed and compared with its CID."""

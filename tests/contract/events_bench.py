@@ -7,14 +7,9 @@ from dataclasses import dataclass, field
 
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
-from services.runtime.events import (
-    LEDGER_STREAM,
-    TRANSACTION_COMMITTED,
-    DurableConsumer,
-    Event,
-    NatsConnection,
-    Publisher,
-)
+from services.runtime.events import DurableConsumer, Event
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM, TRANSACTION_COMMITTED, Publisher
 from services.runtime.telemetry import Metrics
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium

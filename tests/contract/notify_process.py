@@ -21,8 +21,9 @@ from services.runtime.callers import Caller, caller_metadata, require_peer
 from services.runtime.client import call, connect, stream
 from services.runtime.config import ServiceConfig, Tls
 from services.runtime.errors import MeshError
-from services.runtime.events import LEDGER_STREAM, TRANSACTION_COMMITTED, NatsConnection, Publisher
 from services.runtime.lifecycle import Lifecycle
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM, TRANSACTION_COMMITTED, Publisher
 from services.runtime.server import GrpcServer
 from tests.support.channel import CHANNEL
 from tests.support.fakes.notify_events import CLINICIAN, PATIENT, SIGNERS, entry, event, registered

@@ -14,12 +14,9 @@ from opentelemetry import trace
 from cbmdhi.command.v1 import code_pb2
 from services.runtime import telemetry, tracing
 from services.runtime.errors import MeshError
-from services.runtime.events import (
-    LEDGER_STREAM,
-    Event,
-    NatsConnection,
-    Publisher,
-)
+from services.runtime.events import Event
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM, Publisher
 from tests.contract.events_bench import MANAGED, Bench, is_well, publish, publish_until_taken
 from tests.support.nats_server import NatsServer
 from tests.support.pki import Consortium

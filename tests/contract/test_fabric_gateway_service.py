@@ -18,7 +18,9 @@ from ops.devnet import Network
 from services.runtime.client import call, connect
 from services.runtime.config import Nats, Tls
 from services.runtime.errors import MeshError
-from services.runtime.events import LEDGER_STREAM, DurableConsumer, Event, NatsConnection
+from services.runtime.events import DurableConsumer, Event
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM
 from services.runtime.telemetry import Metrics
 from tests.contract.patients import Care, Storages
 from tests.contract.people import Administrators, IdentityCa, Person, command_id

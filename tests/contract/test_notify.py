@@ -12,7 +12,8 @@ from cbmdhi.command.v1 import code_pb2, state_pb2
 from cbmdhi.notify.v1 import notify_pb2
 from services.runtime.client import call
 from services.runtime.errors import MeshError
-from services.runtime.events import LEDGER_STREAM, NatsConnection
+from services.runtime.nats_connection import NatsConnection
+from services.runtime.publisher import LEDGER_STREAM
 from tests.contract.notify_process import Mercy, read, running, signed, user
 from tests.support.fakes.notify_events import CLINICIAN, MERCY_ADMIN, PATIENT, document, entry, event
 from tests.support.waiting import until

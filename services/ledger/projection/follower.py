@@ -25,7 +25,7 @@ from services.ledger.projection.read_ahead import gathered
 from services.ledger.traces import Traces
 from services.runtime import tracing
 from services.runtime.errors import MeshError, code_name
-from services.runtime.events import TRANSACTION_COMMITTED, Publisher
+from services.runtime.publisher import TRANSACTION_COMMITTED, Publisher
 
 _log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import IDENTITY_STATUS_ACTIVE, IdentityDocument, RecordVersion
 from cbmdhi.protocol import envelope, hpke
-from services.runtime.errors import MeshError
+from services.runtime.errors import MeshError, copied
 from services.storage.channel.consents import Consents
 from services.storage.channel.identity_cache import IdentityCache
 from services.storage.domain.decision import ReadGrant
@@ -127,7 +127,7 @@ class KeyRelease:
         for number, (key, (entitled, header)) in enumerate(wanted.items(), 1):
             try:
                 if why := refused.get(entitled.grant):
-                    raise _again(why)
+                    raise copied(why)
                 released[key] = self.sealed(entitled, header, _there(keys[places[key]]))
             except MeshError as err:
                 released[key] = err
@@ -156,8 +156,7 @@ class KeyRelease:
         try:
             data_key = envelope.unwrap_data_key(header, writer_key, binding)
         except envelope.CannotOpen as exc:
-            self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError.integrity("the envelope is not that of this record") from exc
+            raise self._metrics.differed("envelope", "the envelope is not that of this record") from exc
         place = (grant.reader, grant.command_id, grant.record_id, str(grant.version))
         try:
             return hpke.seal(entitled.reader_public_key, data_key, hpke.DATA_KEY, *place)
@@ -170,13 +169,8 @@ class KeyRelease:
 
 def _there(found: T | MeshError) -> T:
     if isinstance(found, MeshError):
-        raise _again(found)
+        raise copied(found)
     return found
-
-
-def _again(err: MeshError) -> MeshError:
-    """A new exception for each place, since raising one changes its traceback."""
-    return MeshError(err.code, err.reason, err.path, err.retry_after_ms)
 
 
 def _active(reader: IdentityDocument) -> IdentityDocument:

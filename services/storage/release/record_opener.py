@@ -113,11 +113,13 @@ class RecordOpener:
         try:
             header, parsed = envelope.header(root_block)
         except envelope.CannotOpen as exc:
-            self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError.integrity("what lies under the record's CID is no envelope") from exc
+            raise self._metrics.differed(
+                "envelope", "what lies under the record's CID is no envelope"
+            ) from exc
         if parsed.writer_key_id != key_id:
-            self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError.integrity("the envelope names another writer key than the channel does")
+            raise self._metrics.differed(
+                "envelope", "the envelope names another writer key than the channel does"
+            )
         return header
 
     async def _keys(
@@ -155,8 +157,7 @@ class RecordOpener:
         command_id = entitled.grant.command_id
         sealed = await self._members.release_key(msp, tx_id, command_id, header, self._release_seconds)
         if len(sealed) != _SEALED_DATA_KEY_BYTES:
-            self._metrics.integrity_failures.labels("sealed-key").inc()
-            raise MeshError.integrity("the member gave no sealed data key")
+            raise self._metrics.differed("sealed-key", "the member gave no sealed data key")
         return sealed
 
 

@@ -148,14 +148,14 @@ class WriterKeyOpener:
             )
         named = record.content.writer_key
         if hashlib.sha256(writer_key).digest() != named.sealed_key_sha256:
-            raise self._damaged("the sealed writer key is not the one that the channel names")
+            raise self._metrics.differed(
+                "sealed-key", "the sealed writer key is not the one that the channel names"
+            )
         try:
             return self._vault.open_as_custodian(
                 record.patient, record_key, record.writer_msp, named.key_id, writer_key
             )
         except (hpke.CannotOpen, ValueError) as exc:
-            raise self._damaged("the sealed keys do not open with this member's vault") from exc
-
-    def _damaged(self, reason: str) -> MeshError:
-        self._metrics.integrity_failures.labels("sealed-key").inc()
-        return MeshError.integrity(reason)
+            raise self._metrics.differed(
+                "sealed-key", "the sealed keys do not open with this member's vault"
+            ) from exc

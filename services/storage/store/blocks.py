@@ -56,8 +56,9 @@ class Blocks:
         try:
             chunks = envelope.chunk_cids(root)
         except envelope.CannotOpen as exc:
-            self._metrics.integrity_failures.labels("envelope").inc()
-            raise MeshError.integrity("what lies under the record's CID is no envelope") from exc
+            raise self._metrics.differed(
+                "envelope", "what lies under the record's CID is no envelope"
+            ) from exc
         if len(chunks) > batch.MAX_CONTENT_BYTES // envelope.CHUNK_BYTES + 1:
             raise MeshError.integrity("the envelope names more chunks than a content can have")
         at_once = asyncio.Semaphore(_CHUNKS_AT_ONCE)
@@ -120,9 +121,10 @@ class Blocks:
             cids.check(cid, block)
         except cids.HashMismatch as exc:
             self._metrics.count_check("member", matched=False)
-            self._metrics.integrity_failures.labels("member-block").inc()
             _log.error("block.member_failed", member=msp, code="INTEGRITY")
-            raise MeshError.integrity("a member gave other bytes than the CID names") from exc
+            raise self._metrics.differed(
+                "member-block", "a member gave other bytes than the CID names"
+            ) from exc
         self._metrics.count_check("member", matched=True)
         return block
 

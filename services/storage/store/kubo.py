@@ -70,8 +70,7 @@ class Kubo:
         if not root or root.get("PinErrorMsg"):
             raise _refused("import and pin the batch")
         if root["Cid"]["/"] != root_cid:
-            self._metrics.integrity_failures.labels("import").inc()
-            raise MeshError.integrity("the Kubo node pinned another root than was sent")
+            raise self._metrics.differed("import", "the Kubo node pinned another root than was sent")
 
     async def pin_roots(self, roots: Sequence[Root]) -> None:
         """Store roots and pin them with all linked blocks, which are here already. Idempotent.
@@ -104,8 +103,7 @@ class Kubo:
         if len(keys) != len(roots):
             raise _refused("pin the batches")
         if keys != [root.cid for root in roots]:
-            self._metrics.integrity_failures.labels("import").inc()
-            raise MeshError.integrity("the Kubo node pinned another root than was sent")
+            raise self._metrics.differed("import", "the Kubo node pinned another root than was sent")
 
     async def unpin(self, root_cids: Sequence[str]) -> None:
         """Unpin roots. The garbage collector removes their blocks later. Idempotent.
@@ -172,8 +170,9 @@ class Kubo:
             cids.check(cid, data)
         except cids.HashMismatch as exc:
             self._metrics.count_check("own", matched=False)
-            self._metrics.integrity_failures.labels("own-block").inc()
-            raise MeshError.integrity("a block of the own Kubo node does not match its CID") from exc
+            raise self._metrics.differed(
+                "own-block", "a block of the own Kubo node does not match its CID"
+            ) from exc
         self._metrics.count_check("own", matched=True)
         return data
 

@@ -59,8 +59,9 @@ class ReplicaHost:
             try:
                 checked = await by_size(len(car), batch.check_car, car, root_cid, contents)
             except cids.HashMismatch as exc:
-                self._metrics.integrity_failures.labels("member-block").inc()
-                raise MeshError.integrity("a block of the CAR does not match its CID", "car") from exc
+                raise self._metrics.differed(
+                    "member-block", "a block of the CAR does not match its CID", "car"
+                ) from exc
             lease = Lease(root_cid, msp, tuple(contents), checked.chunks, self._now_ms())
             try:
                 await self._pins.lease(checked.packed, lease, self._quota)
