@@ -6,8 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from cbmdhi.client import Client
+from cbmdhi.client.records import Written
+from cbmdhi.client.written import contradiction
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.command.v1.state_pb2 import StoredContent
@@ -28,11 +31,15 @@ class Check:
 
 @dataclass
 class Verification:
-    """All checks of a receipt, in the order in which they were made."""
+    """All checks of a receipt, in the order in which they were made.
+
+    unchecked  what could not be compared, since it was not given: a sentence for each
+    """
 
     tx_id: str
     command_id: str
     checks: list[Check] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -49,6 +56,9 @@ class Verification:
 
 
 _AT_ONCE = 8
+
+_NOT_SIGNED_HERE = "whether it is what was signed: the signed command was not given"
+_NOT_TOLD = "whether the receipt says this verdict: its ids were given, and not what it says"
 
 _GRACE_MS = 3 * 60_000
 """An expired command may still be carried for a minute, by clocks that differ, and a transaction that was
@@ -83,7 +93,13 @@ async def was_never_done(client: Client, signed: pb.SignedCommand) -> bool:
 
 
 async def verify_receipt(
-    client: Client, tx_id: str | None, command_id: str, signer: str = ""
+    client: Client,
+    tx_id: str | None,
+    command_id: str,
+    signer: str = "",
+    *,
+    told: Receipt | None = None,
+    signed: pb.SignedCommand | None = None,
 ) -> Verification:
     """Check one receipt against what the members' peers hold.
 
@@ -91,9 +107,15 @@ async def verify_receipt(
     transaction and the hash of the command; the command is signed by its signer's certified key; the verdict;
     for a record the committed version as well, and the CID over the stored bytes.
 
-    tx_id  None when there was no receipt: then any transaction will do, and `Verification.tx_id` names it
+    tx_id   None when there was no receipt: then any transaction will do, and `Verification.tx_id` names it
+    told    the receipt itself: its ids, and that it says what was decided
+    signed  the command as it was signed: that it is this one which was decided, and no other
+
+    Without these two `Verification.unchecked` says what was not compared, and the check `verdict` tells what
+    was decided: a refusal that stands on the channel is one that passes.
     """
-    verification, checked, found = await _committed(client, tx_id, command_id, signer)
+    asked = _Asked(tx_id, command_id, signer, told, signed)
+    verification, checked, found = await _committed(client, asked)
     if checked is not None and found is not None:
         version = _check_content(verification, checked, found)
         if version is not None:
@@ -101,33 +123,65 @@ async def verify_receipt(
     return verification
 
 
-async def verify_receipts(client: Client, receipts: Iterable[Receipt]) -> list[Verification]:
+async def verify_receipts(client: Client, receipts: Iterable[Receipt | Written]) -> list[Verification]:
     """Check receipts of streamed records, which are the gateway's word until then; in order.
 
     As `verify_receipt`, but for the stored bytes: those are checked by whoever reads the record. Each is a
     question to the peers of a majority, a few at a time: for all that an engine wrote, or for a sample of it.
 
-        verified = await verify_receipts(engine, [one.receipt.receipt for one in written])
+    receipts  what `put`, `put_each` and `send` gave, which knows what was signed: what the peers hold has to
+              be that, as the receipt says. A refusal that stands as it was told passes too (`Written.ok` says
+              what it is), and what has no receipt does not. Of a receipt alone it is not compared what was
+              signed: see `Verification.unchecked`
+
+        verified = await verify_receipts(engine, written)
         assert all(one.ok for one in verified)
     """
     places = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(receipt: Receipt) -> Verification:
+    async def one(receipt: Receipt | Written) -> Verification:
+        asked = _asked(receipt)
+        if asked.told is not None and not asked.told.tx_id:
+            nothing = Verification("", asked.command_id)
+            nothing.failed("receipt", "there is none of anything committed: send the same again")
+            return nothing
         async with places:
-            verification, checked, found = await _committed(
-                client, receipt.tx_id, receipt.command_id, receipt.signer
-            )
+            verification, checked, found = await _committed(client, asked)
         if checked is not None and found is not None:
-            _check_content(verification, checked, found)
+            version = _check_content(verification, checked, found)
+            if version is not None and asked.cid not in ("", version.record.content.cid):
+                verification.failed("content", "the receipt names another content than is committed")
         return verification
 
     return await asyncio.gather(*(one(receipt) for receipt in receipts))
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be verified, as far as it is known here."""
+
+    tx_id: str | None
+    command_id: str
+    signer: str
+    told: Receipt | None = None
+    signed: pb.SignedCommand | None = None
+    cid: str = ""
+
+
+def _asked(what: Receipt | Written) -> _Asked:
+    if isinstance(what, Receipt):
+        return _Asked(what.tx_id, what.command_id, what.signer, what)
+    told, signed = what.told.receipt, what.signed
+    # By what was signed: a receipt may name somebody else's.
+    meant = (command.parse(signed)[0].command_id, signed.signer) if signed else (told.command_id, told.signer)
+    return _Asked(told.tx_id, *meant, told, signed, what.told.stored.cid)
+
+
 async def _committed(
-    client: Client, tx_id: str | None, command_id: str, signer: str
+    client: Client, asked: _Asked
 ) -> tuple[Verification, Checked | None, ProvenCommand | None]:
     """What the members' peers hold of the command, None when they hold nothing; raises MeshError."""
+    tx_id, command_id, signer = asked.tx_id, asked.command_id, asked.signer
     verification = Verification(tx_id or "", command_id)
     try:
         checked = await client.trail.checked(command_id, signer)
@@ -148,20 +202,45 @@ async def _committed(
         verification.passed("transaction", "it is the one that the receipt names")
     else:
         verification.failed("transaction", "the command was committed in another transaction")
+    _check_signed(verification, found, asked)
     who = found.who
     by = "" if who.in_person else f", by the device {who.signed_by} inside a delegation"
     verification.passed("author", f"signed by {who.author}{by}")
-    _check_verdict(verification, found)
+    _check_verdict(verification, found, asked.told)
     return verification, checked, found
 
 
-def _check_verdict(verification: Verification, found: ProvenCommand) -> None:
+def _check_signed(verification: Verification, found: ProvenCommand, asked: _Asked) -> None:
+    """That it is this command which was decided, and that the receipt is of it."""
+    told, signed, entry = asked.told, asked.signed, found.entry
+    ids = entry.command_id, entry.signer
+    if told is not None and (told.command_id, told.signer or entry.signer) != ids:
+        verification.failed("command", "the receipt is of another command")
+    elif told is not None and told.command_sha256 not in (b"", entry.command_sha256):
+        verification.failed("command", "the receipt names another command than is committed under its id")
+    elif signed is None:
+        verification.unchecked.append(_NOT_SIGNED_HERE)
+    elif signed.signer == entry.signer and sha256(signed.command).digest() == entry.command_sha256:
+        verification.passed("command", "it is the one that was signed here")
+    else:
+        verification.failed("command", "what is committed under its id is not what was signed here")
+
+
+def _check_verdict(verification: Verification, found: ProvenCommand, told: Receipt | None) -> None:
     entry = found.entry
     detail = f"{name_of(entry.code)}" + (f": {entry.reason}" if entry.reason else "")
-    if entry.code in (code_pb2.CODE_OK, code_pb2.CODE_FORBIDDEN):
-        verification.passed("verdict", detail)
+    if told is None:
+        verification.unchecked.append(_NOT_TOLD)
+        is_plain = entry.code in (code_pb2.CODE_OK, code_pb2.CODE_FORBIDDEN)
+        verification.checks.append(Check("verdict", is_plain, detail))
+    elif contradiction(told):
+        verification.failed("verdict", f"of what was decided ({detail}) the receipt contradicts itself")
+    elif told.code != entry.code:
+        verification.failed("verdict", f"the receipt says {name_of(told.code)}, and it was decided {detail}")
+    elif told.outcome != code_pb2.OUTCOME_COMMITTED:
+        verification.failed("verdict", f"{detail}; the receipt says that it is not committed")
     else:
-        verification.failed("verdict", detail)
+        verification.passed("verdict", detail)
 
 
 def _check_content(

@@ -56,7 +56,7 @@ def verify(
         checks = [
             {"name": check.name, "ok": check.ok, "detail": check.detail} for check in verification.checks
         ]
-        print(json.dumps({"ok": verification.ok, "checks": checks}))
+        print(json.dumps({"ok": verification.ok, "checks": checks, "unchecked": verification.unchecked}))
     else:
         show_checks(verification)
     if not verification.ok:
@@ -103,3 +103,5 @@ def show_checks(verification: Verification) -> None:
     for check in verification.checks:
         mark = "[green]✓[/green]" if check.ok else "[red]✗[/red]"
         console.print(f"  {mark} {check.name:<13} {check.detail}", soft_wrap=True)
+    for what in verification.unchecked:
+        console.print(f"  · {'not compared':<13} {what}", soft_wrap=True)

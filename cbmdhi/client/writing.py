@@ -65,7 +65,7 @@ class Writes:
     async def put(self, records: NewRecord | Iterable[NewRecord]) -> Written | list[Written]:
         """Write one record, or several over one stream; the results are in the order given.
 
-        The receipts are the gateway's word: `cbmdhi.verify.verify_receipts` checks many of them afterwards.
+        The receipts are the gateway's word: `cbmdhi.verify.verify_receipts` checks what this gave afterwards.
 
         Raises unless all are written. Of one: NotCommitted with the refusal's receipt; NotSent or
         UnknownOutcome with what was signed; MeshError INVALID for a content that says that it is another

@@ -88,12 +88,9 @@ class IngestGateway(gateway_pb2_grpc.IngestServiceServicer):
         if isinstance(refusal, OfService):
             detail = code_pb2.ErrorDetail(code=refusal.code, reason=refusal.reason, outcome=refusal.outcome)
             return gateway_pb2.IngestResult(submission_id=item.submission_id, error=detail)
-        receipt = refusal or Receipt(
-            code=code_pb2.CODE_OK,
-            command_id=header.command_id,
-            tx_id="tx",
-            outcome=code_pb2.OUTCOME_COMMITTED,
-        )
+        receipt = Receipt(code=code_pb2.CODE_OK, tx_id="tx", outcome=code_pb2.OUTCOME_COMMITTED)
+        receipt.CopyFrom(refusal or receipt)
+        receipt.command_id, receipt.signer = header.command_id, item.group.commands[0].signer
         if refusal is None:
             self.committed[header.command_id] = self.committed.get(header.command_id, 0) + 1
         return gateway_pb2.IngestResult(

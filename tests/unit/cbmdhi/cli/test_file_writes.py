@@ -21,7 +21,7 @@ RECORDS = [NewRecord("cb1patient", b"{}", f"record-{number}") for number in rang
 
 
 def receipt(code: int = code_pb2.CODE_OK, **fields: Any) -> Receipt:
-    return Receipt(code=code, **fields)  # type: ignore[arg-type]
+    return Receipt(**{"code": code, "outcome": code_pb2.OUTCOME_COMMITTED} | fields)  # type: ignore[arg-type]
 
 
 class FakeRecords:

@@ -156,8 +156,16 @@ class Cut(AnsweringGateway):
         self.streamed.append(await anext(requests))
         if len(self.streamed) <= self.breaks:
             await context.abort(self.status, "RST_STREAM")
-        result = gateway_pb2.IngestResult(submission_id=self.streamed[-1].items[0].submission_id)
-        result.receipts.add().receipt.code = code_pb2.CODE_OK
+        item = self.streamed[-1].items[0]
+        [signed] = item.group.commands
+        receipt = Receipt(
+            command_id=command.parse(signed)[0].command_id,
+            signer=signed.signer,
+            code=code_pb2.CODE_OK,
+            outcome=code_pb2.OUTCOME_COMMITTED,
+        )
+        result = gateway_pb2.IngestResult(submission_id=item.submission_id)
+        result.receipts.add().receipt.CopyFrom(receipt)
         yield gateway_pb2.IngestResponse(results=[result])
 
 
@@ -255,7 +263,12 @@ class Restarted(AnsweringGateway):
         if self.breaks:
             self.breaks -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
-        self.result.submission_id = request.items[0].submission_id
+        item = request.items[0]
+        self.result.submission_id = item.submission_id
+        [signed] = item.group.commands
+        for one in self.result.receipts:
+            one.receipt.signer = signed.signer
+            one.receipt.command_id = command.parse(signed)[0].command_id
         yield gateway_pb2.IngestResponse(results=[self.result])
 
 

@@ -347,7 +347,15 @@ async def test_many_receipts_are_checked_each_by_itself() -> None:
     author, told = gateway.committed.people[0], list[Receipt]()
     for _ in range(20):
         record = gateway.committed.put(author, bytes(32))
-        told.append(Receipt(command_id=record.command_id, signer=author.address, tx_id=record.tx_id))
+        told.append(
+            Receipt(
+                code=code_pb2.CODE_OK,
+                command_id=record.command_id,
+                signer=author.address,
+                tx_id=record.tx_id,
+                outcome=code_pb2.OUTCOME_COMMITTED,
+            )
+        )
     told[3].tx_id = "cd" * 32
     told[5].command_id = uuid7()
     found = await verify_receipts(client, told)
