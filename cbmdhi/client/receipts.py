@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
@@ -17,6 +18,8 @@ from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command, proof
 from cbmdhi.protocol.evidence import Checked
 
+# Proofs of a group's commands that are asked for at a time.
+_AT_ONCE = 8
 _UNCERTAIN = (code_pb2.OUTCOME_UNKNOWN, code_pb2.OUTCOME_UNSPECIFIED)
 
 
@@ -25,9 +28,11 @@ async def of_group(
 ) -> list[RecordReceipt]:
     """The receipts of a group that was committed, one for each command, once that is proven.
 
-    told   what the gateway says of each. Of a receipt that comes back, its `block` alone is its word, and in
-           a group what it says of others' commands: that they were done is not, since a group is done as a
-           whole or not at all, and each command names all of it
+    told   what the gateway says of each. Of an own command's receipt that comes back, its `block` alone is
+           its word. Of others' commands in a group that they were done is proven by the own ones, since a
+           group is done as a whole or not at all, in one transaction, and each command names all of it: what
+           else is said of them (a content, a basis) is left out. A refusal's reason is the gateway's word
+           where it is of another's command
     again  the request, as it was sent
 
     Raises NotCommitted: the channel refused it, which is proven too when its outcome is COMMITTED; that
@@ -43,12 +48,33 @@ async def of_group(
             raise UnknownOutcome(MeshError(receipt.code, receipt.reason, receipt.path), [again])
     if not bad or any(receipt.outcome == code_pb2.OUTCOME_COMMITTED for receipt in bad):
         address = connection.wallet.address
-        own = next((place for place, signed in enumerate(group) if signed.signer == address), 0)
-        await _prove(connection, group[own], told[own], again)
+        own = [place for place, signed in enumerate(group) if signed.signer == address] or [0]
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def prove(place: int) -> None:
+            async with places:
+                await _prove(connection, group[place], told[place], again)
+
+        await asyncio.gather(*(prove(place) for place in own))
+        if not bad:
+            tx_id = receipts[own[0]].tx_id
+            if any(receipts[place].tx_id != tx_id for place in own):
+                raise Unproven("its commands are not of one transaction", [again], is_forged=True)
+            for place in set(range(len(group))) - set(own):
+                _set_as_proven(told[place], group[place], tx_id)
     if bad:
         telling = [receipt for receipt in bad if receipt.code != code_pb2.CODE_GROUP_REFUSED]
         raise NotCommitted((telling or bad)[0])
     return list(told)
+
+
+def _set_as_proven(told: RecordReceipt, signed: pb.SignedCommand, tx_id: str) -> None:
+    """Of another's command in a group that is done: what that proves, and nothing that is merely said."""
+    block = told.receipt.block
+    told.Clear()
+    told.receipt.command_id, told.receipt.signer = command.parse(signed)[0].command_id, signed.signer
+    told.receipt.code, told.receipt.outcome = code_pb2.CODE_OK, code_pb2.OUTCOME_COMMITTED
+    told.receipt.tx_id, told.receipt.block = tx_id, block
 
 
 async def of_command(
@@ -92,6 +118,7 @@ async def _prove(
     receipt.command_id, receipt.signer, receipt.tx_id = entry.command_id, entry.signer, entry.tx_id
     receipt.code, receipt.reason, receipt.path = entry.code, entry.reason, entry.path
     receipt.outcome = code_pb2.OUTCOME_COMMITTED
+    receipt.command_sha256 = entry.command_sha256
     receipt.ClearField("basis")
     if entry.HasField("basis"):
         receipt.basis.CopyFrom(entry.basis)
@@ -102,3 +129,6 @@ async def _prove(
         except proof.ProofError as error:
             raise Unproven(f"of the record it gave no proof ({error})", [again], is_forged=True) from error
         told.stored.CopyFrom(version.record.content)
+    else:
+        told.ClearField("stored")
+        told.ClearField("replicas")

@@ -341,6 +341,47 @@ async def test_of_a_group_the_own_part_proves_the_whole() -> None:
     assert asked == [gateway.wallet.address]
 
 
+async def test_of_a_group_each_own_receipt_is_proven_and_of_others_nothing_is_left_that_is_not() -> None:
+    def forge(receipt: Receipt) -> None:
+        receipt.tx_id, receipt.command_id, receipt.signer = "de" * 32, "forged", "cb1somebody"
+        receipt.basis.policy_version = 9
+        receipt.command_sha256 = bytes(32)
+
+    class Embellishing(ProvingGateway):
+        async def call(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+            answer = await super().call(method, request)
+            for entry in getattr(answer, "receipts", ()):
+                entry.stored.cid = "forged"
+            return answer
+
+    gateway = Embellishing(says=forge)
+    other = gateway.committed.person("patient")
+    whose = [gateway.wallet, other.signer, gateway.wallet]
+    group = command.make_group([(one, pb.Consent(consent_id=uuid7())) for one in whose], channel=CHANNEL)
+
+    told = await submit_group(gateway.connection, group)
+
+    ids = [command.parse(signed)[0].command_id for signed in group.commands]
+    assert [one.receipt.command_id for one in told] == ids
+    assert [one.receipt.signer for one in told] == [one.address for one in whose]
+    assert {one.receipt.tx_id for one in told} == {"ab" * 32}
+    assert not any(one.receipt.HasField("basis") for one in told)
+    assert bytes(32) not in {one.receipt.command_sha256 for one in told}
+    assert not any(one.HasField("stored") for one in told)
+
+
+async def test_of_a_group_that_is_held_in_part_alone_nothing_is_told_to_be_done() -> None:
+    class Partly(ProvingGateway):
+        def _carry(self, signed: pb.SignedCommand) -> Receipt:
+            self.carries = not self.committed.commands
+            return super()._carry(signed)
+
+    gateway = Partly()
+    meant = [(gateway.wallet, pb.Consent(consent_id=uuid7())) for _ in range(3)]
+    with pytest.raises(Unproven):
+        await submit_group(gateway.connection, command.make_group(meant, channel=CHANNEL))
+
+
 async def test_many_receipts_are_checked_each_by_itself() -> None:
     gateway = ProvingGateway()
     client = cast(Client, SimpleNamespace(wallet=gateway.wallet, trail=Trail(gateway.connection)))
