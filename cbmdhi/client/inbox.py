@@ -97,25 +97,27 @@ class Inbox:
             try:
                 async with aclosing(self._until_renewal(after, opened)) as notifications:
                     async for notification in notifications:
-                        waits.reset()
-                        is_renewed = False
                         after = notification.notification_id
                         if seen.is_new(notification):
+                            waits.reset()
+                            is_renewed = False
                             yield notification
                 waits.reset()
                 is_renewed = False
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours = error if isinstance(error, MeshError) else from_rpc(error)
-                is_past = not self._connection.renews_in(opened.metadata)
-                if opened.stood_seconds > _STOOD_SECONDS or is_past:
+                if opened.stood_seconds > _STOOD_SECONDS:
                     waits.reset()
                     is_renewed = False
                 wait = waits.next(ours.retry_after_ms / 1000)
-                is_refused = ours.code == code_pb2.CODE_UNAUTHENTICATED
+                is_ended = ours.code == code_pb2.CODE_UNAUTHENTICATED
+                # A token whose time was over was not refused; that it is said to be over at once is no
+                # reason to try for ever.
+                is_refused = is_ended and self._connection.renews_in(opened.metadata) > 0
                 if ours.code not in _RESUMED or waits.is_over(wait) or (is_refused and is_renewed):
                     raise _given_up(ours, waits, after) from error
-                if is_refused:
-                    is_renewed = True
+                if is_ended:
+                    is_renewed |= is_refused
                     self._connection.forget_token(opened.metadata)
                 _log.info("the inbox's stream is opened again in %.1f s: %s", wait, ours)
                 await asyncio.sleep(wait)

@@ -22,7 +22,7 @@ from cbmdhi.client.ingest_entries import Entry, GaveUp
 from cbmdhi.client.ingest_messages import MOST_ITEMS, requests
 from cbmdhi.client.slowed import log_slowed
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError, from_rpc
+from cbmdhi.errors import MeshError, Misuse, from_rpc
 from cbmdhi.gateway.v1 import gateway_pb2
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ _METHOD = "/cbmdhi.gateway.v1.IngestService/Ingest"
 _MOST_WAITING = 1_000
 # Between two looks whether a token that is being renewed is there.
 _LOOK_SECONDS = 0.05
+_SHORTEST_SECONDS = 0.2
 # The stream broke, its token ended, or there is no place for another now.
 _RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_RESOURCE_EXHAUSTED)
 
@@ -40,8 +41,10 @@ class Ingest(Generic[T]):
     """Sends what a source gives, and gives each result once, in the order in which they are ready.
 
     source            what is ready to be sent; read no faster than the gateway reads
-    patience_seconds  for streams that break one after the other without a result; then GaveUp is raised. For
-                      results as well when the source has failed; then what it raised is
+    patience_seconds  for streams that break one after the other without a result, and for a gateway that
+                      takes what is sent and answers nothing; then GaveUp is raised. What it leaves out while it
+                      answers others is sent again by another stream. For results as well when the source
+                      has failed; then what it raised is raised
     on_break          told of each break that is mended
     on_slowed         told when the gateway does not read for a while, by default the log
 
@@ -70,10 +73,13 @@ class Ingest(Generic[T]):
         self._has_room.set()
         # Sent or to be sent, and without a result.
         self._open: dict[str, Entry[T]] = {}
+        # When there was a result, or the caller took one for which others waited.
+        self._heard_at = 0.0
         # Each takes a place until the caller has it; None, which stands for the end, waits for no place.
         self._ready: asyncio.Queue[tuple[Entry[T], gateway_pb2.IngestResult | None] | None] = asyncio.Queue()
         self._places = asyncio.Semaphore(_MOST_WAITING)
         self._source_ended = False
+        self._failed: Exception | None = None
         self._streams: set[asyncio.Task[_Ended | None]] = set()
         self._running: asyncio.Task[None] | None = None
         # What ends all of it: nobody expected it of a stream, or the source failed a while ago.
@@ -118,15 +124,20 @@ class Ingest(Generic[T]):
                     if entry.refused is not None:
                         await self._give(entry, None)
                         continue
-                    # Who gives the same twice gets one result.
-                    if self._open.setdefault(entry.submission_id, entry) is entry:
+                    known = self._open.setdefault(entry.submission_id, entry)
+                    if known is entry:
                         self._waiting.append(entry)
+                    elif known.raw != entry.raw:
+                        entry.refused = _taken_id()
+                        await self._give(entry, None)
+                    # Who gives the same twice gets one result.
                 self._changed.set()
                 if len(self._waiting) >= _MOST_WAITING:
                     self._has_room.clear()
                     await self._has_room.wait()
         except Exception as error:
             # What was sent may still have its result, but nobody waits for that without an end.
+            self._failed = error
             loop = asyncio.get_running_loop()
             self._ending = loop.call_later(self._waits.patience_seconds, self._end, error)
             raise
@@ -139,7 +150,8 @@ class Ingest(Generic[T]):
     async def _give(self, entry: Entry[T], result: gateway_pb2.IngestResult | None) -> None:
         await self._places.acquire()
         self._ready.put_nowait((entry, result))
-        self._open.pop(entry.submission_id, None)
+        if self._open.get(entry.submission_id) is entry:
+            del self._open[entry.submission_id]
 
     async def _run(self) -> None:
         feeding = asyncio.create_task(self._feed(), name="ingest-source")
@@ -177,8 +189,11 @@ class Ingest(Generic[T]):
     async def _is_wanted(self) -> bool:
         """Whether something waits for another stream; False when each has its result."""
         while not self._waiting:
-            if self._source_ended and not self._open:
-                return False
+            if not self._open:
+                if self._source_ended:
+                    return False
+                # Nobody waits for anything: what broke until now tries no patience.
+                self._waits.reset()
             self._changed.clear()
             await self._changed.wait()
         return True
@@ -186,19 +201,25 @@ class Ingest(Generic[T]):
     async def _mend(self, ended: _Ended) -> None:
         """Wait until another try may mend it. Raises GaveUp."""
         why = ended.why
-        if why.code == code_pb2.CODE_UNAUTHENTICATED and not self._connection.renews_in(ended.metadata):
-            # Its time was over before its results were there: no line broke, and none counts as broken.
-            self._connection.forget_token(ended.metadata)
-            return
+        if ended.is_silent:
+            silent_for = asyncio.get_running_loop().time() - self._heard_at
+            is_useless = silent_for >= self._waits.patience_seconds
+        else:
+            is_useless = why.code not in _RESENT
         wait = self._waits.next(why.retry_after_ms / 1000)
-        is_refused = why.code == code_pb2.CODE_UNAUTHENTICATED
-        if why.code not in _RESENT or self._waits.is_over(wait) or (is_refused and self._is_refused):
+        is_ended = why.code == code_pb2.CODE_UNAUTHENTICATED
+        # A token whose time was over before its results were there was not refused.
+        is_refused = is_ended and self._connection.renews_in(ended.metadata) > 0
+        if is_useless and ended.is_silent and self._failed is not None:
+            # For its results alone there was still a wait.
+            raise self._failed
+        if is_useless or self._waits.is_over(wait) or (is_refused and self._is_refused):
             if self._waits.attempts > 1:
                 tried = f"{why.reason} ({self._waits.attempts} streams in a row brought no result)"
                 why = MeshError(why.code, tried, why.path, why.retry_after_ms, why.outcome)
             raise self._gave_up(why) from ended.cause
-        if is_refused:
-            self._is_refused = True
+        if is_ended:
+            self._is_refused |= is_refused
             self._connection.forget_token(ended.metadata)
         self._on_break(why)
         await asyncio.sleep(wait)
@@ -234,30 +255,68 @@ class Ingest(Generic[T]):
             )
             call: Any = method(self._requests(stream), metadata=stream.metadata)
             stream.is_open = True
+            watching = asyncio.create_task(self._watch(stream, call), name="ingest-watch")
             try:
                 async for response in call:
-                    await self._take(response)
+                    await self._take(response, stream)
             finally:
                 call.cancel()
+                watching.cancel()
         except (grpc.aio.AioRpcError, MeshError) as error:
             ours = error if isinstance(error, MeshError) else from_rpc(error)
-            if not self._again(stream, ours.outcome) and stream.is_open:
-                # It broke while there was nothing to answer.
-                self._waits.reset()
+            if stream.is_silent:
+                return self._silent(stream)
+            self._again(stream, ours.outcome)
             return _Ended(ours, stream.metadata, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not stream.is_silent or (task is not None and task.cancelling()):
+                raise
+            return self._silent(stream)
+        if stream.is_silent:
+            return self._silent(stream)
         if self._again(stream, code_pb2.OUTCOME_UNKNOWN):
             why = MeshError(code_pb2.CODE_UNAVAILABLE, "the gateway ended the stream early")
             return _Ended(why, stream.metadata, None)
         return None
 
-    async def _take(self, response: gateway_pb2.IngestResponse) -> None:
+    async def _watch(self, stream: _Stream, call: Any) -> None:
+        """End a stream that has something for longer than patience and gives no answer to it."""
+        now = asyncio.get_running_loop().time
+        patience = self._waits.patience_seconds
+        while True:
+            sent = [entry.sent_at for entry in self._open.values() if entry.stream is stream]
+            # Of what waits for the caller nobody knows yet.
+            oldest = now() if stream.is_taking or not sent else max(min(sent), stream.taken_at)
+            if now() - oldest >= patience:
+                stream.is_silent = True
+                call.cancel()
+                return
+            await asyncio.sleep(oldest + patience - now())
+
+    def _silent(self, stream: _Stream) -> _Ended:
+        self._again(stream, code_pb2.OUTCOME_UNKNOWN)
+        reason = f"the gateway took it and gave no answer within {self._waits.patience_seconds:g} s"
+        why = MeshError(code_pb2.CODE_DEADLINE_EXCEEDED, reason, outcome=code_pb2.OUTCOME_UNKNOWN)
+        return _Ended(why, stream.metadata, None, is_silent=True)
+
+    async def _take(self, response: gateway_pb2.IngestResponse, stream: _Stream) -> None:
         if response.HasField("slowed"):
             self._on_slowed(response.slowed)
+        now = asyncio.get_running_loop().time
         for result in response.results:
             entry = self._open.get(result.submission_id)
-            if entry is not None:
-                self._waits.reset()
-                self._is_refused = False
+            if entry is None:
+                continue
+            self._waits.reset()
+            self._is_refused = False
+            self._heard_at = now()
+            if self._places.locked():
+                stream.is_taking = True
+                await self._give(entry, result)
+                stream.is_taking = False
+                stream.taken_at = self._heard_at = now()
+            else:
                 await self._give(entry, result)
         if not self._open:
             self._changed.set()
@@ -277,7 +336,8 @@ class Ingest(Generic[T]):
         """What waits, until there is a newer token than the stream's; nothing once the stream broke."""
         try:
             loop = asyncio.get_running_loop()
-            looks_at = loop.time() + self._connection.renews_in(stream.metadata)
+            # A stream is not worth a login for a moment, however short a token is said to be good.
+            looks_at = loop.time() + max(self._connection.renews_in(stream.metadata), _SHORTEST_SECONDS)
             while not stream.is_over:
                 self._changed.clear()
                 if self._waiting:
@@ -300,8 +360,9 @@ class Ingest(Generic[T]):
 
     def _next(self, stream: _Stream) -> list[Entry[T]]:
         entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_ITEMS))]
+        now = asyncio.get_running_loop().time()
         for entry in entries:
-            entry.stream = stream
+            entry.stream, entry.sent_at = stream, now
         if len(self._waiting) < _MOST_WAITING:
             self._has_room.set()
         return entries
@@ -314,20 +375,32 @@ class _Ended:
     why: MeshError
     metadata: Metadata
     cause: BaseException | None
+    is_silent: bool = False
 
 
 class _Stream:
     """One stream.
 
-    closed  nothing more is sent by it
-    fault   why no request could be made
+    closed     nothing more is sent by it
+    fault      why no request could be made
+    is_silent  it was ended here, since it gave no answer
+    is_taking  its results wait for the caller; `taken_at`: until when they did
     """
 
     def __init__(self) -> None:
         self.metadata: Metadata = ()
         self.closed = asyncio.Event()
-        self.is_open = self.is_over = False
+        self.is_open = self.is_over = self.is_silent = self.is_taking = False
+        self.taken_at = 0.0
         self.fault: Exception | None = None
+
+
+def _taken_id() -> MeshError:
+    reason = (
+        "another submission under the same submission id is under way, so this one was not sent: "
+        "give it a submission id of its own (`records.prepare` does), or send it after the other's result"
+    )
+    return Misuse(reason, "submission_id")
 
 
 async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:

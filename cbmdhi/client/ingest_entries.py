@@ -19,6 +19,7 @@ class Entry(Generic[T]):
     what            whatever the sender knows it by
     refused         why it cannot even be sent: it is given back as it is, with no result
     may_be_done     a stream on which it was sent broke: that a later sending did nothing says nothing of this
+    sent_at         by the loop's clock, on the stream that carries it now
     """
 
     submission_id: str
@@ -27,6 +28,7 @@ class Entry(Generic[T]):
     refused: MeshError | None = None
     may_be_done: bool = False
     stream: object = None
+    sent_at: float = 0.0
 
 
 class GaveUp(Exception):

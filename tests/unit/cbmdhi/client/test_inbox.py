@@ -249,3 +249,14 @@ async def test_a_stream_that_is_refused_ends_at_once(mesh: Mesh) -> None:
             with pytest.raises(Told, match=refusal.reason):
                 await heard(stream, 1)
         assert len(mesh.carrier.opened) <= 2
+
+
+async def test_tokens_that_are_said_to_be_over_at_once_do_not_keep_a_stream_trying_for_ever(
+    mesh: Mesh,
+) -> None:
+    mesh.connection.token_seconds = 0.0
+    mesh.carrier.refuses = [(1, _ENDED), *[(0, _ENDED)] * 1000]
+    async with aclosing(mesh.inbox.stream(patience_seconds=0.5)) as stream:
+        assert await heard(stream, 1) == mesh.ids[:1]
+        with pytest.raises(Told, match=rf"tried \d times within 0 s.*stream\(after={mesh.ids[0]}\)"):
+            await heard(stream, 1)

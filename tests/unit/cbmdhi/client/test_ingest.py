@@ -12,7 +12,7 @@ import pytest
 from cbmdhi.client import ingest
 from cbmdhi.client.records import NewRecord, Records, Written
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError, NotAllWritten, NotCommitted, NotSent, UnknownOutcome
+from cbmdhi.errors import MeshError, Misuse, NotAllWritten, NotCommitted, NotSent, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
 from cbmdhi.ledger.v1.ledger_pb2 import Receipt
 from cbmdhi.protocol import command
@@ -40,7 +40,7 @@ async def steadily(gateway: IngestGateway, streams: int) -> AsyncIterator[NewRec
 async def test_a_stream_outlives_ten_tokens_and_is_never_cut_off() -> None:
     gateway = IngestGateway(token_seconds=0.4)
     async with serving(gateway) as records:
-        sending = records.send(steadily(gateway, streams=10), patience_seconds=0.3)
+        sending = records.send(steadily(gateway, streams=10), patience_seconds=5.0)
         written = [one async for one in sending]
 
     assert len(written) == len(gateway.committed) > 10
@@ -216,3 +216,95 @@ async def test_of_what_an_earlier_stream_still_carries_nobody_says_that_it_was_n
     assert set(gateway.committed) < {
         command.parse(one.group.commands[0])[0].command_id for one in caught.value.again
     }  # type: ignore[union-attr]
+
+
+class Silent(IngestGateway):
+    """Takes what is sent and answers nothing, or on two streams nothing to one whom it leaves out."""
+
+    leaves_out: str = ""
+
+    async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        self.streams.append("")
+        leaves_out = self.leaves_out if len(self.streams) < 3 else "nobody"
+        async for request in requests:
+            for item in request.items:
+                record_id = command.parse(item.group.commands[0])[1].put_record.record_id
+                if leaves_out and record_id != leaves_out:
+                    yield gateway_pb2.IngestResponse(results=[self._result(item)])
+        if leaves_out != "nobody":
+            await asyncio.Event().wait()
+
+
+async def test_a_gateway_that_takes_a_record_and_never_answers_leaves_it_unknown_with_what_was_signed() -> (
+    None
+):
+    gateway = Silent()
+    async with serving(gateway, seconds=0.5) as records:
+        with pytest.raises(UnknownOutcome, match="gave no answer within") as caught:
+            await records.put(new_record(1))
+        [one, other] = await records.put_each([new_record(1), new_record(2)])
+    assert len(caught.value.again) == 1
+    for written in (one, other):
+        assert isinstance(written.error, UnknownOutcome)
+        assert len(written.error.again) == 1
+    assert len(gateway.streams) == 2
+
+
+async def test_what_a_gateway_leaves_unanswered_goes_over_to_another_stream_while_others_are_answered() -> (
+    None
+):
+    gateway = Silent()
+    gateway.leaves_out = "record-0"
+
+    async with serving(gateway) as records:
+        sending = records.send(steadily(gateway, streams=3), patience_seconds=1.0)
+        written = [one async for one in sending]
+    assert all(one.ok for one in written)
+    assert "record-0" in [one.record.record_id for one in written]
+
+
+async def test_a_caller_that_takes_its_time_is_no_gateway_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingest, "_MOST_WAITING", 1)
+    gateway = IngestGateway()
+    async with serving(gateway) as records:
+        sending = records.send([new_record(n) for n in range(4)], patience_seconds=0.5)
+        first = await anext(sending)
+        await until(lambda: len(gateway.committed) == 4, "all is committed")
+        await asyncio.sleep(0.8)
+        written = [first, *[one async for one in sending]]
+    assert [one.ok for one in written] == [True] * 4
+    assert len(gateway.streams) == 1
+
+
+async def test_two_different_records_under_one_submission_id_are_not_taken_for_one() -> None:
+    gateway = IngestGateway()
+    gateway.holds.clear()
+    async with serving(gateway) as records:
+        one, other = (records.prepare(new_record(n)).item for n in range(2))
+        other.submission_id = one.submission_id
+        sending = records.send([one, other, one])
+        refused = await anext(sending)
+        gateway.holds.set()
+        left = [written async for written in sending]
+    assert refused.record.record_id == "record-1"
+    assert isinstance(refused.error, Misuse)
+    assert "a submission id of its own" in refused.error.reason
+    assert [(written.record.record_id, written.ok) for written in left] == [("record-0", True)]
+
+
+async def test_a_gateway_that_says_each_token_is_over_at_once_is_given_up_when_patience_ends() -> None:
+    class Refusing(IngestGateway):
+        async def Ingest(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            self.streams.append("")
+            status = to_status(OfService(code_pb2.CODE_UNAUTHENTICATED, "the token has expired"))
+            await context.abort(status.code, status.details, status.trailing_metadata)
+            yield gateway_pb2.IngestResponse()
+
+    gateway = Refusing(token_seconds=0.0)
+    async with serving(gateway) as records:
+        with pytest.raises(MeshError, match="streams in a row brought no result"):
+            _ = [one async for one in records.send([new_record(1)], patience_seconds=5.0)]
+    # As many as fit with waits that grow.
+    assert 2 < len(gateway.streams) < 10

@@ -149,7 +149,7 @@ async def test_what_nobody_expected_of_a_stream_is_heard_by_who_takes_the_result
     async with serving(gateway) as records:
         records._connection.on_cut = outbox.keep_cut
         with nothing_runs_on(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ingest.Ingest, "_take", lambda self, response: broken(response))
+            patch.setattr(ingest.Ingest, "_take", lambda self, response, _: broken(response))
             with pytest.raises(ZeroDivisionError):
                 async with asyncio.timeout(_HANGS_SECONDS):
                     _ = [one async for one in records.send(Endless()())]
@@ -170,11 +170,11 @@ async def test_what_nobody_expected_of_a_stream_whose_time_was_over_is_heard_too
         gateway.holds.set()
         await asyncio.Event().wait()
 
-    async def faulty(self: Any, response: gateway_pb2.IngestResponse) -> None:
+    async def faulty(self: Any, response: gateway_pb2.IngestResponse, stream: Any) -> None:
         asked = [self._open[one.submission_id].what.record.record_id for one in response.results]
         if "record-1" in asked:
             raise ZeroDivisionError("a fault")
-        await takes(self, response)
+        await takes(self, response, stream)
 
     async with serving(gateway) as records:
         with nothing_runs_on(), pytest.MonkeyPatch.context() as patch:
