@@ -64,7 +64,7 @@ class Client:
         self.consents = Consents(self.connection)
         self.trail = Trail(self.connection)
         self.inbox = Inbox(self.connection)
-        self.outbox = Outbox(wallet.folder)
+        self.outbox = Outbox(wallet.folder, wallet.address)
         self.connection.on_cut = self.outbox.keep_cut
 
     async def resend(self, what: MeshError | Message | Kept | str | Iterable[Message]) -> list[Receipt]:

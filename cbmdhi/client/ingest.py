@@ -42,9 +42,9 @@ class Ingest(Generic[T]):
 
     source            what is ready to be sent; read no faster than the gateway reads
     patience_seconds  for streams that break one after the other without a result, and for a gateway that
-                      takes what is sent and answers nothing; then GaveUp is raised. What it leaves out while it
-                      answers others is sent again by another stream. For results as well when the source
-                      has failed; then what it raised is raised
+                      takes what is sent and answers nothing; then GaveUp is raised. What it leaves out while
+                      it answers others is sent again by another stream. For results as well when the
+                      source has failed; then what it raised is raised
     on_break          told of each break that is mended
     on_slowed         told when the gateway does not read for a while, by default the log
 

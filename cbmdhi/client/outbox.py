@@ -2,12 +2,16 @@
 
 A file for each request under WALLET/outbox, of mode 0600: it is signed, and may hold a record's content. It
 goes when the members' peers prove what became of it.
+
+What lies there and is not what this wallet signed under that name is never sent: somebody else may have put
+it there, or renamed it. It is set aside with a sentence in the log, and never deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -62,8 +66,10 @@ class Outbox:
         await patient.resend(kept)
     """
 
-    def __init__(self, wallet_folder: Path) -> None:
+    def __init__(self, wallet_folder: Path, address: str = "") -> None:
+        """`address`: the wallet's, by which what others signed is told apart. Empty: it is not looked at."""
         self._folder = wallet_folder / "outbox"
+        self._address = address
 
     def keep(self, what: MeshError | Message | Iterable[Message]) -> list[Kept]:
         """Keep what an error holds (`again`), or requests. Readings are left out: they are asked for anew."""
@@ -83,11 +89,12 @@ class Outbox:
         return kept
 
     def list(self) -> list[Kept]:
-        """All that can be read, oldest first. One that cannot is named in the log, and hides no other."""
+        """All that can be read, oldest first. One that cannot is named in the log, and hides no other; so is
+        one that is not what this wallet signed under its name, which is set aside (`*.set-aside`)."""
         found: list[Kept] = []
         for file in sorted(self._folder.glob("*.json")):
             try:
-                found.append(_read(file))
+                found.append(self.check(_read(file)))
             except Misuse as error:
                 _log.warning("%s", error)
         return found
@@ -97,12 +104,35 @@ class Outbox:
         files = sorted(self._folder.glob("*.json"))
         meant = [one for one in files if one.stem.startswith(what.rstrip("…"))]
         if len(meant) == 1:
-            return _read(meant[0])
+            return self.check(_read(meant[0]))
         if not meant and (os.sep in what or what.endswith(".json") or Path(what).is_file()):
-            return _read(Path(what))
+            return self.check(_read(Path(what)))
         there = _some([one.stem for one in meant or files])
         how = "more than one is" if meant else "nothing was"
         raise Misuse(f"{how} kept under {what}; there are: {there}")
+
+    def check(self, kept: Kept, address: str = "") -> Kept:
+        """What is kept, when it is what its wallet signed, under that name where it lies in this outbox.
+        Raises Misuse for anything else, which stays: set aside where it lies here.
+
+        address  the wallet's, where the outbox was not told
+        """
+        address = address or self._address
+        signers = {signed.signer for signed in commands_of(kept.request)}
+        is_here = kept.file.parent.resolve() == self._folder.resolve()
+        if is_here and kept.file.stem != kept.command_id:
+            why = "is named otherwise than the command in it"
+        elif address and address not in signers:
+            why = "is not of what this wallet signed"
+        else:
+            return kept
+        where = ""
+        if is_here:
+            aside = kept.file.with_suffix(".set-aside")
+            with contextlib.suppress(OSError):
+                kept.file.rename(aside)
+                where = f"; it is {aside.name} now, and stays"
+        raise Misuse(f"{kept.file} {why}, so it is not sent{where}: look at who put it there")
 
     def _write(self, request: Request) -> Kept:
         command_id = command.parse(commands_of(request)[0])[0].command_id
@@ -153,6 +183,7 @@ class Resends:
         return await self._all(requests)
 
     async def _kept(self, kept: Kept) -> list[Receipt]:
+        self._outbox.check(kept, self._connection.wallet.address)
         try:
             receipts = await self._send(kept.request)
         except NotCommitted as error:

@@ -129,9 +129,9 @@ class Writes:
                           faster than the gateway takes them, so the source may be endless. What an error gave
                           back (`again`) is sent as it is
         patience_seconds  for streams that break one after the other without a single result, and for a
-                          gateway that takes what is sent and answers nothing; by default as long as a call may take
-                          (`Client(deadline_seconds)`). What it leaves unanswered for so long while it answers
-                          others goes over to a new stream, as after a break
+                          gateway that takes what is sent and answers nothing; by default as long as a call
+                          may take (`Client(deadline_seconds)`). What it leaves unanswered for so
+                          long while it answers others goes over to a new stream, as after a break
 
         The stream goes over to the next one before its token ends, and where it breaks it is opened again and
         everything without a result is sent again, under the same ids: nothing doubles. When that is of no

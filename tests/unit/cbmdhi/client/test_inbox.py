@@ -251,7 +251,7 @@ async def test_a_stream_that_is_refused_ends_at_once(mesh: Mesh) -> None:
         assert len(mesh.carrier.opened) <= 2
 
 
-async def test_tokens_that_are_said_to_be_over_at_once_do_not_keep_a_stream_trying_for_ever(
+async def test_tokens_that_are_over_at_once_do_not_keep_a_stream_trying_for_ever(
     mesh: Mesh,
 ) -> None:
     mesh.connection.token_seconds = 0.0

@@ -129,3 +129,37 @@ async def test_a_file_that_cannot_be_read_hides_no_other_and_rights_are_ours(tmp
     [again] = Outbox(tmp_path).keep(error)
     assert stat.S_IMODE(again.file.stat().st_mode) == 0o600
     assert [one.command_id for one in Outbox(tmp_path).list()] == [kept.command_id]
+
+
+async def test_what_another_wallet_signed_is_set_aside_and_neither_sent_nor_deleted(tmp_path: Path) -> None:
+    mine, other = ProvingGateway(), ProvingGateway()
+    [planted] = Outbox(tmp_path).keep(await unproven(other))
+    before, sent = planted.file.read_bytes(), len(mine.sent)
+
+    with pytest.raises(Misuse, match="not of what this wallet signed"):
+        await resends(mine, tmp_path)(planted)
+    assert len(mine.sent) == sent
+    aside = planted.file.with_suffix(".set-aside")
+    assert aside.read_bytes() == before
+    assert list(planted.file.parent.iterdir()) == [aside]
+
+    [again] = Outbox(tmp_path).keep(await unproven(other))
+    assert Outbox(tmp_path, mine.wallet.address).list() == []
+    assert again.file.with_suffix(".set-aside").exists()
+
+
+async def test_a_file_that_is_named_for_another_command_is_set_aside_and_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = ProvingGateway()
+    outbox = Outbox(tmp_path, gateway.wallet.address)
+    [one] = outbox.keep(await unproven(gateway))
+    [other] = outbox.keep(await unproven(gateway))
+    # Whoever sends `one` again would send the other's, and delete that under a name that says nothing of it.
+    one.file.write_bytes(other.file.read_bytes())
+
+    assert [kept.command_id for kept in outbox.list()] == [other.command_id]
+    assert "named otherwise than the command in it" in caplog.text
+    assert one.file.with_suffix(".set-aside").exists()
+    with pytest.raises(Misuse, match="nothing was kept under"):
+        outbox.find(one.command_id)
