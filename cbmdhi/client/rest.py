@@ -11,18 +11,18 @@ import hashlib
 import logging
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from cbmdhi.client import receipts, tracing
+from cbmdhi.client import receipts, rest_answers, tracing
 from cbmdhi.client.connection import Connection
+from cbmdhi.client.rest_answers import NotAnAnswer, Stored
 from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
@@ -31,6 +31,8 @@ from cbmdhi.protocol import command, json_text, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.wallet import Wallet
+
+T = TypeVar("T")
 
 _log = logging.getLogger("cbmdhi.client")
 
@@ -41,17 +43,6 @@ _DELEGATION_SECONDS = 600
 _NO_ANSWER = (aiohttp.ClientError, TimeoutError)
 # As many as a logout takes.
 _REVOKED_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A version of a record that is committed, and where `cbmdhi verify` finds it."""
-
-    record_id: str
-    version: int
-    tx_id: str
-    command_id: str
-    block: int
 
 
 class FhirSession:
@@ -183,7 +174,7 @@ class FhirSession:
             observation = await session.read("Observation", record_id)
         """
         path = f"/fhir/{resource_type}/{record_id}" + (f"/_history/{version}" if version else "")
-        return (await self._authorised("GET", path, None, {}))[0]
+        return rest_answers.document((await self._authorised("GET", path, None, {}))[0])
 
     async def create(self, resource: dict[str, Any]) -> Stored:
         """POST /fhir/TYPE: a new record, committed and replicated. Its patient is who the resource names, as
@@ -209,34 +200,36 @@ class FhirSession:
         Bundle with what became of each entry. Raises as `create` does; entries that PUT under ids of their
         own, with `ifNoneMatch` or `ifMatch`, can be sent again.
         """
-        return (await self._written("POST", "/fhir", document, {}))[0]
+        return await self._written(
+            "POST", "/fhir", document, {}, lambda answer, _: rest_answers.document(answer)
+        )
 
     async def _written(
-        self, method: str, path: str, document: Any, headers: dict[str, str]
-    ) -> tuple[Any, Mapping[str, str]]:
+        self,
+        method: str,
+        path: str,
+        document: Any,
+        headers: dict[str, str],
+        reading: Callable[[Any, Mapping[str, str]], T],
+    ) -> T:
+        """What `reading` makes of the answer. Raises MeshError, UNKNOWN unless something else is certain."""
         try:
-            return await self._authorised(method, path, document, headers)
+            return reading(*await self._authorised(method, path, document, headers))
         except MeshError as error:
-            if error.nothing_done or not isinstance(error.__cause__, _NO_ANSWER):
-                raise
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
-                error.outcome = code_pb2.OUTCOME_NOT_DONE
-                raise  # it was not even asked
-            raise MeshError(
-                code_pb2.CODE_UNKNOWN_OUTCOME,
-                "the answer was lost: it may have been written",
-                outcome=code_pb2.OUTCOME_UNKNOWN,
-            ) from error
+                error.outcome = code_pb2.OUTCOME_NOT_DONE  # it was not even asked
+            if error.nothing_done:
+                raise
+            if isinstance(error.__cause__, _NO_ANSWER):
+                raise _unknown("the answer was lost") from error
+            if isinstance(error.__cause__, NotAnAnswer):
+                raise _unknown(error.reason) from error
+            error.outcome = error.outcome or code_pb2.OUTCOME_UNKNOWN
+            raise
 
     async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
-        _, answered = await self._written(method, path, resource, headers)
-        *_, record_id, _, version = answered["Location"].split("/")
-        return Stored(
-            record_id,
-            int(version),
-            answered["Cbmdhi-Transaction"],
-            answered["Cbmdhi-Command"],
-            int(answered["Cbmdhi-Block"]),
+        return await self._written(
+            method, path, resource, headers, lambda _, answered: rest_answers.stored(answered)
         )
 
     async def _authorised(
@@ -274,26 +267,27 @@ class FhirSession:
 
     async def _login(self, *, with_delegation: bool = True) -> Issued:
         address = self._wallet.address
-        challenge = await self._json("POST", "/v1/session/challenge", {"address": address})
+        challenge = rest_answers.challenge(
+            await self._json("POST", "/v1/session/challenge", {"address": address})
+        )
         thumbprint = self._key.thumbprint()
-        raw = _unbase64(challenge["challenge"])
         body: dict[str, Any] = {
             "address": address,
-            "challenge": challenge["challenge"],
-            "signature": _base64(self._wallet.sign(signature.LOGIN, raw, thumbprint.encode())),
+            "challenge": challenge.text,
+            "signature": _base64(self._wallet.sign(signature.LOGIN, challenge.raw, thumbprint.encode())),
             "dpop_jkt": thumbprint,
         }
-        delegated = self._delegation(challenge["device"]) if with_delegation else None
+        delegated = self._delegation(challenge.device) if with_delegation else None
         if delegated is not None:
             delegation = delegated.SerializeToString(deterministic=True)
             signed = self._wallet.sign(signature.DELEGATION, delegation)
             body["delegation"] = {"delegation": _base64(delegation), "signature": _base64(signed)}
-        answer = await self._json("POST", "/v1/session", body)
-        self._token_seconds = seconds = float(answer["expires_in"])
+        token, seconds = rest_answers.issued(await self._json("POST", "/v1/session", body))
+        self._token_seconds = seconds
         if delegated is not None:
             # Nothing can be done with a token whose delegation has ended.
             seconds = min(seconds, delegated.expires_at_ms / 1000 - time.time())
-        return Issued(answer["token"], seconds)
+        return Issued(token, seconds)
 
     def _delegation(self, device: str) -> pb.Delegation:
         """What the device may do. Noted before it is sent: an answer that is lost may have been a login."""
@@ -322,7 +316,7 @@ class FhirSession:
         now_ms = time.time() * 1000
         self._delegations = [one for one in self._delegations if one.expires_at_ms > now_ms]
 
-    async def _json(self, method: str, path: str, body: Any = None, token: str = "") -> dict[str, Any]:
+    async def _json(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
         return (await self._request(method, path, body, token, {}))[0]
 
     async def _request(
@@ -338,11 +332,11 @@ class FhirSession:
         if token:
             headers["Authorization"] = f"DPoP {token}"
         try:
-            async with self._http.request(method, url, data=_body(body), headers=headers) as response:
-                answer = _answered(await response.read())
-                if response.status >= 400:
-                    raise _refusal(answer, response.headers.get("Cbmdhi-Outcome", ""))
-                return answer, response.headers
+            async with self._http.request(
+                method, url, data=_body(body), headers=headers, allow_redirects=False
+            ) as response:
+                raw = await response.read()
+                return rest_answers.read(response.status, response.headers, raw), response.headers
         except _NO_ANSWER as error:
             raise MeshError(
                 code_pb2.CODE_UNAVAILABLE, "the gateway's REST interface did not answer"
@@ -364,33 +358,13 @@ def _body(value: Any) -> bytes | None:
         raise Misuse(f"the resource {error}") from error
 
 
-def _answered(raw: bytes) -> Any:
-    try:
-        return json_text.parse(raw) if raw else None
-    except json_text.NotJson as error:
-        raise MeshError(code_pb2.CODE_INTEGRITY, f"the gateway's answer {error}") from error
-
-
-def _refusal(answer: dict[str, Any], outcome: str) -> MeshError:
-    """From an OperationOutcome, or the plain JSON of the session routes, and what is said to be certain."""
-    if answer.get("resourceType") == "OperationOutcome":
-        issue = answer["issue"][0]
-        name, reason = issue["details"]["text"], issue["diagnostics"]
-    else:
-        name, reason = answer.get("code", ""), answer.get("reason", "")
-    known = f"CODE_{str(name).removeprefix('CODE_')}"
-    code = code_pb2.Code.Value(known) if known in code_pb2.Code.keys() else code_pb2.CODE_INTERNAL  # noqa: SIM118
-    certain = f"OUTCOME_{outcome}"
+def _unknown(why: str) -> MeshError:
     return MeshError(
-        code,
-        reason or "the gateway gave no reason",
-        outcome=code_pb2.Outcome.Value(certain) if certain in code_pb2.Outcome.keys() else 0,  # noqa: SIM118
+        code_pb2.CODE_UNKNOWN_OUTCOME,
+        f"{why}: it may have been written",
+        outcome=code_pb2.OUTCOME_UNKNOWN,
     )
 
 
 def _base64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _unbase64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -65,7 +65,7 @@ class Grafana:
         try:
             async with (
                 aiohttp.ClientSession() as session,
-                session.get(f"{self.url}/api/search?tag=cbmdhi") as answer,
+                session.get(f"{self.url}/api/search?tag=cbmdhi", allow_redirects=False) as answer,
             ):
                 return answer.status == 200 and len(await answer.json()) == len(grafana.files())
         except aiohttp.ClientError:

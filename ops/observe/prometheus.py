@@ -145,13 +145,13 @@ class Prometheus:
         if self._process.returncode is not None:
             raise FileNotFoundError(f"Prometheus ended with {self._process.returncode}; see {self.log}")
         with suppress(aiohttp.ClientError):
-            async with self._session.get(f"{self.url}/-/ready") as answer:
+            async with self._session.get(f"{self.url}/-/ready", allow_redirects=False) as answer:
                 return answer.status == 200
         return False
 
     async def _ask(self, path: str, **parameters: str) -> Any:
         assert self._session is not None
-        async with self._session.get(self.url + path, params=parameters) as answer:
+        async with self._session.get(self.url + path, params=parameters, allow_redirects=False) as answer:
             document = await answer.json()
         if document["status"] != "success":
             raise QueryFailed(document["error"])

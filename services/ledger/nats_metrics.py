@@ -116,7 +116,7 @@ class NatsWatch:
         return self._session
 
     async def _read(self, path: str) -> Any:
-        async with self._http().get(self._url + path) as answer:
+        async with self._http().get(self._url + path, allow_redirects=False) as answer:
             answer.raise_for_status()
             return await answer.json()
 

@@ -75,14 +75,20 @@ class Api:
         """The answer; an empty one for the status `lacks`."""
         try:
             async with self._session.request(
-                method, path, json=document, headers=self._headers(), timeout=aiohttp.ClientTimeout(_SECONDS)
+                method,
+                path,
+                json=document,
+                headers=self._headers(),
+                timeout=aiohttp.ClientTimeout(_SECONDS),
+                # The service account's token goes to the API server, and nowhere else.
+                allow_redirects=False,
             ) as response:
                 answer = await response.json()
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _unreached(exc) from exc
         if response.status == lacks:
             return {}
-        if not response.ok:
+        if response.status >= 300:
             raise BackupError(f"The API server refuses: {answer.get('message', response.status)}.", _RIGHTS)
         return answer
 
