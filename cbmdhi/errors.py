@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from cbmdhi.command.v1 import code_pb2
@@ -145,12 +145,12 @@ def from_rpc(error: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> Mes
     """
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    except ValueError:
-        status = None
-    for detail in status.details if status else ():
-        ours = code_pb2.ErrorDetail()
-        if detail.Unpack(ours):
-            return of_detail(ours)
+        for detail in status.details if status else ():
+            ours = code_pb2.ErrorDetail()
+            if detail.Unpack(ours):
+                return of_detail(ours)
+    except (ValueError, DecodeError):
+        return unreadable()
     grpc_status = status_of(error, seconds_left)
     code = _BY_STATUS.get(grpc_status, code_pb2.CODE_INTERNAL)
     reason = error.details() or "the gateway gave no reason"
@@ -164,6 +164,12 @@ def from_rpc(error: grpc.aio.AioRpcError, seconds_left: float = math.inf) -> Mes
         reason = f"a message has at most 16 MiB, this one was too large for gRPC itself: send less ({reason})"
     # Not said by a service: the answer may merely have been lost.
     return MeshError(code, reason, outcome=code_pb2.OUTCOME_UNKNOWN)
+
+
+def unreadable() -> MeshError:
+    """Of an answer that is none: it was asked, and nobody knows what came of it."""
+    reason = "what the gateway answers cannot be read: ask another member's gateway"
+    return MeshError(code_pb2.CODE_INTEGRITY, reason, outcome=code_pb2.OUTCOME_UNKNOWN)
 
 
 def to_be_sent(why: MeshError, again: Sequence[Message]) -> NotSent | UnknownOutcome:

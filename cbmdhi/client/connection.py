@@ -16,7 +16,7 @@ from cbmdhi.client import tracing
 from cbmdhi.client.backoff import Backoff
 from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
-from cbmdhi.errors import MeshError, from_rpc
+from cbmdhi.errors import MeshError, from_rpc, unreadable
 from cbmdhi.identity.v1 import identity_pb2, identity_pb2_grpc
 from cbmdhi.protocol import call as calls
 from cbmdhi.protocol import signature
@@ -224,7 +224,11 @@ class Connection:
                 if with_token:
                     metadata = await self._metadata_or_nothing_done()
                 await connected(channel, max(ends - time.monotonic(), 0.001))
-                return await attempt(max(ends - time.monotonic(), 0.001), metadata)
+                answer = await attempt(max(ends - time.monotonic(), 0.001), metadata)
+                # What grpcio gives for bytes that are no message.
+                if answer is None:
+                    raise unreadable()
+                return answer
             except (grpc.aio.AioRpcError, MeshError) as error:
                 ours = error if isinstance(error, MeshError) else from_rpc(error, ends - time.monotonic())
                 ours.outcome = attempts.failed(ours.outcome)

@@ -15,7 +15,7 @@ from cbmdhi.sending import Attempts
 from services.runtime import tracing
 from services.runtime.config import ServiceConfig, Tls
 from services.runtime.deadline import remaining_seconds
-from services.runtime.errors import MeshError, from_rpc_error
+from services.runtime.errors import MeshError, from_rpc_error, unreadable
 from services.runtime.limits import MAX_MESSAGE_BYTES, message_options
 from services.runtime.retry import RetryBudget, backoff_seconds
 
@@ -188,7 +188,7 @@ async def _sent(
         await _connected(changes_state, seconds)
         seconds = max(0.0, ends_at - loop.time())
     try:
-        return await method(request, timeout=seconds, metadata=tracing.inject_metadata(metadata))
+        answer = await method(request, timeout=seconds, metadata=tracing.inject_metadata(metadata))
     except grpc.aio.AioRpcError as exc:
         err = from_rpc_error(exc, ends_at - loop.time())
         if changes_state is not None and _is_lost(err, exc):
@@ -197,6 +197,10 @@ async def _sent(
                 outcome=code_pb2.OUTCOME_UNKNOWN,
             ) from exc
         raise err from exc
+    # What grpcio gives for bytes that are no message.
+    if answer is None:
+        raise unreadable()
+    return answer
 
 
 def _is_lost(err: MeshError, exc: grpc.aio.AioRpcError) -> bool:

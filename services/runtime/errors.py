@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2 as rpc_code_pb2
 from google.rpc import status_pb2
 from grpc_status import rpc_status
@@ -161,7 +162,10 @@ def from_rpc_error(err: grpc.aio.AioRpcError, seconds_left: float = math.inf) ->
     """
     for key, value in err.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
-            detail = _detail_of(value)
+            try:
+                detail = _detail_of(value)
+            except DecodeError:
+                return unreadable()
             if detail is not None:
                 return of_detail(detail)
     status = status_of(err, seconds_left)
@@ -169,6 +173,14 @@ def from_rpc_error(err: grpc.aio.AioRpcError, seconds_left: float = math.inf) ->
         status, (code_pb2.CODE_INTERNAL, f"the service failed with gRPC status {status.name}")
     )
     return MeshError(code, reason)
+
+
+def unreadable() -> MeshError:
+    """The error for an answer that is none: nobody knows what became of what was asked."""
+    return MeshError.internal(
+        "a service's answer cannot be read; its operator checks that it is of the same release",
+        outcome=code_pb2.OUTCOME_UNKNOWN,
+    )
 
 
 def to_http(err: MeshError) -> tuple[int, dict[str, Any]]:
