@@ -98,7 +98,11 @@ class SessionRoutes:
             raise MeshError(
                 code_pb2.CODE_UNAUTHENTICATED, "the DPoP proof is of another key than dpop_jkt", "dpop_jkt"
             )
-        delegation = await self._delegation(body.get("delegation"), address)
+        delegation = _delegation(body.get("delegation"))
+        if delegation is not None:
+            self._delegations.check_form(delegation, address)
+        # Whether somebody is registered, and how they stand, is told to who has their key: identity checks
+        # the signatures, and answers everybody else alike.
         answer = await self._identity.login(
             identity_pb2.LoginRequest(
                 address=address,
@@ -108,6 +112,8 @@ class SessionRoutes:
                 delegation=delegation,
             )
         )
+        if delegation is not None:
+            await self._check(delegation, address)
         return _answer(
             token=answer.token,
             token_type="DPoP",  # noqa: S106 - the name of a scheme
@@ -140,20 +146,20 @@ class SessionRoutes:
         async with self._bodies.of(request, _BODY_BYTES, request[SLOT].whose, self._body_seconds) as raw:
             return _object(raw)
 
-    async def _delegation(self, given: object, address: str) -> SignedDelegation | None:
-        if given is None:
-            return None
-        if not isinstance(given, dict):
-            raise _invalid("delegation", "is {delegation, signature}")
-        members = cast("dict[str, Any]", given)
-        signed = SignedDelegation(
-            delegation=_bytes(members, "delegation"), signature=_bytes(members, "signature")
-        )
+    async def _check(self, signed: SignedDelegation, address: str) -> None:
         delegator = await self._identities.get(address, 0.0)
         if delegator is None:
             raise MeshError(code_pb2.CODE_UNAUTHENTICATED, "log in with a registered key", "address")
         self._delegations.check(signed, delegator)
-        return signed
+
+
+def _delegation(given: object) -> SignedDelegation | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise _invalid("delegation", "is {delegation, signature}")
+    members = cast("dict[str, Any]", given)
+    return SignedDelegation(delegation=_bytes(members, "delegation"), signature=_bytes(members, "signature"))
 
 
 def _revocations(given: object, address: str) -> list[SignedCommand]:

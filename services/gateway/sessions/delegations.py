@@ -30,10 +30,11 @@ class Delegations:
         self._channel = channel
         self._clock = clock
 
-    def check(self, signed: SignedDelegation, delegator: IdentityDocument) -> None:
-        """That it is the delegator's, to this device, on this channel, now. Raises Refused."""
+    def check_form(self, signed: SignedDelegation, address: str) -> None:
+        """That it names this person and this device, on this channel, now: what nothing has to be looked up
+        for, so that it tells a stranger of nobody. Raises Refused."""
         delegation = rules.parse(signed.delegation)
-        if delegation.delegator != delegator.address:
+        if delegation.delegator != address:
             raise Refused(
                 code_pb2.CODE_FORBIDDEN, "the delegation is not of who logs in", "delegation.delegator"
             )
@@ -51,13 +52,20 @@ class Delegations:
                 "the delegation has expired or is for more than 12 hours: sign a new one",
                 "delegation.expires_at_ms",
             )
-        if delegation.issued_at_ms <= delegator.suspended_at_ms:
+
+    @staticmethod
+    def check(signed: SignedDelegation, delegator: IdentityDocument) -> None:
+        """That the delegator signed it, and was not suspended since. Raises Refused.
+
+        The signature comes first: only who holds the key is told of a suspension.
+        """
+        rules.check_signature(signed.delegation, signed.signature, delegator)
+        if rules.parse(signed.delegation).issued_at_ms <= delegator.suspended_at_ms:
             raise Refused(
                 code_pb2.CODE_FORBIDDEN,
                 "the delegation was signed before its delegator's suspension: sign a new one",
                 "delegation.issued_at_ms",
             )
-        rules.check_signature(signed.delegation, signed.signature, delegator)
 
     @staticmethod
     def of(session: Session) -> SignedDelegation | None:
