@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from cbmdhi.cli import printable
 from cbmdhi.cli.exits import Failure, Status
 
 TRACEBACK = "CBMDHI_TRACEBACK"
@@ -71,9 +72,11 @@ def tell(failure: Failure, *, as_json: bool) -> None:
     # Without a terminal nobody knows a width, and a line that is broken cannot be searched for.
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     where = f" (at {failure.path})" if failure.path else ""
-    console.print(Text.assemble((failure.code, "red"), f" {failure.reason}{where}"))
-    for line in failure.next_steps:
-        console.print(Text(line))
+    # What a gateway gives as its reason is not to pass for what this program says.
+    reason = printable.line(f" {failure.reason}{where}")
+    console.print(Text.assemble((printable.line(failure.code), "red"), reason))
+    for step in failure.next_steps:
+        console.print(Text(printable.lines(step)))
 
 
 def _mistyped(error: Any) -> Failure:

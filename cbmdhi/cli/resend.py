@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from cbmdhi.cli import hints, shared, unsure
+from cbmdhi.cli import hints, printable, shared, unsure
 from cbmdhi.cli.exits import Status
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
@@ -191,4 +191,4 @@ def _line(told: _Sent) -> str:
     if told.verdict == "done":
         return f"{told.command_id} {shared.done('done', int(told.receipts[0]['block']))}"
     what = "[red]refused[/red]" if told.verdict == "refused" else "still not known, and kept"
-    return f"{told.command_id} {what}: {told.code} {escape(told.reason)}"
+    return f"{told.command_id} {what}: {told.code} {escape(printable.line(told.reason))}"

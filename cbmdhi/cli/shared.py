@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,12 +15,13 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cbmdhi.cli import hints, mistyped, passphrases, prefixes
+from cbmdhi.cli import hints, mistyped, passphrases, prefixes, printable
 from cbmdhi.cli.home import DEFAULT_SHOWN, command_for, default_home
 from cbmdhi.client import Client
 from cbmdhi.errors import MeshError, Misuse, WalletError
@@ -36,9 +37,24 @@ _WIDTH_ELSEWHERE = 200
 _WIDEST = 10_000
 
 
+class _Console(Console):
+    """A console to which no printed text is a command, wherever it comes from. Its own colours are none."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable.lines(segment.text))
+
+
+class _Table(Table):
+    """A table of which each cell is one line."""
+
+    def add_row(self, *cells: RenderableType | None, **how: Any) -> None:
+        super().add_row(*(printable.line(one) if isinstance(one, str) else one for one in cells), **how)
+
+
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _WIDTH_ELSEWHERE)
+    return _Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _WIDTH_ELSEWHERE)
 
 
 console = _console(stderr=False)
@@ -235,7 +251,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 def table(*columns: str) -> Table:
     """An empty table with those columns, to `show`."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made = _Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     return made

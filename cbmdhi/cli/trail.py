@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cbmdhi.cli import listing, prefixes, shared
+from cbmdhi.cli import listing, prefixes, printable, shared
 from cbmdhi.cli.listing import EachOption, Page, PageOption, RecordOption, RowsOption, WhoOption
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
@@ -162,7 +162,7 @@ def inbox(
             else:
                 about = f"record {entry.record_id}" if entry.record_id else f"command {entry.command_id}"
                 line = f"{listing.when(entry.at_ms)}  {entry.kind}  {entry.actor_msp} {entry.actor}  {about}"
-                console.print(line, soft_wrap=True, markup=False)
+                console.print(printable.line(line), soft_wrap=True, markup=False)
 
     if follow:
         try:

@@ -7,8 +7,9 @@ from collections.abc import Collection
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from cbmdhi.cli import mistyped, prefixes, shared
+from cbmdhi.cli import mistyped, prefixes, printable, shared
 from cbmdhi.cli.exits import Status
 from cbmdhi.cli.shared import HomeOption, JsonOption, MemberOption, WalletOption, console
 from cbmdhi.client import Client
@@ -102,6 +103,6 @@ def show_checks(verification: Verification) -> None:
     """Each check on a line."""
     for check in verification.checks:
         mark = "[green]✓[/green]" if check.ok else "[red]✗[/red]"
-        console.print(f"  {mark} {check.name:<13} {check.detail}", soft_wrap=True)
+        console.print(f"  {mark} {check.name:<13} {escape(printable.line(check.detail))}", soft_wrap=True)
     for what in verification.unchecked:
-        console.print(f"  · {'not compared':<13} {what}", soft_wrap=True)
+        console.print(f"  · {'not compared':<13} {escape(printable.line(what))}", soft_wrap=True)

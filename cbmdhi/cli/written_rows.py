@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cbmdhi.cli import boundary, file_writes, hints, shared
+from cbmdhi.cli import boundary, file_writes, hints, printable, shared
 from cbmdhi.cli.exits import Failure, Status
 from cbmdhi.cli.shared import console
 from cbmdhi.client.records import Written
@@ -57,7 +57,7 @@ def lines_of(row: dict[str, Any]) -> list[str]:
         lines.append(f"  cid {row['cid']} at {', '.join(row['replicas'])}")
     if row["verify"]:
         lines.append(f"  verify: {row['verify']}")
-    return lines
+    return [printable.line(one) for one in lines]
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
