@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,10 +25,11 @@ from cbmdhi.client import receipts, rest_answers, tracing
 from cbmdhi.client.connection import Connection
 from cbmdhi.client.rest_answers import NotAnAnswer, Stored
 from cbmdhi.client.tokens import Issued, Tokens
+from cbmdhi.client.trail import Trail
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1 import command_pb2 as pb
 from cbmdhi.errors import MeshError, Misuse, Unproven, name_of
-from cbmdhi.protocol import command, json_text, signature
+from cbmdhi.protocol import command, json_text, proof, signature
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.protocol.ids import uuid7
 from cbmdhi.wallet import Wallet
@@ -43,6 +45,7 @@ _DELEGATION_SECONDS = 600
 _NO_ANSWER = (aiohttp.ClientError, TimeoutError)
 # As many as a logout takes.
 _REVOKED_AT_ONCE = 16
+_MOST_ANSWERED = 10_000
 
 
 class FhirSession:
@@ -77,6 +80,10 @@ class FhirSession:
         # Every delegation of this session that may still be valid, the newest last.
         self._delegations: list[pb.Delegation] = []
         self._http: aiohttp.ClientSession | None = None
+        # Over which writes are proven.
+        self._proofs: Connection | None = None
+        # Commands that were the answer to a write: each is of one.
+        self._answered: dict[str, None] = {}
 
     async def __aenter__(self) -> FhirSession:
         context = ssl.create_default_context(cadata=self._member.tls_ca_pem)
@@ -106,6 +113,8 @@ class FhirSession:
             finally:
                 await self._tokens.close()
                 await self._http.close()
+                if self._proofs is not None:
+                    await self._proofs.close()
 
     async def logout(self) -> None:
         """End the session: the wallet revokes its delegations on the channel, and the gateway forgets them.
@@ -138,7 +147,7 @@ class FhirSession:
         self._delegations.clear()
 
     def _grpc(self) -> Connection:
-        """A connection over which revocations are proven; to be closed."""
+        """A connection over which revocations and writes are proven; to be closed."""
         return Connection(self._wallet, self._member)
 
     async def _prove(self, revocations: Sequence[pb.SignedCommand]) -> None:
@@ -180,10 +189,12 @@ class FhirSession:
         """POST /fhir/TYPE: a new record, committed and replicated. Its patient is who the resource names, as
         `Patient/<address>`. The session needs the action `write`, and TREAT among its purposes.
 
-        Raises MeshError. UNKNOWN_OUTCOME leaves open whether it was written: `update` with an id of your own
-        can be sent again.
+        That it is committed is proven by the members' peers, see `Stored`. Raises MeshError. UNKNOWN_OUTCOME,
+        and INTEGRITY where a proof is none, leave open whether it was written: `update` with an id of your
+        own can be sent again.
         """
-        return await self._store("POST", f"/fhir/{resource.get('resourceType')}", resource, {})
+        stored = await self._store("POST", f"/fhir/{resource.get('resourceType')}", resource, {})
+        return await self._proven(stored, resource)
 
     async def update(self, resource: dict[str, Any], after: int | None = None) -> Stored:
         """PUT /fhir/TYPE/ID: the next version of the record that has the resource's id, a UUIDv7.
@@ -193,12 +204,18 @@ class FhirSession:
         """
         condition = {} if after is None else {"If-Match": f'W/"{after}"'} if after else {"If-None-Match": "*"}
         path = f"/fhir/{resource.get('resourceType')}/{resource.get('id')}"
-        return await self._store("PUT", path, resource, condition)
+        stored = await self._store("PUT", path, resource, condition)
+        if stored.record_id != resource.get("id") or after not in (None, stored.version - 1):
+            raise _unproven("it is another version or record than was asked for", is_forged=True)
+        return await self._proven(stored, resource)
 
     async def bundle(self, document: dict[str, Any]) -> dict[str, Any]:
         """POST /fhir: a transaction, of which all is written or nothing, or a batch. Gives the answer, a
         Bundle with what became of each entry. Raises as `create` does; entries that PUT under ids of their
         own, with `ifNoneMatch` or `ifMatch`, can be sent again.
+
+        What it says of each entry is the gateway's word. `cbmdhi verify` and `verify_receipts` check the
+        transaction and command in its `response.outcome`.
         """
         return await self._written(
             "POST", "/fhir", document, {}, lambda answer, _: rest_answers.document(answer)
@@ -226,6 +243,35 @@ class FhirSession:
                 raise _unknown(error.reason) from error
             error.outcome = error.outcome or code_pb2.OUTCOME_UNKNOWN
             raise
+
+    async def _proven(self, stored: Stored, resource: dict[str, Any]) -> Stored:
+        """What the gateway says is stored, once the members' peers say so too. Raises MeshError.
+
+        The command is one that this wallet delegated, of this record and of the resource's patient, and was
+        not the answer to something else.
+        """
+        if self._proofs is None:
+            self._proofs = self._grpc()
+        try:
+            checked = await Trail(self._proofs).checked(stored.command_id)
+            found = checked.command(stored.command_id)
+            body = command.body_of(found.signed)[1]
+        except (proof.ProofError, command.MalformedCommand) as error:
+            raise _unproven(f"what it gave as proof is none ({error})", is_forged=True) from error
+        except MeshError as error:
+            raise _unproven(f"it gave no proof ({error})") from error
+        is_ours = found.who.author == self._wallet.address and found.entry.code == code_pb2.CODE_OK
+        place = (stored.record_id, stored.version)
+        if not is_ours or not isinstance(body, pb.PutRecord) or (body.record_id, body.version) != place:
+            raise _unproven("its proof is of something else", is_forged=True)
+        if f"Patient/{body.patient}".encode() not in json_text.dump(resource):
+            raise _unproven("its proof is of another patient", is_forged=True)
+        if stored.command_id in self._answered:
+            raise _unproven("it said the same of an earlier one", is_forged=True)
+        self._answered[stored.command_id] = None
+        while len(self._answered) > _MOST_ANSWERED:
+            del self._answered[next(iter(self._answered))]
+        return replace(stored, tx_id=found.entry.tx_id)
 
     async def _store(self, method: str, path: str, resource: Any, headers: dict[str, str]) -> Stored:
         return await self._written(
@@ -362,6 +408,15 @@ def _unknown(why: str) -> MeshError:
     return MeshError(
         code_pb2.CODE_UNKNOWN_OUTCOME,
         f"{why}: it may have been written",
+        outcome=code_pb2.OUTCOME_UNKNOWN,
+    )
+
+
+def _unproven(why: str, *, is_forged: bool = False) -> MeshError:
+    return MeshError(
+        code_pb2.CODE_INTEGRITY if is_forged else code_pb2.CODE_UNKNOWN_OUTCOME,
+        f"the gateway says that it is written, but {why}: it may or may not be; look for the record at "
+        "another member's gateway before it is written anew",
         outcome=code_pb2.OUTCOME_UNKNOWN,
     )
 

@@ -35,7 +35,10 @@ class NotAnAnswer(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """A version of a record that is committed, and where `cbmdhi verify` finds it."""
+    """A version of a record that the members' peers hold, under a delegation of the wallet's, and where
+    `cbmdhi verify` finds it. Its block is the gateway's word; so is, until it is read, what it contains: the
+    gateway's device sealed it.
+    """
 
     record_id: str
     version: int

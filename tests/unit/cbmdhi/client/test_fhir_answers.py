@@ -5,21 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
 import pytest
 
+from cbmdhi.client.connection import Connection
 from cbmdhi.client.rest import FhirSession
 from cbmdhi.client.tokens import Issued, Tokens
 from cbmdhi.command.v1 import code_pb2
+from cbmdhi.command.v1 import command_pb2 as pb
+from cbmdhi.command.v1.state_pb2 import AuditEntry, RecordVersion
 from cbmdhi.errors import MeshError
+from cbmdhi.protocol import command
 from cbmdhi.protocol.consortium import Member
 from cbmdhi.protocol.ids import uuid7
+from cbmdhi.protocol.state_keys import audit_key
 from cbmdhi.wallet import Wallet
+from tests.support.channel import CHANNEL
 from tests.support.fakes.rest_gateway import CHALLENGE, LOGIN, Answer, RestGateway
-from tests.unit.cbmdhi.client.test_fhir_session import Keys
+from tests.unit.cbmdhi.client.test_fhir_session import PATIENT, Keys, Proving
 
 RECORD = uuid7()
 RESOURCE = {"resourceType": "Observation", "id": RECORD}
@@ -226,3 +233,119 @@ async def test_a_login_that_is_one_gives_a_token_for_its_time() -> None:
         assert await session.read("Observation", RECORD) == RESOURCE
         assert session.token == LOGIN["token"]
         assert 0 < session._tokens.renews_in < 300
+
+
+@dataclass
+class Writing:
+    """A wallet with a session at a gateway that says of a write what it likes, and proves what there is."""
+
+    gateway: RestGateway
+    session: FhirSession
+    keys: Keys
+
+    def __post_init__(self) -> None:
+        committed = self.keys.committed
+        self.author, self.device, self.stranger = committed.people[0], committed.person(), committed.person()
+        self.session._grpc = lambda: cast(Connection, Proving(self.keys))  # type: ignore[method-assign]
+
+    def commit(self, **changed: Any) -> RecordVersion:
+        """A version that the gateway's device wrote for the wallet."""
+        author = changed.pop("author", self.author)
+        wanted = {"record_id": RECORD, "patient": PATIENT, "device": self.device}
+        wanted |= {"delegation": author.lets(self.device.address, "write")} | changed
+        return self.keys.committed.put(author, b"c" * 32, **wanted)
+
+    def says(self, record: RecordVersion, version: int = 1, **changed: str) -> None:
+        """That this is what it wrote."""
+        headers = {**STORED, "Cbmdhi-Command": record.command_id, **changed}
+        headers["Location"] = f"/fhir/Observation/{record.record_id}/_history/{version}"
+        self.gateway.other = Answer(status=201, headers=headers)
+
+
+@pytest.fixture
+async def writing() -> AsyncIterator[Writing]:
+    async with RestGateway().serving() as gateway, session_at(gateway) as session:
+        yield Writing(gateway, session, cast(Keys, session._wallet))
+        if session._proofs is not None:
+            await session._proofs.close()
+
+
+OF_PATIENT = {**RESOURCE, "subject": {"reference": f"Patient/{PATIENT}"}}
+
+
+async def test_what_is_written_is_what_the_members_peers_hold(writing: Writing) -> None:
+    record = writing.commit()
+    writing.says(record, **{"Cbmdhi-Transaction": "cd" * 32})
+    stored = await writing.session.update(OF_PATIENT, after=0)
+    assert (stored.record_id, stored.version, stored.command_id) == (RECORD, 1, record.command_id)
+    # The transaction is the peers' word.
+    assert stored.tx_id == "ab" * 32
+    another = writing.commit(record_id=uuid7())
+    writing.says(another)
+    assert (await writing.session.create(OF_PATIENT)).record_id == another.record_id
+
+
+async def refused(writing: Writing, write: str = "create", *more: int) -> MeshError:
+    with pytest.raises(MeshError, match="the gateway says that it is written, but") as caught:
+        await getattr(writing.session, write)(OF_PATIENT, *more)
+    assert caught.value.outcome == code_pb2.OUTCOME_UNKNOWN
+    return caught.value
+
+
+async def test_nothing_is_stored_that_nobody_holds(writing: Writing) -> None:
+    writing.says(RecordVersion(record_id=RECORD, command_id=uuid7()))
+    assert "is none" in (await refused(writing)).reason
+
+
+async def test_nothing_is_stored_that_the_gateway_does_not_prove(writing: Writing) -> None:
+    class Silent(Proving):
+        async def enrolled(self, method: Any, request: Any) -> Any:
+            raise MeshError(code_pb2.CODE_NOT_FOUND, "there is none")
+
+    writing.session._grpc = lambda: cast(Connection, Silent(writing.keys))  # type: ignore[method-assign]
+    writing.says(writing.commit())
+    assert (await refused(writing)).code == code_pb2.CODE_UNKNOWN_OUTCOME
+
+
+async def test_what_another_wrote_is_no_proof(writing: Writing) -> None:
+    writing.says(writing.commit(author=writing.stranger))
+    assert "something else" in (await refused(writing)).reason
+
+
+async def test_what_was_written_of_another_patient_or_version_is_no_proof(writing: Writing) -> None:
+    writing.says(writing.commit(patient="cb1" + "q" * 32))
+    assert "another patient" in (await refused(writing)).reason
+    writing.says(writing.commit(), version=2)
+    assert "something else" in (await refused(writing)).reason
+
+
+async def test_another_command_is_no_proof_of_a_write(writing: Writing) -> None:
+    signed = writing.author.signer.sign_command(
+        command.make(pb.Access(patient=PATIENT, record_id=RECORD, version=1), channel=CHANNEL)
+    )
+    entry = writing.keys.committed.enter(signed)
+    writing.says(RecordVersion(record_id=RECORD, command_id=entry.command_id))
+    assert "something else" in (await refused(writing)).reason
+
+
+async def test_a_refused_write_is_no_written_one(writing: Writing) -> None:
+    record = writing.commit()
+    key = audit_key(record.command_id, writing.device.address)
+    entry = AuditEntry.FromString(writing.keys.committed.values[key])
+    entry.code = code_pb2.CODE_FORBIDDEN
+    writing.keys.committed.values[key] = entry.SerializeToString()
+    writing.says(record)
+    assert "something else" in (await refused(writing)).reason
+
+
+async def test_one_write_is_not_the_answer_to_two(writing: Writing) -> None:
+    writing.says(writing.commit())
+    await writing.session.create(OF_PATIENT)
+    assert "an earlier one" in (await refused(writing)).reason
+
+
+async def test_an_update_of_another_record_or_version_is_none(writing: Writing) -> None:
+    writing.says(writing.commit(record_id=uuid7()))
+    assert "another version or record" in (await refused(writing, "update")).reason
+    writing.says(writing.commit())
+    assert "another version or record" in (await refused(writing, "update", 1)).reason
