@@ -90,7 +90,7 @@ class FhirReader:
         answer = await self._reader.read(sign(access))
         receipt = answer.receipt
         if receipt.code != code_pb2.CODE_OK:
-            raise MeshError(receipt.code, receipt.reason, receipt.path)
+            raise MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
         return record, answer
 
     async def _type_of(self, content: bytes, record: RecordVersion, session: Session) -> str:

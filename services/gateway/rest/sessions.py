@@ -139,7 +139,7 @@ class SessionRoutes:
             receipt = answer.receipts[0].receipt
             # A conflict says that it was ended before: a logout may be sent again.
             if receipt.code not in (code_pb2.CODE_OK, code_pb2.CODE_CONFLICT):
-                raise MeshError(receipt.code, receipt.reason, receipt.path)
+                raise MeshError(receipt.code, receipt.reason, receipt.path, outcome=receipt.outcome)
         return _answer(revoked=len(revocations))
 
     async def _object(self, request: web.Request) -> dict[str, Any]:

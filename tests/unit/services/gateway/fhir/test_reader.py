@@ -42,6 +42,7 @@ class Reads:
     async def read(self, signed: SignedCommand) -> ReadResponse:
         answer = ReadResponse()
         answer.receipt.code = self.code  # type: ignore[assignment]
+        answer.receipt.outcome = code_pb2.OUTCOME_COMMITTED
         answer.receipt.command_id = command.parse(signed)[0].command_id
         return answer
 
@@ -104,11 +105,14 @@ async def test_refused_reads_over_rest_are_charged_too(world: World) -> None:
     assert await world.code_of(one) == "OK"
     async with SideProcess(Metrics("gateway"), name="check") as aside:
         reader = reader_of(world, Reads(world, code_pb2.CODE_FORBIDDEN), aside, most=2)
-        codes: list[str] = []
+        codes, certain = list[str](), list[int]()
         for record_id in (one.body.record_id, uuid7(), one.body.record_id):
             with pytest.raises(MeshError) as caught:
                 await reader.read(SESSION, "Observation", record_id, 0, "TREAT")
             codes.append(code_name(caught.value.code))
+            certain.append(caught.value.outcome)
             await asyncio.sleep(0)
 
     assert codes == ["FORBIDDEN", "NOT_FOUND", "RESOURCE_EXHAUSTED"]
+    # The refusal is on the channel, as a write's would be.
+    assert certain[0] == code_pb2.OUTCOME_COMMITTED
