@@ -65,7 +65,7 @@ class Emergency:
         """
         reviewers.check_reason(reason_code)
         if not version:
-            [version] = await latest.versions(self._connection, patient, [record_id])
+            [version] = await latest.versions(self._connection, patient, [record_id], for_break_glass=True)
         standstill = await self.standstill()
         if not standstill.stands_still:
             raise MeshError(

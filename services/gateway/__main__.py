@@ -188,7 +188,7 @@ async def serve(config: GatewayConfig, life: Lifecycle, shared: SharedState | No
         records=Records(
             reader,
             Search(ledger, PageTokens(device.secret)),
-            LatestVersions(ledger, refused),
+            LatestVersions(ledger, refused, metrics),
             ledger,
             storage,
         ),

@@ -50,6 +50,10 @@ class GatewayMetrics:
             for name in ("OK", "FORBIDDEN"):
                 self._decisions.labels(kind, name)
         self.replays = metrics.counter("replays", "Groups answered from what was committed before")
+        self.latest_for_break_glass = metrics.counter(
+            "latest_versions_for_break_glass",
+            "Records whose latest version a clinician was told in order to break the glass",
+        )
         self.in_flight = metrics.gauge("submissions_in_flight", "count", "Groups taken and not answered yet")
         self.in_flight_bytes = metrics.gauge("submissions_in_flight", "bytes", "Size of those groups")
         self.streams = metrics.gauge("ingest_streams", "count", "Open ingest streams")

@@ -22,6 +22,11 @@ SECURITY = Dashboard(
             f'(increase({parts.GATEWAY}_access_decisions_total{{kind="break_glass"}}[1h]))',
         ),
         panel(
+            "Versions told to break the glass",
+            "short",
+            f"sum by (organisation) (increase({parts.GATEWAY}_latest_versions_for_break_glass_total[1h]))",
+        ),
+        panel(
             "Opened without a majority, not on record yet",
             "short",
             f"max by (organisation) ({parts.STORAGE}_emergencies_unrecorded_count)",

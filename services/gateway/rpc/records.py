@@ -112,7 +112,7 @@ class Records:
     async def get_latest_versions(
         self, request: GetLatestVersionsRequest, session: Session
     ) -> GetLatestVersionsResponse:
-        """Which versions an access for the latest names, of what the caller may read."""
+        """Which versions an access for the latest names, of what the caller may read or is to break open."""
         if not addresses.is_address(request.patient):
             raise MeshError(code_pb2.CODE_INVALID, "not an address", "patient")
         if not request.record_ids:
@@ -124,7 +124,9 @@ class Records:
                 raise MeshError(
                     code_pb2.CODE_INVALID, "not a UUIDv7 in canonical lower-case text", f"record_ids[{index}]"
                 )
-        versions = await self._latest_versions.of(request.patient, request.record_ids, session)
+        versions = await self._latest_versions.of(
+            request.patient, request.record_ids, session, for_break_glass=request.for_break_glass
+        )
         return GetLatestVersionsResponse(versions=versions)
 
     async def _fill(

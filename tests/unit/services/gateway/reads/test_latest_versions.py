@@ -9,9 +9,11 @@ from cbmdhi.command.v1 import code_pb2
 from cbmdhi.command.v1.state_pb2 import RecordVersion
 from cbmdhi.protocol.ids import uuid7
 from services.gateway.domain.session import Session
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.refusal_quota import RefusalQuotas
 from services.gateway.reads.latest_versions import LatestVersions
 from services.runtime.errors import MeshError, code_name
+from services.runtime.telemetry import Metrics
 from tests.support.fakes.gateway_neighbours import FakeLedger
 from tests.support.fakes.gateway_people import Person
 
@@ -29,6 +31,8 @@ class Chart:
     nowhere: str = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:
+        self.metrics = Metrics("gateway")
+        self.latest = LatestVersions(self.ledger, self.refused, GatewayMetrics(self.metrics))
         for version in (1, 2, 3):
             record = RecordVersion(record_id=self.mine, version=version, patient=PATIENT)
             self.ledger.records_kept[self.mine, version] = record
@@ -36,10 +40,10 @@ class Chart:
             record_id=self.others, version=1, patient=OTHER
         )
 
-    async def told(self, role: str = "engine", address: str = READER) -> list[int]:
+    async def told(self, role: str = "engine", address: str = READER, **more: bool) -> list[int]:
         session = Session(address, role, "MercyMSP", "", "jkt", "", 2**40)
         asked = [self.mine, self.others, self.nowhere]
-        return await LatestVersions(self.ledger, self.refused).of(PATIENT, asked, session)
+        return await self.latest.of(PATIENT, asked, session, **more)
 
 
 async def test_the_patient_and_who_may_read_are_told_and_nobody_else() -> None:
@@ -76,10 +80,26 @@ async def test_a_consent_for_another_purpose_than_treatment_counts() -> None:
     assert await chart.told("researcher") == [3, 0, 0]
 
 
-async def test_a_clinician_is_told_what_breaking_the_glass_has_to_name() -> None:
+async def test_a_clinician_is_told_what_breaking_the_glass_has_to_name_and_is_counted() -> None:
     chart = Chart()
-    assert await chart.told("clinician") == [3, 0, 0]
+    assert await chart.told("clinician", for_break_glass=True) == [3, 0, 0]
+    # Also while no other peer answers.
     assert not chart.ledger.explained
+    counted = "cbmdhi_gateway_latest_versions_for_break_glass_total"
+    assert chart.metrics.registry.get_sample_value(counted) == 1
+    # All that was asked is spent, told or not.
+    with pytest.raises(MeshError, match="refused"):
+        await chart.told("clinician", for_break_glass=True)
+
+
+async def test_a_clinician_who_lost_the_consent_watches_no_chart() -> None:
+    chart = Chart()
+    assert await chart.told("clinician") == [0, 0, 0]
+
+
+@pytest.mark.parametrize("role", ["engine", "researcher", "administrator", "patient"])
+async def test_nobody_else_breaks_a_glass(role: str) -> None:
+    assert await Chart().told(role, for_break_glass=True) == [0, 0, 0]
 
 
 async def test_who_asks_on_about_what_is_not_theirs_waits() -> None:
