@@ -223,7 +223,8 @@ async def test_delegations_that_are_not_the_callers_to_this_device_are_refused_a
         assert (answer["code"], app.token) == (code, "")
     _, answer = await app.login(PATIENT.delegate(device))
     assert answer["code"] == "FORBIDDEN"
-    _, answer = await app.login(Person().delegate(device), Person())
+    stranger = Person()
+    _, answer = await app.login(stranger.delegate(device), stranger)
     assert answer["code"] == "UNAUTHENTICATED"
 
 

@@ -144,7 +144,10 @@ class SessionServicer(identity_pb2_grpc.SessionServiceServicer):
 
     async def Login(self, request: Any, context: Any) -> Any:
         self.heard.note(request, context)
-        document = _there(await self.ledger.identity(request.address))
+        document = await self.ledger.identity(request.address)
+        if document is None:
+            # As of who has not signed: who is registered is told to nobody.
+            raise MeshError(code_pb2.CODE_UNAUTHENTICATED, "not your signature")
         thumbprint = request.dpop_jkt or request.certificate_x5t_s256
         key = signature.load_public_key(document.signing_public_key)
         try:
