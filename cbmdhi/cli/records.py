@@ -69,23 +69,26 @@ def put(
     async def work(client: Client) -> list[Written]:
         written = await file_writes.write(client, writes, heard)
         left.append(unsure.keep(client.wallet.folder, _open_ones(written)))
+        heard[:] = written
         return [entry for entry, _ in written]
 
     with _kept(trace, typist), written_rows.told_when_cut(heard, len(writes.asked), typist, as_json=as_json):
         written = shared.with_client(wallet, home, member, work)
-    # A gateway that could not tell named no command.
-    signed = {one.ids.get("record_id", ""): one.ids["command_id"] for one in left[0].signed}
-    rows = [written_rows.row_of(entry, signed.get(entry.record.record_id, ""), typist) for entry in written]
-    try:
-        if as_json:
-            print(json.dumps(rows))
-        else:
-            written_rows.print_rows(rows)
-            console.print(written_rows.summary(rows), soft_wrap=True, markup=False)
-    finally:
-        # Said also when nobody reads the rest, or Ctrl-C comes: it is kept in any case.
-        if left[0].signed:
-            shared.say(*hints.unknown(left[0], typist).lines)
+        # A gateway that could not tell named no command.
+        signed = {one.ids.get("record_id", ""): one.ids["command_id"] for one in left[0].signed}
+        rows = [
+            written_rows.row_of(entry, signed.get(entry.record.record_id, ""), typist) for entry in written
+        ]
+        try:
+            if as_json:
+                print(json.dumps(rows), flush=True)
+            else:
+                written_rows.print_rows(rows)
+                console.print(written_rows.summary(rows), soft_wrap=True, markup=False)
+        finally:
+            # Said also when nobody reads the rest, or Ctrl-C comes: it is kept in any case.
+            if left[0].signed:
+                shared.say(*hints.unknown(left[0], typist).lines)
     if left[0].signed:
         raise typer.Exit(Status.UNKNOWN)
     if not all(entry.ok for entry in written):

@@ -18,7 +18,7 @@ from cbmdhi.errors import name_of
 def told_when_cut(
     heard: Sequence[file_writes.Result], asked: int, typist: hints.Typist, *, as_json: bool
 ) -> Iterator[None]:
-    """What became of those that have a result, when Ctrl-C comes before all have one."""
+    """What became of those that have a result, when Ctrl-C comes before all have one, or are printed."""
     try:
         yield
     except (KeyboardInterrupt, Failure) as stopped:
@@ -29,7 +29,7 @@ def told_when_cut(
         if not as_json:
             print_rows(rows)
         of_all = f"{len(rows)} of {shared.counted(asked, 'record')} have a result"
-        others = "" if cut.document else ", and no other was sent"
+        others = "" if cut.document or len(rows) == asked else ", and no other was sent"
         cut.reason = f"{cut.reason}: {of_all}{others}"
         cut.document = {**cut.document, "written": rows}
         raise cut from stopped

@@ -33,8 +33,13 @@ _MOST_WAITING = 1_000
 # Between two looks whether a token that is being renewed is there.
 _LOOK_SECONDS = 0.05
 _SHORTEST_SECONDS = 0.2
-# The stream broke, its token ended, or there is no place for another now.
-_RESENT = (code_pb2.CODE_UNAVAILABLE, code_pb2.CODE_UNAUTHENTICATED, code_pb2.CODE_RESOURCE_EXHAUSTED)
+# The stream broke, its token ended, there is no place for another now, or a login took too long.
+_RESENT = (
+    code_pb2.CODE_UNAVAILABLE,
+    code_pb2.CODE_DEADLINE_EXCEEDED,
+    code_pb2.CODE_UNAUTHENTICATED,
+    code_pb2.CODE_RESOURCE_EXHAUSTED,
+)
 
 
 class Ingest(Generic[T]):

@@ -222,9 +222,9 @@ def _not_done(code: int, reason: str, retry_after_ms: int = 0) -> MeshError:
 
 def serve(asks: BinaryIO, answers: BinaryIO, cpu_seconds: float) -> None:
     """Do what is asked until there is no more."""
-    while len(head := asks.read(_LENGTH.size)) == _LENGTH.size:
+    while (length := _next_length(asks)) is not None:
         try:
-            asked = asks.read(*_LENGTH.unpack(head))
+            asked = asks.read(length)
             # Nobody handles its signal: it ends the process.
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
             answer = _answer(asked)
@@ -235,6 +235,15 @@ def serve(asks: BinaryIO, answers: BinaryIO, cpu_seconds: float) -> None:
         except BaseException:  # noqa: BLE001 - a panic of Rust, which found no memory, is no Exception
             # What is left of its memory is in pieces.
             os._exit(_OUT_OF_MEMORY)
+
+
+def _next_length(asks: BinaryIO) -> int | None:
+    try:
+        head = asks.read(_LENGTH.size)
+    except ConnectionError:
+        # Whoever asked was killed.
+        return None
+    return int(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
 
 
 def _answer(asked: bytes) -> bytes:

@@ -181,3 +181,28 @@ def test_ctrl_c_while_the_results_are_printed_still_says_what_is_not_known(
     assert len(list(outbox.iterdir())) == 8
     assert "resend --all -w anna" in told.stderr
     assert sum(one.stem in told.stderr for one in outbox.iterdir()) == 3
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["words", "json"])
+def test_ctrl_c_after_all_results_came_still_names_each(
+    as_json: bool, typed: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_unsure.at(channel := test_unsure.Losing(), home, monkeypatch)
+    breaking = test_unsure.Breaking(cast(Connection, channel))
+    monkeypatch.setattr(test_unsure.At, "records", breaking, raising=False)
+    file = home / "bundle.json"
+    file.write_text(json.dumps({"resourceType": "Bundle", "type": "batch", "entry": [_ENTRY] * 3}))
+    make, made = written_rows.row_of, []
+
+    def interrupted_at_first(*row: Any) -> dict[str, Any]:
+        made.append(row)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        return make(*row)
+
+    monkeypatch.setattr(written_rows, "row_of", interrupted_at_first)
+    told = typed("put", str(file), "-p", PATIENT, *(["--json"] if as_json else []))
+
+    assert told.exit_code == Status.INTERRUPTED, told.output
+    assert "3 of 3 records have a result" in told.output
+    assert len(made) == 1 + 3

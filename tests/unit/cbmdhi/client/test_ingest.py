@@ -11,6 +11,7 @@ import pytest
 
 from cbmdhi.client import ingest
 from cbmdhi.client.records import NewRecord, Records, Written
+from cbmdhi.client.tokens import Issued
 from cbmdhi.command.v1 import code_pb2
 from cbmdhi.errors import MeshError, Misuse, NotAllWritten, NotCommitted, NotSent, UnknownOutcome
 from cbmdhi.gateway.v1 import gateway_pb2
@@ -306,3 +307,23 @@ async def test_a_gateway_that_says_each_token_is_over_at_once_is_given_up_when_p
             _ = [one async for one in records.send([new_record(1)], patience_seconds=5.0)]
     # As many as fit with waits that grow.
     assert 2 < len(gateway.streams) < 10
+
+
+async def test_a_login_that_takes_too_long_is_a_break_like_any_other() -> None:
+    class Stalled(IngestGateway):
+        async def login(self) -> Issued:
+            if self.streams and len(self.ends) < 4:
+                self.ends[f"stalled {len(self.ends)}"] = 0.0
+                raise MeshError(
+                    code_pb2.CODE_DEADLINE_EXCEEDED, "no answer", outcome=code_pb2.OUTCOME_UNKNOWN
+                )
+            return await super().login()
+
+    gateway = Stalled(token_seconds=0.4)
+    async with serving(gateway) as records:
+        sending = records.send(steadily(gateway, streams=3), patience_seconds=30.0)
+        written = [one async for one in sending]
+
+    assert all(one.ok for one in written)
+    assert len(written) == len(gateway.committed)
+    assert "stalled 1" in gateway.ends

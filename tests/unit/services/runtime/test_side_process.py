@@ -1,6 +1,7 @@
 """Work in a process of its own: what it gives, what it raises, and what becomes of it when it ends."""
 
 import asyncio
+import io
 import os
 import resource
 import signal
@@ -14,7 +15,7 @@ import uvloop
 from cbmdhi.command.v1 import code_pb2
 from services.runtime.errors import MeshError
 from services.runtime.refusal import Refused
-from services.runtime.side_process import SideProcess
+from services.runtime.side_process import SideProcess, serve
 from services.runtime.telemetry import Metrics
 from tests.support.waiting import until
 
@@ -276,3 +277,12 @@ async def test_an_answer_that_cannot_be_passed_on_is_an_error_of_that_call_alone
         await aside.run(work, caller="somebody")
 
     assert await aside.run(pid_and, "b", caller="somebody") == (before, "B")
+
+
+def test_whoever_asked_and_was_killed_asks_for_no_more() -> None:
+    class Reset(io.BytesIO):
+        def read(self, _: int | None = -1) -> bytes:
+            raise ConnectionResetError
+
+    serve(Reset(), answers := io.BytesIO(), cpu_seconds=1.0)
+    assert answers.getvalue() == b""
