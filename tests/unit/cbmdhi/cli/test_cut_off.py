@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +27,14 @@ from tests.support.waiting import until
 from tests.unit.cbmdhi.cli import test_unsure
 from tests.unit.cbmdhi.cli.conftest import Typed
 from tests.unit.cbmdhi.client.test_outcomes import AnsweringGateway, Open, group
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Also where the tests were started in the background of a script, by which it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Connected:
