@@ -79,7 +79,7 @@ async def test_an_engine_streams_calls_and_listens_through_many_tokens_without_a
 async def test_results_that_take_longer_than_seven_tokens_still_come(member: Member, tmp_path: Path) -> None:
     member.tokens.seconds = 1
     member.ledger.hold.clear()
-    async with client_of(ENGINE, member, tmp_path, deadline_seconds=3.0) as engine:
+    async with client_of(ENGINE, member, tmp_path, deadline_seconds=60.0) as engine:
 
         async def release() -> None:
             await until(lambda: logins(member, ENGINE) >= TOKENS, "seven tokens", 60)
